@@ -1,0 +1,323 @@
+"""The contract: what a picture is asked for with, on either side of the SageMaker endpoint.
+
+A `GenerationRequest` is the one value that travels. The gateway builds it from a URL, completes it
+and sends `to_dict()` to the endpoint; the container reads that with `from_dict` and checks it again
+with the same code. An instance is always valid: whatever is wrong is refused while it is made.
+
+This file uses the standard library alone, and stands twice with the same bytes: it is edited in
+`model_package/code/` and copied to `gateway/chalicelib/`, because each side is shipped alone.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+# Unicode's White_Space property. `str.split` would also take U+001C to U+001F, which are controls.
+_WHITE_SPACE = re.compile("[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+# Normalising takes time quadratic in the length of a run of combining marks, so longer text is
+# refused unread. White space collapses afterwards, which is why this is not the limit itself.
+_LONGEST_RAW_TEXT = 10_000
+
+
+class InvalidField(ValueError):
+    """A field that is missing, unknown or outside its limits.
+
+    Attributes:
+        field: the field's name, as the client spelled it (cut to 64 characters).
+        reason: what would be right, without the field's name and without the client's value.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field[:64]
+        self.reason = reason
+        super().__init__(f"{self.field}: {reason}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one field may hold; `meaning` is its description for a person."""
+
+    meaning: str
+
+    def clean(self, value: object) -> object:
+        """Return `value` in its normal form, or raise ValueError with what would be right."""
+        raise NotImplementedError
+
+    def read(self, text: str) -> object:
+        """Return the value that a query string spells, not yet cleaned; raises ValueError."""
+        return text
+
+    def describe(self) -> dict[str, Any]:
+        """Return the limits as JSON Schema (the dialect of OpenAPI 3.1)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Text(Rule):
+    """Words in Unicode NFC; runs of white space are one space; lengths are in code points."""
+
+    shortest: int
+    longest: int
+
+    def clean(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError("must be text")
+        if len(value) > _LONGEST_RAW_TEXT:
+            raise ValueError(f"must be at most {self.longest:,} characters long")
+        text = _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", value)).strip(" ")
+        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+            raise ValueError("must not contain control characters")
+        if len(text) < self.shortest:
+            raise ValueError("must not be empty")
+        if len(text) > self.longest:
+            raise ValueError(f"must be at most {self.longest:,} characters long")
+        return text
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": self.shortest, "maxLength": self.longest}
+
+
+@dataclass(frozen=True)
+class Whole(Rule):
+    """A whole number from `least` to `most`, in steps of `step` from 0."""
+
+    least: int
+    most: int
+    step: int = 1
+
+    _SPELLING: ClassVar[re.Pattern[str]] = re.compile(r"[+-]?[0-9]{1,20}")
+
+    def clean(self, value: object) -> int:
+        # JSON does not tell 20 from 20.0, and JavaScript may write either.
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(self._wanted())
+        if not self.least <= value <= self.most or value % self.step:
+            raise ValueError(self._wanted())
+        return value
+
+    def read(self, text: str) -> int:
+        if not self._SPELLING.fullmatch(text):
+            raise ValueError(self._wanted())
+        return int(text)
+
+    def describe(self) -> dict[str, Any]:
+        schema = {"type": "integer", "minimum": self.least, "maximum": self.most}
+        return schema if self.step == 1 else {**schema, "multipleOf": self.step}
+
+    def _wanted(self) -> str:
+        kind = "whole number" if self.step == 1 else f"multiple of {self.step}"
+        return f"must be a {kind} from {self.least:,} to {self.most:,}"
+
+
+@dataclass(frozen=True)
+class Number(Rule):
+    """A finite number from `least` to `most`."""
+
+    least: float
+    most: float
+
+    _SPELLING: ClassVar[re.Pattern[str]] = re.compile(
+        r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?"
+    )
+
+    def clean(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(self._wanted())
+        # NaN compares false. Compared before it is converted: float() of a huge int overflows.
+        if not self.least <= value <= self.most:
+            raise ValueError(self._wanted())
+        return float(value) + 0.0  # -0.0 becomes 0.0, so that equal requests are spelled alike
+
+    def read(self, text: str) -> float:
+        if not self._SPELLING.fullmatch(text):
+            raise ValueError(self._wanted())
+        return float(text)
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "number", "minimum": self.least, "maximum": self.most}
+
+    def _wanted(self) -> str:
+        return f"must be a number from {self.least:g} to {self.most:g}"
+
+
+@dataclass(frozen=True)
+class Choice(Rule):
+    """One of a few words."""
+
+    choices: tuple[str, ...]
+
+    def clean(self, value: object) -> str:
+        if not isinstance(value, str) or value not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}")
+        return value
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.choices)}
+
+
+@dataclass(frozen=True)
+class Name(Rule):
+    """A short name of letters, digits, dots, hyphens and underscores."""
+
+    _SPELLING: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+    def clean(self, value: object) -> str:
+        if not isinstance(value, str) or not self._SPELLING.fullmatch(value):
+            raise ValueError("must be a name of at most 63 letters, digits, '.', '_' and '-'")
+        return value
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{self._SPELLING.pattern}$"}
+
+
+_MODEL_DECIDES = "the model's own default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """A wish for one picture; frozen, always valid, equal when it asks for the same picture.
+
+    A field that is None is unset, and somebody further on decides: the gateway chooses the seed and
+    the model, the container fills in its model's steps, guidance scale and size.
+
+    Raises:
+        InvalidField: while it is made, for the first field outside its limits.
+    """
+
+    prompt: str = field(
+        metadata={"rule": Text("What the picture shows.", shortest=1, longest=1_000)}
+    )
+    negative_prompt: str = field(
+        default="",
+        metadata={"rule": Text("What the picture should not show.", shortest=0, longest=1_000)},
+    )
+    seed: int | None = field(
+        default=None,
+        metadata={
+            "rule": Whole("The picture's starting noise; the same seed repeats it.", 0, 2**32 - 1),
+            "unset": "chosen at random",
+        },
+    )
+    steps: int | None = field(
+        default=None,
+        metadata={
+            "rule": Whole("Inference steps: more take longer and show more detail.", 1, 100),
+            "unset": _MODEL_DECIDES,
+        },
+    )
+    guidance_scale: float | None = field(
+        default=None,
+        metadata={
+            "rule": Number("How closely the picture follows the prompt.", 0, 30),
+            "unset": _MODEL_DECIDES,
+        },
+    )
+    # The largest area, 1,536 x 1,536 pixels, follows from the two sides' limits.
+    width: int | None = field(
+        default=None,
+        metadata={"rule": Whole("Width in pixels.", 64, 1_536, 8), "unset": _MODEL_DECIDES},
+    )
+    height: int | None = field(
+        default=None,
+        metadata={"rule": Whole("Height in pixels.", 64, 1_536, 8), "unset": _MODEL_DECIDES},
+    )
+    model: str | None = field(
+        default=None,
+        metadata={"rule": Name("Which model paints."), "unset": "the first model on offer"},
+    )
+    format: str = field(
+        default="png",
+        metadata={"rule": Choice("The file format of the picture.", ("png", "webp", "jpeg"))},
+    )
+
+    def __post_init__(self) -> None:
+        for name, rule in RULES.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _apply(name, rule.clean, value))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> GenerationRequest:
+        """Make a request from decoded JSON; null stands for unset.
+
+        Raises:
+            InvalidField: for an unknown field, a missing prompt, or a value outside its limits.
+        """
+        for name in data:
+            if name not in RULES:
+                raise InvalidField(str(name), f"is not a field; there are {', '.join(RULES)}")
+        given: dict[str, Any] = {name: value for name, value in data.items() if value is not None}
+        if "prompt" not in given:
+            raise InvalidField("prompt", "is missing")
+        return cls(**given)
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> GenerationRequest:
+        """Make a request from the decoded parameters of a query string; empty stands for unset.
+
+        Raises:
+            InvalidField: as `from_dict`.
+        """
+        given: dict[str, object] = {}
+        for name, text in query.items():
+            if name not in RULES:
+                given[name] = text  # refused by name in from_dict
+            elif text or name == "prompt":
+                given[name] = _apply(name, RULES[name].read, text)
+        return cls.from_dict(given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are set, ready for JSON; `from_dict` gives an equal request."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def complete(self, **defaults: object) -> GenerationRequest:
+        """Return a copy in which each unset field that `defaults` names has its value.
+
+        Raises:
+            InvalidField: if a default that is used is outside its field's limits.
+        """
+        changes: dict[str, Any] = {
+            name: value for name, value in defaults.items() if getattr(self, name) is None
+        }
+        return replace(self, **changes)
+
+
+RULES: dict[str, Rule] = {each.name: each.metadata["rule"] for each in fields(GenerationRequest)}
+
+
+def describe() -> dict[str, Any]:
+    """Return the contract as JSON Schema; page, OpenAPI document and README derive from it.
+
+    `x-unset` says, for a field without a default, what happens when it is left out.
+    """
+    properties = {each.name: _describe_field(each.name) for each in fields(GenerationRequest)}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["prompt"],
+        "additionalProperties": False,
+    }
+
+
+def _describe_field(name: str) -> dict[str, Any]:
+    declared = GenerationRequest.__dataclass_fields__[name]
+    schema = {"description": RULES[name].meaning, **RULES[name].describe()}
+    if "unset" in declared.metadata:
+        schema["x-unset"] = declared.metadata["unset"]
+    elif isinstance(declared.default, str):
+        schema["default"] = declared.default
+    return schema
+
+
+def _apply(name: str, step: Any, value: object) -> Any:
+    """Run a rule's step, naming the field in what it refuses."""
+    try:
+        return step(value)
+    except ValueError as error:
+        raise InvalidField(name, str(error)) from error
