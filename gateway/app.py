@@ -1,0 +1,72 @@
+"""Easel's public face: a URL that turns words into a picture."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from chalicelib import __version__
+from chalicelib.answers import Answer, json_answer, page_answer, see_other
+from chalicelib.generation import describe
+from chalicelib.pages import home_page
+from chalicelib.painting import Painter, random_seed, read_request
+from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
+from chalicelib.sagemaker import Runtime
+from chalicelib.settings import Settings, route_prefix
+from chalicelib.visits import Visit
+from chalicelib.web import Gateway, Routes
+
+settings = cache(Settings.from_environment)
+routes = Routes(__name__)
+
+
+@routes.get("/")
+def home(visit: Visit) -> Answer:
+    """Show the page with the prompt box."""
+    return page_answer(home_page(visit.root))
+
+
+@routes.get("/inference/{text}")
+def picture(visit: Visit, text: str) -> Answer:
+    """Paint the prompt in the path."""
+    return painter().paint(visit, prompt_from_path(text))
+
+
+@routes.get("/inference/default")
+def default_picture(visit: Visit) -> Answer:
+    """Paint an astronaut riding a horse on mars."""
+    return painter().paint(visit, DEFAULT_PROMPT)
+
+
+@routes.get("/inference")
+def random_picture(visit: Visit) -> Answer:
+    """Paint a random sentence; a browser is sent to that sentence's own URL."""
+    asked = read_request(visit, DEFAULT_PROMPT)
+    seed = random_seed() if asked.seed is None else asked.seed
+    sentence = random_sentence(seed)
+    if visit.is_navigation:
+        return see_other(visit.picture_url(sentence, seed))
+    return painter().paint(visit, sentence, seed)
+
+
+@routes.get("/options")
+def options(visit: Visit) -> Answer:
+    """Tell which fields a request may have, and which models are on offer."""
+    models = [{"name": name} for name in settings().models]
+    return json_answer({"fields": describe(), "models": models})
+
+
+@routes.get("/health")
+def health(visit: Visit) -> Answer:
+    """Tell the version and the configuration, touching no GPU."""
+    configuration = {"models": list(settings().models), "deadline": settings().deadline_seconds}
+    return json_answer({"status": "ok", "version": __version__, **configuration})
+
+
+@cache
+def painter() -> Painter:
+    """Return the one painter, and with it the one SageMaker client."""
+    return Painter(settings(), Runtime(settings().deadline_seconds))
+
+
+app = Gateway("easel")
+app.register_blueprint(routes, url_prefix=route_prefix())

@@ -1,0 +1,126 @@
+"""What can go wrong between a visitor and a picture, each with the status that answers it.
+
+    GatewayError
+    ├── InvalidRequest         400  a field is wrong; names it
+    ├── PictureRefused         400  the model's own check refused the picture
+    ├── InternalError          500  nobody foresaw it; the log has the rest
+    ├── EndpointFailed         502  the model reported a failure of its own
+    ├── EndpointForbidden      502  the gateway may not call the endpoint
+    ├── BadPicture             502  the endpoint's answer is no whole picture, or is too large
+    ├── ConnectionCut          502  the connection broke before the answer was whole
+    ├── EndpointMissing        503  there is no such endpoint at the moment
+    ├── EndpointBusy           503  throttled, overloaded, or still starting
+    ├── EndpointUnreachable    503  no connection could be made
+    └── EndpointTooSlow        504  no answer before API Gateway would give up
+
+Messages are written for the visitor: they hold no ARN, no account and nothing a library said.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """A failure with an answer; raising it is the whole job.
+
+    Attributes:
+        status: the HTTP status code.
+        code: a stable name for programs.
+        retry_after: seconds after which the same request may succeed; None if it never will.
+        field: the request's field that is at fault, if one is.
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        self.message = message
+        self.field = field
+        super().__init__(message)
+
+
+class InvalidRequest(GatewayError):
+    """A field is missing, unknown or outside its limits."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class PictureRefused(GatewayError):
+    """The model's own check found the picture unfit to show."""
+
+    status = 400
+    code = "moderation_blocked"
+
+
+class InternalError(GatewayError):
+    """Something that nobody foresaw; what it was stands in the log, under the request's id."""
+
+    status = 500
+    code = "internal_error"
+
+
+class EndpointFailed(GatewayError):
+    """The model reported a failure of its own."""
+
+    status = 502
+    code = "endpoint_failed"
+    retry_after = 10
+
+
+class EndpointForbidden(GatewayError):
+    """The gateway's role or credentials do not allow the call; a person has to mend that."""
+
+    status = 502
+    code = "endpoint_forbidden"
+    retry_after = 300
+
+
+class BadPicture(GatewayError):
+    """What came back is not a whole picture of the format asked for, or too large to pass on."""
+
+    status = 502
+    code = "bad_picture"
+    retry_after = 10
+
+
+class ConnectionCut(GatewayError):
+    """The connection to the endpoint broke before the answer was whole."""
+
+    status = 502
+    code = "connection_cut"
+    retry_after = 5
+
+
+class EndpointMissing(GatewayError):
+    """The model's endpoint does not exist, or is being created or deleted."""
+
+    status = 503
+    code = "endpoint_missing"
+    retry_after = 60
+
+
+class EndpointBusy(GatewayError):
+    """The endpoint has more to do than it can take, or is still loading its model."""
+
+    status = 503
+    code = "endpoint_busy"
+    retry_after = 15
+
+
+class EndpointUnreachable(GatewayError):
+    """No connection to SageMaker could be made; the request never left."""
+
+    status = 503
+    code = "endpoint_unreachable"
+    retry_after = 15
+
+
+class EndpointTooSlow(GatewayError):
+    """The picture was not ready before the gateway's own deadline."""
+
+    status = 504
+    code = "endpoint_too_slow"
+    retry_after = 30

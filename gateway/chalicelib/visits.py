@@ -1,0 +1,87 @@
+"""A visit: one request to the gateway, read once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from chalicelib.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a visitor sent, apart from the path's own text.
+
+    Attributes:
+        method: GET, HEAD and so on.
+        route: the route's pattern, which is safe to log (`/inference/{text}`).
+        path: the public path, with API Gateway's stage in front.
+        headers: by lower-case name.
+        query: decoded parameters, each with all its values.
+        request_id: Lambda's own, or API Gateway's.
+        arrived: when, by the monotonic clock, in seconds.
+        notes: what the log line will say about this visit.
+    """
+
+    method: str
+    route: str
+    path: str
+    headers: Mapping[str, str]
+    query: Mapping[str, Sequence[str]]
+    request_id: str
+    arrived: float = field(default_factory=time.monotonic)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the visitor arrived."""
+        return time.monotonic() - self.arrived
+
+    @property
+    def is_navigation(self) -> bool:
+        """Whether a person looks at the answer itself: a page is better than JSON then.
+
+        Browsers name text/html when they navigate and never when an `<img>` fetches.
+        """
+        destination = self.headers.get("sec-fetch-dest", "document")
+        wants_html = "text/html" in self.headers.get("accept", "").lower()
+        return wants_html and destination in {"document", "iframe", "frame", "embed", "object"}
+
+    @property
+    def is_prefetch(self) -> bool:
+        """Whether a browser loads ahead what nobody asked for yet.
+
+        `Sec-Purpose` is in the Fetch standard; the other two are Safari's and old Firefox's.
+        """
+        names = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+        said = " ".join(self.headers.get(name, "") for name in names).lower()
+        return "prefetch" in said or "preview" in said
+
+    @property
+    def root(self) -> str:
+        """The public path of the home page, without a slash at its end.
+
+        On AWS the stage (`/api`) is part of the public path and of no route; a custom domain may
+        add a part of its own.
+        """
+        return self.path.partition("/inference")[0].rstrip("/")
+
+    def picture_url(self, prompt: str, seed: int) -> str:
+        """Return the public path of a prompt's picture, with the visit's own parameters."""
+        parameters = {**self.parameters(), "seed": seed}
+        query = urlencode(parameters, quote_via=quote)
+        return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
+
+    def parameters(self) -> dict[str, str]:
+        """Return the query's parameters.
+
+        Raises:
+            InvalidRequest: if one is given twice: which of the two was meant?
+        """
+        for name, values in self.query.items():
+            if len(values) > 1:
+                raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])
+        return {name: values[0] for name, values in self.query.items()}

@@ -1,0 +1,225 @@
+"""The contract, on its own."""
+
+import json
+import math
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.generation import RULES, GenerationRequest, InvalidField, describe
+
+WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=60).filter(
+    lambda text: text.strip() and not re.search(r"[\x1c-\x1f]", text)
+)
+VALID = st.fixed_dictionaries(
+    {"prompt": WORDS},
+    optional={
+        "negative_prompt": WORDS,
+        "seed": st.integers(0, 2**32 - 1),
+        "steps": st.integers(1, 100),
+        "guidance_scale": st.floats(0, 30),
+        "width": st.integers(8, 192).map(lambda eighth: eighth * 8),
+        "height": st.integers(8, 192).map(lambda eighth: eighth * 8),
+        "model": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True),
+        "format": st.sampled_from(["png", "webp", "jpeg"]),
+    },
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(VALID)
+def test_a_valid_request_survives_the_way_through_json(data):
+    request = GenerationRequest.from_dict(data)
+
+    assert GenerationRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+
+
+@given(VALID)
+def test_a_query_string_spells_the_same_request_as_json(data):
+    spelled = {name: str(value) for name, value in data.items()}
+
+    assert GenerationRequest.from_query(spelled) == GenerationRequest.from_dict(data)
+
+
+@given(st.dictionaries(st.sampled_from([*RULES, "nonsense"]), ANYTHING))
+def test_whatever_arrives_is_a_valid_request_or_refused_by_name(data):
+    made = _made_or_refused(GenerationRequest.from_dict, data)
+    if isinstance(made, InvalidField):
+        assert made.field in {*RULES, "nonsense"}
+        assert str(made).startswith(f"{made.field}: ")
+    else:
+        json.dumps(made.to_dict(), allow_nan=False).encode()
+
+
+@given(st.dictionaries(st.sampled_from([*RULES, "nonsense"]), st.text(max_size=40)))
+def test_whatever_a_query_holds_is_a_valid_request_or_refused_by_name(query):
+    made = _made_or_refused(GenerationRequest.from_query, query)
+    if isinstance(made, InvalidField):
+        assert made.field in {*RULES, "nonsense"}
+
+
+def _made_or_refused(make, data):
+    try:
+        return make(data)
+    except InvalidField as error:
+        return error
+
+
+@given(st.text(max_size=200))
+def test_a_cleaned_prompt_is_already_clean(text):
+    try:
+        prompt = GenerationRequest(prompt=text).prompt
+    except InvalidField:
+        return
+    assert GenerationRequest(prompt=prompt).prompt == prompt
+    assert unicodedata.is_normalized("NFC", prompt)
+    assert "  " not in prompt
+    assert prompt == prompt.strip()
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("  a \t red\r\n\n apple ", "a red apple"),
+        ("a\u00a0wide\u2003space\u2028and\u3000more\u0085lines", "a wide space and more lines"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("\U0001f469\u200d\U0001f680 猫 ☕", "\U0001f469\u200d\U0001f680 猫 ☕"),
+        ('<b>"quoted" 100% a+b / c?d', '<b>"quoted" 100% a+b / c?d'),
+    ],
+)
+def test_a_prompt_arrives_as_typed_apart_from_white_space(typed, kept):
+    assert GenerationRequest(prompt=typed).prompt == kept
+
+
+@pytest.mark.parametrize(
+    "control", ["\0", "\x07", "\x1b", "\x1c", "\x1f", "\x7f", "\x9b", "\ud800"]
+)
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_control_characters_are_refused(field, control):
+    with pytest.raises(InvalidField, match=f"^{field}: must not contain control characters"):
+        GenerationRequest.from_dict({"prompt": "a cat", field: f"a{control}cat"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("prompt", "", "must not be empty"),
+        ("prompt", " \n ", "must not be empty"),
+        ("prompt", "x" * 1_001, "at most 1,000 characters"),
+        ("prompt", "x" * 10_000_000, "at most 1,000 characters"),
+        ("prompt", "\u0301" * 10_001, "at most 1,000 characters"),
+        ("prompt", 7, "must be text"),
+        ("negative_prompt", "x" * 1_001, "at most 1,000 characters"),
+        ("seed", -1, "from 0 to 4,294,967,295"),
+        ("seed", 2**32, "from 0 to 4,294,967,295"),
+        ("seed", 1e300, "from 0 to 4,294,967,295"),
+        ("seed", "7", "must be a whole number"),
+        ("steps", 0, "from 1 to 100"),
+        ("steps", 101, "from 1 to 100"),
+        ("steps", 1.5, "must be a whole number"),
+        ("steps", True, "must be a whole number"),
+        ("steps", math.nan, "must be a whole number"),
+        ("steps", math.inf, "must be a whole number"),
+        ("guidance_scale", -0.1, "from 0 to 30"),
+        ("guidance_scale", 30.1, "from 0 to 30"),
+        ("guidance_scale", math.nan, "from 0 to 30"),
+        ("guidance_scale", -math.inf, "from 0 to 30"),
+        ("guidance_scale", 10**400, "from 0 to 30"),
+        ("guidance_scale", False, "from 0 to 30"),
+        ("width", 56, "multiple of 8 from 64"),
+        ("width", 1_544, "to 1,536"),
+        ("height", 100, "multiple of 8"),
+        ("model", "", "must be a name"),
+        ("model", "../../etc", "must be a name"),
+        ("model", "x" * 64, "must be a name"),
+        ("model", "sd\n", "must be a name"),
+        ("format", "gif", "must be one of png, webp, jpeg"),
+        ("format", ["png"], "must be one of png, webp, jpeg"),
+        ("sampler", "euler", "is not a field"),
+    ],
+)
+def test_a_value_outside_its_limits_is_refused_by_name(field, value, reason):
+    with pytest.raises(InvalidField, match=f"^{field}: .*{reason}") as refused:
+        GenerationRequest.from_dict({"prompt": "a cat", field: value})
+
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0x10", "1_0", "٣", "1e", "--1", " 5", "9" * 5_000])
+@pytest.mark.parametrize("field", ["steps", "guidance_scale"])
+def test_a_query_spells_numbers_in_plain_digits(field, text):
+    with pytest.raises(InvalidField, match=f"^{field}: must be a"):
+        GenerationRequest.from_query({"prompt": "a cat", field: text})
+
+
+def test_a_missing_prompt_is_named():
+    with pytest.raises(InvalidField, match="^prompt: is missing"):
+        GenerationRequest.from_dict({"steps": 3})
+
+
+def test_null_and_an_empty_parameter_stand_for_unset():
+    plain = GenerationRequest(prompt="a cat")
+
+    assert GenerationRequest.from_dict({"prompt": "a cat", "seed": None, "format": None}) == plain
+    assert GenerationRequest.from_query({"prompt": "a cat", "seed": "", "format": ""}) == plain
+
+
+def test_a_whole_float_is_a_whole_number_because_json_does_not_tell_them_apart():
+    assert GenerationRequest.from_dict({"prompt": "a cat", "steps": 20.0}).steps == 20
+
+
+def test_completing_fills_what_is_unset_and_nothing_else():
+    request = GenerationRequest(prompt="a cat", seed=7).complete(seed=1, model="sd", steps=20)
+
+    assert request == GenerationRequest(prompt="a cat", seed=7, model="sd", steps=20)
+
+
+def test_completing_with_a_default_outside_the_limits_is_refused():
+    with pytest.raises(InvalidField, match="^steps:"):
+        GenerationRequest(prompt="a cat").complete(steps=1_000)
+
+
+def test_equal_requests_are_spelled_alike():
+    one = GenerationRequest.from_dict({"prompt": "a  cat", "guidance_scale": 7})
+    other = GenerationRequest.from_dict({"prompt": " a cat", "guidance_scale": 7.0})
+
+    assert json.dumps(one.to_dict()) == json.dumps(other.to_dict())
+    assert GenerationRequest(prompt="a", guidance_scale=-0.0).to_dict()["guidance_scale"] == 0.0
+
+
+def test_the_description_covers_every_field_with_its_limits():
+    described = describe()
+
+    assert list(described["properties"]) == list(RULES)
+    assert described["required"] == ["prompt"]
+    assert described["properties"]["width"]["multipleOf"] == 8
+    assert described["properties"]["format"]["default"] == "png"
+    assert all(each["description"] for each in described["properties"].values())
+
+
+@given(VALID)
+def test_the_description_agrees_with_the_code_on_what_is_valid(data):
+    for name, value in data.items():
+        limits = describe()["properties"][name]
+        cleaned = RULES[name].clean(value)
+        assert _within(limits, cleaned)
+
+
+def _within(limits, value):
+    checks = {
+        "minimum": lambda limit: value >= limit,
+        "maximum": lambda limit: value <= limit,
+        "multipleOf": lambda limit: value % limit == 0,
+        "minLength": lambda limit: len(value) >= limit,
+        "maxLength": lambda limit: len(value) <= limit,
+        "pattern": lambda limit: re.search(limit, value),
+        "enum": lambda limit: value in limit,
+    }
+    return all(checks[name](limit) for name, limit in limits.items() if name in checks)

@@ -1,0 +1,54 @@
+"""The gateway's settings."""
+
+import pytest
+
+from chalicelib.settings import BadSetting, Settings, route_prefix
+
+MODELS = '{"sd": {"endpoint": "easel-sd"}, "sdxl": {"endpoint": "easel-sdxl"}}'
+
+
+def test_the_first_model_is_the_default():
+    settings = Settings.from_environment({"EASEL_MODELS": MODELS})
+
+    assert settings.default_model == "sd"
+    assert settings.models["sdxl"].endpoint == "easel-sdxl"
+
+
+def test_what_is_not_said_has_a_safe_default():
+    settings = Settings.from_environment({"EASEL_MODELS": MODELS})
+
+    assert settings.deadline_seconds == 24
+    assert settings.log_prompts is False
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("EASEL_MODELS", "not json"),
+        ("EASEL_MODELS", "[]"),
+        ("EASEL_MODELS", "{}"),
+        ("EASEL_MODELS", '{"sd": "easel-sd"}'),
+        ("EASEL_MODELS", '{"sd": {}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": 7}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "more": 1}}'),
+        ("EASEL_MODELS", '{"s d": {"endpoint": "x"}}'),
+        ("EASEL_DEADLINE_SECONDS", "soon"),
+        ("EASEL_DEADLINE_SECONDS", "0"),
+        ("EASEL_DEADLINE_SECONDS", "29"),
+        ("EASEL_DEADLINE_SECONDS", "nan"),
+        ("EASEL_LOG_PROMPTS", "maybe"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named_with_an_example(variable, value):
+    with pytest.raises(BadSetting, match=f"^{variable} cannot be read .*for example: {variable}="):
+        Settings.from_environment({"EASEL_MODELS": MODELS, variable: value})
+
+
+def test_a_missing_setting_says_who_sets_it():
+    with pytest.raises(BadSetting, match=r"EASEL_MODELS is not set.*setup\.sh run"):
+        Settings.from_environment({})
+
+
+def test_an_empty_route_prefix_is_none():
+    assert route_prefix({"EASEL_ROUTE_PREFIX": ""}) is None
+    assert route_prefix({"EASEL_ROUTE_PREFIX": "/api"}) == "/api"
