@@ -1,0 +1,58 @@
+"""boto3 clients that reach the emulator and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import boto3  # type: ignore[import-untyped,unused-ignore]
+from botocore.config import Config  # type: ignore[import-untyped,unused-ignore]
+
+# moto accepts any; real credentials must not even be looked for.
+FAKE_CREDENTIALS = {
+    "aws_access_key_id": "easel-emulator",
+    "aws_secret_access_key": "easel-emulator",
+}
+
+
+def environment(url: str, region: str) -> dict[str, str]:
+    """Return the variables with which boto3, unchanged, reaches the emulator at `url`."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_REGION": region,
+        "AWS_ACCESS_KEY_ID": FAKE_CREDENTIALS["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": FAKE_CREDENTIALS["aws_secret_access_key"],
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+class Clients:
+    """boto3 clients by service and region, each made once.
+
+    Args:
+        url: returns the emulator's address, asked when a client is first needed.
+    """
+
+    def __init__(self, url: Callable[[], str]) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def get(self, service: str, region: str) -> Any:
+        """Return the client; no call is ever retried, and S3 buckets stand in the path."""
+        with self._lock:
+            key = (service, region)
+            if key not in self._made:
+                self._made[key] = boto3.session.Session(**FAKE_CREDENTIALS).client(
+                    service,
+                    region_name=region,
+                    endpoint_url=self._url(),
+                    config=Config(
+                        retries={"total_max_attempts": 1},
+                        read_timeout=70,
+                        s3={"addressing_style": "path"},
+                    ),
+                )
+            return self._made[key]
