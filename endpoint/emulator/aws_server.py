@@ -19,7 +19,7 @@ import re
 import socket
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from moto.moto_server.werkzeug_app import (
@@ -200,4 +200,6 @@ def _listen(port: int, app: Any) -> BaseWSGIServer:
 
 def _cut(request: Request) -> None:
     connection: socket.socket = request.environ["werkzeug.socket"]
-    connection.shutdown(socket.SHUT_RDWR)
+    # The client may have gone first.
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

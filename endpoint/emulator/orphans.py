@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import threading
 
+# Set in the environment of a command that can also be started by hand, where standard input
+# means nothing.
+WATCHED = "EASEL_EMULATOR_WATCHED"
+
 
 def end_with_parent() -> None:
     """End this process as soon as its standard input closes, which the parent holds open.
@@ -15,6 +19,7 @@ def end_with_parent() -> None:
     The kernel closes the pipe also when the parent is killed with SIGKILL, on Linux and on macOS
     alike. Linux's PR_SET_PDEATHSIG would not do: it fires when the *thread* that forked ends.
     """
+    os.environ.pop(WATCHED, None)
     # Away from descriptor 0, so that nothing the child runs can read the pipe.
     pipe = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from endpoint.emulator.orphans import WATCHED
+
 ROOT = Path(__file__).parents[2]
 
 # Long enough for a server to close its sockets; whoever has not ended by then is killed.
@@ -49,7 +51,7 @@ class Child:
         self.process = subprocess.Popen(  # noqa: S603 - our own module, with arguments as a list
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
-            env=dict(os.environ if environment is None else environment),
+            env={**(os.environ if environment is None else environment), WATCHED: "1"},
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT if output is not None else None,
@@ -70,7 +72,7 @@ class Child:
             self.check()
             if time.monotonic() > until:
                 raise TimeoutError(f"{self.name} was not ready after {seconds:g} s")
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Ask the process to end, kill its whole session if it does not, and wait for it."""
