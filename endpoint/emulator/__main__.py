@@ -129,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _aws(options: argparse.Namespace) -> int:
     from endpoint.emulator.aws_server import AwsServer
+    from endpoint.emulator.clients import forget_aws
 
+    forget_aws(os.environ)
     server = AwsServer(_pairs(options.container), longest_body=options.longest_body)
     return _until_signal(server.serve(options.port), "AWS is emulated at")
 

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from endpoint.emulator.async_requests import AsyncRequest
 from endpoint.emulator.clock import Clock
@@ -43,7 +43,6 @@ class AsyncQueue:
         self._waiting: deque[AsyncRequest] = deque()
         self._under_way: dict[tuple[str, str], int] = {}
         self._closed = False
-        self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="async-invocation")
         self._thread = threading.Thread(target=self._run, daemon=True, name="async-queue")
 
     def start(self) -> None:
@@ -67,7 +66,6 @@ class AsyncQueue:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
         with self._changed:
@@ -83,7 +81,7 @@ class AsyncQueue:
             if endpoint is None:
                 continue
             if self._clock.now() - request.queued > request.ttl:
-                self._pool.submit(self._expire, request)
+                _in_thread(self._expire, request)
             elif self._has_room(endpoint):
                 self._start(request)
             else:
@@ -105,7 +103,7 @@ class AsyncQueue:
     def _start(self, request: AsyncRequest) -> None:
         key = (request.endpoint.region, request.endpoint.name)
         self._under_way[key] = self._under_way.get(key, 0) + 1
-        self._pool.submit(self._one, request, key)
+        _in_thread(self._one, request, key)
 
     def _one(self, request: AsyncRequest, key: tuple[str, str]) -> None:
         try:
@@ -116,3 +114,8 @@ class AsyncQueue:
             with self._changed:
                 self._under_way[key] -= 1
                 self._changed.notify()
+
+
+def _in_thread(work: Callable[..., None], *arguments: Any) -> None:
+    # No pool: its threads would keep the process from ending before their last invocation has.
+    threading.Thread(target=work, args=arguments, daemon=True, name="async-invocation").start()

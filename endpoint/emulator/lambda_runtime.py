@@ -164,6 +164,11 @@ class LambdaFunction:
             self._all.append(instance)
             return instance, True
 
+    @property
+    def busy(self) -> int:
+        """How many instances work on an event now."""
+        return self._busy
+
     def max_rss(self) -> int:
         """Return the largest peak of resident memory of the living instances, in bytes."""
         return max((instance.max_rss() for instance in self._all if instance.alive()), default=0)

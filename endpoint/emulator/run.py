@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import urllib3
 
 from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.clients import Clients, environment
+from endpoint.emulator.clients import Clients, environment, forget_aws
 from endpoint.emulator.processes import ROOT, Child, ChildEnded, free_port, port_is_free
 from endpoint.emulator.served_model import NoModel, ServedModel, choose
 
@@ -74,6 +74,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Serve until Ctrl-C or SIGTERM; return the process's exit code."""
+    forget_aws(os.environ)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     try:
@@ -107,6 +108,9 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     for port, option in ((options.port, "--port"), (options.aws_port, "--aws-port")):
         if not port_is_free(port):
             raise CannotRun(f"port {port} is in use; choose another with {option}")
+    for folder, file in ((options.code, "inference.py"), (options.gateway, "app.py")):
+        if not (folder / file).is_file():
+            raise CannotRun(f"there is no {file} in {folder}")
     model = choose(options.model)
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
     aws = stack.enter_context(AwsServer().serve(options.aws_port))
@@ -145,8 +149,6 @@ def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -
 
 
 def _model_server(options: Options, model: ServedModel, port: int) -> Child:
-    if not (options.code / "inference.py").is_file():
-        raise CannotRun(f"there is no inference.py in {options.code}")
     arguments = ["model-server", "--port", str(port), "--code", str(options.code.resolve())]
     arguments += ["--model-dir", str(model.folder)]
     return Child(
@@ -182,8 +184,6 @@ def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> 
 
 
 def _gateway(options: Options, variables: Mapping[str, str]) -> Child:
-    if not (options.gateway / "app.py").is_file():
-        raise CannotRun(f"there is no app.py in {options.gateway}")
     return Child(
         "the gateway",
         "endpoint.emulator.local_gateway",

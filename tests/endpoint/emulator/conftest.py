@@ -13,6 +13,7 @@ from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.clients import Clients
 from endpoint.emulator.http_server import QuietHandler, serving
+from tests.endpoint.emulator import packaged
 
 REGION = "us-east-1"
 BUCKET = "easel-pictures"
@@ -78,9 +79,9 @@ def s3(clients: Clients) -> Any:
 
 
 def create_endpoint(
-    clients: Clients, asynchronous: dict[str, Any] | None = None, instances: int = 1
+    clients: Clients, asynchronous: dict[str, Any] | None = None, name: str | None = None
 ) -> str:
-    name = f"test-{uuid.uuid4().hex[:12]}"
+    name = name or f"test-{uuid.uuid4().hex[:12]}"
     sagemaker = clients.get("sagemaker", REGION)
     role = "arn:aws:iam::123456789012:role/easel"
     sagemaker.create_model(
@@ -92,7 +93,7 @@ def create_endpoint(
         "VariantName": "AllTraffic",
         "ModelName": name,
         "InstanceType": "ml.g5.xlarge",
-        "InitialInstanceCount": instances,
+        "InitialInstanceCount": 1,
     }
     more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **more)
@@ -141,3 +142,9 @@ def script(tmp_path: Path) -> Callable[[str], Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = packaged.write(tmp_path_factory.mktemp("gateway") / "app")
+    return packaged.package(folder, folder.parent / "out")
