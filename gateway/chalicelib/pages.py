@@ -47,7 +47,7 @@ def _template(name: str) -> tuple[Template, str]:
     style = (_FOLDER / "style.css").read_text(encoding="utf-8")
     text = (_FOLDER / name).read_text(encoding="utf-8").replace("/* style.css */", style)
     policy = (
-        "default-src 'none'; img-src 'self' blob:; connect-src 'self'; form-action 'self';"
+        "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; form-action 'self';"
         " base-uri 'self'; frame-ancestors 'self';"
         f" style-src {_hashes('style', text)}; script-src {_hashes('script', text)}"
     )

@@ -20,7 +20,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from chalicelib.deadline import Deadline
+from chalicelib.deadline import Deadline, DeadlinePassed
 from chalicelib.errors import (
     BadPicture,
     ConnectionCut,
@@ -38,7 +38,6 @@ from chalicelib.generation import GenerationRequest
 from chalicelib.pictures import LARGEST_PICTURE, MEDIA_TYPES, check_picture
 
 _CONNECT_SECONDS = 2
-_CHUNK = 256 * 1024
 # A frozen Lambda does not see the far side close an idle connection, and a request sent into one
 # fails. Retrying could paint twice, so connections that may have gone stale are dropped instead.
 _LONGEST_IDLE = 20.0
@@ -99,15 +98,9 @@ class Endpoint:
             GatewayError: one of this project's own, whatever AWS or the network does.
         """
         try:
-            answer = self._runtime.client().invoke_endpoint(
-                EndpointName=self._name,
-                ContentType="application/json",
-                # The serving container labels its answer with this very string.
-                Accept=MEDIA_TYPES[request.format],
-                CustomAttributes=trace,
-                Body=json.dumps(request.to_dict()).encode(),
-            )
-            body = _read_body(answer, deadline)
+            body = deadline.keep(lambda: self._fetch(request, trace))
+        except DeadlinePassed as error:
+            raise _too_slow() from error
         except ClientError as error:
             raise _translate_refusal(error) from error
         except BotoCoreError as error:
@@ -115,36 +108,28 @@ class Endpoint:
         check_picture(body, request.format)
         return body
 
-
-def _read_body(answer: Any, deadline: Deadline) -> bytes:
-    """Read the answer within the deadline; a socket's own timeout starts anew with every byte."""
-    stream, length = answer["Body"], _announced_length(answer)
-    if length > LARGEST_PICTURE:
-        stream.close()
-        raise BadPicture(
-            "The picture is too large to be sent back. Ask for format=webp or format=jpeg,"
-            " or for a smaller one.",
-            field="format",
+    def _fetch(self, request: GenerationRequest, trace: str) -> bytes:
+        answer = self._runtime.client().invoke_endpoint(
+            EndpointName=self._name,
+            ContentType="application/json",
+            # The serving container labels its answer with this very string.
+            Accept=MEDIA_TYPES[request.format],
+            CustomAttributes=trace,
+            Body=json.dumps(request.to_dict()).encode(),
         )
-    body = bytearray()
-    while len(body) < length:
-        if deadline.remaining <= 0:
+        stream = answer["Body"]
+        if _announced_length(answer) > LARGEST_PICTURE:
             stream.close()
-            raise _too_slow()
-        stream.set_socket_timeout(deadline.remaining)
-        chunk = stream.read(min(_CHUNK, length - len(body)))
-        if not chunk:
-            raise _cut_off()
-        body += chunk
-    return bytes(body)
+            raise BadPicture(
+                "The picture is too large to be sent back. Ask for format=webp or format=jpeg,"
+                " or for a smaller one.",
+                field="format",
+            )
+        return bytes(stream.read())
 
 
 def _announced_length(answer: Any) -> int:
     return int(answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
-
-
-def _cut_off() -> ConnectionCut:
-    return ConnectionCut("The connection to the model broke before the picture was there.")
 
 
 def _too_slow() -> EndpointTooSlow:
@@ -163,7 +148,7 @@ def _translate_failure(error: BotoCoreError) -> GatewayError:
     if isinstance(error, _UNREACHABLE):
         return EndpointUnreachable("The model could not be reached.")
     if isinstance(error, _CUT):
-        return _cut_off()
+        return ConnectionCut("The connection to the model broke before the picture was there.")
     if isinstance(error, _UNSIGNED):
         return _forbidden()
     return EndpointFailed("The model could not be asked.")

@@ -5,7 +5,6 @@ and botocore can raise, one by one.
 """
 
 import io
-import itertools
 import json
 import threading
 
@@ -64,16 +63,9 @@ class Given:
         return self._client
 
 
-class Body(StreamingBody):
-    """A body that needs no socket."""
-
-    def set_socket_timeout(self, timeout):
-        self.timeout = timeout
-
-
 def answer(body, announced=None):
     length = len(body) if announced is None else announced
-    stream = Body(io.BytesIO(body), None)
+    stream = StreamingBody(io.BytesIO(body), length)
     return {"Body": stream, "ResponseMetadata": {"HTTPHeaders": {"content-length": str(length)}}}
 
 
@@ -204,12 +196,6 @@ def test_a_picture_too_large_for_lambda_is_refused_before_it_is_read():
     too_large = answer(b"", announced=LARGEST_PICTURE + 1)
     with pytest.raises(BadPicture, match="format=webp"):
         invoke(too_large)
-
-
-def test_a_body_that_drips_is_given_up_at_the_deadline():
-    moments = itertools.count(0, 5)  # each look at the clock finds it five seconds on
-    with pytest.raises(EndpointTooSlow):
-        invoke(answer(b"x" * 2_000_000), deadline=Deadline(24, clock=lambda: next(moments)))
 
 
 def test_the_runtime_client_is_made_once_however_many_ask(monkeypatch):
