@@ -54,6 +54,8 @@ def _remember_what_endpoints_are_made_of() -> None:
                 raise ValidationError(message=f'Cannot create already existing endpoint "{arn}".')
             endpoint: Any = original(self, endpoint_name, endpoint_config_name, tags)
             endpoint.created_with = remember(self, endpoint_config_name)
+            # DescribeEndpoint shows it too, which moto leaves out.
+            endpoint.async_inference_config = endpoint.created_with.async_config
             return endpoint
 
         return create

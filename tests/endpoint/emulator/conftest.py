@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
@@ -40,6 +41,16 @@ class _Answers(QuietHandler):
         if attributes:
             headers.append(("X-Amzn-SageMaker-Custom-Attributes", f"seen {attributes}"))
         self.answer(status, headers, answer)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_real_aws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        yield
 
 
 @pytest.fixture

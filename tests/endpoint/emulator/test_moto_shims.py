@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from endpoint.emulator import moto_shims
 from endpoint.emulator.clients import Clients
-from tests.endpoint.emulator.conftest import REGION
+from tests.endpoint.emulator.conftest import BUCKET, REGION
 
 
 @pytest.fixture
@@ -67,6 +67,15 @@ def test_descriptions_hold_no_empty_values(sagemaker: Any) -> None:
 def test_an_endpoint_cannot_be_made_twice(sagemaker: Any, endpoint: str) -> None:
     with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
         sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
+
+
+def test_an_asynchronous_endpoint_describes_itself_as_one(
+    sagemaker: Any, endpoint: str, async_endpoint: str
+) -> None:
+    described = sagemaker.describe_endpoint(EndpointName=async_endpoint)
+    output = described["AsyncInferenceConfig"]["OutputConfig"]
+    assert output["S3FailurePath"] == f"s3://{BUCKET}/failed"
+    assert "AsyncInferenceConfig" not in sagemaker.describe_endpoint(EndpointName=endpoint)
 
 
 def test_policies_cannot_be_simulated(clients: Clients) -> None:
