@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+from easel_errors import EaselError
+
 from chalicelib import errors
 from chalicelib.generation import describe
 
@@ -67,9 +70,22 @@ def test_every_link_to_a_page_of_ours_leads_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_gateways_page_names_every_setting():
-    code = (ROOT / "gateway/chalicelib/settings.py").read_text(encoding="utf-8")
-    page = (ROOT / "docs/gateway.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [
+        ("docs/gateway.md", "gateway/chalicelib/settings.py"),
+        ("docs/model-package.md", "model_package/code/easel_settings.py"),
+    ],
+)
+def test_a_page_names_every_setting_of_its_part(page, code):
+    variables = set(re.findall(r"EASEL_[A-Z_]+", (ROOT / code).read_text(encoding="utf-8")))
 
-    for variable in set(re.findall(r"EASEL_[A-Z_]+", code)):
-        assert f"`{variable}`" in page
+    for variable in variables:
+        assert f"`{variable}`" in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_model_packages_page_lists_its_errors():
+    page = (ROOT / "docs/model-package.md").read_text(encoding="utf-8")
+
+    for each in (EaselError, *EaselError.__subclasses__()):
+        assert f"| {each.status} | `{each.code}` |" in page
