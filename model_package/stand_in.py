@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -227,7 +228,8 @@ def _pickle_weights(folder: Path) -> None:
 
 
 def _tokenizer(pad: str) -> Any:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions of transformers deprecate their own ways
         _write_vocabulary(Path(folder))
         return CLIPTokenizer(
             f"{folder}/vocab.json", f"{folder}/merges.txt", model_max_length=77, pad_token=pad
