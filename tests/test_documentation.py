@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from easel_errors import EaselError
 
 from chalicelib import errors
 from chalicelib.generation import describe
+from easel_errors import EaselError
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from easel_defaults import Defaults
 from easel_errors import ModelUnusable
-
 from generation import RULES, GenerationRequest, InvalidField, Number, Whole
 
 # The contract's names on the left, diffusers' on the right.

@@ -11,12 +11,12 @@ import io
 import json
 from typing import Any
 
+from PIL import Image
+
 from easel_errors import EaselError, InvalidRequest
 from easel_painter import Picture
 from easel_png import encode_png
 from easel_requests import media_type
-from PIL import Image
-
 from generation import GenerationRequest
 
 _JSON = {"", "*/*", "application/json"}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from easel_errors import ModelUnusable
-
 from generation import RULES, InvalidField
 
 FILE_NAME = "easel.json"

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import easel_log
-
 from generation import InvalidField
 
 Result = TypeVar("Result")

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-import easel_folder
 import huggingface_hub
-from easel_errors import ModelUnusable
 from huggingface_hub import errors
+
+import easel_folder
+from easel_errors import ModelUnusable
 
 _TEXTS = {".json", ".txt", ".model"}  # configurations and tokenizers
 # What the hub itself says, in contrast to not being reached.

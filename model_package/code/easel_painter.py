@@ -10,18 +10,18 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
-import easel_log
-import easel_pipeline
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+import easel_log
+import easel_pipeline
 from easel_abilities import Abilities
 from easel_defaults import Defaults
 from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
 from easel_metadata import Provenance
 from easel_quiet import without_warnings
 from easel_samplers import sampler_name, schedule_type
-from numpy.typing import NDArray
-
 from generation import GenerationRequest
 
 _WARM_UP_STEPS = 2  # the least that every scheduler can do

@@ -13,12 +13,13 @@ from easel_quiet import noting_warnings, without_warnings
 
 # isort: split
 import diffusers
+import torch
+from safetensors import SafetensorError
+
 import easel_folder
 import easel_hub
-import torch
 from easel_errors import ModelUnusable
 from easel_settings import Settings
-from safetensors import SafetensorError
 
 # Neither library has an exception of its own for a folder that it cannot read.
 _LOADING_ERRORS = (

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+
 from easel_errors import SettingInvalid
 
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}

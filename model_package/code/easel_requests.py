@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from easel_errors import InvalidRequest
-
 from generation import GenerationRequest
 
 _JSON = "application/json"

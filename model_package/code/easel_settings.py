@@ -13,7 +13,6 @@ from typing import Any
 
 from easel_defaults import Defaults
 from easel_errors import SettingInvalid
-
 from generation import InvalidField
 
 _CREATOR = "the script that creates the endpoint, from its command line"

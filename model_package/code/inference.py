@@ -17,7 +17,6 @@ from easel_errors import EaselError, guard
 from easel_model import Model, load_painter
 from easel_painter import Picture
 from easel_requests import read_request
-
 from generation import GenerationRequest
 
 

@@ -1,10 +1,10 @@
 from types import SimpleNamespace
 
 import pytest
+
 from easel_abilities import Abilities
 from easel_defaults import Defaults
 from easel_errors import ModelUnusable
-
 from generation import GenerationRequest, InvalidField
 from tests.model_package.doubles import (
     BarePipeline,

@@ -1,7 +1,8 @@
 import json
 
-import easel_errors
 import pytest
+
+import easel_errors
 from easel_errors import (
     EaselError,
     GenerationFailed,
@@ -12,7 +13,6 @@ from easel_errors import (
     SettingInvalid,
     guard,
 )
-
 from generation import GenerationRequest
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from easel_errors import ModelUnusable
 from easel_folder import choose_variant, components, is_variant, pickled_only, read_index
 

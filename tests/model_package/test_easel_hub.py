@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from easel_errors import ModelUnusable
 from easel_hub import choose_files
-
 from tests.model_package.hub import COMMIT, GATED, Hub
 
 CODE = Path(__file__).parents[2] / "model_package" / "code"

@@ -3,13 +3,13 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
+from sd_parsers import ParserManager
+
 from easel_answers import encode_file
 from easel_metadata import Provenance
 from easel_painter import Picture
 from easel_samplers import sampler_name, schedule_type
-from PIL import Image
-from sd_parsers import ParserManager
-
 from generation import GenerationRequest
 
 PROMPTS = [

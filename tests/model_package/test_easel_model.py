@@ -1,11 +1,11 @@
 import json
 
 import pytest
+
 from easel_defaults import Defaults
 from easel_errors import ModelUnusable
 from easel_model import Model
 from easel_painter import Painter
-
 from tests.model_package.doubles import PlainPipeline
 from tests.model_package.toolkit import Toolkit
 

@@ -4,12 +4,12 @@ import weakref
 import numpy as np
 import pytest
 import torch
+
+import inference
 from easel_defaults import Defaults
 from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
 from easel_model import Model
 from easel_painter import Painter
-
-import inference
 from generation import GenerationRequest
 from tests.model_package.doubles import BarePipeline, PlainPipeline
 from tests.model_package.toolkit import Context

@@ -1,14 +1,14 @@
 import json
 import shutil
 
-import easel_pipeline
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
+import easel_pipeline
 from easel_errors import ModelUnusable
 from easel_pipeline import find_folder, load_pipeline
 from easel_settings import Settings
-from safetensors.torch import load_file, save_file
-
 from tests.model_package.toolkit import Toolkit
 
 WISH = {"prompt": "a cat", "seed": 7}

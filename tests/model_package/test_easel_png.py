@@ -3,10 +3,11 @@ import zlib
 
 import numpy as np
 import pytest
-from easel_png import encode_png
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+
+from easel_png import encode_png
 
 
 def decode(png):

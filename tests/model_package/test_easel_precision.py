@@ -1,8 +1,8 @@
 import pytest
 import torch
+
 from easel_errors import SettingInvalid
 from easel_precision import choose_device, choose_dtype
-
 from tests.model_package.toolkit import Toolkit
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -1,4 +1,5 @@
 import pytest
+
 from easel_defaults import Defaults
 from easel_errors import SettingInvalid
 from easel_settings import Settings
