@@ -46,10 +46,13 @@ def test_every_route_answers_get_and_head_and_every_body_may_be_binary(template)
         "/inference",
         "/inference/default",
         "/inference/{text}",
+        "/jobs",
+        "/jobs/{identifier}",
+        "/jobs/{identifier}/image",
         "/options",
     ]
-    for methods in document["paths"].values():
-        assert sorted(methods) == ["get", "head"]
+    for path, methods in document["paths"].items():
+        assert sorted(methods) == (["post"] if path == "/jobs" else ["get", "head"])
 
 
 def test_the_role_may_do_what_it_must_and_nothing_else(template):
@@ -60,7 +63,12 @@ def test_the_role_may_do_what_it_must_and_nothing_else(template):
         "logs:CreateLogGroup",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
+        "s3:DeleteObject",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
         "sagemaker:InvokeEndpoint",
+        "sagemaker:InvokeEndpointAsync",
     ]
     for statement in policy["Statement"]:
         assert all("easel-" in resource for resource in statement["Resource"])
