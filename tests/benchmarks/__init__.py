@@ -1,4 +1,4 @@
-"""Benchmarks that anyone can run: `python -m tests.benchmarks.<name>` from the repository's root."""
+"""Benchmarks that anyone can run, from the repository's root: `python -m tests.benchmarks.NAME`."""
 
 import sys
 from pathlib import Path

@@ -147,20 +147,17 @@ def report(
     added = latency["queued"].median - latency["real-time"].median
     minute = Counter({name: round(count * 60 / WAIT_SECONDS) for name, count in waiting.items()})
     rows = [
-        *(
-            (f"{name}, warm", f"{each.median:.0f} ms", each.spread)
-            for name, each in latency.items()
-        ),
+        *((f"{way}, warm", f"{each.median:.0f} ms", each.spread) for way, each in latency.items()),
         ("added by the queue", f"{added:.0f} ms", "aim: under 300"),
-        ("calls for a picture", _said(picture), f"{cost(picture) * 1_000:.4f} USD for 1,000"),
-        (
-            "calls for a minute of waiting",
-            _said(minute),
-            f"{cost(minute) * 1_000:.4f} USD for 1,000",
-        ),
+        ("calls for a picture", _said(picture), _price(picture)),
+        ("calls for a minute of waiting", _said(minute), _price(minute)),
         ("jobs taken", f"{jobs:.0f} a second", f"{VISITORS} visitors at once"),
     ]
     return f"{machine()}\n\n{table(('figure', 'median', 'quartiles, aim or price'), rows)}"
+
+
+def _price(calls: Counter[str]) -> str:
+    return f"{cost(calls) * 1_000:.3f} USD for 1,000"
 
 
 def _said(calls: Counter[str]) -> str:
