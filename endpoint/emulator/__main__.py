@@ -1,0 +1,184 @@
+"""The emulator's command line: `python -m endpoint.emulator --help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from endpoint.emulator.processes import ROOT, port_is_free
+
+_EPILOGUE = """\
+Everything listens on 127.0.0.1 alone and ends with Ctrl-C. What is imitated, and what is not, is
+in docs/emulator.md.
+
+ports:
+  run           8000 the gateway (--port); any free one AWS (--aws-port) and the model server
+  aws           4566 (--port)
+  model-server  8080 (--port), as in a SageMaker container
+  api-gateway   8001 (--port)
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's description."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(
+        prog="python -m endpoint.emulator",
+        description="AWS on a laptop, as far as Easel meets it.",
+        epilog=_EPILOGUE,
+        formatter_class=raw,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="the whole of Easel: AWS, a model, the gateway"))
+    _add_aws(commands.add_parser("aws", help="AWS alone: what AWS_ENDPOINT_URL can point to"))
+    _add_model_server(
+        commands.add_parser("model-server", help="inference.py as a SageMaker container runs it")
+    )
+    _add_api_gateway(
+        commands.add_parser("api-gateway", help="API Gateway and Lambda for a packaged gateway")
+    )
+    return top
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", type=int, default=8000, help="the gateway's port (8000)")
+    command.add_argument(
+        "--aws-port", type=int, default=0, help="the emulated AWS's port (0: any free one)"
+    )
+    command.add_argument(
+        "--model",
+        metavar="PATH_OR_HUB_ID",
+        help="a folder of diffusers weights, a repository of the Hugging Face hub (org/name), or "
+        "a name of endpoint/catalogue.json; without it the bundled model",
+    )
+    command.add_argument(
+        "--gateway", type=Path, default=ROOT / "gateway", help="the Chalice application's folder"
+    )
+    command.add_argument(
+        "--code",
+        type=Path,
+        default=ROOT / "model_package" / "code",
+        help="the folder with inference.py",
+    )
+
+
+def _add_aws(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", type=int, default=4566, help="0 takes any free port (4566)")
+    command.add_argument(
+        "--container",
+        action="append",
+        default=[],
+        metavar="ENDPOINT=URL",
+        help="the model server behind an endpoint; may be given several times",
+    )
+    command.add_argument(
+        "--longest-body",
+        type=int,
+        default=25 * 1024 * 1024,
+        metavar="BYTES",
+        help="the longest request that InvokeEndpoint takes (26214400)",
+    )
+
+
+def _add_model_server(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", type=int, default=8080, help="0 takes any free port (8080)")
+    command.add_argument("--code", type=Path, required=True, help="the folder with inference.py")
+    command.add_argument(
+        "--model-dir", type=Path, required=True, help="what model_fn gets as model_dir"
+    )
+
+
+def _add_api_gateway(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", type=int, default=8001, help="0 takes any free port (8001)")
+    command.add_argument(
+        "--package",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="what `chalice package DIR` wrote: sam.json and deployment.zip",
+    )
+    command.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of the function beside those of sam.json; may be given several times",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    options = parser().parse_args(arguments)
+    if options.command == "run":
+        from endpoint.emulator import run
+
+        given = {name: value for name, value in vars(options).items() if name != "command"}
+        return run.run(run.Options(**given))
+    if not port_is_free(options.port):
+        print(f"port {options.port} is in use; choose another with --port", file=sys.stderr)
+        return 1
+    return _COMMANDS[options.command](options)
+
+
+def _aws(options: argparse.Namespace) -> int:
+    from endpoint.emulator.aws_server import AwsServer
+    from endpoint.emulator.clients import forget_aws
+
+    forget_aws(os.environ)
+    server = AwsServer(_pairs(options.container), longest_body=options.longest_body)
+    return _until_signal(server.serve(options.port), "AWS is emulated at")
+
+
+def _model_server(options: argparse.Namespace) -> int:
+    from endpoint.emulator.model_server import ModelServer
+
+    _end_with_parent_if_asked()
+    server = ModelServer(options.code.resolve(), options.model_dir.resolve(), os.environ)
+    return _until_signal(server.serve(options.port), "The model server is at")
+
+
+def _api_gateway(options: argparse.Namespace) -> int:
+    from endpoint.emulator.packaged_gateway import serve
+
+    return _until_signal(
+        serve(options.package, options.port, _pairs(options.env)), "API Gateway is emulated at"
+    )
+
+
+_COMMANDS = {"aws": _aws, "model-server": _model_server, "api-gateway": _api_gateway}
+
+
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    for pair in given:
+        if "=" not in pair:
+            raise SystemExit(f"{pair} is not NAME=VALUE")
+    return dict(pair.split("=", 1) for pair in given)
+
+
+def _until_signal(server: AbstractContextManager[Any], sentence: str) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with server as running:
+        print(f"{sentence} {running.url}", flush=True)
+        ended.wait()
+    return 0
+
+
+def _end_with_parent_if_asked() -> None:
+    from endpoint.emulator.orphans import WATCHED, end_with_parent
+
+    if WATCHED in os.environ:
+        end_with_parent()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""One server for all of AWS: SageMaker Runtime here, everything else moto.
+
+Plain boto3 reaches it when `AWS_ENDPOINT_URL` names its address. Beside AWS it answers below
+`/emulator/`, for tests:
+
+    GET    /emulator/requests[?endpoint=NAME]    what arrived at SageMaker Runtime
+    DELETE /emulator/requests[?endpoint=NAME]    forget it
+    GET    /emulator/faults/NAME                 what is switched on
+    PUT    /emulator/faults/NAME                 a fault, or a list of them, in the others' place
+    PUT    /emulator/containers/NAME             {"url": ...} the model server behind an endpoint
+    GET    /emulator/queues/NAME                 {"waiting": n} of an asynchronous endpoint
+    PUT    /emulator/clock                       {"speed": x} and/or {"skip": seconds}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.wrappers import Request, Response
+
+from endpoint.emulator import faults as kinds
+from endpoint.emulator import moto_shims
+from endpoint.emulator.async_invocations import AsyncInvocations
+from endpoint.emulator.clients import Clients
+from endpoint.emulator.clock import Clock
+from endpoint.emulator.containers import Registry
+from endpoint.emulator.control_plane import ACCOUNT, find_endpoint, region_of
+from endpoint.emulator.errors import RuntimeRefusal, ValidationError
+from endpoint.emulator.faults import Fault, Faults
+from endpoint.emulator.http_server import in_background
+from endpoint.emulator.invocations import LONGEST_BODY, CutOff, Models, check_size, invoke
+from endpoint.emulator.request_log import Entry, RequestLog
+
+_INVOCATION = re.compile(r"/endpoints/([^/]+)/(async-)?invocations")
+
+
+class AwsServer:
+    """AWS at one address, in threads of this process.
+
+    Attributes:
+        url: where it listens, once it does.
+        registry: which model server stands behind which endpoint.
+        faults: what is switched on.
+        log: what arrived.
+        clock: counts SageMaker's limits.
+    """
+
+    def __init__(
+        self, containers: Mapping[str, str] | None = None, *, longest_body: int = LONGEST_BODY
+    ) -> None:
+        moto_shims.install()
+        self.url = ""
+        self.registry = Registry(containers)
+        self.faults, self.log, self.clock = Faults(), RequestLog(), Clock()
+        self._longest_body = longest_body
+        self._models = Models(self.registry, self.faults, self.clock)
+        self._moto = moto_shims.Shimmed(DomainDispatcherApplication(create_backend_app))
+        self._asynchronous = AsyncInvocations(self._models, Clients(lambda: self.url))
+
+    @contextmanager
+    def serve(self, port: int = 0) -> Iterator[AwsServer]:
+        """Listen on 127.0.0.1:`port` (0: any free one) while the context lasts.
+
+        Raises:
+            OSError: when the port is taken.
+        """
+        server = _listen(port, self)
+        self.url = f"http://127.0.0.1:{server.port}"
+        self._asynchronous.queue.start()
+        try:
+            with in_background(server):
+                yield self
+        finally:
+            self._asynchronous.queue.close()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        found = _INVOCATION.fullmatch(environ["PATH_INFO"])
+        if found and environ["REQUEST_METHOD"] == "POST":
+            response = self._runtime(Request(environ), found[1], bool(found[2]))
+            return response(environ, start_response)
+        if environ["PATH_INFO"].startswith("/emulator/"):
+            return self._control(Request(environ))(environ, start_response)
+        return self._moto(environ, start_response)
+
+    # SageMaker Runtime
+
+    def _runtime(self, request: Request, name: str, asynchronous: bool) -> Response:
+        operation = "InvokeEndpointAsync" if asynchronous else "InvokeEndpoint"
+        entry = self.log.add(Entry.of(operation, name, dict(request.headers), request.get_data()))
+        try:
+            response = self._invoke(request, name, asynchronous, entry)
+        except RuntimeRefusal as error:
+            response = error.response()
+        except CutOff:
+            entry.status = 0
+            _cut(request)
+            raise
+        entry.status = response.status_code
+        response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
+        return response
+
+    def _invoke(self, request: Request, name: str, asynchronous: bool, entry: Entry) -> Response:
+        self._door(name, asynchronous)
+        region = region_of(request.headers.get("Authorization"))
+        endpoint = find_endpoint(name, region)
+        if endpoint is None:
+            raise ValidationError(f"Endpoint {name} of account {ACCOUNT} not found.")
+        if asynchronous:
+            return self._asynchronous.submit(endpoint, request, entry)
+        check_size(request.get_data(), self._longest_body)
+        return invoke(self._models, endpoint, request, entry)
+
+    def _door(self, name: str, asynchronous: bool) -> None:
+        # An asynchronous endpoint takes requests while it is cold; its queue waits.
+        kind = tuple(kind for kind in kinds.DOOR if not (asynchronous and kind == "cold"))
+        fault = self.faults.take(name, kind)
+        if fault is None:
+            return
+        refusal = fault.refusal()
+        if refusal:
+            raise refusal
+        if fault.kind == "silent":
+            self.clock.sleep(fault.seconds)
+        raise CutOff
+
+    # For tests
+
+    def _control(self, request: Request) -> Response:
+        what, _, name = request.path.removeprefix("/emulator/").partition("/")
+        data = json.loads(request.get_data() or b"null")
+        try:
+            match request.method, what:
+                case "GET", "requests":
+                    return _json(self.log.list(request.args.get("endpoint")))
+                case "DELETE", "requests":
+                    self.log.clear(request.args.get("endpoint"))
+                case "GET", "faults":
+                    return _json([fault.to_dict() for fault in self.faults.get(name)])
+                case "GET", "queues":
+                    return _json({"waiting": self._asynchronous.queue.waiting(name)})
+                case "PUT", _:
+                    self._put(what, name, data)
+                case _:
+                    return _json({"error": "no such switch"}, 404)
+        except (ValueError, TypeError, KeyError) as error:
+            return _json({"error": str(error)}, 400)
+        return _json({})
+
+    def _put(self, what: str, name: str, data: Any) -> None:
+        match what:
+            case "faults":
+                given = data if isinstance(data, list) else [data]
+                self.faults.switch(name, [Fault.from_dict(fault) for fault in given])
+            case "containers":
+                self.registry.register(name, data["url"])
+            case "clock":
+                self.clock.run_at(float(data.get("speed", self.clock.speed)))
+                self.clock.skip(float(data.get("skip", 0)))
+            case _:
+                raise ValueError("no such switch")
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(json.dumps(value), status, mimetype="application/json")
+
+
+class _Handler(MotoRequestHandler):
+    disable_nagle_algorithm = True
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - inherited name
+        """Say nothing."""
+
+
+def _listen(port: int, app: Any) -> BaseWSGIServer:
+    # A socket of our own: werkzeug ends the whole process when a port is taken.
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+        # The server makes its own copy of the descriptor.
+        return make_server(
+            "127.0.0.1", port, app, threaded=True, request_handler=_Handler, fd=listener.fileno()
+        )
+    finally:
+        listener.close()
+
+
+def _cut(request: Request) -> None:
+    connection: socket.socket = request.environ["werkzeug.socket"]
+    # The client may have gone first.
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

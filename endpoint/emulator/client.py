@@ -1,0 +1,95 @@
+"""The emulator's switches from Python, for tests."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import urllib3
+
+from endpoint.emulator.faults import Fault
+
+
+class EmulatorClient:
+    """Talks to a running emulator at `url`; any refusal is a ValueError with its reason."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._pool = urllib3.PoolManager()
+
+    def _ask(self, method: str, path: str, data: Any = None) -> Any:
+        body = None if data is None else json.dumps(data)
+        answer = self._pool.request(method, f"{self._url}/emulator/{path}", body=body)
+        result = json.loads(answer.data)
+        if answer.status != 200:
+            raise ValueError(result.get("error"))
+        return result
+
+    def set_faults(self, endpoint: str, *faults: Fault) -> None:
+        """Switch faults on in the place of others; none makes the endpoint well again."""
+        self._ask("PUT", f"faults/{quote(endpoint)}", [fault.to_dict() for fault in faults])
+
+    def faults(self, endpoint: str) -> list[Fault]:
+        """Return the faults that are still on."""
+        return [Fault.from_dict(data) for data in self._ask("GET", f"faults/{quote(endpoint)}")]
+
+    @contextmanager
+    def fault(self, endpoint: str, kind: str, **details: Any) -> Iterator[None]:
+        """Switch one fault on while the context lasts."""
+        self.set_faults(endpoint, Fault(kind, **details))
+        try:
+            yield
+        finally:
+            self.set_faults(endpoint)
+
+    def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
+        """Return what arrived, as `request_log.Entry` has it."""
+        result: list[dict[str, Any]] = self._ask("GET", f"requests{_filter(endpoint)}")
+        return result
+
+    def runs(self, endpoint: str) -> int:
+        """Return how often a model server was asked: how many GPU runs there were."""
+        return sum(entry["runs"] for entry in self.requests(endpoint))
+
+    def clear_requests(self, endpoint: str | None = None) -> None:
+        """Forget what arrived."""
+        self._ask("DELETE", f"requests{_filter(endpoint)}")
+
+    def set_container(self, endpoint: str, url: str | None) -> None:
+        """Put a model server behind an endpoint."""
+        self._ask("PUT", f"containers/{quote(endpoint)}", {"url": url})
+
+    def waiting(self, endpoint: str) -> int:
+        """Return how many requests wait in an asynchronous endpoint's queue."""
+        count: int = self._ask("GET", f"queues/{quote(endpoint)}")["waiting"]
+        return count
+
+    def set_clock(self, *, speed: float | None = None, skip: float | None = None) -> None:
+        """Let SageMaker's time run `speed` times as fast, or skip so many seconds of it."""
+        given = {"speed": speed, "skip": skip}
+        self._ask("PUT", "clock", {name: value for name, value in given.items() if value})
+
+
+def _filter(endpoint: str | None) -> str:
+    return "" if endpoint is None else f"?endpoint={quote(endpoint)}"
+
+
+@contextmanager
+def deaf_address() -> Iterator[str]:
+    """Give an address on which connecting takes for ever, as behind a wrong security group.
+
+    A listener whose backlog is full drops further connections' first packet.
+    """
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"

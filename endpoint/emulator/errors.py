@@ -1,0 +1,150 @@
+"""What SageMaker Runtime answers when it does not answer with a picture.
+
+    RuntimeRefusal
+    ├── ValidationError          400
+    ├── Throttled                400  ThrottlingException
+    ├── AccessDenied             403  AccessDeniedException
+    ├── PayloadTooLarge          413  without a name of its own
+    ├── ModelError               424  with the container's status and message
+    ├── ModelNotReady            429  ModelNotReadyException
+    ├── InternalFailure          500
+    ├── ServiceUnavailable       503
+    └── InternalDependency       530  InternalDependencyException
+
+Names and statuses are those of botocore's model of the service (sagemaker-runtime, 2017-05-13);
+ThrottlingException and AccessDeniedException are common to all AWS services and stand in no model.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from werkzeug.wrappers import Response
+
+
+class RuntimeRefusal(Exception):
+    """An error response; `str()` is its message.
+
+    Attributes:
+        status: the HTTP status.
+        code: the name that botocore puts into `response["Error"]["Code"]`.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str | None] = None
+
+    def details(self) -> dict[str, Any]:
+        """Return the members of the error's shape beside the message."""
+        return {}
+
+    def response(self) -> Response:
+        """Return it as the service's JSON protocol writes errors."""
+        body = json.dumps({"Message": str(self), **self.details()})
+        headers = {} if self.code is None else {"x-amzn-ErrorType": self.code}
+        return Response(body, self.status, headers, mimetype="application/json")
+
+
+class ValidationError(RuntimeRefusal):
+    """The request is wrong, or its endpoint does not exist or is of the other kind."""
+
+    status = 400
+    code = "ValidationError"
+
+
+class Throttled(RuntimeRefusal):
+    """Too many requests for the account."""
+
+    status = 400
+    code = "ThrottlingException"
+
+
+class AccessDenied(RuntimeRefusal):
+    """The caller's policy does not allow the call."""
+
+    status = 403
+    code = "AccessDeniedException"
+
+
+class PayloadTooLarge(RuntimeRefusal):
+    """The request's body is above the service's limit.
+
+    Refused by the service's front, which names no error; botocore then takes the status as the
+    code. The wording is that of front ends of other AWS services, unverified for this one.
+    """
+
+    status = 413
+
+
+class ModelError(RuntimeRefusal):
+    """The container answered with an error, too late, or not at all.
+
+    Args:
+        endpoint: the endpoint's name, for the log group.
+        region: likewise.
+        account: likewise.
+        original_status: the container's HTTP status; 0 when there was no answer in time.
+        original_message: the container's body, or what the service says in its place.
+    """
+
+    status = 424
+    code = "ModelError"
+
+    def __init__(
+        self, endpoint: str, region: str, account: str, original_status: int, original_message: str
+    ) -> None:
+        self.original_status = original_status
+        # The service's own model lets a message have 2,048 characters.
+        self.original_message = original_message[:2048]
+        group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        self.log_stream = f"arn:aws:logs:{region}:{account}:log-group:{group}"
+        side = "client" if 400 <= original_status < 500 else "server"
+        super().__init__(
+            f'Received {side} error ({original_status}) from primary with message "'
+            f'{self.original_message}". See https://{region}.console.aws.amazon.com/cloudwatch/'
+            f"home?region={region}#logEventViewer:group={group} in account {account} for more "
+            "information."
+        )
+
+    def details(self) -> dict[str, Any]:
+        return {
+            "OriginalStatusCode": self.original_status,
+            "OriginalMessage": self.original_message,
+            "LogStreamArn": self.log_stream,
+        }
+
+
+# What SageMaker puts into OriginalMessage after 60 s, word for word (aws/sagemaker-python-sdk
+# issue 1119 and many others). The status with it is 0.
+TIMED_OUT = (
+    "Your invocation timed out while waiting for a response from container primary. Review the "
+    "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
+)
+
+
+class ModelNotReady(RuntimeRefusal):
+    """The model is still being provisioned or loaded."""
+
+    status = 429
+    code = "ModelNotReadyException"
+
+
+class InternalFailure(RuntimeRefusal):
+    """The service failed."""
+
+    status = 500
+    code = "InternalFailure"
+
+
+class ServiceUnavailable(RuntimeRefusal):
+    """The service, or the endpoint's capacity, is not there at the moment."""
+
+    status = 503
+    code = "ServiceUnavailable"
+
+
+class InternalDependency(RuntimeRefusal):
+    """Something that the service needs failed."""
+
+    status = 530
+    code = "InternalDependencyException"

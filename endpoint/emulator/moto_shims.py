@@ -1,0 +1,184 @@
+"""Where moto 5.2.5 is not enough, bridged in one place.
+
+Each function names the limitation. `install` puts them all in, once per process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs
+
+from moto.apigateway.models import APIGatewayBackend
+from moto.sagemaker.exceptions import ValidationError
+from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
+from moto.servicequotas.responses import ServiceQuotasResponse
+from werkzeug.wrappers import Request, Response
+
+from endpoint.emulator.control_plane import remember
+
+WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+@cache
+def install() -> None:
+    """Patch moto's classes."""
+    _accept_new_instance_types()
+    _remember_what_endpoints_are_made_of()
+    _accept_chalice_documents()
+    _list_quotas()
+
+
+def _accept_new_instance_types() -> None:
+    """Moto's list of instance types ends before g5, g6, g6e and inf2."""
+
+    def validate(_: FakeEndpointConfig, instance_type: str) -> None:
+        if not re.fullmatch(r"ml\.[a-z0-9-]+\.[a-z0-9]+", instance_type):
+            raise ValidationError(message=f"{instance_type} is not an instance type.")
+
+    _replace(FakeEndpointConfig, "validate_instance_type", lambda _: validate)
+
+
+def _remember_what_endpoints_are_made_of() -> None:
+    """Moto makes an endpoint twice under one name, and forgets its configuration's async part."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        def create(
+            self: SageMakerModelBackend, endpoint_name: str, endpoint_config_name: str, tags: Any
+        ) -> Any:
+            if endpoint_name in self.endpoints:
+                arn = self.endpoints[endpoint_name].arn
+                raise ValidationError(message=f'Cannot create already existing endpoint "{arn}".')
+            endpoint: Any = original(self, endpoint_name, endpoint_config_name, tags)
+            endpoint.created_with = remember(self, endpoint_config_name)
+            # DescribeEndpoint shows it too, which moto leaves out.
+            endpoint.async_inference_config = endpoint.created_with.async_config
+            return endpoint
+
+        return create
+
+    _replace(SageMakerModelBackend, "create_endpoint", wrap)
+
+
+def _accept_chalice_documents() -> None:
+    """Moto imports OpenAPI 3 only, and needs a description and a mock integration's address.
+
+    Chalice writes Swagger 2.0 without either.
+    """
+    _replace(
+        APIGatewayBackend,
+        "import_rest_api",
+        lambda original: lambda self, doc, warn: original(self, _as_openapi(doc), warn),
+    )
+    _replace(
+        APIGatewayBackend,
+        "put_rest_api",
+        lambda original: (
+            lambda self, api, api_doc, fail_on_warnings, mode="merge": original(
+                self, api, _as_openapi(api_doc), fail_on_warnings, mode
+            )
+        ),
+    )
+
+
+def _as_openapi(document: dict[str, Any]) -> dict[str, Any]:
+    document = {key: value for key, value in document.items() if key != "swagger"}
+    document.setdefault("openapi", "3.0.1")
+    document["info"] = {"description": "", **document.get("info", {})}
+    for methods in document["paths"].values():
+        for method in methods.values():
+            integration = method.get("x-amazon-apigateway-integration", {})
+            if integration.get("type") == "mock":
+                integration.setdefault("uri", "")
+                integration.setdefault("httpMethod", "OPTIONS")
+    return document
+
+
+# What the emulated account may have: generous, so that nothing but a test's own quota stops it.
+QUOTAS: dict[str, float] = {}
+_DEFAULT_QUOTA = 2.0
+
+
+def _list_quotas() -> None:
+    """Moto knows the quotas of VPC alone; `QUOTAS` holds SageMaker's, by instance type."""
+
+    def list_service_quotas(self: ServiceQuotasResponse) -> str:
+        asked = json.loads(self.body)
+        if asked.get("ServiceCode") != "sagemaker":
+            return json.dumps({"Quotas": []})
+        types = {"ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6.xlarge", "ml.g6e.xlarge", *QUOTAS}
+        return json.dumps({"Quotas": [_quota(name) for name in sorted(types)]})
+
+    # Added, not replaced: moto has no such method.
+    ServiceQuotasResponse.list_service_quotas = list_service_quotas  # type: ignore[attr-defined]
+
+
+def _quota(instance_type: str) -> dict[str, Any]:
+    return {
+        "ServiceCode": "sagemaker",
+        "ServiceName": "Amazon SageMaker",
+        "QuotaName": f"{instance_type} for endpoint usage",
+        "QuotaCode": "L-" + instance_type.encode().hex().upper()[-8:],
+        "Value": QUOTAS.get(instance_type, _DEFAULT_QUOTA),
+        "Unit": "None",
+        "Adjustable": True,
+        "GlobalQuota": False,
+    }
+
+
+def _replace(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
+    setattr(owner, name, wrap(getattr(owner, name)))
+
+
+class Shimmed:
+    """WSGI in front of moto, for what its responses lack."""
+
+    def __init__(self, moto: WSGI) -> None:
+        self._moto = moto
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        if _is_simulation(request):
+            return _DENIED(environ, start_response)
+        if request.headers.get("X-Amz-Target", "").startswith("SageMaker.Describe"):
+            return _without_empty(self._moto, request)(environ, start_response)
+        return self._moto(environ, start_response)
+
+
+def _is_simulation(request: Request) -> bool:
+    """Moto has no SimulatePrincipalPolicy; the SageMaker SDK only warns where it is denied."""
+    if request.mimetype != "application/x-www-form-urlencoded":
+        return False
+    body = request.get_data(cache=True).decode("utf-8", "replace")
+    _rewind(request)
+    return parse_qs(body).get("Action") == ["SimulatePrincipalPolicy"]
+
+
+_DENIED = Response(
+    '<ErrorResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><Error><Type>Sender</Type>'
+    "<Code>AccessDenied</Code><Message>not authorized to perform: iam:SimulatePrincipalPolicy"
+    "</Message></Error><RequestId>0</RequestId></ErrorResponse>",
+    403,
+    mimetype="text/xml",
+)
+
+
+def _without_empty(moto: WSGI, request: Request) -> Response:
+    """Moto describes what was not given as empty objects, which SageMaker leaves out.
+
+    The SageMaker SDK v3 refuses such a description.
+    """
+    response = Response.from_app(moto, request.environ)
+    if response.status_code == 200 and response.data:
+        full: dict[str, Any] = json.loads(response.data)
+        response.data = json.dumps({k: v for k, v in full.items() if v not in ({}, [], None, "")})
+    return response
+
+
+def _rewind(request: Request) -> None:
+    from io import BytesIO
+
+    request.environ["wsgi.input"] = BytesIO(request.get_data(cache=True))

@@ -1,0 +1,34 @@
+"""No child outlives its parent, however the parent ended.
+
+This module is imported before anything else in every child, so it needs almost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+# Set in the environment of a command that can also be started by hand, where standard input
+# means nothing.
+WATCHED = "EASEL_EMULATOR_WATCHED"
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its standard input closes, which the parent holds open.
+
+    The kernel closes the pipe also when the parent is killed with SIGKILL, on Linux and on macOS
+    alike. Linux's PR_SET_PDEATHSIG would not do: it fires when the *thread* that forked ends.
+    """
+    os.environ.pop(WATCHED, None)
+    # Away from descriptor 0, so that nothing the child runs can read the pipe.
+    pipe = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=_wait_for_end, args=(pipe,), daemon=True, name="parent").start()
+
+
+def _wait_for_end(pipe: int) -> None:
+    while os.read(pipe, 4096):
+        pass
+    os._exit(1)

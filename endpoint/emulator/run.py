@@ -1,0 +1,202 @@
+"""Easel on this machine: AWS, the model and the gateway, until Ctrl-C.
+
+Everything is made as on AWS, by plain boto3: a role, a model, an endpoint configuration, an
+endpoint. What differs is where the calls go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import urllib3
+
+from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.clients import Clients, environment, forget_aws
+from endpoint.emulator.processes import ROOT, Child, ChildEnded, free_port, port_is_free
+from endpoint.emulator.served_model import NoModel, ServedModel, choose
+
+REGION = "us-east-1"
+# What a create script gives a container: one model on one GPU, and pictures above the server's
+# own limit of 6.5 MB.
+CONTAINER = {
+    "SAGEMAKER_PROGRAM": "inference.py",
+    "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
+    "MMS_MAX_RESPONSE_SIZE": "104857600",
+    "MMS_MAX_REQUEST_SIZE": "26214400",
+}
+# Loading Stable Diffusion from a laptop's disk takes a minute, fetching it an hour.
+WARM_UP_SECONDS = 2 * 3600.0
+GATEWAY_SECONDS = 60.0
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "sagemaker.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
+
+
+class CannotRun(RuntimeError):
+    """Easel cannot start, or cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        port: the gateway's.
+        aws_port: the emulated AWS's; 0 takes any free one.
+        model: a folder, a hub repository, a name of the catalogue, or None.
+        gateway: the folder of the Chalice application.
+        code: the folder of inference.py.
+    """
+
+    port: int = 8000
+    aws_port: int = 0
+    model: str | None = None
+    gateway: Path = ROOT / "gateway"
+    code: Path = ROOT / "model_package" / "code"
+
+
+def run(options: Options) -> int:
+    """Serve until Ctrl-C or SIGTERM; return the process's exit code."""
+    forget_aws(os.environ)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    try:
+        with ExitStack() as stack:
+            children = _start(options, stack)
+            print(f"Easel is at http://127.0.0.1:{options.port}/api/", flush=True)
+            while True:
+                for child in children:
+                    child.check()
+                time.sleep(0.2)
+    except (CannotRun, NoModel, ChildEnded, TimeoutError) as error:
+        print(f"Easel: {error}", file=sys.stderr, flush=True)
+        return 1
+    except _Ended:
+        print("Easel has ended.", flush=True)
+        return 0
+
+
+class _Ended(BaseException):
+    """Somebody asked for the end. No `except Exception` on the way may keep it."""
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    # A second Ctrl-C must not interrupt the cleaning up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise _Ended
+
+
+def _start(options: Options, stack: ExitStack) -> list[Child]:
+    for port, option in ((options.port, "--port"), (options.aws_port, "--aws-port")):
+        if not port_is_free(port):
+            raise CannotRun(f"port {port} is in use; choose another with {option}")
+    for folder, file in ((options.code, "inference.py"), (options.gateway, "app.py")):
+        if not (folder / file).is_file():
+            raise CannotRun(f"there is no {file} in {folder}")
+    model = choose(options.model)
+    endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
+    aws = stack.enter_context(AwsServer().serve(options.aws_port))
+    print(f"AWS is emulated at {aws.url}", flush=True)
+    clients = Clients(lambda: aws.url)
+    create_endpoint(clients, endpoint, {**CONTAINER, **model.environment})
+    port = free_port()
+    server = stack.enter_context(_model_server(options, model, port))
+    aws.registry.register(endpoint, f"http://127.0.0.1:{port}")
+    _warm_up(clients.get("sagemaker-runtime", REGION), endpoint, server, model)
+    variables = environment(aws.url, REGION)
+    variables["EASEL_MODELS"] = json.dumps({model.name: {"endpoint": endpoint}})
+    gateway = stack.enter_context(_gateway(options, variables))
+    health = f"http://127.0.0.1:{options.port}/api/health"
+    gateway.wait_until(lambda: _healthy(health), GATEWAY_SECONDS)
+    return [server, gateway]
+
+
+def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -> None:
+    """Make a real-time endpoint in the emulated account, with all that it needs."""
+    iam, sagemaker = clients.get("iam", REGION), clients.get("sagemaker", REGION)
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(_TRUST))
+    sagemaker.create_model(
+        ModelName=name,
+        ExecutionRoleArn=role["Role"]["Arn"],
+        PrimaryContainer={"Image": "emulated", "Environment": dict(container)},
+    )
+    variant: dict[str, Any] = {
+        "VariantName": "AllTraffic",
+        "ModelName": name,
+        "InstanceType": "ml.g5.xlarge",
+        "InitialInstanceCount": 1,
+    }
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+
+def _model_server(options: Options, model: ServedModel, port: int) -> Child:
+    arguments = ["model-server", "--port", str(port), "--code", str(options.code.resolve())]
+    arguments += ["--model-dir", str(model.folder)]
+    return Child(
+        "the model server",
+        "endpoint.emulator",
+        arguments,
+        environment={**os.environ, **CONTAINER, **model.environment},
+    )
+
+
+def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> None:
+    """Invoke the endpoint until it answers: /ping says nothing about the model."""
+    print(f"Loading the model {model.name} ...", flush=True)
+    until = time.monotonic() + WARM_UP_SECONDS
+    while time.monotonic() < until:
+        server.check()
+        try:
+            runtime.invoke_endpoint(
+                EndpointName=endpoint,
+                Body=json.dumps({"prompt": "a warm-up", "steps": 1, "seed": 0}),
+                ContentType="application/json",
+                Accept="image/png",
+            )
+        except runtime.exceptions.ModelError as error:
+            # 0: still loading after SageMaker's 60 s; 503: the server is not up yet.
+            if error.response["OriginalStatusCode"] not in (0, 503):
+                reason = error.response["OriginalMessage"].strip()
+                raise CannotRun(f"the model {model.name} does not answer: {reason}") from error
+            time.sleep(0.2)
+        else:
+            return
+    raise CannotRun(f"the model {model.name} was not ready after {WARM_UP_SECONDS / 3600:g} h")
+
+
+def _gateway(options: Options, variables: Mapping[str, str]) -> Child:
+    return Child(
+        "the gateway",
+        "endpoint.emulator.local_gateway",
+        [str(options.gateway.resolve()), str(options.port)],
+        environment={**os.environ, **variables},
+    )
+
+
+def _healthy(url: str) -> bool:
+    try:
+        # Chalice refuses a request without Accept where every type counts as binary.
+        headers = {"Accept": "application/json"}
+        answer = urllib3.request("GET", url, headers=headers, retries=False, timeout=5.0)
+    except urllib3.exceptions.HTTPError:
+        return False
+    return answer.status == 200

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import os
+import textwrap
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.client import EmulatorClient
+from endpoint.emulator.clients import Clients
+from endpoint.emulator.http_server import QuietHandler, serving
+from tests.endpoint.emulator import packaged
+
+REGION = "us-east-1"
+BUCKET = "easel-pictures"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
+
+
+@dataclass
+class Container:
+    """A model server's double: says what it got, and answers as `behave` wants."""
+
+    url: str = ""
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    behave: Callable[[bytes], tuple[int, bytes]] = lambda _body: (200, PNG)
+
+
+class _Answers(QuietHandler):
+    def do_POST(self) -> None:  # noqa: N802 - inherited name
+        container: Container = self.server.container  # type: ignore[attr-defined]
+        body = self.body()
+        container.got.append((dict(self.headers.items()), body))
+        status, answer = container.behave(body)
+        headers = [("Content-Type", self.headers.get("Accept", "application/json"))]
+        attributes = self.headers.get("X-Amzn-SageMaker-Custom-Attributes")
+        if attributes:
+            headers.append(("X-Amzn-SageMaker-Custom-Attributes", f"seen {attributes}"))
+        self.answer(status, headers, answer)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_real_aws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        yield
+
+
+@pytest.fixture
+def container() -> Iterator[Container]:
+    double = Container()
+    with serving(_Answers, container=double) as server:
+        double.url = server.url
+        yield double
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[AwsServer]:
+    with AwsServer().serve() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def clients(aws: AwsServer) -> Clients:
+    clients = Clients(lambda: aws.url)
+    clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
+    return clients
+
+
+@pytest.fixture(scope="session")
+def switches(aws: AwsServer) -> EmulatorClient:
+    return EmulatorClient(aws.url)
+
+
+@pytest.fixture(scope="session")
+def runtime(clients: Clients) -> Any:
+    return clients.get("sagemaker-runtime", REGION)
+
+
+@pytest.fixture(scope="session")
+def s3(clients: Clients) -> Any:
+    return clients.get("s3", REGION)
+
+
+def create_endpoint(
+    clients: Clients, asynchronous: dict[str, Any] | None = None, name: str | None = None
+) -> str:
+    name = name or f"test-{uuid.uuid4().hex[:12]}"
+    sagemaker = clients.get("sagemaker", REGION)
+    role = "arn:aws:iam::123456789012:role/easel"
+    sagemaker.create_model(
+        ModelName=name,
+        ExecutionRoleArn=role,
+        PrimaryContainer={"Image": "image", "Environment": {"SAGEMAKER_PROGRAM": "inference.py"}},
+    )
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": name,
+        "InstanceType": "ml.g5.xlarge",
+        "InitialInstanceCount": 1,
+    }
+    more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **more)
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    return name
+
+
+@pytest.fixture
+def endpoint(clients: Clients, switches: EmulatorClient, container: Container) -> Iterator[str]:
+    name = create_endpoint(clients)
+    switches.set_container(name, container.url)
+    yield name
+    switches.set_container(name, None)
+    switches.set_clock(speed=1)
+
+
+@pytest.fixture
+def async_endpoint(
+    clients: Clients, switches: EmulatorClient, container: Container
+) -> Iterator[str]:
+    name = create_endpoint(
+        clients,
+        {
+            "OutputConfig": {
+                "S3OutputPath": f"s3://{BUCKET}/out/",
+                "S3FailurePath": f"s3://{BUCKET}/failed",
+            },
+            "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 1},
+        },
+    )
+    switches.set_container(name, container.url)
+    yield name
+    switches.set_faults(name)
+    switches.set_container(name, None)
+    switches.set_clock(speed=1)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[[str], Path]:
+    """Write an inference.py and return its folder."""
+
+    def write(source: str) -> Path:
+        folder = tmp_path / "code"
+        folder.mkdir(exist_ok=True)
+        (folder / "inference.py").write_text(textwrap.dedent(source), "utf-8")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = packaged.write(tmp_path_factory.mktemp("gateway") / "app")
+    return packaged.package(folder, folder.parent / "out")

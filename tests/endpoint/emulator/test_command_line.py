@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from endpoint.emulator.__main__ import parser
+from endpoint.emulator.clients import Clients
+from endpoint.emulator.faults import CONTAINER, DOOR, WAY_BACK
+from endpoint.emulator.processes import ROOT
+from tests.endpoint.emulator.conftest import PNG, REGION, Container, create_endpoint
+from tests.endpoint.emulator.test_invocations import ask
+
+PAGE = (ROOT / "docs" / "emulator.md").read_text("utf-8")
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[str]:
+    """Run one command and give the address that it prints."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "endpoint.emulator", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[-1]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def test_aws_alone_with_a_container_of_ones_own(container: Container) -> None:
+    with started("aws", "--port", "0", "--container", f"some={container.url}") as url:
+        clients = Clients(lambda: url)
+        create_endpoint(clients, name="some")
+        assert ask(clients.get("sagemaker-runtime", REGION), "some")["Body"].read() == PNG
+
+
+def test_a_model_server_alone(tmp_path: Path) -> None:
+    (tmp_path / "inference.py").write_text(
+        "def model_fn(d): return d\n"
+        "def input_fn(b, c): return b\n"
+        "def predict_fn(d, m): return d\n"
+        "def output_fn(p, a): return p\n"
+    )
+    folders = ["--code", str(tmp_path), "--model-dir", str(tmp_path)]
+    with started("model-server", "--port", "0", *folders) as url:
+        answer = urllib3.request("POST", f"{url}/invocations", body=b"abc", retries=False)
+        assert answer.data == b"abc"
+
+
+def test_a_packaged_gateway_alone(package: Path) -> None:
+    arguments = ["--package", str(package), "--env", "GIVEN=yes"]
+    with started("api-gateway", "--port", "0", *arguments) as url:
+        answer = urllib3.request("GET", f"{url}/api/health", headers={"Accept": "*/*"})
+        assert answer.json()["GIVEN"] == "yes"
+
+
+def test_a_variable_without_a_value_is_refused(package: Path) -> None:
+    arguments = ["--port", "0", "--package", str(package), "--env", "WRONG"]
+    done = subprocess.run(
+        [sys.executable, "-m", "endpoint.emulator", "api-gateway", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "WRONG is not NAME=VALUE" in done.stderr
+
+
+def options() -> dict[str, set[str]]:
+    """Return the options of each command, as --help has them."""
+    commands = next(action for action in parser()._actions if action.choices)
+    return {
+        name: {
+            option
+            for action in command._actions
+            for option in action.option_strings
+            if option.startswith("--") and option != "--help"
+        }
+        for name, command in dict(commands.choices or {}).items()
+    }
+
+
+def test_the_page_shows_every_command_with_every_option() -> None:
+    for name, known in options().items():
+        shown = re.search(rf"python -m endpoint\.emulator {name}(.*?)```", PAGE, re.DOTALL)
+        assert shown is not None, f"docs/emulator.md does not show {name}"
+        assert set(re.findall(r"--[a-z-]+", shown[1])) == known
+
+
+def test_the_page_names_every_fault() -> None:
+    for kind in (*DOOR, *CONTAINER, *WAY_BACK):
+        assert f"| `{kind}` |" in PAGE
+
+
+@pytest.mark.parametrize("command", ["run", "aws", "model-server", "api-gateway"])
+def test_help_tells_the_port_of_every_command(command: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "endpoint.emulator", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "100"},
+    ).stdout
+    assert re.search(rf"^  {command} +\d{{4}} ", shown, re.MULTILINE)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+import urllib3
+
+from endpoint.emulator.processes import ROOT, free_port, port_is_free
+from tests.endpoint.emulator.test_processes import is_alive, wait_until
+
+INFERENCE = """
+    import json, os
+
+    def model_fn(model_dir):
+        if os.path.exists(os.path.join(model_dir, "broken")):
+            raise OSError("weights are damaged")
+        return model_dir
+
+    def input_fn(body, content_type): return json.loads(body)
+    def predict_fn(data, model): return os.environ["SAGEMAKER_PROGRAM"] + data["prompt"]
+    def output_fn(prediction, accept): return b"\\x89PNG" + prediction.encode()
+"""
+
+GATEWAY = """
+    import json, os
+    import boto3
+    from chalice import Chalice, Response
+
+    app = Chalice(app_name="double")
+    app.api.binary_types = ["*/*"]
+    PREFIX = os.environ["ROUTE_PREFIX"]
+    MODELS = json.loads(os.environ["EASEL_MODELS"])
+
+    @app.route(PREFIX + "/health")
+    def health():
+        return MODELS
+
+    @app.route(PREFIX + "/inference/{text}")
+    def inference(text):
+        answer = boto3.client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=next(iter(MODELS.values()))["endpoint"],
+            Body=json.dumps({"prompt": text}),
+            ContentType="application/json",
+            Accept="image/png",
+        )
+        return Response(answer["Body"].read(), headers={"Content-Type": "image/png"})
+
+    @app.route(PREFIX + "/die")
+    def die():
+        os._exit(5)
+"""
+
+
+class Easel:
+    """The command under test, and the folders that it was given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.model, self.code, self.gateway = folder / "sd", folder / "code", folder / "gateway"
+        for made in (self.model, self.code, self.gateway / ".chalice"):
+            made.mkdir(parents=True)
+        (self.code / "inference.py").write_text(textwrap.dedent(INFERENCE), "utf-8")
+        (self.gateway / "app.py").write_text(textwrap.dedent(GATEWAY), "utf-8")
+        stage = '{"local": {"environment_variables": {"ROUTE_PREFIX": "/api"}}}'
+        (self.gateway / ".chalice" / "config.json").write_text(
+            f'{{"version": "2.0", "app_name": "double", "stages": {stage}}}', "utf-8"
+        )
+        self.log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        arguments = ["--port", str(self.port), "--model", str(self.model)]
+        arguments += ["--code", str(self.code), "--gateway", str(self.gateway)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "endpoint.emulator", "run", *arguments],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "AWS_PROFILE": "does-not-exist"},
+        )
+        return self.process
+
+    def said(self) -> str:
+        return self.log.read_text("utf-8")
+
+    def started(self) -> None:
+        wait_until(
+            lambda: (
+                f"Easel is at http://127.0.0.1:{self.port}/api/\n" in self.said()
+                or (self.process is not None and self.process.poll() is not None)
+            )
+        )
+        assert self.process is not None
+        assert self.process.poll() is None, self.said()
+
+    def get(self, path: str) -> bytes:
+        url = f"http://127.0.0.1:{self.port}/api/{path}"
+        return urllib3.request("GET", url, headers={"Accept": "*/*"}, retries=False).data
+
+    def family(self) -> list[int]:
+        """Return the ids of all the processes below the command's."""
+        assert self.process is not None
+        listed = subprocess.run(
+            ["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+        ).stdout
+        pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+        found = [self.process.pid]
+        for pid in found:
+            found += [child for child, parent in pairs if parent == pid]
+        return found[1:]
+
+
+@pytest.fixture
+def easel(tmp_path: Path) -> Iterator[Callable[[], Easel]]:
+    made = Easel(tmp_path)
+    with made.log.open("wb") as output:
+
+        def start() -> Easel:
+            made.start(output)
+            return made
+
+        yield start
+    if made.process is not None:
+        made.process.kill()
+        made.process.wait()
+
+
+def test_it_serves_a_picture_and_ends_without_a_trace(easel: Callable[[], Easel]) -> None:
+    running = easel()
+    running.started()
+    assert running.get("health") == b'{"sd":{"endpoint":"easel-sd"}}'
+    assert running.get("inference/cat") == b"\x89PNGinference.pycat"
+    family = running.family()
+    # The model server, the model's process, the gateway.
+    assert len(family) == 3
+    assert running.process is not None
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(20) == 0
+    assert not [pid for pid in family if is_alive(pid)]
+    assert port_is_free(running.port)
+
+
+def test_nothing_is_left_when_it_is_killed(easel: Callable[[], Easel]) -> None:
+    running = easel()
+    running.started()
+    family = running.family()
+    assert running.process is not None
+    running.process.kill()
+    wait_until(lambda: not [pid for pid in family if is_alive(pid)])
+    wait_until(lambda: port_is_free(running.port))
+
+
+def test_when_the_gateway_dies_it_says_so_and_ends(easel: Callable[[], Easel]) -> None:
+    running = easel()
+    running.started()
+    family = running.family()
+    with pytest.raises(urllib3.exceptions.HTTPError):
+        running.get("die")
+    assert running.process is not None
+    assert running.process.wait(20) == 1
+    assert "Easel: the gateway has ended with exit code 5" in running.said()
+    assert not [pid for pid in family if is_alive(pid)]
+
+
+def test_a_port_in_use_is_said_at_once(easel: Callable[[], Easel], tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "endpoint.emulator", "run", "--port", str(port)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == f"Easel: port {port} is in use; choose another with --port\n"
+
+
+def test_a_model_that_cannot_be_loaded_is_said(easel: Callable[[], Easel], tmp_path: Path) -> None:
+    (tmp_path / "sd" / "broken").touch()
+    running = easel()
+    assert running.process is not None
+    assert running.process.wait(30) == 1
+    assert "Easel: the model sd does not answer" in running.said()
+    assert "weights are damaged" in running.said()
+
+
+def test_a_gateway_that_cannot_start_is_said(easel: Callable[[], Easel], tmp_path: Path) -> None:
+    (tmp_path / "gateway" / "app.py").write_text("raise RuntimeError('no such setting')")
+    running = easel()
+    assert running.process is not None
+    assert running.process.wait(30) == 1
+    assert "no such setting" in running.said()
+    assert "Easel: the gateway has ended" in running.said()
+
+
+@pytest.mark.parametrize("missing", ["code/inference.py", "gateway/app.py"])
+def test_a_missing_part_is_named(easel: Callable[[], Easel], tmp_path: Path, missing: str) -> None:
+    (tmp_path / missing).unlink()
+    running = easel()
+    assert running.process is not None
+    assert running.process.wait(30) == 1
+    assert f"there is no {Path(missing).name} in" in running.said()
+
+
+def test_it_can_be_ended_while_the_model_loads(easel: Callable[[], Easel], tmp_path: Path) -> None:
+    code = tmp_path / "code" / "inference.py"
+    code.write_text(code.read_text().replace("if os", "import time; time.sleep(60)\n    if os"))
+    running = easel()
+    wait_until(lambda: "Loading the model sd" in running.said())
+    time.sleep(0.5)
+    assert running.process is not None
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(20) == 0
+    assert port_is_free(running.port)

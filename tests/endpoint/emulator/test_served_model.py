@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from endpoint.emulator import served_model
+from endpoint.emulator.served_model import NoModel, ServedModel, choose
+
+
+@pytest.fixture(autouse=True)
+def _nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served_model, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(served_model, "DEMO", tmp_path / "demo")
+    monkeypatch.setattr(served_model, "STAND_IN_SCRIPT", tmp_path / "stand_in.py")
+
+
+def test_a_folder_is_served_from_where_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "My Model"
+    folder.mkdir()
+    assert choose(str(folder)) == ServedModel("My-Model", folder.resolve())
+
+
+def test_a_name_of_the_catalogue_is_fetched_by_the_container_with_its_defaults() -> None:
+    model = choose("sd-turbo")
+    assert model.name == "sd-turbo"
+    assert model.environment["EASEL_MODEL_ID"] == "stabilityai/sd-turbo"
+    assert json.loads(model.environment["EASEL_DEFAULTS"])["steps"] == 1
+    assert list(model.folder.iterdir()) == []
+
+
+def test_a_repository_of_the_catalogue_has_its_name_and_defaults_too() -> None:
+    assert choose("stabilityai/sd-turbo") == choose("sd-turbo")
+
+
+def test_any_repository_is_fetched_by_the_container() -> None:
+    model = choose("some-body/tiny.model")
+    assert model.name == "tiny.model"
+    assert dict(model.environment) == {"EASEL_MODEL_ID": "some-body/tiny.model"}
+
+
+@pytest.mark.parametrize("given", ["./missing", "/missing/folder", "~/x", "missing", "a/b/c"])
+def test_what_is_neither_says_what_would_be(given: str) -> None:
+    with pytest.raises(NoModel, match="sd-turbo"):
+        choose(given)
+
+
+def test_the_bundled_model_is_the_default(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    assert choose(None) == ServedModel("sd", tmp_path / "demo")
+
+
+def test_without_a_bundled_model_a_stand_in_is_made_once(tmp_path: Path) -> None:
+    script = tmp_path / "stand_in.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1]); folder.mkdir()\n"
+        "(folder / 'model_index.json').touch()\n"
+    )
+    made = choose(None)
+    assert made == ServedModel("sd", tmp_path / "cache" / "stand-in-model")
+    script.write_text("raise SystemExit('made twice')")
+    assert choose(None) == made
+
+
+def test_a_stand_in_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "stand_in.py").write_text("raise SystemExit(3)")
+    with pytest.raises(NoModel, match="exit code 3"):
+        choose(None)
+
+
+def test_nothing_at_all_asks_for_a_model() -> None:
+    with pytest.raises(NoModel, match="--model"):
+        choose(None)
