@@ -35,12 +35,16 @@ class File:
         return cls(path, place, path.stat().st_size, content)
 
 
-def code_files(folder: Path = CODE) -> list[File]:
+def code_files(folder: Path | None = None) -> list[File]:
     """Return the serving code's files, with their places below `code/`.
+
+    Args:
+        folder: where it is; this repository's by default.
 
     Raises:
         BadArgument: if there is no inference.py.
     """
+    folder = folder or CODE
     if not (folder / "inference.py").is_file():
         raise BadArgument(f"{folder} has no inference.py.")
     return [

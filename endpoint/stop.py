@@ -27,14 +27,16 @@ def stop(life: Life, args: argparse.Namespace) -> Result:
     """Delete the endpoints, their scaling first."""
     prefix = f"{life.deployment.prefix}-"
     wanted = life.deployment.endpoint(args.model) if args.model else None
-    found = {*life.endpoints.names(prefix), *life.scaling.scaled(prefix)}
+    scaled = life.scaling.scaled(prefix)
+    found = {*life.endpoints.names(prefix), *scaled}
     names = sorted(name for name in found if name == wanted or
                    (wanted is None and life.deployment.owns(name)))  # fmt: skip
     if names:
         life.console.ask(f"Delete {', '.join(names)}? `start` makes them again.")
     for name in names:
         life.begin(f"endpoint {name}")
-        life.scaling.remove(name)
+        if name in scaled:
+            life.scaling.remove(name)
         life.endpoints.delete(name)
     if not names:
         return Result({"stopped": []}, ["No endpoint is running."])

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from endpoint.services.endpoints import VARIANT
 from endpoint.shared.deployment import TAG
-from endpoint.shared.problems import code_of
+from endpoint.shared.problems import code_of, message_of
 
 _NAMESPACE = "sagemaker"
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
@@ -156,5 +156,6 @@ def _unless_missing(call: Any, **arguments: str) -> None:
     try:
         call(**arguments)
     except ClientError as error:
-        if code_of(error) != "ObjectNotFoundException":
+        # The message is the same wherever the code differs.
+        if code_of(error) != "ObjectNotFoundException" and "No scal" not in message_of(error):
             raise

@@ -191,9 +191,9 @@ def _gateway(life: Life) -> Iterator[Thing]:
 
 
 def _logs(life: Life) -> Iterator[Thing]:
-    for prefix, start in ((_ENDPOINT_LOGS, 26), (_GATEWAY_LOGS, 12)):
+    for prefix in (_ENDPOINT_LOGS, _GATEWAY_LOGS):
         for group, size in life.logs.sizes(prefix).items():
-            if of := owner(group[start:]):
+            if of := owner(group.rpartition("/")[2]):
                 usd = prices.logs_per_month(size) / prices.HOURS_PER_MONTH
                 yield Thing("log group", group, of, usd_per_hour=usd)
 
@@ -239,6 +239,6 @@ def _add_tagged(life: Life, deployment: str | None, inventory: Inventory) -> Non
     if any(thing.kind == "stack" for thing in inventory.things):
         arns = [arn for arn in arns if ":ec2:" not in arn]  # the stack's own network
     for arn in arns:
-        if not _LOOKED_AT.match(arn):
+        if not _LOOKED_AT.search(arn):
             found = Thing("tagged", arn, deployment or "", None, None, None, "found by its tag")
             inventory.things.append(found)
