@@ -80,6 +80,7 @@ class World(Clock):
         self.stack_fails_with: tuple[str, str] | None = None  # the resource, and why
         self.log_lines: list[str] = []
         self.images = {"some-tag"}
+        self.denied: set[str] = set()  # actions, as IAM's simulator sees them
         self._crash: tuple[int, str] | None = None
         self._dead = False
         self._ready: dict[str, float] = {}
@@ -293,6 +294,19 @@ class World(Clock):
 
     def _before_filter_log_events(self, _: dict[str, Any]) -> Any:
         return _answer({"events": [{"message": line} for line in self.log_lines]})
+
+    def _before_simulate_principal_policy(self, params: dict[str, Any]) -> Any:
+        return _answer(
+            {
+                "EvaluationResults": [
+                    {
+                        "EvalActionName": action,
+                        "EvalDecision": "implicitDeny" if action in self.denied else "allowed",
+                    }
+                    for action in params["ActionNames"]
+                ]
+            }
+        )
 
     def _before_batch_get_image(self, params: dict[str, Any]) -> Any:
         tag = params["imageIds"][0].get("imageTag")
