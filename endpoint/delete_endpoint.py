@@ -31,8 +31,6 @@ from endpoint.shared.life import Life
 from endpoint.shared.problems import StackFailed
 from endpoint.shared.script import Result
 
-_GATEWAY = {"Lambda function", "REST API"}
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
@@ -132,7 +130,7 @@ def look_for_the_rest(life: Life) -> Result:
     if not left:
         return Result(data, ["Nothing of it is left; nothing costs anything.", *found.notes])
     lines = ["This is left:", *(f"  {thing.line()}" for thing in left), *found.notes]
-    if all(thing.kind in _GATEWAY for thing in left):
+    if all(thing.kind in inventory.GATEWAY_KINDS for thing in left):
         lines.append("`./setup.sh destroy` removes the gateway as well.")
     else:
         lines.append("Run the same command again; what stays has to be removed by hand.")

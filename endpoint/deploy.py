@@ -150,8 +150,8 @@ def run_chalice(life: Life, project: GatewayProject) -> None:
     Raises:
         Problem: if it fails; its own last words are in the message.
     """
-    command = [sys.executable, "-m", "chalice.cli", "--project-dir", str(project.folder), "deploy",
-               "--stage", life.name, "--no-autogen-policy"]  # fmt: skip
+    command = [sys.executable, "-c", "from chalice.cli import main; main()"]
+    command += ["--project-dir", str(project.folder), "deploy", "--stage", life.name]
     environment = {**os.environ, "AWS_DEFAULT_REGION": life.account.region}
     profile = getattr(life.account.session, "profile_name", None)
     if profile and profile != "default":

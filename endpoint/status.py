@@ -62,7 +62,7 @@ def _advice(deployment: str, things: list[inventory.Thing]) -> list[str]:
     running = any(thing.kind == "endpoint" and thing.costs for thing in things)
     stop = f"python -m endpoint.stop --name {deployment}"
     advice = [f"to stop paying by the hour: {stop}"] if running else []
-    gateway = any(thing.kind in {"Lambda function", "REST API"} for thing in things)
+    gateway = any(thing.kind in inventory.GATEWAY_KINDS for thing in things)
     command = "./setup.sh destroy" if gateway else "python -m endpoint.delete_endpoint"
     return [*advice, f"to remove everything: {command} --name {deployment}"]
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
-from moto.apigateway.models import APIGatewayBackend
+from moto.apigateway.models import APIGatewayBackend, apigateway_backends
 from moto.cloudformation import parsing
 from moto.core.common_models import CloudFormationModel
 from moto.sagemaker.exceptions import ValidationError
@@ -21,7 +21,7 @@ from moto.sagemaker.responses import SageMakerResponse
 from moto.servicequotas.responses import ServiceQuotasResponse
 from werkzeug.wrappers import Request, Response
 
-from endpoint.emulator.control_plane import remember
+from endpoint.emulator.control_plane import ACCOUNT, remember
 
 WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -213,9 +213,21 @@ class Shimmed:
         request = Request(environ)
         if _is_simulation(request):
             return _DENIED(environ, start_response)
+        if request.method == "PUT" and (found := _TAGGED_API.fullmatch(request.path)):
+            return _tag_api(found[1], found[2], request)(environ, start_response)
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker.Describe"):
             return _without_empty(self._moto, request)(environ, start_response)
         return self._moto(environ, start_response)
+
+
+_TAGGED_API = re.compile(r"/tags/arn:aws:apigateway:([a-z0-9-]+)::/restapis/([a-z0-9]+)")
+
+
+def _tag_api(region: str, api: str, request: Request) -> Response:
+    """Moto cannot tag a REST API that is there already."""
+    found = apigateway_backends[ACCOUNT][region].get_rest_api(api)
+    found.tags = {**(found.tags or {}), **json.loads(request.get_data())["tags"]}
+    return Response(status=204)
 
 
 def _is_simulation(request: Request) -> bool:

@@ -18,6 +18,7 @@ from endpoint.shared.life import Life
 
 _ENDPOINT_LOGS = f"/aws/sagemaker/Endpoints/{APP}-"
 _GATEWAY_LOGS = f"/aws/lambda/{APP}-"
+GATEWAY_KINDS = {"Lambda function", "REST API"}
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _left(life: Life) -> tuple[list[dict[str, Any]], list[str]]:
         return [], ["Nothing of this deployment exists; nothing costs anything."]
     lines = ["What there is of this deployment now:"]
     lines += [f"  {thing.line()}" for thing in found.things]
-    lines.append(
-        f"In all about {found.usd_per_hour:.3f} USD per hour. `delete_endpoint` removes it."
-    )
+    public = any(thing.kind in inventory.GATEWAY_KINDS for thing in found.things)
+    command = "./setup.sh destroy" if public else "delete_endpoint"
+    lines.append(f"In all about {found.usd_per_hour:.3f} USD per hour; `{command}` removes it.")
     return [thing.to_dict() for thing in found.things], lines
