@@ -29,11 +29,11 @@ from botocore.exceptions import ClientError
 
 from endpoint import catalogue, create_endpoint
 from endpoint.doctor import examine
-from endpoint.gateway_project import GatewayProject, GatewaySettings, url_of
+from endpoint.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
 from endpoint.shared import script
 from endpoint.shared.deployment import TAG
 from endpoint.shared.life import Life
-from endpoint.shared.problems import AGAIN, BadArgument, Problem
+from endpoint.shared.problems import AGAIN, Problem
 from endpoint.shared.script import Result
 
 Visit = Callable[[str], bytes]
@@ -111,23 +111,29 @@ def deploy_gateway(life: Life, args: argparse.Namespace) -> str:
     return url_of(api, deployment.region)
 
 
-def _models_on_offer(life: Life, args: argparse.Namespace) -> dict[str, str]:
-    """Return the deployment's real-time endpoints, the one that was asked for first."""
+def _models_on_offer(life: Life, args: argparse.Namespace) -> tuple[OfferedModel, ...]:
+    """Return the deployment's models, the one that was asked for first."""
     deployment = life.deployment
-    found: dict[str, str] = {}
-    for endpoint in life.endpoints.names(f"{deployment.prefix}-"):
-        described = life.endpoints.find(endpoint) if deployment.owns(endpoint) else None
-        if described is None:
-            continue
-        config = life.models.find_config(described["EndpointConfigName"]) or {}
-        if config.get("AsyncInferenceConfig"):
-            life.console.say(f"  {endpoint} is asynchronous: the gateway does not offer it yet")
-        else:
-            found[deployment.model_of(endpoint)] = endpoint
-    if not found:
-        raise BadArgument("The gateway needs a real-time model.", "Add one, such as --also sd.")
+    names = filter(deployment.owns, life.endpoints.names(f"{deployment.prefix}-"))
+    found = [offered for name in names if (offered := _offered(life, name))]
     first = catalogue.resolve(args.model, args.revision).name
-    return dict(sorted(found.items(), key=lambda item: item[0] != first))
+    return tuple(sorted(found, key=lambda model: (model.name != first, model.name)))
+
+
+def _offered(life: Life, endpoint: str) -> OfferedModel | None:
+    described = life.endpoints.find(endpoint)
+    if described is None:
+        return None
+    config = life.models.find_config(described["EndpointConfigName"]) or {}
+    name = life.deployment.model_of(endpoint)
+    # The name of SageMaker's model ends in the hash of its code, weights and settings.
+    revision = config["ProductionVariants"][0]["ModelName"].rpartition("-")[2]
+    jobs = f"s3://{life.deployment.bucket}/jobs/{name}/"
+    return OfferedModel(name, endpoint, revision, jobs if _is_asynchronous(config) else None)
+
+
+def _is_asynchronous(config: dict[str, Any]) -> bool:
+    return bool(config.get("AsyncInferenceConfig"))
 
 
 def _allowed_concurrency(life: Life, wanted: int) -> int | None:

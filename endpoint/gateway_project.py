@@ -24,26 +24,50 @@ _NOT_COPIED = shutil.ignore_patterns("__pycache__", "deployed", "deployments", "
 
 
 @dataclass(frozen=True)
+class OfferedModel:
+    """A model that the gateway offers.
+
+    Attributes:
+        name: what visitors call it.
+        endpoint: its endpoint.
+        revision: tells its pictures from those of other weights or other code.
+        jobs: the S3 address below which an asynchronous endpoint's pictures are kept; None for a
+            real-time one.
+    """
+
+    name: str
+    endpoint: str
+    revision: str
+    jobs: str | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """Return it as the gateway reads it."""
+        if self.jobs is None:
+            return {"endpoint": self.endpoint, "revision": self.revision}
+        queue = {"endpoint": self.endpoint, "jobs": self.jobs}
+        return {"asynchronous": queue, "revision": self.revision}
+
+
+@dataclass(frozen=True)
 class GatewaySettings:
     """What the gateway is deployed with.
 
     Attributes:
-        models: the real-time endpoints on offer, by the model's name; the first is the default.
+        models: what is on offer, the default first.
         deadline_seconds: how long an answer may take, below API Gateway's 29.
         log_prompts: whether prompts may appear in the log.
         concurrency: how many Lambda functions may run at once; None for no limit of its own.
     """
 
-    models: dict[str, str]
+    models: tuple[OfferedModel, ...]
     deadline_seconds: float = 24
     log_prompts: bool = False
     concurrency: int | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the function's environment variables."""
-        models = {name: {"endpoint": endpoint} for name, endpoint in self.models.items()}
         return {
-            "EASEL_MODELS": json.dumps(models),
+            "EASEL_MODELS": json.dumps({model.name: model.entry() for model in self.models}),
             "EASEL_DEADLINE_SECONDS": f"{self.deadline_seconds:g}",
             "EASEL_LOG_PROMPTS": "on" if self.log_prompts else "off",
         }

@@ -10,7 +10,6 @@ from chalicelib.generation import describe
 from chalicelib.pages import home_page
 from chalicelib.painting import Painter, random_seed, read_request
 from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
-from chalicelib.sagemaker import Runtime
 from chalicelib.settings import Settings, route_prefix
 from chalicelib.visits import Visit
 from chalicelib.web import Gateway, Routes
@@ -48,6 +47,24 @@ def random_picture(visit: Visit) -> Answer:
     return painter().paint(visit, sentence, seed)
 
 
+@routes.post("/jobs")
+def submit(visit: Visit) -> Answer:
+    """Queue a picture, and tell where it will be."""
+    return painter().submit(visit)
+
+
+@routes.get("/jobs/{identifier}")
+def job(visit: Visit, identifier: str) -> Answer:
+    """Tell how a queued picture stands."""
+    return painter().job(visit, identifier)
+
+
+@routes.get("/jobs/{identifier}/image")
+def job_picture(visit: Visit, identifier: str) -> Answer:
+    """Show a queued picture, waiting for it."""
+    return painter().job_picture(visit, identifier)
+
+
 @routes.get("/options")
 def options(visit: Visit) -> Answer:
     """Tell which fields a request may have, and which models are on offer."""
@@ -64,8 +81,8 @@ def health(visit: Visit) -> Answer:
 
 @cache
 def painter() -> Painter:
-    """Return the one painter, and with it the one SageMaker client."""
-    return Painter(settings(), Runtime(settings().deadline_seconds))
+    """Return the one painter, and with it the AWS clients."""
+    return Painter(settings())
 
 
 app = Gateway("easel")

@@ -30,6 +30,12 @@ from endpoint.emulator.processes import Child
 from endpoint.emulator.toolkit import Answer, failure
 
 _DEFAULT_SIZE = "6553500"
+_HEALTHY = Answer(200, {"content-type": "application/json"}, b'{\n  "status": "Healthy"\n}\n')
+_NOT_FOUND = failure(
+    404,
+    "Requested resource is not found, please refer to API document.",
+    "ResourceNotFoundException",
+)
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ class ModelServer:
     def invoke(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """Queue one request and wait for its answer, whether or not the client still does."""
         if len(body) > self.longest_request:
-            return failure(413, "Request entity is too large.", "RequestEntityTooLargeException")
+            return Answer(413, {}, b"")
         job = Job(headers, body, Future())
         try:
             self.jobs.put_nowait(job)
@@ -181,16 +187,14 @@ class ModelServer:
 class _Requests(QuietHandler):
     def do_GET(self) -> None:  # noqa: N802 - inherited name
         if self.path != "/ping":
-            return self._send(failure(404, "Requested resource is not found."))
+            return self._send(_NOT_FOUND)
         # The server is up; that a model is loaded, or can be, is not what /ping says.
-        return self._send(
-            Answer(200, {"content-type": "application/json"}, b'{"status":"Healthy"}')
-        )
+        return self._send(_HEALTHY)
 
     def do_POST(self) -> None:  # noqa: N802 - inherited name
         body = self.body()
         if self.path != "/invocations":
-            return self._send(failure(404, "Requested resource is not found."))
+            return self._send(_NOT_FOUND)
         server: ModelServer = self.server.model_server  # type: ignore[attr-defined]
         return self._send(server.invoke(dict(self.headers.items()), body))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
@@ -208,6 +209,7 @@ class Shimmed:
 
     def __init__(self, moto: WSGI) -> None:
         self._moto = moto
+        self._one_at_a_time = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
@@ -217,6 +219,9 @@ class Shimmed:
             return _tag_api(found[1], found[2], request)(environ, start_response)
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker.Describe"):
             return _without_empty(self._moto, request)(environ, start_response)
+        if _is_conditional_write(request):
+            with self._one_at_a_time:
+                return self._moto(environ, start_response)
         return self._moto(environ, start_response)
 
 
@@ -228,6 +233,12 @@ def _tag_api(region: str, api: str, request: Request) -> Response:
     found = apigateway_backends[ACCOUNT][region].get_rest_api(api)
     found.tags = {**(found.tags or {}), **json.loads(request.get_data())["tags"]}
     return Response(status=204)
+
+
+def _is_conditional_write(request: Request) -> bool:
+    """Moto checks a write's condition and then writes, and lets another write come between."""
+    names = ("If-None-Match", "If-Match")
+    return request.method == "PUT" and any(name in request.headers for name in names)
 
 
 def _is_simulation(request: Request) -> bool:

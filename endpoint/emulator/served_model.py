@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -78,7 +79,9 @@ def _stand_in() -> ServedModel:
         print("Making a stand-in model with random weights ...", flush=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = subprocess.run(  # noqa: S603 - our own script
-            [sys.executable, str(STAND_IN_SCRIPT), str(folder)], check=False
+            [sys.executable, str(STAND_IN_SCRIPT), str(folder)],
+            env={**os.environ, "TRANSFORMERS_VERBOSITY": "error"},
+            check=False,
         )
         if made.returncode != 0:
             raise NoModel(f"{STAND_IN_SCRIPT.name} failed with exit code {made.returncode}")

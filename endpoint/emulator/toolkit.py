@@ -31,6 +31,10 @@ UTF8_TYPES = (JSON, "text/csv")
 Transform = Callable[[Any, str | None, str], Any]
 
 
+# The server writes JSON with Gson, which escapes what could be markup and nothing else.
+_GSON = {ord(character): f"\\u{ord(character):04x}" for character in "'<>&=\u2028\u2029"}
+
+
 @dataclass
 class RequestProcessor:
     """One request's headers and what the script wants its response to carry."""
@@ -109,9 +113,8 @@ class Answer:
 def failure(status: int, message: str, kind: str = "InternalServerException") -> Answer:
     """Return an error in the model server's own JSON."""
     shape = {"code": status, "type": kind, "message": message}
-    return Answer(
-        status, {"content-type": JSON}, (json.dumps(shape, indent=2) + "\n").encode("utf-8")
-    )
+    text = json.dumps(shape, indent=2, ensure_ascii=False).translate(_GSON)
+    return Answer(status, {"content-type": JSON}, f"{text}\n".encode())
 
 
 class HandlerService:
@@ -188,7 +191,8 @@ class HandlerService:
         transform = self._transform or self.initialize()
         given = {name.lower(): value for name, value in headers.items()}
         content_type = given.get("content-type")
-        # Accept has the last word on the response's type: `output_fn` cannot change it.
+        # Accept decides on the response's type, whatever `output_fn` makes of it; only the context
+        # can change it (see `_one_type`).
         accept = headers.get("Accept") or headers.get("accept")
         accept = JSON if not accept or accept == "*/*" else accept
         data = body.decode("utf-8") if content_type in UTF8_TYPES else bytearray(body)
@@ -207,7 +211,17 @@ def _encoded(result: Any, processor: RequestProcessor) -> Answer:
             body = json.dumps(result, indent=2).encode("utf-8")
         except TypeError:
             return failure(503, "Unsupported model output data type.")
-    return Answer(processor.status, processor.response_headers, body)
+    return Answer(processor.status, _one_type(processor.response_headers), body)
+
+
+def _one_type(headers: dict[str, str]) -> dict[str, str]:
+    """Return the headers with one content type.
+
+    Seen on the real server: a script's `set_response_header(0, "Content-Type", ...)` goes before
+    the toolkit's own "content-type", in either order.
+    """
+    spelt = [name for name in headers if name.lower() == "content-type" and name[0] == "C"]
+    return {name: value for name, value in headers.items() if not spelt or name != "content-type"}
 
 
 def add_code(folder: str) -> None:

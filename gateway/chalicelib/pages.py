@@ -28,6 +28,11 @@ def home_page(root: str) -> Page:
     return _page("home.html", base=f"{root}/")
 
 
+def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
+    """Return the page that shows how long a picture takes, and then the picture."""
+    return _page("waiting.html", base=f"{root}/", job=job, prompt=prompt, waited=f"{waited:.0f}")
+
+
 def problem_page(status: int, message: str, retry_after: int | None, root: str) -> Page:
     """Return the page that tells a person what went wrong and when to try again."""
     again = f"It may work again in {retry_after} seconds." if retry_after else ""
@@ -47,7 +52,7 @@ def _template(name: str) -> tuple[Template, str]:
     style = (_FOLDER / "style.css").read_text(encoding="utf-8")
     text = (_FOLDER / name).read_text(encoding="utf-8").replace("/* style.css */", style)
     policy = (
-        "default-src 'none'; img-src 'self' blob:; connect-src 'self'; form-action 'self';"
+        "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; form-action 'self';"
         " base-uri 'self'; frame-ancestors 'self';"
         f" style-src {_hashes('style', text)}; script-src {_hashes('script', text)}"
     )

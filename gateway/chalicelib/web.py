@@ -57,10 +57,16 @@ class Routes(Blueprint):
 
     def get(self, path: str) -> Callable[[Handler], Handler]:
         """Register a handler for GET and for HEAD, which API Gateway refuses unless it is named."""
+        return self._register(path, ["GET", "HEAD"])
 
+    def post(self, path: str) -> Callable[[Handler], Handler]:
+        """Register a handler for POST."""
+        return self._register(path, ["POST"])
+
+    def _register(self, path: str, methods: list[str]) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             # A GET with a Content-Type, as some clients send, is no reason for a 415.
-            route = self.route(path, methods=["GET", "HEAD"], content_types=["*/*"])
+            route = self.route(path, methods=methods, content_types=["*/*"])
             route(self._answering(handler))
             return handler
 
@@ -87,7 +93,15 @@ def _visit(request: Request) -> Visit:
         headers={name.lower(): value for name, value in request.headers.items()},
         query={name: query.getlist(name) for name in query} if query else {},
         request_id=context.aws_request_id if context else "",
+        body=_body(request),
     )
+
+
+def _body(request: Request) -> bytes:
+    if request.method != "POST":
+        return b""
+    body = request.raw_body
+    return body if isinstance(body, bytes) else body.encode()
 
 
 def _answer(handler: Handler, visit: Visit, arguments: dict[str, str]) -> Answer:

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from endpoint import gateway_project
-from endpoint.gateway_project import GatewayProject, GatewaySettings, url_of
+from endpoint.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
 from endpoint.shared.deployment import Deployment
 
 DEPLOYMENT = Deployment("main", "123456789012", "us-east-1")
-SETTINGS = GatewaySettings({"sd": "easel-main-sd", "sd-turbo": "easel-main-sd-turbo"})
+JOBS = "s3://easel-main-123456789012-us-east-1/jobs/sdxl/"
+SD = OfferedModel("sd", "easel-main-sd", "0123abcd")
+SDXL = OfferedModel("sdxl", "easel-main-sdxl", "4567cdef", JOBS)
+SETTINGS = GatewaySettings((SD, SDXL))
 
 
 @pytest.fixture
@@ -33,8 +36,12 @@ def test_the_gateway_can_read_the_settings_that_are_written_for_it():
     from chalicelib.settings import Settings
 
     read = Settings.from_environment(SETTINGS.environment())
-    assert {name: model.endpoint for name, model in read.models.items()} == SETTINGS.models
     assert read.default_model == "sd"
+    assert (read.models["sd"].endpoint, read.models["sd"].revision) == ("easel-main-sd", "0123abcd")
+    queue = read.models["sdxl"].queue
+    assert queue
+    assert f"s3://{queue.bucket}/{queue.prefix}" == JOBS
+    assert (queue.endpoint, read.models["sdxl"].endpoint) == ("easel-main-sdxl", None)
     assert not read.log_prompts
 
 
@@ -67,7 +74,7 @@ def test_what_is_removed_from_the_gateway_is_removed_from_the_project(project):
 
 def test_concurrency_is_reserved_only_if_wanted(project):
     assert "reserved_concurrency" not in configuration(project)["stages"]["main"]
-    limited = GatewaySettings({"sd": "easel-main-sd"}, concurrency=10)
+    limited = GatewaySettings((SD,), concurrency=10)
     project.write(limited, DEPLOYMENT.gateway_role)
     assert configuration(project)["stages"]["main"]["reserved_concurrency"] == 10
 

@@ -91,7 +91,7 @@ def _is_own(resource: str) -> bool:
     return any(part in resource for part in named + network)
 
 
-def test_the_gateway_may_ask_endpoints_and_read_their_pictures_and_nothing_more(policies):
+def test_the_gateway_may_ask_endpoints_and_keep_jobs_and_nothing_more(policies):
     actions = {
         action for statement in policies[ROLES[1]]["Statement"] for action in statement["Action"]
     }
@@ -99,6 +99,8 @@ def test_the_gateway_may_ask_endpoints_and_read_their_pictures_and_nothing_more(
         "sagemaker:InvokeEndpoint",
         "sagemaker:InvokeEndpointAsync",
         "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
         "s3:ListBucket",
         "logs:CreateLogStream",
         "logs:PutLogEvents",

@@ -31,7 +31,7 @@ class Container:
 
 
 class _Answers(QuietHandler):
-    def do_POST(self) -> None:  # noqa: N802 - inherited name
+    def do_POST(self) -> None:
         container: Container = self.server.container  # type: ignore[attr-defined]
         body = self.body()
         container.got.append((dict(self.headers.items()), body))

@@ -195,6 +195,15 @@ def test_every_exception_is_a_400_of_the_servers_shape(
     assert answer.headers["Content-Type"] == "application/json"
 
 
+def test_an_errors_json_is_written_as_the_java_server_writes_it(script: Write) -> None:
+    with serving(script(STEPS % "raise ValueError(\"<a href='x'> & caf\u00e9\")")) as asked:
+        answer = asked.post()
+    assert answer.data.decode("utf-8") == (
+        '{\n  "code": 400,\n  "type": "InternalServerException",\n  "message": '
+        '"\\u003ca href\\u003d\\u0027x\\u0027\\u003e \\u0026 caf\u00e9"\n}\n'
+    )
+
+
 def test_a_script_can_set_its_own_status(script: Write) -> None:
     line = "context.set_response_status(422, 'Unprocessable', 0); return {'field': 'steps'}"
     with serving(script(STEPS % line)) as asked:
@@ -202,6 +211,13 @@ def test_a_script_can_set_its_own_status(script: Write) -> None:
         assert (answer.status, json.loads(answer.data)) == (422, {"field": "steps"})
         # The type is Accept's even so.
         assert answer.headers["Content-Type"] == "image/png"
+
+
+def test_a_content_type_in_capitals_goes_before_accept(script: Write) -> None:
+    line = "context.set_response_header(0, 'Content-Type', 'application/json'); return {}"
+    with serving(script(STEPS % line)) as asked:
+        answer = asked.post(Accept="image/png")
+    assert answer.headers.getlist("Content-Type") == ["application/json"]
 
 
 def test_a_status_holds_for_one_request_only(script: Write) -> None:

@@ -1,0 +1,85 @@
+"""Prompt and parameters inside the picture's file, as AUTOMATIC1111's web UI writes them.
+
+A PNG carries them as the text chunk `parameters`, a WebP or JPEG as Exif's UserComment; readers
+such as sd-parsers know both. Beside it stands the request as JSON, from which Easel can make the
+same picture again: text chunk `easel`, or Exif's ImageDescription.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from PIL import ExifTags, Image
+
+from generation import GenerationRequest
+
+_EXIF_IFD = ExifTags.IFD.Exif
+_USER_COMMENT = ExifTags.Base.UserComment
+_IMAGE_DESCRIPTION = ExifTags.Base.ImageDescription
+_SOFTWARE = ExifTags.Base.Software
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a picture was made.
+
+    Attributes:
+        request: the completed request.
+        sampler: A1111's name for the scheduler.
+        schedule: A1111's name for how the noise levels are spaced; None for the plain way.
+        model: the model's name, if it has one.
+        software: what painted it, with its version.
+    """
+
+    request: GenerationRequest
+    sampler: str
+    schedule: str | None
+    model: str | None
+    software: str
+
+    def parameters(self) -> str:
+        """Return A1111's text: prompt, negative prompt and one line of parameters."""
+        request = self.request
+        lines = [request.prompt]
+        if request.negative_prompt:
+            lines.append(f"Negative prompt: {request.negative_prompt}")
+        lines.append(", ".join(f"{key}: {value}" for key, value in self._pairs()))
+        return "\n".join(lines)
+
+    def text(self) -> dict[str, str]:
+        """Return a PNG's text chunks by keyword."""
+        return {"parameters": self.parameters(), "easel": self._json(ascii_only=False)}
+
+    def exif(self) -> bytes:
+        """Return an Exif block for a WebP or JPEG."""
+        exif = Image.Exif()
+        # Eight bytes name the encoding; A1111's readers expect UTF-16 with the high byte first.
+        comment = b"UNICODE\0" + self.parameters().encode("utf-16-be")
+        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = comment
+        exif[_IMAGE_DESCRIPTION] = self._json(ascii_only=True)  # the field is ASCII
+        exif[_SOFTWARE] = "Easel"
+        return exif.tobytes()
+
+    def _json(self, *, ascii_only: bool) -> str:
+        return json.dumps(self.request.to_dict(), ensure_ascii=ascii_only)
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        request = self.request
+        guidance = request.guidance_scale
+        pairs = [
+            ("Steps", request.steps),
+            ("Sampler", self.sampler),
+            ("Schedule type", self.schedule),
+            ("CFG scale", None if guidance is None else f"{guidance:g}"),
+            ("Seed", request.seed),
+            ("Size", f"{request.width}x{request.height}"),
+            ("Model", self.model),
+            ("Version", self.software),
+        ]
+        return [(key, _quoted(str(value))) for key, value in pairs if value is not None]
+
+
+def _quoted(value: str) -> str:
+    """Quote as A1111 does, so that a comma or colon does not end the value."""
+    return json.dumps(value, ensure_ascii=False) if set(value) & set(",:\n") else value

@@ -1,0 +1,80 @@
+"""The model that the serving toolkit keeps between requests, from settings to a painter."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import easel_log
+import easel_pipeline
+import easel_precision
+from easel_defaults import Defaults
+from easel_errors import EaselError, guard
+from easel_painter import Painter
+from easel_settings import Settings
+
+
+class Model:
+    """A painter, loaded on first use.
+
+    Loading can fail for a reason that passes, such as a hub that does not answer, so a failure is
+    not kept: whoever asks next tries again, as the toolkit itself does.
+    """
+
+    def __init__(self, load: Callable[[], Painter]) -> None:
+        self._load = load
+        self._painter: Painter | None = None
+        self._turn = threading.Lock()
+
+    def painter(self) -> Painter:
+        """Return the painter.
+
+        Raises:
+            EaselError: if the model cannot be loaded.
+        """
+        with self._turn:
+            if self._painter is None:
+                self._painter = self._load()
+            return self._painter
+
+    def try_to_load(self) -> EaselError | None:
+        """Load now; a failure is logged and returned instead of raised."""
+        result = guard(self.painter)
+        return result if isinstance(result, EaselError) else None
+
+
+def load_painter(model_dir: Path, environ: Mapping[str, str]) -> Painter:
+    """Read the settings, load the model and warm it up.
+
+    Raises:
+        ModelUnusable: if the settings or the model's files are at fault.
+        GenerationFailed: if it cannot paint.
+    """
+    started = time.perf_counter()
+    settings = Settings.from_environ(environ)
+    device = easel_precision.choose_device()
+    dtype = easel_precision.choose_dtype(settings.dtype, device)
+    folder = easel_pipeline.find_folder(model_dir, settings)
+    pipeline = easel_pipeline.load_pipeline(
+        folder, dtype=dtype, device=device, allow_pickle=settings.allow_pickle
+    )
+    painter = Painter(
+        pipeline,
+        settings.defaults.over(Defaults.from_folder(folder)),
+        name=settings.model_name,
+        metadata=settings.metadata,
+        log_prompts=settings.log_prompts,
+    )
+    painter.warm_up()
+    easel_log.event(
+        "model_loaded",
+        pipeline=type(pipeline).__name__,
+        model=settings.model_name,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        seconds=round(time.perf_counter() - started, 3),
+        software=easel_pipeline.software(),
+    )
+    return painter

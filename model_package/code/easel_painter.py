@@ -1,0 +1,189 @@
+"""One request in, one picture out: the loaded pipeline and the rules around a call of it."""
+
+from __future__ import annotations
+
+import gc
+import secrets
+import threading
+import time
+import traceback
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import easel_log
+import easel_pipeline
+from easel_abilities import Abilities
+from easel_defaults import Defaults
+from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
+from easel_metadata import Provenance
+from easel_quiet import without_warnings
+from easel_samplers import sampler_name, schedule_type
+from generation import GenerationRequest
+
+_WARM_UP_STEPS = 2  # the least that every scheduler can do
+_WARM_UP = GenerationRequest(prompt="a warm-up", seed=0)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished picture.
+
+    Attributes:
+        pixels: RGB, 8 bits per channel, shaped (height, width, 3).
+        provenance: how it was made; its request is complete.
+        metadata: whether its file shall say how it was made.
+    """
+
+    pixels: NDArray[np.uint8]
+    provenance: Provenance
+    metadata: bool = True
+
+
+class Painter:
+    """Paints with one pipeline, one picture at a time: pipelines keep state while they run."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        defaults: Defaults,
+        *,
+        name: str | None = None,
+        metadata: bool = True,
+        log_prompts: bool = False,
+    ) -> None:
+        self._pipeline = pipeline
+        self._abilities = Abilities.of(pipeline)
+        self._defaults = defaults.over(self._abilities.defaults)
+        self._name = name
+        self._metadata = metadata
+        self._log_prompts = log_prompts
+        self._turn = threading.Lock()
+
+    def check(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request completed with the model's defaults, as this model will do it.
+
+        A seed that is unset stays so; `paint` needs one.
+
+        Raises:
+            InvalidField: naming `width` or `height`, if the model cannot paint that size.
+        """
+        return self._abilities.fit(request.complete(**self._defaults.to_dict()))
+
+    def warm_up(self) -> None:
+        """Paint the default size in a few steps, so that nobody waits for what first use sets up.
+
+        Raises:
+            GenerationFailed: if the model cannot paint at all.
+            OutOfMemory: if its default size does not fit.
+        """
+        request = self.check(_WARM_UP)
+        if request.steps is not None:
+            request = replace(request, steps=min(request.steps, _WARM_UP_STEPS))
+        with self._turn:
+            self._run(request)
+
+    def paint(self, request: GenerationRequest) -> Picture:
+        """Return the picture for a request; the same request gives the same pixels.
+
+        A seed that is unset is chosen at random; the picture's provenance says which.
+
+        Raises:
+            InvalidField: naming `width` or `height`, if the model cannot paint that size.
+            ModerationBlocked: if the model's safety checker refuses the picture.
+            OutOfMemory: if the picture does not fit the GPU.
+            GenerationFailed: if the model's numbers overflowed.
+        """
+        request = self.check(request.complete(seed=secrets.randbelow(2**32)))
+        started = time.perf_counter()
+        with self._turn:
+            pixels, blocked = self._run(request)
+        if blocked:
+            raise ModerationBlocked("The model's safety checker does not show this picture.")
+        height, width, _ = pixels.shape
+        request = replace(request, width=width, height=height)
+        self._log(request, time.perf_counter() - started)
+        return Picture(pixels, self._provenance(request), self._metadata)
+
+    def _run(self, request: GenerationRequest) -> tuple[NDArray[np.uint8], bool]:
+        """Return the pixels, and whether the safety checker blocks them."""
+        try:
+            result = self._call(request)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            _give_memory_back(error)
+            raise OutOfMemory(_name_smaller_size(request)) from error
+        flags = getattr(result, "nsfw_content_detected", None) or [False]
+        return _to_pixels(result.images[0]), bool(flags[0])
+
+    def _call(self, request: GenerationRequest) -> Any:
+        pipeline, seed = self._pipeline, request.seed or 0
+        scheduler = getattr(pipeline, "scheduler", None)
+        if scheduler is not None:
+            # What a picture that broke off left behind must not reach the next one.
+            pipeline.scheduler = type(scheduler).from_config(scheduler.config)
+        # Some schedulers draw from the global generator; the noise comes from a CPU's on any
+        # device, so that a seed means the same picture on each.
+        torch.manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        arguments = self._abilities.arguments(request)
+        with without_warnings():
+            return pipeline(**arguments, generator=generator, output_type="np")
+
+    def _provenance(self, request: GenerationRequest) -> Provenance:
+        scheduler = getattr(self._pipeline, "scheduler", None)
+        config = dict(getattr(scheduler, "config", {}))
+        return Provenance(
+            request=request,
+            sampler=sampler_name(type(scheduler).__name__, config),
+            schedule=schedule_type(config),
+            model=request.model or self._name,
+            software=easel_pipeline.software(),
+        )
+
+    def _log(self, request: GenerationRequest, seconds: float) -> None:
+        fields = request.to_dict()
+        if not self._log_prompts:
+            fields = {name: fields[name] for name in fields if not name.endswith("prompt")}
+        fields["model"] = request.model or self._name
+        easel_log.event("picture", seconds=round(seconds, 3), **fields)
+
+
+def _to_pixels(image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Return 8-bit pixels of an image in 0 to 1; overflowed numbers would make a black square."""
+    if not np.isfinite(image).all():
+        raise GenerationFailed(
+            "The model's numbers overflowed. Its owner may set EASEL_DTYPE to bf16 or fp32."
+        )
+    pixels: NDArray[np.uint8] = (image * 255).round().astype(np.uint8)
+    return pixels
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # PyTorch's allocator for CPUs, and cuBLAS and cuDNN, say so in a plain RuntimeError.
+    texts = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(text in str(error).lower() for text in texts)
+
+
+def _give_memory_back(error: BaseException) -> None:
+    """Free what the broken-off call holds: its frames keep tensors alive through the traceback."""
+    easel_log.failure("out_of_memory", error)
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _name_smaller_size(request: GenerationRequest) -> str:
+    if request.width is None or request.height is None:
+        return "The model ran out of memory; try again later."
+    width, height = (max(side // 16 * 8, 64) for side in (request.width, request.height))
+    return (
+        f"The model ran out of memory at {request.width} x {request.height} pixels; "
+        f"ask for a smaller size, such as {width} x {height}."
+    )

@@ -1,0 +1,122 @@
+"""Every environment variable that the model's code reads, in one typed object.
+
+`HF_MODEL_ID` is not among them on purpose: the serving toolkit reacts to it by downloading that
+repository itself. `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are read by huggingface_hub.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from easel_defaults import Defaults
+from easel_errors import SettingInvalid
+from generation import InvalidField
+
+_CREATOR = "the script that creates the endpoint, from its command line"
+_RUNNER = "setup.sh run, or the script that creates the endpoint"
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return text.lower() == "on"
+
+
+def _dtype(text: str) -> str:
+    choices = ("auto", "fp16", "bf16", "fp32")
+    if text not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}")
+    return text
+
+
+def _defaults(text: str) -> Defaults:
+    try:
+        return Defaults.from_dict(json.loads(text))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError("must be a JSON object") from error
+    except InvalidField as error:
+        raise ValueError(f"has {error}") from error
+
+
+def _variable(
+    name: str, cast: Callable[[str], object], set_by: str, *, example: str
+) -> dict[str, Any]:
+    return {"name": name, "cast": cast, "set_by": set_by, "example": example}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings, each stated once: its variable, its meaning (below), who sets it, an example.
+
+    Attributes:
+        model_id: hub repository to fetch when the model folder holds no model.
+        revision: its branch, tag or commit.
+        dtype: the numbers to compute in; auto is fp16 on CUDA, bf16 or fp32 on a CPU.
+        defaults: the model's own steps, guidance scale, width and height.
+        metadata: whether prompt and parameters are written into the picture's file.
+        log_prompts: whether prompts are logged.
+        allow_pickle: whether weights that only exist as `.bin` may be unpickled, which lets the
+            file run any code.
+    """
+
+    model_id: str | None = field(
+        default=None,
+        metadata=_variable("EASEL_MODEL_ID", _text, _RUNNER, example="stabilityai/sd-turbo"),
+    )
+    revision: str | None = field(
+        default=None, metadata=_variable("EASEL_MODEL_REVISION", _text, _RUNNER, example="main")
+    )
+    dtype: str = field(
+        default="auto", metadata=_variable("EASEL_DTYPE", _dtype, _CREATOR, example="bf16")
+    )
+    defaults: Defaults = field(
+        default=Defaults(),
+        metadata=_variable(
+            "EASEL_DEFAULTS", _defaults, _CREATOR, example='{"steps": 4, "guidance_scale": 0}'
+        ),
+    )
+    metadata: bool = field(
+        default=True, metadata=_variable("EASEL_METADATA", _switch, _CREATOR, example="off")
+    )
+    log_prompts: bool = field(
+        default=False, metadata=_variable("EASEL_LOG_PROMPTS", _switch, _CREATOR, example="on")
+    )
+    allow_pickle: bool = field(
+        default=False, metadata=_variable("EASEL_ALLOW_PICKLE", _switch, _CREATOR, example="on")
+    )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the settings; a variable that is empty counts as not set.
+
+        Raises:
+            SettingInvalid: for the first variable that cannot be read.
+        """
+        given: dict[str, Any] = {}
+        for each in fields(cls):
+            text = environ.get(each.metadata["name"], "").strip()
+            if text:
+                given[each.name] = _cast(each.metadata, text)
+        return cls(**given)
+
+    @property
+    def model_name(self) -> str | None:
+        """The hub repository's name without its owner's; None for a model from a folder."""
+        return self.model_id.rpartition("/")[2] if self.model_id else None
+
+
+def _cast(metadata: Mapping[str, Any], text: str) -> object:
+    try:
+        return metadata["cast"](text)
+    except ValueError as error:
+        raise SettingInvalid(
+            f"{metadata['name']} {error}; it is normally set by {metadata['set_by']}; "
+            f"an example: {metadata['name']}={metadata['example']}"
+        ) from error

@@ -1,0 +1,72 @@
+"""What the SageMaker Hugging Face serving toolkit calls, in this order: load, read, paint, answer.
+
+The toolkit looks at the number of arguments to decide whether to pass its context, and answers any
+exception with an anonymous 400. So nothing is raised here: an error travels as a value to
+`output_fn`, which answers with the error's own status.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from easel_answers import check_accept, encode_answer, encode_error
+from easel_errors import EaselError, guard
+from easel_model import Model, load_painter
+from easel_painter import Picture
+from easel_requests import read_request
+from generation import GenerationRequest
+
+
+def model_fn(model_dir: str, context: Any = None) -> Model:  # noqa: ARG001 - the toolkit's shape
+    """Load the model; if that fails, the log says why and the next request tries again."""
+    model = Model(partial(load_painter, Path(model_dir), os.environ))
+    model.try_to_load()
+    return model
+
+
+def input_fn(
+    data: str | bytes | bytearray, content_type: str | None, context: Any = None
+) -> GenerationRequest | EaselError:
+    """Read and check the request, before any time on the GPU."""
+    return guard(_read, data, content_type, context)
+
+
+def predict_fn(
+    data: GenerationRequest | EaselError,
+    model: Model,
+    context: Any = None,  # noqa: ARG001
+) -> Picture | EaselError:
+    """Paint the picture."""
+    if isinstance(data, EaselError):
+        return data
+    return guard(lambda: model.painter().paint(data))
+
+
+def output_fn(
+    prediction: Picture | EaselError, accept: str | None, context: Any = None
+) -> bytes | str:
+    """Answer with the picture's file, with JSON that holds it, or with the error."""
+    if isinstance(prediction, EaselError):
+        return encode_error(prediction, context)
+    answer = guard(encode_answer, prediction, accept)
+    return encode_error(answer, context) if isinstance(answer, EaselError) else answer
+
+
+def _read(
+    data: str | bytes | bytearray, content_type: str | None, context: Any
+) -> GenerationRequest:
+    request = read_request(data, content_type)
+    check_accept(_accept_header(context), request)
+    return request
+
+
+def _accept_header(context: Any) -> str | None:
+    """Return the request's Accept header, if the context knows it this early."""
+    try:
+        header = context.get_request_header(0, "Accept")
+        return str(header or context.get_request_header(0, "accept") or "")
+    except (AttributeError, TypeError, LookupError):  # no context, or one without a request
+        return None

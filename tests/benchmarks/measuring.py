@@ -1,0 +1,64 @@
+"""What every benchmark shares: samples, ratios against a baseline, and a line about the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Measurements of one variant, in one unit."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def spread(self) -> str:
+        """The quartiles, which one slow run does not move."""
+        low, _, high = statistics.quantiles(self.values, n=4)
+        return f"{low:.1f} to {high:.1f}"
+
+
+def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Samples]:
+    """Measure all variants in each round, so that a noisy moment meets every one of them."""
+    values: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, measure in variants.items():
+            values[name].append(measure())
+    return {name: Samples(tuple(each)) for name, each in values.items()}
+
+
+def milliseconds(action: Callable[[], object]) -> float:
+    """Return how long an action takes."""
+    started = time.perf_counter()
+    action()
+    return (time.perf_counter() - started) * 1_000
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [list(head), ["---"] * len(list(head)), *([str(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    cores = os.cpu_count()
+    return f"{_processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor() or platform.machine()
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.machine()

@@ -1,0 +1,130 @@
+"""How fast the endpoint's own PNG encoder is, and how large its files are, against Pillow's.
+
+    python -m tests.benchmarks.png_encoding [--repeat 7]
+
+Prints, for each picture, the median time of either encoder, the interquartile range, and the sizes.
+The pictures are made here, always the same: no photograph needs to be shipped. They imitate what
+compresses like a diffusion model's output: brightness and colour that vary on every scale with
+amplitudes that fall with the scale (octaves of smooth noise), hard edges of flat discs, and fine
+grain. Three kinds differ in how much detail and grain they have, from a smooth illustration to a
+noisy photograph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "model_package" / "code"))
+from easel_png import encode_png
+
+SIZES = (512, 1024)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of picture: `falloff` is each octave's amplitude relative to the one before."""
+
+    name: str
+    falloff: float
+    grain: float  # standard deviation, of 255
+
+
+KINDS = (
+    Kind("smooth illustration", falloff=0.45, grain=0.5),
+    Kind("photograph", falloff=0.55, grain=1.5),
+    Kind("noisy photograph", falloff=0.6, grain=4.0),
+)
+
+
+def paint(kind: Kind, size: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Return a picture of `size` by `size` pixels; the same arguments give the same pixels."""
+    random = np.random.default_rng(seed)
+    canvas = np.full((size, size, 3), 128.0)
+    cells, amplitude = 3, 60.0
+    while cells <= size // 2:
+        noise = _smooth_noise(random, cells, size)
+        # Mostly brightness, since natural colours vary less than light does.
+        brightness = noise.mean(axis=2, keepdims=True)
+        canvas += amplitude * (1.3 * brightness + 0.25 * noise)
+        cells, amplitude = cells * 2, amplitude * kind.falloff
+    _draw_discs(random, canvas)
+    canvas += random.normal(0, kind.grain, canvas.shape)
+    return np.clip(canvas, 0, 255).round().astype(np.uint8)
+
+
+def _smooth_noise(random: np.random.Generator, cells: int, size: int) -> NDArray[np.float64]:
+    grid = random.standard_normal((cells, cells, 3)).astype(np.float32)
+    planes = [
+        Image.fromarray(grid[:, :, channel]).resize((size, size), Image.Resampling.BICUBIC)
+        for channel in range(3)
+    ]
+    return np.stack([np.asarray(plane, np.float64) for plane in planes], axis=2)
+
+
+def _draw_discs(random: np.random.Generator, canvas: NDArray[np.float64]) -> None:
+    size = len(canvas)
+    y, x = np.mgrid[0:size, 0:size] / size
+    for _ in range(12):
+        left, top, radius = random.random(3)
+        inside = (x - left) ** 2 + (y - top) ** 2 < (radius / 5) ** 2
+        canvas[inside] += random.normal(0, 40, 3)
+
+
+def encode_with_pillow(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the PNG that Pillow makes without any options."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def measure(encode: Callable[[], bytes], repeat: int) -> tuple[float, float]:
+    """Return the median and the interquartile range of `repeat` runs, in milliseconds."""
+    encode()  # the first run pays for memory
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        encode()
+        times.append((time.perf_counter() - started) * 1_000)
+    quarters = statistics.quantiles(times, n=4)
+    return statistics.median(times), quarters[2] - quarters[0]
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description="Compare PNG encoders.")
+    parser.add_argument("--repeat", type=int, default=7, help="runs per figure (at least 2)")
+    repeat = max(parser.parse_args().repeat, 2)
+    print(
+        f"{'picture':29} {'Pillow ms':>15} {'own ms':>13} {'faster':>7} {'bytes':>18} {'ratio':>6}"
+    )
+    for size in SIZES:
+        for kind in KINDS:
+            print(compare(kind, size, repeat))
+
+
+def compare(kind: Kind, size: int, repeat: int) -> str:
+    """Return one line of the table, after checking that both files hold the same pixels."""
+    pixels = paint(kind, size)
+    theirs, ours = encode_with_pillow(pixels), encode_png(pixels)
+    if not np.array_equal(np.asarray(Image.open(io.BytesIO(ours))), pixels):
+        raise AssertionError("the encoder changed the picture")
+    slow, slow_spread = measure(lambda: encode_with_pillow(pixels), repeat)
+    fast, fast_spread = measure(lambda: encode_png(pixels), repeat)
+    times = f"{slow:8.1f} ±{slow_spread:5.1f} {fast:6.1f} ±{fast_spread:5.1f} {slow / fast:6.1f}x"
+    sizes = f"{len(theirs):9,}/{len(ours):9,} {len(ours) / len(theirs):6.2f}"
+    return f"{kind.name:20} {size:4} px {times} {sizes}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The whole way of a picture, with real parts, behind both doors that a visitor can come through.
+
+`door` is the public URL, without a slash at its end: once of `chalice local`, and once of the
+package that `chalice package` makes, in the real Runtime Interface Client behind the emulated API
+Gateway. Behind either stand the emulated SageMaker and a model server with a script that paints at
+once; the real model has its tests in test_run.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from endpoint.emulator import packaged_gateway
+from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.client import EmulatorClient
+from endpoint.emulator.clients import Clients, environment
+from endpoint.emulator.model_server import ModelServer
+from endpoint.emulator.processes import Child, free_port
+from endpoint.emulator.run import create_endpoint
+from tests.packages import ROOT, package_gateway
+
+REGION = "us-east-1"
+ENDPOINT = "easel-sd"
+ASYNC_ENDPOINT = "easel-sdxl"
+BUCKET = "easel-pictures"
+QUEUE = {"endpoint": ASYNC_ENDPOINT, "jobs": f"s3://{BUCKET}/jobs/"}
+MOST_WAITING = 4
+# Short, so that the tests of slow endpoints are not; the default is 24.
+DEADLINE = 4
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[AwsServer]:
+    painter = Path(__file__).parent / "painter"
+    with AwsServer().serve() as server, ModelServer(painter, painter, {}).serve() as model:
+        clients = Clients(lambda: server.url)
+        create_endpoint(clients, ENDPOINT, {})
+        create_async_endpoint(clients, ASYNC_ENDPOINT)
+        for name in (ENDPOINT, ASYNC_ENDPOINT):
+            server.registry.register(name, model.url)
+        yield server
+
+
+def create_async_endpoint(clients: Clients, name: str) -> None:
+    """Make an asynchronous endpoint that keeps its jobs in a bucket of its own."""
+    clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
+    sagemaker = clients.get("sagemaker", REGION)
+    sagemaker.create_model(
+        ModelName=name,
+        ExecutionRoleArn="arn:aws:iam::123456789012:role/easel",
+        PrimaryContainer={"Image": "emulated"},
+    )
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": name,
+        "InstanceType": "ml.g5.xlarge",
+        "InitialInstanceCount": 1,
+    }
+    output = {
+        "S3OutputPath": f"s3://{BUCKET}/jobs/outputs/",
+        "S3FailurePath": f"s3://{BUCKET}/jobs/failures/",
+    }
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=name,
+        ProductionVariants=[variant],
+        AsyncInferenceConfig={"OutputConfig": output},
+    )
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+
+@pytest.fixture(scope="session")
+def gateway_environment(aws: AwsServer) -> dict[str, str]:
+    return {
+        **environment(aws.url, REGION),
+        "EASEL_MODELS": json.dumps(
+            {
+                "sd": {"endpoint": ENDPOINT},
+                "gone": {"endpoint": "nobody-made-this"},
+                "sdxl": {"asynchronous": QUEUE},
+                "both": {"endpoint": "nobody-made-this", "asynchronous": QUEUE},
+            }
+        ),
+        "EASEL_MOST_WAITING": str(MOST_WAITING),
+        "EASEL_DEADLINE_SECONDS": str(DEADLINE),
+    }
+
+
+@pytest.fixture
+def emulator(aws: AwsServer) -> Iterator[EmulatorClient]:
+    """The emulator's switches, with nothing switched on and nothing remembered."""
+    client = EmulatorClient(aws.url)
+    client.clear_requests()
+    yield client
+    for name in (ENDPOINT, ASYNC_ENDPOINT):
+        client.set_faults(name)
+
+
+@pytest.fixture(scope="session")
+def chalice_local(gateway_environment: dict[str, str]) -> Iterator[str]:
+    port = free_port()
+    arguments = [str(ROOT / "gateway"), str(port)]
+    module = "endpoint.emulator.local_gateway"
+    variables = {**os.environ, **gateway_environment}
+    with Child("the gateway", module, arguments, environment=variables) as child:
+        child.wait_until(lambda: _answers(f"http://127.0.0.1:{port}/api/health"), 60)
+        yield f"http://127.0.0.1:{port}/api"
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return package_gateway(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def api_gateway(package: Path, gateway_environment: dict[str, str]) -> Iterator[str]:
+    with packaged_gateway.serve(package, environment=gateway_environment) as server:
+        yield f"{server.url}/api"
+
+
+@pytest.fixture(params=["chalice_local", "api_gateway"])
+def door(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False

@@ -1,0 +1,126 @@
+"""Everything that can go wrong behind the gateway, switched on in the emulator."""
+
+import base64
+import json
+import subprocess
+
+import pytest
+
+from endpoint.emulator.client import deaf_address
+from endpoint.emulator.lambda_runtime import LambdaFunction
+from tests.end_to_end.conftest import ENDPOINT
+from tests.end_to_end.test_pictures import BROWSER, get, picture_url
+from tests.packages import proxy_event
+
+OURS = {"error": {"code": "moderation_blocked", "message": "The safety checker refused it."}}
+FIELD = {"error": {"code": "invalid_request", "message": "width: too large", "field": "width"}}
+TOOLKIT = {"code": 400, "type": "InternalServerException", "message": "name 'x' is not defined"}
+TROUBLES = {
+    "throttled": ("throttled", {}, 503, "endpoint_busy"),
+    "unavailable": ("unavailable", {}, 503, "endpoint_busy"),
+    "an internal dependency": ("dependency", {}, 503, "endpoint_busy"),
+    "still loading": ("cold", {}, 503, "endpoint_busy"),
+    "not allowed": ("denied", {}, 502, "endpoint_forbidden"),
+    "an internal failure": ("failed", {}, 502, "endpoint_failed"),
+    "the model fails": ("failing", {}, 502, "endpoint_failed"),
+    "the script fails": (
+        "failing",
+        {"status": 400, "body": json.dumps(TOOLKIT)},
+        502,
+        "endpoint_failed",
+    ),
+    "too slow": ("slow", {"seconds": 30}, 504, "endpoint_too_slow"),
+    "dripping": ("trickle", {"seconds": 30}, 504, "endpoint_too_slow"),
+    "silent": ("silent", {"seconds": 30}, 504, "endpoint_too_slow"),
+    "cut off": ("cut", {}, 502, "connection_cut"),
+    "cut in the middle": ("cut-body", {}, 502, "connection_cut"),
+    "a page in its place": ("rubbish", {"rubbish": "html"}, 502, "bad_picture"),
+    "half a picture": ("rubbish", {"rubbish": "truncated"}, 502, "bad_picture"),
+    "nothing": ("rubbish", {"rubbish": "empty"}, 502, "bad_picture"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_each_trouble_has_its_own_clear_answer(door, emulator, trouble):
+    kind, details, status, code = TROUBLES[trouble]
+    with emulator.fault(ENDPOINT, kind, **details):
+        response = get(picture_url(door, "a secret wish", seed=7))
+
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (status, code)
+    assert int(response.headers["Retry-After"]) == error["retry_after"] > 0
+    assert response.headers["Cache-Control"] == "no-store"
+    assert len(emulator.requests(ENDPOINT)) == 1, "a generation must never be sent twice"
+    assert not any(word in response.text for word in ("arn:", "boto", "Traceback", "secret"))
+
+
+@pytest.mark.parametrize("trouble", ["throttled", "too slow", "half a picture"])
+def test_a_person_is_told_on_a_page(door, emulator, trouble):
+    kind, details, status, _ = TROUBLES[trouble]
+    with emulator.fault(ENDPOINT, kind, **details):
+        response = get(picture_url(door, "<b>", seed=7), BROWSER)
+
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["Retry-After"] in response.text
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+
+
+def test_an_endpoint_that_nobody_made_is_told_as_missing(door, emulator):
+    response = get(picture_url(door, "a cat", model="gone"))
+
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "endpoint_missing"
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_what_the_container_refuses_is_a_400_with_its_reason(door, emulator):
+    for status, body, code in [(422, OURS, "moderation_blocked"), (400, FIELD, "invalid_request")]:
+        with emulator.fault(ENDPOINT, "failing", status=status, body=json.dumps(body)):
+            response = get(picture_url(door, "a cat", seed=7))
+        assert response.status_code == 400
+        assert response.json()["error"]["code"] == code
+        assert response.json()["error"]["message"] == body["error"]["message"]
+        assert "Retry-After" not in response.headers
+
+
+def test_the_next_picture_is_whole_again(door, emulator):
+    for kind in ("cut", "cut-body", "trickle"):
+        with emulator.fault(ENDPOINT, kind, seconds=30):
+            assert get(picture_url(door, "a cat")).status_code in {502, 504}
+        assert get(picture_url(door, "a cat")).status_code == 200
+
+
+def test_an_address_that_does_not_answer_is_told_before_api_gateway_gives_up(package):
+    with deaf_address() as url:
+        error = _invoke(package, url)["error"]
+
+    assert error["code"] == "endpoint_unreachable"
+
+
+def test_an_address_where_nobody_listens_is_told_at_once(package):
+    assert _invoke(package, "http://127.0.0.1:9")["error"]["code"] == "endpoint_unreachable"
+
+
+def test_a_missing_setting_is_told_to_the_log_and_not_to_the_visitor(package, tmp_path):
+    log = tmp_path / "log"
+    event = proxy_event("/inference/a", "/inference/{text}", text="a")
+    with (
+        log.open("wb") as output,
+        LambdaFunction(package / "deployment.zip", {}, output=output) as fn,
+    ):
+        payload = fn.invoke(event).payload
+
+    assert payload["statusCode"] == 500
+    assert "EASEL_MODELS" not in json.dumps(payload)
+    assert "EASEL_MODELS is not set" in log.read_text()
+
+
+def _invoke(package, url):
+    """Return what the packaged gateway answers when AWS is at `url`."""
+    event = proxy_event("/inference/a", "/inference/{text}", text="a")
+    variables = {"AWS_ENDPOINT_URL": url, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
+    with LambdaFunction(
+        package / "deployment.zip", variables, output=subprocess.DEVNULL
+    ) as function:
+        return json.loads(base64.b64decode(function.invoke(event).payload["body"]))

@@ -1,0 +1,93 @@
+"""What `./setup.sh run` starts: the whole of Easel with a real diffusers model."""
+
+import io
+import signal
+import subprocess
+import sys
+
+import pytest
+import requests
+from PIL import Image
+from sd_parsers import ParserManager
+
+from endpoint.emulator.processes import free_port
+from tests.packages import ROOT
+
+READY = "Easel is at http://127.0.0.1:{port}/api/"
+
+
+@pytest.fixture(scope="module")
+def easel():
+    port = free_port()
+    command = [sys.executable, "-m", "endpoint.emulator", "run", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        said = _read_until(process, READY.format(port=port))
+        yield process, said, f"http://127.0.0.1:{port}/api"
+        process.terminate()
+
+
+def _read_until(process, line):
+    said = []
+    for each in process.stdout:
+        said.append(each.strip())
+        if each.strip() == line:
+            return said
+    raise AssertionError("\n".join(said))
+
+
+def get(url, **parameters):
+    return requests.get(url, params=parameters, timeout=60)
+
+
+def test_a_prompt_becomes_a_picture(easel):
+    _, _, url = easel
+    response = get(f"{url}/inference/a red apple", seed=7)
+
+    picture = Image.open(io.BytesIO(response.content))
+    assert response.headers["Content-Type"] == "image/png"
+    assert min(picture.size) >= 128
+
+
+def test_the_same_url_gives_the_same_bytes_and_another_seed_does_not(easel):
+    _, _, url = easel
+    bodies = [get(f"{url}/inference/a red apple", seed=seed).content for seed in (7, 7, 8)]
+
+    assert bodies[0] == bodies[1] != bodies[2]
+
+
+def test_the_file_says_what_made_it(easel):
+    _, _, url = easel
+    response = get(f"{url}/inference/a red apple", seed=7, steps=3, negative_prompt="a worm")
+
+    info = ParserManager().parse(Image.open(io.BytesIO(response.content)))
+    assert [str(prompt) for prompt in info.prompts] == ["a red apple"]
+    assert [str(prompt) for prompt in info.negative_prompts] == ["a worm"]
+    (sampler,) = info.samplers
+    assert str(sampler.parameters["seed"]) == "7"
+    assert str(sampler.parameters["steps"]) == "3"
+
+
+@pytest.mark.parametrize("format", ["webp", "jpeg"])
+def test_other_formats_come_from_the_model_itself(easel, format):
+    _, _, url = easel
+    response = get(f"{url}/inference/a red apple", seed=7, format=format)
+
+    assert response.headers["Content-Type"] == f"image/{format}"
+    assert Image.open(io.BytesIO(response.content)).format == format.upper()
+
+
+def test_a_size_is_kept_and_one_that_is_too_small_for_the_contract_refused(easel):
+    _, _, url = easel
+    picture = Image.open(io.BytesIO(get(f"{url}/inference/x", width=192, height=128).content))
+
+    assert picture.size == (192, 128)
+    assert get(f"{url}/inference/x", width=60).json()["error"]["field"] == "width"
+
+
+def test_sigterm_ends_it_and_frees_its_port(easel):
+    process, _, url = easel
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(30) == 0
+    with pytest.raises(requests.ConnectionError):
+        get(f"{url}/health")

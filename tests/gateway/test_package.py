@@ -1,0 +1,107 @@
+"""What `chalice package` makes of the gateway."""
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from cfnlint.api import lint_all
+
+from tests.packages import package_gateway
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return package_gateway(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="module")
+def template(package):
+    return json.loads((package / "sam.json").read_text())
+
+
+def test_the_template_is_clean(package):
+    found = lint_all((package / "sam.json").read_text())
+
+    assert [str(each) for each in found if each.rule.severity != "informational"] == []
+
+
+def test_the_function_is_set_up_to_answer_before_api_gateway_gives_up(template):
+    function = template["Resources"]["APIHandler"]["Properties"]
+    variables = function["Environment"]["Variables"]
+
+    assert float(variables["EASEL_DEADLINE_SECONDS"]) + 2 < function["Timeout"] <= 29
+    assert template["Resources"]["RestAPI"]["Properties"]["EndpointConfiguration"] == "REGIONAL"
+    assert template["Resources"]["RestAPI"]["Properties"]["StageName"] == "api"
+
+
+def test_every_route_answers_get_and_head_and_every_body_may_be_binary(template):
+    document = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
+
+    assert document["x-amazon-apigateway-binary-media-types"] == ["*/*"]
+    assert sorted(document["paths"]) == [
+        "/",
+        "/health",
+        "/inference",
+        "/inference/default",
+        "/inference/{text}",
+        "/jobs",
+        "/jobs/{identifier}",
+        "/jobs/{identifier}/image",
+        "/options",
+    ]
+    for path, methods in document["paths"].items():
+        assert sorted(methods) == (["post"] if path == "/jobs" else ["get", "head"])
+
+
+def test_the_role_may_do_what_it_must_and_nothing_else(template):
+    policy = template["Resources"]["ApiHandlerRole"]["Properties"]["Policies"][0]["PolicyDocument"]
+
+    actions = [action for statement in policy["Statement"] for action in statement["Action"]]
+    assert sorted(actions) == [
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "s3:DeleteObject",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
+        "sagemaker:InvokeEndpoint",
+        "sagemaker:InvokeEndpointAsync",
+    ]
+    for statement in policy["Statement"]:
+        assert all("easel-" in resource for resource in statement["Resource"])
+
+
+def test_the_zip_holds_what_is_needed_and_fits_lambda(package):
+    with zipfile.ZipFile(package / "deployment.zip") as archive:
+        names = set(archive.namelist())
+        unpacked = sum(each.file_size for each in archive.infolist())
+
+    assert {"app.py", "chalicelib/sentences.json", "chalicelib/pages/home.html"} <= names
+    assert Path(package / "deployment.zip").stat().st_size < 50_000_000
+    assert unpacked < 250_000_000
+    packages = {name.split("/")[0] for name in names}
+    assert {"boto3", "botocore", "essential_generators", "aws_lambda_powertools"} <= packages
+    assert not packages & {"torch", "sagemaker", "numpy", "PIL", "moto"}
+
+
+def test_the_boto3_inside_is_new_enough_for_asynchronous_pictures(package):
+    """Inline bodies and file names came to InvokeEndpointAsync with botocore 1.43.30."""
+    path = "botocore/data/sagemaker-runtime/2017-05-13/service-2.json"
+    with zipfile.ZipFile(package / "deployment.zip") as archive:
+        found = [name for name in archive.namelist() if name.startswith(path)]
+        assert found
+        content = archive.read(found[0])
+    if found[0].endswith(".gz"):
+        content = gzip.decompress(content)
+    members = json.loads(content)["shapes"]["InvokeEndpointAsyncInput"]["members"]
+
+    assert {"Body", "Filename", "S3OutputPathExtension"} <= set(members)
+
+
+def test_packaging_twice_gives_the_same_zip(package, tmp_path):
+    again = package_gateway(tmp_path)
+
+    assert (again / "deployment.zip").read_bytes() == (package / "deployment.zip").read_bytes()

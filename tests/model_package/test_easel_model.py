@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from easel_defaults import Defaults
+from easel_errors import ModelUnusable
+from easel_model import Model
+from easel_painter import Painter
+from tests.model_package.doubles import PlainPipeline
+from tests.model_package.toolkit import Toolkit
+
+
+class Loader:
+    """Fails as often as it is told to, then loads."""
+
+    def __init__(self, failures):
+        self.failures = failures
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise ModelUnusable("the hub does not answer")
+        return Painter(PlainPipeline(), Defaults())
+
+
+def test_a_model_is_loaded_once():
+    load = Loader(failures=0)
+    model = Model(load)
+    assert model.try_to_load() is None
+    assert model.painter() is model.painter()
+    assert load.calls == 1
+
+
+def test_a_failure_is_not_kept():
+    load = Loader(failures=1)
+    model = Model(load)
+    assert isinstance(model.try_to_load(), ModelUnusable)
+    assert isinstance(model.painter(), Painter)
+    assert load.calls == 2
+
+
+def test_whoever_asks_while_it_cannot_be_loaded_gets_the_error():
+    model = Model(Loader(failures=2))
+    assert isinstance(model.try_to_load(), ModelUnusable)
+    with pytest.raises(ModelUnusable, match="the hub does not answer"):
+        model.painter()
+
+
+def test_what_was_loaded_is_logged(stand_in, monkeypatch, capsys):
+    monkeypatch.setenv("EASEL_DTYPE", "fp32")
+    Toolkit(stand_in())
+    logged = json.loads(capsys.readouterr().out)
+    assert logged.pop("seconds") >= 0
+    assert logged.pop("software").startswith("diffusers ")
+    assert logged == {
+        "event": "model_loaded",
+        "pipeline": "StableDiffusionPipeline",
+        "model": None,
+        "device": "cpu",
+        "dtype": "float32",
+    }

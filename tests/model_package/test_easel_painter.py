@@ -1,0 +1,138 @@
+import json
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+import inference
+from easel_defaults import Defaults
+from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
+from easel_model import Model
+from easel_painter import Painter
+from generation import GenerationRequest
+from tests.model_package.doubles import BarePipeline, PlainPipeline
+from tests.model_package.toolkit import Context
+
+WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64)
+
+
+def ask(pipeline, **fields):
+    """Return the status and the error that the toolkit would see from a model that misbehaves."""
+    context = Context()
+    model = Model(lambda: Painter(pipeline, Defaults()))
+    body = json.dumps({"prompt": "a cat", "seed": 7, "width": 512, "height": 768, **fields})
+    request = inference.input_fn(body, "application/json", context)
+    prediction = inference.predict_fn(request, model, context)
+    answer = json.loads(inference.output_fn(prediction, "image/png", context))
+    return context.status, answer["error"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.50 GiB."),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_too_little_memory_is_a_503_that_names_a_smaller_size(error, capsys):
+    status, body = ask(PlainPipeline(error=error))
+    assert status == 503
+    assert body == {
+        "code": "out_of_memory",
+        "message": "The model ran out of memory at 512 x 768 pixels; "
+        "ask for a smaller size, such as 256 x 384.",
+    }
+    assert json.loads(capsys.readouterr().out)["event"] == "out_of_memory"
+
+
+def test_after_running_out_of_memory_nothing_of_the_picture_is_kept():
+    class Greedy(PlainPipeline):
+        def paint(self, **arguments):
+            self.calls.append(arguments)
+            latents = torch.zeros(8)
+            self.watch = weakref.ref(latents)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    pipeline = Greedy()
+    with pytest.raises(OutOfMemory) as caught:
+        Painter(pipeline, Defaults()).paint(WISH)
+    # The traceback that comes with the error would keep the latents alive as long as it is there.
+    assert caught.value.__cause__.__traceback__ is not None
+    assert pipeline.watch() is None
+
+
+def test_the_next_picture_works_after_one_that_ran_out_of_memory():
+    pipeline = PlainPipeline(error=torch.OutOfMemoryError("CUDA out of memory."))
+    painter = Painter(pipeline, Defaults())
+    with pytest.raises(OutOfMemory):
+        painter.paint(WISH)
+    pipeline.error = None
+    assert painter.paint(WISH).pixels.shape == (64, 64, 3)
+
+
+def test_any_other_failure_is_a_500_that_tells_nothing(capsys):
+    status, body = ask(PlainPipeline(error=RuntimeError("shape mismatch in /opt/ml/model/unet")))
+    assert (status, body["code"]) == (500, "generation_failed")
+    assert "/opt" not in body["message"]
+    assert "/opt/ml/model/unet" in json.loads(capsys.readouterr().out)["traceback"]
+
+
+def test_a_blocked_picture_is_a_422():
+    status, body = ask(PlainPipeline(flags=[True]))
+    assert (status, body["code"]) == (422, "moderation_blocked")
+
+
+@pytest.mark.parametrize("flags", [None, [False], []])
+def test_a_picture_that_is_not_blocked_is_shown(flags):
+    picture = Painter(PlainPipeline(flags=flags), Defaults()).paint(WISH)
+    assert (picture.pixels == 128).all()
+
+
+def test_numbers_that_overflowed_are_refused_and_not_shown_as_a_black_square():
+    status, body = ask(PlainPipeline(image=np.full((64, 64, 3), np.nan)))
+    assert (status, body["code"]) == (500, "generation_failed")
+    assert "EASEL_DTYPE" in body["message"]
+
+
+def test_the_brightest_and_the_darkest_values_keep_their_ends():
+    image = np.zeros((64, 64, 3))
+    image[0, 0] = 1.0
+    pixels = Painter(PlainPipeline(image=image), Defaults()).paint(WISH).pixels
+    assert (pixels.max(), pixels.min(), pixels.sum()) == (255, 0, 3 * 255)
+
+
+def test_a_size_that_the_model_decides_is_read_from_the_picture():
+    pipeline = BarePipeline(image=np.zeros((72, 96, 3)))
+    request = Painter(pipeline, Defaults()).paint(GenerationRequest(prompt="a")).provenance.request
+    assert (request.width, request.height) == (96, 72)
+    assert request.seed is not None
+
+
+def test_a_prompt_alone_is_completed_with_the_models_defaults():
+    pipeline = PlainPipeline()
+    Painter(pipeline, Defaults(steps=4)).paint(GenerationRequest(prompt="a", seed=9))
+    (call,) = pipeline.calls
+    assert (call["num_inference_steps"], call["guidance_scale"], call["width"]) == (4, 7.5, 128)
+    assert call["generator"].initial_seed() == 9
+    assert call["generator"].device.type == "cpu"
+
+
+def test_warming_up_paints_the_default_size_in_two_steps_and_no_more_than_the_model_takes():
+    pipeline = PlainPipeline(flags=[True])
+    Painter(pipeline, Defaults(steps=30)).warm_up()
+    Painter(pipeline, Defaults(steps=1)).warm_up()
+    assert [call["num_inference_steps"] for call in pipeline.calls] == [2, 1]
+    assert {call["width"] for call in pipeline.calls} == {128}
+
+
+def test_a_model_that_cannot_paint_fails_while_it_warms_up():
+    with pytest.raises(GenerationFailed):
+        Painter(PlainPipeline(image=np.full((8, 8, 3), np.inf)), Defaults()).warm_up()
+
+
+def test_a_blocked_picture_raises_for_whoever_calls_the_painter():
+    with pytest.raises(ModerationBlocked):
+        Painter(PlainPipeline(flags=[True]), Defaults()).paint(WISH)
