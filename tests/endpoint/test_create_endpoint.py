@@ -299,6 +299,18 @@ def test_credentials_that_expire_midway_leave_a_list_from_memory(world, capsys):
     assert create(world) == 0
 
 
+def test_an_interruption_says_what_there_is_and_costs(world, capsys):
+    def interrupt(_params):
+        raise KeyboardInterrupt
+
+    world._before_invoke_endpoint = interrupt
+    assert create(world) == 130
+    said = capsys.readouterr().err
+    assert "The same command continues" in said
+    assert "endpoint easel-main-sd, since" in said
+    assert "USD per hour; `delete_endpoint` removes it" in said
+
+
 def test_throttling_that_does_not_end_asks_for_patience(world, capsys):
     world.fail("CreateEndpointConfig", "ThrottlingException", "Rate exceeded")
     assert create(world) == 1

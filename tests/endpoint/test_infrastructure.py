@@ -60,6 +60,10 @@ def test_cfn_lint_finds_nothing():
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
+def test_the_template_is_small_enough_to_be_sent_in_the_call():
+    assert len(TEMPLATE.read_bytes()) < 51_200
+
+
 def test_no_policy_allows_everything(policies):
     for role, policy in policies.items():
         for statement in policy["Statement"]:
