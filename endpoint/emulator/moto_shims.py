@@ -14,8 +14,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from moto.apigateway.models import APIGatewayBackend, apigateway_backends
-from moto.cloudformation import parsing
-from moto.core.common_models import CloudFormationModel
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
@@ -36,7 +34,6 @@ def install() -> None:
     _list_quotas()
     _accept_instance_pools()
     _update_endpoints()
-    _pass_over_in_stacks("AWS::S3::BucketPolicy", "AWS::Budgets::Budget")
 
 
 def _accept_new_instance_types() -> None:
@@ -172,8 +169,17 @@ def _update_endpoints() -> None:
     SageMakerResponse.update_endpoint = update_endpoint  # type: ignore[attr-defined]
 
 
-def _pass_over_in_stacks(*types: str) -> None:
-    """Moto's CloudFormation warns of resources that it cannot make; these are taken as made."""
+_PASSED_OVER = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget"}
+
+
+@cache
+def pass_over_in_stacks() -> None:
+    """Moto's CloudFormation warns of resources that it cannot make; some are taken as made.
+
+    Not part of `install`: moto's CloudFormation is half of moto, and slow to import.
+    """
+    from moto.cloudformation import parsing
+    from moto.core.common_models import CloudFormationModel
 
     class Nothing(CloudFormationModel):
         physical_resource_id = "nothing"
@@ -195,7 +201,9 @@ def _pass_over_in_stacks(*types: str) -> None:
             """Leave nothing."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda resource_type: Nothing if resource_type in types else original(resource_type)
+        return lambda resource_type: (
+            Nothing if resource_type in _PASSED_OVER else original(resource_type)
+        )
 
     _replace(parsing, "resource_class_from_type", wrap)
 
@@ -217,6 +225,8 @@ class Shimmed:
             return _DENIED(environ, start_response)
         if request.method == "PUT" and (found := _TAGGED_API.fullmatch(request.path)):
             return _tag_api(found[1], found[2], request)(environ, start_response)
+        if "/cloudformation/" in request.headers.get("Authorization", ""):
+            pass_over_in_stacks()
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker.Describe"):
             return _without_empty(self._moto, request)(environ, start_response)
         if _is_conditional_write(request):

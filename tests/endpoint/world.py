@@ -71,6 +71,7 @@ class World(Clock):
 
     def __init__(self) -> None:
         moto_shims.install()
+        moto_shims.pass_over_in_stacks()
         self.seconds = 0.0
         self.calls: list[str] = []
         self.faults: dict[str, Fault] = {}
