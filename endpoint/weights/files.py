@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +21,8 @@ from endpoint.shared.problems import BadArgument, UploadFailed
 INDEX = "model_index.json"
 _TEXTS = {".json", ".txt", ".model", ".jinja"}
 _SAFE = ".safetensors"
+# A refiner is given these by its base, which has the same.
+_SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 
 
 def gather(model: Model, console: Console) -> list[File]:
@@ -35,10 +37,10 @@ def gather(model: Model, console: Console) -> list[File]:
     try:
         found = _files(_folder(model, console), model.variant)
         if model.refiner:
-            folder = _fetch(model.refiner, model.variant, console)
+            folder = _fetch(model.refiner, model.variant, console, _SHARED)
             found += [
                 File(file.path, f"refiner/{file.place}", file.size, file.sha256)
-                for file in _files(folder, model.variant)
+                for file in _files(folder, model.variant, _SHARED)
             ]
     except OSError as error:
         raise _unreadable(error) from error
@@ -64,19 +66,26 @@ def _folder(model: Model, console: Console) -> Path:
     return model.folder
 
 
-def _files(folder: Path, variant: str | None) -> list[File]:
+def _files(folder: Path, variant: str | None, without: Collection[str] = ()) -> list[File]:
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     index = json.loads((folder / INDEX).read_text("utf-8"))
-    return [File.read(folder / place, place) for place in sorted(choose(paths, index, variant))]
+    chosen = choose(paths, index, variant, without)
+    return [File.read(folder / place, place) for place in sorted(chosen)]
 
 
-def choose(paths: Iterable[str], index: dict[str, Any], variant: str | None) -> list[str]:
+def choose(
+    paths: Iterable[str],
+    index: dict[str, Any],
+    variant: str | None,
+    without: Collection[str] = (),
+) -> list[str]:
     """Return which of a model's files its pipeline needs.
 
     Args:
         paths: all files, relative to the model's folder.
         index: the content of its `model_index.json`.
         variant: the infix of 16-bit weights, taken where a component has them.
+        without: components that are not needed.
 
     Raises:
         BadArgument: if a component's weights are not there as safetensors.
@@ -84,6 +93,8 @@ def choose(paths: Iterable[str], index: dict[str, Any], variant: str | None) -> 
     given = list(paths)
     chosen = [path for path in given if path in {INDEX, "easel.json"}]
     for component in _components(index):
+        if component in without:
+            continue
         inside = [path for path in given if PurePosixPath(path).parent.as_posix() == component]
         chosen += _choose_inside(component, inside, variant)
     return chosen
@@ -119,7 +130,9 @@ def _is_variant(path: str) -> bool:
     return "." in PurePosixPath(path).name.removesuffix(_SAFE)
 
 
-def _fetch(repository: Repository, variant: str | None, console: Console) -> Path:
+def _fetch(
+    repository: Repository, variant: str | None, console: Console, without: Collection[str] = ()
+) -> Path:
     """Return the folder of a repository's snapshot, fetching what is not there yet."""
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
@@ -131,7 +144,7 @@ def _fetch(repository: Repository, variant: str | None, console: Console) -> Pat
         index = huggingface_hub.hf_hub_download(
             repository.name, INDEX, revision=repository.revision
         )
-        chosen = choose(paths, json.loads(Path(index).read_text("utf-8")), variant)
+        chosen = choose(paths, json.loads(Path(index).read_text("utf-8")), variant, without)
         return Path(
             huggingface_hub.snapshot_download(
                 repository.name, revision=repository.revision, allow_patterns=chosen

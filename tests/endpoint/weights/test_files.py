@@ -96,7 +96,13 @@ def test_a_refiner_lies_below_its_own_folder(world, tmp_path, monkeypatch):
     source = Repository("some/model", "main")
     found = gather(Model("sdxl", "SDXL", source, {}, refiner=source), Console(world))
     places = {file.place for file in found}
-    assert {"model_index.json", "refiner/model_index.json"} <= places
+    assert {"model_index.json", "refiner/model_index.json", "unet/config.json"} <= places
+
+
+def test_a_refiner_brings_nothing_that_its_base_has():
+    index = {"unet": ["a", "b"], "vae": ["a", "b"]}
+    paths = ["model_index.json", "unet/model.safetensors", "vae/model.safetensors"]
+    assert choose(paths, index, None, without=("vae",)) == paths[:2]
 
 
 def test_an_endpoint_from_a_folder_has_its_weights_and_code_in_one_prefix(world: World, tmp_path):
