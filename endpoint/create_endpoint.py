@@ -94,6 +94,9 @@ def create(life: Life, args: argparse.Namespace) -> Result:
 
     life.begin(f"endpoint {endpoint}: {prices.in_words(prices.dearest(types))} at most")
     life.logs.ensure(group_of(endpoint), {TAG: deployment.name})
+    if model.asynchronous and life.endpoints.has_other_config(endpoint, config):
+        # SageMaker refuses to change the instances of an endpoint that is being scaled.
+        life.scaling.remove(endpoint)
     bring_into_service(life, endpoint, config, tags)
 
     if model.asynchronous:

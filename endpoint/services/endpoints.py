@@ -50,6 +50,11 @@ class Endpoints:
         pages = self._client.get_paginator("list_endpoints").paginate(NameContains=contains)
         return [item["EndpointName"] for page in pages for item in page["Endpoints"]]
 
+    def has_other_config(self, name: str, config: str) -> bool:
+        """Whether the endpoint is there with another configuration than this."""
+        found = self.find(name)
+        return found is not None and found["EndpointConfigName"] != config
+
     def ensure(self, name: str, config: str, tags: list[dict[str, str]]) -> None:
         """Bring the endpoint into service with this configuration, whatever it is now.
 

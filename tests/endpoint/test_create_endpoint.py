@@ -110,6 +110,21 @@ def test_an_asynchronous_model_scales_to_zero_and_wakes_on_its_backlog(world):
     assert alarm["AlarmActions"] == [by_type["StepScaling"]["PolicyARN"]]
 
 
+def test_an_asynchronous_endpoint_is_updated_without_its_scaling_and_scaled_again(
+    world, serving_code
+):
+    assert create(world, model="sdxl") == 0
+    (serving_code / "generation.py").write_text("STEPS = 1\n")
+    assert create(world, model="sdxl") == 0
+    made = world.calls
+    assert made.index("application-autoscaling.DeregisterScalableTarget") < made.index(
+        "sagemaker.UpdateEndpoint"
+    )
+    scaling = world.client("application-autoscaling")
+    assert scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert len(world.client("cloudwatch").describe_alarms()["MetricAlarms"]) == 1
+
+
 def test_everything_that_can_carry_a_tag_carries_easels(world):
     assert create(world, model="sdxl") == 0
     client = world.client("sagemaker")

@@ -3,7 +3,7 @@
 The layer sits in botocore's events, between the scripts and moto:
 
 - endpoints take time: Creating, InService, Deleting; SageMaker refuses to delete one that is being
-  made, and refuses to make one whose name is still being deleted;
+  made, to make one whose name is still being deleted, and to update one that is being scaled;
 - SageMaker Runtime answers a picture only for an endpoint in service; asynchronous ones put it into
   the bucket (moto answers the word `body`, whatever exists);
 - a container's log and ECR's repositories of AWS's own account are lists here;
@@ -186,7 +186,14 @@ class World(Clock):
     def _after_update_endpoint(self, params: dict[str, Any], _: Any) -> None:
         self._ready[params["EndpointName"]] = self.seconds + _CREATE_SECONDS
 
-    def _before_update_endpoint(self, _: dict[str, Any]) -> Any:
+    def _before_update_endpoint(self, params: dict[str, Any]) -> Any:
+        found = self.client("application-autoscaling").describe_scalable_targets(
+            ServiceNamespace="sagemaker"
+        )
+        resource = f"endpoint/{params['EndpointName']}/"
+        if any(item["ResourceId"].startswith(resource) for item in found["ScalableTargets"]):
+            message = "The variant must be deregistered from automatic scaling first"
+            return _error(Fault("ValidationException", message))
         return _answer({"EndpointArn": "arn"}) if self.update_rolls_back else None
 
     def _before_delete_endpoint(self, params: dict[str, Any]) -> Any:
