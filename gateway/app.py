@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
+from urllib.parse import unquote
 
-from chalicelib import __version__
+from chalicelib import __version__, openai_images
 from chalicelib.answers import Answer, json_answer, page_answer, see_other
 from chalicelib.generation import describe
 from chalicelib.pages import home_page
@@ -63,6 +64,24 @@ def job(visit: Visit, identifier: str) -> Answer:
 def job_picture(visit: Visit, identifier: str) -> Answer:
     """Show a queued picture, waiting for it."""
     return painter().job_picture(visit, identifier)
+
+
+@routes.post_openai("/v1/images/generations")
+def openai_generate(visit: Visit) -> Answer:
+    """Paint as OpenAI's Images API is asked to."""
+    return openai_images.generate(painter(), visit)
+
+
+@routes.get_openai("/v1/images/generations/{identifiers}")
+def openai_resume(visit: Visit, identifiers: str) -> Answer:
+    """Wait for pictures that OpenAI's Images API was asked for."""
+    return openai_images.resume(painter(), visit, unquote(identifiers))
+
+
+@routes.get_openai("/v1/models")
+def openai_models(visit: Visit) -> Answer:
+    """List the models on offer as OpenAI does."""
+    return openai_images.models(list(settings().models))
 
 
 @routes.get("/options")

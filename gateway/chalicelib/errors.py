@@ -178,8 +178,12 @@ class StoreUnavailable(GatewayError):
 
 
 class EndpointTooSlow(GatewayError):
-    """The picture was not ready before the gateway's own deadline."""
+    """The picture was not ready before the gateway's own deadline.
+
+    The GPU works on, and a client that resends by itself would make it paint twice.
+    """
 
     status = 504
     code = "endpoint_too_slow"
     retry_after = 30
+    resend = False

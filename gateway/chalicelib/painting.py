@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Sequence
 
 from chalicelib.answers import Answer, head_answer, picture_answer, prefetch_answer, see_other
 from chalicelib.clients import LazyClient
@@ -21,11 +22,13 @@ from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.jobs import Finished, Job, Jobs, State, model_of
 from chalicelib.patience import not_ready, patience, receipt
 from chalicelib.sagemaker import AsyncEndpoint, Client, Endpoint
-from chalicelib.settings import Model, Queue, Settings
+from chalicelib.settings import Queue, Settings
 from chalicelib.store import Store
 from chalicelib.visits import Visit
 from chalicelib.waiters import Waiters
 
+# A picture, or the job that it is still waiting for.
+Outcome = Finished | Job
 # What an asynchronous endpoint behind a real-time one can help with.
 _ELSEWHERE = (EndpointBusy, EndpointMissing, EndpointTooSlow, EndpointUnreachable)
 
@@ -46,6 +49,19 @@ class Painter:
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
 
+    @property
+    def models(self) -> Sequence[str]:
+        """The names of the models on offer, the default first."""
+        return list(self._settings.models)
+
+    def is_queued(self, request: GenerationRequest) -> bool:
+        """Whether a complete request's model has an asynchronous endpoint alone."""
+        return self._settings.models[str(request.model)].endpoint is None
+
+    def request_of(self, identifier: str) -> GenerationRequest:
+        """Return what a job was asked for with; raises JobUnknown."""
+        return self._jobs(self._queue_of(identifier)).find(identifier).request
+
     def paint(self, visit: Visit, prompt: str, seed: int | None = None) -> Answer:
         """Answer with the picture of `prompt`, made as the visit's parameters say.
 
@@ -57,7 +73,7 @@ class Painter:
         Raises:
             GatewayError: if the request is not valid, or no picture came of it.
         """
-        request = self._complete(read_request(visit, prompt), seed)
+        request = self.complete(read_request(visit, prompt), seed)
         self._note(visit, request)
         if visit.is_prefetch:
             return prefetch_answer()
@@ -65,7 +81,7 @@ class Painter:
             return head_answer(request.format)
         # A URL that names its seed is one picture for ever.
         fixed = any(visit.query.get("seed", ()))
-        return self._answer(visit, request, fixed=fixed)
+        return _answer(visit, self.obtain(visit, request), request, fixed=fixed)
 
     def submit(self, visit: Visit) -> Answer:
         """Answer with the job of the request in the visit's body.
@@ -73,13 +89,9 @@ class Painter:
         Raises:
             GatewayError: if the request is not valid, or cannot be queued.
         """
-        request = self._complete(read_body(visit), None)
+        request = self.complete(read_body(visit))
         self._note(visit, request)
-        model = self._settings.models[str(request.model)]
-        if model.queue is None:
-            raise InvalidRequest("model: has no asynchronous endpoint", field="model")
-        job = self._jobs(model.queue).submit(request, model.revision, visit.request_id)
-        return receipt(visit, job)
+        return receipt(visit, self.enqueue(visit, request))
 
     def job(self, visit: Visit, identifier: str) -> Answer:
         """Answer with what is known of a job; raises JobUnknown."""
@@ -98,9 +110,47 @@ class Painter:
             return prefetch_answer()
         if visit.method == "HEAD":
             return head_answer(job.request.format)
-        return self._wait(visit, queue, job, fixed=True)
+        return _answer(visit, self._wait(visit, queue, job), job.request, fixed=True)
 
-    def _complete(self, request: GenerationRequest, seed: int | None) -> GenerationRequest:
+    def obtain(self, visit: Visit, request: GenerationRequest) -> Outcome:
+        """Return the picture of a complete request, or its job if that takes longer.
+
+        Raises:
+            GatewayError: if no picture came of it.
+        """
+        model = self._settings.models[str(request.model)]
+        if model.endpoint is not None:
+            try:
+                return Finished(self._ask(visit, request, model.endpoint))
+            except _ELSEWHERE:
+                if model.queue is None:
+                    raise
+        job = self.enqueue(visit, request)
+        return self._wait(visit, self._queue_of(job.id), job)
+
+    def enqueue(self, visit: Visit, request: GenerationRequest) -> Job:
+        """Return the job of a complete request.
+
+        Raises:
+            InvalidRequest: naming `model`, if that has no asynchronous endpoint.
+            GatewayError: if it cannot be queued.
+        """
+        model = self._settings.models[str(request.model)]
+        if model.queue is None:
+            raise InvalidRequest("model: has no asynchronous endpoint", field="model")
+        return self._jobs(model.queue).submit(request, model.revision, visit.request_id)
+
+    def revisit(self, visit: Visit, identifier: str) -> Outcome:
+        """Return a job's picture, or the job if that is still waiting when time is up."""
+        queue = self._queue_of(identifier)
+        return self._wait(visit, queue, self._jobs(queue).find(identifier))
+
+    def complete(self, request: GenerationRequest, seed: int | None = None) -> GenerationRequest:
+        """Return the request with a seed and a model; any seed where `seed` is None.
+
+        Raises:
+            InvalidRequest: naming `model`, if that is not on offer.
+        """
         seed = random_seed() if seed is None else seed
         request = request.complete(seed=seed, model=self._settings.default_model)
         if request.model not in self._settings.models:
@@ -113,17 +163,6 @@ class Painter:
         if not self._settings.log_prompts:
             del visit.notes["prompt"], visit.notes["negative_prompt"]
 
-    def _answer(self, visit: Visit, request: GenerationRequest, *, fixed: bool) -> Answer:
-        model = self._settings.models[str(request.model)]
-        if model.endpoint is not None:
-            try:
-                body = self._ask(visit, request, model.endpoint)
-                return picture_answer(body, request, fixed=fixed)
-            except _ELSEWHERE:
-                if model.queue is None:
-                    raise
-        return self._queue(visit, request, model, fixed=fixed)
-
     def _ask(self, visit: Visit, request: GenerationRequest, name: str) -> bytes:
         deadline = Deadline(visit.arrived + self._settings.deadline_seconds)
         before = visit.elapsed
@@ -135,25 +174,17 @@ class Painter:
         finally:
             visit.notes["endpoint_milliseconds"] = round((visit.elapsed - before) * 1_000, 1)
 
-    def _queue(
-        self, visit: Visit, request: GenerationRequest, model: Model, *, fixed: bool
-    ) -> Answer:
-        if model.queue is None:
-            raise RuntimeError(f"the model {model.name} has no endpoint")
-        job = self._jobs(model.queue).submit(request, model.revision, visit.request_id)
-        return self._wait(visit, model.queue, job, fixed=fixed)
-
-    def _wait(self, visit: Visit, queue: Queue, job: Job, *, fixed: bool) -> Answer:
-        """Answer with the job's picture, or as suits a client whose picture is not ready."""
+    def _wait(self, visit: Visit, queue: Queue, job: Job) -> Outcome:
+        """Return the job with its picture, if that is there before this visit must end."""
         visit.notes.update(job=job.id, attempt=job.attempt)
         picture = None
         if job.state in {State.WAITING, State.DONE}:
             job, picture = self._watch(visit, queue, job)
         if picture is not None:
-            return _picture(picture, job, fixed=fixed)
+            return picture
         if job.error is not None:
             raise job.error
-        return not_ready(visit, job)
+        return job
 
     def _watch(self, visit: Visit, queue: Queue, job: Job) -> tuple[Job, Finished | None]:
         jobs = self._jobs(queue)
@@ -177,10 +208,13 @@ class Painter:
         return Store(self._s3.client(), queue.bucket, queue.prefix)
 
 
-def _picture(picture: Finished, job: Job, *, fixed: bool) -> Answer:
-    if picture.link is not None:
-        return see_other(picture.link)
-    return picture_answer(picture.body, job.request, fixed=fixed)
+def _answer(visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool) -> Answer:
+    """Answer with the picture, or as suits a client whose picture is not ready."""
+    if isinstance(outcome, Job):
+        return not_ready(visit, outcome)
+    if outcome.link is not None:
+        return see_other(outcome.link)
+    return picture_answer(outcome.body, request, fixed=fixed)
 
 
 def read_request(visit: Visit, prompt: str) -> GenerationRequest:

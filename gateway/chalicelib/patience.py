@@ -43,10 +43,9 @@ def not_ready(visit: Visit, job: Job) -> Answer:
         return receipt(visit, job)
     if visit.is_navigation:
         return page_answer(waiting_page(visit.root, job.id, job.request.prompt, job.waited), 202)
-    hop = _hop(visit) + 1
-    if hop > _budget(visit):
+    if hops_left(visit) <= 0:
         raise StillPainting(f"The picture is not ready yet. It will be at {image_url(visit, job)}")
-    return see_other(f"{image_url(visit, job)}?hop={hop}")
+    return see_other(f"{image_url(visit, job)}?hop={hop_of(visit) + 1}")
 
 
 def receipt(visit: Visit, job: Job) -> Answer:
@@ -87,9 +86,15 @@ def _wish(visit: Visit) -> float | None:
     return 0.0 if re.search(r"\brespond-async\b", preferences) else None
 
 
-def _hop(visit: Visit) -> int:
+def hop_of(visit: Visit) -> int:
+    """Return how many redirects of ours have led here."""
     text = visit.parameters().get("hop", "0")
     return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else 0
+
+
+def hops_left(visit: Visit) -> int:
+    """Return how many more redirects this client will follow."""
+    return _budget(visit) - hop_of(visit)
 
 
 def _budget(visit: Visit) -> int:

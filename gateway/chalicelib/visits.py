@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from chalicelib.errors import InvalidRequest
 
 # What every route but the home page's begins with.
-_AFTER_ROOT = re.compile(r"/(?:inference|jobs|options|health)(?=/|$)")
+_AFTER_ROOT = re.compile(r"/(?:inference|jobs|v1|options|health)(?=/|$)")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,12 @@ class Visit:
         add a part of its own.
         """
         return _AFTER_ROOT.split(self.path, maxsplit=1)[0].rstrip("/")
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host as the visitor spelled them; API Gateway is HTTPS only."""
+        scheme = self.headers.get("x-forwarded-proto", "http").partition(",")[0].strip()
+        return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
     def picture_url(self, prompt: str, seed: int) -> str:
         """Return the public path of a prompt's picture, with the visit's own parameters."""

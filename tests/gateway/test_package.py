@@ -50,9 +50,14 @@ def test_every_route_answers_get_and_head_and_every_body_may_be_binary(template)
         "/jobs/{identifier}",
         "/jobs/{identifier}/image",
         "/options",
+        "/v1/images/generations",
+        "/v1/images/generations/{identifiers}",
+        "/v1/models",
     ]
     for path, methods in document["paths"].items():
-        assert sorted(methods) == (["post"] if path == "/jobs" else ["get", "head"])
+        reading = ["get"] if path.startswith("/v1/") else ["get", "head"]
+        writing = path in {"/jobs", "/v1/images/generations"}
+        assert sorted(methods) == (["post"] if writing else reading)
 
 
 def test_the_role_may_do_what_it_must_and_nothing_else(template):
