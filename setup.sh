@@ -116,6 +116,8 @@ command=${1:-help}
 case $command in
   run) run "$@" ;;
   test) run_tests "$@" ;;
+  deploy) install_run && install_for deploy endpoint/requirements-deploy.txt && exec .venv/bin/python -m endpoint.deploy "$@" ;;
+  destroy) install_run && exec .venv/bin/python -m endpoint.destroy "$@" ;;
   install) install_run ;;
   help | -h | --help) usage ;;
   *) usage >&2; fail "no such command: $command" ;;

@@ -13,13 +13,14 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
-from moto.apigateway.models import APIGatewayBackend
+from moto.apigateway.models import APIGatewayBackend, apigateway_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
+from moto.sagemaker.responses import SageMakerResponse
 from moto.servicequotas.responses import ServiceQuotasResponse
 from werkzeug.wrappers import Request, Response
 
-from endpoint.emulator.control_plane import remember
+from endpoint.emulator.control_plane import ACCOUNT, remember
 
 WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -31,6 +32,8 @@ def install() -> None:
     _remember_what_endpoints_are_made_of()
     _accept_chalice_documents()
     _list_quotas()
+    _accept_instance_pools()
+    _update_endpoints()
 
 
 def _accept_new_instance_types() -> None:
@@ -130,7 +133,82 @@ def _quota(instance_type: str) -> dict[str, Any]:
     }
 
 
-def _replace(owner: type, name: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
+def _accept_instance_pools() -> None:
+    """Moto wants an InstanceType in every variant; several may stand in InstancePools instead."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        def validate(self: FakeEndpointConfig, production_variants: list[dict[str, Any]]) -> None:
+            pools = [pool for each in production_variants for pool in each.get("InstancePools", [])]
+            for pool in pools:
+                self.validate_instance_type(pool["InstanceType"])
+            original(self, [each for each in production_variants if "InstancePools" not in each])
+
+        return validate
+
+    _replace(FakeEndpointConfig, "validate_production_variants", wrap)
+
+
+def _update_endpoints() -> None:
+    """Moto cannot update an endpoint; here it has its new configuration at once."""
+
+    def update_endpoint(self: SageMakerResponse) -> str:
+        asked = json.loads(self.body)
+        backend = self.sagemaker_backend
+        endpoint = backend.endpoints.get(asked["EndpointName"])
+        if endpoint is None:
+            raise ValidationError(message=f'Could not find endpoint "{asked["EndpointName"]}".')
+        name = asked["EndpointConfigName"]
+        config = backend.describe_endpoint_config(name)
+        endpoint.endpoint_config_name = name
+        endpoint.production_variants = endpoint._process_production_variants(
+            config["ProductionVariants"]
+        )
+        vars(endpoint)["created_with"] = remember(backend, name)
+        return json.dumps({"EndpointArn": endpoint.arn})
+
+    SageMakerResponse.update_endpoint = update_endpoint  # type: ignore[attr-defined]
+
+
+_PASSED_OVER = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget"}
+
+
+@cache
+def pass_over_in_stacks() -> None:
+    """Moto's CloudFormation warns of resources that it cannot make; some are taken as made.
+
+    Not part of `install`: moto's CloudFormation is half of moto, and slow to import.
+    """
+    from moto.cloudformation import parsing
+    from moto.core.common_models import CloudFormationModel
+
+    class Nothing(CloudFormationModel):
+        physical_resource_id = "nothing"
+
+        @staticmethod
+        def cloudformation_name_type() -> str:
+            return ""
+
+        @classmethod
+        def create_from_cloudformation_json(cls, *_: Any, **__: Any) -> Nothing:
+            return cls()
+
+        @classmethod
+        def update_from_cloudformation_json(cls, *_: Any, **__: Any) -> Nothing:
+            return cls()
+
+        @classmethod
+        def delete_from_cloudformation_json(cls, *_: Any, **__: Any) -> None:
+            """Leave nothing."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda resource_type: (
+            Nothing if resource_type in _PASSED_OVER else original(resource_type)
+        )
+
+    _replace(parsing, "resource_class_from_type", wrap)
+
+
+def _replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
     setattr(owner, name, wrap(getattr(owner, name)))
 
 
@@ -145,12 +223,26 @@ class Shimmed:
         request = Request(environ)
         if _is_simulation(request):
             return _DENIED(environ, start_response)
+        if request.method == "PUT" and (found := _TAGGED_API.fullmatch(request.path)):
+            return _tag_api(found[1], found[2], request)(environ, start_response)
+        if "/cloudformation/" in request.headers.get("Authorization", ""):
+            pass_over_in_stacks()
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker.Describe"):
             return _without_empty(self._moto, request)(environ, start_response)
         if _is_conditional_write(request):
             with self._one_at_a_time:
                 return self._moto(environ, start_response)
         return self._moto(environ, start_response)
+
+
+_TAGGED_API = re.compile(r"/tags/arn:aws:apigateway:([a-z0-9-]+)::/restapis/([a-z0-9]+)")
+
+
+def _tag_api(region: str, api: str, request: Request) -> Response:
+    """Moto cannot tag a REST API that is there already."""
+    found = apigateway_backends[ACCOUNT][region].get_rest_api(api)
+    found.tags = {**(found.tags or {}), **json.loads(request.get_data())["tags"]}
+    return Response(status=204)
 
 
 def _is_conditional_write(request: Request) -> bool:

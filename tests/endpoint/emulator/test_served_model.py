@@ -19,7 +19,7 @@ def _nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_is_served_from_where_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "My Model"
     folder.mkdir()
-    assert choose(str(folder)) == ServedModel("My-Model", folder.resolve())
+    assert choose(str(folder)) == ServedModel("my-model", folder.resolve())
 
 
 def test_a_name_of_the_catalogue_is_fetched_by_the_container_with_its_defaults() -> None:
@@ -36,7 +36,7 @@ def test_a_repository_of_the_catalogue_has_its_name_and_defaults_too() -> None:
 
 def test_any_repository_is_fetched_by_the_container() -> None:
     model = choose("some-body/tiny.model")
-    assert model.name == "tiny.model"
+    assert model.name == "tiny-model"
     assert dict(model.environment) == {"EASEL_MODEL_ID": "some-body/tiny.model"}
 
 

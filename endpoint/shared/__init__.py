@@ -1,0 +1,1 @@
+"""What every script of the endpoint's life shares."""

@@ -1,0 +1,1 @@
+"""A model's weights: which files, and their way into the bucket."""

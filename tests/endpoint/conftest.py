@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from endpoint import payload
+from tests.endpoint.world import World, empty_account
+
+
+@pytest.fixture
+def world(serving_code: Path) -> Iterator[World]:
+    with empty_account() as account:
+        yield account
+
+
+@pytest.fixture
+def serving_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Serving code of two files, in the repository's place."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "inference.py").write_text("import generation\n")
+    (folder / "generation.py").write_text("STEPS = 25\n")
+    monkeypatch.setattr(payload, "CODE", folder)
+    return folder

@@ -1,0 +1,157 @@
+"""The process dies before and after each of its AWS calls: all of them, every time.
+
+"Before" is a call that never left; "after" is one that AWS carried out and whose answer never came.
+The scripts keep nothing on disk, so dying before a call and after the one before it leave the same
+account. That lets each moment be followed by another recovery, and all pairs be covered.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from endpoint import create_endpoint, delete_endpoint, destroy, start, stop
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, Crash, World, contents, empty_account
+
+pytestmark = pytest.mark.slow
+REAL_TIME = f"--model sd --yes --image {IMAGE}"
+ASYNCHRONOUS = f"--model sdxl --yes --image {IMAGE} --email a@b.example --budget 20"
+CREATE = {
+    "real-time": tuple(REAL_TIME.split()),
+    "asynchronous": tuple(ASYNCHRONOUS.split()),
+}
+
+
+def crashes(
+    prepare: Callable[[World], None], script: Any, arguments: tuple[str, ...], when: str
+) -> Iterator[tuple[World, int]]:
+    """Yield an account for each call of the script, in which it has just died at that call."""
+    call = 0
+    while True:
+        with empty_account() as world:
+            prepare(world)
+            first = len(world.calls)
+            world.crash_at(call, when)
+            try:
+                assert world.run(script.main, *arguments) == 0
+            except Crash:
+                world.revive()
+                yield world, call
+            else:
+                assert call == len(world.calls) - first > 10
+                return
+        call += 1
+
+
+def nothing(_: World) -> None:
+    """Leave the account empty."""
+
+
+@pytest.mark.parametrize("kind", CREATE)
+def test_wherever_create_dies_deleting_leaves_nothing(serving_code, kind):
+    for world, call in crashes(nothing, create_endpoint, CREATE[kind], "before"):
+        at = f"before call {call}: {world.calls[-1]}"
+        assert world.run(delete_endpoint.main, "--yes") == 0, at
+        assert contents(world) == [], at
+
+
+@pytest.mark.parametrize("kind", CREATE)
+def test_wherever_create_dies_creating_again_succeeds_and_deleting_leaves_nothing(
+    serving_code, kind
+):
+    for world, call in crashes(nothing, create_endpoint, CREATE[kind], "after"):
+        at = f"after call {call}: {world.calls[-1]}"
+        assert world.run(create_endpoint.main, *CREATE[kind]) == 0, at
+        assert len(world.client("sagemaker").list_endpoints()["Endpoints"]) == 1, at
+        assert len(world.client("sagemaker").list_models()["Models"]) == 1, at
+        assert world.run(delete_endpoint.main, "--yes") == 0, at
+        assert contents(world) == [], at
+
+
+def with_both(world: World) -> None:
+    """Create a real-time and an asynchronous endpoint."""
+    for arguments in CREATE.values():
+        assert world.run(create_endpoint.main, *arguments) == 0
+
+
+def test_wherever_delete_dies_deleting_again_leaves_nothing(serving_code):
+    for world, call in crashes(with_both, delete_endpoint, ("--yes",), "before"):
+        at = f"before call {call}: {world.calls[-1]}"
+        assert world.run(delete_endpoint.main, "--yes") == 0, at
+        assert contents(world) == [], at
+
+
+def test_wherever_delete_dies_creating_again_succeeds_and_deleting_leaves_nothing(serving_code):
+    for world, call in crashes(with_both, delete_endpoint, ("--yes",), "after"):
+        at = f"after call {call}: {world.calls[-1]}"
+        assert world.run(create_endpoint.main, *CREATE["real-time"]) == 0, at
+        names = world.client("sagemaker").list_endpoints()["Endpoints"]
+        assert "easel-main-sd" in [item["EndpointName"] for item in names], at
+        assert world.run(delete_endpoint.main, "--yes") == 0, at
+        assert contents(world) == [], at
+
+
+@pytest.mark.parametrize("kind", CREATE)
+def test_wherever_an_update_dies_updating_again_leaves_one_version(serving_code, kind):
+    def with_older_code(world: World) -> None:
+        (serving_code / "generation.py").write_text("STEPS = 25\n")
+        assert world.run(create_endpoint.main, *CREATE[kind]) == 0
+        (serving_code / "generation.py").write_text("STEPS = 26\n")
+
+    for world, call in crashes(with_older_code, create_endpoint, CREATE[kind], "after"):
+        at = f"after call {call}: {world.calls[-1]}"
+        assert world.run(create_endpoint.main, *CREATE[kind]) == 0, at
+        client = world.client("sagemaker")
+        assert len(client.list_models()["Models"]) == 1, at
+        assert len(client.list_endpoint_configs()["EndpointConfigs"]) == 1, at
+        bucket = world.client("s3").list_objects_v2(Bucket=f"easel-main-{ACCOUNT}-{REGION}")
+        code = [item for item in bucket["Contents"] if item["Key"].startswith("models/")]
+        assert len(code) == 2, at
+
+
+def test_wherever_stop_dies_starting_brings_all_endpoints_back(serving_code):
+    for world, call in crashes(with_both, stop, ("--yes",), "after"):
+        at = f"after call {call}: {world.calls[-1]}"
+        assert world.run(stop.main, "--yes") == 0, at
+        assert world.client("sagemaker").list_endpoints()["Endpoints"] == [], at
+        assert world.run(start.main, "--yes") == 0, at
+        assert len(world.client("sagemaker").list_endpoints()["Endpoints"]) == 2, at
+
+
+def with_gateway(world: World) -> None:
+    """Create an endpoint, and a gateway in front of it as chalice makes one."""
+    assert world.run(create_endpoint.main, *CREATE["real-time"]) == 0
+    role = f"arn:aws:iam::{ACCOUNT}:role/easel-main-gateway-{REGION}"
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr("app.py", "app = None")
+    function = world.client("lambda").create_function(
+        FunctionName="easel-main",
+        Runtime="python3.12",
+        Role=role,
+        Handler="app.app",
+        Code={"ZipFile": archive.getvalue()},
+    )["FunctionArn"]
+    apis = world.client("apigateway")
+    api = apis.create_rest_api(name="easel")["id"]
+    root = apis.get_resources(restApiId=api)["items"][0]["id"]
+    method = {"restApiId": api, "resourceId": root, "httpMethod": "GET"}
+    apis.put_method(**method, authorizationType="NONE")
+    path = f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions"
+    apis.put_integration(
+        **method,
+        type="AWS_PROXY",
+        integrationHttpMethod="POST",
+        uri=f"{path}/{function}/invocations",
+    )
+
+
+def test_wherever_destroy_dies_destroying_again_leaves_nothing(serving_code):
+    for world, call in crashes(with_gateway, destroy, ("--yes",), "after"):
+        at = f"after call {call}: {world.calls[-1]}"
+        assert world.run(destroy.main, "--yes") == 0, at
+        assert contents(world) == [], at

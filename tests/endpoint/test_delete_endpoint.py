@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+
+from endpoint import create_endpoint, delete_endpoint
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
+
+BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
+
+
+def create(world: World, model: str = "sd", name: str = "main") -> None:
+    arguments = ("--model", model, "--name", name, "--image", IMAGE, "--yes")
+    assert world.run(create_endpoint.main, *arguments) == 0
+
+
+def test_deleting_leaves_an_empty_account(world, capsys):
+    create(world)
+    create(world, "sdxl")
+    assert world.run(delete_endpoint.main, "--yes") == 0
+    assert contents(world) == []
+    assert "nothing costs anything" in capsys.readouterr().out
+
+
+def test_alarms_and_scaling_go_before_the_endpoint_and_it_before_its_configuration(world):
+    create(world, "sdxl")
+    first = len(world.calls)
+    assert world.run(delete_endpoint.main, "--yes") == 0
+    order = [
+        "cloudwatch.DeleteAlarms",
+        "application-autoscaling.DeleteScalingPolicy",
+        "application-autoscaling.DeregisterScalableTarget",
+        "sagemaker.DeleteEndpoint",
+        "sagemaker.DeleteEndpointConfig",
+        "sagemaker.DeleteModel",
+        "s3.DeleteObjects",
+        "cloudformation.DeleteStack",
+    ]
+    made = world.calls[first:]
+    assert sorted(order, key=made.index) == order
+
+
+def test_deleting_nothing_succeeds(world):
+    assert world.run(delete_endpoint.main, "--yes") == 0
+
+
+def test_another_deployment_is_left_alone(world):
+    create(world, name="main")
+    create(world, name="mainly")
+    assert world.run(delete_endpoint.main, "--yes") == 0
+    left = contents(world)
+    assert any("easel-mainly-sd" in line for line in left)
+    assert not any("easel-main-" in line for line in left)
+
+
+def test_one_model_can_be_deleted_and_its_namesake_kept(world):
+    create(world, "sd")
+    create(world, "sd-turbo")
+    assert world.run(delete_endpoint.main, "--model", "sd", "--yes") == 0
+    names = [item["EndpointName"] for item in
+             world.client("sagemaker").list_endpoints()["Endpoints"]]  # fmt: skip
+    assert names == ["easel-main-sd-turbo"]
+    keys = world.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]
+    assert {item["Key"].split("/")[1] for item in keys} == {"sd-turbo"}
+    assert len(world.client("sagemaker").list_models()["Models"]) == 1
+
+
+def test_an_endpoint_that_is_being_made_is_waited_for_and_deleted(world):
+    create(world)
+    client = world.client("sagemaker")
+    config = client.list_endpoint_configs()["EndpointConfigs"][0]["EndpointConfigName"]
+    world.session.client("sagemaker").create_endpoint(
+        EndpointName="easel-main-other", EndpointConfigName=config
+    )
+    assert world.run(delete_endpoint.main, "--yes") == 0
+    assert contents(world) == []
+
+
+def test_unfinished_uploads_are_removed_with_the_bucket(world):
+    create(world)
+    world.client("s3").create_multipart_upload(Bucket=BUCKET, Key="models/sd/x/unet.safetensors")
+    assert world.run(delete_endpoint.main, "--yes") == 0
+    assert contents(world) == []
+
+
+def test_what_cannot_be_deleted_is_named_with_its_price_and_the_exit_code_is_one(world, capsys):
+    create(world)
+    world.fail(
+        "DeleteEndpoint", "AccessDeniedException", "not authorized: sagemaker:DeleteEndpoint"
+    )
+    capsys.readouterr()
+    assert world.run(delete_endpoint.main, "--yes", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert "sagemaker:DeleteEndpoint" in report["error"]["message"]
+    assert report["left"][0]["name"] == "easel-main-sd"
+    assert report["left"][0]["costs"]
+
+
+def test_what_is_left_at_the_end_makes_the_exit_code_one(world, capsys):
+    create(world)
+    group = "/aws/sagemaker/Endpoints/easel-main-late"
+    # SageMaker writes a last line after everything was deleted.
+    late = world._after_delete_stack
+
+    def write(*given):
+        late(*given)
+        world.client("logs").create_log_group(logGroupName=group)
+
+    world._after_delete_stack = write
+    assert world.run(delete_endpoint.main, "--yes") == 1
+    assert f"log group {group}" in capsys.readouterr().out
+    world._after_delete_stack = late
+    assert world.run(delete_endpoint.main, "--yes") == 0
+    assert contents(world) == []
+
+
+def test_a_picture_that_arrives_late_does_not_keep_the_bucket(world):
+    create(world)
+    asked = []
+
+    def late_picture(params):
+        # The first deletion fails as CloudFormation's does for a bucket that is not empty.
+        asked.append(params)
+        if len(asked) == 1:
+            world.client("s3").put_object(Bucket=BUCKET, Key="jobs/late.out", Body=b"x")
+            world.stack_status = "DELETE_FAILED"
+            from tests.endpoint.world import _answer
+
+            return _answer({})
+        return None
+
+    world._before_delete_stack = late_picture
+    assert world.run(delete_endpoint.main, "--yes") == 0
+    assert len(asked) == 2
+    assert contents(world) == []
+
+
+def test_a_dry_run_deletes_nothing(world, capsys):
+    create(world)
+    world.open_session()
+    before = contents(world)
+    assert world.run(delete_endpoint.main, "--dry-run") == 0
+    assert "would call sagemaker.DeleteEndpoint " in capsys.readouterr().err
+    assert contents(world) == before

@@ -1,0 +1,205 @@
+"""From nothing to a picture and back to nothing: real boto3, real chalice, moto as a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from endpoint import deploy, destroy, doctor, gateway_project, payload
+from endpoint.emulator import clients, packaged_gateway
+from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.http_server import QuietHandler, serving
+from endpoint.shared.clock import Clock
+from tests.endpoint.world import ACCOUNT, REGION
+
+# As much of a PNG as the gateway looks at.
+PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10 + b"\x00\x00\x00\x00IEND\xaeB`\x82"
+IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
+
+
+BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
+
+
+class _Container(QuietHandler):
+    def do_POST(self) -> None:
+        self.body()
+        self.answer(200, [("Content-Type", "image/png")], PNG)
+
+
+class _Hurried(Clock):
+    """Waits for nothing, as long as that takes: the server's endpoints are in service at once."""
+
+    _slept = 0.0
+
+    def monotonic(self) -> float:
+        return self._slept
+
+    def sleep(self, seconds: float) -> None:
+        self._slept += seconds
+
+
+class Cloud:
+    """An emulated AWS, and the scripts pointed at it by the environment alone."""
+
+    def __init__(self, server: AwsServer, folder: Path, open_: ExitStack) -> None:
+        self.server = server
+        self._open = open_
+        self._front: Any = None
+        self._folder = folder
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service)
+
+    def run(self, script: Any, *argv: str, **more: Any) -> int:
+        return int(script.main(["--yes", *argv], clock=_Hurried(), **more))
+
+    def deploy(self, *more: str, visit: Any = None) -> int:
+        visit = visit or self.visit
+        return self.run(deploy, "--image", IMAGE, *more, visit=visit)
+
+    def visit(self, url: str) -> bytes:
+        """Visit the deployed project behind the emulated API Gateway, by its public URL."""
+        host, _, path = url.removeprefix("https://").partition("/api")
+        assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
+        if self._front is None:
+            self._front = self._open.enter_context(
+                packaged_gateway.serve(
+                    self._package(), environment=clients.environment(self.server.url, REGION)
+                )
+            )
+        request = urllib.request.Request(f"{self._front.url}/api{path}")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bytes(answer.read())
+
+    def project(self, name: str = "main") -> Path:
+        return gateway_project.PROJECTS / f"{name}-{ACCOUNT}-{REGION}"
+
+    def _package(self) -> Path:
+        """Have chalice package the very project that was deployed."""
+        out = self._folder / "package"
+        if not out.exists():
+            run = "from chalice.cli import main; main()"
+            command = [sys.executable, "-c", run, "--project-dir", str(self.project())]
+            subprocess.run([*command, "package", "--stage", "main", str(out)], check=True)
+        return out
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving_code: Path) -> Iterator[Cloud]:
+    assert serving_code == payload.CODE
+    with serving(_Container) as container, AwsServer().serve() as server:
+        urllib.request.urlopen(
+            urllib.request.Request(f"{server.url}/moto-api/reset", method="POST"), timeout=10
+        ).close()
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        for name, value in clients.environment(server.url, REGION).items():
+            monkeypatch.setenv(name, value)
+        for model in ("sd", "sdxl"):
+            server.registry.register(f"easel-main-{model}", container.url)
+        monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
+        monkeypatch.setattr(doctor, "ask_the_hub", lambda _model: {"gated": False})
+        ecr = boto3.client("ecr")
+        ecr.create_repository(repositoryName="serving")
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": {"digest": "sha256:" + "0" * 64, "size": 1},
+            "layers": [],
+        }
+        ecr.put_image(repositoryName="serving", imageManifest=json.dumps(manifest), imageTag="1")
+        with ExitStack() as open_:
+            yield Cloud(server, tmp_path, open_)
+
+
+def left(cloud: Cloud) -> list[str]:
+    """Return what is in the account, by asking moto itself."""
+    found = [item["FunctionName"] for item in cloud.client("lambda").list_functions()["Functions"]]
+    found += [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]]
+    found += [item["Name"] for item in cloud.client("s3").list_buckets()["Buckets"]]
+    found += [item["RoleName"] for item in cloud.client("iam").list_roles()["Roles"]]
+    sagemaker = cloud.client("sagemaker")
+    found += [item["EndpointName"] for item in sagemaker.list_endpoints()["Endpoints"]]
+    found += [item["ModelName"] for item in sagemaker.list_models()["Models"]]
+    stacks = cloud.client("cloudformation").list_stacks()["StackSummaries"]
+    return found + [item["StackName"] for item in stacks if "DELETE" not in item["StackStatus"]]
+
+
+@pytest.mark.slow
+def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
+    assert cloud.deploy("--also", "sdxl") == 0
+    said = capsys.readouterr().out
+    assert f".execute-api.{REGION}.amazonaws.com/api/" in said
+
+    function = cloud.client("lambda").get_function(FunctionName="easel-main")["Configuration"]
+    assert function["Role"].endswith(f"role/easel-main-gateway-{REGION}")
+    assert (function["Timeout"], function["MemorySize"]) == (29, 1024)
+    variables = function["Environment"]["Variables"]
+    models = json.loads(variables["EASEL_MODELS"])
+    assert list(models) == ["sd", "sdxl"]
+    assert models["sd"]["endpoint"] == "easel-main-sd"
+    queue = {"endpoint": "easel-main-sdxl", "jobs": f"s3://{BUCKET}/jobs/sdxl/"}
+    assert models["sdxl"]["asynchronous"] == queue
+    (api,) = cloud.client("apigateway").get_rest_apis()["items"]
+    assert api["tags"] == {"easel": "main"}
+    stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
+    assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 2.0
+    assert stage["methodSettings"]["*/*"]["throttlingBurstLimit"] == 5
+    assert cloud.visit(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat") == PNG
+    slow = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat?model=sdxl"
+    assert cloud.visit(slow) == PNG
+
+    # Again, from a clone that knows nothing of what was deployed before.
+    gateway_project.GatewayProject(_deployment()).remove()
+    assert cloud.deploy() == 0
+    assert [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]] == [
+        api["id"]
+    ]
+
+    assert cloud.run(destroy) == 0
+    assert left(cloud) == []
+    assert not cloud.project().exists()
+    assert cloud.run(destroy) == 0
+
+
+def _deployment() -> Any:
+    from endpoint.shared.deployment import Deployment
+
+    return Deployment("main", ACCOUNT, REGION)
+
+
+@pytest.mark.slow
+def test_a_public_url_that_does_not_work_fails_the_deployment_and_destroy_cleans_up(cloud, capsys):
+    def broken(_url: str) -> bytes:
+        raise OSError("HTTP Error 502: Bad Gateway")
+
+    assert cloud.deploy(visit=broken) == 1
+    said = capsys.readouterr().err
+    assert "The public URL does not work: HTTP Error 502" in said
+    assert "/aws/lambda/easel-main" in said
+    assert "endpoint easel-main-sd" in said
+    assert cloud.run(destroy) == 0
+    assert left(cloud) == []
+
+
+def test_the_doctor_stops_a_deployment_before_anything_is_made(cloud, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "ask_the_hub", lambda _model: {"gated": True})
+    assert cloud.deploy() == 1
+    assert "gated" in capsys.readouterr().err
+    assert left(cloud) == []
+
+
+def test_a_dry_run_deploys_nothing(cloud, capsys):
+    assert cloud.deploy("--dry-run") == 0
+    assert "would run chalice deploy" in capsys.readouterr().err
+    assert left(cloud) == []

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+
+from endpoint import create_endpoint, start, stop
+from tests.endpoint.world import IMAGE, World
+
+
+@pytest.fixture
+def both(world: World) -> World:
+    for model in ("sd", "sdxl"):
+        arguments = ("--model", model, "--image", IMAGE, "--yes", "--most-instances", "2")
+        assert world.run(create_endpoint.main, *arguments) == 0
+    return world
+
+
+def endpoints(world: World) -> set[str]:
+    found = world.client("sagemaker").list_endpoints()["Endpoints"]
+    return {item["EndpointName"] for item in found}
+
+
+def targets(world: World) -> list[dict]:
+    client = world.client("application-autoscaling")
+    found: list[dict] = client.describe_scalable_targets(ServiceNamespace="sagemaker")[
+        "ScalableTargets"
+    ]
+    return found
+
+
+def test_a_stopped_deployment_has_no_endpoint_and_no_scaling_but_its_configurations(both):
+    assert both.run(stop.main, "--yes") == 0
+    assert endpoints(both) == set()
+    assert targets(both) == []
+    assert both.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+    assert len(both.client("sagemaker").list_endpoint_configs()["EndpointConfigs"]) == 2
+
+
+def test_a_started_deployment_is_as_it_was(both):
+    assert both.run(stop.main, "--yes") == 0
+    assert both.run(start.main, "--yes") == 0
+    assert endpoints(both) == {"easel-main-sd", "easel-main-sdxl"}
+    (target,) = targets(both)
+    assert target["MaxCapacity"] == 2
+
+
+def test_one_model_can_be_stopped_and_started(both):
+    assert both.run(stop.main, "--model", "sd", "--yes") == 0
+    assert endpoints(both) == {"easel-main-sdxl"}
+    assert both.run(start.main, "--model", "sd", "--yes") == 0
+    assert endpoints(both) == {"easel-main-sd", "easel-main-sdxl"}
+
+
+def test_starting_tells_the_price_and_asks(both, capsys):
+    assert both.run(stop.main, "--yes") == 0
+    assert both.run(start.main) == 1
+    said = capsys.readouterr().err
+    assert "4.018 USD per hour" in said
+    assert endpoints(both) == set()
+
+
+def test_starting_what_runs_already_changes_nothing(both):
+    assert both.run(start.main, "--yes") == 0
+    assert endpoints(both) == {"easel-main-sd", "easel-main-sdxl"}
+
+
+def test_stopping_what_does_not_run_succeeds(world, capsys):
+    assert world.run(stop.main, "--yes") == 0
+    assert "No endpoint is running" in capsys.readouterr().out
+
+
+def test_starting_nothing_says_what_would_make_something(world, capsys):
+    assert world.run(start.main, "--yes") == 1
+    assert "create_endpoint" in capsys.readouterr().err
