@@ -18,9 +18,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from moto.applicationautoscaling.models import applicationautoscaling_backends
-from moto.cloudwatch.models import cloudwatch_backends
-
 from endpoint.emulator.clock import Clock
 from endpoint.emulator.control_plane import ACCOUNT, Endpoint, async_endpoints, set_instances
 
@@ -138,6 +135,9 @@ def _lasted(since: float | None, seconds: float | None, now: float) -> bool:
 
 def find_policies(endpoint: Endpoint) -> Policies | None:
     """Return what is installed for the endpoint's variant; None without a scalable target."""
+    # Not at the top: importing it makes a boto3 session, which may fail on a person's settings.
+    from moto.applicationautoscaling.models import applicationautoscaling_backends
+
     backend = applicationautoscaling_backends[ACCOUNT][endpoint.region]
     resource = f"endpoint/{endpoint.name}/variant/{endpoint.variant}"
     targets = [
@@ -166,6 +166,8 @@ def _targets(policies: list[Any]) -> Iterator[float]:
 
 def _wake_seconds(endpoint: Endpoint, policies: list[Any]) -> Iterator[float]:
     steps = {each.policy_arn for each in policies if each.step_scaling_policy_configuration}
+    from moto.cloudwatch.models import cloudwatch_backends
+
     for alarm in cloudwatch_backends[ACCOUNT][endpoint.region].alarms.values():
         watches = any(
             each.name == "EndpointName" and each.value == endpoint.name for each in alarm.dimensions
