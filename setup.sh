@@ -11,7 +11,9 @@ Easel: your own text-to-image URL.
                              real diffusers model behind it; prints the URL when it is ready.
                              `./setup.sh run --help` tells the options and the ports.
   ./setup.sh test [ARGS]     check and test everything; ARGS go to pytest and leave the linters out
-  ./setup.sh install         only install what the above need
+  ./setup.sh deploy [OPTIONS]   put Easel on AWS and print its URL; asks before it costs anything
+  ./setup.sh destroy [OPTIONS]  take all of it down again, and prove it
+  ./setup.sh install         only install what `run` needs
 
 Needs Python 3.11 or newer. Everything is installed into .venv, and nothing else is touched, but
 that `test` looks for Chromium and installs it where it is missing.
@@ -65,10 +67,30 @@ install_run() {
     endpoint/requirements.txt
 }
 
+install_deploy() {
+  install_run
+  install_for deploy endpoint/requirements-deploy.txt
+}
+
 install_test() {
   install_run
   install_for test tests/requirements.txt
+  install_policy_tools
   find_chromium || install_chromium
+}
+
+# What looks at policies wants other versions of what Easel uses, so it has a place of its own.
+install_policy_tools() {
+  local tools=$PWD/.cache/policy-tools wanted
+  wanted=$(cksum < tests/requirements-policies.txt)
+  if [ "$(cat "$tools/.installed" 2>/dev/null)" != "$wanted" ]; then
+    say "installing checkov and parliament into $tools"
+    .venv/bin/python -m venv --clear "$tools"
+    "$tools/bin/python" -m pip install --quiet --disable-pip-version-check \
+      -r tests/requirements-policies.txt
+    printf '%s' "$wanted" > "$tools/.installed"
+  fi
+  export CHECKOV=$tools/bin/checkov PARLIAMENT=$tools/bin/parliament
 }
 
 # --- A browser for the tests -----------------------------------------------------------------
@@ -111,13 +133,23 @@ run_tests() {
   exec .venv/bin/python -m pytest "$@"
 }
 
+deploy() {
+  install_deploy
+  exec .venv/bin/python -m endpoint.deploy "$@"
+}
+
+destroy() {
+  install_run
+  exec .venv/bin/python -m endpoint.destroy "$@"
+}
+
 command=${1:-help}
 [ $# = 0 ] || shift
 case $command in
   run) run "$@" ;;
   test) run_tests "$@" ;;
-  deploy) install_run && install_for deploy endpoint/requirements-deploy.txt && exec .venv/bin/python -m endpoint.deploy "$@" ;;
-  destroy) install_run && exec .venv/bin/python -m endpoint.destroy "$@" ;;
+  deploy) deploy "$@" ;;
+  destroy) destroy "$@" ;;
   install) install_run ;;
   help | -h | --help) usage ;;
   *) usage >&2; fail "no such command: $command" ;;

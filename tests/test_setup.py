@@ -14,7 +14,7 @@ def test_help_names_every_command():
     shown = setup("--help")
 
     assert shown.returncode == 0
-    for command in ("run", "test", "install"):
+    for command in ("run", "test", "deploy", "destroy", "install"):
         assert f"./setup.sh {command}" in shown.stdout
 
 
