@@ -58,6 +58,7 @@ def test_without_an_image_type_the_answer_is_json(quick_toolkit, accept, kind):
         "guidance_scale": 5.0,
         "width": 64,
         "height": 64,
+        "lora": "",
         "format": kind,
     }
 
@@ -263,6 +264,7 @@ def test_one_line_of_json_is_logged_per_picture(quick_toolkit, capsys):
         "width": 64,
         "height": 64,
         "model": "tiny",
+        "lora": "",
         "format": "png",
     }
 
