@@ -18,9 +18,9 @@ import easel_log
 import easel_pipeline
 from easel_abilities import Abilities
 from easel_defaults import Defaults
+from easel_ensemble import Ensemble
 from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
 from easel_metadata import Provenance
-from easel_quiet import without_warnings
 from easel_samplers import sampler_name, schedule_type
 from generation import GenerationRequest
 
@@ -51,6 +51,7 @@ class Painter:
         pipeline: Any,
         defaults: Defaults,
         *,
+        refiner: Any = None,
         name: str | None = None,
         metadata: bool = True,
         log_prompts: bool = False,
@@ -58,6 +59,7 @@ class Painter:
         self._pipeline = pipeline
         self._abilities = Abilities.of(pipeline)
         self._defaults = defaults.over(self._abilities.defaults)
+        self._ensemble = Ensemble(pipeline, refiner, start=defaults.refiner_start)
         self._name = name
         self._metadata = metadata
         self._log_prompts = log_prompts
@@ -121,18 +123,8 @@ class Painter:
         return _to_pixels(result.images[0]), bool(flags[0])
 
     def _call(self, request: GenerationRequest) -> Any:
-        pipeline, seed = self._pipeline, request.seed or 0
-        scheduler = getattr(pipeline, "scheduler", None)
-        if scheduler is not None:
-            # What a picture that broke off left behind must not reach the next one.
-            pipeline.scheduler = type(scheduler).from_config(scheduler.config)
-        # Some schedulers draw from the global generator; the noise comes from a CPU's on any
-        # device, so that a seed means the same picture on each.
-        torch.manual_seed(seed)
-        generator = torch.Generator("cpu").manual_seed(seed)
         arguments = self._abilities.arguments(request)
-        with without_warnings():
-            return pipeline(**arguments, generator=generator, output_type="np")
+        return self._ensemble.run(arguments, seed=request.seed or 0, state=request.lora)
 
     def _provenance(self, request: GenerationRequest) -> Provenance:
         scheduler = getattr(self._pipeline, "scheduler", None)
