@@ -15,6 +15,8 @@ import easel_refiner
 import easel_vae
 from easel_defaults import Defaults
 from easel_errors import EaselError, guard
+from easel_lora_file import find_files
+from easel_loras import Loras
 from easel_painter import Painter
 from easel_settings import Settings
 
@@ -66,10 +68,13 @@ def load_painter(model_dir: Path, environ: Mapping[str, str]) -> Painter:
     if refiner_folder is not None:
         refiner = easel_refiner.load_refiner(refiner_folder, pipeline, **how)
     easel_vae.prepare(pipeline, device=device, tiling=settings.vae_tiling)
+    folders = [model_dir / "loras", *([settings.loras] if settings.loras else [])]
+    loras = Loras(find_files(folders), [pipeline] if refiner is None else [pipeline, refiner])
     painter = Painter(
         pipeline,
         settings.defaults.over(Defaults.from_folder(model_dir)).over(Defaults.from_folder(folder)),
         refiner=refiner,
+        loras=loras,
         name=settings.model_name,
         metadata=settings.metadata,
         log_prompts=settings.log_prompts,
@@ -80,6 +85,7 @@ def load_painter(model_dir: Path, environ: Mapping[str, str]) -> Painter:
         pipeline=type(pipeline).__name__,
         model=settings.model_name,
         refiner=None if refiner is None else type(refiner).__name__,
+        loras=loras.names,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         seconds=round(time.perf_counter() - started, 3),

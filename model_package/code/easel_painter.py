@@ -20,6 +20,7 @@ from easel_abilities import Abilities
 from easel_defaults import Defaults
 from easel_ensemble import Ensemble
 from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
+from easel_loras import Loras
 from easel_metadata import Provenance
 from easel_samplers import sampler_name, schedule_type
 from generation import GenerationRequest
@@ -52,6 +53,7 @@ class Painter:
         defaults: Defaults,
         *,
         refiner: Any = None,
+        loras: Loras | None = None,
         name: str | None = None,
         metadata: bool = True,
         log_prompts: bool = False,
@@ -59,6 +61,7 @@ class Painter:
         self._pipeline = pipeline
         self._abilities = Abilities.of(pipeline)
         self._defaults = defaults.over(self._abilities.defaults)
+        self._loras = Loras([], []) if loras is None else loras
         self._ensemble = Ensemble(pipeline, refiner, start=defaults.refiner_start)
         self._name = name
         self._metadata = metadata
@@ -71,8 +74,10 @@ class Painter:
         A seed that is unset stays so; `paint` needs one.
 
         Raises:
-            InvalidField: naming `width` or `height`, if the model cannot paint that size.
+            InvalidField: naming `width` or `height`, if the model cannot paint that size, or
+                `lora`, if it has no such adapter.
         """
+        self._loras.check(request.lora)
         return self._abilities.fit(request.complete(**self._defaults.to_dict()))
 
     def warm_up(self) -> None:
@@ -94,7 +99,7 @@ class Painter:
         A seed that is unset is chosen at random; the picture's provenance says which.
 
         Raises:
-            InvalidField: naming `width` or `height`, if the model cannot paint that size.
+            InvalidField: as `check`.
             ModerationBlocked: if the model's safety checker refuses the picture.
             OutOfMemory: if the picture does not fit the GPU.
             GenerationFailed: if the model's numbers overflowed.
@@ -124,7 +129,8 @@ class Painter:
 
     def _call(self, request: GenerationRequest) -> Any:
         arguments = self._abilities.arguments(request)
-        return self._ensemble.run(arguments, seed=request.seed or 0, state=request.lora)
+        with self._loras.worn(request.lora):
+            return self._ensemble.run(arguments, seed=request.seed or 0, state=request.lora)
 
     def _provenance(self, request: GenerationRequest) -> Provenance:
         scheduler = getattr(self._pipeline, "scheduler", None)

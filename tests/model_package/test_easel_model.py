@@ -58,6 +58,7 @@ def test_what_was_loaded_is_logged(stand_in, monkeypatch, capsys):
         "pipeline": "StableDiffusionPipeline",
         "model": None,
         "refiner": None,
+        "loras": [],
         "device": "cpu",
         "dtype": "float32",
     }
