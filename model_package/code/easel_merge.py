@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+_ROOM = 8 * 2**30  # bytes that painting may need; a GPU of 16 GB with SDXL keeps none of them
+
 
 @dataclass(frozen=True)
 class Addition:
@@ -26,8 +28,7 @@ class Addition:
 class Weights:
     """The layers that were ever changed, with what they were before.
 
-    The originals stay in main memory, so that they take none of the GPU's; they are copied there
-    once, when a layer is first changed.
+    An original is copied once, when its layer is first changed.
     """
 
     def __init__(self) -> None:
@@ -55,13 +56,22 @@ class Weights:
     def _add(self, layer: nn.Module, additions: Sequence[Addition]) -> None:
         weight = _weight(layer)
         if layer not in self._originals:
-            self._originals[layer] = weight.detach().to("cpu", copy=True)
-        # In 32 bits, so that several additions round once.
-        total = self._originals[layer].to(weight.device, torch.float32, copy=True)
-        for each in additions:
-            down, up = (part.to(weight.device, torch.float32) for part in (each.down, each.up))
-            total += (up @ down).reshape(total.shape) * each.weight
-        weight.copy_(total)
+            self._originals[layer] = weight.detach().to(_keeper(weight), copy=True)
+        # Not in fp16: there the small numbers of an adapter would fade out.
+        dtype = torch.float32 if weight.dtype == torch.float16 else weight.dtype
+        # Several adapters are one of the sum of their ranks, so that the sum is rounded once.
+        up = torch.cat([each.up * each.weight for each in additions], dim=1)
+        down = torch.cat([each.down for each in additions])
+        original = self._originals[layer].to(weight.device, dtype).flatten(1)
+        total = torch.addmm(original, up.to(weight.device, dtype), down.to(weight.device, dtype))
+        weight.copy_(total.view(weight.shape))
+
+
+def _keeper(weight: torch.Tensor) -> torch.device:
+    """Return where an original is kept: on the GPU as long as it has room to paint beside it."""
+    if weight.device.type == "cuda" and torch.cuda.mem_get_info(weight.device)[0] > _ROOM:
+        return weight.device
+    return torch.device("cpu")
 
 
 def _weight(layer: nn.Module) -> torch.Tensor:

@@ -141,6 +141,7 @@ class Painter:
             schedule=schedule_type(config),
             model=request.model or self._name,
             software=easel_pipeline.software(),
+            refiner_start=self._ensemble.handover(request.steps),
         )
 
     def _log(self, request: GenerationRequest, seconds: float) -> None:
