@@ -80,6 +80,16 @@ class Painter:
         self._loras.check(request.lora)
         return self._abilities.fit(request.complete(**self._defaults.to_dict()))
 
+    def describe(self) -> dict[str, object]:
+        """Return what this model can be asked for, beside a prompt and a seed, ready for JSON."""
+        return {
+            "model": self._name,
+            "fields": sorted(self._abilities.takes),
+            "defaults": self._defaults.to_dict(),
+            "multiple": self._abilities.multiple,
+            "loras": self._loras.names,
+        }
+
     def warm_up(self) -> None:
         """Paint the default size in a few steps, so that nobody waits for what first use sets up.
 

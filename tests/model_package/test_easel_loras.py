@@ -376,6 +376,25 @@ def test_an_unknown_name_is_a_400_with_the_names_that_there_are(stand_in, pipeli
     )
 
 
+def test_whoever_asks_is_told_the_names_and_what_else_the_model_takes(
+    stand_in, pipelines, tmp_path
+):
+    shutil.copytree(stand_in(), tmp_path, dirs_exist_ok=True)
+    (tmp_path / "loras").mkdir()
+    for name in "ba":
+        write_kohya(tmp_path / "loras" / f"{name}.safetensors", random_layers(pipelines["sd"][0]))
+    toolkit = Toolkit(tmp_path)
+    for accept in (None, "image/png"):
+        assert toolkit.post({"describe": True}, accept=accept).json() == {
+            "model": None,
+            "fields": ["guidance_scale", "height", "negative_prompt", "steps", "width"],
+            "defaults": {"steps": 2, "guidance_scale": 5.0, "width": 64, "height": 64},
+            "multiple": 8,
+            "loras": ["a", "b"],
+        }
+    assert toolkit.post({"describe": False}).error["field"] == "describe"
+
+
 def test_a_setting_names_a_folder_of_adapters(stand_in, pipelines, tmp_path, monkeypatch):
     write_kohya(tmp_path / "a.safetensors", random_layers(pipelines["sd"][0]))
     monkeypatch.setenv("EASEL_LORAS", str(tmp_path))
