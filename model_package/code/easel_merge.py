@@ -62,9 +62,12 @@ class Weights:
         # Several adapters are one of the sum of their ranks, so that the sum is rounded once.
         up = torch.cat([each.up * each.weight for each in additions], dim=1)
         down = torch.cat([each.down for each in additions])
+        up, down = up.to(weight.device, dtype), down.to(weight.device, dtype)
         original = self._originals[layer].to(weight.device, dtype).flatten(1)
-        total = torch.addmm(original, up.to(weight.device, dtype), down.to(weight.device, dtype))
-        weight.copy_(total.view(weight.shape))
+        if dtype == weight.dtype and weight.is_contiguous():
+            torch.addmm(original, up, down, out=weight.flatten(1))
+        else:
+            weight.copy_(torch.addmm(original, up, down).view(weight.shape))
 
 
 def _keeper(weight: torch.Tensor) -> torch.device:

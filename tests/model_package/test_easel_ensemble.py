@@ -109,6 +109,19 @@ def test_weights_and_long_prompts_reach_the_refiner(pair, prompt):
     assert changed.tobytes() != run(Ensemble(*pair), 10).tobytes()
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_without_guidance_each_unet_sees_one_prompt(pair, scale):
+    sizes = []
+    handles = [
+        each.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        for each in pair
+    ]
+    run(Ensemble(*pair), 5, guidance_scale=scale)
+    for handle in handles:
+        handle.remove()
+    assert sizes == [1] * 5
+
+
 def test_the_negative_prompt_is_used(pair):
     plain, other = (run(Ensemble(*pair), 5, **extra) for extra in ({}, {"negative_prompt": "x"}))
     assert plain.tobytes() != other.tobytes()
@@ -180,6 +193,7 @@ def test_the_folder_or_the_environment_says_where_the_refiner_starts(
     stand_in, tmp_path, monkeypatch
 ):
     shutil.copytree(stand_in(kind="ensemble"), tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("EASEL_METADATA", "off")  # which tells of the refiner, too
     (tmp_path / "easel.json").write_text('{"refiner_start": 0.5, "steps": 10}')
     bodies = set()
     for defaults in (

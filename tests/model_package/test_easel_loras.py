@@ -398,6 +398,7 @@ def test_whoever_asks_is_told_the_names_and_what_else_the_model_takes(
 def test_a_setting_names_a_folder_of_adapters(stand_in, pipelines, tmp_path, monkeypatch):
     write_kohya(tmp_path / "a.safetensors", random_layers(pipelines["sd"][0]))
     monkeypatch.setenv("EASEL_LORAS", str(tmp_path))
+    monkeypatch.setenv("EASEL_METADATA", "off")  # which names the adapters, too
     toolkit = Toolkit(stand_in())
     bodies = {toolkit.post({**WISH, "lora": lora}, accept="image/png").body for lora in ("", "a")}
     assert len(bodies) == 2
@@ -417,8 +418,9 @@ def test_names_are_made_of_the_files_names(tmp_path):
 
 
 def test_threads_with_different_adapters_get_what_they_would_get_alone(
-    stand_in, pipelines, tmp_path
+    stand_in, pipelines, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("EASEL_METADATA", "off")
     shutil.copytree(stand_in(), tmp_path, dirs_exist_ok=True)
     (tmp_path / "loras").mkdir()
     for seed, name in enumerate("ab"):
