@@ -236,6 +236,32 @@ def test_the_weights_stay_where_they_are_so_that_nothing_is_compiled_again(pipel
     loras.take_off()
 
 
+def test_a_compiled_layer_changes_without_being_compiled_again(pipelines, tmp_path):
+    base, compiled_graphs = pipelines["sdxl"][0], []
+
+    def backend(graph, _):
+        compiled_graphs.append(graph)
+        return graph.forward
+
+    write_kohya(tmp_path / "a", random_layers(base))
+    loras = Loras([("a", tmp_path / "a")], [base])
+    layer = torch.compile(base.unet.mid_block.attentions[0].transformer_blocks[0], backend=backend)
+    inputs = {
+        "hidden_states": torch.ones(1, 4, 64),
+        "encoder_hidden_states": torch.ones(1, 3, 64),
+    }
+    seen, counts = [], []
+    for lora in ("", "a", "a:0.5", ""):
+        with loras.worn(lora), torch.no_grad():
+            seen.append(layer(**inputs))
+        counts.append(len(compiled_graphs))
+    assert counts[0] > 0
+    assert set(counts) == {counts[0]}
+    assert torch.equal(seen[0], seen[3])
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
 def test_the_same_adapters_are_not_put_on_again_and_their_files_not_read_again(
     pipelines, tmp_path, monkeypatch
 ):
