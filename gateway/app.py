@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from urllib.parse import unquote
 
-from chalicelib import __version__
+from chalicelib import __version__, openai_images
 from chalicelib.answers import Answer, json_answer, page_answer, see_other
 from chalicelib.generation import describe
 from chalicelib.pages import home_page
 from chalicelib.painting import Painter, random_seed, read_request
 from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
-from chalicelib.sagemaker import Runtime
 from chalicelib.settings import Settings, route_prefix
 from chalicelib.visits import Visit
 from chalicelib.web import Gateway, Routes
@@ -48,6 +48,42 @@ def random_picture(visit: Visit) -> Answer:
     return painter().paint(visit, sentence, seed)
 
 
+@routes.post("/jobs")
+def submit(visit: Visit) -> Answer:
+    """Queue a picture, and tell where it will be."""
+    return painter().submit(visit)
+
+
+@routes.get("/jobs/{identifier}")
+def job(visit: Visit, identifier: str) -> Answer:
+    """Tell how a queued picture stands."""
+    return painter().job(visit, identifier)
+
+
+@routes.get("/jobs/{identifier}/image")
+def job_picture(visit: Visit, identifier: str) -> Answer:
+    """Show a queued picture, waiting for it."""
+    return painter().job_picture(visit, identifier)
+
+
+@routes.post_openai("/v1/images/generations")
+def openai_generate(visit: Visit) -> Answer:
+    """Paint as OpenAI's Images API is asked to."""
+    return openai_images.generate(painter(), visit)
+
+
+@routes.get_openai("/v1/images/generations/{identifiers}")
+def openai_resume(visit: Visit, identifiers: str) -> Answer:
+    """Wait for pictures that OpenAI's Images API was asked for."""
+    return openai_images.resume(painter(), visit, unquote(identifiers))
+
+
+@routes.get_openai("/v1/models")
+def openai_models(visit: Visit) -> Answer:
+    """List the models on offer as OpenAI does."""
+    return openai_images.models(list(settings().models))
+
+
 @routes.get("/options")
 def options(visit: Visit) -> Answer:
     """Tell which fields a request may have, and which models are on offer."""
@@ -64,8 +100,8 @@ def health(visit: Visit) -> Answer:
 
 @cache
 def painter() -> Painter:
-    """Return the one painter, and with it the one SageMaker client."""
-    return Painter(settings(), Runtime(settings().deadline_seconds))
+    """Return the one painter, and with it the AWS clients."""
+    return Painter(settings())
 
 
 app = Gateway("easel")

@@ -42,6 +42,7 @@ from endpoint.emulator.faults import Fault, Faults
 from endpoint.emulator.http_server import in_background
 from endpoint.emulator.invocations import LONGEST_BODY, CutOff, Models, check_size, invoke
 from endpoint.emulator.request_log import Entry, RequestLog
+from endpoint.emulator.scaling import Autoscaler
 
 _INVOCATION = re.compile(r"/endpoints/([^/]+)/(async-)?invocations")
 
@@ -68,6 +69,7 @@ class AwsServer:
         self._models = Models(self.registry, self.faults, self.clock)
         self._moto = moto_shims.Shimmed(DomainDispatcherApplication(create_backend_app))
         self._asynchronous = AsyncInvocations(self._models, Clients(lambda: self.url))
+        self._autoscaler = Autoscaler(self.clock, self._asynchronous.queue.load)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[AwsServer]:
@@ -79,10 +81,12 @@ class AwsServer:
         server = _listen(port, self)
         self.url = f"http://127.0.0.1:{server.port}"
         self._asynchronous.queue.start()
+        self._autoscaler.start()
         try:
             with in_background(server):
                 yield self
         finally:
+            self._autoscaler.close()
             self._asynchronous.queue.close()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

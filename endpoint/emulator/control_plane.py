@@ -7,6 +7,7 @@ here, at each request, what there is now.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -102,6 +103,23 @@ def find_endpoint(name: str, region: str) -> Endpoint | None:
         environment=dict(container.get("Environment") or {}),
         model_data=_model_data(container),
     )
+
+
+def async_endpoints() -> Iterator[Endpoint]:
+    """Return the asynchronous endpoints that are in service, of all regions."""
+    for region, backend in list(sagemaker_backends[ACCOUNT].items()):
+        for name in list(backend.endpoints):
+            endpoint = find_endpoint(name, region)
+            if endpoint is not None and endpoint.asynchronous is not None:
+                yield endpoint
+
+
+def set_instances(endpoint: Endpoint, count: int) -> None:
+    """Let the endpoint's first variant have so many instances, as scaling does."""
+    known = sagemaker_backends[ACCOUNT][endpoint.region].endpoints.get(endpoint.name)
+    if known is not None and known.creation_time == endpoint.created:
+        variant = known.production_variants[0]
+        variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"] = count
 
 
 def _model_data(container: dict[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
@@ -138,6 +139,7 @@ class Shimmed:
 
     def __init__(self, moto: WSGI) -> None:
         self._moto = moto
+        self._one_at_a_time = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
@@ -145,7 +147,16 @@ class Shimmed:
             return _DENIED(environ, start_response)
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker.Describe"):
             return _without_empty(self._moto, request)(environ, start_response)
+        if _is_conditional_write(request):
+            with self._one_at_a_time:
+                return self._moto(environ, start_response)
         return self._moto(environ, start_response)
+
+
+def _is_conditional_write(request: Request) -> bool:
+    """Moto checks a write's condition and then writes, and lets another write come between."""
+    names = ("If-None-Match", "If-Match")
+    return request.method == "PUT" and any(name in request.headers for name in names)
 
 
 def _is_simulation(request: Request) -> bool:

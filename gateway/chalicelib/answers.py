@@ -90,9 +90,11 @@ def problem_answer(error: GatewayError, visit: Visit) -> Answer:
         answer = page_answer(page, error.status)
     else:
         answer = json_answer({"error": _describe(error, visit)}, error.status)
-    if error.retry_after is None:
-        return answer
-    headers = {**answer.headers, "Retry-After": str(error.retry_after)}
+    headers = dict(answer.headers)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if not error.resend:
+        headers["x-should-retry"] = "false"  # what OpenAI's client libraries look for
     return Answer(answer.status, answer.body, headers)
 
 

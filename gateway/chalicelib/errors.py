@@ -3,6 +3,8 @@
     GatewayError
     ├── InvalidRequest         400  a field is wrong; names it
     ├── PictureRefused         400  the model's own check refused the picture
+    ├── JobUnknown             404  nobody asked for this picture here, or it is forgotten
+    ├── JobFailed              502  the picture was tried and did not come about
     ├── InternalError          500  nobody foresaw it; the log has the rest
     ├── EndpointFailed         502  the model reported a failure of its own
     ├── EndpointForbidden      502  the gateway may not call the endpoint
@@ -11,6 +13,10 @@
     ├── EndpointMissing        503  there is no such endpoint at the moment
     ├── EndpointBusy           503  throttled, overloaded, or still starting
     ├── EndpointUnreachable    503  no connection could be made
+    ├── JobExpired             503  the picture was lost on the way, or is kept no longer
+    ├── StillPainting          503  not ready after as many hops as the client follows
+    ├── TooManyWaiting         503  as many visitors wait as may
+    ├── StoreUnavailable       503  S3 did not answer as it should
     └── EndpointTooSlow        504  no answer before API Gateway would give up
 
 Messages are written for the visitor: they hold no ARN, no account and nothing a library said.
@@ -28,12 +34,14 @@ class GatewayError(Exception):
         status: the HTTP status code.
         code: a stable name for programs.
         retry_after: seconds after which the same request may succeed; None if it never will.
+        resend: whether a client library may send the request again by itself.
         field: the request's field that is at fault, if one is.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     retry_after: ClassVar[int | None] = None
+    resend: ClassVar[bool] = True
 
     def __init__(self, message: str, field: str | None = None) -> None:
         self.message = message
@@ -118,9 +126,64 @@ class EndpointUnreachable(GatewayError):
     retry_after = 15
 
 
+class JobUnknown(GatewayError):
+    """Nobody asked for this picture here, or it was so long ago that it is forgotten."""
+
+    status = 404
+    code = "job_unknown"
+
+
+class JobFailed(GatewayError):
+    """The picture was tried and did not come about; asking for it anew tries again."""
+
+    status = 502
+    code = "job_failed"
+    retry_after = 10
+
+
+class JobExpired(GatewayError):
+    """The picture was lost on the way, or is kept no longer; asking for it anew paints it again."""
+
+    status = 503
+    code = "job_expired"
+    retry_after = 1
+
+
+class StillPainting(GatewayError):
+    """The picture is not ready after as many redirects as the client follows; its URL has it later.
+
+    Clients that resend by themselves would only begin to wait anew, so they are told not to.
+    """
+
+    status = 503
+    code = "still_painting"
+    retry_after = 30
+    resend = False
+
+
+class TooManyWaiting(GatewayError):
+    """As many visitors wait for pictures as this gateway lets wait at once."""
+
+    status = 503
+    code = "too_many_waiting"
+    retry_after = 15
+
+
+class StoreUnavailable(GatewayError):
+    """S3, where pictures and the state of their jobs are kept, did not answer as it should."""
+
+    status = 503
+    code = "store_unavailable"
+    retry_after = 10
+
+
 class EndpointTooSlow(GatewayError):
-    """The picture was not ready before the gateway's own deadline."""
+    """The picture was not ready before the gateway's own deadline.
+
+    The GPU works on, and a client that resends by itself would make it paint twice.
+    """
 
     status = 504
     code = "endpoint_too_slow"
     retry_after = 30
+    resend = False

@@ -28,6 +28,11 @@ def home_page(root: str) -> Page:
     return _page("home.html", base=f"{root}/")
 
 
+def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
+    """Return the page that shows how long a picture takes, and then the picture."""
+    return _page("waiting.html", base=f"{root}/", job=job, prompt=prompt, waited=f"{waited:.0f}")
+
+
 def problem_page(status: int, message: str, retry_after: int | None, root: str) -> Page:
     """Return the page that tells a person what went wrong and when to try again."""
     again = f"It may work again in {retry_after} seconds." if retry_after else ""

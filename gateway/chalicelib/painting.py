@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import time
+from collections.abc import Sequence
 
-from chalicelib.answers import Answer, head_answer, picture_answer, prefetch_answer
+from chalicelib.answers import Answer, head_answer, picture_answer, prefetch_answer, see_other
+from chalicelib.clients import LazyClient
 from chalicelib.deadline import Deadline
-from chalicelib.errors import InvalidRequest
+from chalicelib.errors import (
+    EndpointBusy,
+    EndpointMissing,
+    EndpointTooSlow,
+    EndpointUnreachable,
+    InvalidRequest,
+    JobUnknown,
+)
 from chalicelib.generation import GenerationRequest, InvalidField
-from chalicelib.sagemaker import Endpoint, Runtime
-from chalicelib.settings import Settings
+from chalicelib.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.patience import not_ready, patience, receipt
+from chalicelib.sagemaker import AsyncEndpoint, Client, Endpoint
+from chalicelib.settings import Queue, Settings
+from chalicelib.store import Store
 from chalicelib.visits import Visit
+from chalicelib.waiters import Waiters
+
+# A picture, or the job that it is still waiting for.
+Outcome = Finished | Job
+# What an asynchronous endpoint behind a real-time one can help with.
+_ELSEWHERE = (EndpointBusy, EndpointMissing, EndpointTooSlow, EndpointUnreachable)
 
 
 class Painter:
-    """Paints for visitors with the models on offer."""
+    """Paints for visitors with the models on offer.
 
-    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+    Args:
+        settings: the gateway's.
+        runtime: gives the SageMaker Runtime client.
+        s3: gives the S3 client; asked only by asynchronous models.
+    """
+
+    def __init__(
+        self, settings: Settings, runtime: Client | None = None, s3: Client | None = None
+    ) -> None:
         self._settings = settings
-        self._runtime = runtime
+        self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
+        self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
+
+    @property
+    def models(self) -> Sequence[str]:
+        """The names of the models on offer, the default first."""
+        return list(self._settings.models)
+
+    def is_queued(self, request: GenerationRequest) -> bool:
+        """Whether a complete request's model has an asynchronous endpoint alone."""
+        return self._settings.models[str(request.model)].endpoint is None
+
+    def request_of(self, identifier: str) -> GenerationRequest:
+        """Return what a job was asked for with; raises JobUnknown."""
+        return self._jobs(self._queue_of(identifier)).find(identifier).request
 
     def paint(self, visit: Visit, prompt: str, seed: int | None = None) -> Answer:
         """Answer with the picture of `prompt`, made as the visit's parameters say.
@@ -31,18 +73,84 @@ class Painter:
         Raises:
             GatewayError: if the request is not valid, or no picture came of it.
         """
-        request = self._complete(read_request(visit, prompt), seed)
+        request = self.complete(read_request(visit, prompt), seed)
         self._note(visit, request)
         if visit.is_prefetch:
             return prefetch_answer()
         if visit.method == "HEAD":
             return head_answer(request.format)
         # A URL that names its seed is one picture for ever.
-        return picture_answer(
-            self._ask(visit, request), request, fixed=any(visit.query.get("seed", ()))
-        )
+        fixed = any(visit.query.get("seed", ()))
+        return _answer(visit, self.obtain(visit, request), request, fixed=fixed)
 
-    def _complete(self, request: GenerationRequest, seed: int | None) -> GenerationRequest:
+    def submit(self, visit: Visit) -> Answer:
+        """Answer with the job of the request in the visit's body.
+
+        Raises:
+            GatewayError: if the request is not valid, or cannot be queued.
+        """
+        request = self.complete(read_body(visit))
+        self._note(visit, request)
+        return receipt(visit, self.enqueue(visit, request))
+
+    def job(self, visit: Visit, identifier: str) -> Answer:
+        """Answer with what is known of a job; raises JobUnknown."""
+        return receipt(visit, self._jobs(self._queue_of(identifier)).find(identifier))
+
+    def job_picture(self, visit: Visit, identifier: str) -> Answer:
+        """Answer with a job's picture, waiting for it as long as the visit may.
+
+        Raises:
+            GatewayError: if there is no such job, or no picture came of it.
+        """
+        queue = self._queue_of(identifier)
+        job = self._jobs(queue).find(identifier)
+        self._note(visit, job.request)
+        if visit.is_prefetch:
+            return prefetch_answer()
+        if visit.method == "HEAD":
+            return head_answer(job.request.format)
+        return _answer(visit, self._wait(visit, queue, job), job.request, fixed=True)
+
+    def obtain(self, visit: Visit, request: GenerationRequest) -> Outcome:
+        """Return the picture of a complete request, or its job if that takes longer.
+
+        Raises:
+            GatewayError: if no picture came of it.
+        """
+        model = self._settings.models[str(request.model)]
+        if model.endpoint is not None:
+            try:
+                return Finished(self._ask(visit, request, model.endpoint))
+            except _ELSEWHERE:
+                if model.queue is None:
+                    raise
+        job = self.enqueue(visit, request)
+        return self._wait(visit, self._queue_of(job.id), job)
+
+    def enqueue(self, visit: Visit, request: GenerationRequest) -> Job:
+        """Return the job of a complete request.
+
+        Raises:
+            InvalidRequest: naming `model`, if that has no asynchronous endpoint.
+            GatewayError: if it cannot be queued.
+        """
+        model = self._settings.models[str(request.model)]
+        if model.queue is None:
+            raise InvalidRequest("model: has no asynchronous endpoint", field="model")
+        return self._jobs(model.queue).submit(request, model.revision, visit.request_id)
+
+    def revisit(self, visit: Visit, identifier: str) -> Outcome:
+        """Return a job's picture, or the job if that is still waiting when time is up."""
+        queue = self._queue_of(identifier)
+        return self._wait(visit, queue, self._jobs(queue).find(identifier))
+
+    def complete(self, request: GenerationRequest, seed: int | None = None) -> GenerationRequest:
+        """Return the request with a seed and a model; any seed where `seed` is None.
+
+        Raises:
+            InvalidRequest: naming `model`, if that is not on offer.
+        """
         seed = random_seed() if seed is None else seed
         request = request.complete(seed=seed, model=self._settings.default_model)
         if request.model not in self._settings.models:
@@ -55,17 +163,58 @@ class Painter:
         if not self._settings.log_prompts:
             del visit.notes["prompt"], visit.notes["negative_prompt"]
 
-    def _ask(self, visit: Visit, request: GenerationRequest) -> bytes:
-        model = self._settings.models[str(request.model)]
+    def _ask(self, visit: Visit, request: GenerationRequest, name: str) -> bytes:
         deadline = Deadline(visit.arrived + self._settings.deadline_seconds)
         before = visit.elapsed
         try:
-            endpoint = Endpoint(self._runtime, model.endpoint)
+            endpoint = Endpoint(self._runtime, name)
             body = endpoint.invoke(request, deadline, trace=visit.request_id)
             visit.notes["bytes"] = len(body)
             return body
         finally:
             visit.notes["endpoint_milliseconds"] = round((visit.elapsed - before) * 1_000, 1)
+
+    def _wait(self, visit: Visit, queue: Queue, job: Job) -> Outcome:
+        """Return the job with its picture, if that is there before this visit must end."""
+        visit.notes.update(job=job.id, attempt=job.attempt)
+        picture = None
+        if job.state in {State.WAITING, State.DONE}:
+            job, picture = self._watch(visit, queue, job)
+        if picture is not None:
+            return picture
+        if job.error is not None:
+            raise job.error
+        return job
+
+    def _watch(self, visit: Visit, queue: Queue, job: Job) -> tuple[Job, Finished | None]:
+        jobs = self._jobs(queue)
+        remaining = self._settings.deadline_seconds - visit.elapsed
+        seconds = patience(visit, remaining)
+        if job.state is State.DONE or seconds <= 0:
+            return job, jobs.picture(job)
+        with Waiters(self._store(queue), self._settings.most_waiting).place():
+            return jobs.wait(job, Deadline(time.monotonic() + seconds))
+
+    def _queue_of(self, identifier: str) -> Queue:
+        model = self._settings.models.get(model_of(identifier))
+        if model is None or model.queue is None:
+            raise JobUnknown("There is no such picture.")
+        return model.queue
+
+    def _jobs(self, queue: Queue) -> Jobs:
+        return Jobs(self._store(queue), AsyncEndpoint(self._runtime, queue.endpoint))
+
+    def _store(self, queue: Queue) -> Store:
+        return Store(self._s3.client(), queue.bucket, queue.prefix)
+
+
+def _answer(visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool) -> Answer:
+    """Answer with the picture, or as suits a client whose picture is not ready."""
+    if isinstance(outcome, Job):
+        return not_ready(visit, outcome)
+    if outcome.link is not None:
+        return see_other(outcome.link)
+    return picture_answer(outcome.body, request, fixed=fixed)
 
 
 def read_request(visit: Visit, prompt: str) -> GenerationRequest:
@@ -79,6 +228,24 @@ def read_request(visit: Visit, prompt: str) -> GenerationRequest:
         raise InvalidRequest("prompt: stands in the path, not in the query", field="prompt")
     try:
         return GenerationRequest.from_query({**parameters, "prompt": prompt})
+    except InvalidField as error:
+        raise InvalidRequest(str(error), field=error.field) from error
+
+
+def read_body(visit: Visit) -> GenerationRequest:
+    """Return the request that stands in the visit's body, as JSON.
+
+    Raises:
+        InvalidRequest: if it is no JSON object, or for the first field that is wrong.
+    """
+    try:
+        data = json.loads(visit.body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("The body must be JSON.") from error
+    if not isinstance(data, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    try:
+        return GenerationRequest.from_dict(data)
     except InvalidField as error:
         raise InvalidRequest(str(error), field=error.field) from error
 

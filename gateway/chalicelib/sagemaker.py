@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -32,57 +31,24 @@ from chalicelib.errors import (
     EndpointUnreachable,
     GatewayError,
     InvalidRequest,
+    JobFailed,
     PictureRefused,
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.pictures import LARGEST_PICTURE, MEDIA_TYPES, check_picture
 
-_CONNECT_SECONDS = 2
-# A frozen Lambda does not see the far side close an idle connection, and a request sent into one
-# fails. Retrying could paint twice, so connections that may have gone stale are dropped instead.
-_LONGEST_IDLE = 20.0
 
-
-class Runtime:
-    """The SageMaker Runtime client, made once, when the first picture is asked for."""
-
-    def __init__(self, read_seconds: float) -> None:
-        self._read_seconds = read_seconds
-        self._lock = threading.Lock()
-        self._client: Any = None
-        self._used = time.monotonic()
+class Client(Protocol):
+    """Gives the boto3 client when it is needed."""
 
     def client(self) -> Any:
-        """Return the client, its stale connections dropped."""
-        with self._lock:
-            if self._client is None:
-                self._client = self._make()
-            elif time.monotonic() - self._used > _LONGEST_IDLE:
-                self._client.close()  # closes the pooled connections; the client stays usable
-            self._used = time.monotonic()
-            return self._client
-
-    def _make(self) -> Any:
-        import boto3  # 100 ms of a cold start that pages, options and health do without
-        from botocore.config import Config
-
-        return boto3.client(
-            "sagemaker-runtime",
-            config=Config(
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=self._read_seconds,
-                # A generation that is sent twice is painted twice, and paid for twice.
-                retries={"total_max_attempts": 1},
-                max_pool_connections=50,
-                tcp_keepalive=True,
-            ),
-        )
+        """Return the one client."""
 
 
 class Endpoint:
-    """A model's endpoint in this account and region."""
+    """A model's real-time endpoint in this account and region."""
 
-    def __init__(self, runtime: Runtime, name: str) -> None:
+    def __init__(self, runtime: Client, name: str) -> None:
         self._runtime = runtime
         self._name = name
 
@@ -126,6 +92,72 @@ class Endpoint:
                 field="format",
             )
         return bytes(stream.read())
+
+
+class AsyncEndpoint:
+    """A model's asynchronous endpoint: it queues requests, and puts its answers into S3."""
+
+    def __init__(self, runtime: Client, name: str) -> None:
+        self._runtime = runtime
+        self._name = name
+
+    def submit(
+        self, request: GenerationRequest, folder: str, file: str, life: Life, trace: str
+    ) -> str | None:
+        """Queue `request`; its picture will be `file` in `folder`, below the endpoint's S3 path.
+
+        Args:
+            request: complete, that is with seed and model.
+            folder: at most 512 characters.
+            file: at most 32 characters, with one dot.
+            life: how long it may wait, and how long the container may take.
+            trace: an identifier for the container's log.
+
+        Returns:
+            Where SageMaker will say why, should it fail: an `s3://` address, if it names one.
+
+        Raises:
+            Unsettled: if nobody can tell whether the request was queued.
+            GatewayError: another of this project's own, if it certainly was not.
+        """
+        try:
+            queued = self._runtime.client().invoke_endpoint_async(
+                EndpointName=self._name,
+                ContentType="application/json",
+                Accept=MEDIA_TYPES[request.format],
+                CustomAttributes=trace,
+                # Inline, up to 128,000 bytes: no upload before the call.
+                Body=json.dumps(request.to_dict()).encode(),
+                S3OutputPathExtension=folder,
+                Filename=file,
+                RequestTTLSeconds=life.queue_seconds,
+                InvocationTimeoutSeconds=life.run_seconds,
+            )
+            return str(queued["FailureLocation"]) if "FailureLocation" in queued else None
+        except ClientError as error:
+            raise _translate_refusal(error) from error
+        except BotoCoreError as error:
+            trouble = _translate_failure(error)
+            if isinstance(trouble, EndpointTooSlow | ConnectionCut):
+                raise Unsettled from error
+            raise trouble from error
+
+
+@dataclass(frozen=True)
+class Life:
+    """How long a queued request lives.
+
+    Attributes:
+        queue_seconds: how long it may wait for an instance, from 60 to 21,600.
+        run_seconds: how long the container may take, from 1 to 3,600.
+    """
+
+    queue_seconds: int = 1_800
+    run_seconds: int = 600
+
+
+class Unsettled(Exception):
+    """The answer to a submission was lost: the request may be queued or not."""
 
 
 def _announced_length(answer: Any) -> int:
@@ -203,6 +235,29 @@ def _translate_model_error(response: Any) -> GatewayError:
     """Read the container's own status and body, which SageMaker passes on in its error."""
     status = int(response.get("OriginalStatusCode") or 500)
     reported = _reported_error(response.get("OriginalMessage") or "")
+    known = _translate_report(reported)
+    if known is not None:
+        return known
+    if status in {429, 503}:
+        return EndpointBusy("The model has more pictures to paint than it can queue.")
+    return EndpointFailed("The model failed while it painted this picture.")
+
+
+def failure_of(text: str) -> GatewayError:
+    """Name what happened to a queued request, from what SageMaker wrote in its picture's place.
+
+    How SageMaker words that is not documented; the container's own JSON is looked for in it.
+    """
+    start = text.find('{"error"')
+    try:
+        reported = json.JSONDecoder().raw_decode(text, start)[0]["error"] if start >= 0 else {}
+    except (ValueError, TypeError, KeyError):
+        reported = {}
+    known = _translate_report(reported if isinstance(reported, dict) else {})
+    return known or JobFailed("The model failed while it painted this picture.")
+
+
+def _translate_report(reported: dict[str, Any]) -> GatewayError | None:
     message = str(reported.get("message", ""))
     if reported.get("code") == "moderation_blocked":
         return PictureRefused(message)
@@ -210,9 +265,7 @@ def _translate_model_error(response: Any) -> GatewayError:
         return InvalidRequest(message, field=str(reported.get("field", "")) or None)
     if reported.get("code") == "out_of_memory":
         return EndpointFailed("The picture did not fit the model's memory. Ask for a smaller one.")
-    if status in {429, 503}:
-        return EndpointBusy("The model has more pictures to paint than it can queue.")
-    return EndpointFailed("The model failed while it painted this picture.")
+    return None
 
 
 def _reported_error(body: str) -> dict[str, Any]:

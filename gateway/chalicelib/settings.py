@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.generation import Name
+
+_PLACE = re.compile(r"s3://([a-z0-9.-]{3,63})/((?:[A-Za-z0-9._-]+/)*)")
 
 
 class BadSetting(RuntimeError):
@@ -22,11 +25,29 @@ class BadSetting(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Queue:
+    """An asynchronous endpoint, and where in S3 its jobs are kept."""
+
+    endpoint: str
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True)
 class Model:
-    """A model on offer: the name visitors know and the SageMaker endpoint behind it."""
+    """A model on offer, with a real-time endpoint, an asynchronous one, or both.
+
+    Attributes:
+        name: what visitors call it.
+        endpoint: the real-time endpoint, asked first where there is one.
+        queue: the asynchronous endpoint, asked where there is no other or the other cannot.
+        revision: names the weights; a picture of other weights is another picture.
+    """
 
     name: str
-    endpoint: str
+    endpoint: str | None = None
+    queue: Queue | None = None
+    revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,11 +59,13 @@ class Settings:
         deadline_seconds: how long an answer may take. API Gateway gives up at 29 s, counted from
             before a cold start; what is left of that is for the start and for the way back.
         log_prompts: whether prompts may appear in the log.
+        most_waiting: how many visitors may wait for asynchronous pictures at once.
     """
 
     models: Mapping[str, Model]
     deadline_seconds: float
     log_prompts: bool
+    most_waiting: int = 50
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -56,6 +79,7 @@ class Settings:
             models=read("EASEL_MODELS", _models, '{"sd": {"endpoint": "easel-sd"}}'),
             deadline_seconds=read("EASEL_DEADLINE_SECONDS", _deadline, "24", default="24"),
             log_prompts=read("EASEL_LOG_PROMPTS", _switch, "on", default="off"),
+            most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
         )
 
     @property
@@ -94,9 +118,23 @@ def _models(text: str) -> dict[str, Model]:
 
 def _model(name: str, entry: dict[str, Any]) -> Model:
     Name("a model").clean(name)
-    if set(entry) != {"endpoint"} or not isinstance(entry["endpoint"], str):
-        raise ValueError(f"{name!r} needs an endpoint and nothing else")
-    return Model(name, entry["endpoint"])
+    unknown = set(entry) - {"endpoint", "asynchronous", "revision"}
+    if unknown or not {"endpoint", "asynchronous"} & set(entry):
+        raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
+    endpoint, revision = entry.get("endpoint"), entry.get("revision", "")
+    if not isinstance(endpoint, str | None) or not isinstance(revision, str):
+        raise TypeError(f"{name!r} has something other than text for endpoint or revision")
+    queue = _queue(name, entry["asynchronous"]) if "asynchronous" in entry else None
+    return Model(name, endpoint, queue, revision)
+
+
+def _queue(name: str, entry: dict[str, Any]) -> Queue:
+    place = _PLACE.fullmatch(entry.get("jobs", ""))
+    if set(entry) != {"endpoint", "jobs"} or place is None:
+        raise ValueError(
+            f"{name!r} needs an asynchronous endpoint and s3://bucket/prefix/ for jobs"
+        )
+    return Queue(entry["endpoint"], *place.groups())
 
 
 def _deadline(text: str) -> float:
@@ -104,6 +142,13 @@ def _deadline(text: str) -> float:
     if not 1 <= seconds <= 27:
         raise ValueError("from 1 to 27 seconds")
     return seconds
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 1_000:
+        raise ValueError("from 1 to 1,000")
+    return number
 
 
 def _switch(text: str) -> bool:

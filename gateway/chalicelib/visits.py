@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from chalicelib.errors import InvalidRequest
+
+# What every route but the home page's begins with.
+_AFTER_ROOT = re.compile(r"/(?:inference|jobs|v1|options|health)(?=/|$)")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Visit:
         headers: by lower-case name.
         query: decoded parameters, each with all its values.
         request_id: Lambda's own, or API Gateway's.
+        body: what was sent along.
         arrived: when, by the monotonic clock, in seconds.
         notes: what the log line will say about this visit.
     """
@@ -32,6 +37,7 @@ class Visit:
     headers: Mapping[str, str]
     query: Mapping[str, Sequence[str]]
     request_id: str
+    body: bytes = b""
     arrived: float = field(default_factory=time.monotonic)
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -67,7 +73,13 @@ class Visit:
         On AWS the stage (`/api`) is part of the public path and of no route; a custom domain may
         add a part of its own.
         """
-        return self.path.partition("/inference")[0].rstrip("/")
+        return _AFTER_ROOT.split(self.path, maxsplit=1)[0].rstrip("/")
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host as the visitor spelled them; API Gateway is HTTPS only."""
+        scheme = self.headers.get("x-forwarded-proto", "http").partition(",")[0].strip()
+        return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
     def picture_url(self, prompt: str, seed: int) -> str:
         """Return the public path of a prompt's picture, with the visit's own parameters."""

@@ -16,12 +16,14 @@ from typing import Any
 
 from chalice.app import Blueprint, Chalice, Request, Response
 
+from chalicelib import openai_images
 from chalicelib.answers import Answer, problem_answer
 from chalicelib.errors import GatewayError, InternalError
 from chalicelib.telemetry import record, record_crash
 from chalicelib.visits import Visit
 
 Handler = Callable[..., Answer]
+Teller = Callable[[GatewayError, str], Answer]
 
 
 class Gateway(Chalice):
@@ -55,26 +57,46 @@ def _leave_as_bytes(event: Any, get_response: Callable[[Any], Response]) -> Resp
 class Routes(Blueprint):
     """Routes whose handlers take a visit and return an answer."""
 
+    def get_openai(self, path: str) -> Callable[[Handler], Handler]:
+        """Register a handler for GET whose errors are told as OpenAI tells them."""
+        return self._register(path, ["GET"], openai_images.problem)
+
+    def post_openai(self, path: str) -> Callable[[Handler], Handler]:
+        """Register a handler for POST whose errors are told as OpenAI tells them."""
+        return self._register(path, ["POST"], openai_images.problem)
+
     def get(self, path: str) -> Callable[[Handler], Handler]:
         """Register a handler for GET and for HEAD, which API Gateway refuses unless it is named."""
+        return self._register(path, ["GET", "HEAD"])
 
+    def post(self, path: str) -> Callable[[Handler], Handler]:
+        """Register a handler for POST."""
+        return self._register(path, ["POST"])
+
+    def _register(
+        self, path: str, methods: list[str], tell: Teller | None = None
+    ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             # A GET with a Content-Type, as some clients send, is no reason for a 415.
-            route = self.route(path, methods=["GET", "HEAD"], content_types=["*/*"])
-            route(self._answering(handler))
+            route = self.route(path, methods=methods, content_types=["*/*"])
+            route(self._answering(handler, tell))
             return handler
 
         return register
 
-    def _answering(self, handler: Handler) -> Callable[..., Response]:
+    def _answering(self, handler: Handler, tell: Teller | None) -> Callable[..., Response]:
         @wraps(handler)
         def view(**arguments: str) -> Response:
             visit = _visit(self.current_request)
-            answer = _answer(handler, visit, arguments).with_safety()
+            answer = _answer(handler, visit, arguments, tell).with_safety()
             body = b"" if visit.method == "HEAD" else answer.body
             return Response(body, dict(answer.headers), answer.status)
 
         return view
+
+
+def _told(error: GatewayError, visit: Visit, tell: Teller | None) -> Answer:
+    return tell(error, visit.request_id) if tell else problem_answer(error, visit)
 
 
 def _visit(request: Request) -> Visit:
@@ -87,19 +109,29 @@ def _visit(request: Request) -> Visit:
         headers={name.lower(): value for name, value in request.headers.items()},
         query={name: query.getlist(name) for name in query} if query else {},
         request_id=context.aws_request_id if context else "",
+        body=_body(request),
     )
 
 
-def _answer(handler: Handler, visit: Visit, arguments: dict[str, str]) -> Answer:
+def _body(request: Request) -> bytes:
+    if request.method != "POST":
+        return b""
+    body = request.raw_body
+    return body if isinstance(body, bytes) else body.encode()
+
+
+def _answer(
+    handler: Handler, visit: Visit, arguments: dict[str, str], tell: Teller | None
+) -> Answer:
     """Run a handler; whatever it raises becomes an answer, and every visit is logged."""
     code = None
     try:
         answer = handler(visit, **arguments)
     except GatewayError as error:
-        answer, code = problem_answer(error, visit), error.code
+        answer, code = _told(error, visit, tell), error.code
     except Exception:  # noqa: BLE001 (the last line of defence: logged whole, told in one word)
         record_crash(visit)
         unforeseen = InternalError("Something went wrong here that nobody foresaw.")
-        answer, code = problem_answer(unforeseen, visit), unforeseen.code
+        answer, code = _told(unforeseen, visit, tell), unforeseen.code
     record(visit, answer.status, code)
     return answer

@@ -27,6 +27,10 @@ from tests.packages import ROOT, package_gateway
 
 REGION = "us-east-1"
 ENDPOINT = "easel-sd"
+ASYNC_ENDPOINT = "easel-sdxl"
+BUCKET = "easel-pictures"
+QUEUE = {"endpoint": ASYNC_ENDPOINT, "jobs": f"s3://{BUCKET}/jobs/"}
+MOST_WAITING = 4
 # Short, so that the tests of slow endpoints are not; the default is 24.
 DEADLINE = 4
 
@@ -35,17 +39,54 @@ DEADLINE = 4
 def aws() -> Iterator[AwsServer]:
     painter = Path(__file__).parent / "painter"
     with AwsServer().serve() as server, ModelServer(painter, painter, {}).serve() as model:
-        create_endpoint(Clients(lambda: server.url), ENDPOINT, {})
-        server.registry.register(ENDPOINT, model.url)
+        clients = Clients(lambda: server.url)
+        create_endpoint(clients, ENDPOINT, {})
+        create_async_endpoint(clients, ASYNC_ENDPOINT)
+        for name in (ENDPOINT, ASYNC_ENDPOINT):
+            server.registry.register(name, model.url)
         yield server
+
+
+def create_async_endpoint(clients: Clients, name: str) -> None:
+    """Make an asynchronous endpoint that keeps its jobs in a bucket of its own."""
+    clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
+    sagemaker = clients.get("sagemaker", REGION)
+    sagemaker.create_model(
+        ModelName=name,
+        ExecutionRoleArn="arn:aws:iam::123456789012:role/easel",
+        PrimaryContainer={"Image": "emulated"},
+    )
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": name,
+        "InstanceType": "ml.g5.xlarge",
+        "InitialInstanceCount": 1,
+    }
+    output = {
+        "S3OutputPath": f"s3://{BUCKET}/jobs/outputs/",
+        "S3FailurePath": f"s3://{BUCKET}/jobs/failures/",
+    }
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=name,
+        ProductionVariants=[variant],
+        AsyncInferenceConfig={"OutputConfig": output},
+    )
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
 
 
 @pytest.fixture(scope="session")
 def gateway_environment(aws: AwsServer) -> dict[str, str]:
     return {
         **environment(aws.url, REGION),
-        # A second model, whose endpoint nobody made.
-        "EASEL_MODELS": json.dumps({"sd": {"endpoint": ENDPOINT}, "gone": {"endpoint": "gone"}}),
+        "EASEL_MODELS": json.dumps(
+            {
+                "sd": {"endpoint": ENDPOINT},
+                "gone": {"endpoint": "nobody-made-this"},
+                "sdxl": {"asynchronous": QUEUE},
+                "both": {"endpoint": "nobody-made-this", "asynchronous": QUEUE},
+            }
+        ),
+        "EASEL_MOST_WAITING": str(MOST_WAITING),
         "EASEL_DEADLINE_SECONDS": str(DEADLINE),
     }
 
@@ -56,7 +97,8 @@ def emulator(aws: AwsServer) -> Iterator[EmulatorClient]:
     client = EmulatorClient(aws.url)
     client.clear_requests()
     yield client
-    client.set_faults(ENDPOINT)
+    for name in (ENDPOINT, ASYNC_ENDPOINT):
+        client.set_faults(name)
 
 
 @pytest.fixture(scope="session")

@@ -183,7 +183,7 @@ def test_the_page_the_options_and_the_health_answer(door, emulator):
     health = get(f"{door}/health").json()
 
     assert '<base href="/api/">' in page.text
-    assert [model["name"] for model in options["models"]] == ["sd", "gone"]
+    assert [model["name"] for model in options["models"]] == ["sd", "gone", "sdxl", "both"]
     assert health["status"] == "ok"
     assert emulator.requests() == []
 

@@ -43,6 +43,10 @@ class Visitor:
     def get(self, path, method="GET", **headers):
         return self._http.http.request(method, path, headers=headers)
 
+    def post(self, path, body):
+        headers = {"Content-Type": "application/json"}
+        return self._http.http.request("POST", path, headers=headers, body=body)
+
     @property
     def asked(self):
         return [json.loads(each["Body"]) for each in self.endpoint.asked]

@@ -46,10 +46,18 @@ def test_every_route_answers_get_and_head_and_every_body_may_be_binary(template)
         "/inference",
         "/inference/default",
         "/inference/{text}",
+        "/jobs",
+        "/jobs/{identifier}",
+        "/jobs/{identifier}/image",
         "/options",
+        "/v1/images/generations",
+        "/v1/images/generations/{identifiers}",
+        "/v1/models",
     ]
-    for methods in document["paths"].values():
-        assert sorted(methods) == ["get", "head"]
+    for path, methods in document["paths"].items():
+        reading = ["get"] if path.startswith("/v1/") else ["get", "head"]
+        writing = path in {"/jobs", "/v1/images/generations"}
+        assert sorted(methods) == (["post"] if writing else reading)
 
 
 def test_the_role_may_do_what_it_must_and_nothing_else(template):
@@ -60,7 +68,12 @@ def test_the_role_may_do_what_it_must_and_nothing_else(template):
         "logs:CreateLogGroup",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
+        "s3:DeleteObject",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:PutObject",
         "sagemaker:InvokeEndpoint",
+        "sagemaker:InvokeEndpointAsync",
     ]
     for statement in policy["Statement"]:
         assert all("easel-" in resource for resource in statement["Resource"])

@@ -6,7 +6,6 @@ and botocore can raise, one by one.
 
 import io
 import json
-import threading
 
 import botocore.exceptions as aws
 import pytest
@@ -28,7 +27,7 @@ from chalicelib.errors import (
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.pictures import LARGEST_PICTURE
-from chalicelib.sagemaker import Endpoint, Runtime
+from chalicelib.sagemaker import Endpoint
 
 REQUEST = GenerationRequest(prompt="a cat", seed=7, model="sd")
 
@@ -196,24 +195,3 @@ def test_a_picture_too_large_for_lambda_is_refused_before_it_is_read():
     too_large = answer(b"", announced=LARGEST_PICTURE + 1)
     with pytest.raises(BadPicture, match="format=webp"):
         invoke(too_large)
-
-
-def test_the_runtime_client_is_made_once_however_many_ask(monkeypatch):
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    runtime, clients = Runtime(24), []
-    threads = [threading.Thread(target=lambda: clients.append(runtime.client())) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(clients) == 10
-    assert len({id(client) for client in clients}) == 1
-
-
-def test_the_runtime_client_never_retries(monkeypatch):
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    config = Runtime(24).client().meta.config
-
-    assert config.retries["total_max_attempts"] == 1
-    assert config.connect_timeout + config.read_timeout < 29

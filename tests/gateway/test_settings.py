@@ -2,7 +2,7 @@
 
 import pytest
 
-from chalicelib.settings import BadSetting, Settings, route_prefix
+from chalicelib.settings import BadSetting, Queue, Settings, route_prefix
 
 MODELS = '{"sd": {"endpoint": "easel-sd"}, "sdxl": {"endpoint": "easel-sdxl"}}'
 
@@ -12,6 +12,14 @@ def test_the_first_model_is_the_default():
 
     assert settings.default_model == "sd"
     assert settings.models["sdxl"].endpoint == "easel-sdxl"
+
+
+def test_a_model_may_have_an_asynchronous_endpoint_with_a_place_for_its_jobs():
+    models = '{"sdxl": {"asynchronous": {"endpoint": "e", "jobs": "s3://bucket/jobs/sdxl/"}}}'
+    (model,) = Settings.from_environment({"EASEL_MODELS": models}).models.values()
+
+    assert model.endpoint is None
+    assert model.queue == Queue("e", "bucket", "jobs/sdxl/")
 
 
 def test_what_is_not_said_has_a_safe_default():
@@ -31,6 +39,10 @@ def test_what_is_not_said_has_a_safe_default():
         ("EASEL_MODELS", '{"sd": {}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": 7}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "more": 1}}'),
+        ("EASEL_MODELS", '{"sd": {"asynchronous": {"endpoint": "x"}}}'),
+        ("EASEL_MODELS", '{"sd": {"asynchronous": {"endpoint": "x", "jobs": "s3://b"}}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "revision": 7}}'),
+        ("EASEL_MOST_WAITING", "0"),
         ("EASEL_MODELS", '{"s d": {"endpoint": "x"}}'),
         ("EASEL_DEADLINE_SECONDS", "soon"),
         ("EASEL_DEADLINE_SECONDS", "0"),

@@ -1,0 +1,56 @@
+"""The boto3 clients: each made once, when first needed, and told never to repeat a picture."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+_CONNECT_SECONDS = 2
+# A frozen Lambda does not see the far side close an idle connection, and a request sent into one
+# fails. Retrying could paint twice, so connections that may have gone stale are dropped instead.
+_LONGEST_IDLE = 20.0
+
+
+class LazyClient:
+    """One AWS service's client.
+
+    Args:
+        service: as boto3 names it.
+        read_seconds: how long the service may stay silent.
+        attempts: how often a call is sent at most. A generation that is sent twice is painted
+            twice, and paid for twice; what reads or writes S3 may be sent again.
+    """
+
+    def __init__(self, service: str, read_seconds: float, attempts: int = 1) -> None:
+        self._service = service
+        self._read_seconds = read_seconds
+        self._attempts = attempts
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._used = time.monotonic()
+
+    def client(self) -> Any:
+        """Return the client, its stale connections dropped."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._make()
+            elif time.monotonic() - self._used > _LONGEST_IDLE:
+                self._client.close()  # closes the pooled connections; the client stays usable
+            self._used = time.monotonic()
+            return self._client
+
+    def _make(self) -> Any:
+        import boto3  # 100 ms of a cold start that pages, options and health do without
+        from botocore.config import Config
+
+        return boto3.client(
+            self._service,
+            config=Config(
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=self._read_seconds,
+                retries={"total_max_attempts": self._attempts},
+                max_pool_connections=50,
+                tcp_keepalive=True,
+            ),
+        )

@@ -1,0 +1,69 @@
+"""How many visitors wait at once: a number of places in S3, each taken by writing an object.
+
+A visitor who waits keeps a Lambda busy, and an account has only so many. Without a database, a
+place is an object that is written only if it is not there; one whose owner died is free again after
+`_LEASE` seconds.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from chalicelib.errors import StoreUnavailable, TooManyWaiting
+from chalicelib.store import Store
+
+# Longer than any visit: API Gateway gives up at 29 s.
+_LEASE = 40.0
+_TRIES = 6
+
+
+class Waiters:
+    """At most `most` places."""
+
+    def __init__(self, store: Store, most: int, now: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._most = most
+        self._now = now
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place while the context lasts.
+
+        A few places are tried, in random order: when nearly all are taken, a visitor may be sent
+        away although one is free.
+
+        Raises:
+            TooManyWaiting: if those that were tried are taken.
+        """
+        key = self._take()
+        try:
+            yield
+        finally:
+            self._leave(key)
+
+    def _take(self) -> str:
+        chosen = random.sample(range(self._most), min(_TRIES, self._most))
+        for number in chosen:
+            key = f"waiting/{number}"
+            if self._store.create(key, self._until()) is not None or self._inherit(key):
+                return key
+        raise TooManyWaiting("As many visitors wait for pictures as this gateway lets wait.")
+
+    def _inherit(self, key: str) -> bool:
+        """Take a place whose owner's time is over."""
+        found = self._store.read(key)
+        if found is None or float(found.body) > self._now():
+            return False
+        return self._store.replace(key, self._until(), found.tag) is not None
+
+    def _until(self) -> bytes:
+        return str(self._now() + _LEASE).encode()
+
+    def _leave(self, key: str) -> None:
+        try:
+            self._store.delete(key)
+        except StoreUnavailable:
+            return  # it is free again when its time is over
