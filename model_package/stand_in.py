@@ -1,7 +1,7 @@
 """Make a tiny Stable Diffusion model with random weights, offline, in seconds.
 
-    python model_package/stand_in.py FOLDER [--kind sd|sdxl] [--safety-checker passes|blocks]
-                                            [--variant fp16] [--pickled]
+    python model_package/stand_in.py FOLDER [--kind sd|sdxl|ensemble]
+        [--safety-checker passes|blocks] [--variant fp16] [--pickled]
 
 It paints coloured noise of 256 x 256 pixels, and has every part that a real model has: tokenizer,
 text encoder, UNet, VAE with the real factor of 8, scheduler. So it stands in wherever the way of a
@@ -25,6 +25,7 @@ from diffusers import (
     AutoencoderKL,
     EulerDiscreteScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -57,14 +58,29 @@ def make_stand_in(
 
     Args:
         folder: made if it is not there.
-        kind: sd (about 3.5 million weights, 13 MB) or sdxl.
+        kind: sd (about 2.5 million weights, 10 MB), sdxl, or ensemble for `base` and `refiner`.
         safety_checker: passes or blocks for one that passes or blocks everything; None for none.
         variant: fp16 to write 16-bit weights under the names that such files have.
         pickled: write `.bin` files instead of safetensors.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        pipeline = _sdxl() if kind == "sdxl" else _sd(safety_checker)
+        pipelines = _pipelines(kind, safety_checker)
+    for name, pipeline in pipelines.items():
+        _save(pipeline, folder / name, variant=variant, pickled=pickled)
+    (folder / "easel.json").write_text(json.dumps(DEFAULTS) + "\n", encoding="utf-8")
+    return folder
+
+
+def _pipelines(kind: str, safety_checker: str | None) -> dict[str, Any]:
+    """Return the pipelines by the folders that they go to."""
+    if kind == "sd":
+        return {"": _sd(safety_checker)}
+    base = _sdxl()
+    return {"base": base, "refiner": _refiner(base)} if kind == "ensemble" else {"": base}
+
+
+def _save(pipeline: Any, folder: Path, *, variant: str | None, pickled: bool) -> None:
     if variant == "fp16":
         for part in pipeline.components.values():
             if isinstance(part, torch.nn.Module):
@@ -73,12 +89,10 @@ def make_stand_in(
     for tokenizer in folder.glob("tokenizer*"):
         _write_vocabulary(tokenizer)
     _name_weights(folder)
-    if safety_checker:
+    if getattr(pipeline, "safety_checker", None) is not None:
         _name_image_processor(folder)
     if pickled:
         _pickle_weights(folder)
-    (folder / "easel.json").write_text(json.dumps(DEFAULTS) + "\n", encoding="utf-8")
-    return folder
 
 
 def _sd(safety_checker: str | None) -> Any:
@@ -95,14 +109,7 @@ def _sd(safety_checker: str | None) -> Any:
 
 
 def _sdxl() -> Any:
-    unet = _unet(
-        cross_attention_dim=2 * _HIDDEN,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        transformer_layers_per_block=(1, 2),
-        projection_class_embeddings_input_dim=6 * 8 + _HIDDEN,  # six numbers of size, one text
-    )
+    unet = _sdxl_unet(cross_attention_dim=2 * _HIDDEN, numbers=6)
     return StableDiffusionXLPipeline(
         vae=_vae(scaling_factor=0.13025),
         text_encoder=_text_encoder(CLIPTextModel, "quick_gelu"),
@@ -112,6 +119,34 @@ def _sdxl() -> Any:
         unet=unet,
         scheduler=_scheduler("leading"),
         add_watermarker=False,
+    )
+
+
+def _refiner(base: Any) -> Any:
+    """Return a refiner that shares parts with its base; it is saved with all of them, as SDXL's."""
+    return StableDiffusionXLImg2ImgPipeline(
+        vae=base.vae,
+        text_encoder=None,
+        text_encoder_2=base.text_encoder_2,
+        tokenizer=None,
+        tokenizer_2=base.tokenizer_2,
+        unet=_sdxl_unet(cross_attention_dim=_HIDDEN, numbers=5),
+        scheduler=_scheduler("leading"),
+        requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+
+
+def _sdxl_unet(cross_attention_dim: int, numbers: int) -> Any:
+    """Return a UNet that is told `numbers` about the picture: its size, crop and, last, beauty."""
+    return _unet(
+        cross_attention_dim=cross_attention_dim,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 2),
+        projection_class_embeddings_input_dim=numbers * 8 + _HIDDEN,
     )
 
 
@@ -256,7 +291,7 @@ def main() -> None:
     """Read the command line and make the model."""
     parser = argparse.ArgumentParser(description="Make a tiny model with random weights.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--kind", choices=("sd", "sdxl"), default="sd")
+    parser.add_argument("--kind", choices=("sd", "sdxl", "ensemble"), default="sd")
     parser.add_argument("--safety-checker", choices=("passes", "blocks"))
     parser.add_argument("--variant", choices=("fp16",))
     parser.add_argument("--pickled", action="store_true", help="write .bin files")

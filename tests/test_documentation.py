@@ -32,6 +32,8 @@ def limits(field):
         return ", ".join(f"`{choice}`" for choice in field["enum"])
     if "maxLength" in field:
         return f"{field['minLength']} to {field['maxLength']:,} characters"
+    if "examples" in field:
+        return f"such as `{field['examples'][0]}`"
     if "pattern" in field:
         return "a name"
     step = f", multiples of {field['multipleOf']}" if "multipleOf" in field else ""

@@ -176,6 +176,58 @@ class Name(Rule):
         return {"type": "string", "pattern": f"^{self._SPELLING.pattern}$"}
 
 
+@dataclass(frozen=True)
+class Weighted(Rule):
+    """A few names with weights, as `name:weight` with commas between; an unset weight is 1.
+
+    The normal form is sorted by name, names each weight, and has at most four decimals.
+    """
+
+    most_names: int
+    least: float
+    most: float
+
+    name: ClassVar[Name] = Name("")
+    # As long as names and weights can be, with some white space between them.
+    _LONGEST: ClassVar[int] = 400
+
+    def clean(self, value: object) -> str:
+        return ",".join(f"{name}:{weight:g}" for name, weight in self.pairs(value))
+
+    def pairs(self, value: object) -> list[tuple[str, float]]:
+        """Return names with their weights, sorted by name, or raise ValueError."""
+        if not isinstance(value, str) or len(value) > self._LONGEST:
+            raise ValueError(self._wanted())
+        if not value.strip():
+            return []
+        pairs = sorted(self._pair(item) for item in value.split(","))
+        if len(pairs) > self.most_names:
+            raise ValueError(self._wanted())
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("must not have a name twice")
+        return pairs
+
+    def describe(self) -> dict[str, Any]:
+        item = rf"{Name._SPELLING.pattern}(:-?[0-9.]+)?"
+        pattern = rf"^({item}(, *{item}){{0,{self.most_names - 1}}})?$"
+        return {"type": "string", "pattern": pattern, "examples": ["watercolour:0.8,pixel:0.5"]}
+
+    def _pair(self, item: str) -> tuple[str, float]:
+        name, colon, weight = (part.strip() for part in item.partition(":"))
+        number = Number("", self.least, self.most)
+        try:
+            value = number.clean(number.read(weight)) if colon else 1.0
+            return self.name.clean(name), round(value, 4) + 0.0
+        except ValueError as error:
+            raise ValueError(self._wanted()) from error
+
+    def _wanted(self) -> str:
+        return (
+            f"must be at most {self.most_names} of name:weight with commas between, "
+            f"weights from {self.least:g} to {self.most:g}"
+        )
+
+
 _MODEL_DECIDES = "the model's own default"
 
 
@@ -230,6 +282,10 @@ class GenerationRequest:
     model: str | None = field(
         default=None,
         metadata={"rule": Name("Which model paints."), "unset": "the first model on offer"},
+    )
+    lora: str = field(
+        default="",
+        metadata={"rule": Weighted("LoRA adapters that change the model's style.", 4, -2, 2)},
     )
     format: str = field(
         default="png",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -40,12 +41,16 @@ def check_accept(accept: str | None, request: GenerationRequest) -> None:
         raise InvalidRequest(f"format: is {request.format}, but Accept is {wanted}", "format")
 
 
-def encode_answer(picture: Picture, accept: str | None) -> bytes | str:
+def encode_answer(picture: Picture | Mapping[str, object], accept: str | None) -> bytes | str:
     """Return the picture's file, or JSON that holds it in base64 where JSON is accepted.
+
+    A description is JSON in any case.
 
     Raises:
         InvalidRequest: as `check_accept`.
     """
+    if not isinstance(picture, Picture):
+        return json.dumps(picture)
     request = picture.provenance.request
     check_accept(accept, request)
     file = encode_file(picture)

@@ -1,5 +1,7 @@
 """A model's own steps, guidance scale and size, for what a request leaves unset.
 
+One more value is no field of a request: where a refiner takes over.
+
 Three places know them, the first that does wins: `EASEL_DEFAULTS`, the file `easel.json` in the
 model's folder, and the pipeline itself (`easel_abilities`).
 """
@@ -13,22 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from easel_errors import ModelUnusable
-from generation import RULES, InvalidField
+from generation import RULES, InvalidField, Number
 
 FILE_NAME = "easel.json"
+_RULES = {**RULES, "refiner_start": Number("The share of the steps that the base does.", 0.1, 1)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
     """Steps, guidance scale, and width and height in pixels; None where nothing is known.
 
-    The limits are the contract's own.
+    The limits are the contract's own. `refiner_start` is the share of the denoising that the base
+    does before the refiner takes over, 0.1 to 1; it matters only to a model that has a refiner.
     """
 
     steps: int | None = None
     guidance_scale: float | None = None
     width: int | None = None
     height: int | None = None
+    refiner_start: float | None = None
 
     @classmethod
     def from_dict(cls, data: object) -> Defaults:
@@ -69,12 +74,13 @@ class Defaults:
         return Defaults(**{**asdict(others), **known})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is known, by the contract's field names."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return what is known of a request's fields, by the contract's names."""
+        values = asdict(self)
+        return {name: values[name] for name in values if name in RULES and values[name] is not None}
 
 
 def _clean(name: str, value: object) -> object:
     try:
-        return RULES[name].clean(value)
+        return _RULES[name].clean(value)
     except ValueError as error:
         raise InvalidField(name, str(error)) from error

@@ -39,12 +39,12 @@ def read_index(path: Path) -> dict[str, Any]:
     return index
 
 
-def components(index: Mapping[str, Any]) -> list[str]:
+def components(index: Mapping[str, Any], without: Collection[str] = ()) -> list[str]:
     """Return the names of the pipeline's components, which are its subfolders' names."""
     return [
         name
         for name, value in index.items()
-        if isinstance(value, list) and len(value) == 2 and value[1] is not None
+        if isinstance(value, list) and len(value) == 2 and value[1] and name not in without
     ]
 
 

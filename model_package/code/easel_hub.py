@@ -10,7 +10,7 @@ Where to, which token and whether at all is up to huggingface_hub's own variable
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -25,35 +25,46 @@ _TEXTS = {".json", ".txt", ".model"}  # configurations and tokenizers
 _ANSWERS = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, ModelUnusable)
 
 
-def fetch(model_id: str, revision: str | None, *, allow_pickle: bool) -> Path:
+def fetch(
+    model_id: str,
+    revision: str | None,
+    *,
+    allow_pickle: bool,
+    without: Collection[str] = (),
+    variables: str = "EASEL_MODEL",
+) -> Path:
     """Return a local folder that holds the model, fetching what is not there yet.
 
     Args:
         model_id: a repository's name, such as `stabilityai/sd-turbo`.
         revision: a branch, tag or commit; None for the repository's main branch.
         allow_pickle: fetch `.bin` weights of components that have no others.
+        without: components that are not needed.
+        variables: how the names of the two settings begin that these come from.
 
     Raises:
         ModelUnusable: if it does not exist, may not be read, is no diffusers pipeline, or cannot be
             reached and is not there from before.
     """
-    with _translated(model_id, revision):
+    with _translated(model_id, revision, variables):
         try:
-            return _download(model_id, revision, allow_pickle=allow_pickle)
+            return _download(model_id, revision, without, allow_pickle=allow_pickle)
         except _ANSWERS:
             raise
         except Exception:  # noqa: BLE001 - the hub's HTTP library, and its errors, are not fixed
             return _from_before(model_id, revision)
 
 
-def _download(model_id: str, revision: str | None, *, allow_pickle: bool) -> Path:
+def _download(
+    model_id: str, revision: str | None, without: Collection[str], *, allow_pickle: bool
+) -> Path:
     api = huggingface_hub.HfApi()
     info = api.model_info(model_id, revision=revision)
     files = [each.rfilename for each in info.siblings or []]
     if easel_folder.INDEX not in files:
         raise ModelUnusable(f"{model_id} has no {easel_folder.INDEX}: it is not a diffusers model")
     index = api.hf_hub_download(model_id, easel_folder.INDEX, revision=revision)
-    names = easel_folder.components(easel_folder.read_index(Path(index)))
+    names = easel_folder.components(easel_folder.read_index(Path(index)), without)
     wanted = choose_files(files, names, allow_pickle=allow_pickle)
     # By the revision's name and not its commit, so that it is found by name without the hub, too.
     return Path(api.snapshot_download(model_id, revision=revision, allow_patterns=wanted))
@@ -92,7 +103,7 @@ def _choose_weights(files: list[str], *, pickled: bool) -> list[str]:
 
 
 @contextmanager
-def _translated(model_id: str, revision: str | None) -> Iterator[None]:
+def _translated(model_id: str, revision: str | None, variables: str) -> Iterator[None]:
     """Turn the hub's errors into one that says what to do."""
     wanted = f"{model_id} at {revision}" if revision else model_id
     try:
@@ -104,11 +115,11 @@ def _translated(model_id: str, revision: str | None) -> Iterator[None]:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelUnusable(
-            f"{model_id} has no revision {revision}: check EASEL_MODEL_REVISION"
+            f"{model_id} has no revision {revision}: check {variables}_REVISION"
         ) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelUnusable(
-            f"{model_id} does not exist on the hub, or is private: check EASEL_MODEL_ID, and "
+            f"{model_id} does not exist on the hub, or is private: check {variables}_ID, and "
             "HF_TOKEN if it is private"
         ) from error
     except errors.LocalEntryNotFoundError as error:

@@ -30,6 +30,7 @@ class Provenance:
         schedule: A1111's name for how the noise levels are spaced; None for the plain way.
         model: the model's name, if it has one.
         software: what painted it, with its version.
+        refiner_start: the share of the steps after which a refiner took over; None without one.
     """
 
     request: GenerationRequest
@@ -37,11 +38,12 @@ class Provenance:
     schedule: str | None
     model: str | None
     software: str
+    refiner_start: float | None = None
 
     def parameters(self) -> str:
         """Return A1111's text: prompt, negative prompt and one line of parameters."""
         request = self.request
-        lines = [request.prompt]
+        lines = [" ".join([request.prompt, *_lora_tags(request.lora)])]
         if request.negative_prompt:
             lines.append(f"Negative prompt: {request.negative_prompt}")
         lines.append(", ".join(f"{key}: {value}" for key, value in self._pairs()))
@@ -75,9 +77,15 @@ class Provenance:
             ("Seed", request.seed),
             ("Size", f"{request.width}x{request.height}"),
             ("Model", self.model),
+            ("Refiner switch at", self.refiner_start),
             ("Version", self.software),
         ]
         return [(key, _quoted(str(value))) for key, value in pairs if value is not None]
+
+
+def _lora_tags(lora: str) -> list[str]:
+    """Return how the web UI would name the adapters: at the end of the prompt."""
+    return [f"<lora:{each}>" for each in lora.split(",") if each]
 
 
 def _quoted(value: str) -> str:

@@ -6,12 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import easel_log
 import easel_pipeline
 import easel_precision
+import easel_refiner
+import easel_vae
 from easel_defaults import Defaults
 from easel_errors import EaselError, guard
+from easel_lora_file import find_files
+from easel_loras import Loras
 from easel_painter import Painter
 from easel_settings import Settings
 
@@ -57,12 +62,19 @@ def load_painter(model_dir: Path, environ: Mapping[str, str]) -> Painter:
     device = easel_precision.choose_device()
     dtype = easel_precision.choose_dtype(settings.dtype, device)
     folder = easel_pipeline.find_folder(model_dir, settings)
-    pipeline = easel_pipeline.load_pipeline(
-        folder, dtype=dtype, device=device, allow_pickle=settings.allow_pickle
-    )
+    refiner_folder = easel_refiner.find_refiner(model_dir, settings)
+    how: Any = {"dtype": dtype, "device": device, "allow_pickle": settings.allow_pickle}
+    pipeline, refiner = easel_pipeline.load_pipeline(folder, **how), None
+    if refiner_folder is not None:
+        refiner = easel_refiner.load_refiner(refiner_folder, pipeline, **how)
+    easel_vae.prepare(pipeline, device=device, tiling=settings.vae_tiling)
+    folders = [model_dir / "loras", *([settings.loras] if settings.loras else [])]
+    loras = Loras(find_files(folders), [pipeline] if refiner is None else [pipeline, refiner])
     painter = Painter(
         pipeline,
-        settings.defaults.over(Defaults.from_folder(folder)),
+        settings.defaults.over(Defaults.from_folder(model_dir)).over(Defaults.from_folder(folder)),
+        refiner=refiner,
+        loras=loras,
         name=settings.model_name,
         metadata=settings.metadata,
         log_prompts=settings.log_prompts,
@@ -72,6 +84,8 @@ def load_painter(model_dir: Path, environ: Mapping[str, str]) -> Painter:
         "model_loaded",
         pipeline=type(pipeline).__name__,
         model=settings.model_name,
+        refiner=None if refiner is None else type(refiner).__name__,
+        loras=loras.names,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         seconds=round(time.perf_counter() - started, 3),

@@ -18,9 +18,10 @@ import easel_log
 import easel_pipeline
 from easel_abilities import Abilities
 from easel_defaults import Defaults
+from easel_ensemble import Ensemble
 from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
+from easel_loras import Loras
 from easel_metadata import Provenance
-from easel_quiet import without_warnings
 from easel_samplers import sampler_name, schedule_type
 from generation import GenerationRequest
 
@@ -51,6 +52,8 @@ class Painter:
         pipeline: Any,
         defaults: Defaults,
         *,
+        refiner: Any = None,
+        loras: Loras | None = None,
         name: str | None = None,
         metadata: bool = True,
         log_prompts: bool = False,
@@ -58,6 +61,8 @@ class Painter:
         self._pipeline = pipeline
         self._abilities = Abilities.of(pipeline)
         self._defaults = defaults.over(self._abilities.defaults)
+        self._loras = Loras([], []) if loras is None else loras
+        self._ensemble = Ensemble(pipeline, refiner, start=defaults.refiner_start)
         self._name = name
         self._metadata = metadata
         self._log_prompts = log_prompts
@@ -69,9 +74,21 @@ class Painter:
         A seed that is unset stays so; `paint` needs one.
 
         Raises:
-            InvalidField: naming `width` or `height`, if the model cannot paint that size.
+            InvalidField: naming `width` or `height`, if the model cannot paint that size, or
+                `lora`, if it has no such adapter.
         """
+        self._loras.check(request.lora)
         return self._abilities.fit(request.complete(**self._defaults.to_dict()))
+
+    def describe(self) -> dict[str, object]:
+        """Return what this model can be asked for, beside a prompt and a seed, ready for JSON."""
+        return {
+            "model": self._name,
+            "fields": sorted(self._abilities.takes),
+            "defaults": self._defaults.to_dict(),
+            "multiple": self._abilities.multiple,
+            "loras": self._loras.names,
+        }
 
     def warm_up(self) -> None:
         """Paint the default size in a few steps, so that nobody waits for what first use sets up.
@@ -92,7 +109,7 @@ class Painter:
         A seed that is unset is chosen at random; the picture's provenance says which.
 
         Raises:
-            InvalidField: naming `width` or `height`, if the model cannot paint that size.
+            InvalidField: as `check`.
             ModerationBlocked: if the model's safety checker refuses the picture.
             OutOfMemory: if the picture does not fit the GPU.
             GenerationFailed: if the model's numbers overflowed.
@@ -121,18 +138,9 @@ class Painter:
         return _to_pixels(result.images[0]), bool(flags[0])
 
     def _call(self, request: GenerationRequest) -> Any:
-        pipeline, seed = self._pipeline, request.seed or 0
-        scheduler = getattr(pipeline, "scheduler", None)
-        if scheduler is not None:
-            # What a picture that broke off left behind must not reach the next one.
-            pipeline.scheduler = type(scheduler).from_config(scheduler.config)
-        # Some schedulers draw from the global generator; the noise comes from a CPU's on any
-        # device, so that a seed means the same picture on each.
-        torch.manual_seed(seed)
-        generator = torch.Generator("cpu").manual_seed(seed)
         arguments = self._abilities.arguments(request)
-        with without_warnings():
-            return pipeline(**arguments, generator=generator, output_type="np")
+        with self._loras.worn(request.lora):
+            return self._ensemble.run(arguments, seed=request.seed or 0, state=request.lora)
 
     def _provenance(self, request: GenerationRequest) -> Provenance:
         scheduler = getattr(self._pipeline, "scheduler", None)
@@ -143,6 +151,7 @@ class Painter:
             schedule=schedule_type(config),
             model=request.model or self._name,
             software=easel_pipeline.software(),
+            refiner_start=self._ensemble.handover(request.steps),
         )
 
     def _log(self, request: GenerationRequest, seconds: float) -> None:

@@ -6,6 +6,7 @@ Runs with diffusers 0.38 (the SageMaker image's) to 0.42 and with transformers 4
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,14 @@ _LOADING_ERRORS = (
 
 
 def find_folder(model_dir: Path, settings: Settings) -> Path:
-    """Return the folder that holds the model: `model_dir`, or what is fetched from the hub.
+    """Return the folder that holds the model: `model_dir`, its `base`, or what the hub has.
 
     Raises:
         ModelUnusable: if there is neither.
     """
-    if easel_folder.holds_model(model_dir):
-        return model_dir
+    for folder in (model_dir, model_dir / "base"):
+        if easel_folder.holds_model(folder):
+            return folder
     if settings.model_id is None:
         raise ModelUnusable(
             f"{model_dir} has no {easel_folder.INDEX}, and EASEL_MODEL_ID names no hub repository "
@@ -51,9 +53,22 @@ def find_folder(model_dir: Path, settings: Settings) -> Path:
 
 
 def load_pipeline(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, allow_pickle: bool
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    allow_pickle: bool,
+    shared: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return the pipeline that `folder` holds, on `device`, with its safety checker if it has one.
+
+    Args:
+        folder: a diffusers pipeline's.
+        dtype: the type to compute in.
+        device: where to.
+        allow_pickle: unpickle the weights of components that have no others.
+        shared: components that are there already; with these, the pipeline is loaded as what it
+            says it is, and else as text-to-image where diffusers knows the model as such.
 
     Raises:
         ModelUnusable: if its weights are pickled and that is not allowed, or if diffusers cannot
@@ -63,10 +78,11 @@ def load_pipeline(
     diffusers.utils.logging.disable_progress_bar()
     _repeat_exactly()
     index = easel_folder.read_index(folder / easel_folder.INDEX)
-    arguments = _arguments(folder, index, dtype=dtype, allow_pickle=allow_pickle)
+    shared = shared or {}
+    arguments = _arguments(folder, index, shared, dtype=dtype, allow_pickle=allow_pickle)
     try:
         with without_warnings(), noting_warnings() as notes:
-            pipeline = _load(folder, arguments)
+            pipeline = _load(folder, {**arguments, **shared}, plainly=bool(shared))
             pipeline.to(device)
     except _LOADING_ERRORS as error:
         raise ModelUnusable(f"diffusers cannot load {folder}: {error}") from error
@@ -92,9 +108,9 @@ def software() -> str:
     return f"diffusers {diffusers.__version__}"
 
 
-def _load(folder: Path, arguments: dict[str, Any]) -> Any:
+def _load(folder: Path, arguments: dict[str, Any], *, plainly: bool) -> Any:
     """Load as text-to-image where diffusers knows the model as such, else as what it says it is."""
-    auto = _auto_pipeline()
+    auto = None if plainly else _auto_pipeline()
     if auto is not None:
         try:
             return auto.from_pretrained(folder, **arguments)
@@ -118,10 +134,15 @@ def _auto_pipeline() -> Any:
 
 
 def _arguments(
-    folder: Path, index: dict[str, Any], *, dtype: torch.dtype, allow_pickle: bool
+    folder: Path,
+    index: dict[str, Any],
+    shared: Collection[str],
+    *,
+    dtype: torch.dtype,
+    allow_pickle: bool,
 ) -> dict[str, Any]:
     """Return what `from_pretrained` needs to be told about this folder."""
-    files, names = easel_folder.list_files(folder), easel_folder.components(index)
+    files, names = easel_folder.list_files(folder), easel_folder.components(index, shared)
     pickled = easel_folder.pickled_only(files, names)
     if pickled and not allow_pickle:
         raise ModelUnusable(easel_folder.pickle_refusal(pickled))

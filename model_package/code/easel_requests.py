@@ -8,10 +8,17 @@ from easel_errors import InvalidRequest
 from generation import GenerationRequest
 
 _JSON = "application/json"
+_QUESTION = {"describe": True}
 
 
-def read_request(data: str | bytes | bytearray, content_type: str | None) -> GenerationRequest:
-    """Return the request that a body holds.
+class Question:
+    """A wish to know what the model can do, instead of one for a picture."""
+
+
+def read_request(
+    data: str | bytes | bytearray, content_type: str | None
+) -> GenerationRequest | Question:
+    """Return the request that a body holds; the body `{"describe": true}` is a question.
 
     Args:
         data: JSON; the toolkit hands over text or bytes, depending on the exact content type.
@@ -30,7 +37,7 @@ def read_request(data: str | bytes | bytearray, content_type: str | None) -> Gen
         raise InvalidRequest("The body must be JSON in UTF-8.") from error
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    return GenerationRequest.from_dict(body)
+    return Question() if body == _QUESTION else GenerationRequest.from_dict(body)
 
 
 def media_type(header: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from easel_defaults import Defaults
@@ -58,6 +59,10 @@ class Settings:
     Attributes:
         model_id: hub repository to fetch when the model folder holds no model.
         revision: its branch, tag or commit.
+        refiner_id: hub repository of a refiner, when the model folder holds none.
+        refiner_revision: its branch, tag or commit.
+        loras: a folder of LoRA adapters, beside `loras` in the model folder.
+        vae_tiling: whether the VAE works tile by tile above its own size, which takes less memory.
         dtype: the numbers to compute in; auto is fp16 on CUDA, bf16 or fp32 on a CPU.
         defaults: the model's own steps, guidance scale, width and height.
         metadata: whether prompt and parameters are written into the picture's file.
@@ -72,6 +77,25 @@ class Settings:
     )
     revision: str | None = field(
         default=None, metadata=_variable("EASEL_MODEL_REVISION", _text, _RUNNER, example="main")
+    )
+    refiner_id: str | None = field(
+        default=None,
+        metadata=_variable(
+            "EASEL_REFINER_ID",
+            _text,
+            _CREATOR,
+            example="stabilityai/stable-diffusion-xl-refiner-1.0",
+        ),
+    )
+    refiner_revision: str | None = field(
+        default=None,
+        metadata=_variable("EASEL_REFINER_REVISION", _text, _CREATOR, example="main"),
+    )
+    loras: Path | None = field(
+        default=None, metadata=_variable("EASEL_LORAS", Path, _CREATOR, example="/opt/ml/loras")
+    )
+    vae_tiling: bool = field(
+        default=False, metadata=_variable("EASEL_VAE_TILING", _switch, _CREATOR, example="on")
     )
     dtype: str = field(
         default="auto", metadata=_variable("EASEL_DTYPE", _dtype, _CREATOR, example="bf16")

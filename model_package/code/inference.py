@@ -8,6 +8,7 @@ exception with an anonymous 400. So nothing is raised here: an error travels as 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from easel_answers import check_accept, encode_answer, encode_error
 from easel_errors import EaselError, guard
 from easel_model import Model, load_painter
 from easel_painter import Picture
-from easel_requests import read_request
+from easel_requests import Question, read_request
 from generation import GenerationRequest
 
 
@@ -29,24 +30,28 @@ def model_fn(model_dir: str, context: Any = None) -> Model:  # noqa: ARG001 - th
 
 def input_fn(
     data: str | bytes | bytearray, content_type: str | None, context: Any = None
-) -> GenerationRequest | EaselError:
+) -> GenerationRequest | Question | EaselError:
     """Read and check the request, before any time on the GPU."""
     return guard(_read, data, content_type, context)
 
 
 def predict_fn(
-    data: GenerationRequest | EaselError,
+    data: GenerationRequest | Question | EaselError,
     model: Model,
     context: Any = None,  # noqa: ARG001
-) -> Picture | EaselError:
-    """Paint the picture."""
+) -> Picture | Mapping[str, object] | EaselError:
+    """Paint the picture, or say what the model can do."""
     if isinstance(data, EaselError):
         return data
+    if isinstance(data, Question):
+        return guard(lambda: model.painter().describe())
     return guard(lambda: model.painter().paint(data))
 
 
 def output_fn(
-    prediction: Picture | EaselError, accept: str | None, context: Any = None
+    prediction: Picture | Mapping[str, object] | EaselError,
+    accept: str | None,
+    context: Any = None,
 ) -> bytes | str:
     """Answer with the picture's file, with JSON that holds it, or with the error."""
     if isinstance(prediction, EaselError):
@@ -57,8 +62,10 @@ def output_fn(
 
 def _read(
     data: str | bytes | bytearray, content_type: str | None, context: Any
-) -> GenerationRequest:
+) -> GenerationRequest | Question:
     request = read_request(data, content_type)
+    if isinstance(request, Question):
+        return request
     check_accept(_accept_header(context), request)
     return request
 

@@ -123,7 +123,7 @@ def test_a_url_that_names_its_seed_may_be_kept_for_ever(visitor):
 def test_any_field_of_the_contract_is_a_query_parameter(visitor):
     visitor.get(
         "/inference/a%20cat?negative_prompt=a%20dog&seed=7&steps=3&guidance_scale=4.5"
-        "&width=512&height=256&model=sdxl&format=webp"
+        "&width=512&height=256&model=sdxl&lora=pixel&format=webp"
     )
 
     assert visitor.asked == [
@@ -136,6 +136,7 @@ def test_any_field_of_the_contract_is_a_query_parameter(visitor):
             "width": 512,
             "height": 256,
             "model": "sdxl",
+            "lora": "pixel:1",
             "format": "webp",
         }
     ]

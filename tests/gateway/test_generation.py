@@ -14,6 +14,9 @@ from chalicelib.generation import RULES, GenerationRequest, InvalidField, descri
 WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=60).filter(
     lambda text: text.strip() and not re.search(r"[\x1c-\x1f]", text)
 )
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True)
+WEIGHTED = st.dictionaries(NAMES, st.floats(-2, 2).map(lambda weight: f"{weight:.4f}"), max_size=4)
+LORA = WEIGHTED.map(lambda pairs: ", ".join(f"{name}:{pairs[name]}" for name in pairs))
 VALID = st.fixed_dictionaries(
     {"prompt": WORDS},
     optional={
@@ -23,7 +26,8 @@ VALID = st.fixed_dictionaries(
         "guidance_scale": st.floats(0, 30),
         "width": st.integers(8, 192).map(lambda eighth: eighth * 8),
         "height": st.integers(8, 192).map(lambda eighth: eighth * 8),
-        "model": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True),
+        "model": NAMES,
+        "lora": LORA,
         "format": st.sampled_from(["png", "webp", "jpeg"]),
     },
 )
@@ -140,6 +144,21 @@ def test_control_characters_are_refused(field, control):
         ("model", "../../etc", "must be a name"),
         ("model", "x" * 64, "must be a name"),
         ("model", "sd\n", "must be a name"),
+        ("lora", 7, "must be at most 4 of name:weight"),
+        ("lora", ["a"], "must be at most 4 of name:weight"),
+        ("lora", "a,b,c,d,e", "must be at most 4 of name:weight"),
+        ("lora", "a:2.1", "weights from -2 to 2"),
+        ("lora", "a:-2.1", "weights from -2 to 2"),
+        ("lora", "a:nan", "weights from -2 to 2"),
+        ("lora", "a:", "must be at most 4 of name:weight"),
+        ("lora", "a:1:1", "must be at most 4 of name:weight"),
+        ("lora", "a,", "must be at most 4 of name:weight"),
+        ("lora", ":1", "must be at most 4 of name:weight"),
+        ("lora", "../a:1", "must be at most 4 of name:weight"),
+        ("lora", "a b:1", "must be at most 4 of name:weight"),
+        ("lora", f"{'x' * 64}:1", "must be at most 4 of name:weight"),
+        ("lora", "a" * 10_000_000, "must be at most 4 of name:weight"),
+        ("lora", "a:1,b,a:0.5", "must not have a name twice"),
         ("format", "gif", "must be one of png, webp, jpeg"),
         ("format", ["png"], "must be one of png, webp, jpeg"),
         ("sampler", "euler", "is not a field"),
@@ -192,6 +211,38 @@ def test_equal_requests_are_spelled_alike():
 
     assert json.dumps(one.to_dict()) == json.dumps(other.to_dict())
     assert GenerationRequest(prompt="a", guidance_scale=-0.0).to_dict()["guidance_scale"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("", ""),
+        ("  ", ""),
+        ("watercolour", "watercolour:1"),
+        ("watercolour:0.80", "watercolour:0.8"),
+        (" pixel : .5 ,a-b_c.d:-2", "a-b_c.d:-2,pixel:0.5"),
+        ("b,a:+1e0", "a:1,b:1"),
+        ("a:-0", "a:0"),
+        ("a:0.12344999", "a:0.1234"),
+        ("a:1e-9", "a:0"),
+    ],
+)
+def test_adapters_are_spelled_in_one_way(typed, kept):
+    request = GenerationRequest.from_query({"prompt": "a cat", "lora": typed})
+
+    assert request.lora == kept
+    assert GenerationRequest(prompt="a cat", lora=kept) == request
+
+
+@given(WEIGHTED)
+def test_adapters_may_come_in_any_order(pairs):
+    spelled = [f"{name}:{weight}" for name, weight in pairs.items()]
+    one = GenerationRequest(prompt="a", lora=",".join(spelled))
+
+    assert one == GenerationRequest(prompt="a", lora=", ".join(reversed(spelled)))
+    assert RULES["lora"].pairs(one.lora) == sorted(
+        (name, float(weight)) for name, weight in pairs.items()
+    )
 
 
 def test_the_description_covers_every_field_with_its_limits():

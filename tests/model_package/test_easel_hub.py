@@ -49,10 +49,10 @@ def hub(stand_in, tmp_path):
         yield serving
 
 
-def fetch(hub_address, cache, name, revision="", **variables):
+def fetch(hub_address, cache, name, revision="", code=FETCH, **variables):
     environ = {"PATH": os.environ["PATH"], "HF_HOME": str(cache), "HF_ENDPOINT": hub_address}
     finished = subprocess.run(
-        [sys.executable, "-c", FETCH, str(CODE), name, revision],
+        [sys.executable, "-c", code, str(CODE), name, revision],
         env={**environ, "HF_HUB_DISABLE_TELEMETRY": "1", **variables},
         capture_output=True,
         text=True,
@@ -60,6 +60,21 @@ def fetch(hub_address, cache, name, revision="", **variables):
         check=True,
     )
     return finished.stdout.strip()
+
+
+def test_parts_that_are_there_already_are_not_fetched(hub, tmp_path):
+    extra = 'without=["vae"], variables="EASEL_REFINER"'
+    code = FETCH.replace("allow_pickle=", f"{extra}, allow_pickle=")
+    assert code != FETCH
+    fetch(hub.address, tmp_path / "cache", "somebody/full", code=code)
+    assert {path.partition("/")[0] for path in hub.fetched if "/" in path} == {
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "unet",
+    }
+    message = fetch(hub.address, tmp_path / "cache", "somebody/none", code=code)
+    assert "check EASEL_REFINER_ID" in message
 
 
 def test_a_repository_is_fetched_in_one_form_and_found_again_without_the_hub(hub, tmp_path):

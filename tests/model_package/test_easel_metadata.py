@@ -70,6 +70,15 @@ def test_the_text_has_the_form_that_the_web_ui_gives_it():
     )
 
 
+def test_adapters_and_the_refiner_are_named_as_the_web_ui_does():
+    request = GenerationRequest(prompt="a cat", seed=1, width=64, height=64, lora="b:0.5,a")
+    text = Provenance(request, "Euler", None, None, "diffusers", 0.8).parameters()
+    assert text == (
+        "a cat <lora:a:1> <lora:b:0.5>\n"
+        "Sampler: Euler, Seed: 1, Size: 64x64, Refiner switch at: 0.8, Version: diffusers"
+    )
+
+
 def test_what_is_not_known_is_left_out():
     request = GenerationRequest(prompt="a cat", seed=1, width=64, height=64)
     text = Provenance(request, "Euler", None, None, "diffusers").parameters()

@@ -57,6 +57,8 @@ def test_what_was_loaded_is_logged(stand_in, monkeypatch, capsys):
         "event": "model_loaded",
         "pipeline": "StableDiffusionPipeline",
         "model": None,
+        "refiner": None,
+        "loras": [],
         "device": "cpu",
         "dtype": "float32",
     }

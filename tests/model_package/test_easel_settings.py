@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from easel_defaults import Defaults
@@ -16,6 +18,10 @@ def test_every_variable_is_read():
         {
             "EASEL_MODEL_ID": "stabilityai/sd-turbo",
             "EASEL_MODEL_REVISION": "main",
+            "EASEL_REFINER_ID": "somebody/refiner",
+            "EASEL_REFINER_REVISION": "v1",
+            "EASEL_LORAS": "/opt/ml/loras",
+            "EASEL_VAE_TILING": "on",
             "EASEL_DTYPE": "fp32",
             "EASEL_DEFAULTS": '{"steps": 1, "guidance_scale": 0, "width": 512, "height": null}',
             "EASEL_METADATA": "off",
@@ -26,6 +32,10 @@ def test_every_variable_is_read():
     assert settings == Settings(
         model_id="stabilityai/sd-turbo",
         revision="main",
+        refiner_id="somebody/refiner",
+        refiner_revision="v1",
+        loras=Path("/opt/ml/loras"),
+        vae_tiling=True,
         dtype="fp32",
         defaults=Defaults(steps=1, guidance_scale=0.0, width=512),
         metadata=False,

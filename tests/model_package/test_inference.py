@@ -58,6 +58,7 @@ def test_without_an_image_type_the_answer_is_json(quick_toolkit, accept, kind):
         "guidance_scale": 5.0,
         "width": 64,
         "height": 64,
+        "lora": "",
         "format": kind,
     }
 
@@ -133,6 +134,36 @@ def test_a_picture_that_the_safety_checker_passes_is_shown(stand_in, quick_toolk
     answer = toolkit.post(WISH, accept="image/png")
     assert answer.status == 200
     assert answer.body == quick_toolkit.post(WISH, accept="image/png").body
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["(" * 1_000, "[" * 999 + "a", "((a:1.2" * 140, "a++ [b] " * 125, "<|endoftext|>" * 76],
+)
+def test_a_hostile_prompt_is_painted_like_any_other(quick_toolkit, prompt):
+    wish = {**WISH, "prompt": prompt, "negative_prompt": prompt}
+    assert quick_toolkit.post(wish, accept="image/png").status == 200
+
+
+def pictures_of(toolkit, prompts):
+    """Return the different pictures of some prompts; the files differ, as they hold the prompt."""
+    files = [toolkit.post({**WISH, "prompt": each}, accept="image/png").body for each in prompts]
+    return {pixels_of(file).tobytes() for file in files}
+
+
+def test_the_weights_in_a_prompt_change_the_picture(quick_toolkit):
+    prompts = ["a cat", "a (cat:1.4)", "a (cat)1.2", "a [cat]", "a cat++"]
+    assert len(pictures_of(quick_toolkit, prompts)) == len(prompts)
+
+
+def test_the_end_of_a_long_prompt_changes_the_picture(quick_toolkit):
+    prompts = [f"{'a cat on a mat, ' * 10}{end}" for end in ("", "dog", "red dog")]
+    assert len(pictures_of(quick_toolkit, prompts)) == len(prompts)
+
+
+def test_two_ways_of_writing_the_same_weight_give_the_same_picture(quick_toolkit):
+    prompts = ["a (red cat:1.21)", "a (red cat)1.21", "a ((red cat))", "a (red cat)++"]
+    assert len(pictures_of(quick_toolkit, prompts)) == 1
 
 
 HOSTILE_BODIES = [
@@ -263,6 +294,7 @@ def test_one_line_of_json_is_logged_per_picture(quick_toolkit, capsys):
         "width": 64,
         "height": 64,
         "model": "tiny",
+        "lora": "",
         "format": "png",
     }
 

@@ -16,7 +16,15 @@ TRANSFORMERS = {
     "4.51.3": ["transformers==4.51.3", "tokenizers==0.21.4", "huggingface_hub==0.36.0"],
     "5.5.3": ["transformers==5.5.3", "tokenizers==0.22.2", "huggingface_hub==1.10.0"],
 }
-CORE = ["test_inference.py", "test_easel_painter.py", "test_easel_pipeline.py"]
+CORE = [
+    "test_easel_conditioning.py",
+    "test_easel_ensemble.py",
+    "test_easel_loras.py",
+    "test_easel_painter.py",
+    "test_easel_pipeline.py",
+    "test_easel_vae.py",
+    "test_inference.py",
+]
 SHOW = "import diffusers, transformers; print(diffusers.__version__, transformers.__version__)"
 
 PAINT = """

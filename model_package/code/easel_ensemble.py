@@ -1,0 +1,105 @@
+"""From arguments to a picture: one pipeline, or a base that hands over to a refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from easel_conditioning import Conditioner
+from easel_quiet import without_warnings
+
+REFINER_START = 0.8  # what SDXL's makers trained the refiner for: the last fifth
+
+
+class Ensemble:
+    """A base and perhaps a refiner, called as one.
+
+    Args:
+        base: a text-to-image pipeline.
+        refiner: an image-to-image pipeline of the same latents; None for none.
+        start: the share of the denoising that the base does; at 1 it does everything.
+    """
+
+    def __init__(self, base: Any, refiner: Any = None, *, start: float | None = None) -> None:
+        self._base = base
+        self._refiner = refiner
+        self._start = REFINER_START if start is None else start
+        pipelines = [base] if refiner is None else [base, refiner]
+        self._conditioners = {id(each): Conditioner.of(each) for each in pipelines}
+
+    def handover(self, steps: int | None) -> float | None:
+        """Return where the refiner takes over; None if the base does all of so many steps.
+
+        Steps are counted in total. With very few, one of the two would have none: then the base,
+        which can do without the other, paints alone.
+        """
+        if self._refiner is None or steps is None or self._start >= 1:
+            return None
+        scheduler = _fresh(self._base.scheduler)
+        with without_warnings():
+            scheduler.set_timesteps(steps)
+        trained = scheduler.config.num_train_timesteps
+        cutoff = round(trained - self._start * trained)  # as both pipelines compute it
+        early = int((scheduler.timesteps >= cutoff).sum())
+        return self._start if 0 < early < len(scheduler.timesteps) else None
+
+    def run(self, arguments: Mapping[str, Any], *, seed: int, state: str) -> Any:
+        """Return the last pipeline's result, with the image as an array.
+
+        Args:
+            arguments: the base's keyword arguments.
+            seed: of the noise; the same gives the same picture.
+            state: what the text encoders' numbers depend on beside the prompt.
+        """
+        # Some schedulers draw from the global generator; the noise comes from a CPU's on any
+        # device, so that a seed means the same picture on each.
+        torch.manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        extra: dict[str, Any] = {"generator": generator, "output_type": "np"}
+        start = self.handover(arguments.get("num_inference_steps"))
+        if start is None:
+            return self._call(self._base, arguments, extra, state)
+        early = {**extra, "output_type": "latent", "denoising_end": start}
+        latents = self._call(self._base, arguments, early, state).images
+        rest = {name: arguments[name] for name in arguments if name not in {"width", "height"}}
+        late = {**extra, "image": latents, "denoising_start": start}
+        return self._call(self._refiner, rest, late, state)
+
+    def _call(
+        self, pipeline: Any, arguments: Mapping[str, Any], extra: dict[str, Any], state: str
+    ) -> Any:
+        scheduler = getattr(self._base, "scheduler", None)
+        if scheduler is not None:
+            # What a picture that broke off left behind must not reach the next one; and a refiner
+            # goes on where the base's noise levels end, so it follows the base's scheduler.
+            pipeline.scheduler = _fresh(scheduler)
+        with without_warnings():
+            return pipeline(**self._with_texts(pipeline, arguments, state), **extra)
+
+    def _with_texts(
+        self, pipeline: Any, arguments: Mapping[str, Any], state: str
+    ) -> dict[str, Any]:
+        """Replace the prompts by their embeddings where that is ours to do."""
+        rest = dict(arguments)
+        conditioner = self._conditioners[id(pipeline)]
+        if conditioner is None:
+            return rest
+        texts = conditioner.embed(
+            rest.pop("prompt"),
+            rest.pop("negative_prompt", None),
+            guided=_is_guided(pipeline, rest.get("guidance_scale")),
+            state=state,
+        )
+        return {**rest, **texts}
+
+
+def _is_guided(pipeline: Any, scale: float | None) -> bool:
+    """Whether the pipeline will use a negative prompt; the rule is diffusers' own."""
+    distilled = pipeline.unet.config.time_cond_proj_dim is not None
+    return (scale is None or scale > 1) and not distilled
+
+
+def _fresh(scheduler: Any) -> Any:
+    return type(scheduler).from_config(scheduler.config)

@@ -1,0 +1,59 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import easel_vae
+from easel_pipeline import load_pipeline
+from easel_quiet import without_warnings
+from tests.model_package.doubles import BarePipeline
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "upcasts", "device", "capability", "expected"),
+    [
+        (torch.float16, True, CUDA, (7, 5), torch.float32),
+        (torch.float16, True, CUDA, (8, 0), torch.bfloat16),
+        (torch.float16, True, CUDA, (9, 0), torch.bfloat16),
+        (torch.float16, False, CUDA, (7, 5), torch.float16),
+        (torch.bfloat16, True, CUDA, (9, 0), torch.bfloat16),
+        (torch.float32, True, CPU, None, torch.float32),
+    ],
+)
+def test_a_vae_that_overflows_in_16_bits_computes_in_others(
+    monkeypatch, dtype, upcasts, device, capability, expected
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    vae = SimpleNamespace(dtype=dtype, config=SimpleNamespace(force_upcast=upcasts))
+    assert easel_vae.safe_dtype(vae, device) == expected
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_a_vae_in_other_numbers_than_its_pipeline_paints_the_same_picture(stand_in, kind):
+    size = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2, "output_type": "np"}
+    pictures = []
+    for vae_dtype in (torch.bfloat16, torch.float32):
+        pipeline = load_pipeline(
+            stand_in(kind=kind), dtype=torch.bfloat16, device=CPU, allow_pickle=False
+        )
+        if vae_dtype != torch.bfloat16:
+            easel_vae.compute_in(pipeline.vae, vae_dtype)
+        with without_warnings():
+            pictures.append(pipeline(**size, generator=torch.Generator().manual_seed(7)).images)
+        assert pipeline.vae.dtype == vae_dtype
+    assert (pictures[0] != pictures[1]).any()
+    assert np.abs(pictures[0] - pictures[1]).max() < 0.05
+
+
+@pytest.mark.parametrize("tiling", [True, False])
+def test_slicing_is_on_and_tiling_a_setting(stand_in, tiling):
+    pipeline = load_pipeline(stand_in(), dtype=torch.float32, device=CPU, allow_pickle=False)
+    easel_vae.prepare(pipeline, device=CPU, tiling=tiling)
+    assert (pipeline.vae.use_slicing, pipeline.vae.use_tiling) == (True, tiling)
+
+
+def test_a_pipeline_without_a_vae_is_left_alone():
+    easel_vae.prepare(BarePipeline(), device=CPU, tiling=True)
