@@ -95,7 +95,9 @@ def to_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
 
 
 def main() -> None:
-    """Train on captions of pictures drawn at random."""
+    """Train on captions of pictures drawn at random, unless that has been done."""
+    if (FOLDER / "merges.txt").exists():
+        return
     chance = np.random.default_rng(0)
     maker, captioner = SpecMaker(chance), Captioner(chance)
     write_tokenizer([captioner.word(maker.make()) for _ in range(CAPTIONS)], FOLDER)

@@ -8,6 +8,7 @@ look like. The encoder, which only img2img needs, is taught to agree with the co
 """
 
 import os
+import time
 
 import torch
 from diffusers import AutoencoderKL
@@ -113,7 +114,9 @@ def main() -> None:
     use_threads(1)
     torch.manual_seed(0)
     composer = Composer(load_artwork())
-    trainer = Trainer(new_autoencoder().to(pick_device()), PLAN, FOLDER)
+    # This may run beside the UNet's training with what that leaves over, so its time is its own.
+    autoencoder = new_autoencoder().to(pick_device())
+    trainer = Trainer(autoencoder, PLAN, FOLDER, clock=time.process_time)
     trainer.resume()
     trainer.train(DecoderLesson(composer, load_codec(composer)))
 
