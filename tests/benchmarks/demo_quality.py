@@ -308,6 +308,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, help="ask only every so many-th prompt")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--judge-only", action="store_true", help="train and check the judge")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -320,11 +321,12 @@ def load_artist(arguments: argparse.Namespace) -> Artist:
     return Artist(pipeline, arguments.guidance)
 
 
-def examine(artist: Artist, judge: Judge) -> dict[str, Verdicts]:
-    """Draw and judge every group of prompts, telling the figures as they come."""
+def examine(artist: Artist, judge: Judge, every: int) -> dict[str, Verdicts]:
+    """Draw and judge each group of prompts, telling the figures as they come."""
     captioner = PlainCaptioner(np.random.default_rng(SEED + 2))
     report = {}
-    for number, (name, specs) in enumerate(groups(), start=1):
+    for number, (name, asked) in enumerate(groups(), start=1):
+        specs = asked[::every]
         pictures = artist.draw([captioner.word(spec) for spec in specs], FIRST_SEED * number)
         report[name] = judge_pictures(judge, specs, pictures)
         print(line(name, report[name]), flush=True)
@@ -349,7 +351,7 @@ def main() -> None:
     print(
         f"{artist.seconds_a_picture():.2f} s a picture on {arguments.threads} threads", flush=True
     )
-    report |= examine(artist, judge)
+    report |= examine(artist, judge, arguments.every)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{peak:.0f} MiB of memory at most, judge and pictures included")
     if arguments.json:
