@@ -39,7 +39,7 @@ from model_package.demo.compose import (
 from model_package.demo.scenes import BACKGROUNDS
 from model_package.demo.things import Thing, all_things
 from model_package.demo.training import Chance, Plan, Trainer
-from model_package.demo.workshop import PICTURE_SIZE, WEIGHTS, WORKSHOP, use_threads
+from model_package.demo.workshop import WEIGHTS, WORKSHOP, use_threads
 
 # Knobs
 JUDGE_SECONDS = 800  # of one core, counted while it works for this
@@ -54,6 +54,12 @@ SEED = 20_261  # of the prompts
 
 PLAN = Plan(JUDGE_SECONDS, rate=2e-3, hold=0.3, average=0.995, checkpoint_seconds=60)
 UNNAMED = -1
+# Where the judge looks for each thing, in pixels: a thing of two is looked at by itself.
+VIEWS = {
+    "single": ((0, 0, 128, 128),),
+    "pair": ((0, 28, 72, 100), (56, 28, 128, 100)),
+    "riding": ((28, 0, 100, 72), (16, 32, 112, 128)),
+}
 THINGS, COLOURS = len(all_things()), len(COLOUR_NAMES)
 
 
@@ -94,17 +100,17 @@ class Judge(nn.Module):
 
 def to_numbers(pictures: Sequence[Image.Image]) -> Tensor:
     """What the judge sees of pictures: (N, 3, 64, 64) in -1..1."""
-    small = [picture.convert("RGB").reduce(PICTURE_SIZE // SIDE) for picture in pictures]
+    small = [picture.resize((SIDE, SIDE), Image.Resampling.BOX) for picture in pictures]
     stacked = np.stack([np.asarray(picture) for picture in small])
     return torch.from_numpy(stacked).movedim(-1, 1).float() / 127.5 - 1
 
 
-def render(composer: Composer, count: int, seed: int) -> tuple[list[Spec], Tensor]:
+def render(composer: Composer, count: int, seed: int) -> tuple[list[Spec], list[Image.Image]]:
     """Renderings of the real artwork, in every colour."""
     chance = np.random.default_rng(seed)
     maker = EveryColour(chance)
     specs = [maker.make() for _ in range(count)]
-    return specs, to_numbers([composer.draw(spec, chance) for spec in specs])
+    return specs, [composer.draw(spec, chance) for spec in specs]
 
 
 def wear(pictures: Tensor, chance: Chance) -> Tensor:
@@ -129,7 +135,8 @@ class JudgeLesson:
     """Batches of worn renderings; what a picture does not have is not asked."""
 
     def __init__(self, composer: Composer) -> None:
-        self.specs, self.pictures = render(composer, RENDERINGS, SEED)
+        self.specs, pictures = render(composer, RENDERINGS, SEED)
+        self.pictures = to_numbers(pictures)
         self.things = presence(self.specs)
         # The colours of two things are not asked for: the judge would not know which is meant.
         self.colours = torch.tensor(
@@ -180,23 +187,38 @@ Verdicts = dict[str, Tally]
 
 
 @torch.no_grad()
-def judge_pictures(judge: Judge, specs: Sequence[Spec], pictures: Tensor) -> Verdicts:
+def see_things(judge: Judge, specs: Sequence[Spec], pictures: Sequence[Image.Image]) -> list[int]:
+    """The first guess for each thing of each spec, in their order."""
+    views = [
+        picture.crop(box)
+        for spec, picture in zip(specs, pictures, strict=True)
+        for box in VIEWS[KINDS[spec.kind]]
+    ]
+    guesses: list[int] = judge(to_numbers(views))[0].argmax(1).tolist()
+    return guesses
+
+
+@torch.no_grad()
+def judge_pictures(
+    judge: Judge, specs: Sequence[Spec], pictures: Sequence[Image.Image]
+) -> Verdicts:
     """Thing, colour and background of singles; both and at least one of two."""
     tallies = {name: Tally() for name in ("thing", "colour", "background", "both", "either")}
-    things, colours, backgrounds = judge(pictures)
-    best = things.topk(2).indices.tolist()
-    answers = zip(specs, best, colours.argmax(1).tolist(), backgrounds.argmax(1), strict=True)
-    for spec, seen, colour, background in answers:
+    guesses = iter(see_things(judge, specs, pictures))
+    _, colours, backgrounds = judge(to_numbers(pictures))
+    answers = zip(specs, colours.argmax(1).tolist(), backgrounds.argmax(1).tolist(), strict=True)
+    for spec, colour, background in answers:
+        first = next(guesses) == spec.thing
         if spec.other == NO_THING:
-            tallies["thing"].count(seen[0] == spec.thing)
+            tallies["thing"].count(first)
         else:
-            hits = len({spec.thing, spec.other} & set(seen))
-            tallies["both"].count(hits == 2)
-            tallies["either"].count(hits >= 1)
+            second = next(guesses) == spec.other
+            tallies["both"].count(first and second)
+            tallies["either"].count(first or second)
         if spec.other == NO_THING and spec.colour != NO_COLOUR:
             tallies["colour"].count(colour == spec.colour)
         if spec.background:
-            tallies["background"].count(int(background) == spec.background)
+            tallies["background"].count(background == spec.background)
     return {name: tally for name, tally in tallies.items() if tally.asked}
 
 
@@ -265,7 +287,7 @@ class Artist:
     guidance: float
     steps: int = 20
 
-    def draw(self, prompts: Sequence[str], seed: int) -> Tensor:
+    def draw(self, prompts: Sequence[str], seed: int) -> list[Image.Image]:
         """A picture for each prompt, each with a seed of its own from `seed` on."""
         drawn: list[Image.Image] = []
         for start in range(0, len(prompts), DRAWN_AT_ONCE):
@@ -277,7 +299,7 @@ class Artist:
                 guidance_scale=self.guidance,
                 generator=[torch.Generator().manual_seed(one) for one in seeds],
             ).images
-        return to_numbers(drawn)
+        return drawn
 
     def seconds_a_picture(self) -> float:
         """How long one picture takes, after one to warm up."""
@@ -287,17 +309,16 @@ class Artist:
         return time.perf_counter() - started
 
 
-def check_judge(judge: Judge, composer: Composer) -> Verdicts:
-    """What the judge makes of renderings it was not trained on."""
+def check_judge(judge: Judge, composer: Composer) -> dict[str, Verdicts]:
+    """What the judge makes of renderings that it was not trained on."""
     specs, pictures = render(composer, HELD_OUT_RENDERINGS, SEED + 1)
-    totals: Verdicts = {}
-    for start in range(0, len(specs), 100):
-        some = slice(start, start + 100)
-        for name, tally in judge_pictures(judge, specs[some], pictures[some]).items():
-            total = totals.setdefault(name, Tally())
-            total.right += tally.right
-            total.asked += tally.asked
-    return totals
+    report = {}
+    for number, kind in enumerate(KINDS):
+        chosen = [index for index, spec in enumerate(specs) if spec.kind == number]
+        report[f"the judge itself, {kind}"] = judge_pictures(
+            judge, [specs[index] for index in chosen], [pictures[index] for index in chosen]
+        )
+    return report
 
 
 def line(name: str, verdicts: Verdicts) -> str:
@@ -343,8 +364,8 @@ def main() -> None:
     use_threads(arguments.threads)
     composer = Composer(load_artwork())
     judge = trained_judge(composer)
-    report = {"the judge, on held-out renderings": check_judge(judge, composer)}
-    print(line(*next(iter(report.items()))), flush=True)
+    report = check_judge(judge, composer)
+    print("\n".join(line(name, verdicts) for name, verdicts in report.items()), flush=True)
     if arguments.judge_only:
         return
     artist = load_artist(arguments)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from model_package.demo.compose import KINDS, NO_THING, Spec, is_held_out
@@ -20,17 +21,25 @@ PAIR = KINDS.index("pair")
 
 
 class FixedJudge(nn.Module):
-    """Sees things 5 and 7, colour 2 and background 3 in every picture."""
+    """Sees thing 5 in the bright and 7 in the dark; colour 2 and background 3 everywhere."""
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         things, colour, background = (torch.zeros(len(pictures), n) for n in (THINGS, COLOURS, 24))
-        things[:, 5], things[:, 7] = 2, 1
+        light = pictures.mean((1, 2, 3))
+        things[:, 5], things[:, 7] = light, -light
         colour[:, 2], background[:, 3] = 1, 1
         return things, colour, background
 
 
+def picture() -> Image.Image:
+    """Bright on the left, dark on the right, and bright on the whole."""
+    drawn = Image.new("RGB", (128, 128), "white")
+    drawn.paste("black", (66, 0, 128, 128))
+    return drawn
+
+
 def verdicts(*specs: Spec) -> dict[str, str]:
-    found = judge_pictures(FixedJudge(), specs, torch.zeros(len(specs), 3, 64, 64))
+    found = judge_pictures(FixedJudge(), specs, [picture()] * len(specs))
     return {name: f"{tally.right}/{tally.asked}" for name, tally in found.items()}
 
 
@@ -43,8 +52,8 @@ def test_colour_and_background_are_judged_where_they_were_asked_for() -> None:
     assert found == {"thing": "3/3", "colour": "1/2", "background": "1/1"}
 
 
-def test_a_pair_needs_both_things() -> None:
-    found = verdicts(Spec(PAIR, 7, other=5), Spec(PAIR, 5, other=9), Spec(PAIR, 1, other=9))
+def test_a_pair_needs_both_things_in_their_places() -> None:
+    found = verdicts(Spec(PAIR, 5, other=7), Spec(PAIR, 5, other=9), Spec(PAIR, 7, other=5))
     assert found == {"both": "1/3", "either": "2/3"}
 
 
