@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from model_package.demo.pipeline import GUIDANCE_SCALE, STEPS, assemble
 from model_package.demo.tokens import FOLDER as TOKENIZER
@@ -20,6 +21,7 @@ from model_package.demo.train_decoder import load_autoencoder
 from model_package.demo.train_unet import load_painter
 from model_package.demo.workshop import PICTURE_SIZE, WEIGHTS
 
+PREFIX = "text_model."
 LIMIT = 25_000_000  # bytes in all: it lies in a git repository
 
 
@@ -31,6 +33,7 @@ def export(pipeline: StableDiffusionPipeline, tokenizer: Path, folder: Path) -> 
     for name in ("vocab.json", "merges.txt"):
         # transformers 5 writes its own tokenizer.json alone; other loaders look for these.
         shutil.copy(tokenizer / name, folder / "tokenizer" / name)
+    name_as_before(folder / "text_encoder" / "model.safetensors")
     # transformers 5 loads in the precision that the settings name, and diffusers its parts in
     # single precision: without a `dtype` the two would not fit together.
     amend(folder / "text_encoder" / "config.json", dtype="float32")
@@ -42,6 +45,17 @@ def export(pipeline: StableDiffusionPipeline, tokenizer: Path, folder: Path) -> 
     }
     write_json(folder / "easel.json", defaults)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def name_as_before(path: Path) -> None:
+    """Give a text encoder's weights the names that all versions of transformers know.
+
+    transformers 5 drops the prefix when it saves and reads both; 4 reads only names with it, and
+    where it finds none it goes on with random weights.
+    """
+    weights = load_file(path)
+    renamed = {f"{PREFIX}{name.removeprefix(PREFIX)}": held for name, held in weights.items()}
+    save_file(renamed, path, metadata={"format": "pt"})
 
 
 def amend(path: Path, **settings: Any) -> None:

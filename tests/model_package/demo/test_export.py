@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from safetensors import safe_open
 
 from model_package.demo.export import LIMIT, export
 from model_package.demo.pipeline import NOISING, assemble
@@ -53,6 +54,19 @@ def test_weights_have_standard_names_without_a_variant(folder: Path) -> None:
         "unet/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.safetensors",
     }
+
+
+def test_the_text_encoders_weights_have_the_names_of_every_transformers(folder: Path) -> None:
+    with safe_open(folder / "text_encoder" / "model.safetensors", "pt") as weights:
+        assert all(name.startswith("text_model.") for name in weights.keys())  # noqa: SIM118
+
+
+def test_the_text_encoder_is_read_back_as_it_was(folder: Path) -> None:
+    torch.manual_seed(0)
+    new_unet()
+    written = new_text_encoder().state_dict()
+    for name, weight in load(folder).text_encoder.state_dict().items():
+        assert torch.allclose(weight, written[name], atol=1e-3), name
 
 
 def test_the_tokenizer_has_the_files_of_every_transformers(folder: Path) -> None:
