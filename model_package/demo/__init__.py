@@ -1,0 +1,1 @@
+"""The small bundled model: what it draws, how it is trained, and its weights."""

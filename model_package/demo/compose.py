@@ -1,0 +1,160 @@
+"""Make up a picture: choose what is on it, and draw that.
+
+A `Spec` says what is on a picture, a caption is drawn from it anew each time it is used
+(`captions.py`), so that one picture is learnt under many wordings.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from model_package.demo.artwork import Artwork
+from model_package.demo.colours import COLOUR_NAMES, recolour
+from model_package.demo.scenes import BACKGROUNDS, paint_background
+from model_package.demo.things import Thing, all_things
+from model_package.demo.workshop import PICTURE_SIZE
+
+# Knobs: how often what is drawn.
+KINDS = ("single", "pair", "riding")
+KIND_SHARES = (0.82, 0.12, 0.06)
+RECOLOURED = {"single": 0.40, "pair": 0.25, "riding": 0.15}
+PLAIN_BACKGROUND = 0.23
+SCENE = 0.25
+WHITE_WHEN_UNNAMED = 0.7
+# In pixels. Latents are 8 pixels wide, and more would blur what is learnt.
+JITTER = PICTURE_SIZE * 3 // 128
+SIZES = {"single": 0.82, "pair": 0.47, "rider": 0.46, "mount": 0.62}
+SIZE_SPREAD = 0.03
+
+NO_COLOUR = -1
+NO_THING = -1
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is on a picture, in indices: into the vocabulary, the colours, the backgrounds."""
+
+    kind: int
+    thing: int
+    colour: int = NO_COLOUR
+    other: int = NO_THING
+    other_colour: int = NO_COLOUR
+    background: int = 0
+
+    def row(self) -> tuple[int, ...]:
+        """The same as numbers, for a pool's table."""
+        return (
+            self.kind,
+            self.thing,
+            self.colour,
+            self.other,
+            self.other_colour,
+            self.background,
+        )
+
+
+def is_held_out(thing: int, colour: int) -> bool:
+    """Whether this thing is never trained in this colour, so that a benchmark can ask for it."""
+    return (thing + 7 * colour) % len(COLOUR_NAMES) == 0
+
+
+@dataclass
+class SpecMaker:
+    """Draws specs at random, every thing equally often."""
+
+    chance: np.random.Generator
+    things: tuple[Thing, ...] = field(default_factory=all_things)
+
+    def make(self) -> Spec:
+        kind = int(self.chance.choice(len(KINDS), p=KIND_SHARES))
+        first, second = self.pick_things(KINDS[kind])
+        return Spec(
+            kind,
+            first,
+            self.pick_colour(first, KINDS[kind]),
+            second,
+            NO_COLOUR if second == NO_THING else self.pick_colour(second, KINDS[kind]),
+            self.pick_background(),
+        )
+
+    def pick_things(self, kind: str) -> tuple[int, int]:
+        if kind == "riding":
+            return self.one_that("rides"), self.one_that("carries")
+        first = int(self.chance.integers(len(self.things)))
+        if kind == "single":
+            return first, NO_THING
+        step = int(self.chance.integers(1, len(self.things)))
+        return first, (first + step) % len(self.things)
+
+    def one_that(self, can: str) -> int:
+        able = [index for index, thing in enumerate(self.things) if getattr(thing, can)]
+        return int(self.chance.choice(able))
+
+    def pick_colour(self, thing: int, kind: str) -> int:
+        if self.things[thing].fixed_colour or self.chance.random() >= RECOLOURED[kind]:
+            return NO_COLOUR
+        colour = int(self.chance.integers(len(COLOUR_NAMES)))
+        return NO_COLOUR if is_held_out(thing, colour) else colour
+
+    def pick_background(self) -> int:
+        roll = self.chance.random()
+        if roll < PLAIN_BACKGROUND:
+            return int(self.chance.integers(1, 1 + len(COLOUR_NAMES)))
+        if roll < PLAIN_BACKGROUND + SCENE:
+            return int(self.chance.integers(1 + len(COLOUR_NAMES), len(BACKGROUNDS)))
+        return 0
+
+
+class Composer:
+    """Draws specs with the artwork; remembers recoloured things, which are slow to make."""
+
+    def __init__(self, artwork: Artwork) -> None:
+        self.artwork = artwork
+        self._painted: dict[tuple[int, int], Image.Image] = {}
+
+    def draw(self, spec: Spec, chance: np.random.Generator) -> Image.Image:
+        """The picture of a spec; `chance` moves things by a few pixels and picks layouts."""
+        name = BACKGROUNDS[spec.background]
+        # A white thing on white could not be seen.
+        is_white = COLOUR_NAMES.index("white") in (spec.colour, spec.other_colour)
+        white = not is_white and bool(chance.random() < WHITE_WHEN_UNNAMED)
+        canvas = paint_background(name, white, chance)
+        for thing, colour, size, centre in self.places(spec):
+            self.place(canvas, self.painted(thing, colour), size, centre, chance)
+        return canvas
+
+    @staticmethod
+    def places(spec: Spec) -> list[tuple[int, int, float, tuple[float, float]]]:
+        """Thing, colour, size and centre of each thing, back to front; shares of the side."""
+        first, second = (spec.thing, spec.colour), (spec.other, spec.other_colour)
+        if KINDS[spec.kind] == "single":
+            return [(*first, SIZES["single"], (0.5, 0.5))]
+        if KINDS[spec.kind] == "pair":
+            size = SIZES["pair"]
+            return [(*first, size, (0.26, 0.5)), (*second, size, (0.74, 0.5))]
+        return [(*second, SIZES["mount"], (0.5, 0.67)), (*first, SIZES["rider"], (0.5, 0.25))]
+
+    def painted(self, thing: int, colour: int) -> Image.Image:
+        """The thing's artwork in its own colours or in a named one."""
+        if colour == NO_COLOUR:
+            return self.artwork[thing]
+        if (thing, colour) not in self._painted:
+            self._painted[thing, colour] = recolour(self.artwork[thing], COLOUR_NAMES[colour])
+        return self._painted[thing, colour]
+
+    @staticmethod
+    def place(
+        canvas: Image.Image,
+        picture: Image.Image,
+        size: float,
+        centre: tuple[float, float],
+        chance: np.random.Generator,
+    ) -> None:
+        """Paste a thing, moved and sized at random by a little."""
+        side = round(PICTURE_SIZE * (size + chance.uniform(-SIZE_SPREAD, SIZE_SPREAD)))
+        small = picture.resize((side, side), Image.Resampling.BILINEAR)
+        dx, dy = chance.integers(-JITTER, JITTER + 1, 2)
+        left = round(PICTURE_SIZE * centre[0] - side / 2) + int(dx)
+        top = round(PICTURE_SIZE * centre[1] - side / 2) + int(dy)
+        canvas.paste(small, (left, top), small)

@@ -1,0 +1,83 @@
+"""Make the pool: pictures as latents beside what is on them, in shards.
+
+    python -m model_package.demo.pool
+
+Captions are not in it, they are worded anew each time (`captions.py`). Run it again with a larger
+`SHARDS` to add more; shards that are there are kept.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_package.demo.artwork import load_artwork
+from model_package.demo.codec import Codec
+from model_package.demo.compose import Composer, Spec, SpecMaker
+from model_package.demo.workshop import WORKSHOP, use_threads
+
+# Knobs
+SHARDS = 12
+SHARD_SIZE = 5_000  # 60 000 pictures in all, about 200 of each thing
+CODEC_PICTURES = 3_000
+
+CODEC_FILE = WORKSHOP / "codec.npz"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All shards together, in memory."""
+
+    specs: list[Spec]
+    latents: Tensor  # (N, 8, 16, 16) float16
+
+    @classmethod
+    def load(cls) -> "Pool":
+        shards = [np.load(path) for path in sorted(WORKSHOP.glob("pool-*.npz"))]
+        if not shards:
+            raise FileNotFoundError(f"no pool in {WORKSHOP}: run model_package.demo.pool first")
+        rows = np.concatenate([shard["specs"] for shard in shards])
+        latents = np.concatenate([shard["latents"] for shard in shards])
+        return cls([Spec(*map(int, row)) for row in rows], torch.from_numpy(latents))
+
+
+def draw_pictures(composer: Composer, count: int, seed: int) -> tuple[list[Spec], Tensor]:
+    """Draw pictures at random; the same seed draws the same ones. (N, 3, 128, 128) in -1..1."""
+    chance = np.random.default_rng(seed)
+    maker = SpecMaker(chance)
+    specs = [maker.make() for _ in range(count)]
+    drawn = np.stack([np.asarray(composer.draw(spec, chance)) for spec in specs])
+    return specs, torch.from_numpy(drawn).movedim(-1, 1).float() / 127.5 - 1
+
+
+def load_codec(composer: Composer) -> Codec:
+    """The codec of this workshop, found on the first call."""
+    if not CODEC_FILE.exists():
+        _, pictures = draw_pictures(composer, CODEC_PICTURES, seed=0)
+        Codec.fit(pictures).save(CODEC_FILE)
+    return Codec.load(CODEC_FILE)
+
+
+def make_shard(composer: Composer, codec: Codec, number: int) -> None:
+    """Draw one shard; its number is its seed."""
+    path = WORKSHOP / f"pool-{number:03}.npz"
+    if path.exists():
+        return
+    specs, pictures = draw_pictures(composer, SHARD_SIZE, seed=number)
+    latents = codec.encode(pictures).half().numpy()
+    np.savez(path, specs=np.array([spec.row() for spec in specs], np.int16), latents=latents)
+    print(f"{path.name}: {SHARD_SIZE} pictures", flush=True)
+
+
+def main() -> None:
+    """Make all shards that are not there yet."""
+    use_threads(1)
+    composer = Composer(load_artwork())
+    codec = load_codec(composer)
+    for number in range(1, SHARDS + 1):
+        make_shard(composer, codec, number)
+
+
+if __name__ == "__main__":
+    main()

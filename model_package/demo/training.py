@@ -1,0 +1,184 @@
+"""The loop that all parts are trained in: schedule, average of weights, checkpoints, resuming."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model_package.demo.checkpoints import load_newest, save_checkpoint
+
+REPORT_STEPS = 100
+WARM_UP_STEPS = 100
+CLIP_NORM = 1.0
+
+
+@dataclass
+class Chance:
+    """The two random sources of a training run, so that both can be saved with it."""
+
+    seed: int = 0
+    choices: np.random.Generator = field(init=False)
+    noise: torch.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.choices = np.random.default_rng(self.seed)
+        self.noise = torch.Generator().manual_seed(self.seed)
+
+    def state(self) -> dict[str, Any]:
+        return {"choices": self.choices.bit_generator.state, "noise": self.noise.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.choices.bit_generator.state = state["choices"]
+        self.noise.set_state(state["noise"])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train.
+
+    The plan is in seconds of training because machines differ a hundredfold in speed, and the rate
+    must have fallen by the end: that fall is where much of the sharpness comes from.
+    """
+
+    seconds: float
+    rate: float
+    hold: float = 0.35  # share of the time before the rate starts to fall
+    floor: float = 0.01  # share of the rate at the end
+    average: float = 0.9985  # decay of the weights' average, for each step
+    checkpoint_seconds: float = 300
+
+    def rate_at(self, seconds: float, step: int) -> float:
+        """Rise for some steps, hold, then fall along half a cosine."""
+        progress = min(seconds / self.seconds, 1.0)
+        fall = max(progress - self.hold, 0) / (1 - self.hold)
+        share = self.floor + (1 - self.floor) * (1 + math.cos(math.pi * fall)) / 2
+        return self.rate * share * min((step + 1) / WARM_UP_STEPS, 1.0)
+
+
+def never_called() -> None:
+    """What is done at a checkpoint where nothing is asked for."""
+
+
+class Trainer:
+    """Trains one module by a plan; killed at any moment, it resumes at its last checkpoint.
+
+    Args:
+        module: what is trained; all its weights are in named parts.
+        plan: how long and how fast.
+        folder: for the checkpoints. The one written just before the rate falls stays in its folder
+            `before-fall`: a longer plan can go on from there as if it had been meant so.
+        clock: seconds from any start.
+        chance: the random sources; seeded with 0 where none are given.
+        shares: for parts that are trained more slowly, their share of the rate.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        plan: Plan,
+        folder: Path,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Chance | None = None,
+        shares: dict[str, float] | None = None,
+    ) -> None:
+        self.module = module
+        self.plan = plan
+        self.folder = folder
+        self.clock = clock
+        self.chance = chance or Chance()
+        self.average = copy.deepcopy(module).requires_grad_(False).eval()
+        groups = [
+            {"params": list(part.parameters()), "share": (shares or {}).get(name, 1.0)}
+            for name, part in module.named_children()
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self.step = 0
+        self.seconds = 0.0
+        self.loss = math.nan  # a running mean, for reports
+
+    def resume(self) -> None:
+        """Go back to the newest whole checkpoint, if there is one."""
+        state = load_newest(self.folder)
+        if state is None:
+            return
+        self.module.load_state_dict(state["module"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.chance.restore(state["chance"])
+        self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
+        print(f"resumed at step {self.step}, after {self.seconds:.0f} s of training")
+
+    def save(self, folder: Path | None = None) -> None:
+        """Write everything that `resume` needs."""
+        state = {
+            "module": self.module.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "chance": self.chance.state(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss": self.loss,
+        }
+        save_checkpoint(folder or self.folder, self.step, state)
+
+    def train(
+        self,
+        loss_of: Callable[[nn.Module, Chance], Tensor],
+        at_checkpoint: Callable[[], None] = never_called,
+    ) -> None:
+        """Train until the plan's time is used up."""
+        saved = self.seconds
+        while self.seconds < self.plan.seconds:
+            started, held = self.clock(), self.is_held()
+            self.take_step(loss_of)
+            self.seconds += self.clock() - started
+            if held and not self.is_held():
+                self.save(self.folder / "before-fall")
+            if self.seconds - saved >= self.plan.checkpoint_seconds:
+                self.save()
+                at_checkpoint()
+                saved = self.seconds
+        self.save()
+        at_checkpoint()
+
+    def is_held(self) -> bool:
+        """Whether the rate has not yet begun to fall."""
+        return self.seconds < self.plan.hold * self.plan.seconds
+
+    def take_step(self, loss_of: Callable[[nn.Module, Chance], Tensor]) -> None:
+        """One step of the optimizer and of the average."""
+        rate = self.plan.rate_at(self.seconds, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        loss = loss_of(self.module, self.chance)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        self.follow()
+        self.step += 1
+        self.report(float(loss.detach()), rate)
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the average towards the weights; faster at first, when it is mostly noise."""
+        share = max(1 - self.plan.average, 1 / (self.step + 10))
+        held: list[Tensor] = list(self.average.parameters())
+        target: list[Tensor] = list(self.module.parameters())
+        torch._foreach_lerp_(held, target, share)
+
+    def report(self, loss: float, rate: float) -> None:
+        """Print a line now and then."""
+        self.loss = loss if math.isnan(self.loss) else self.loss + (loss - self.loss) / 50
+        if self.step % REPORT_STEPS == 0:
+            done = f"step {self.step}, {self.seconds:.0f} of {self.plan.seconds:.0f} s"
+            print(f"{done}: loss {self.loss:.4f}, rate {rate:.1e}", flush=True)

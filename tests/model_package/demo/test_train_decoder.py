@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from model_package.demo.codec import Codec
+from model_package.demo.compose import Composer
+from model_package.demo.pool import draw_pictures
+from model_package.demo.train_decoder import DecoderLesson, new_autoencoder, picture_loss
+from model_package.demo.training import Chance
+
+
+@pytest.fixture
+def lesson(composer: Composer) -> DecoderLesson:
+    return DecoderLesson(composer, Codec.fit(draw_pictures(composer, 32, seed=1)[1]))
+
+
+def test_a_perfect_picture_costs_nothing() -> None:
+    picture = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert float(picture_loss(picture, picture)) == 0
+
+
+def test_a_lost_edge_costs_more_than_a_wrong_shade() -> None:
+    right = torch.zeros(1, 1, 16, 16)
+    right[..., 8:] = 1.0
+    without_edge = torch.full_like(right, 0.5)
+    shifted = right + 0.5
+    assert picture_loss(without_edge, right) > picture_loss(shifted, right)
+
+
+def test_a_batch_teaches_the_decoder(lesson: DecoderLesson) -> None:
+    autoencoder = new_autoencoder()
+    lesson(autoencoder, Chance(0)).backward()
+    assert autoencoder.decoder.conv_in.weight.grad.abs().sum() > 0
+
+
+def test_the_same_chance_is_the_same_batch(lesson: DecoderLesson) -> None:
+    torch.manual_seed(0)
+    autoencoder = new_autoencoder().eval()
+    with torch.no_grad():
+        assert lesson(autoencoder, Chance(3)).equal(lesson(autoencoder, Chance(3)))

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from model_package.demo.compose import Spec
+from model_package.demo.tokens import LENGTH
+from model_package.demo.train_text import ANSWERS, TextPupil, question
+
+
+@pytest.fixture(scope="module")
+def pupil() -> TextPupil:
+    torch.manual_seed(0)
+    return TextPupil().eval()
+
+
+def test_the_pupil_foretells_a_whole_latent(pupil: TextPupil) -> None:
+    with torch.no_grad():
+        answers, foretold = pupil(torch.ones(2, LENGTH, dtype=torch.long))
+    assert answers.shape == (2, sum(ANSWERS))
+    assert foretold.shape == (2, 8, 16, 16)
+
+
+def test_the_last_position_foretells_the_lower_right(pupil: TextPupil) -> None:
+    ids = torch.ones(1, LENGTH, dtype=torch.long)
+    changed = ids.clone()
+    changed[0, -1] = 7  # being causal, no earlier position sees it
+    with torch.no_grad():
+        difference = (pupil(ids)[1] - pupil(changed)[1]).abs().amax((0, 1))
+    assert difference[12:, 12:].min() > 0
+    difference[12:, 12:] = 0
+    assert difference.max() < 1e-5
+
+
+def test_right_answers_cost_nothing() -> None:
+    rows = [Spec(0, 5).row(), Spec(1, 6, 2, 7, 3, 4).row()]
+    answers = torch.full((2, sum(ANSWERS)), -50.0)
+    for line, row in zip(answers, rows, strict=True):
+        for part, column in zip(line.split(ANSWERS), row, strict=True):
+            part[column % len(part)] = 50.0  # "none" is the last answer
+    assert float(question(answers, torch.tensor(rows))) == pytest.approx(0)
+    assert float(question(-answers, torch.tensor(rows))) > 50

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from model_package.demo import train_unet
+from model_package.demo.compose import Spec
+from model_package.demo.pipeline import NOISING, new_scheduler
+from model_package.demo.pool import Pool
+from model_package.demo.train_unet import PaintingLesson
+from model_package.demo.training import Chance
+
+
+class Oracle(nn.Module):
+    """Knows the picture, and so the velocity of any noisy version of it."""
+
+    def __init__(self, picture: Tensor) -> None:
+        super().__init__()
+        self.picture = picture
+        self.noising = DDPMScheduler(**NOISING)
+        self.captions: list[Tensor] = []
+
+    def forward(self, noisy: Tensor, times: Tensor, ids: Tensor) -> Tensor:
+        self.captions.append(ids)
+        kept = self.noising.alphas_cumprod[times].view(-1, 1, 1, 1)
+        noise = (noisy - kept.sqrt() * self.picture) / (1 - kept).sqrt()
+        return kept.sqrt() * noise - (1 - kept).sqrt() * self.picture
+
+
+@pytest.fixture
+def picture() -> Tensor:
+    return torch.randn(8, 16, 16, generator=torch.Generator().manual_seed(0)).half().float()
+
+
+@pytest.fixture
+def lesson(
+    picture: Tensor, tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> PaintingLesson:
+    monkeypatch.setattr(train_unet, "load_tokenizer", lambda: tokenizer)
+    return PaintingLesson(Pool([Spec(0, 3)] * 4, picture.half().expand(4, -1, -1, -1).clone()))
+
+
+def test_one_who_knows_the_picture_makes_no_mistake(
+    lesson: PaintingLesson, picture: Tensor
+) -> None:
+    assert float(lesson(Oracle(picture), Chance(0))) < 1e-4
+
+
+def test_one_who_thinks_of_another_picture_does(lesson: PaintingLesson, picture: Tensor) -> None:
+    assert float(lesson(Oracle(-picture), Chance(0))) > 0.1
+
+
+def test_some_pictures_are_learnt_without_words(lesson: PaintingLesson) -> None:
+    captions = lesson.word([0] * 1000, Chance(0))
+    assert 60 < captions.count("") < 140
+
+
+def test_time_steps_are_spread_over_the_whole_way(lesson: PaintingLesson) -> None:
+    times = lesson.times(Chance(0))
+    assert times.min() < 100
+    assert times.max() > 900
+    assert times.diff().min() >= 0
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_sampling_starts_from_noise_alone() -> None:
+    scheduler = new_scheduler()
+    scheduler.set_timesteps(20)
+    assert int(scheduler.timesteps[0]) == NOISING["num_train_timesteps"] - 1
+    assert float(scheduler.alphas_cumprod[-1]) < 1e-3
