@@ -45,6 +45,7 @@ def easel() -> Iterator[str]:
             raise RuntimeError("Easel did not start")
         yield ready.removeprefix("Easel is at ")
         process.terminate()
+        process.communicate()
 
 
 def take_page(url: str, file: Path) -> None:

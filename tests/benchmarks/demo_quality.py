@@ -69,7 +69,7 @@ THINGS, COLOURS = len(all_things()), len(COLOUR_NAMES)
 class EveryColour(SpecMaker):
     """Specs without the rule that keeps some colours of a thing from the model's training."""
 
-    def pick_colour(self, thing: int, kind: str) -> int:  # noqa: ARG002
+    def pick_colour(self, thing: int, kind: str) -> int:
         if self.things[thing].fixed_colour or self.chance.random() < 0.5:
             return NO_COLOUR
         return int(self.chance.integers(COLOURS))

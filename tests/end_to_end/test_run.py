@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import requests
-from PIL import Image
+from PIL import Image, ImageStat
 from sd_parsers import ParserManager
 
 from endpoint.emulator.processes import free_port
@@ -82,6 +82,43 @@ def test_a_size_is_kept_and_one_that_is_too_small_for_the_contract_refused(easel
 
     assert picture.size == (192, 128)
     assert get(f"{url}/inference/x", width=60).json()["error"]["field"] == "width"
+
+
+def colour(picture, box):
+    """Return the average red, green and blue of a part of a picture, given in eighths."""
+    left, top, right, bottom = (edge * picture.width // 8 for edge in box)
+    return ImageStat.Stat(picture.convert("RGB").crop((left, top, right, bottom))).mean
+
+
+CENTRE, GROUND, CORNER = (3, 3, 5, 5), (0, 7, 8, 8), (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_picture_is_of_what_was_typed(easel, seed):
+    _, _, url = easel
+
+    def paint(prompt):
+        return Image.open(io.BytesIO(get(f"{url}/inference/{prompt}", seed=seed).content))
+
+    red, green, blue = colour(paint("a red apple"), CENTRE)
+    assert red > 150 > max(green, blue) + 50
+    red, green, blue = colour(paint("a green apple"), CENTRE)
+    assert green > max(red, blue) + 20
+    red, green, blue = colour(paint("a penguin on grass"), GROUND)
+    assert green > max(red, blue) + 30
+    red, green, blue = colour(paint("a dog on a blue background"), CORNER)
+    assert blue > max(red, green) + 50
+
+
+def test_guidance_and_the_negative_prompt_matter(easel):
+    _, _, url = easel
+    plain, unguided, without = (
+        Image.open(io.BytesIO(get(f"{url}/inference/a red apple", seed=7, **more).content))
+        for more in ({}, {"guidance_scale": 0}, {"negative_prompt": "red"})
+    )
+
+    assert plain.tobytes() != unguided.tobytes()
+    assert plain.tobytes() != without.tobytes()
 
 
 def test_sigterm_ends_it_and_frees_its_port(easel):

@@ -37,9 +37,15 @@ def make_picture(prompt, kind="png", *, metadata=True, **fields):
     return Picture(np.zeros((72, 64, 3), np.uint8), provenance, metadata)
 
 
+_KEPT = []
+
+
 def read_by_others(file):
     """Return what sd-parsers, which other programs use, finds in a file."""
-    info = ParserManager().parse(io.BytesIO(file))
+    image = Image.open(io.BytesIO(file))
+    # sd-parsers remembers the last picture by its address, which another may have by then.
+    _KEPT.append(image)
+    info = ParserManager().parse(image)
     assert info is not None
     return info
 
