@@ -31,6 +31,8 @@ ASYNC_ENDPOINT = "easel-sdxl"
 BUCKET = "easel-pictures"
 QUEUE = {"endpoint": ASYNC_ENDPOINT, "jobs": f"s3://{BUCKET}/jobs/"}
 MOST_WAITING = 4
+# Pictures above the model server's own limit of 6.5 MB, as `create_endpoint` allows them.
+LARGE = {"MMS_MAX_RESPONSE_SIZE": "104857600"}
 # Short, so that the tests of slow endpoints are not; the default is 24.
 DEADLINE = 4
 
@@ -38,7 +40,7 @@ DEADLINE = 4
 @pytest.fixture(scope="session")
 def aws() -> Iterator[AwsServer]:
     painter = Path(__file__).parent / "painter"
-    with AwsServer().serve() as server, ModelServer(painter, painter, {}).serve() as model:
+    with AwsServer().serve() as server, ModelServer(painter, painter, LARGE).serve() as model:
         clients = Clients(lambda: server.url)
         create_endpoint(clients, ENDPOINT, {})
         create_async_endpoint(clients, ASYNC_ENDPOINT)

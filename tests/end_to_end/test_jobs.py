@@ -96,6 +96,27 @@ def test_an_asynchronous_endpoint_stands_in_for_a_real_time_one_that_is_missing(
     assert emulator.runs(ASYNC_ENDPOINT) == 1
 
 
+def test_a_picture_too_large_for_lambda_comes_by_a_link_into_the_store(door, emulator, wish):
+    response = get(slow(door, f"noise {wish}", width=1_536, height=1_536))
+
+    (hop,) = response.history
+    assert hop.status_code == 303
+    assert BUCKET in response.url
+    assert response.headers["Content-Type"] == "image/png"
+    assert Image.open(io.BytesIO(response.content)).size == (1_536, 1_536)
+    assert len(response.content) > 6_000_000
+
+
+def test_a_real_time_picture_too_large_for_lambda_says_what_to_ask_for_instead(
+    door, emulator, wish
+):
+    response = get(picture_url(door, f"noise {wish}", width=1_536, height=1_536))
+
+    assert response.status_code == 502
+    assert response.json()["error"]["code"] == "bad_picture"
+    assert "format=webp" in response.json()["error"]["message"]
+
+
 # --- A cold endpoint, and each kind of client -----------------------------------------------------
 
 

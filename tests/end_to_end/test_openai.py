@@ -12,6 +12,7 @@ import pytest
 import requests
 from PIL import Image
 
+from endpoint.emulator.http_server import QuietHandler, serving
 from tests.end_to_end.conftest import ASYNC_ENDPOINT, ENDPOINT
 from tests.end_to_end.test_jobs import cold  # noqa: F401 (a fixture)
 from tests.packages import ROOT
@@ -159,6 +160,43 @@ def test_two_slow_pictures_come_together(client, emulator, wish, cold):  # noqa:
     assert [data.seed for data in answer.data] == [1, 2]
     assert len({data.b64_json for data in answer.data}) == 2
     assert emulator.runs(ASYNC_ENDPOINT) == 2
+
+
+class Proxy(QuietHandler):
+    """Passes requests on, and lets the first few answers end as API Gateway's own 504."""
+
+    def do_POST(self):
+        answer = requests.request(
+            self.command,
+            self.server.door + self.path,
+            data=self.body() or None,
+            headers={"Content-Type": "application/json"},
+            allow_redirects=False,
+            timeout=60,
+        )
+        self.server.seen.append(self.command)
+        if len(self.server.seen) <= 2:
+            body = b'{"message": "Endpoint request timed out"}'
+            return self.answer(504, [("Content-Type", "application/json")], body)
+        headers = [("Content-Type", answer.headers["Content-Type"])]
+        if "Location" in answer.headers:
+            headers.append(("Location", answer.headers["Location"]))
+        return self.answer(answer.status_code, headers, answer.content)
+
+    do_GET = do_POST
+
+
+def test_gateway_timeouts_in_between_change_nothing_but_time(door, emulator, wish, cold):  # noqa: F811
+    seen = []
+    with (
+        serving(Proxy, door=door.removesuffix("/api"), seen=seen) as proxy,
+        openai.OpenAI(base_url=f"{proxy.url}/api/v1", api_key="none") as client,
+    ):
+        answer = client.images.generate(prompt=wish, model="sdxl", extra_body={"seed": 7})
+
+    assert picture(answer.data[0]).format == "PNG"
+    assert seen.count("POST") == 3  # the library resends twice, and finds the same job
+    assert emulator.runs(ASYNC_ENDPOINT) == 1
 
 
 # --- Node -----------------------------------------------------------------------------------------

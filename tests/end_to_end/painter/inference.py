@@ -1,8 +1,9 @@
-"""A serving script that paints at once: one colour, taken from the prompt and the seed."""
+"""A serving script that paints at once: one colour, taken from prompt and seed, or noise."""
 
 import hashlib
 import io
 import json
+import random
 
 from PIL import Image
 
@@ -20,8 +21,13 @@ def input_fn(data, content_type):
 
 
 def output_fn(request, accept):
-    colour = hashlib.sha256(json.dumps(request).encode()).digest()[:3]
+    digest = hashlib.sha256(json.dumps(request).encode()).digest()
     picture = io.BytesIO()
     size = (request.get("width", 64), request.get("height", 64))
-    Image.new("RGB", size, tuple(colour)).save(picture, accept.partition("/")[2])
+    if request["prompt"].startswith("noise"):  # as large a file as a picture can be
+        noise = random.Random(digest).randbytes(size[0] * size[1] * 3)
+        image = Image.frombytes("RGB", size, noise)
+    else:
+        image = Image.new("RGB", size, tuple(digest[:3]))
+    image.save(picture, accept.partition("/")[2])
     return picture.getvalue()
