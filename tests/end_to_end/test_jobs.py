@@ -14,6 +14,7 @@ import pytest
 import requests
 from PIL import Image
 
+from chalicelib.generation import GenerationRequest
 from endpoint.emulator.clients import Clients
 from tests.browser import chromium
 from tests.end_to_end.conftest import ASYNC_ENDPOINT, BUCKET, DEADLINE, MOST_WAITING, REGION
@@ -201,7 +202,7 @@ def test_a_posted_job_is_the_same_job_as_the_urls(door, emulator, wish):
     response = get(slow(door, wish))
 
     assert receipt.status_code in {200, 202}
-    assert receipt.json()["request"] == {**asked, "negative_prompt": "", "format": "png"}
+    assert receipt.json()["request"] == GenerationRequest(**asked).to_dict()
     assert is_picture(response.content)
     assert emulator.runs(ASYNC_ENDPOINT) == 1
 
