@@ -90,12 +90,17 @@ def problem_answer(error: GatewayError, visit: Visit) -> Answer:
         answer = page_answer(page, error.status)
     else:
         answer = json_answer({"error": _describe(error, visit)}, error.status)
-    headers = dict(answer.headers)
+    return Answer(answer.status, answer.body, {**answer.headers, **retry_headers(error)})
+
+
+def retry_headers(error: GatewayError) -> dict[str, str]:
+    """Return what tells a client when, and whether by itself, to send its request again."""
+    headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if not error.resend:
         headers["x-should-retry"] = "false"  # what OpenAI's client libraries look for
-    return Answer(answer.status, answer.body, headers)
+    return headers
 
 
 def _describe(error: GatewayError, visit: Visit) -> dict[str, Any]:

@@ -10,7 +10,6 @@ send one whatever they are told.
 from __future__ import annotations
 
 import base64
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -19,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from chalicelib.answers import Answer, json_answer, see_other
+from chalicelib.answers import Answer, json_answer, retry_headers, see_other
 from chalicelib.errors import GatewayError, InvalidRequest, StillPainting
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.jobs import Finished, Job
-from chalicelib.painting import Outcome, Painter
+from chalicelib.painting import Outcome, Painter, read_json_object
 from chalicelib.patience import hop_of, hops_left
 from chalicelib.pictures import LARGEST_PICTURE
 from chalicelib.visits import Visit
@@ -98,11 +97,7 @@ def problem(error: GatewayError, request_id: str) -> Answer:
         "code": error.code,
     }
     answer = json_answer({"error": described}, error.status)
-    headers = {**answer.headers, "x-request-id": request_id}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
-    if not error.resend:
-        headers["x-should-retry"] = "false"
+    headers = {**answer.headers, "x-request-id": request_id, **retry_headers(error)}
     return Answer(answer.status, answer.body, headers)
 
 
@@ -111,7 +106,8 @@ def problem(error: GatewayError, request_id: str) -> Answer:
 
 def read_order(painter: Painter, visit: Visit) -> Order:
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
-    data = _json_object(visit.body)
+    given = read_json_object(visit)
+    data = {name: value for name, value in given.items() if value is not None}
     _check_fields(data)
     first = _request(data)
     named = first.model if first.model in painter.models else None
@@ -127,16 +123,6 @@ def read_order(painter: Painter, visit: Visit) -> Order:
     return Order(requests, as_url)
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest("The body must be JSON.") from error
-    if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    return {name: value for name, value in data.items() if value is not None}
-
-
 def _check_fields(data: dict[str, Any]) -> None:
     for name in data:
         if name not in _CONTRACT | _OWN | _LEFT_ASIDE:
@@ -150,7 +136,7 @@ def _request(data: dict[str, Any]) -> GenerationRequest:
     given |= _sides(data.get("size", "auto"))
     given["format"] = _choice(data, "output_format", ("png", "webp", "jpeg"))
     model = data.get("model")
-    if isinstance(model, str) and RULES["model"].read(model) and _is_name(model):
+    if isinstance(model, str) and _is_name(model):
         given["model"] = model
     try:
         return GenerationRequest.from_dict(given)

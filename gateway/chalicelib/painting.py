@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from chalicelib.answers import Answer, head_answer, picture_answer, prefetch_answer, see_other
 from chalicelib.clients import LazyClient
@@ -239,15 +240,20 @@ def read_body(visit: Visit) -> GenerationRequest:
         InvalidRequest: if it is no JSON object, or for the first field that is wrong.
     """
     try:
+        return GenerationRequest.from_dict(read_json_object(visit))
+    except InvalidField as error:
+        raise InvalidRequest(str(error), field=error.field) from error
+
+
+def read_json_object(visit: Visit) -> dict[str, Any]:
+    """Return the JSON object in the visit's body; raises InvalidRequest if there is none."""
+    try:
         data = json.loads(visit.body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body must be JSON.") from error
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    try:
-        return GenerationRequest.from_dict(data)
-    except InvalidField as error:
-        raise InvalidRequest(str(error), field=error.field) from error
+    return data
 
 
 def random_seed() -> int:
