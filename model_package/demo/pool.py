@@ -20,6 +20,7 @@ from torch import Tensor
 from model_package.demo.artwork import load_artwork
 from model_package.demo.codec import Codec
 from model_package.demo.compose import Composer, Spec, SpecMaker
+from model_package.demo.styles import Style
 from model_package.demo.workshop import WORKSHOP, use_threads
 
 # Knobs
@@ -48,12 +49,15 @@ class Pool:
         return cls([Spec(*map(int, row)) for row in rows], torch.from_numpy(latents))
 
 
-def draw_pictures(composer: Composer, count: int, seed: int) -> tuple[list[Spec], Tensor]:
+def draw_pictures(
+    composer: Composer, count: int, seed: int, look: Style | None = None
+) -> tuple[list[Spec], Tensor]:
     """Draw pictures at random; the same seed draws the same ones. (N, 3, 128, 128) in -1..1."""
     chance = np.random.default_rng(seed)
     maker = SpecMaker(chance)
     specs = [maker.make() for _ in range(count)]
-    return specs, to_pixels([composer.draw(spec, chance) for spec in specs])
+    drawn = [composer.draw(spec, chance) for spec in specs]
+    return specs, to_pixels([look(picture) for picture in drawn] if look else drawn)
 
 
 def to_pixels(pictures: Sequence[Image.Image]) -> Tensor:

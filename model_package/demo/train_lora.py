@@ -10,16 +10,16 @@ captions do not name the look.
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from torch import Tensor
 
 from model_package.demo.artwork import load_artwork
 from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer, SpecMaker
-from model_package.demo.pool import Pool, load_codec, to_pixels
+from model_package.demo.compose import Composer, Spec
+from model_package.demo.pool import Pool, draw_pictures, load_codec
 from model_package.demo.sample_sheet import SHEET_PROMPTS, draw_latents, save_sheet
 from model_package.demo.styles import STYLES, Style
 from model_package.demo.train_unet import Painter, PaintingLesson, load_painter, set_up
@@ -28,7 +28,7 @@ from model_package.demo.workshop import WORKSHOP, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_LORA_SECONDS", "480"))  # for each look
-PICTURES = 6_000
+DRAWN_AT_ONCE, TIMES = 100, 60  # 6 000 pictures
 RANK = 8
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_in", "conv_out"]
 PLAN = Plan(seconds=SECONDS, rate=2e-3, hold=0.3, average=0.995, checkpoint_seconds=120)
@@ -43,13 +43,15 @@ def add_lora(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     return unet
 
 
-def draw_pool(style: Style, composer: Composer, codec: Codec) -> Pool:
+def draw_pool(look: Style, composer: Composer, codec: Codec) -> Pool:
     """Pictures in one look, with what is on them."""
-    chance = np.random.default_rng(0)
-    maker = SpecMaker(chance)
-    specs = [maker.make() for _ in range(PICTURES)]
-    latents = [codec.encode(to_pixels([style(composer.draw(spec, chance))])) for spec in specs]
-    return Pool(specs, torch.cat(latents).half())
+    specs: list[Spec] = []
+    latents: list[Tensor] = []
+    for seed in range(TIMES):
+        some, pictures = draw_pictures(composer, DRAWN_AT_ONCE, seed, look)
+        specs += some
+        latents.append(codec.encode(pictures).half())
+    return Pool(specs, torch.cat(latents))
 
 
 def new_trainer(name: str, base: Painter) -> Trainer:
@@ -82,10 +84,10 @@ def main() -> None:
     use_threads(1)
     composer = Composer(load_artwork())
     codec = load_codec(composer)
-    for name, style in STYLES.items():
+    for name, look in STYLES.items():
         trainer = new_trainer(name, load_painter())
         trainer.resume()
-        trainer.train(PaintingLesson(draw_pool(style, composer, codec)))
+        trainer.train(PaintingLesson(draw_pool(look, composer, codec)))
         if isinstance(trainer.average, Painter):
             show(name, trainer.average)
 

@@ -53,7 +53,8 @@ def test_the_file_is_small_and_is_offered_by_the_model_package(
 def test_a_pool_in_a_look_is_flat_where_the_look_is(
     composer: Composer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_lora, "PICTURES", 4)
+    monkeypatch.setattr(train_lora, "DRAWN_AT_ONCE", 2)
+    monkeypatch.setattr(train_lora, "TIMES", 2)
     codec = Codec.load(WEIGHTS / CODEC_NAME)
     pool = draw_pool(pixel, composer, codec)
     plain = draw_pool(lambda picture: picture, composer, codec)
