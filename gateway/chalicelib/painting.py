@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chalicelib.answers import Answer, head_answer, picture_answer, prefetch_answer, see_other
@@ -54,6 +54,10 @@ class Painter:
     def models(self) -> Sequence[str]:
         """The names of the models on offer, the default first."""
         return list(self._settings.models)
+
+    def defaults(self, request: GenerationRequest) -> Mapping[str, Any]:
+        """Return what is known of the own steps, guidance and size of a request's model."""
+        return self._settings.models[str(request.model)].defaults
 
     def is_queued(self, request: GenerationRequest) -> bool:
         """Whether a complete request's model has an asynchronous endpoint alone."""
