@@ -180,7 +180,3 @@ def painter() -> Painter:
 
 app = Gateway("easel")
 app.register_blueprint(routes, url_prefix=route_prefix())
-if route_prefix():
-    # Without API Gateway's stage as well, as behind a domain of one's own: SillyTavern takes an
-    # address without a path alone.
-    app.register_blueprint(routes)
