@@ -101,7 +101,7 @@ def openai_models(visit: Visit) -> Answer:
 @routes.get("/options")
 def options(visit: Visit) -> Answer:
     """Tell which fields a request may have, and which models are on offer."""
-    models = [{"name": name} for name in settings().models]
+    models = [model.describe() for model in settings().models.values()]
     return json_answer({"fields": describe(), "models": models})
 
 

@@ -304,6 +304,8 @@ def test_options_tell_the_fields_and_the_models(visitor):
 
     assert list(told["fields"]["properties"]) == list(RULES)
     assert [model["name"] for model in told["models"]] == ["sd", "sdxl"]
+    unknown = {"asynchronous": False, "defaults": {}, "seconds": None, "loras": []}
+    assert told["models"][0] == {"name": "sd", **unknown}
 
 
 def test_health_tells_the_version_and_touches_no_gpu(visitor):
