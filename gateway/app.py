@@ -7,9 +7,9 @@ from urllib.parse import unquote
 
 from chalicelib import __version__, openai_images, sdapi, sdapi_lists
 from chalicelib.answers import Answer, json_answer, page_answer, see_other
-from chalicelib.generation import describe
+from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
-from chalicelib.painting import Painter, random_seed, read_request
+from chalicelib.painting import Painter, random_seed, read_form, read_request
 from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
 from chalicelib.settings import Model, Settings, route_prefix
 from chalicelib.visits import Visit
@@ -40,12 +40,26 @@ def default_picture(visit: Visit) -> Answer:
 @routes.get("/inference")
 def random_picture(visit: Visit) -> Answer:
     """Paint a random sentence; a browser is sent to that sentence's own URL."""
-    asked = read_request(visit, DEFAULT_PROMPT)
-    seed = random_seed() if asked.seed is None else asked.seed
+    if "prompt" in visit.query:
+        return typed_picture(visit)
+    seed = _seed(read_request(visit, DEFAULT_PROMPT))
     sentence = random_sentence(seed)
     if visit.is_navigation:
         return see_other(visit.picture_url(sentence, seed))
     return painter().paint(visit, sentence, seed)
+
+
+def typed_picture(visit: Visit) -> Answer:
+    """Send a plain HTML form, whose prompt is a parameter like all others, to the prompt's URL."""
+    asked = read_form(visit)
+    return see_other(visit.picture_url(asked.prompt, _seed(asked)))
+
+
+@routes.get("/sentence")
+def sentence(visit: Visit) -> Answer:
+    """Tell the random sentence of a seed, for somebody who may want it painted."""
+    seed = _seed(read_request(visit, DEFAULT_PROMPT))
+    return json_answer({"sentence": random_sentence(seed), "seed": seed})
 
 
 @routes.post("/jobs")
@@ -170,6 +184,10 @@ def health(visit: Visit) -> Answer:
 def offered() -> list[Model]:
     """Return the models on offer, the default first."""
     return list(settings().models.values())
+
+
+def _seed(asked: GenerationRequest) -> int:
+    return random_seed() if asked.seed is None else asked.seed
 
 
 @cache

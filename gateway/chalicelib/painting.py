@@ -231,8 +231,21 @@ def read_request(visit: Visit, prompt: str) -> GenerationRequest:
     parameters = visit.parameters()
     if "prompt" in parameters:
         raise InvalidRequest("prompt: stands in the path, not in the query", field="prompt")
+    return _from_query({**parameters, "prompt": prompt})
+
+
+def read_form(visit: Visit) -> GenerationRequest:
+    """Return the request that the query alone makes, as an HTML form sends it.
+
+    Raises:
+        InvalidRequest: for the first field that is wrong.
+    """
+    return _from_query(visit.parameters())
+
+
+def _from_query(parameters: Mapping[str, str]) -> GenerationRequest:
     try:
-        return GenerationRequest.from_query({**parameters, "prompt": prompt})
+        return GenerationRequest.from_query(parameters)
     except InvalidField as error:
         raise InvalidRequest(str(error), field=error.field) from error
 

@@ -205,10 +205,34 @@ def test_the_url_that_a_browser_is_sent_to_is_the_picture_that_a_program_gets(vi
     assert visitor.asked[0] == visitor.asked[1]
 
 
+def test_a_plain_form_is_sent_to_its_prompts_own_url(visitor):
+    response = visitor.get("/inference?prompt=a%2Fb+%26+c&steps=3&seed=&lora=", **BROWSER)
+
+    path, _, query = response.headers["Location"].partition("?")
+    given = dict(pair.split("=") for pair in query.split("&"))
+    assert (response.status_code, path) == (303, "/inference/a%2Fb%20%26%20c")
+    assert given.pop("seed").isdigit()
+    assert given == {"steps": "3"}
+    assert visitor.asked == []
+
+
+def test_a_random_sentence_can_be_had_before_it_is_painted(visitor):
+    told = json.loads(visitor.get("/sentence?seed=7").body)
+    visitor.get("/inference?seed=7")
+
+    assert told == {"sentence": visitor.asked[0]["prompt"], "seed": 7}
+    others = {visitor.get("/sentence").body for _ in range(10)}
+    assert len(others) > 1
+
+
 @pytest.mark.parametrize(
     ("path", "field"),
     [
         ("/inference/a?steps=0", "steps"),
+        ("/inference?prompt=", "prompt"),
+        ("/inference?prompt=a&steps=0", "steps"),
+        ("/inference?prompt=a&prompt=b", "prompt"),
+        ("/sentence?seed=x", "seed"),
         ("/inference/a?nonsense=1", "nonsense"),
         ("/inference/a?seed=1&seed=2", "seed"),
         ("/inference/a?prompt=b", "prompt"),
