@@ -55,6 +55,10 @@ class Painter:
         """The names of the models on offer, the default first."""
         return list(self._settings.models)
 
+    def defaults(self, request: GenerationRequest) -> Mapping[str, Any]:
+        """Return what is known of the own steps, guidance and size of a request's model."""
+        return self._settings.models[str(request.model)].defaults
+
     def is_queued(self, request: GenerationRequest) -> bool:
         """Whether a complete request's model has an asynchronous endpoint alone."""
         return self._settings.models[str(request.model)].endpoint is None
@@ -193,7 +197,7 @@ class Painter:
         seconds = patience(visit, remaining)
         if job.state is State.DONE or seconds <= 0:
             return job, jobs.picture(job)
-        with Waiters(self._store(queue), self._settings.most_waiting).place():
+        with Waiters(self._store(queue), self._settings.most_waiting).place(job.id):
             return jobs.wait(job, Deadline(time.monotonic() + seconds))
 
     def _queue_of(self, identifier: str) -> Queue:

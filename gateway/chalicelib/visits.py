@@ -12,7 +12,9 @@ from urllib.parse import quote, urlencode
 from chalicelib.errors import InvalidRequest
 
 # What every route but the home page's begins with.
-_AFTER_ROOT = re.compile(r"/(?:inference|sentence|jobs|v1|options|health)(?=/|$)")
+_AFTER_ROOT = re.compile(
+    r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json)(?=/|$)"
+)
 
 
 @dataclass(frozen=True)

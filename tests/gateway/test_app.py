@@ -35,10 +35,14 @@ class Visitor:
 
     def __init__(self, log_prompts=False):
         models = {"sd": Model("sd", "easel-sd"), "sdxl": Model("sdxl", "easel-sdxl")}
-        self.settings = Settings(models, 24, log_prompts)
         self.endpoint = PaintingClient(None)
-        self.painter = Painter(self.settings, Given(self.endpoint))
+        self._log_prompts = log_prompts
+        self.offer(models)
         self._http = Client(gateway.app)
+
+    def offer(self, models):
+        self.settings = Settings(models, 24, self._log_prompts)
+        self.painter = Painter(self.settings, Given(self.endpoint))
 
     def get(self, path, method="GET", **headers):
         return self._http.http.request(method, path, headers=headers)
@@ -304,6 +308,8 @@ def test_options_tell_the_fields_and_the_models(visitor):
 
     assert list(told["fields"]["properties"]) == list(RULES)
     assert [model["name"] for model in told["models"]] == ["sd", "sdxl"]
+    unknown = {"asynchronous": False, "defaults": {}, "seconds": None, "loras": []}
+    assert told["models"][0] == {"name": "sd", **unknown}
 
 
 def test_health_tells_the_version_and_touches_no_gpu(visitor):
