@@ -197,7 +197,7 @@ class Painter:
         seconds = patience(visit, remaining)
         if job.state is State.DONE or seconds <= 0:
             return job, jobs.picture(job)
-        with Waiters(self._store(queue), self._settings.most_waiting).place():
+        with Waiters(self._store(queue), self._settings.most_waiting).place(job.id):
             return jobs.wait(job, Deadline(time.monotonic() + seconds))
 
     def _queue_of(self, identifier: str) -> Queue:

@@ -13,7 +13,11 @@ from tests.benchmarks.report import RESULTS, Result, Section
 
 # The page's sections in their order; each is a module beside this one.
 BENCHMARKS = (
+    "ancestor_recipe",
     "gateway",
+    "imports",
+    "memory_size",
+    "load",
     "asynchronous",
     "png_encoding",
     "lora_switch",

@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import multiprocessing
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.benchmarks.processes import below, megabytes
 from tests.benchmarks.report import Figure, Row, Section, run_alone
 
 EASEL = "easel --weights s3"
@@ -175,20 +175,8 @@ def run(command: str, environment: dict[str, str]) -> tuple[float, float]:
 
 
 def _largest_below(pid: int) -> float:
-    """Return the megabytes of the largest process below `pid`; Linux alone tells."""
-    sizes = [0.0]
-    waiting = [pid]
-    while waiting:
-        each = waiting.pop()
-        try:
-            status = Path(f"/proc/{each}/status").read_text()
-            children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
-        except OSError:
-            continue
-        found = re.search(r"VmHWM:\s+(\d+)", status)
-        sizes.append(int(found[1]) / 1000 if found else 0.0)
-        waiting += [int(child) for child in children]
-    return max(sizes)
+    """Return the peak megabytes of the largest process among `pid` and its children."""
+    return max(megabytes(each, "VmHWM") for each in below(pid))
 
 
 def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
