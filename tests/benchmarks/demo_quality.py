@@ -73,6 +73,11 @@ THINGS, COLOURS = len(all_things()), len(COLOUR_NAMES)
 # The judge
 
 
+# How often a rendering shows one thing, two side by side, or one riding another. The judge's own,
+# so that it stays the same judge when the model's training changes.
+SHOWN = (0.82, 0.12, 0.06)
+
+
 class EveryColour(SpecMaker):
     """Specs without the rule that keeps some colours of a thing from the model's training."""
 
@@ -115,7 +120,7 @@ def to_numbers(pictures: Sequence[Image.Image]) -> Tensor:
 def render(composer: Composer, count: int, seed: int) -> tuple[list[Spec], list[Image.Image]]:
     """Renderings of the real artwork, in every colour."""
     chance = np.random.default_rng(seed)
-    maker = EveryColour(chance)
+    maker = EveryColour(chance, shares=SHOWN)
     specs = [maker.make() for _ in range(count)]
     return specs, [composer.draw(spec, chance) for spec in specs]
 

@@ -50,6 +50,7 @@ def test_every_route_answers_get_and_head_and_every_body_may_be_binary(template)
         "/jobs/{identifier}",
         "/jobs/{identifier}/image",
         "/options",
+        "/sentence",
         "/v1/images/generations",
         "/v1/images/generations/{identifiers}",
         "/v1/models",
