@@ -12,7 +12,9 @@ from urllib.parse import quote, urlencode
 from chalicelib.errors import InvalidRequest
 
 # What every route but the home page's begins with.
-_AFTER_ROOT = re.compile(r"/(?:inference|jobs|v1|options|health)(?=/|$)")
+_AFTER_ROOT = re.compile(
+    r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json)(?=/|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,13 @@ class Visit:
         return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
     def picture_url(self, prompt: str, seed: int) -> str:
-        """Return the public path of a prompt's picture, with the visit's own parameters."""
-        parameters = {**self.parameters(), "seed": seed}
+        """Return the public path of a prompt's picture, with the visit's own parameters.
+
+        Those of a form that was left empty in places are unset where they are empty.
+        """
+        given = {name: text for name, text in self.parameters().items() if text}
+        parameters = {**given, "seed": seed}
+        parameters.pop("prompt", None)
         query = urlencode(parameters, quote_via=quote)
         return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
 
