@@ -14,6 +14,7 @@ import os
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from transformers import CLIPTextModel
@@ -59,10 +60,11 @@ def new_unet() -> UNet2DConditionModel:
 
 def first_unet() -> UNet2DConditionModel:
     """What training begins with: the UNet that `restart.py` left, or an untrained one."""
-    if not START.exists():
-        return new_unet()
-    unet: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(START)
-    return unet.float()
+    unet = new_unet()
+    if START.exists():
+        # Not `from_pretrained`: that would write this folder's path into what is exported.
+        unet.load_state_dict(load_file(START / "diffusion_pytorch_model.safetensors"))
+    return unet
 
 
 class Painter(nn.Module):
