@@ -37,6 +37,10 @@ _LEFT_ASIDE = {
 }  # fmt: skip
 _OWN = {"model", "n", "size", "response_format", "output_format", "stream"}
 _CONTRACT = set(RULES) - {"model", "format"}
+_OPENAI_CODES = {
+    "unauthorized": ("invalid_request_error", "invalid_api_key"),
+    "rate_limited": ("requests", "rate_limit_exceeded"),
+}
 # A picture is base64 in the JSON, and the JSON is base64 in Lambda's answer.
 _LARGEST_TOGETHER = LARGEST_PICTURE // 4 * 3
 
@@ -64,7 +68,9 @@ def generate(painter: Painter, visit: Visit) -> Answer:
     visit.notes.update(model=order.requests[0].model, pictures=len(order.requests))
     if order.as_url:
         return _answer(order.requests, [_link(painter, visit, each) for each in order.requests])
-    return _finish(visit, order.requests, _side_by_side(painter.obtain, visit, order.requests))
+    return _finish(
+        painter, visit, order.requests, _side_by_side(painter.obtain, visit, order.requests)
+    )
 
 
 def resume(painter: Painter, visit: Visit, identifiers: str) -> Answer:
@@ -78,7 +84,7 @@ def resume(painter: Painter, visit: Visit, identifiers: str) -> Answer:
         raise InvalidRequest("n: is at most 4", field="n")
     outcomes = _side_by_side(painter.revisit, visit, jobs)
     requests = [painter.request_of(identifier) for identifier in jobs]
-    return _finish(visit, requests, outcomes, jobs)
+    return _finish(painter, visit, requests, outcomes, jobs)
 
 
 def models(names: Sequence[str]) -> Answer:
@@ -90,12 +96,9 @@ def models(names: Sequence[str]) -> Answer:
 def problem(error: GatewayError, request_id: str) -> Answer:
     """Return an error in OpenAI's shape, from which its libraries make their exceptions."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
-    described = {
-        "message": error.message,
-        "type": kind,
-        "param": error.field,
-        "code": error.code,
-    }
+    # OpenAI has words of its own for these two.
+    kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
+    described = {"message": error.message, "type": kind, "param": error.field, "code": code}
     answer = json_answer({"error": described}, error.status)
     headers = {**answer.headers, "x-request-id": request_id, **retry_headers(error)}
     return Answer(answer.status, answer.body, headers)
@@ -205,6 +208,7 @@ def _side_by_side(work: Any, visit: Visit, each: Sequence[Any]) -> list[Outcome]
 
 
 def _finish(
+    painter: Painter,
     visit: Visit,
     requests: Sequence[GenerationRequest],
     outcomes: Sequence[Outcome],
@@ -216,12 +220,13 @@ def _finish(
     finished = [outcome for outcome in outcomes if isinstance(outcome, Finished)]
     together = sum(len(each.body) for each in finished)
     fits = together <= _LARGEST_TOGETHER and all(each.link is None for each in finished)
-    pairs = zip(requests, finished, strict=True)
+    tokens = (painter.token_for(visit, request) for request in requests)
+    pairs = zip(requests, finished, tokens, strict=True)
     data = [
         _data(request, {"b64_json": base64.b64encode(each.body).decode()})
         if fits
-        else _data(request, {"url": each.link or _picture_url(visit, request)})
-        for request, each in pairs
+        else _data(request, {"url": each.link or _picture_url(visit, request, token)})
+        for request, each, token in pairs
     ]
     return _answer(requests, data)
 
@@ -239,14 +244,19 @@ def _send_along(visit: Visit, outcomes: Sequence[Outcome], known: Sequence[str])
 
 def _link(painter: Painter, visit: Visit, request: GenerationRequest) -> dict[str, Any]:
     """Return where a picture will be: it is painted, or waited for, when it is fetched."""
+    painter.check_prompt(visit, request)
+    token = painter.token_for(visit, request)
     if painter.is_queued(request):
         job = painter.enqueue(visit, request)
-        return _data(request, {"url": f"{visit.origin}{visit.root}/jobs/{job.id}/image"})
-    return _data(request, {"url": _picture_url(visit, request)})
+        url = f"{visit.origin}{visit.root}/jobs/{job.id}/image"
+        return _data(request, {"url": f"{url}?link={token}" if token else url})
+    return _data(request, {"url": _picture_url(visit, request, token)})
 
 
-def _picture_url(visit: Visit, request: GenerationRequest) -> str:
+def _picture_url(visit: Visit, request: GenerationRequest, token: str | None) -> str:
     fields = {name: value for name, value in request.to_dict().items() if value != ""}
+    if token:
+        fields["link"] = token
     prompt = quote(fields.pop("prompt"), safe="")
     query = urlencode(fields, quote_via=quote)
     return f"{visit.origin}{visit.root}/inference/{prompt}?{query}"

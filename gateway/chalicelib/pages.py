@@ -40,6 +40,11 @@ def problem_page(status: int, message: str, retry_after: int | None, root: str) 
     return _page("problem.html", base=f"{root}/", title=title, message=message, again=again)
 
 
+def preview_page(root: str, prompt: str) -> Page:
+    """Return the page that tells a link's preview the prompt of a picture that is not painted."""
+    return _page("preview.html", base=f"{root}/", prompt=prompt)
+
+
 def _page(name: str, **values: str) -> Page:
     escaped = {key: html.escape(value) for key, value in values.items()}
     template, policy = _template(name)
