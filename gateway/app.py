@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cache
 from urllib.parse import unquote
 
-from chalicelib import __version__, openai_images, sessions
+from chalicelib import __version__, openai_images, sdapi, sdapi_lists, sessions
 from chalicelib.answers import Answer, json_answer, page_answer, see_other
 from chalicelib.crawlers import robots_answer
-from chalicelib.generation import describe
+from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
-from chalicelib.painting import Painter, random_seed, read_request
+from chalicelib.painting import Painter, random_seed, read_form, read_request
 from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
-from chalicelib.settings import Settings, route_prefix
+from chalicelib.settings import Model, Settings, route_prefix
 from chalicelib.visits import Visit
 from chalicelib.web import Gateway, Routes
 
@@ -43,12 +43,26 @@ def default_picture(visit: Visit) -> Answer:
 @routes.get("/inference")
 def random_picture(visit: Visit) -> Answer:
     """Paint a random sentence; a browser is sent to that sentence's own URL."""
-    asked = read_request(visit, DEFAULT_PROMPT)
-    seed = random_seed() if asked.seed is None else asked.seed
+    if "prompt" in visit.query:
+        return typed_picture(visit)
+    seed = _seed(read_request(visit, DEFAULT_PROMPT))
     sentence = random_sentence(seed)
     if visit.is_navigation:
         return see_other(visit.picture_url(sentence, seed))
     return painter().paint(visit, sentence, seed)
+
+
+def typed_picture(visit: Visit) -> Answer:
+    """Send a plain HTML form, whose prompt is a parameter like all others, to the prompt's URL."""
+    asked = read_form(visit)
+    return see_other(visit.picture_url(asked.prompt, _seed(asked)))
+
+
+@routes.get("/sentence")
+def sentence(visit: Visit) -> Answer:
+    """Tell the random sentence of a seed, for somebody who may want it painted."""
+    seed = _seed(read_request(visit, DEFAULT_PROMPT))
+    return json_answer({"sentence": random_sentence(seed), "seed": seed})
 
 
 @routes.post("/jobs")
@@ -78,13 +92,82 @@ def openai_generate(visit: Visit) -> Answer:
 @routes.get_openai("/v1/images/generations/{identifiers}")
 def openai_resume(visit: Visit, identifiers: str) -> Answer:
     """Wait for pictures that OpenAI's Images API was asked for."""
-    return openai_images.resume(painter(), visit, unquote(identifiers))
+    return openai_images.go_on(painter(), visit, unquote(identifiers))
 
 
 @routes.get_openai("/v1/models")
 def openai_models(visit: Visit) -> Answer:
     """List the models on offer as OpenAI does."""
     return openai_images.models(list(settings().models))
+
+
+@routes.post_sdapi("/sdapi/v1/txt2img")
+def sdapi_generate(visit: Visit) -> Answer:
+    """Paint as AUTOMATIC1111's web UI is asked to."""
+    return sdapi.generate(painter(), visit)
+
+
+@routes.get_sdapi("/sdapi/v1/txt2img/{identifiers}")
+def sdapi_resume(visit: Visit, identifiers: str) -> Answer:
+    """Wait for pictures that AUTOMATIC1111's web UI was asked for."""
+    return sdapi.go_on(painter(), visit, unquote(identifiers))
+
+
+@routes.get_sdapi("/sdapi/v1/options")
+def sdapi_options(visit: Visit) -> Answer:
+    """Tell the web UI's settings."""
+    return json_answer(sdapi_lists.options(offered()))
+
+
+@routes.post_sdapi("/sdapi/v1/options")
+def sdapi_set_options(visit: Visit) -> Answer:
+    """Accept the web UI's settings, if they are so already."""
+    return sdapi_lists.set_options(offered(), visit)
+
+
+@routes.get_sdapi("/sdapi/v1/sd-models")
+def sdapi_models(visit: Visit) -> Answer:
+    """List the models on offer as the web UI does."""
+    return sdapi_lists.models(offered())
+
+
+@routes.get_sdapi("/sdapi/v1/loras")
+def sdapi_loras(visit: Visit) -> Answer:
+    """List the LoRA adapters as the web UI does."""
+    return sdapi_lists.loras(offered())
+
+
+@routes.get_sdapi("/sdapi/v1/samplers")
+def sdapi_samplers(visit: Visit) -> Answer:
+    """List the one sampler."""
+    return sdapi_lists.samplers()
+
+
+@routes.get_sdapi("/sdapi/v1/schedulers")
+def sdapi_schedulers(visit: Visit) -> Answer:
+    """List the one schedule."""
+    return sdapi_lists.schedulers()
+
+
+@routes.get_sdapi("/sdapi/v1/progress")
+def sdapi_progress(visit: Visit) -> Answer:
+    """Tell that nothing is known to be under way."""
+    return sdapi_lists.progress()
+
+
+@routes.post_sdapi("/sdapi/v1/interrupt")
+def sdapi_interrupt(visit: Visit) -> Answer:
+    """Refuse to stop a picture."""
+    return sdapi_lists.interrupt()
+
+
+def sdapi_nothing(visit: Visit) -> Answer:
+    """Tell that there is nothing of the kind."""
+    return json_answer(sdapi_lists.NOTHING[visit.route.rpartition("/")[2]])
+
+
+for _name in sdapi_lists.NOTHING:
+    routes.get_sdapi(f"/sdapi/v1/{_name}")(sdapi_nothing)
 
 
 @routes.post("/session")
@@ -114,7 +197,7 @@ def robots(visit: Visit) -> Answer:
 @routes.get("/options")
 def options(visit: Visit) -> Answer:
     """Tell which fields a request may have, and which models are on offer."""
-    models = [{"name": name} for name in settings().models]
+    models = [model.describe() for model in offered()]
     access = "key" if settings().protection.keys else "open"
     return json_answer({"fields": describe(), "models": models, "access": access})
 
@@ -124,6 +207,15 @@ def health(visit: Visit) -> Answer:
     """Tell the version and the configuration, touching no GPU."""
     configuration = {"models": list(settings().models), "deadline": settings().deadline_seconds}
     return json_answer({"status": "ok", "version": __version__, **configuration})
+
+
+def offered() -> list[Model]:
+    """Return the models on offer, the default first."""
+    return list(settings().models.values())
+
+
+def _seed(asked: GenerationRequest) -> int:
+    return random_seed() if asked.seed is None else asked.seed
 
 
 @cache

@@ -27,6 +27,7 @@ from chalicelib.visits import Visit
 # not listed here asks for a key where keys are configured.
 OPEN_ROUTES = frozenset(
     {"/", "/options", "/health", "/session", "/robots.txt", "/docs", "/openapi.json", "/v1/models"}
+    | {"/sentence"}
 )
 SESSION_COOKIE, LINK_COOKIE = "easel_session", "easel_link"
 SESSION_SECONDS = 30 * 86_400

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chalicelib.access import picture_token
@@ -61,6 +61,10 @@ class Painter:
     def models(self) -> Sequence[str]:
         """The names of the models on offer, the default first."""
         return list(self._settings.models)
+
+    def defaults(self, request: GenerationRequest) -> Mapping[str, Any]:
+        """Return what is known of the own steps, guidance and size of a request's model."""
+        return self._settings.models[str(request.model)].defaults
 
     def is_queued(self, request: GenerationRequest) -> bool:
         """Whether a complete request's model has an asynchronous endpoint alone."""
@@ -264,7 +268,7 @@ class Painter:
         seconds = patience(visit, remaining)
         if job.state is State.DONE or seconds <= 0:
             return job, jobs.picture(job)
-        with Waiters(self._store(queue), self._settings.most_waiting).place():
+        with Waiters(self._store(queue), self._settings.most_waiting).place(job.id):
             return jobs.wait(job, Deadline(time.monotonic() + seconds))
 
     def _queue_of(self, identifier: str) -> Queue:
@@ -301,8 +305,21 @@ def read_request(visit: Visit, prompt: str) -> GenerationRequest:
     parameters = visit.parameters()
     if "prompt" in parameters:
         raise InvalidRequest("prompt: stands in the path, not in the query", field="prompt")
+    return _from_query({**parameters, "prompt": prompt})
+
+
+def read_form(visit: Visit) -> GenerationRequest:
+    """Return the request that the query alone makes, as an HTML form sends it.
+
+    Raises:
+        InvalidRequest: for the first field that is wrong.
+    """
+    return _from_query(visit.parameters())
+
+
+def _from_query(parameters: Mapping[str, str]) -> GenerationRequest:
     try:
-        return GenerationRequest.from_query({**parameters, "prompt": prompt})
+        return GenerationRequest.from_query(parameters)
     except InvalidField as error:
         raise InvalidRequest(str(error), field=error.field) from error
 

@@ -13,7 +13,10 @@ from chalicelib.errors import InvalidRequest
 from chalicelib.guests import ANYBODY, Guest
 
 # What every route but the home page's begins with.
-_AFTER_ROOT = re.compile(r"/(?:inference|jobs|v1|options|health|session|links|robots\.txt)(?=/|$)")
+_AFTER_ROOT = re.compile(
+    r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json|session|links"
+    r"|robots\.txt)(?=/|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,13 @@ class Visit:
         return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
     def picture_url(self, prompt: str, seed: int) -> str:
-        """Return the public path of a prompt's picture, with the visit's own parameters."""
-        parameters = {**self.parameters(), "seed": seed}
+        """Return the public path of a prompt's picture, with the visit's own parameters.
+
+        Those of a form that was left empty in places are unset where they are empty.
+        """
+        given = {name: text for name, text in self.parameters().items() if text}
+        parameters = {**given, "seed": seed}
+        parameters.pop("prompt", None)
         query = urlencode(parameters, quote_via=quote)
         return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from chalice.app import Blueprint, Chalice, Request, Response
 
-from chalicelib import openai_images
+from chalicelib import openai_images, sdapi
 from chalicelib.access import OPEN_ROUTES, admit
 from chalicelib.answers import Answer, problem_answer
 from chalicelib.cors import cors_headers, preflight_headers
@@ -91,6 +91,14 @@ class Routes(Blueprint):
     def post_openai(self, path: str) -> Callable[[Handler], Handler]:
         """Register a handler for POST whose errors are told as OpenAI tells them."""
         return self._register(path, ["POST"], openai_images.problem)
+
+    def get_sdapi(self, path: str) -> Callable[[Handler], Handler]:
+        """Register a handler for GET whose errors are told as AUTOMATIC1111's web UI does."""
+        return self._register(path, ["GET"], sdapi.problem)
+
+    def post_sdapi(self, path: str) -> Callable[[Handler], Handler]:
+        """Register a handler for POST whose errors are told as AUTOMATIC1111's web UI does."""
+        return self._register(path, ["POST"], sdapi.problem)
 
     def get(self, path: str) -> Callable[[Handler], Handler]:
         """Register a handler for GET and for HEAD, which API Gateway refuses unless it is named."""

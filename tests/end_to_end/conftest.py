@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -25,6 +28,8 @@ from endpoint.emulator.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
 from tests.packages import ROOT, package_gateway
 
+NODE = Path(__file__).parent / "node"
+NODE_CACHE = ROOT / ".cache" / "node"
 REGION = "us-east-1"
 ENDPOINT = "easel-sd"
 ASYNC_ENDPOINT = "easel-sdxl"
@@ -123,6 +128,27 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def api_gateway(package: Path, gateway_environment: dict[str, str]) -> Iterator[str]:
     with packaged_gateway.serve(package, environment=gateway_environment) as server:
         yield f"{server.url}/api"
+
+
+@pytest.fixture(scope="session")
+def node() -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
+    """Give a function that runs a script of `node/`, with the libraries that npm installs once."""
+    npm, program = shutil.which("npm"), shutil.which("node")
+    if not npm or not program:
+        pytest.skip("Node.js is not installed here")
+    NODE_CACHE.mkdir(parents=True, exist_ok=True)
+    for file in NODE.iterdir():
+        (NODE_CACHE / file.name).write_bytes(file.read_bytes())
+    install = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"]
+    subprocess.run(install, cwd=NODE_CACHE, check=True)
+
+    def run(script: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        command = [program, script, url, json.dumps(body)]
+        done = subprocess.run(command, cwd=NODE_CACHE, check=True, capture_output=True, timeout=120)
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    return run
 
 
 @pytest.fixture(params=["chalice_local", "api_gateway"])

@@ -105,8 +105,9 @@ def test_a_navigation_that_fails_shows_a_page_with_a_way_back(door, emulator, pa
         response = page.goto(f"{door}/inference/a red apple")
 
     assert response.status == 502
-    assert page.get_by_role("heading").inner_text() == "Bad Gateway"
-    page.get_by_role("link").click()
+    assert page.get_by_role("heading").inner_text() == "No picture this time"
+    assert page.get_by_text("502 Bad Gateway").is_visible()
+    page.get_by_role("link", name="Back to the easel").click()
     assert page.get_by_label("Prompt").is_visible()
 
 

@@ -48,6 +48,15 @@ def test_a_prompt_becomes_a_picture(easel):
     assert min(picture.size) >= 128
 
 
+def test_the_options_tell_the_models_own_defaults(easel):
+    _, _, url = easel
+    (model,) = get(f"{url}/options").json()["models"]
+
+    assert model["name"] == "sd"
+    assert model["asynchronous"] is False
+    assert model["defaults"] == {"steps": 20, "guidance_scale": 3.0, "width": 128, "height": 128}
+
+
 def test_the_same_url_gives_the_same_bytes_and_another_seed_does_not(easel):
     _, _, url = easel
     bodies = [get(f"{url}/inference/a red apple", seed=seed).content for seed in (7, 7, 8)]

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 import app as gateway
-from chalicelib import telemetry
+from chalicelib import pages, sdapi_lists, telemetry
 from tests.gateway.guarded import KEY, OTHER_KEY, SECRET, Guest, guarded, key
 from tests.gateway.test_app import BROWSER
 
@@ -55,6 +55,8 @@ HOSTILE = [
     f"%s%n%x {MARK}",
     f"{MARK}" + "A" * 2_000,
 ]
+SDAPI_LISTS = ["options", "sd-models", "loras", "samplers", "schedulers", "progress"]
+SDAPI_LISTS += sorted(sdapi_lists.NOTHING)
 ROUTES = [
     "/inference/{}",
     "/inference/{}?seed=1&model=slow",
@@ -67,6 +69,12 @@ ROUTES = [
     "/inference?seed={}",
     "/inference?negative_prompt={}",
     "/inference/default?{}=1",
+    "/inference?prompt={}",
+    "/inference?prompt={}&seed=1&{}=1",
+    "/sentence?seed={}",
+    "/sentence?{}=1",
+    "/sdapi/v1/txt2img/{}",
+    *(f"/sdapi/v1/{name}?{{}}=1" for name in SDAPI_LISTS),
     "/jobs/{}",
     "/jobs/{}/image",
     "/jobs/slow-" + "0" * 32 + "/image?hop={}",
@@ -87,6 +95,12 @@ BODIES = [
     ("/v1/images/generations", {"prompt": "{}", "response_format": "url"}),
     ("/v1/images/generations", {"prompt": "a", "size": "{}"}),
     ("/v1/images/generations", {"prompt": "a", "{}": 1}),
+    ("/sdapi/v1/txt2img", {"prompt": "{}", "steps": 1}),
+    ("/sdapi/v1/txt2img", {"prompt": "a", "override_settings": {"sd_model_checkpoint": "{}"}}),
+    ("/sdapi/v1/txt2img", {"prompt": "a <lora:{}:1>"}),
+    ("/sdapi/v1/txt2img", {"prompt": "a", "seed": "{}", "{}": 1}),
+    ("/sdapi/v1/options", {"sd_model_checkpoint": "{}", "{}": 1}),
+    ("/sdapi/v1/interrupt", {"{}": 1}),
     ("/session", {"key": "{}"}),
     ("/session", {"{}": 1}),
     ("/links", {"{}": 1}),
@@ -96,11 +110,6 @@ HEADERS = [
     "Origin", "Host", "User-Agent", "Cookie", "Prefer", "X-Forwarded-Proto", "Referer",
     "Access-Control-Request-Headers", "X-Forwarded-For", "Sec-Purpose", "Accept-Language",
 ]  # fmt: skip
-# What our own pages are made of, and nobody else's words should add to.
-KNOWN_ELEMENTS = {
-    "html", "head", "meta", "base", "link", "title", "style", "body", "main", "h1", "h2", "h3", "p",
-    "a", "form", "input", "button", "figure", "figcaption", "img", "script", "div", "span",
-}  # fmt: skip
 CLIENTS = [{}, BROWSER, {"User-Agent": "Slackbot 1.0"}]
 
 
@@ -126,7 +135,6 @@ class Page(html.parser.HTMLParser):
         for name, value in attrs:
             value = (value or "").strip().lower()
             assert not name.startswith("on"), (tag, name)
-            assert (tag, name) != ("meta", "http-equiv")
             if name in {"href", "src", "action", "srcdoc", "formaction"}:
                 assert not value.startswith(("javascript:", "data:text")), (tag, value)
                 assert "evil.example" not in value
@@ -136,6 +144,10 @@ def elements(body):
     page = Page()
     page.feed(body.decode())
     return page.found
+
+
+# Our own pages, element by element: no visitor's words add one to them.
+SHAPES = [elements(pages._assembled(each.name).encode()) for each in pages._FOLDER.glob("*.html")]
 
 
 def check(answer):
@@ -157,16 +169,14 @@ def check(answer):
     if kind == "text/html":
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
-    return kind
+        assert elements(answer.body) in SHAPES
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("client", CLIENTS, ids=["program", "browser", "preview"])
 def test_nothing_in_an_address_becomes_markup_a_header_or_a_place(guest, text, client):
     for path in ROUTES:
-        answer = guest.get(path.format(quote(text, safe="")), x_api_key=KEY, **client)
-        if check(answer) == "text/html":
-            assert set(elements(answer.body)) <= KNOWN_ELEMENTS
+        check(guest.get(path.replace("{}", quote(text, safe="")), x_api_key=KEY, **client))
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -174,10 +184,7 @@ def test_nothing_in_a_body_becomes_markup_a_header_or_a_place(guest, text):
     for path, body in BODIES:
         filled = json.loads(json.dumps(body).replace("{}", json.dumps(text)[1:-1]))
         for client in CLIENTS:
-            answer = guest.post(path, filled, x_api_key=KEY, **client)
-            check(answer)
-            if answer.headers.get("Content-Type", "").startswith("text/html"):
-                assert set(elements(answer.body)) <= KNOWN_ELEMENTS
+            check(guest.post(path, filled, x_api_key=KEY, **client))
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -204,7 +211,8 @@ def test_scripts_on_pages_are_our_own_however_hostile_the_prompt(guest):
 def test_no_log_line_holds_a_key_a_cookie_a_token_or_a_visitors_words(monkeypatch, capfd):
     output = io.StringIO()
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", output)
-    guest = Guest(monkeypatch, guarded(keys=(key(), key("bob", OTHER_KEY)), per_minute=500))
+    protection = guarded(keys=(key(), key("bob", OTHER_KEY)), per_minute=500)
+    guest = Guest(monkeypatch, protection, deadline_seconds=0.1)
     cookie, token = guest.sign_in(), guest.link(pictures=2)
     secrets = [KEY, OTHER_KEY, "wr0ng-key", cookie.partition("=")[2], token, SECRET.decode(), MARK]
     guest.runtime.outcome = ZeroDivisionError("nobody foresaw it")
@@ -213,7 +221,7 @@ def test_no_log_line_holds_a_key_a_cookie_a_token_or_a_visitors_words(monkeypatc
     for path in [*ROUTES, "/inference/a?seed=2"]:
         # The name of an adapter is a field that is logged, whatever a visitor calls it.
         for text in (HOSTILE[0], *(() if "lora=" in path else (KEY, token))):
-            asked = path.format(quote(text, safe=""))
+            asked = path.replace("{}", quote(text, safe=""))
             guest.get(asked, x_api_key=KEY)
             guest.get(asked, x_api_key="wr0ng-key")
             guest.get(asked, Authorization=f"Bearer {OTHER_KEY}", **BROWSER)

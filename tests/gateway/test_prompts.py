@@ -33,7 +33,7 @@ def test_the_same_seed_gives_the_same_sentence():
     assert random_sentence(7) == random_sentence(7)
     assert (
         random_sentence(7)
-        == "By external the rights that assure them fair trials and population data."
+        == "Charter for rises from Japan."
     )
 
 
