@@ -67,6 +67,12 @@ def preview_page(root: str, prompt: str) -> Page:
     return _page("preview.html", base=f"{root}/", prompt=prompt)
 
 
+def docs_page(root: str, **parts: str) -> Page:
+    """Return the API's reference; the `parts` are HTML already, with everything in it escaped."""
+    template, policy = _template("docs.html")
+    return Page(template.substitute(base=html.escape(f"{root}/"), **parts).encode(), policy)
+
+
 def _page(name: str, **values: str) -> Page:
     escaped = {key: html.escape(value) for key, value in values.items()}
     template, policy = _template(name)

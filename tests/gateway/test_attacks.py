@@ -10,6 +10,7 @@ import pytest
 
 import app as gateway
 from chalicelib import pages, sdapi_lists, telemetry
+from chalicelib.openapi_page import openapi_page
 from tests.gateway.guarded import KEY, OTHER_KEY, SECRET, Guest, guarded, key
 from tests.gateway.test_app import BROWSER
 
@@ -84,6 +85,8 @@ ROUTES = [
     "/?link={}",
     "/inference/a?link={}",
     "/options?{}=1",
+    "/docs?{}=1",
+    "/openapi.json?{}=1",
     "/health?{}=1",
     "/robots.txt?{}=1",
 ]
@@ -148,6 +151,7 @@ def elements(body):
 
 # Our own pages, element by element: no visitor's words add one to them.
 SHAPES = [elements(pages._assembled(each.name).encode()) for each in pages._FOLDER.glob("*.html")]
+SHAPES.append(elements(openapi_page("https://easel.example", "").html))
 
 
 def check(answer):
@@ -197,6 +201,9 @@ def test_nothing_in_a_header_becomes_markup_or_another_header(guest, name):
                 answer = guest.get(path, **{**client, "x-api-key": KEY, name: value})
                 check(answer)
                 assert MARK.encode() not in answer.body
+        # These two tell a visitor the address that the visitor's own Host header names.
+        for path in ("/docs", "/openapi.json"):
+            check(guest.get(path, **{name: value}))
 
 
 def test_scripts_on_pages_are_our_own_however_hostile_the_prompt(guest):
