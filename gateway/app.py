@@ -6,7 +6,7 @@ from functools import cache
 from urllib.parse import unquote
 
 from chalicelib import __version__, openai_images, sdapi, sdapi_lists
-from chalicelib.answers import Answer, json_answer, page_answer, see_other
+from chalicelib.answers import Answer, home_answer, json_answer, see_other
 from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
 from chalicelib.painting import Painter, random_seed, read_form, read_request
@@ -22,7 +22,7 @@ routes = Routes(__name__)
 @routes.get("/")
 def home(visit: Visit) -> Answer:
     """Show the page with the prompt box."""
-    return page_answer(home_page(visit.root))
+    return home_answer(home_page(visit.root), visit)
 
 
 @routes.get("/inference/{text}")

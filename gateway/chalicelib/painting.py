@@ -8,7 +8,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chalicelib.answers import Answer, head_answer, picture_answer, prefetch_answer, see_other
+from chalicelib.answers import (
+    Answer,
+    head_answer,
+    is_known,
+    known_picture_answer,
+    picture_answer,
+    prefetch_answer,
+    see_other,
+)
 from chalicelib.clients import LazyClient
 from chalicelib.deadline import Deadline
 from chalicelib.errors import (
@@ -20,7 +28,7 @@ from chalicelib.errors import (
     JobUnknown,
 )
 from chalicelib.generation import GenerationRequest, InvalidField
-from chalicelib.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.jobs import Finished, Job, Jobs, State, job_id, model_of
 from chalicelib.patience import not_ready, patience, receipt
 from chalicelib.sagemaker import AsyncEndpoint, Client, Endpoint
 from chalicelib.settings import Queue, Settings
@@ -86,7 +94,10 @@ class Painter:
             return head_answer(request.format)
         # A URL that names its seed is one picture for ever.
         fixed = any(visit.query.get("seed", ()))
-        return _answer(visit, self.obtain(visit, request), request, fixed=fixed)
+        tag = job_id(request, self._settings.models[str(request.model)].revision)
+        if fixed and is_known(visit, tag):
+            return known_picture_answer(request, tag)
+        return _answer(visit, self.obtain(visit, request), request, fixed=fixed, tag=tag)
 
     def submit(self, visit: Visit) -> Answer:
         """Answer with the job of the request in the visit's body.
@@ -115,7 +126,8 @@ class Painter:
             return prefetch_answer()
         if visit.method == "HEAD":
             return head_answer(job.request.format)
-        return _answer(visit, self._wait(visit, queue, job), job.request, fixed=True)
+        outcome = self._wait(visit, queue, job)
+        return _answer(visit, outcome, job.request, fixed=True, tag=identifier)
 
     def obtain(self, visit: Visit, request: GenerationRequest) -> Outcome:
         """Return the picture of a complete request, or its job if that takes longer.
@@ -213,13 +225,15 @@ class Painter:
         return Store(self._s3.client(), queue.bucket, queue.prefix)
 
 
-def _answer(visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool) -> Answer:
+def _answer(
+    visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool, tag: str
+) -> Answer:
     """Answer with the picture, or as suits a client whose picture is not ready."""
     if isinstance(outcome, Job):
         return not_ready(visit, outcome)
     if outcome.link is not None:
         return see_other(outcome.link)
-    return picture_answer(outcome.body, request, fixed=fixed)
+    return picture_answer(outcome.body, request, fixed=fixed, tag=tag)
 
 
 def read_request(visit: Visit, prompt: str) -> GenerationRequest:
