@@ -174,6 +174,22 @@ def options(visit: Visit) -> Answer:
     return json_answer({"fields": describe(), "models": models})
 
 
+@routes.get("/openapi.json")
+def openapi(visit: Visit) -> Answer:
+    """Tell everything that may be asked and answered here, as OpenAPI 3.1."""
+    from chalicelib.openapi import document  # what pictures do without, a cold start does too
+
+    return json_answer(document(visit.origin + visit.root))
+
+
+@routes.get("/docs")
+def docs(visit: Visit) -> Answer:
+    """Show the same for a person to read."""
+    from chalicelib.openapi_page import openapi_page
+
+    return page_answer(openapi_page(visit.origin, visit.root))
+
+
 @routes.get("/health")
 def health(visit: Visit) -> Answer:
     """Tell the version and the configuration, touching no GPU."""

@@ -52,7 +52,7 @@ _MOST_STEPS = RULES["steps"].describe()["maximum"]
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 # Of OpenAI's own fields, those that say nothing to a diffusion model are taken and left aside; and
 # so are those of LobeHub's, which sends what it knows of a model to whatever address.
-_LEFT_ASIDE = {
+LEFT_ASIDE = {
     "background", "complexity", "frame_count", "frame_duration_ms", "moderation",
     "output_compression", "partial_images", "safety_identifier", "style", "svg", "user",
     "aspectRatio", "promptExtend", "resolution", "samplerName", "scheduler", "strength",
@@ -125,8 +125,9 @@ def problem(error: GatewayError, request_id: str) -> Answer:
 def read_order(painter: Painter, visit: Visit) -> Order:
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     given = read_json_object(visit)
-    data = {_ALIASES.get(name, name): value for name, value in given.items() if value is not None}
+    data = {name: value for name, value in given.items() if value is not None}
     _check_fields(data)
+    data = _without_aliases(data)
     first = _request(data)
     named = first.model if first.model in painter.models else None
     first = painter.complete(GenerationRequest.from_dict({**first.to_dict(), "model": named}))
@@ -149,18 +150,27 @@ def _with_quality(painter: Painter, request: GenerationRequest, quality: str) ->
 
 def _check_fields(data: dict[str, Any]) -> None:
     for name in data:
-        if name not in _CONTRACT | _OWN | _LEFT_ASIDE:
+        if name not in {*_CONTRACT, *_OWN, *LEFT_ASIDE, *_ALIASES}:
             raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
-    if data.get("stream") not in {None, False}:
+    if data.get("stream", False) is not False:
         raise InvalidRequest("stream: is not offered; leave it out", field="stream")
+
+
+def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
+    for alias, name in _ALIASES.items():
+        if alias in data and name in data:
+            raise InvalidRequest(f"{alias}: is the same as {name}; give one of them", field=alias)
+    return {_ALIASES.get(name, name): value for name, value in data.items()}
 
 
 def _request(data: dict[str, Any]) -> GenerationRequest:
     given = {name: data[name] for name in _CONTRACT & set(data)}
     given |= _sides(data.get("size", "auto"))
     given["format"] = _choice(data, "output_format", ("png", "webp", "jpeg"))
-    model = data.get("model")
-    if isinstance(model, str) and _is_name(model):
+    model = data.get("model", "")
+    if not isinstance(model, str):
+        raise InvalidRequest("model: must be text", field="model")
+    if _is_name(model):
         given["model"] = model
     try:
         return GenerationRequest.from_dict(given)

@@ -84,6 +84,25 @@ def test_a_quality_that_there_is_not_is_a_400_with_those_that_there_are(visitor)
     assert all(name in error["message"] for name in QUALITIES)
 
 
+def test_the_same_field_under_two_names_is_refused(visitor):  # noqa: F811
+    response = post(visitor, {"prompt": "a cat", "cfg": 3, "guidance_scale": 4})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "cfg")
+
+
+def test_a_model_that_is_no_text_is_refused(visitor):  # noqa: F811
+    response = post(visitor, {"prompt": "a cat", "model": 7})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "model")
+
+
+@pytest.mark.parametrize("stream", [True, {}, [], "no", 0])
+def test_a_stream_of_any_kind_is_refused(visitor, stream):  # noqa: F811
+    response = post(visitor, {"prompt": "a cat", "stream": stream})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "stream")
+
+
 def test_what_lobehub_calls_cfg_is_the_guidance_scale(visitor):  # noqa: F811
     post(visitor, BODIES["lobehub_diffusion"])
 

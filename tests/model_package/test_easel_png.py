@@ -9,6 +9,8 @@ from PIL import Image
 
 from easel_png import encode_png
 
+GRAIN = np.random.default_rng(5)
+
 
 def decode(png):
     with Image.open(io.BytesIO(png)) as image:
@@ -68,6 +70,22 @@ def test_every_chunk_has_the_checksum_that_the_format_asks_for():
 def test_the_same_picture_gives_the_same_bytes():
     pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
     assert encode_png(pixels) == encode_png(pixels.copy())
+
+
+def test_a_large_picture_is_packed_in_strips_that_fit_together():
+    # Three strips of a mebibyte and a rest; the first grainy, the middle flat.
+    pixels = GRAIN.integers(0, 256, (1_040, 1_016, 3), np.uint8)
+    pixels[300:800] = 200
+    assert np.array_equal(decode(encode_png(pixels))[0], pixels)
+
+
+def test_flat_areas_take_next_to_nothing_and_grain_no_more_than_itself():
+    flat = np.full((512, 512, 3), 77, np.uint8)
+    grain = GRAIN.integers(0, 256, (512, 512, 3), np.uint8)
+    assert len(encode_png(flat)) < flat.size / 200
+    assert len(encode_png(grain)) < grain.size * 1.001
+    both = np.concatenate([flat, flat, grain])
+    assert len(encode_png(both)) < 1.02 * len(encode_png(grain))
 
 
 @pytest.mark.parametrize(
