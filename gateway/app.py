@@ -6,7 +6,7 @@ from functools import cache
 from urllib.parse import unquote
 
 from chalicelib import __version__, openai_images, sdapi, sdapi_lists
-from chalicelib.answers import Answer, home_answer, json_answer, see_other
+from chalicelib.answers import Answer, home_answer, json_answer, page_answer, see_other
 from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
 from chalicelib.painting import Painter, random_seed, read_form, read_request
