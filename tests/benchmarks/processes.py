@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,3 +28,13 @@ def megabytes(pid: int, what: str = "VmRSS") -> float:
         return 0.0
     found = re.search(rf"{what}:\s+(\d+)", status)
     return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
+def processor_milliseconds(pid: int) -> float:
+    """Return for how long a process has computed so far; other processes' work is not in it.
+
+    The kernel counts in hundredths of a second.
+    """
+    # The name, in parentheses, may hold anything; the fields after it are numbers (proc(5)).
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1_000 / os.sysconf("SC_CLK_TCK")
