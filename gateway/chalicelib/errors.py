@@ -3,6 +3,7 @@
     GatewayError
     ├── InvalidRequest         400  a field is wrong; names it
     ├── PictureRefused         400  the model's own check refused the picture
+    ├── NotOffered             404  there is no such model here, or nothing that does this
     ├── JobUnknown             404  nobody asked for this picture here, or it is forgotten
     ├── JobFailed              502  the picture was tried and did not come about
     ├── InternalError          500  nobody foresaw it; the log has the rest
@@ -61,6 +62,13 @@ class PictureRefused(GatewayError):
 
     status = 400
     code = "moderation_blocked"
+
+
+class NotOffered(GatewayError):
+    """There is no such model here, or nothing that does what is asked for."""
+
+    status = 404
+    code = "not_offered"
 
 
 class InternalError(GatewayError):

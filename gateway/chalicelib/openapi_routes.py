@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.errors import GatewayError, InternalError, InvalidRequest
+from chalicelib.errors import GatewayError, InternalError, InvalidRequest, NotOffered
 from chalicelib.openapi_schemas import TEXT, WHOLE, Schema, query_parameters, ref
 from chalicelib.pictures import MEDIA_TYPES
-from chalicelib.sdapi_lists import NOTHING
+from chalicelib.sdapi_lists import FROM_PICTURES, NOTHING
 
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
 # By status and media type; None for a body that is no JSON.
@@ -45,6 +45,7 @@ class Operation:
 
 
 _ANY = tuple(GatewayError.__subclasses__())
+_REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
 _PICTURE: dict[str, Schema | None] = dict.fromkeys(MEDIA_TYPES.values())
 _PAINTED: Answers = {
@@ -168,6 +169,18 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     "/v1/models": {"get": _openai("The models on offer.", _told(ref("Models")))},
+    "/v1/models/{name}": {
+        "get": _openai(
+            "One of the models on offer.",
+            _told(ref("OpenAIModel")),
+            errors=_REFUSING,
+            parameters=[_in_path("name", "The model's name.")],
+        )
+    },
+    **{
+        f"/v1/images/{name}": {"post": _openai("Not offered.", {}, errors=_REFUSING)}
+        for name in ("edits", "variations")
+    },
     f"{_SDAPI}/txt2img": {
         "post": _web_ui(
             "Up to four pictures.", _chained("Txt2ImgAnswer"), errors=_ANY, body="Txt2ImgRequest"
@@ -196,7 +209,11 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         for name in ("loras", "samplers", "schedulers")
     },
     f"{_SDAPI}/progress": {"get": _web_ui("That of an idle web UI.", _told(ref("Progress")))},
-    f"{_SDAPI}/interrupt": {"post": _web_ui("Refused, always.", {}, errors=_READING)},
+    f"{_SDAPI}/interrupt": {"post": _web_ui("Refused, always.", {}, errors=_REFUSING)},
+    **{
+        f"{_SDAPI}/{name}": {"post": _web_ui("Not offered.", {}, errors=_REFUSING)}
+        for name in FROM_PICTURES
+    },
     **{
         f"{_SDAPI}/{name}": {"get": _web_ui("Nothing of the kind.", _told({"const": nothing}))}
         for name, nothing in NOTHING.items()

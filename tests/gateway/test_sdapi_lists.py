@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chalicelib.sdapi_lists import NOTHING
+from chalicelib.sdapi_lists import FROM_PICTURES, NOTHING
 from chalicelib.settings import Model
 from tests.gateway.test_app import visitor  # noqa: F401 (a fixture)
 
@@ -82,5 +82,14 @@ def test_a_setting_that_nothing_would_remember_is_refused(visitor, options):  # 
 def test_a_picture_under_way_cannot_be_stopped(visitor):  # noqa: F811
     response = visitor.post("/sdapi/v1/interrupt", b"")
 
-    assert response.status_code == 422
-    assert "cannot be stopped" in response.body.decode()
+    told = json.loads(response.body)
+    assert (response.status_code, told["error"]) == (404, "not_offered")
+    assert "cannot be stopped" in told["detail"]
+
+
+@pytest.mark.parametrize("name", FROM_PICTURES)
+def test_what_starts_from_a_picture_is_refused_by_name(visitor, name):  # noqa: F811
+    response = visitor.post(f"/sdapi/v1/{name}", b'{"init_images": []}')
+
+    assert response.status_code == 404
+    assert "txt2img" in json.loads(response.body)["detail"]
