@@ -166,9 +166,15 @@ def sdapi_progress(visit: Visit) -> Answer:
 
 
 @routes.post_sdapi("/sdapi/v1/interrupt")
+@routes.post_sdapi("/sdapi/v1/skip")
 def sdapi_interrupt(visit: Visit) -> Answer:
     """Refuse to stop a picture."""
     return sdapi_lists.interrupt()
+
+
+def sdapi_fresh(visit: Visit) -> Answer:
+    """Agree that the lists are fresh."""
+    return json_answer(None)
 
 
 def sdapi_from_picture(visit: Visit) -> Answer:
@@ -183,6 +189,8 @@ def sdapi_nothing(visit: Visit) -> Answer:
 
 for _name in sdapi_lists.NOTHING:
     routes.get_sdapi(f"/sdapi/v1/{_name}")(sdapi_nothing)
+for _name in sdapi_lists.FRESH:
+    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_fresh)
 for _name in sdapi_lists.FROM_PICTURES:
     routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_from_picture)
 

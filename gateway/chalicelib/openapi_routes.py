@@ -9,7 +9,7 @@ from typing import Any
 from chalicelib.errors import GatewayError, InternalError, InvalidRequest, NotOffered
 from chalicelib.openapi_schemas import TEXT, WHOLE, Schema, query_parameters, ref
 from chalicelib.pictures import MEDIA_TYPES
-from chalicelib.sdapi_lists import FROM_PICTURES, NOTHING
+from chalicelib.sdapi_lists import FRESH, FROM_PICTURES, NOTHING
 
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
 # By status and media type; None for a body that is no JSON.
@@ -209,7 +209,14 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         for name in ("loras", "samplers", "schedulers")
     },
     f"{_SDAPI}/progress": {"get": _web_ui("That of an idle web UI.", _told(ref("Progress")))},
-    f"{_SDAPI}/interrupt": {"post": _web_ui("Refused, always.", {}, errors=_REFUSING)},
+    **{
+        f"{_SDAPI}/{name}": {"post": _web_ui("Not offered.", {}, errors=_REFUSING)}
+        for name in ("interrupt", "skip")
+    },
+    **{
+        f"{_SDAPI}/{name}": {"post": _web_ui("Done already.", _told({"type": "null"}))}
+        for name in FRESH
+    },
     **{
         f"{_SDAPI}/{name}": {"post": _web_ui("Not offered.", {}, errors=_REFUSING)}
         for name in FROM_PICTURES

@@ -33,6 +33,8 @@ NOTHING: dict[str, Any] = {
     "cmd-flags": {},
     "memory": {"ram": _ERROR, "cuda": _ERROR},
 }
+# What a web UI reads again from its disk; here the lists are always as they are.
+FRESH = ("refresh-checkpoints", "refresh-loras", "refresh-vae")
 # What a web UI makes of pictures that are there already.
 FROM_PICTURES = ("img2img", "extra-single-image", "extra-batch-images", "interrogate", "png-info")
 
