@@ -26,8 +26,17 @@ from chalicelib.visits import Visit
 # What anybody may see: none of it paints, and none of it shows what others had painted. Whatever is
 # not listed here asks for a key where keys are configured.
 OPEN_ROUTES = frozenset(
-    {"/", "/options", "/health", "/session", "/robots.txt", "/docs", "/openapi.json", "/v1/models"}
-    | {"/sentence"}
+    {
+        "/",
+        "/sentence",
+        "/options",
+        "/health",
+        "/session",
+        "/robots.txt",
+        "/docs",
+        "/openapi.json",
+        "/v1/models",
+    }
 )
 SESSION_COOKIE, LINK_COOKIE = "easel_session", "easel_link"
 SESSION_SECONDS = 30 * 86_400

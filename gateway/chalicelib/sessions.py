@@ -26,8 +26,8 @@ from chalicelib.visits import Visit
 
 _DAY = 86_400
 # An account of a link's pictures is kept for longer; see the bucket's lifecycle.
-_LONGEST_LINK = 30 * _DAY
-_SHORTEST_LINK = 60
+LONGEST_LINK = 30 * _DAY
+SHORTEST_LINK = 60
 _DEFAULT_PICTURES = 10
 
 
@@ -88,7 +88,7 @@ def invite(protection: Protection, visit: Visit) -> Answer:
     for name in sorted(set(body) - {"pictures", "expires_in"}):
         raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
     pictures = _pictures(protection, body)
-    seconds = _whole("expires_in", body.get("expires_in", _DAY), _SHORTEST_LINK, _LONGEST_LINK)
+    seconds = _whole("expires_in", body.get("expires_in", _DAY), SHORTEST_LINK, LONGEST_LINK)
     token, link = new_link(protection, key, seconds, pictures, time.time())
     visit.notes["link"] = link.id
     told = {

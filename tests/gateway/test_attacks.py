@@ -57,6 +57,7 @@ HOSTILE = [
     f"{MARK}" + "A" * 2_000,
 ]
 SDAPI_LISTS = ["options", "sd-models", "loras", "samplers", "schedulers", "progress"]
+SDAPI_REFUSALS = ["interrupt", "skip", *sdapi_lists.FRESH, *sdapi_lists.FROM_PICTURES]
 SDAPI_LISTS += sorted(sdapi_lists.NOTHING)
 ROUTES = [
     "/inference/{}",
@@ -74,6 +75,7 @@ ROUTES = [
     "/inference?prompt={}&seed=1&{}=1",
     "/sentence?seed={}",
     "/sentence?{}=1",
+    "/v1/models/{}",
     "/sdapi/v1/txt2img/{}",
     *(f"/sdapi/v1/{name}?{{}}=1" for name in SDAPI_LISTS),
     "/jobs/{}",
@@ -98,12 +100,17 @@ BODIES = [
     ("/v1/images/generations", {"prompt": "{}", "response_format": "url"}),
     ("/v1/images/generations", {"prompt": "a", "size": "{}"}),
     ("/v1/images/generations", {"prompt": "a", "{}": 1}),
+    ("/v1/images/edits", {"prompt": "{}"}),
+    ("/v1/images/variations", {"image": "{}"}),
+    *(
+        (f"/sdapi/v1/{name}", {"{}": 1})
+        for name in (*sdapi_lists.FRESH, *sdapi_lists.FROM_PICTURES)
+    ),
     ("/sdapi/v1/txt2img", {"prompt": "{}", "steps": 1}),
     ("/sdapi/v1/txt2img", {"prompt": "a", "override_settings": {"sd_model_checkpoint": "{}"}}),
     ("/sdapi/v1/txt2img", {"prompt": "a <lora:{}:1>"}),
     ("/sdapi/v1/txt2img", {"prompt": "a", "seed": "{}", "{}": 1}),
     ("/sdapi/v1/options", {"sd_model_checkpoint": "{}", "{}": 1}),
-    ("/sdapi/v1/interrupt", {"{}": 1}),
     ("/session", {"key": "{}"}),
     ("/session", {"{}": 1}),
     ("/links", {"{}": 1}),
@@ -138,6 +145,8 @@ class Page(html.parser.HTMLParser):
         for name, value in attrs:
             value = (value or "").strip().lower()
             assert not name.startswith("on"), (tag, name)
+            if (tag, name) == ("meta", "http-equiv"):  # the waiting page's, without scripts
+                assert (value, dict(attrs)["content"]) == ("refresh", "5")
             if name in {"href", "src", "action", "srcdoc", "formaction"}:
                 assert not value.startswith(("javascript:", "data:text")), (tag, value)
                 assert "evil.example" not in value
