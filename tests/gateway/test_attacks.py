@@ -102,10 +102,7 @@ BODIES = [
     ("/v1/images/generations", {"prompt": "a", "{}": 1}),
     ("/v1/images/edits", {"prompt": "{}"}),
     ("/v1/images/variations", {"image": "{}"}),
-    *(
-        (f"/sdapi/v1/{name}", {"{}": 1})
-        for name in (*sdapi_lists.FRESH, *sdapi_lists.FROM_PICTURES)
-    ),
+    *((f"/sdapi/v1/{name}", {"{}": 1}) for name in SDAPI_REFUSALS),
     ("/sdapi/v1/txt2img", {"prompt": "{}", "steps": 1}),
     ("/sdapi/v1/txt2img", {"prompt": "a", "override_settings": {"sd_model_checkpoint": "{}"}}),
     ("/sdapi/v1/txt2img", {"prompt": "a <lora:{}:1>"}),
