@@ -1,6 +1,6 @@
 """Many visitors at once: how fast, how long, what is refused, and whether anything grows.
 
-    python -m tests.benchmarks.load [--seconds 15] [--minutes 5]
+    python -m tests.benchmarks.load [--seconds 10] [--minutes 5]
 
 All of it goes through the emulated API Gateway to real Lambdas; the model takes a fixed time for
 each picture, so that gateway and queue are what is measured.
@@ -39,7 +39,7 @@ second are the most that there can be, and the baseline. `EASEL_MOST_WAITING` is
 class Knobs(NamedTuple):
     """What the command line sets."""
 
-    seconds: float = 15.0
+    seconds: float = 10.0
     minutes: float = 5.0
     visitors: tuple[int, ...] = (1, 5, 20, 50, 200)
     lone_visits: int = LONE_VISITS
@@ -198,15 +198,15 @@ def steadily(world: World, minutes: float) -> list[float]:
 
     def look() -> None:
         while not done.wait(pause):
-            lambdas = world.lambdas()
-            sizes.append(sum(lambdas) / len(lambdas))
+            if lambdas := world.lambdas():
+                sizes.append(sum(lambdas) / len(lambdas))
 
     looking = threading.Thread(target=look)
     looking.start()
     crowd = visit_for(minutes * 60, STEADY_VISITORS, partial(world.picture, "sd"))
     done.set()
     looking.join()
-    if crowd.pictures == 0:
+    if crowd.pictures == 0 or not sizes:
         raise RuntimeError(f"no pictures: {_refusals(crowd)}")
     return sizes
 
@@ -228,7 +228,7 @@ def _growth(sizes: list[float], minutes: float) -> Row:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Many visitors at once.")
-    parser.add_argument("--seconds", type=float, default=15, help="for each crowd")
+    parser.add_argument("--seconds", type=float, default=10, help="for each crowd")
     parser.add_argument("--minutes", type=float, default=5, help="to look for growing memory")
     asked = parser.parse_args()
     run_alone(lambda: section(knobs=Knobs(asked.seconds, asked.minutes)))
