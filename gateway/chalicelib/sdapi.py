@@ -120,7 +120,7 @@ def _request(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Generation
     given = {ours: _value(data, name, ours) for name, ours in FIELDS.items() if name in data}
     if isinstance(given.get("prompt"), str):
         given["prompt"], given["lora"] = _without_tags(given["prompt"])
-    if isinstance(given.get("seed"), int) and given["seed"] < 0:
+    if given.get("seed") == -1:
         del given["seed"]  # the web UI's way to ask for any
     wanted = settings.get("samples_format", "png")
     given["format"] = FORMATS.get(wanted, "png") if isinstance(wanted, str) else "png"

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import requests
+from playwright.sync_api import Browser, Page
 
 from endpoint.emulator import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
@@ -26,6 +27,7 @@ from endpoint.emulator.clients import Clients, environment
 from endpoint.emulator.model_server import ModelServer
 from endpoint.emulator.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
+from tests.browser import chromium
 from tests.packages import ROOT, package_gateway
 
 NODE = Path(__file__).parent / "node"
@@ -154,6 +156,37 @@ def node() -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
 @pytest.fixture(params=["chalice_local", "api_gateway"])
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+class Person:
+    """Somebody with a browser of their own, who notices every error in it."""
+
+    def __init__(self, browser: Browser, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page: Page = self.context.new_page()
+        self.troubles: list[str] = []
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("console", lambda said: said.type == "error" and self._note(said.text))
+
+    def _note(self, text: str) -> None:
+        # Chromium logs each answer that is an error; the page tells the person of it in words.
+        if not text.startswith("Failed to load resource"):
+            self.troubles.append(text)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page in which no error and no refusal of the content security policy goes unnoticed."""
+    person = Person(browser)
+    yield person.page
+    person.context.close()
+    assert person.troubles == []
 
 
 def _answers(url: str) -> bool:

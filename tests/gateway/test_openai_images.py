@@ -84,6 +84,25 @@ def test_a_quality_that_there_is_not_is_a_400_with_those_that_there_are(visitor)
     assert all(name in error["message"] for name in QUALITIES)
 
 
+def test_the_same_field_under_two_names_is_refused(visitor):  # noqa: F811
+    response = post(visitor, {"prompt": "a cat", "cfg": 3, "guidance_scale": 4})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "cfg")
+
+
+def test_a_model_that_is_no_text_is_refused(visitor):  # noqa: F811
+    response = post(visitor, {"prompt": "a cat", "model": 7})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "model")
+
+
+@pytest.mark.parametrize("stream", [True, {}, [], "no", 0])
+def test_a_stream_of_any_kind_is_refused(visitor, stream):  # noqa: F811
+    response = post(visitor, {"prompt": "a cat", "stream": stream})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "stream")
+
+
 def test_what_lobehub_calls_cfg_is_the_guidance_scale(visitor):  # noqa: F811
     post(visitor, BODIES["lobehub_diffusion"])
 
@@ -99,6 +118,23 @@ def test_a_body_that_is_no_json_object_is_a_400(visitor, body):  # noqa: F811
     assert response.status_code == 400
     assert json.loads(response.body)["error"]["type"] == "invalid_request_error"
     assert response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("name", ["edits", "variations"])
+def test_what_starts_from_a_picture_is_refused_by_name(visitor, name):  # noqa: F811
+    response = post(visitor, b"--boundary", path=f"/v1/images/{name}")
+
+    error = json.loads(response.body)["error"]
+    assert (response.status_code, error["code"]) == (404, "not_offered")
+    assert "/v1/images/generations" in error["message"]
+
+
+def test_one_model_is_told_of_by_name(visitor):  # noqa: F811
+    found, unknown = visitor.get("/v1/models/sdxl"), visitor.get("/v1/models/dall-e-3")
+
+    assert json.loads(found.body)["id"] == "sdxl"
+    assert unknown.status_code == 404
+    assert "sd, sdxl" in json.loads(unknown.body)["error"]["message"]
 
 
 def test_the_log_says_how_many_pictures_and_not_of_what(visitor, log):  # noqa: F811

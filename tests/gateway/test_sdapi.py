@@ -138,6 +138,7 @@ def test_nothing_of_the_body_is_sent_back_but_what_was_understood(visitor):  # n
         ({"height": "tall"}, "height"),
         ({"seed": 2**32}, "seed"),
         ({"seed": 1.5}, "seed"),
+        ({"seed": -2}, "seed"),
         ({"batch_size": 5}, "batch_size"),
         ({"n_iter": 0}, "n_iter"),
         ({"batch_size": 2, "n_iter": 3}, "batch_size"),
