@@ -36,6 +36,16 @@ second are the most that there can be, and the baseline. `EASEL_MOST_WAITING` is
 """
 
 
+TIMES = """\
+How long pictures took, redirects included, and what came in their place. `500 Internal server
+error` is API Gateway's own, when all Lambdas are busy."""
+REMARK = """\
+Asynchronous crowds get fewer pictures than the model could paint. Everybody who waits looks into S3
+again and again, and S3 is emulated here by one Python process on the same cores as all else: that
+this holds them back is likely, and not shown. A crowd that asks for one real-time picture is a
+queue in front of one GPU, in which everybody else stands, too."""
+
+
 class Knobs(NamedTuple):
     """What the command line sets."""
 
@@ -80,10 +90,7 @@ def _details(crowds: dict[tuple[str, int], Crowd]) -> str:
         (way, count, crowd.pictures, *_percentiles(crowd), _refusals(crowd))
         for (way, count), crowd in crowds.items()
     ]
-    return (
-        "How long pictures took, redirects included, and what came in their place. `500 Internal "
-        "server error` is API Gateway's own, when all Lambdas are busy.\n\n" + table(head, rows)
-    )
+    return f"{TIMES}\n\n{table(head, rows)}\n\n{REMARK}"
 
 
 def _percentiles(crowd: Crowd) -> tuple[str, str, str]:
