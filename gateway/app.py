@@ -101,6 +101,19 @@ def openai_models(visit: Visit) -> Answer:
     return openai_images.models(list(settings().models))
 
 
+@routes.get_openai("/v1/models/{name}")
+def openai_model(visit: Visit, name: str) -> Answer:
+    """Tell of one model as OpenAI does."""
+    return openai_images.model(list(settings().models), unquote(name))
+
+
+@routes.post_openai("/v1/images/edits")
+@routes.post_openai("/v1/images/variations")
+def openai_edit(visit: Visit) -> Answer:
+    """Refuse what starts from a picture."""
+    return openai_images.edit()
+
+
 @routes.post_sdapi("/sdapi/v1/txt2img")
 def sdapi_generate(visit: Visit) -> Answer:
     """Paint as AUTOMATIC1111's web UI is asked to."""
@@ -156,9 +169,20 @@ def sdapi_progress(visit: Visit) -> Answer:
 
 
 @routes.post_sdapi("/sdapi/v1/interrupt")
+@routes.post_sdapi("/sdapi/v1/skip")
 def sdapi_interrupt(visit: Visit) -> Answer:
     """Refuse to stop a picture."""
     return sdapi_lists.interrupt()
+
+
+def sdapi_fresh(visit: Visit) -> Answer:
+    """Agree that the lists are fresh."""
+    return json_answer(None)
+
+
+def sdapi_from_picture(visit: Visit) -> Answer:
+    """Refuse what starts from a picture."""
+    return sdapi_lists.from_picture()
 
 
 def sdapi_nothing(visit: Visit) -> Answer:
@@ -168,6 +192,10 @@ def sdapi_nothing(visit: Visit) -> Answer:
 
 for _name in sdapi_lists.NOTHING:
     routes.get_sdapi(f"/sdapi/v1/{_name}")(sdapi_nothing)
+for _name in sdapi_lists.FRESH:
+    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_fresh)
+for _name in sdapi_lists.FROM_PICTURES:
+    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_from_picture)
 
 
 @routes.post("/session")

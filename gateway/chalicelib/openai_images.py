@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from chalicelib.answers import Answer, json_answer, retry_headers
-from chalicelib.errors import GatewayError, InvalidRequest
+from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.painting import Painter, read_json_object
 from chalicelib.several import (
@@ -105,8 +105,23 @@ def go_on(painter: Painter, visit: Visit, identifiers: str) -> Answer:
 
 def models(names: Sequence[str]) -> Answer:
     """Answer `GET /v1/models`."""
-    data = [{"id": name, "object": "model", "created": 0, "owned_by": "easel"} for name in names]
-    return json_answer({"object": "list", "data": data})
+    return json_answer({"object": "list", "data": [_described(name) for name in names]})
+
+
+def model(names: Sequence[str], name: str) -> Answer:
+    """Answer `GET /v1/models/{name}`; raises NotOffered if there is no such model."""
+    if name not in names:
+        raise NotOffered(f"There is no such model; there are {', '.join(names)}.")
+    return json_answer(_described(name))
+
+
+def edit() -> Answer:
+    """Refuse what OpenAI's API does with pictures that are there already; raises NotOffered."""
+    raise NotOffered("Pictures are made from words alone here: use /v1/images/generations.")
+
+
+def _described(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "easel"}
 
 
 def problem(error: GatewayError, request_id: str) -> Answer:
@@ -212,7 +227,7 @@ def _finish(painter: Painter, visit: Visit, batch: Batch) -> Answer:
     if finished is None:
         return send_along(visit, batch, f"{ROUTE}/")
     whole = fit(finished)
-    tokens = (painter.token_for(visit, request) for request in batch.requests)
+    tokens = [painter.token_for(visit, request) for request in batch.requests]
     data = [
         _data(request, {"b64_json": encoded(each)})
         if whole

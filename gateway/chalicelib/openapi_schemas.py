@@ -129,7 +129,8 @@ def _openai() -> dict[str, Schema]:
             {"created": WHOLE, "data": listed(data), "model": TEXT, "output_format": TEXT},
             size=TEXT,
         ),
-        "Models": thing({"object": TEXT, "data": listed(thing({"id": TEXT, "object": TEXT}))}),
+        "Models": thing({"object": TEXT, "data": listed(ref("OpenAIModel"))}),
+        "OpenAIModel": thing({"id": TEXT, "object": TEXT}),
     }
 
 
