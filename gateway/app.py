@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from urllib.parse import unquote
 
-from chalicelib import __version__, openai_images, sdapi, sdapi_lists
+from chalicelib import __version__, openai_images, sdapi, sdapi_lists, sessions
 from chalicelib.answers import Answer, json_answer, page_answer, see_other
+from chalicelib.crawlers import robots_answer
 from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
 from chalicelib.painting import Painter, random_seed, read_form, read_request
@@ -16,12 +17,14 @@ from chalicelib.visits import Visit
 from chalicelib.web import Gateway, Routes
 
 settings = cache(Settings.from_environment)
-routes = Routes(__name__)
+routes = Routes(__name__, lambda: settings())
 
 
 @routes.get("/")
 def home(visit: Visit) -> Answer:
-    """Show the page with the prompt box."""
+    """Show the page with the prompt box; who comes with a signed link keeps it."""
+    if visit.link is not None:
+        return sessions.follow_link(settings().protection, visit)
     return page_answer(home_page(visit.root))
 
 
@@ -195,11 +198,36 @@ for _name in sdapi_lists.FROM_PICTURES:
     routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_from_picture)
 
 
+@routes.post("/session")
+def sign_in(visit: Visit) -> Answer:
+    """Sign a browser in with a key, so that its address bar and its `<img>` may paint."""
+    return sessions.sign_in(settings().protection, visit)
+
+
+@routes.delete("/session")
+def sign_out(visit: Visit) -> Answer:
+    """Sign a browser out."""
+    return sessions.sign_out(settings().protection, visit)
+
+
+@routes.post("/links")
+def invite(visit: Visit) -> Answer:
+    """Make a signed link with which a friend may paint without a key."""
+    return sessions.invite(settings().protection, visit)
+
+
+@routes.get("/robots.txt")
+def robots(visit: Visit) -> Answer:
+    """Ask crawlers to leave the pictures alone."""
+    return robots_answer(visit)
+
+
 @routes.get("/options")
 def options(visit: Visit) -> Answer:
     """Tell which fields a request may have, and which models are on offer."""
     models = [model.describe() for model in offered()]
-    return json_answer({"fields": describe(), "models": models})
+    access = "key" if settings().protection.keys else "open"
+    return json_answer({"fields": describe(), "models": models, "access": access})
 
 
 @routes.get("/openapi.json")

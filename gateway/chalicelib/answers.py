@@ -28,11 +28,6 @@ class Answer:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def with_safety(self) -> Answer:
-        """Return the answer with the headers that every answer carries."""
-        always = {"Cache-Control": _NEVER, "X-Content-Type-Options": "nosniff"}
-        return Answer(self.status, self.body, {**always, **self.headers})
-
 
 def picture_answer(body: bytes, request: GenerationRequest, *, fixed: bool) -> Answer:
     """Return the picture itself, with what made it in the headers.

@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.errors import GatewayError, InternalError, InvalidRequest, NotOffered
+from chalicelib.errors import (
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    NotOffered,
+    Unauthorized,
+)
 from chalicelib.openapi_schemas import TEXT, WHOLE, Schema, query_parameters, ref
 from chalicelib.pictures import MEDIA_TYPES
 from chalicelib.sdapi_lists import FRESH, FROM_PICTURES, NOTHING
@@ -47,7 +53,8 @@ class Operation:
 _ANY = tuple(GatewayError.__subclasses__())
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
-_PICTURE: dict[str, Schema | None] = dict.fromkeys(MEDIA_TYPES.values())
+# HTML is what a link's preview is told of a picture that nobody has painted.
+_PICTURE: dict[str, Schema | None] = dict.fromkeys([*MEDIA_TYPES.values(), HTML])
 _PAINTED: Answers = {
     200: _PICTURE,
     202: {JSON: ref("Job"), HTML: None},
@@ -108,7 +115,13 @@ def _chained(schema: str) -> Answers:
 _SDAPI = "/sdapi/v1"
 _IMAGES = "/v1/images/generations"
 OPERATIONS: dict[str, dict[str, Operation]] = {
-    "/": {"get": Operation("The page with the prompt box.", "Pictures", {200: {HTML: None}})},
+    "/": {
+        "get": Operation(
+            "The page with the prompt box.",
+            "Pictures",
+            {200: {HTML: None}, 303: {PLAIN: None}},
+        )
+    },
     "/inference/{text}": {"get": _painting("The picture of the prompt in the path.", _PROMPT)},
     "/inference/default": {"get": _painting("An astronaut riding a horse on mars.")},
     "/inference": {
@@ -224,6 +237,28 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     **{
         f"{_SDAPI}/{name}": {"get": _web_ui("Nothing of the kind.", _told({"const": nothing}))}
         for name, nothing in NOTHING.items()
+    },
+    "/session": {
+        "post": Operation(
+            "Sign a browser in with a key.",
+            "Access",
+            {204: {}},
+            (*_READING, Unauthorized),
+            body="Key",
+        ),
+        "delete": Operation("Sign a browser out.", "Access", {204: {}}),
+    },
+    "/links": {
+        "post": Operation(
+            "Make a link with which a friend may paint.",
+            "Access",
+            {201: {JSON: ref("Link")}},
+            _READING,
+            body="LinkRequest",
+        )
+    },
+    "/robots.txt": {
+        "get": Operation("What crawlers are asked to leave.", "About", {200: {PLAIN: None}})
     },
     "/options": {
         "get": Operation("The fields, and the models on offer.", "About", _told(ref("Options")))
