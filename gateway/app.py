@@ -6,7 +6,7 @@ from functools import cache
 from urllib.parse import unquote
 
 from chalicelib import __version__, openai_images, sdapi, sdapi_lists, sessions
-from chalicelib.answers import Answer, json_answer, page_answer, see_other
+from chalicelib.answers import Answer, home_answer, json_answer, page_answer, see_other
 from chalicelib.crawlers import robots_answer
 from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
@@ -25,7 +25,7 @@ def home(visit: Visit) -> Answer:
     """Show the page with the prompt box; who comes with a signed link keeps it."""
     if visit.link is not None:
         return sessions.follow_link(settings().protection, visit)
-    return page_answer(home_page(visit.root))
+    return home_answer(home_page(visit.root), visit)
 
 
 @routes.get("/inference/{text}")

@@ -4,9 +4,9 @@
     ├── InvalidRequest         400  a field is wrong; names it
     ├── PromptRefused          400  the prompt filter refused the prompt
     ├── PictureRefused         400  the model's own check refused the picture
-    ├── NotOffered             404  there is no such model here, or nothing that does this
     ├── Unauthorized           401  a key or a link is needed, and there is no valid one
     ├── RateLimited            429  too many pictures of late, or a link has none left
+    ├── NotOffered             404  there is no such model here, or nothing that does this
     ├── JobUnknown             404  nobody asked for this picture here, or it is forgotten
     ├── JobFailed              502  the picture was tried and did not come about
     ├── InternalError          500  nobody foresaw it; the log has the rest
@@ -74,13 +74,6 @@ class PictureRefused(GatewayError):
     code = "moderation_blocked"
 
 
-class NotOffered(GatewayError):
-    """There is no such model here, or nothing that does what is asked for."""
-
-    status = 404
-    code = "not_offered"
-
-
 class Unauthorized(GatewayError):
     """A key or a signed link is needed here; there was none, or it is wrong or has expired."""
 
@@ -102,6 +95,13 @@ class RateLimited(GatewayError):
     def __init__(self, message: str, retry_after: int = 60) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NotOffered(GatewayError):
+    """There is no such model here, or nothing that does what is asked for."""
+
+    status = 404
+    code = "not_offered"
 
 
 class InternalError(GatewayError):

@@ -29,6 +29,7 @@ _MEANINGS = {
     202: "Not ready yet.",
     204: "Done.",
     303: "Ready elsewhere, or not yet: to be fetched with GET.",
+    304: "What the client has already, by the `ETag` that it named.",
 }
 _HEADERS = {
     202: {"Retry-After": "Seconds.", "Location": "The job."},

@@ -59,6 +59,7 @@ _PAINTED: Answers = {
     200: _PICTURE,
     202: {JSON: ref("Job"), HTML: None},
     303: {PLAIN: None},
+    304: {},
 }
 _MADE_BY = {
     "X-Seed": "What it was made with.",
@@ -119,7 +120,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         "get": Operation(
             "The page with the prompt box.",
             "Pictures",
-            {200: {HTML: None}, 303: {PLAIN: None}},
+            {200: {HTML: None}, 303: {PLAIN: None}, 304: {}},
         )
     },
     "/inference/{text}": {"get": _painting("The picture of the prompt in the path.", _PROMPT)},

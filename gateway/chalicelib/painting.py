@@ -10,7 +10,15 @@ from typing import Any
 
 from chalicelib.access import picture_token
 from chalicelib.allowance import Allowance
-from chalicelib.answers import Answer, head_answer, picture_answer, prefetch_answer, see_other
+from chalicelib.answers import (
+    Answer,
+    head_answer,
+    is_known,
+    known_picture_answer,
+    picture_answer,
+    prefetch_answer,
+    see_other,
+)
 from chalicelib.clients import LazyClient
 from chalicelib.crawlers import is_crawler, preview_answer
 from chalicelib.deadline import Deadline
@@ -93,7 +101,10 @@ class Painter:
         unseen = self._unseen(visit, request)
         if unseen is not None:
             return unseen
-        return _answer(visit, self.obtain(visit, request), request, fixed=fixed)
+        tag = self._id(request)
+        if fixed and is_known(visit, tag):
+            return known_picture_answer(request, tag)
+        return _answer(visit, self.obtain(visit, request), request, fixed=fixed, tag=tag)
 
     def submit(self, visit: Visit) -> Answer:
         """Answer with the job of the request in the visit's body.
@@ -121,7 +132,8 @@ class Painter:
         unseen = self._unseen(visit, job.request)
         if unseen is not None:
             return unseen
-        return _answer(visit, self._wait(visit, queue, job), job.request, fixed=True)
+        outcome = self._wait(visit, queue, job)
+        return _answer(visit, outcome, job.request, fixed=True, tag=identifier)
 
     def obtain(self, visit: Visit, request: GenerationRequest) -> Outcome:
         """Return the picture of a complete request, or its job if that takes longer.
@@ -217,7 +229,7 @@ class Painter:
         picture = self._existing(request)
         if picture is None:
             return preview_answer(visit, request.prompt)
-        return _answer(visit, picture, request, fixed=True)
+        return _answer(visit, picture, request, fixed=True, tag=self._id(request))
 
     def _existing(self, request: GenerationRequest) -> Finished | None:
         """Return the picture of a complete request, if somebody had it painted before."""
@@ -287,13 +299,15 @@ class Painter:
         return Store(self._s3.client(), bucket, prefix)
 
 
-def _answer(visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool) -> Answer:
+def _answer(
+    visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool, tag: str
+) -> Answer:
     """Answer with the picture, or as suits a client whose picture is not ready."""
     if isinstance(outcome, Job):
         return not_ready(visit, outcome)
     if outcome.link is not None:
         return see_other(outcome.link)
-    return picture_answer(outcome.body, request, fixed=fixed)
+    return picture_answer(outcome.body, request, fixed=fixed, tag=tag)
 
 
 def read_request(visit: Visit, prompt: str) -> GenerationRequest:

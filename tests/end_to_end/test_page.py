@@ -200,9 +200,8 @@ def test_this_browsers_own_pictures_tell_better_what_to_expect(studio, emulator,
 @pytest.fixture(params=["told", "not told"])
 def queued(request, studio, chalice_local):
     """The page with `sdxl` chosen, whether or not it knows that model to have a queue."""
-    if request.param == "told":
-        models = [{"name": "sd"}, {"name": "sdxl", "asynchronous": True, "seconds": None}]
-        studio.offer(chalice_local, models=models)
+    if request.param == "not told":
+        studio.offer(chalice_local, models=[{"name": "sd"}, {"name": "sdxl"}])
     studio.open().option("Model").select_option("sdxl")
     return studio
 

@@ -205,6 +205,44 @@ def test_the_url_that_a_browser_is_sent_to_is_the_picture_that_a_program_gets(vi
     assert visitor.asked[0] == visitor.asked[1]
 
 
+def test_a_picture_that_the_visitor_has_already_is_not_painted_again(visitor):
+    first = visitor.get("/inference/a%20cat?seed=7")
+    tag = first.headers["ETag"]
+    again = visitor.get("/inference/a%20cat?seed=7", **{"If-None-Match": f'"other", W/{tag}'})
+
+    assert (again.status_code, again.body) == (304, b"")
+    assert again.headers["ETag"] == tag
+    for name in ("Cache-Control", "Content-Type", "X-Seed"):
+        assert again.headers[name] == first.headers[name]
+    assert len(visitor.asked) == 1
+
+
+@pytest.mark.parametrize("path", ["a%20cat?seed=8", "a%20dog?seed=7", "a%20cat?seed=7&steps=3"])
+def test_every_other_picture_is_painted(visitor, path):
+    tag = visitor.get("/inference/a%20cat?seed=7").headers["ETag"]
+
+    assert visitor.get(f"/inference/{path}", **{"If-None-Match": tag}).status_code == 200
+    assert len(visitor.asked) == 2
+
+
+def test_a_url_without_a_seed_is_painted_whatever_the_visitor_has(visitor):
+    first = visitor.get("/inference/a%20cat?seed=7")
+    assert "ETag" not in visitor.get("/inference/a%20cat").headers
+
+    again = visitor.get("/inference/a%20cat", **{"If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 200
+
+
+def test_the_home_page_is_sent_once_and_asked_about_afterwards(visitor):
+    first = visitor.get("/", **BROWSER)
+    again = visitor.get("/", **BROWSER, **{"If-None-Match": first.headers["ETag"]})
+
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    assert (again.status_code, again.body) == (304, b"")
+    assert again.headers["Content-Security-Policy"] == first.headers["Content-Security-Policy"]
+    assert visitor.get("/", **BROWSER, **{"If-None-Match": '"old"'}).body == first.body
+
+
 def test_a_plain_form_is_sent_to_its_prompts_own_url(visitor):
     response = visitor.get("/inference?prompt=a%2Fb+%26+c&steps=3&seed=&lora=", **BROWSER)
 

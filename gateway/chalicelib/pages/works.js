@@ -68,7 +68,7 @@ function fail(work, error) {
 /** Stop waiting. Nothing takes a request back that a model has: it may be painted all the same. */
 function cancel(work) {
   work.problem = new Problem("Cancelled. The model may finish it all the same; nobody waits for it here.");
-  work.retryAt = 0;
+  Object.assign(work, { retryAt: 0, job: null });
   change(work, "stopped");
   work.control.abort();
   gallery.drop(work.id);
