@@ -62,15 +62,15 @@ def problem_page(status: int, message: str, retry_after: int | None, root: str) 
     )
 
 
-def preview_page(root: str, prompt: str) -> Page:
-    """Return the page that tells a link's preview the prompt of a picture that is not painted."""
-    return _page("preview.html", base=f"{root}/", prompt=prompt)
-
-
 def docs_page(root: str, **parts: str) -> Page:
     """Return the API's reference; the `parts` are HTML already, with everything in it escaped."""
     template, policy = _template("docs.html")
     return Page(template.substitute(base=html.escape(f"{root}/"), **parts).encode(), policy)
+
+
+def preview_page(root: str, prompt: str) -> Page:
+    """Return the page that tells a link's preview the prompt of a picture that is not painted."""
+    return _page("preview.html", base=f"{root}/", prompt=prompt)
 
 
 def _page(name: str, **values: str) -> Page:

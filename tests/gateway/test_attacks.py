@@ -57,8 +57,8 @@ HOSTILE = [
     f"{MARK}" + "A" * 2_000,
 ]
 SDAPI_LISTS = ["options", "sd-models", "loras", "samplers", "schedulers", "progress"]
-SDAPI_REFUSALS = ["interrupt", "skip", *sdapi_lists.FRESH, *sdapi_lists.FROM_PICTURES]
 SDAPI_LISTS += sorted(sdapi_lists.NOTHING)
+SDAPI_REFUSED = ["interrupt", "skip", *sdapi_lists.FRESH, *sdapi_lists.FROM_PICTURES]
 ROUTES = [
     "/inference/{}",
     "/inference/{}?seed=1&model=slow",
@@ -75,7 +75,6 @@ ROUTES = [
     "/inference?prompt={}&seed=1&{}=1",
     "/sentence?seed={}",
     "/sentence?{}=1",
-    "/v1/models/{}",
     "/sdapi/v1/txt2img/{}",
     *(f"/sdapi/v1/{name}?{{}}=1" for name in SDAPI_LISTS),
     "/jobs/{}",
@@ -83,6 +82,9 @@ ROUTES = [
     "/jobs/slow-" + "0" * 32 + "/image?hop={}",
     "/v1/images/generations/{}",
     "/v1/models?{}=1",
+    "/v1/models/{}",
+    "/docs?{}=1",
+    "/openapi.json?{}=1",
     "/?{}=1",
     "/?link={}",
     "/inference/a?link={}",
@@ -100,14 +102,14 @@ BODIES = [
     ("/v1/images/generations", {"prompt": "{}", "response_format": "url"}),
     ("/v1/images/generations", {"prompt": "a", "size": "{}"}),
     ("/v1/images/generations", {"prompt": "a", "{}": 1}),
-    ("/v1/images/edits", {"prompt": "{}"}),
-    ("/v1/images/variations", {"image": "{}"}),
-    *((f"/sdapi/v1/{name}", {"{}": 1}) for name in SDAPI_REFUSALS),
     ("/sdapi/v1/txt2img", {"prompt": "{}", "steps": 1}),
     ("/sdapi/v1/txt2img", {"prompt": "a", "override_settings": {"sd_model_checkpoint": "{}"}}),
     ("/sdapi/v1/txt2img", {"prompt": "a <lora:{}:1>"}),
     ("/sdapi/v1/txt2img", {"prompt": "a", "seed": "{}", "{}": 1}),
     ("/sdapi/v1/options", {"sd_model_checkpoint": "{}", "{}": 1}),
+    ("/v1/images/edits", {"{}": "{}"}),
+    ("/v1/images/variations", {"{}": "{}"}),
+    *((f"/sdapi/v1/{name}", {"{}": "{}"}) for name in SDAPI_REFUSED),
     ("/session", {"key": "{}"}),
     ("/session", {"{}": 1}),
     ("/links", {"{}": 1}),
@@ -142,8 +144,6 @@ class Page(html.parser.HTMLParser):
         for name, value in attrs:
             value = (value or "").strip().lower()
             assert not name.startswith("on"), (tag, name)
-            if (tag, name) == ("meta", "http-equiv"):  # the waiting page's, without scripts
-                assert (value, dict(attrs)["content"]) == ("refresh", "5")
             if name in {"href", "src", "action", "srcdoc", "formaction"}:
                 assert not value.startswith(("javascript:", "data:text")), (tag, value)
                 assert "evil.example" not in value
@@ -157,7 +157,7 @@ def elements(body):
 
 # Our own pages, element by element: no visitor's words add one to them.
 SHAPES = [elements(pages._assembled(each.name).encode()) for each in pages._FOLDER.glob("*.html")]
-SHAPES.append(elements(openapi_page("https://easel.example", "").html))
+SHAPES.append(elements(openapi_page("https://somewhere", "/api").html))
 
 
 def check(answer):
