@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from easel_conditioning import Conditioner
+from easel_conditioning import KEPT_BYTES, Conditioner
+from easel_guidance import cutoff
 from easel_quiet import without_warnings
 
 REFINER_START = 0.8  # what SDXL's makers trained the refiner for: the last fifth
@@ -20,14 +21,27 @@ class Ensemble:
         base: a text-to-image pipeline.
         refiner: an image-to-image pipeline of the same latents; None for none.
         start: the share of the denoising that the base does; at 1 it does everything.
+        guided_share: the share of the base's steps with guidance; below 1 the last go without.
+        kept_bytes: of prompts' embeddings that are kept, for each of the two.
     """
 
-    def __init__(self, base: Any, refiner: Any = None, *, start: float | None = None) -> None:
+    def __init__(
+        self,
+        base: Any,
+        refiner: Any = None,
+        *,
+        start: float | None = None,
+        guided_share: float = 1.0,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self._base = base
         self._refiner = refiner
         self._start = REFINER_START if start is None else start
         pipelines = [base] if refiner is None else [base, refiner]
-        self._conditioners = {id(each): Conditioner.of(each) for each in pipelines}
+        self._conditioners = {
+            id(each): Conditioner.of(each, kept_bytes=kept_bytes) for each in pipelines
+        }
+        self._cutoff = cutoff(base, guided_share)
 
     def handover(self, steps: int | None) -> float | None:
         """Return where the refiner takes over; None if the base does all of so many steps.
@@ -46,7 +60,7 @@ class Ensemble:
         return self._start if 0 < early < len(scheduler.timesteps) else None
 
     def run(self, arguments: Mapping[str, Any], *, seed: int, state: str) -> Any:
-        """Return the last pipeline's result, with the image as an array.
+        """Return the last pipeline's result, with the image as a tensor on the pipeline's device.
 
         Args:
             arguments: the base's keyword arguments.
@@ -57,11 +71,11 @@ class Ensemble:
         # device, so that a seed means the same picture on each.
         torch.manual_seed(seed)
         generator = torch.Generator("cpu").manual_seed(seed)
-        extra: dict[str, Any] = {"generator": generator, "output_type": "np"}
+        extra: dict[str, Any] = {"generator": generator, "output_type": "pt"}
         start = self.handover(arguments.get("num_inference_steps"))
         if start is None:
-            return self._call(self._base, arguments, extra, state)
-        early = {**extra, "output_type": "latent", "denoising_end": start}
+            return self._call(self._base, arguments, {**extra, **self._cutoff}, state)
+        early = {**extra, **self._cutoff, "output_type": "latent", "denoising_end": start}
         latents = self._call(self._base, arguments, early, state).images
         rest = {name: arguments[name] for name in arguments if name not in {"width", "height"}}
         late = {**extra, "image": latents, "denoising_start": start}
@@ -102,4 +116,5 @@ def _is_guided(pipeline: Any, scale: float | None) -> bool:
 
 
 def _fresh(scheduler: Any) -> Any:
-    return type(scheduler).from_config(scheduler.config)
+    with without_warnings():
+        return type(scheduler).from_config(scheduler.config)
