@@ -40,7 +40,7 @@ def read_ahead(folder: Path, environ: Mapping[str, str]) -> threading.Thread | N
 
 def weights(folder: Path) -> list[Path]:
     """Return the files that a loader will most likely read: 16-bit ones where there are both."""
-    found = sorted(folder.glob("**/*.safetensors"))
+    found = sorted(path for path in folder.glob("**/*.safetensors") if path.is_file())
     found = [path for path in found if path.relative_to(folder).parts[0] != "loras"]
     small = [path for path in found if ".fp16." in path.name or ".fp16-" in path.name]
     halved = {path.parent for path in small}
