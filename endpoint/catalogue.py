@@ -49,6 +49,8 @@ class Model:
         dtype: the numbers to compute in: auto, fp16, bf16 or fp32.
         variant: the infix of its 16-bit weight files' names, if it has such.
         defaults: steps, guidance_scale, and width and height in pixels where a request names none.
+        seconds: how long a picture with those takes on the first of the instance types, once the
+            model is awake, by a measurement; None where nobody has made one.
         asynchronous: whether its pictures take longer than API Gateway waits.
         instance_types: what serves it, the best buy first.
     """
@@ -63,6 +65,7 @@ class Model:
     gated: bool | None = None
     dtype: str = "auto"
     variant: str | None = "fp16"
+    seconds: float | None = None
     asynchronous: bool = False
     instance_types: tuple[str, ...] = _UNLISTED_TYPES
 

@@ -30,6 +30,7 @@ from botocore.exceptions import ClientError
 from endpoint import catalogue, create_endpoint
 from endpoint.doctor import examine
 from endpoint.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
+from endpoint.known import known_of
 from endpoint.shared import script
 from endpoint.shared.deployment import TAG
 from endpoint.shared.life import Life
@@ -126,10 +127,12 @@ def _offered(life: Life, endpoint: str) -> OfferedModel | None:
         return None
     config = life.models.find_config(described["EndpointConfigName"]) or {}
     name = life.deployment.model_of(endpoint)
+    model = config["ProductionVariants"][0]["ModelName"]
     # The name of SageMaker's model ends in the hash of its code, weights and settings.
-    revision = config["ProductionVariants"][0]["ModelName"].rpartition("-")[2]
-    jobs = f"s3://{life.deployment.bucket}/jobs/{name}/"
-    return OfferedModel(name, endpoint, revision, jobs if _is_asynchronous(config) else None)
+    revision = model.rpartition("-")[2]
+    jobs = f"s3://{life.deployment.bucket}/jobs/{name}/" if _is_asynchronous(config) else None
+    known = known_of(life.models, life.bucket, name, model)
+    return OfferedModel(name, endpoint, revision, jobs, known)
 
 
 def _is_asynchronous(config: dict[str, Any]) -> bool:

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from endpoint.services.gateway import STAGE
 from endpoint.shared.deployment import TAG, Deployment
+from endpoint.shared.problems import Problem
 
 _ROOT = Path(__file__).parent.parent
 SOURCE = _ROOT / "gateway"
 PROJECTS = _ROOT / ".easel"
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; names count as well.
+_LARGEST_ENVIRONMENT = 4_096
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "deployed", "deployments", "vendor")
 
 
@@ -33,19 +37,22 @@ class OfferedModel:
         revision: tells its pictures from those of other weights or other code.
         jobs: the S3 address below which an asynchronous endpoint's pictures are kept; None for a
             real-time one.
+        known: what visitors are told of it beside: `defaults`, `seconds` and `loras`, each only if
+            it is known.
     """
 
     name: str
     endpoint: str
     revision: str
     jobs: str | None = None
+    known: Mapping[str, Any] = field(default_factory=dict)
 
     def entry(self) -> dict[str, Any]:
         """Return it as the gateway reads it."""
         if self.jobs is None:
-            return {"endpoint": self.endpoint, "revision": self.revision}
+            return {"endpoint": self.endpoint, "revision": self.revision, **self.known}
         queue = {"endpoint": self.endpoint, "jobs": self.jobs}
-        return {"asynchronous": queue, "revision": self.revision}
+        return {"asynchronous": queue, "revision": self.revision, **self.known}
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,31 @@ class GatewaySettings:
     concurrency: int | None = None
 
     def environment(self) -> dict[str, str]:
-        """Return the function's environment variables."""
-        return {
-            "EASEL_MODELS": json.dumps({model.name: model.entry() for model in self.models}),
-            "EASEL_DEADLINE_SECONDS": f"{self.deadline_seconds:g}",
-            "EASEL_LOG_PROMPTS": "on" if self.log_prompts else "off",
-        }
+        """Return the function's environment variables.
+
+        Raises:
+            Problem: if they take more than Lambda has room for.
+        """
+        models = {model.name: model.entry() for model in self.models}
+        return _checked(
+            {
+                "EASEL_MODELS": json.dumps(models, separators=(",", ":")),
+                "EASEL_DEADLINE_SECONDS": f"{self.deadline_seconds:g}",
+                "EASEL_LOG_PROMPTS": "on" if self.log_prompts else "off",
+            }
+        )
+
+
+def _checked(variables: dict[str, str]) -> dict[str, str]:
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in variables.items())
+    if size > _LARGEST_ENVIRONMENT:
+        raise Problem(
+            f"The gateway's settings take {size:,} bytes, and Lambda has room for"
+            f" {_LARGEST_ENVIRONMENT:,}.",
+            "Offer fewer models behind one URL (`delete_endpoint --model NAME` removes one), or"
+            " fewer LoRA adapters.",
+        )
+    return variables
 
 
 class GatewayProject:

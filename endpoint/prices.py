@@ -80,6 +80,23 @@ def logs_per_month(size: int) -> float:
     return size / _GIB * float(_read()["logs_per_gib_month"])
 
 
+def gateway_per_picture(seconds: float, size: int = 1_500_000) -> float:
+    """Return what API Gateway, Lambda, S3 and the traffic cost for one picture, in USD.
+
+    Args:
+        seconds: for how long the visit keeps a Lambda of 1 GB busy.
+        size: the picture's, in bytes.
+
+    What an account has for free in a month is not subtracted. S3 counts as for an asynchronous
+    picture: three writes and two reads.
+    """
+    each = _read()["requests"]
+    requests = (each["lambda_per_million"] + each["rest_api_per_million"]) / 1e6
+    store = (3 * each["s3_per_1000_writes"] + 2 * each["s3_per_1000_reads"]) / 1_000
+    traffic = size / 1e9 * each["transfer_per_gb"]
+    return float(requests + store + traffic + seconds * each["lambda_per_gb_second"])
+
+
 def provenance() -> str:
     """Return one sentence on how far these prices can be trusted."""
     data = _read()

@@ -5,24 +5,27 @@ from __future__ import annotations
 from functools import cache
 from urllib.parse import unquote
 
-from chalicelib import __version__, openai_images
-from chalicelib.answers import Answer, json_answer, page_answer, see_other
-from chalicelib.generation import describe
+from chalicelib import __version__, openai_images, sdapi, sdapi_lists, sessions
+from chalicelib.answers import Answer, home_answer, json_answer, page_answer, see_other
+from chalicelib.crawlers import robots_answer
+from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
-from chalicelib.painting import Painter, random_seed, read_request
+from chalicelib.painting import Painter, random_seed, read_form, read_request
 from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
-from chalicelib.settings import Settings, route_prefix
+from chalicelib.settings import Model, Settings, route_prefix
 from chalicelib.visits import Visit
 from chalicelib.web import Gateway, Routes
 
 settings = cache(Settings.from_environment)
-routes = Routes(__name__)
+routes = Routes(__name__, lambda: settings())
 
 
 @routes.get("/")
 def home(visit: Visit) -> Answer:
-    """Show the page with the prompt box."""
-    return page_answer(home_page(visit.root))
+    """Show the page with the prompt box; who comes with a signed link keeps it."""
+    if visit.link is not None:
+        return sessions.follow_link(settings().protection, visit)
+    return home_answer(home_page(visit.root), visit)
 
 
 @routes.get("/inference/{text}")
@@ -40,12 +43,26 @@ def default_picture(visit: Visit) -> Answer:
 @routes.get("/inference")
 def random_picture(visit: Visit) -> Answer:
     """Paint a random sentence; a browser is sent to that sentence's own URL."""
-    asked = read_request(visit, DEFAULT_PROMPT)
-    seed = random_seed() if asked.seed is None else asked.seed
+    if "prompt" in visit.query:
+        return typed_picture(visit)
+    seed = _seed(read_request(visit, DEFAULT_PROMPT))
     sentence = random_sentence(seed)
     if visit.is_navigation:
         return see_other(visit.picture_url(sentence, seed))
     return painter().paint(visit, sentence, seed)
+
+
+def typed_picture(visit: Visit) -> Answer:
+    """Send a plain HTML form, whose prompt is a parameter like all others, to the prompt's URL."""
+    asked = read_form(visit)
+    return see_other(visit.picture_url(asked.prompt, _seed(asked)))
+
+
+@routes.get("/sentence")
+def sentence(visit: Visit) -> Answer:
+    """Tell the random sentence of a seed, for somebody who may want it painted."""
+    seed = _seed(read_request(visit, DEFAULT_PROMPT))
+    return json_answer({"sentence": random_sentence(seed), "seed": seed})
 
 
 @routes.post("/jobs")
@@ -75,7 +92,7 @@ def openai_generate(visit: Visit) -> Answer:
 @routes.get_openai("/v1/images/generations/{identifiers}")
 def openai_resume(visit: Visit, identifiers: str) -> Answer:
     """Wait for pictures that OpenAI's Images API was asked for."""
-    return openai_images.resume(painter(), visit, unquote(identifiers))
+    return openai_images.go_on(painter(), visit, unquote(identifiers))
 
 
 @routes.get_openai("/v1/models")
@@ -84,11 +101,149 @@ def openai_models(visit: Visit) -> Answer:
     return openai_images.models(list(settings().models))
 
 
+@routes.get_openai("/v1/models/{name}")
+def openai_model(visit: Visit, name: str) -> Answer:
+    """Tell of one model as OpenAI does."""
+    return openai_images.model(list(settings().models), unquote(name))
+
+
+@routes.post_openai("/v1/images/edits")
+@routes.post_openai("/v1/images/variations")
+def openai_edit(visit: Visit) -> Answer:
+    """Refuse what starts from a picture."""
+    return openai_images.edit()
+
+
+@routes.post_sdapi("/sdapi/v1/txt2img")
+def sdapi_generate(visit: Visit) -> Answer:
+    """Paint as AUTOMATIC1111's web UI is asked to."""
+    return sdapi.generate(painter(), visit)
+
+
+@routes.get_sdapi("/sdapi/v1/txt2img/{identifiers}")
+def sdapi_resume(visit: Visit, identifiers: str) -> Answer:
+    """Wait for pictures that AUTOMATIC1111's web UI was asked for."""
+    return sdapi.go_on(painter(), visit, unquote(identifiers))
+
+
+@routes.get_sdapi("/sdapi/v1/options")
+def sdapi_options(visit: Visit) -> Answer:
+    """Tell the web UI's settings."""
+    return json_answer(sdapi_lists.options(offered()))
+
+
+@routes.post_sdapi("/sdapi/v1/options")
+def sdapi_set_options(visit: Visit) -> Answer:
+    """Accept the web UI's settings, if they are so already."""
+    return sdapi_lists.set_options(offered(), visit)
+
+
+@routes.get_sdapi("/sdapi/v1/sd-models")
+def sdapi_models(visit: Visit) -> Answer:
+    """List the models on offer as the web UI does."""
+    return sdapi_lists.models(offered())
+
+
+@routes.get_sdapi("/sdapi/v1/loras")
+def sdapi_loras(visit: Visit) -> Answer:
+    """List the LoRA adapters as the web UI does."""
+    return sdapi_lists.loras(offered())
+
+
+@routes.get_sdapi("/sdapi/v1/samplers")
+def sdapi_samplers(visit: Visit) -> Answer:
+    """List the one sampler."""
+    return sdapi_lists.samplers()
+
+
+@routes.get_sdapi("/sdapi/v1/schedulers")
+def sdapi_schedulers(visit: Visit) -> Answer:
+    """List the one schedule."""
+    return sdapi_lists.schedulers()
+
+
+@routes.get_sdapi("/sdapi/v1/progress")
+def sdapi_progress(visit: Visit) -> Answer:
+    """Tell that nothing is known to be under way."""
+    return sdapi_lists.progress()
+
+
+@routes.post_sdapi("/sdapi/v1/interrupt")
+@routes.post_sdapi("/sdapi/v1/skip")
+def sdapi_interrupt(visit: Visit) -> Answer:
+    """Refuse to stop a picture."""
+    return sdapi_lists.interrupt()
+
+
+def sdapi_fresh(visit: Visit) -> Answer:
+    """Agree that the lists are fresh."""
+    return json_answer(None)
+
+
+def sdapi_from_picture(visit: Visit) -> Answer:
+    """Refuse what starts from a picture."""
+    return sdapi_lists.from_picture()
+
+
+def sdapi_nothing(visit: Visit) -> Answer:
+    """Tell that there is nothing of the kind."""
+    return json_answer(sdapi_lists.NOTHING[visit.route.rpartition("/")[2]])
+
+
+for _name in sdapi_lists.NOTHING:
+    routes.get_sdapi(f"/sdapi/v1/{_name}")(sdapi_nothing)
+for _name in sdapi_lists.FRESH:
+    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_fresh)
+for _name in sdapi_lists.FROM_PICTURES:
+    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_from_picture)
+
+
+@routes.post("/session")
+def sign_in(visit: Visit) -> Answer:
+    """Sign a browser in with a key, so that its address bar and its `<img>` may paint."""
+    return sessions.sign_in(settings().protection, visit)
+
+
+@routes.delete("/session")
+def sign_out(visit: Visit) -> Answer:
+    """Sign a browser out."""
+    return sessions.sign_out(settings().protection, visit)
+
+
+@routes.post("/links")
+def invite(visit: Visit) -> Answer:
+    """Make a signed link with which a friend may paint without a key."""
+    return sessions.invite(settings().protection, visit)
+
+
+@routes.get("/robots.txt")
+def robots(visit: Visit) -> Answer:
+    """Ask crawlers to leave the pictures alone."""
+    return robots_answer(visit)
+
+
 @routes.get("/options")
 def options(visit: Visit) -> Answer:
     """Tell which fields a request may have, and which models are on offer."""
-    models = [{"name": name} for name in settings().models]
-    return json_answer({"fields": describe(), "models": models})
+    models = [model.describe() for model in offered()]
+    access = "key" if settings().protection.keys else "open"
+    return json_answer({"fields": describe(), "models": models, "access": access})
+
+
+@routes.get("/openapi.json")
+def openapi(visit: Visit) -> Answer:
+    """Tell everything that may be asked and answered here, as OpenAPI 3.1."""
+    from chalicelib.openapi import document  # what pictures do without, a cold start does too
+
+    return json_answer(document(visit.origin + visit.root))
+
+
+@routes.get("/docs")
+def docs(visit: Visit) -> Answer:
+    """Show the same for a person to read."""
+    from chalicelib.openapi_page import openapi_page
+
+    return page_answer(openapi_page(visit.origin, visit.root))
 
 
 @routes.get("/health")
@@ -96,6 +251,15 @@ def health(visit: Visit) -> Answer:
     """Tell the version and the configuration, touching no GPU."""
     configuration = {"models": list(settings().models), "deadline": settings().deadline_seconds}
     return json_answer({"status": "ok", "version": __version__, **configuration})
+
+
+def offered() -> list[Model]:
+    """Return the models on offer, the default first."""
+    return list(settings().models.values())
+
+
+def _seed(asked: GenerationRequest) -> int:
+    return random_seed() if asked.seed is None else asked.seed
 
 
 @cache

@@ -9,15 +9,26 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.request import urlopen
+
+from playwright.sync_api import Page
 
 from endpoint.emulator.processes import free_port
 from tests.browser import chromium
 from tests.packages import ROOT
 
 FOLDER = ROOT / "docs" / "images"
-PROMPT = "a red apple on grass"
+# What hangs in the gallery; the last one stands on the easel.
+GALLERY = (
+    "a cactus",
+    "a sailboat",
+    "a pizza",
+    "a fox in the snow",
+    "a rocket on a blue background",
+    "a tree on grass",
+    "a penguin on grass",
+    "a red apple on grass",
+)
 # One picture for each of these, side by side.
 PROMPTS = ("a red apple", "a house in the snow", "a penguin on grass", "a dog on a blue background")
 
@@ -26,7 +37,7 @@ def main() -> int:
     """Take the pictures."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with easel() as url:
-        take_page(url, FOLDER / "page.png")
+        take_page(url)
         for number, prompt in enumerate(PROMPTS, 1):
             address = f"{url}inference/{prompt.replace(' ', '%20')}?seed=7"
             with urlopen(address, timeout=60) as answer:
@@ -48,16 +59,31 @@ def easel() -> Iterator[str]:
         process.communicate()
 
 
-def take_page(url: str, file: Path) -> None:
-    """Type a prompt into the page, and take it with its picture."""
+def take_page(url: str) -> None:
+    """Paint a gallery, and take the page with it: light, dark, and on a phone."""
     with chromium() as browser:
-        page = browser.new_page(viewport={"width": 760, "height": 960}, device_scale_factor=1)
-        page.goto(url)
-        page.get_by_label("Prompt").fill(PROMPT)
-        page.get_by_role("button", name="Paint").click()
-        page.locator("#picture").wait_for(state="visible")
-        page.locator("#picture").evaluate("image => image.decode()")
-        page.screenshot(path=str(file))
+        desk = browser.new_page(viewport={"width": 1160, "height": 1040}, reduced_motion="reduce")
+        paint(desk, url, *GALLERY)
+        desk.screenshot(path=FOLDER / "page.png")
+        desk.emulate_media(color_scheme="dark")
+        desk.screenshot(path=FOLDER / "page-dark.png")
+        phone = browser.new_page(
+            viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+        )
+        paint(phone, url, GALLERY[-1])
+        phone.evaluate("scrollTo(0, 0)")
+        phone.screenshot(path=FOLDER / "page-phone.png")
+
+
+def paint(page: Page, url: str, *prompts: str) -> None:
+    """Open the page, and paint one picture after another."""
+    page.goto(url)
+    for prompt in prompts:
+        page.get_by_role("textbox", name="Prompt", exact=True).fill(prompt)
+        page.get_by_role("button", name="Paint", exact=True).click()
+        page.get_by_role("button", name=f"{prompt}, painted").wait_for(timeout=60_000)
+    page.locator("#picture").evaluate("image => image.decode()")
+    page.wait_for_timeout(1_000)  # it fades in
 
 
 if __name__ == "__main__":

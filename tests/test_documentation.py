@@ -7,6 +7,7 @@ import pytest
 
 from chalicelib import errors
 from chalicelib.generation import describe
+from chalicelib.openai_images import QUALITIES
 from easel_errors import EaselError
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +55,14 @@ def error_table():
     return "| status | code | `Retry-After` | |\n|---|---|---|---|\n" + "".join(rows)
 
 
+def quality_table():
+    def steps(share):
+        return "the model's own" if share == 1 else f"{share:g} times the model's own"
+
+    rows = [f"| `{name}` | {steps(share)} |\n" for name, share in QUALITIES.items()]
+    return "| `quality` | steps |\n|---|---|\n" + "".join(rows)
+
+
 def first_line(each):
     return " ".join(each.__doc__.split("\n\n")[0].split())
 
@@ -66,6 +75,10 @@ def test_the_gateways_page_lists_its_errors():
     assert marked("docs/gateway.md", "errors") == error_table()
 
 
+def test_the_dialects_page_lists_the_qualities():
+    assert marked("docs/dialects.md", "qualities") == quality_table()
+
+
 def test_every_link_to_a_page_of_ours_leads_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
@@ -76,6 +89,7 @@ def test_every_link_to_a_page_of_ours_leads_somewhere():
     ("page", "code"),
     [
         ("docs/gateway.md", "gateway/chalicelib/settings.py"),
+        ("docs/gateway.md", "gateway/chalicelib/protection.py"),
         ("docs/model-package.md", "model_package/code/easel_settings.py"),
         ("docs/model-package.md", "model_package/code/easel_speed.py"),
     ],

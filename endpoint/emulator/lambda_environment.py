@@ -146,9 +146,14 @@ class Instance:
         message = f"RequestId: {invocation.id} Error: Runtime exited with error: {ending}"
         return _error(message, "Runtime.ExitError")
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._child.process.pid
+
     def max_rss(self) -> int:
         """Return the peak of the process's resident memory in bytes."""
-        pid = self._child.process.pid
+        pid = self.pid
         status = Path(f"/proc/{pid}/status")
         if status.exists():
             found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())

@@ -146,6 +146,11 @@ class LambdaFunction:
         """How many instances work on an event now."""
         return self._busy
 
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the living instances, for whoever wants to measure or limit them."""
+        return [instance.pid for instance in list(self._all) if instance.alive()]
+
     def max_rss(self) -> int:
         """Return the largest peak of resident memory of the living instances, in bytes."""
         return max((instance.max_rss() for instance in self._all if instance.alive()), default=0)

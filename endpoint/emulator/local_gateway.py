@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import chalice.local
@@ -25,11 +26,24 @@ def main() -> None:
     # wait.
     chalice.local.ChaliceRequestHandler.disable_nagle_algorithm = True
     chalice.local.ThreadedHTTPServer.request_queue_size = 128
+    chalice.local.ChaliceRequestHandler.parse_request = _parse_request
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry) != Path.cwd()]
     os.chdir(folder)
     # Without --no-autoreload chalice starts a second process, which outlives the first.
     sys.argv[1:] = ["local", "--stage", "local", "--no-autoreload", "--port", port]
     sys.exit(chalice_command())
+
+
+def _parse_request(self: chalice.local.ChaliceRequestHandler) -> bool:
+    """Read a request; one for `/sdapi/` is one for `/api/sdapi/`.
+
+    SillyTavern keeps only the host of the address that it is given. On AWS a domain of one's own is
+    what helps there.
+    """
+    complete = BaseHTTPRequestHandler.parse_request(self)
+    if complete and self.path.startswith("/sdapi/"):
+        self.path = f"/api{self.path}"
+    return complete
 
 
 if __name__ == "__main__":

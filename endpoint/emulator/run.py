@@ -24,6 +24,7 @@ from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.clients import Clients, environment, forget_aws
 from endpoint.emulator.processes import ROOT, Child, ChildEnded, free_port, port_is_free
 from endpoint.emulator.served_model import NoModel, ServedModel, choose
+from endpoint.known import known
 
 REGION = "us-east-1"
 # What a create script gives a container: one model on one GPU, and pictures above the server's
@@ -123,9 +124,11 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     port = free_port()
     server = stack.enter_context(_model_server(options, model, port))
     aws.registry.register(endpoint, f"http://127.0.0.1:{port}")
-    _warm_up(clients.get("sagemaker-runtime", REGION), endpoint, server, model)
+    runtime = clients.get("sagemaker-runtime", REGION)
+    _warm_up(runtime, endpoint, server, model)
     variables = environment(aws.url, REGION)
-    variables["EASEL_MODELS"] = json.dumps({model.name: {"endpoint": endpoint}})
+    offered = {model.name: {"endpoint": endpoint, **_known(runtime, endpoint)}}
+    variables["EASEL_MODELS"] = json.dumps(offered)
     gateway = stack.enter_context(_gateway(options, variables))
     health = f"http://127.0.0.1:{options.port}/api/health"
     gateway.wait_until(lambda: _healthy(health), GATEWAY_SECONDS)
@@ -184,6 +187,21 @@ def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> 
         else:
             return
     raise CannotRun(f"the model {model.name} was not ready after {WARM_UP_SECONDS / 3600:g} h")
+
+
+def _known(runtime: Any, endpoint: str) -> dict[str, Any]:
+    """Return what the model itself says of its defaults and adapters; nothing, if it does not."""
+    try:
+        answer = runtime.invoke_endpoint(
+            EndpointName=endpoint,
+            Body=json.dumps({"describe": True}),
+            ContentType="application/json",
+            Accept="application/json",
+        )
+        told = json.loads(answer["Body"].read())
+        return known(json.dumps(told["defaults"]), None, told["loras"])
+    except (runtime.exceptions.ModelError, ValueError, KeyError, TypeError):
+        return {}  # a serving script that cannot be asked, with --code
 
 
 def _gateway(options: Options, variables: Mapping[str, str]) -> Child:

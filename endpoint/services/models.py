@@ -78,6 +78,10 @@ class Models:
         if not found:
             self._client.create_endpoint_config(EndpointConfigName=name, **definition, Tags=tags)
 
+    def find_model(self, name: str) -> dict[str, Any] | None:
+        """Return SageMaker's description of a model, if it is there."""
+        return self._describes(self._client.describe_model, ModelName=name)
+
     def find_config(self, name: str) -> dict[str, Any] | None:
         """Return SageMaker's description of an endpoint configuration, if it is there."""
         return self._describes(self._client.describe_endpoint_config, EndpointConfigName=name)

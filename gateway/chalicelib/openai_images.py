@@ -9,36 +9,63 @@ send one whatever they are told.
 
 from __future__ import annotations
 
-import base64
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from chalicelib.answers import Answer, json_answer, retry_headers, see_other
-from chalicelib.errors import GatewayError, InvalidRequest, StillPainting
+from chalicelib.answers import Answer, json_answer, retry_headers
+from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
-from chalicelib.jobs import Finished, Job
-from chalicelib.painting import Outcome, Painter, read_json_object
-from chalicelib.patience import hop_of, hops_left
-from chalicelib.pictures import LARGEST_PICTURE
+from chalicelib.painting import Painter, read_json_object
+from chalicelib.several import (
+    Batch,
+    begin,
+    check_weight,
+    count_of,
+    encoded,
+    fit,
+    requests_of,
+    resume,
+    send_along,
+)
 from chalicelib.visits import Visit
 
-MOST_PICTURES = 4
-_MOST_SEEDS = 2**32
+ROUTE = "/v1/images/generations"
+# The model's own steps times this. OpenAI's words say how much is to be spent on a picture; here
+# that is how many steps are taken.
+QUALITIES = {
+    "auto": 1.0,
+    "standard": 1.0,
+    "low": 0.5,
+    "medium": 1.0,
+    "high": 1.5,
+    "hd": 1.5,
+    "xhigh": 2.0,
+    "max": 2.0,
+}
+# A model that was distilled to so few steps paints worse with others, fewer or more.
+_FEW_STEPS = 10
+_MOST_STEPS = RULES["steps"].describe()["maximum"]
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
-# Of OpenAI's own fields, those that say nothing to a diffusion model are taken and left aside.
-_LEFT_ASIDE = {
+# Of OpenAI's own fields, those that say nothing to a diffusion model are taken and left aside; and
+# so are those of LobeHub's, which sends what it knows of a model to whatever address.
+LEFT_ASIDE = {
     "background", "complexity", "frame_count", "frame_duration_ms", "moderation",
-    "output_compression", "partial_images", "quality", "safety_identifier", "style", "svg", "user",
+    "output_compression", "partial_images", "safety_identifier", "style", "svg", "user",
+    "aspectRatio", "promptExtend", "resolution", "samplerName", "scheduler", "strength",
+    "thinkingLevel", "watermark", "webSearch",
 }  # fmt: skip
-_OWN = {"model", "n", "size", "response_format", "output_format", "stream"}
+_OWN = {"model", "n", "size", "quality", "response_format", "output_format", "stream"}
 _CONTRACT = set(RULES) - {"model", "format"}
-# A picture is base64 in the JSON, and the JSON is base64 in Lambda's answer.
-_LARGEST_TOGETHER = LARGEST_PICTURE // 4 * 3
+_ALIASES = {"cfg": "guidance_scale"}
+_ADVICE = "ask for response_format=url, output_format=webp, or fewer"
+_OPENAI_CODES = {
+    "unauthorized": ("invalid_request_error", "invalid_api_key"),
+    "rate_limited": ("requests", "rate_limit_exceeded"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,41 +88,48 @@ def generate(painter: Painter, visit: Visit) -> Answer:
         GatewayError: if the call is not valid, or a picture did not come about.
     """
     order = read_order(painter, visit)
-    visit.notes.update(model=order.requests[0].model, pictures=len(order.requests))
     if order.as_url:
+        visit.notes.update(model=order.requests[0].model, pictures=len(order.requests))
         return _answer(order.requests, [_link(painter, visit, each) for each in order.requests])
-    return _finish(visit, order.requests, _side_by_side(painter.obtain, visit, order.requests))
+    return _finish(painter, visit, begin(painter, visit, order.requests))
 
 
-def resume(painter: Painter, visit: Visit, identifiers: str) -> Answer:
+def go_on(painter: Painter, visit: Visit, identifiers: str) -> Answer:
     """Answer a hop of the chain that a call with slow pictures is sent along.
 
     Raises:
         GatewayError: if there are no such jobs, or a picture did not come about.
     """
-    jobs = identifiers.split(",")
-    if len(jobs) > MOST_PICTURES:
-        raise InvalidRequest("n: is at most 4", field="n")
-    outcomes = _side_by_side(painter.revisit, visit, jobs)
-    requests = [painter.request_of(identifier) for identifier in jobs]
-    return _finish(visit, requests, outcomes, jobs)
+    return _finish(painter, visit, resume(painter, visit, identifiers))
 
 
 def models(names: Sequence[str]) -> Answer:
     """Answer `GET /v1/models`."""
-    data = [{"id": name, "object": "model", "created": 0, "owned_by": "easel"} for name in names]
-    return json_answer({"object": "list", "data": data})
+    return json_answer({"object": "list", "data": [_described(name) for name in names]})
+
+
+def model(names: Sequence[str], name: str) -> Answer:
+    """Answer `GET /v1/models/{name}`; raises NotOffered if there is no such model."""
+    if name not in names:
+        raise NotOffered(f"There is no such model; there are {', '.join(names)}.")
+    return json_answer(_described(name))
+
+
+def edit() -> Answer:
+    """Refuse what OpenAI's API does with pictures that are there already; raises NotOffered."""
+    raise NotOffered("Pictures are made from words alone here: use /v1/images/generations.")
+
+
+def _described(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "easel"}
 
 
 def problem(error: GatewayError, request_id: str) -> Answer:
     """Return an error in OpenAI's shape, from which its libraries make their exceptions."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
-    described = {
-        "message": error.message,
-        "type": kind,
-        "param": error.field,
-        "code": error.code,
-    }
+    # OpenAI has words of its own for these two.
+    kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
+    described = {"message": error.message, "type": kind, "param": error.field, "code": code}
     answer = json_answer({"error": described}, error.status)
     headers = {**answer.headers, "x-request-id": request_id, **retry_headers(error)}
     return Answer(answer.status, answer.body, headers)
@@ -109,34 +143,50 @@ def read_order(painter: Painter, visit: Visit) -> Order:
     given = read_json_object(visit)
     data = {name: value for name, value in given.items() if value is not None}
     _check_fields(data)
+    data = _without_aliases(data)
     first = _request(data)
     named = first.model if first.model in painter.models else None
     first = painter.complete(GenerationRequest.from_dict({**first.to_dict(), "model": named}))
-    count = _count(data)
-    seeds = [((first.seed or 0) + number) % _MOST_SEEDS for number in range(count)]
-    requests = tuple(
-        GenerationRequest.from_dict({**first.to_dict(), "seed": seed}) for seed in seeds
-    )
+    first = _with_quality(painter, first, _choice(data, "quality", tuple(QUALITIES)))
+    requests = requests_of(first, count_of(data.get("n", 1), "n"))
     as_url = _choice(data, "response_format", ("b64_json", "url")) == "url"
     if not as_url:
-        _check_weight(requests)
+        check_weight(requests, "n", _ADVICE)
     return Order(requests, as_url)
+
+
+def _with_quality(painter: Painter, request: GenerationRequest, quality: str) -> GenerationRequest:
+    """Return the request with as many steps as a quality stands for, unless it names them."""
+    own = painter.defaults(request).get("steps")
+    share = QUALITIES[quality]
+    if own is None or own <= _FEW_STEPS or share == 1:
+        return request
+    return request.complete(steps=min(round(own * share), _MOST_STEPS))
 
 
 def _check_fields(data: dict[str, Any]) -> None:
     for name in data:
-        if name not in _CONTRACT | _OWN | _LEFT_ASIDE:
+        if name not in {*_CONTRACT, *_OWN, *LEFT_ASIDE, *_ALIASES}:
             raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
-    if data.get("stream") not in {None, False}:
+    if data.get("stream", False) is not False:
         raise InvalidRequest("stream: is not offered; leave it out", field="stream")
+
+
+def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
+    for alias, name in _ALIASES.items():
+        if alias in data and name in data:
+            raise InvalidRequest(f"{alias}: is the same as {name}; give one of them", field=alias)
+    return {_ALIASES.get(name, name): value for name, value in data.items()}
 
 
 def _request(data: dict[str, Any]) -> GenerationRequest:
     given = {name: data[name] for name in _CONTRACT & set(data)}
     given |= _sides(data.get("size", "auto"))
     given["format"] = _choice(data, "output_format", ("png", "webp", "jpeg"))
-    model = data.get("model")
-    if isinstance(model, str) and _is_name(model):
+    model = data.get("model", "")
+    if not isinstance(model, str):
+        raise InvalidRequest("model: must be text", field="model")
+    if _is_name(model):
         given["model"] = model
     try:
         return GenerationRequest.from_dict(given)
@@ -162,13 +212,6 @@ def _sides(size: object) -> dict[str, int]:
     return {"width": int(found[1]), "height": int(found[2])}
 
 
-def _count(data: dict[str, Any]) -> int:
-    count = data.get("n", 1)
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_PICTURES:
-        raise InvalidRequest(f"n: must be a whole number from 1 to {MOST_PICTURES}", field="n")
-    return count
-
-
 def _choice(data: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
     value = data.get(name, choices[0])
     if value not in choices:
@@ -176,77 +219,39 @@ def _choice(data: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _check_weight(requests: tuple[GenerationRequest, ...]) -> None:
-    """Refuse, before any time on the GPU, what certainly would not fit Lambda's answer.
-
-    A PNG of a picture takes about half of its 3 bytes a pixel; WebP and JPEG take far less.
-    """
-    first = requests[0]
-    if first.format != "png" or first.width is None or first.height is None:
-        return
-    if len(requests) * first.width * first.height * 3 // 2 > _LARGEST_TOGETHER:
-        raise InvalidRequest(
-            "n: so many PNG pictures of this size do not fit one answer; ask for"
-            " response_format=url, output_format=webp, or fewer",
-            field="n",
-        )
+# --- Answering ------------------------------------------------------------------------------------
 
 
-# --- Painting and answering -----------------------------------------------------------------------
-
-
-def _side_by_side(work: Any, visit: Visit, each: Sequence[Any]) -> list[Outcome]:
-    """Do the work for all at once; the first trouble is everybody's."""
-    if len(each) == 1:
-        return [work(visit, each[0])]
-    with ThreadPoolExecutor(len(each)) as pool:
-        begun = [pool.submit(work, visit, one) for one in each]
-        return [one.result() for one in begun]
-
-
-def _finish(
-    visit: Visit,
-    requests: Sequence[GenerationRequest],
-    outcomes: Sequence[Outcome],
-    known: Sequence[str] = (),
-) -> Answer:
-    waiting = [outcome for outcome in outcomes if isinstance(outcome, Job)]
-    if waiting:
-        return _send_along(visit, outcomes, known)
-    finished = [outcome for outcome in outcomes if isinstance(outcome, Finished)]
-    together = sum(len(each.body) for each in finished)
-    fits = together <= _LARGEST_TOGETHER and all(each.link is None for each in finished)
-    pairs = zip(requests, finished, strict=True)
+def _finish(painter: Painter, visit: Visit, batch: Batch) -> Answer:
+    finished = batch.finished
+    if finished is None:
+        return send_along(visit, batch, f"{ROUTE}/")
+    whole = fit(finished)
+    tokens = (painter.token_for(visit, request) for request in batch.requests)
     data = [
-        _data(request, {"b64_json": base64.b64encode(each.body).decode()})
-        if fits
-        else _data(request, {"url": each.link or _picture_url(visit, request)})
-        for request, each in pairs
+        _data(request, {"b64_json": encoded(each)})
+        if whole
+        else _data(request, {"url": each.link or _picture_url(visit, request, token)})
+        for request, each, token in zip(batch.requests, finished, tokens, strict=True)
     ]
-    return _answer(requests, data)
-
-
-def _send_along(visit: Visit, outcomes: Sequence[Outcome], known: Sequence[str]) -> Answer:
-    """Send the client to wait for all of its pictures; those that are ready are in S3 by then."""
-    names = list(known) or [each.id for each in outcomes if isinstance(each, Job)]
-    if len(names) != len(outcomes):
-        raise StillPainting("Some of the pictures are not ready yet. Ask for them one by one.")
-    here = f"{visit.root}/v1/images/generations/{quote(','.join(names), safe=',')}"
-    if hops_left(visit) <= 0:
-        raise StillPainting(f"The pictures are not ready yet. They will be at {here}")
-    return see_other(f"{here}?hop={hop_of(visit) + 1}")
+    return _answer(batch.requests, data)
 
 
 def _link(painter: Painter, visit: Visit, request: GenerationRequest) -> dict[str, Any]:
     """Return where a picture will be: it is painted, or waited for, when it is fetched."""
+    painter.check_prompt(visit, request)
+    token = painter.token_for(visit, request)
     if painter.is_queued(request):
         job = painter.enqueue(visit, request)
-        return _data(request, {"url": f"{visit.origin}{visit.root}/jobs/{job.id}/image"})
-    return _data(request, {"url": _picture_url(visit, request)})
+        url = f"{visit.origin}{visit.root}/jobs/{job.id}/image"
+        return _data(request, {"url": f"{url}?link={token}" if token else url})
+    return _data(request, {"url": _picture_url(visit, request, token)})
 
 
-def _picture_url(visit: Visit, request: GenerationRequest) -> str:
+def _picture_url(visit: Visit, request: GenerationRequest, token: str | None) -> str:
     fields = {name: value for name, value in request.to_dict().items() if value != ""}
+    if token:
+        fields["link"] = token
     prompt = quote(fields.pop("prompt"), safe="")
     query = urlencode(fields, quote_via=quote)
     return f"{visit.origin}{visit.root}/inference/{prompt}?{query}"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.generation import Name
+from chalicelib.generation import RULES, Name, Number
+from chalicelib.protection import PLACE, Protection
 
-_PLACE = re.compile(r"s3://([a-z0-9.-]{3,63})/((?:[A-Za-z0-9._-]+/)*)")
+# What a model decides where a request leaves it open.
+_DEFAULTS = ("steps", "guidance_scale", "width", "height")
+_SECONDS = Number("How long a picture takes.", 0, 3_600)
+_LORA = Name("A LoRA adapter.")
 
 
 class BadSetting(RuntimeError):
@@ -42,12 +45,28 @@ class Model:
         endpoint: the real-time endpoint, asked first where there is one.
         queue: the asynchronous endpoint, asked where there is no other or the other cannot.
         revision: names the weights; a picture of other weights is another picture.
+        defaults: the model's own steps, guidance scale, width and height, as far as they are known.
+        seconds: how long a picture takes, once the model is awake; None where nobody measured it.
+        loras: the LoRA adapters that a request may name; None where that is not known.
     """
 
     name: str
     endpoint: str | None = None
     queue: Queue | None = None
     revision: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    loras: tuple[str, ...] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return what visitors may know of it; what nobody knows is empty or null."""
+        return {
+            "name": self.name,
+            "asynchronous": self.endpoint is None,
+            "defaults": dict(self.defaults),
+            "seconds": self.seconds,
+            "loras": list(self.loras or ()),
+        }
 
 
 @dataclass(frozen=True)
@@ -60,12 +79,14 @@ class Settings:
             before a cold start; what is left of that is for the start and for the way back.
         log_prompts: whether prompts may appear in the log.
         most_waiting: how many visitors may wait for asynchronous pictures at once.
+        protection: who may paint what, and how much of it.
     """
 
     models: Mapping[str, Model]
     deadline_seconds: float
     log_prompts: bool
     most_waiting: int = 50
+    protection: Protection = field(default_factory=Protection)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -80,6 +101,7 @@ class Settings:
             deadline_seconds=read("EASEL_DEADLINE_SECONDS", _deadline, "24", default="24"),
             log_prompts=read("EASEL_LOG_PROMPTS", _switch, "on", default="off"),
             most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
+            protection=Protection.read(read),
         )
 
     @property
@@ -118,18 +140,39 @@ def _models(text: str) -> dict[str, Model]:
 
 def _model(name: str, entry: dict[str, Any]) -> Model:
     Name("a model").clean(name)
-    unknown = set(entry) - {"endpoint", "asynchronous", "revision"}
-    if unknown or not {"endpoint", "asynchronous"} & set(entry):
+    given = dict(entry)
+    places = {"endpoint", "asynchronous"} & set(given)
+    endpoint, revision = given.pop("endpoint", None), given.pop("revision", "")
+    queue = _queue(name, given.pop("asynchronous")) if "asynchronous" in given else None
+    if not places or set(given) - {"defaults", "seconds", "loras"}:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
-    endpoint, revision = entry.get("endpoint"), entry.get("revision", "")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
-    queue = _queue(name, entry["asynchronous"]) if "asynchronous" in entry else None
-    return Model(name, endpoint, queue, revision)
+    return Model(name, endpoint, queue, revision, **_known(given))
+
+
+def _known(given: dict[str, Any]) -> dict[str, Any]:
+    """Read what may be known of a model beside where it is."""
+    known: dict[str, Any] = {}
+    if "defaults" in given:
+        known["defaults"] = {
+            name: _default(name, value) for name, value in given["defaults"].items()
+        }
+    if "seconds" in given:
+        known["seconds"] = _SECONDS.clean(given["seconds"])
+    if "loras" in given:
+        known["loras"] = tuple(_LORA.clean(name) for name in given["loras"])
+    return known
+
+
+def _default(name: str, value: object) -> object:
+    if name not in _DEFAULTS:
+        raise ValueError(f"{name!r} is no default of a model's; there are {', '.join(_DEFAULTS)}")
+    return RULES[name].clean(value)
 
 
 def _queue(name: str, entry: dict[str, Any]) -> Queue:
-    place = _PLACE.fullmatch(entry.get("jobs", ""))
+    place = PLACE.fullmatch(entry.get("jobs", ""))
     if set(entry) != {"endpoint", "jobs"} or place is None:
         raise ValueError(
             f"{name!r} needs an asynchronous endpoint and s3://bucket/prefix/ for jobs"

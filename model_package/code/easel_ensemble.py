@@ -1,4 +1,8 @@
-"""From arguments to a picture: one pipeline, or a base that hands over to a refiner."""
+"""From arguments to a picture: one pipeline, or a base that hands over to a refiner.
+
+SDXL's base hands its latents over to another pipeline; the base of Stable Diffusion 1 or 2 keeps
+them, and goes on with the refiner's UNet.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from typing import Any
 
 import torch
 
+import easel_guidance
 from easel_conditioning import KEPT_BYTES, Conditioner
-from easel_guidance import cutoff
 from easel_quiet import without_warnings
+from easel_swap import Swap
 
 REFINER_START = 0.8  # what SDXL's makers trained the refiner for: the last fifth
 
@@ -19,7 +24,8 @@ class Ensemble:
 
     Args:
         base: a text-to-image pipeline.
-        refiner: an image-to-image pipeline of the same latents; None for none.
+        refiner: an image-to-image pipeline of the same latents, or a pipeline of the base's own
+            kind for the sake of its UNet; None for none.
         start: the share of the denoising that the base does; at 1 it does everything.
         guided_share: the share of the base's steps with guidance; below 1 the last go without.
         kept_bytes: of prompts' embeddings that are kept, for each of the two.
@@ -41,7 +47,7 @@ class Ensemble:
         self._conditioners = {
             id(each): Conditioner.of(each, kept_bytes=kept_bytes) for each in pipelines
         }
-        self._cutoff = cutoff(base, guided_share)
+        self._unguided = easel_guidance.cutoff(base, guided_share)
 
     def handover(self, steps: int | None) -> float | None:
         """Return where the refiner takes over; None if the base does all of so many steps.
@@ -49,6 +55,10 @@ class Ensemble:
         Steps are counted in total. With very few, one of the two would have none: then the base,
         which can do without the other, paints alone.
         """
+        return None if self._early(steps) is None else self._start
+
+    def _early(self, steps: int | None) -> int | None:
+        """Return how many of the steps the base does; None if it does all of them."""
         if self._refiner is None or steps is None or self._start >= 1:
             return None
         scheduler = _fresh(self._base.scheduler)
@@ -57,7 +67,7 @@ class Ensemble:
         trained = scheduler.config.num_train_timesteps
         cutoff = round(trained - self._start * trained)  # as both pipelines compute it
         early = int((scheduler.timesteps >= cutoff).sum())
-        return self._start if 0 < early < len(scheduler.timesteps) else None
+        return early if 0 < early < len(scheduler.timesteps) else None
 
     def run(self, arguments: Mapping[str, Any], *, seed: int, state: str) -> Any:
         """Return the last pipeline's result, with the image as a tensor on the pipeline's device.
@@ -72,13 +82,21 @@ class Ensemble:
         torch.manual_seed(seed)
         generator = torch.Generator("cpu").manual_seed(seed)
         extra: dict[str, Any] = {"generator": generator, "output_type": "pt"}
-        start = self.handover(arguments.get("num_inference_steps"))
-        if start is None:
-            return self._call(self._base, arguments, {**extra, **self._cutoff}, state)
-        early = {**extra, **self._cutoff, "output_type": "latent", "denoising_end": start}
+        early = self._early(arguments.get("num_inference_steps"))
+        if early is None:
+            return self._call(self._base, arguments, {**extra, **self._unguided}, state)
+        if type(self._refiner) is type(self._base):
+            with Swap(self._base, self._refiner.unet, early) as swap:
+                extra |= easel_guidance.and_then(self._unguided, swap)
+                return self._call(self._base, arguments, extra, state)
+        return self._hand_over(arguments, extra, state)
+
+    def _hand_over(self, arguments: Mapping[str, Any], extra: dict[str, Any], state: str) -> Any:
+        """Let the base stop early, and the refiner's pipeline go on from its latents."""
+        early = {**extra, **self._unguided, "output_type": "latent", "denoising_end": self._start}
         latents = self._call(self._base, arguments, early, state).images
         rest = {name: arguments[name] for name in arguments if name not in {"width", "height"}}
-        late = {**extra, "image": latents, "denoising_start": start}
+        late = {**extra, "image": latents, "denoising_start": self._start}
         return self._call(self._refiner, rest, late, state)
 
     def _call(

@@ -3,6 +3,9 @@
 SDXL's base and refiner are trained for different shares of the denoising. They have the second text
 encoder and the VAE in common, so those are neither fetched nor loaded twice: in fp16 the two take
 10.7 GiB instead of 12.1, and only so there is room to decode on a GPU of 16 GB.
+
+A refiner for Stable Diffusion 1 or 2 is a folder that says it is the same kind of pipeline as the
+base, and holds a UNet. It shares everything else.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 import easel_folder
 import easel_hub
 import easel_pipeline
+import easel_swap
 from easel_errors import ModelUnusable
 from easel_settings import Settings
 
@@ -50,12 +54,35 @@ def load_refiner(
     Raises:
         ModelUnusable: if it cannot be loaded, or one of the two is not made for an ensemble.
     """
-    if "denoising_end" not in inspect.signature(base.__call__).parameters:
-        raise ModelUnusable(f"{type(base).__name__} cannot hand over to a refiner; SDXL's base can")
+    takes_over = _load_like_sdxl if _has(base, "denoising_end") else _load_like_base
+    return takes_over(folder, base, dtype=dtype, device=device, allow_pickle=allow_pickle)
+
+
+def _load_like_sdxl(folder: Path, base: Any, **how: Any) -> Any:
+    """Return a pipeline that goes on from the base's latents."""
     shared = {name: base.components[name] for name in SHARED}
-    refiner = easel_pipeline.load_pipeline(
-        folder, dtype=dtype, device=device, allow_pickle=allow_pickle, shared=shared
-    )
-    if "denoising_start" not in inspect.signature(refiner.__call__).parameters:
+    refiner = easel_pipeline.load_pipeline(folder, **how, shared=shared)
+    if not _has(refiner, "denoising_start"):
         raise ModelUnusable(f"{type(refiner).__name__} in {folder} cannot take over from a base")
     return refiner
+
+
+def _load_like_base(folder: Path, base: Any, **how: Any) -> Any:
+    """Return a pipeline with a UNet of its own and all else the base's."""
+    kind = type(base).__name__
+    named = easel_folder.read_index(folder / easel_folder.INDEX).get("_class_name")
+    if named != kind or not easel_swap.can_swap(base):
+        raise ModelUnusable(
+            f"{kind} cannot hand over to {named}; SDXL's base can, and so can a "
+            "Stable Diffusion to one with another UNet"
+        )
+    shared = {name: part for name, part in base.components.items() if name != "unet"}
+    refiner = easel_pipeline.load_pipeline(folder, **how, shared=shared)
+    wrong = easel_swap.misfit(base, refiner)
+    if wrong:
+        raise ModelUnusable(f"{folder} cannot take over from a base: {wrong}")
+    return refiner
+
+
+def _has(pipeline: Any, parameter: str) -> bool:
+    return parameter in inspect.signature(pipeline.__call__).parameters

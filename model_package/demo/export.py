@@ -15,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from model_package.demo.pipeline import GUIDANCE_SCALE, STEPS, assemble
+from model_package.demo.pool import CODEC_FILE
 from model_package.demo.tokens import FOLDER as TOKENIZER
 from model_package.demo.tokens import load_tokenizer
 from model_package.demo.train_decoder import load_autoencoder
@@ -22,6 +23,7 @@ from model_package.demo.train_unet import load_painter
 from model_package.demo.workshop import PICTURE_SIZE, WEIGHTS
 
 PREFIX = "text_model."
+CODEC_NAME = "codec.npz"  # beside the parts; loaders pass over it, `restart.py` needs it
 LIMIT = 25_000_000  # bytes in all: it lies in a git repository
 
 
@@ -73,6 +75,7 @@ def main() -> None:
     painter = load_painter()
     pipeline = assemble(painter.unet, painter.encoder, load_tokenizer(), load_autoencoder())
     size = export(pipeline, TOKENIZER, WEIGHTS)
+    shutil.copy(CODEC_FILE, WEIGHTS / CODEC_NAME)
     print(f"{WEIGHTS}: {size / 1e6:.1f} MB")
     if size > LIMIT:
         raise SystemExit(f"more than the {LIMIT / 1e6:.0f} MB that were agreed on")

@@ -18,8 +18,8 @@ from model_package.demo.compose import Composer, Spec, SpecMaker
 from model_package.demo.workshop import WORKSHOP, use_threads
 
 # Knobs
-SHARDS = 12
-SHARD_SIZE = 5_000  # 60 000 pictures in all, about 200 of each thing
+SHARDS = 16
+SHARD_SIZE = 5_000  # 80 000 pictures in all
 CODEC_PICTURES = 3_000
 
 CODEC_FILE = WORKSHOP / "codec.npz"

@@ -103,8 +103,7 @@ class DecoderLesson:
 def load_autoencoder() -> AutoencoderKL:
     """The trained autoencoder of this workshop."""
     trainer = Trainer(new_autoencoder(), PLAN, FOLDER)
-    trainer.resume()
-    if trainer.step == 0 or not isinstance(trainer.average, AutoencoderKL):
+    if not trainer.resume() or not isinstance(trainer.average, AutoencoderKL):
         raise FileNotFoundError(f"no decoder in {FOLDER}: run train_decoder first")
     return trainer.average
 

@@ -28,9 +28,10 @@ from model_package.demo.workshop import WORKSHOP, pick_device, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_TEXT_SECONDS", "900"))
+RATE = float(os.environ.get("EASEL_TEXT_RATE", "1.5e-3"))  # half of it after `restart`
 BATCH = 96
 WIDTH = 192
-PLAN = Plan(seconds=SECONDS, rate=1.5e-3, hold=0.2, average=0.995, checkpoint_seconds=120)
+PLAN = Plan(seconds=SECONDS, rate=RATE, hold=0.2, average=0.995, checkpoint_seconds=120)
 
 FOLDER = WORKSHOP / "text"
 
@@ -121,9 +122,9 @@ class TextLesson:
 def load_text_encoder() -> CLIPTextModel:
     """The trained encoder of this workshop."""
     trainer = Trainer(TextPupil(), PLAN, FOLDER)
-    trainer.resume()
+    found = trainer.resume()
     encoder = trainer.average.encoder
-    if trainer.step == 0 or not isinstance(encoder, CLIPTextModel):
+    if not found or not isinstance(encoder, CLIPTextModel):
         raise FileNotFoundError(f"no text encoder in {FOLDER}: run train_text first")
     return encoder
 

@@ -3,9 +3,10 @@
     python -m model_package.demo.train_unet
 
 Needs the pool, the tokenizer and the text encoder. Stop it at any moment and start it again: it
-goes on where it was. To train a finished model further, raise `SECONDS`, move the file in
-`unet/before-fall` up into `unet` and delete the later ones there: from before the rate fell, a
-longer run goes on as if it had been meant so.
+goes on where it was. To train a finished model further where its checkpoints are still there, raise
+`SECONDS`, move the file in `unet/before-fall` up into `unet` and delete the later ones there: from
+before the rate fell, a longer run goes on as if it had been meant so. Where only the exported
+weights are left, begin with `restart.py`.
 """
 
 import os
@@ -29,13 +30,15 @@ from model_package.demo.workshop import WORKSHOP, pick_device, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_UNET_SECONDS", "10800"))  # three hours of one CPU core
+RATE = float(os.environ.get("EASEL_UNET_RATE", "8e-4"))  # three quarters of it after `restart`
 BATCH = 24 if pick_device().type == "cpu" else 768
 UNCAPTIONED = 0.1  # share of the pictures learnt without words, for classifier-free guidance
 TEXT_SHARE = 0.4  # the text encoder has learnt already and moves more slowly
 CENTRED = 0.6  # how far the time steps are drawn towards the middle, from 0 to 1
-PLAN = Plan(seconds=SECONDS, rate=8e-4, hold=0.45, average=0.9985, checkpoint_seconds=450)
+PLAN = Plan(seconds=SECONDS, rate=RATE, hold=0.45, average=0.9985, checkpoint_seconds=450)
 
 FOLDER = WORKSHOP / "unet"
+START = WORKSHOP / "unet-start"  # a finished UNet to train further, put there by `restart.py`
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -54,13 +57,21 @@ def new_unet() -> UNet2DConditionModel:
     )
 
 
+def first_unet() -> UNet2DConditionModel:
+    """What training begins with: the UNet that `restart.py` left, or an untrained one."""
+    if not START.exists():
+        return new_unet()
+    unet: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(START)
+    return unet.float()
+
+
 class Painter(nn.Module):
     """The text encoder and the UNet behind it, as they are trained together."""
 
     def __init__(self, encoder: CLIPTextModel) -> None:
         super().__init__()
         self.encoder = encoder
-        self.unet = new_unet()
+        self.unet = first_unet()
         self.text_moves = True
 
     def forward(self, noisy: Tensor, times: Tensor, ids: Tensor) -> Tensor:
@@ -128,8 +139,7 @@ def new_trainer(encoder: CLIPTextModel) -> Trainer:
 def load_painter() -> Painter:
     """The trained text encoder and UNet of this workshop."""
     trainer = new_trainer(load_text_encoder())
-    trainer.resume()
-    if trainer.step == 0 or not isinstance(trainer.average, Painter):
+    if not trainer.resume() or not isinstance(trainer.average, Painter):
         raise FileNotFoundError(f"no UNet in {FOLDER}: run train_unet first")
     return trainer.average
 

@@ -105,17 +105,18 @@ class Trainer:
         self.seconds = 0.0
         self.loss = math.nan  # a running mean, for reports
 
-    def resume(self) -> None:
-        """Go back to the newest whole checkpoint, if there is one."""
+    def resume(self) -> bool:
+        """Go back to the newest whole checkpoint; return whether there was one."""
         state = load_newest(self.folder)
         if state is None:
-            return
+            return False
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.chance.restore(state["chance"])
         self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
         print(f"resumed at step {self.step}, after {self.seconds:.0f} s of training")
+        return True
 
     def save(self, folder: Path | None = None) -> None:
         """Write everything that `resume` needs."""

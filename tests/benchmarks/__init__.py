@@ -1,4 +1,4 @@
-"""Benchmarks that anyone can run, from the repository's root: `python -m tests.benchmarks.NAME`."""
+"""Benchmarks that anyone can run: `python -m tests.benchmarks --list`."""
 
 import sys
 from pathlib import Path

@@ -12,7 +12,6 @@ us-east-1 (https://aws.amazon.com/s3/pricing/, November 2026): 0.005 USD for 1,0
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -32,7 +31,8 @@ from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.clients import Clients
 from endpoint.emulator.model_server import ModelServer
 from endpoint.emulator.run import create_endpoint
-from tests.benchmarks.measuring import Samples, in_turns, machine, milliseconds, table
+from tests.benchmarks.measuring import Samples, in_turns, milliseconds
+from tests.benchmarks.report import Aim, Figure, Row, Section, run_alone
 from tests.end_to_end.conftest import ASYNC_ENDPOINT, BUCKET, ENDPOINT, create_async_endpoint
 
 ROUNDS = 60
@@ -42,6 +42,12 @@ READS = {"GetObject", "HeadObject"}
 FREE = {"DeleteObject"}
 WRITE_PRICE, READ_PRICE = 0.005 / 1_000, 0.0004 / 1_000
 _NUMBERS = itertools.count()
+TEXT = """\
+An asynchronous endpoint against a real-time one, both in the emulated SageMaker, in front of a
+model server that paints at once: so what differs is the queue, S3 and the gateway's looking. S3
+calls are counted as boto3 sends them, and cost Amazon's list price for S3 Standard in us-east-1
+(November 2026): 0.005 USD for 1,000 writes and lists, 0.0004 USD for 1,000 reads.
+"""
 
 
 class Gateway:
@@ -81,19 +87,21 @@ class _Given(LazyClient):
         return self._given
 
 
-def main() -> int:
-    """Measure, and print the figures as Markdown."""
+def section(quick: bool = False) -> Section:
+    """Measure all of it."""
+    rounds, jobs = (3, VISITORS) if quick else (ROUNDS, JOBS)
     with emulated_aws() as (url, switches):
         gateway = Gateway(url)
         latency = in_turns(
             {name: lambda name=name: _picture(gateway, name) for name in ("real-time", "queued")},
-            ROUNDS,
+            rounds,
         )
         picture = calls_of(gateway, lambda: _picture(gateway, "queued"))
+        seconds = 2 if quick else WAIT_SECONDS
         with switches.fault(ASYNC_ENDPOINT, "cold"):
-            waiting = calls_of(gateway, lambda: gateway.visit("queued", str(WAIT_SECONDS)))
-        print(report(latency, picture, waiting, jobs_per_second(gateway)))
-    return 0
+            waiting = calls_of(gateway, lambda: gateway.visit("queued", str(seconds)))
+        minute = Counter({name: round(n * 60 / seconds) for name, n in waiting.items()})
+        return report(latency, picture, minute, jobs_per_second(gateway, jobs))
 
 
 @contextmanager
@@ -124,12 +132,12 @@ def calls_of(gateway: Gateway, action: Any) -> Counter[str]:
     return gateway.calls - before
 
 
-def jobs_per_second(gateway: Gateway) -> float:
+def jobs_per_second(gateway: Gateway, jobs: int) -> float:
     """Return how many jobs ten visitors at once submit in a second, without waiting for them."""
     started = time.perf_counter()
     with ThreadPoolExecutor(VISITORS) as visitors:
-        list(visitors.map(lambda _: gateway.visit("queued", "0"), range(JOBS)))
-    return JOBS / (time.perf_counter() - started)
+        list(visitors.map(lambda _: gateway.visit("queued", "0"), range(jobs)))
+    return jobs / (time.perf_counter() - started)
 
 
 def cost(calls: Counter[str]) -> float:
@@ -141,23 +149,32 @@ def cost(calls: Counter[str]) -> float:
 
 
 def report(
-    latency: dict[str, Samples], picture: Counter[str], waiting: Counter[str], jobs: float
-) -> str:
-    """Return all figures as Markdown."""
-    added = latency["queued"].median - latency["real-time"].median
-    minute = Counter({name: round(count * 60 / WAIT_SECONDS) for name, count in waiting.items()})
-    rows = [
-        *((f"{way}, warm", f"{each.median:.0f} ms", each.spread) for way, each in latency.items()),
-        ("added by the queue", f"{added:.0f} ms", "aim: under 300"),
-        ("calls for a picture", _said(picture), _price(picture)),
-        ("calls for a minute of waiting", _said(minute), _price(minute)),
-        ("jobs taken", f"{jobs:.0f} a second", f"{VISITORS} visitors at once"),
-    ]
-    return f"{machine()}\n\n{table(('figure', 'median', 'quartiles, aim or price'), rows)}"
+    latency: dict[str, Samples], picture: Counter[str], minute: Counter[str], jobs: float
+) -> Section:
+    """Return all figures."""
+    rows = (
+        Row(
+            "a picture through the queue",
+            "ms",
+            Figure.of(latency["queued"]),
+            "a real-time endpoint",
+            Figure.of(latency["real-time"]),
+            Aim("difference", at_most=300),
+        ),
+        Row("S3 calls for 1,000 pictures", "USD", _price(picture), note=_said(picture)),
+        Row(
+            "S3 calls for 1,000 minutes of waiting",
+            "USD",
+            _price(minute),
+            note=f"{_said(minute)} in a minute",
+        ),
+        Row("jobs taken in a second", "", Figure(round(jobs)), note=f"{VISITORS} visitors at once"),
+    )
+    return Section("What the queue adds", TEXT, rows, packages=("boto3", "moto"))
 
 
-def _price(calls: Counter[str]) -> str:
-    return f"{cost(calls) * 1_000:.3f} USD for 1,000"
+def _price(calls: Counter[str]) -> Figure:
+    return Figure(cost(calls) * 1_000)
 
 
 def _said(calls: Counter[str]) -> str:
@@ -165,4 +182,4 @@ def _said(calls: Counter[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_alone(section)

@@ -11,14 +11,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from endpoint import create_endpoint, delete_endpoint, payload, status
+from tests.benchmarks.measuring import Samples
+from tests.benchmarks.report import Figure, Row, Section, run_alone
 from tests.endpoint.world import IMAGE, World, empty_account
+
+ROUNDS = 5
+TEXT = """\
+What creating, looking at and deleting an endpoint takes beside AWS's own minutes: the scripts,
+botocore and moto in one process. There is no baseline. AWS adds the network, and the start of an
+instance.
+"""
 
 
 def measure(world: World, main: Any, *arguments: str) -> tuple[int, float]:
@@ -44,21 +53,46 @@ def life(model: str) -> dict[str, tuple[int, float]]:
         }
 
 
-def main() -> None:
-    """Print one line per step."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    folder = Path(tempfile.mkdtemp())
+def section(quick: bool = False, rounds: int = ROUNDS) -> Section:
+    """Measure all of it."""
+    rounds = 2 if quick else rounds
+    with tempfile.TemporaryDirectory() as folder, _small_payload(Path(folder)):
+        rows = [row for model in ("sd", "sdxl") for row in _rows(model, rounds)]
+    return Section("The endpoint's scripts", TEXT, tuple(rows), packages=("boto3", "moto"))
+
+
+@contextlib.contextmanager
+def _small_payload(folder: Path) -> Iterator[None]:
+    """Send a serving code of two lines: packing the real one is not what is measured."""
     (folder / "inference.py").write_text("import generation\n")
     (folder / "generation.py").write_text("STEPS = 25\n")
-    payload.CODE = folder
-    for model in ("sd", "sdxl"):
-        life(model)  # botocore reads its service descriptions once
-        runs = [life(model) for _ in range(rounds)]
-        for step in runs[0]:
-            seconds = statistics.median(run[step][1] for run in runs)
-            print(f"{model:5} {step:13} {runs[0][step][0]:3} calls  {seconds * 1000:6.0f} ms")
+    code, payload.CODE = payload.CODE, folder
+    try:
+        yield
+    finally:
+        payload.CODE = code
+
+
+def _rows(model: str, rounds: int) -> list[Row]:
+    life(model)  # botocore reads its service descriptions once
+    runs = [life(model) for _ in range(rounds)]
+    return [
+        Row(
+            f"{model}, {step}",
+            "ms",
+            Figure.of(Samples(tuple(run[step][1] * 1_000 for run in runs))),
+            note=f"{runs[0][step][0]} calls",
+        )
+        for step in runs[0]
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    rounds = parser.parse_args().rounds
+    run_alone(lambda: section(rounds=rounds))
 
 
 if __name__ == "__main__":

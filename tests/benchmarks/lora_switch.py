@@ -17,7 +17,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -29,10 +29,32 @@ from easel_loras import Loras
 from easel_pipeline import load_pipeline
 from easel_quiet import without_warnings
 from model_package.stand_in import make_stand_in
-from tests.benchmarks.measuring import in_turns, machine, milliseconds, table
+from tests.benchmarks.measuring import Samples, in_turns, milliseconds
+from tests.benchmarks.report import Figure, Row, Section, run_alone
 from tests.model_package.lora_files import random_layers, write_kohya
 
 LORA = "style:0.8"
+TEXT = """\
+A LoRA adapter is put on and taken off in the loaded model, against loading the model from the page
+cache and merging the adapter into it; and diffusers' own way, which sets it beside the weights with
+peft. The model is SDXL's UNet with random weights, half as wide as the real one. Below that:
+encoding prompt and negative prompt with SDXL's two encoders, tiny ones, so that Python's share
+shows.
+"""
+
+
+ANEW, PEFT = "load the model anew, then merge", "diffusers and peft: load, set, unload"
+
+
+class Knobs(NamedTuple):
+    """What the command line sets."""
+
+    rounds: int = 7
+    width: int = 160
+    rank: int = 16
+    model: Path | None = None
+
+
 PROMPTS = {
     "plain": "a photo of an astronaut riding a horse on mars",
     "weighted": "a (photo:1.2) of an [astronaut] riding a (horse)1.3 on mars++",
@@ -85,8 +107,8 @@ def put_on_peft(pipeline: Any, path: Path) -> None:
         pipeline.unload_lora_weights()
 
 
-def measure_switching(folder: Path, rank: int, rounds: int) -> str:
-    """Return a table of the ways to change adapters."""
+def measure_switching(folder: Path, rank: int, rounds: int) -> tuple[str, list[Row]]:
+    """Return what was changed, and a row for each way to change adapters."""
     pipeline = load(folder)
     path = folder / "style.safetensors"
     write_kohya(path, random_layers(pipeline, rank=rank, parts=("unet",), size=0.01))
@@ -107,27 +129,25 @@ def measure_switching(folder: Path, rank: int, rounds: int) -> str:
 
     results = in_turns(
         {
-            "load the model anew, then merge": lambda: milliseconds(reload),
-            "diffusers and peft: load, set, unload": lambda: milliseconds(
-                partial(put_on_peft, peft, path)
-            ),
-            "ours: put on": switch,
-            "ours: take off": take_off,
+            ANEW: lambda: milliseconds(reload),
+            PEFT: lambda: milliseconds(partial(put_on_peft, peft, path)),
+            "put on": switch,
+            "take off": take_off,
         },
         rounds,
     )
-    anew = results["load the model anew, then merge"].median
+    pairs = (("put on", ANEW), ("put on", PEFT), ("take off", ANEW))
+    rows = [_row(way, results[way], name, results[name]) for way, name in pairs]
     weights = sum(each.numel() for each in pipeline.unet.parameters())
-    head = f"UNet of {weights / 1e6:,.0f} million weights, {pipeline.dtype}, rank {rank}\n\n"
-    rows = [
-        [name, f"{each.median:,.1f}", each.spread, f"{anew / each.median:,.1f}"]
-        for name, each in results.items()
-    ]
-    return head + table(["", "ms", "quartiles", "times as fast as loading"], rows)
+    return f"UNet of {weights / 1e6:,.0f} million weights, {pipeline.dtype}, rank {rank}.", rows
 
 
-def measure_prompts(folder: Path, rounds: int) -> str:
-    """Return a table of what encoding takes, against diffusers' own; none of it from memory."""
+def _row(what: str, samples: Samples, name: str, baseline: Samples) -> Row:
+    return Row(what, "ms", Figure.of(samples), name, Figure.of(baseline))
+
+
+def measure_prompts(folder: Path, rounds: int) -> list[Row]:
+    """Return what encoding takes, against diffusers' own; none of it from memory."""
     pipeline = load(folder)
 
     def theirs(prompt: str) -> None:
@@ -139,32 +159,41 @@ def measure_prompts(folder: Path, rounds: int) -> str:
 
     kept: Any = Conditioner.of(pipeline)
     variants = {"diffusers, plain": partial(theirs, PROMPTS["plain"])}
-    variants |= {f"ours, {name}": partial(ours, prompt) for name, prompt in PROMPTS.items()}
-    variants["ours, plain, asked again"] = lambda: kept.embed(
-        PROMPTS["plain"], "grass", guided=True, state=""
-    )
+    variants |= {name: partial(ours, prompt) for name, prompt in PROMPTS.items()}
+    variants["asked again"] = lambda: kept.embed(PROMPTS["plain"], "grass", guided=True, state="")
     for action in variants.values():
         action()
     results = in_turns(
         {name: partial(milliseconds, action) for name, action in variants.items()}, rounds * 10
     )
-    rows = [[name, f"{each.median:,.2f}", each.spread] for name, each in results.items()]
-    return table(["encoding prompt and negative prompt", "ms", "quartiles"], rows)
+    theirs_plain = results.pop("diffusers, plain")
+    return [
+        _row(f"prompts, {what}", samples, "diffusers, plain", theirs_plain)
+        for what, samples in results.items()
+    ]
+
+
+def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
+    """Measure all of it."""
+    knobs = knobs or (Knobs(2, 64, 4) if quick else Knobs())
+    with TemporaryDirectory() as folder:
+        model = knobs.model or make_model(Path(folder), knobs.width)
+        what, rows = measure_switching(model, knobs.rank, max(knobs.rounds, 2))
+        tiny = make_stand_in(Path(folder) / "tiny", kind="sdxl")
+        rows += measure_prompts(tiny, max(knobs.rounds, 2))
+    packages = ("torch", "diffusers", "peft")
+    return Section("Changing adapters, and prompts", f"{TEXT}\n{what}", tuple(rows), "", packages)
 
 
 def main() -> None:
-    """Measure and print two tables."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description="Measure changing adapters, and prompts.")
     parser.add_argument("--rounds", type=int, default=7, help="at least 2")
     parser.add_argument("--width", type=int, default=160, help="channels of the first block")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--model", type=Path, help="a folder of yours")
-    asked = parser.parse_args()
-    with TemporaryDirectory() as folder:
-        model = asked.model or make_model(Path(folder), asked.width)
-        print(f"{machine()}\n")
-        print(measure_switching(model, asked.rank, max(asked.rounds, 2)), "\n")
-        print(measure_prompts(make_stand_in(Path(folder) / "tiny", kind="sdxl"), asked.rounds))
+    knobs = Knobs(**vars(parser.parse_args()))
+    run_alone(lambda: section(knobs=knobs))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every benchmark shares: samples, ratios against a baseline, and a line about the machine."""
+"""What every benchmark shares: samples, a table, and a line about the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Samples:
-    """Measurements of one variant, in one unit."""
+    """Measurements of one variant, in one unit; two at least."""
 
     values: tuple[float, ...]
 
@@ -22,10 +22,20 @@ class Samples:
         return statistics.median(self.values)
 
     @property
+    def quartiles(self) -> tuple[float, float]:
+        """The first and the third, which one slow run does not move."""
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return low, high
+
+    @property
     def spread(self) -> str:
-        """The quartiles, which one slow run does not move."""
-        low, _, high = statistics.quantiles(self.values, n=4)
+        """The quartiles in words."""
+        low, high = self.quartiles
         return f"{low:.1f} to {high:.1f}"
+
+    def percentile(self, percent: int) -> float:
+        """Return the value that `percent` of 100 measurements do not exceed, from 1 to 99."""
+        return statistics.quantiles(self.values, n=100, method="inclusive")[percent - 1]
 
 
 def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Samples]:
@@ -37,11 +47,13 @@ def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
     return {name: Samples(tuple(each)) for name, each in values.items()}
 
 
-def milliseconds(action: Callable[[], object]) -> float:
-    """Return how long an action takes."""
-    started = time.perf_counter()
+def milliseconds(
+    action: Callable[[], object], clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return how long an action takes by a clock that counts seconds."""
+    started = clock()
     action()
-    return (time.perf_counter() - started) * 1_000
+    return (clock() - started) * 1_000
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -52,8 +64,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 def machine() -> str:
     """Return what the figures were measured on."""
-    cores = os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def busy() -> float:
+    """Return how many processes wanted a core in the last minute, on average (the load)."""
+    return round(os.getloadavg()[0], 1)
 
 
 def _processor() -> str:

@@ -2,8 +2,6 @@
 
     python -m tests.benchmarks.png_encoding [--repeat 7]
 
-Prints, for each picture, the median time of either encoder, the interquartile range, our encoder's
-median CPU time, all threads together, and the sizes. CPU time is the steadier on a busy machine.
 The pictures are made here, always the same: no photograph needs to be shipped. They imitate what
 compresses like a diffusion model's output: brightness and colour that vary on every scale with
 amplitudes that fall with the scale (octaves of smooth noise), hard edges of flat discs, and fine
@@ -15,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from easel_png import encode_png
+from tests.benchmarks.measuring import in_turns, milliseconds
+from tests.benchmarks.report import Aim, Figure, Row, Section, run_alone
 
 SIZES = (512, 1024)
+REPEAT = 7
+LARGE, CPU_AIM = 1024, 25  # the size whose encoding has an aim, and that aim in milliseconds
+TEXT = """\
+The endpoint's own encoder against Pillow's without any options. The pictures are made by the
+benchmark and are always the same; they imitate what compresses like a diffusion model's output,
+from a smooth illustration to a noisy photograph.
+"""
 
 
 @dataclass(frozen=True)
@@ -86,47 +91,53 @@ def encode_with_pillow(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def measure(
-    encode: Callable[[], bytes], repeat: int, clock: Callable[[], float] = time.perf_counter
-) -> tuple[float, float]:
-    """Return the median and the interquartile range of `repeat` runs, in milliseconds."""
-    encode()  # the first run pays for memory
-    times = []
-    for _ in range(repeat):
-        started = clock()
-        encode()
-        times.append((clock() - started) * 1_000)
-    quarters = statistics.quantiles(times, n=4)
-    return statistics.median(times), quarters[2] - quarters[0]
+def section(quick: bool = False, repeat: int = REPEAT) -> Section:
+    """Measure all of it."""
+    sizes, repeat = ((64,), 2) if quick else (SIZES, repeat)
+    rows = [row for size in sizes for kind in KINDS for row in compare(kind, size, repeat)]
+    return Section("PNG files", TEXT, tuple(rows), packages=("numpy", "Pillow"))
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description="Compare PNG encoders.")
-    parser.add_argument("--repeat", type=int, default=7, help="runs per figure (at least 2)")
-    repeat = max(parser.parse_args().repeat, 2)
-    print(
-        f"{'picture':29} {'Pillow ms':>15} {'own ms':>13} {'faster':>7} {'own CPU ms':>10} "
-        f"{'bytes':>18} {'ratio':>6}"
-    )
-    for size in SIZES:
-        for kind in KINDS:
-            print(compare(kind, size, repeat))
-
-
-def compare(kind: Kind, size: int, repeat: int) -> str:
-    """Return one line of the table, after checking that both files hold the same pixels."""
+def compare(kind: Kind, size: int, repeat: int) -> tuple[Row, ...]:
+    """Return time, CPU time and size, after checking that both files hold the same pixels."""
     pixels = paint(kind, size)
     theirs, ours = encode_with_pillow(pixels), encode_png(pixels)
     if not np.array_equal(np.asarray(Image.open(io.BytesIO(ours))), pixels):
         raise AssertionError("the encoder changed the picture")
-    slow, slow_spread = measure(lambda: encode_with_pillow(pixels), repeat)
-    fast, fast_spread = measure(lambda: encode_png(pixels), repeat)
-    cpu, _ = measure(lambda: encode_png(pixels), repeat, time.process_time)
-    times = f"{slow:8.1f} ±{slow_spread:5.1f} {fast:6.1f} ±{fast_spread:5.1f} {slow / fast:6.1f}x"
-    times += f" {cpu:10.1f}"
-    sizes = f"{len(theirs):9,}/{len(ours):9,} {len(ours) / len(theirs):6.2f}"
-    return f"{kind.name:20} {size:4} px {times} {sizes}"
+    times = in_turns(
+        {
+            "Pillow": lambda: milliseconds(lambda: encode_with_pillow(pixels)),
+            "own": lambda: milliseconds(lambda: encode_png(pixels)),
+            "own CPU": lambda: milliseconds(lambda: encode_png(pixels), time.process_time),
+            "Pillow CPU": lambda: milliseconds(
+                lambda: encode_with_pillow(pixels), time.process_time
+            ),
+        },
+        repeat,
+    )
+    what = f"{kind.name}, {size} px"
+    own, pillow = Figure.of(times["own"]), Figure.of(times["Pillow"])
+    sizes = Figure(round(len(ours) / 1e3)), Figure(round(len(theirs) / 1e3))
+    return (
+        Row(f"{what}: time", "ms", own, "Pillow", pillow, Aim("ratio", at_most=0.25)),
+        Row(
+            f"{what}: CPU time of all threads",
+            "ms",
+            Figure.of(times["own CPU"]),
+            "Pillow",
+            Figure.of(times["Pillow CPU"]),
+            Aim("value", at_most=CPU_AIM) if size == LARGE else None,
+        ),
+        Row(f"{what}: size", "kB", sizes[0], "Pillow", sizes[1], Aim("ratio", at_most=1.1)),
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Compare PNG encoders.")
+    parser.add_argument("--repeat", type=int, default=REPEAT, help="runs per figure (at least 2)")
+    repeat = max(parser.parse_args().repeat, 2)
+    run_alone(lambda: section(repeat=repeat))
 
 
 if __name__ == "__main__":

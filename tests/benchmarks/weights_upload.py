@@ -14,17 +14,37 @@ import argparse
 import hashlib
 import multiprocessing
 import os
-import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
+from tests.benchmarks.processes import below, megabytes
+from tests.benchmarks.report import Figure, Row, Section, run_alone
+
+EASEL = "easel --weights s3"
+TEXT = """\
+{gigabytes:g} GB of random data in {files} files go to an S3 server on this machine that reads every
+byte and keeps none. Each way runs in a process of its own; its memory is the largest resident set.
+"""
 BUCKET = "easel-main-123456789012-us-east-1"
 _CHUNK = 1 << 20
+
+
+class Knobs(NamedTuple):
+    """What the command line sets."""
+
+    gigabytes: float = 4
+    files: int = 5
+    rounds: int = 1
+    aws: str = "aws"
 
 
 class _Sink(BaseHTTPRequestHandler):
@@ -128,8 +148,10 @@ def ways(folder: Path, aws: str) -> dict[str, str]:
     target = f"s3://{BUCKET}/models/x/"
     archive = folder.parent / "model.tar.gz"
     gzip = "pigz" if shutil.which("pigz") else "gzip"
-    return {
-        "easel --weights s3": f"{sys.executable} {script}",
+    commands = {EASEL: f"{sys.executable} {script}"}
+    if shutil.which(aws) is None:
+        return commands
+    return commands | {
         "aws s3 cp --recursive": f"{aws} s3 cp --quiet --recursive {folder} {target}",
         f"tar, {gzip}, aws s3 cp": f"tar -C {folder} -cf - . | {gzip} -c > {archive}"
         f" && {aws} s3 cp --quiet {archive} {target}",
@@ -153,53 +175,78 @@ def run(command: str, environment: dict[str, str]) -> tuple[float, float]:
 
 
 def _largest_below(pid: int) -> float:
-    """Return the megabytes of the largest process below `pid`; Linux alone tells."""
-    sizes = [0.0]
-    waiting = [pid]
-    while waiting:
-        each = waiting.pop()
-        try:
-            status = Path(f"/proc/{each}/status").read_text()
-            children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
-        except OSError:
-            continue
-        found = re.search(r"VmHWM:\s+(\d+)", status)
-        sizes.append(int(found[1]) / 1000 if found else 0.0)
-        waiting += [int(child) for child in children]
-    return max(sizes)
+    """Return the peak megabytes of the largest process among `pid` and its children."""
+    return max(megabytes(each, "VmHWM") for each in below(pid))
 
 
-def main() -> None:
-    """Print one line per way."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=4)
-    parser.add_argument("--files", type=int, default=5)
-    parser.add_argument("--aws", default="aws", help="the AWS CLI")
-    parser.add_argument("--rounds", type=int, default=1)
-    args = parser.parse_args()
+def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
+    """Measure all of it; the AWS CLI's ways only where there is an AWS CLI."""
+    knobs = knobs or (Knobs(0.02, 2) if quick else Knobs())
+    with _sink() as url, tempfile.TemporaryDirectory() as temporary:
+        environment = _environment(url)
+        folder = Path(temporary) / "model"
+        make_files(folder, knobs.gigabytes, knobs.files)
+        commands = ways(folder, knobs.aws)
+        runs = {
+            name: [run(command, environment) for _ in range(knobs.rounds)]
+            for name, command in commands.items()
+        }
+    text = TEXT.format(gigabytes=knobs.gigabytes, files=knobs.files)
+    rows = [row for name in runs if name != EASEL for row in _rows(runs, name, knobs.gigabytes)]
+    return Section(
+        "Uploading weights", text, tuple(rows or _rows(runs, "", knobs.gigabytes)), "", ("boto3",)
+    )
+
+
+def _rows(runs: dict[str, list[tuple[float, float]]], other: str, gigabytes: float) -> list[Row]:
+    """Return throughput and memory beside another way's."""
+    figures = {
+        name: (
+            Figure(round(gigabytes * 1_000 / statistics.median(seconds for seconds, _ in each))),
+            Figure(round(statistics.median(megabytes for _, megabytes in each))),
+        )
+        for name, each in runs.items()
+    }
+    theirs = figures.get(other, (None, None))
+    return [
+        Row("throughput", "MB/s", figures[EASEL][0], other, theirs[0], note="more is better"),
+        Row("memory of the largest process", "MB", figures[EASEL][1], other, theirs[1]),
+    ]
+
+
+@contextmanager
+def _sink() -> Iterator[str]:
     ready: multiprocessing.Queue[int] = multiprocessing.Queue()
     server = multiprocessing.Process(target=_serve, args=(ready,), daemon=True)
     server.start()
-    environment = {
+    try:
+        yield f"http://127.0.0.1:{ready.get()}"
+    finally:
+        server.terminate()
+        server.join()
+
+
+def _environment(url: str) -> dict[str, str]:
+    return {
         **os.environ,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ready.get()}",
+        "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "benchmark",
         "AWS_SECRET_ACCESS_KEY": "benchmark",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "model"
-        make_files(folder, args.gigabytes, args.files)
-        for _ in range(args.rounds):
-            for name, command in ways(folder, args.aws).items():
-                seconds, megabytes = run(command, environment)
-                rate = args.gigabytes * 1000 / seconds
-                print(
-                    f"{name:24} {seconds:7.1f} s {rate:6.0f} MB/s {megabytes:6.0f} MB", flush=True
-                )
-    server.terminate()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=4)
+    parser.add_argument("--files", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--aws", default="aws", help="the AWS CLI")
+    knobs = Knobs(**vars(parser.parse_args()))
+    run_alone(lambda: section(knobs=knobs))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from playwright.sync_api import Browser, Page
 
 from endpoint.emulator import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
@@ -23,8 +27,11 @@ from endpoint.emulator.clients import Clients, environment
 from endpoint.emulator.model_server import ModelServer
 from endpoint.emulator.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
+from tests.browser import chromium
 from tests.packages import ROOT, package_gateway
 
+NODE = Path(__file__).parent / "node"
+NODE_CACHE = ROOT / ".cache" / "node"
 REGION = "us-east-1"
 ENDPOINT = "easel-sd"
 ASYNC_ENDPOINT = "easel-sdxl"
@@ -125,9 +132,61 @@ def api_gateway(package: Path, gateway_environment: dict[str, str]) -> Iterator[
         yield f"{server.url}/api"
 
 
+@pytest.fixture(scope="session")
+def node() -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
+    """Give a function that runs a script of `node/`, with the libraries that npm installs once."""
+    npm, program = shutil.which("npm"), shutil.which("node")
+    if not npm or not program:
+        pytest.skip("Node.js is not installed here")
+    NODE_CACHE.mkdir(parents=True, exist_ok=True)
+    for file in NODE.iterdir():
+        (NODE_CACHE / file.name).write_bytes(file.read_bytes())
+    install = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"]
+    subprocess.run(install, cwd=NODE_CACHE, check=True)
+
+    def run(script: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        command = [program, script, url, json.dumps(body)]
+        done = subprocess.run(command, cwd=NODE_CACHE, check=True, capture_output=True, timeout=120)
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    return run
+
+
 @pytest.fixture(params=["chalice_local", "api_gateway"])
 def door(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+class Person:
+    """Somebody with a browser of their own, who notices every error in it."""
+
+    def __init__(self, browser: Browser, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page: Page = self.context.new_page()
+        self.troubles: list[str] = []
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("console", lambda said: said.type == "error" and self._note(said.text))
+
+    def _note(self, text: str) -> None:
+        # Chromium logs each answer that is an error; the page tells the person of it in words.
+        if not text.startswith("Failed to load resource"):
+            self.troubles.append(text)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page in which no error and no refusal of the content security policy goes unnoticed."""
+    person = Person(browser)
+    yield person.page
+    person.context.close()
+    assert person.troubles == []
 
 
 def _answers(url: str) -> bool:

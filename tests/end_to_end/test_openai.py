@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import secrets
-import shutil
-import subprocess
 
 import openai
 import pytest
@@ -15,10 +13,6 @@ from PIL import Image
 from endpoint.emulator.http_server import QuietHandler, serving
 from tests.end_to_end.conftest import ASYNC_ENDPOINT, ENDPOINT
 from tests.end_to_end.test_jobs import cold  # noqa: F401 (a fixture)
-from tests.packages import ROOT
-
-NODE = ROOT / "tests" / "end_to_end" / "node"
-CACHE = ROOT / ".cache" / "node"
 
 
 @pytest.fixture
@@ -202,44 +196,29 @@ def test_gateway_timeouts_in_between_change_nothing_but_time(door, emulator, wis
 # --- Node -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def node():
-    """Run the script that uses OpenAI's library for Node, which npm installs once."""
-    npm, program = shutil.which("npm"), shutil.which("node")
-    if not npm or not program:
-        pytest.skip("Node.js is not installed here")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    for file in NODE.iterdir():
-        (CACHE / file.name).write_bytes(file.read_bytes())
-    install = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"]
-    subprocess.run(install, cwd=CACHE, check=True)
-
-    def generate(url, **body):
-        command = [program, "generate.js", url, json.dumps(body)]
-        done = subprocess.run(command, cwd=CACHE, check=True, capture_output=True, timeout=120)
-        return json.loads(done.stdout)
-
-    return generate
+@pytest.fixture
+def generate(node):
+    return lambda url, **body: node("generate.js", url, body)
 
 
-def test_the_library_for_node_gets_its_picture(door, node, emulator, wish):
-    answer = node(f"{door}/v1", prompt=wish)
+def test_the_library_for_node_gets_its_picture(door, generate, emulator, wish):
+    answer = generate(f"{door}/v1", prompt=wish)
 
     content = base64.b64decode(answer["data"][0]["b64_json"])
     assert Image.open(io.BytesIO(content)).format == "PNG"
     assert [asked["prompt"] for asked in bodies(emulator)] == [wish]
 
 
-def test_the_library_for_node_waits_for_a_slow_model(door, node, emulator, wish, cold):  # noqa: F811
-    answer = node(f"{door}/v1", prompt=wish, model="sdxl")
+def test_the_library_for_node_waits_for_a_slow_model(door, generate, emulator, wish, cold):  # noqa: F811
+    answer = generate(f"{door}/v1", prompt=wish, model="sdxl")
 
     content = base64.b64decode(answer["data"][0]["b64_json"])
     assert Image.open(io.BytesIO(content)).format == "PNG"
     assert emulator.runs(ASYNC_ENDPOINT) == 1
 
 
-def test_the_library_for_node_understands_errors(door, node):
-    told = node(f"{door}/v1", prompt="a cat", n=9)
+def test_the_library_for_node_understands_errors(door, generate):
+    told = generate(f"{door}/v1", prompt="a cat", n=9)
 
     assert told["status"] == 400
     assert told["error"]["param"] == "n"

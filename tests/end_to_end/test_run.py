@@ -1,6 +1,8 @@
 """What `./setup.sh run` starts: the whole of Easel with a real diffusers model."""
 
+import base64
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -48,6 +50,15 @@ def test_a_prompt_becomes_a_picture(easel):
     assert min(picture.size) >= 128
 
 
+def test_the_options_tell_the_models_own_defaults(easel):
+    _, _, url = easel
+    (model,) = get(f"{url}/options").json()["models"]
+
+    assert model["name"] == "sd"
+    assert model["asynchronous"] is False
+    assert model["defaults"] == {"steps": 20, "guidance_scale": 3.0, "width": 128, "height": 128}
+
+
 def test_the_same_url_gives_the_same_bytes_and_another_seed_does_not(easel):
     _, _, url = easel
     bodies = [get(f"{url}/inference/a red apple", seed=seed).content for seed in (7, 7, 8)]
@@ -65,6 +76,19 @@ def test_the_file_says_what_made_it(easel):
     (sampler,) = info.samplers
     assert str(sampler.parameters["seed"]) == "7"
     assert str(sampler.parameters["steps"]) == "3"
+
+
+def test_the_web_uis_dialect_tells_what_the_file_says(easel):
+    _, _, url = easel
+    body = {"prompt": "a red apple", "seed": 7, "steps": 3}
+    told = requests.post(f"{url}/sdapi/v1/txt2img", json=body, timeout=60).json()
+
+    info = json.loads(told["info"])
+    picture = Image.open(io.BytesIO(base64.b64decode(told["images"][0])))
+    assert info["infotexts"] == [picture.text["parameters"]]
+    assert (info["steps"], info["cfg_scale"], info["seed"]) == (3, 3, 7)
+    assert (info["width"], info["height"]) == picture.size
+    assert f"Sampler: {info['sampler_name']}" in info["infotexts"][0]
 
 
 @pytest.mark.parametrize("format", ["webp", "jpeg"])

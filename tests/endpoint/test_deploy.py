@@ -150,6 +150,7 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     assert models["sd"]["endpoint"] == "easel-main-sd"
     queue = {"endpoint": "easel-main-sdxl", "jobs": f"s3://{BUCKET}/jobs/sdxl/"}
     assert models["sdxl"]["asynchronous"] == queue
+    assert (models["sd"]["defaults"]["steps"], models["sdxl"]["defaults"]["width"]) == (25, 1024)
     (api,) = cloud.client("apigateway").get_rest_apis()["items"]
     assert api["tags"] == {"easel": "main"}
     stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")

@@ -11,11 +11,13 @@ import pytest
 from endpoint import gateway_project
 from endpoint.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
 from endpoint.shared.deployment import Deployment
+from endpoint.shared.problems import Problem
 
 DEPLOYMENT = Deployment("main", "123456789012", "us-east-1")
 JOBS = "s3://easel-main-123456789012-us-east-1/jobs/sdxl/"
 SD = OfferedModel("sd", "easel-main-sd", "0123abcd")
-SDXL = OfferedModel("sdxl", "easel-main-sdxl", "4567cdef", JOBS)
+KNOWN = {"defaults": {"steps": 30, "guidance_scale": 5.0, "width": 1024, "height": 1024}}
+SDXL = OfferedModel("sdxl", "easel-main-sdxl", "4567cdef", JOBS, KNOWN)
 SETTINGS = GatewaySettings((SD, SDXL))
 
 
@@ -42,7 +44,26 @@ def test_the_gateway_can_read_the_settings_that_are_written_for_it():
     assert queue
     assert f"s3://{queue.bucket}/{queue.prefix}" == JOBS
     assert (queue.endpoint, read.models["sdxl"].endpoint) == ("easel-main-sdxl", None)
+    assert read.models["sdxl"].defaults == KNOWN["defaults"]
     assert not read.log_prompts
+
+
+def many_models(count: int) -> GatewaySettings:
+    names = [f"a-model-of-a-long-name-{number:04d}" for number in range(count)]
+    offered = (
+        OfferedModel(name, f"easel-a-deployments-name-{name}", "0123abcd", JOBS, KNOWN)
+        for name in names
+    )
+    return GatewaySettings(tuple(offered))
+
+
+def test_ten_models_of_long_names_fit_lambdas_environment():
+    assert len(many_models(10).environment()["EASEL_MODELS"]) < 4_096
+
+
+def test_more_than_lambda_has_room_for_is_refused_before_anything_is_deployed():
+    with pytest.raises(Problem, match="Lambda has room for 4,096"):
+        many_models(40).environment()
 
 
 def test_the_stage_has_the_deployments_name_role_and_tag(project):

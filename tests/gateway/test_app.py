@@ -35,10 +35,14 @@ class Visitor:
 
     def __init__(self, log_prompts=False):
         models = {"sd": Model("sd", "easel-sd"), "sdxl": Model("sdxl", "easel-sdxl")}
-        self.settings = Settings(models, 24, log_prompts)
         self.endpoint = PaintingClient(None)
-        self.painter = Painter(self.settings, Given(self.endpoint))
+        self._log_prompts = log_prompts
+        self.offer(models)
         self._http = Client(gateway.app)
+
+    def offer(self, models):
+        self.settings = Settings(models, 24, self._log_prompts)
+        self.painter = Painter(self.settings, Given(self.endpoint))
 
     def get(self, path, method="GET", **headers):
         return self._http.http.request(method, path, headers=headers)
@@ -201,10 +205,72 @@ def test_the_url_that_a_browser_is_sent_to_is_the_picture_that_a_program_gets(vi
     assert visitor.asked[0] == visitor.asked[1]
 
 
+def test_a_picture_that_the_visitor_has_already_is_not_painted_again(visitor):
+    first = visitor.get("/inference/a%20cat?seed=7")
+    tag = first.headers["ETag"]
+    again = visitor.get("/inference/a%20cat?seed=7", **{"If-None-Match": f'"other", W/{tag}'})
+
+    assert (again.status_code, again.body) == (304, b"")
+    assert again.headers["ETag"] == tag
+    for name in ("Cache-Control", "Content-Type", "X-Seed"):
+        assert again.headers[name] == first.headers[name]
+    assert len(visitor.asked) == 1
+
+
+@pytest.mark.parametrize("path", ["a%20cat?seed=8", "a%20dog?seed=7", "a%20cat?seed=7&steps=3"])
+def test_every_other_picture_is_painted(visitor, path):
+    tag = visitor.get("/inference/a%20cat?seed=7").headers["ETag"]
+
+    assert visitor.get(f"/inference/{path}", **{"If-None-Match": tag}).status_code == 200
+    assert len(visitor.asked) == 2
+
+
+def test_a_url_without_a_seed_is_painted_whatever_the_visitor_has(visitor):
+    first = visitor.get("/inference/a%20cat?seed=7")
+    assert "ETag" not in visitor.get("/inference/a%20cat").headers
+
+    again = visitor.get("/inference/a%20cat", **{"If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 200
+
+
+def test_the_home_page_is_sent_once_and_asked_about_afterwards(visitor):
+    first = visitor.get("/", **BROWSER)
+    again = visitor.get("/", **BROWSER, **{"If-None-Match": first.headers["ETag"]})
+
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    assert (again.status_code, again.body) == (304, b"")
+    assert again.headers["Content-Security-Policy"] == first.headers["Content-Security-Policy"]
+    assert visitor.get("/", **BROWSER, **{"If-None-Match": '"old"'}).body == first.body
+
+
+def test_a_plain_form_is_sent_to_its_prompts_own_url(visitor):
+    response = visitor.get("/inference?prompt=a%2Fb+%26+c&steps=3&seed=&lora=", **BROWSER)
+
+    path, _, query = response.headers["Location"].partition("?")
+    given = dict(pair.split("=") for pair in query.split("&"))
+    assert (response.status_code, path) == (303, "/inference/a%2Fb%20%26%20c")
+    assert given.pop("seed").isdigit()
+    assert given == {"steps": "3"}
+    assert visitor.asked == []
+
+
+def test_a_random_sentence_can_be_had_before_it_is_painted(visitor):
+    told = json.loads(visitor.get("/sentence?seed=7").body)
+    visitor.get("/inference?seed=7")
+
+    assert told == {"sentence": visitor.asked[0]["prompt"], "seed": 7}
+    others = {visitor.get("/sentence").body for _ in range(10)}
+    assert len(others) > 1
+
+
 @pytest.mark.parametrize(
     ("path", "field"),
     [
         ("/inference/a?steps=0", "steps"),
+        ("/inference?prompt=", "prompt"),
+        ("/inference?prompt=a&steps=0", "steps"),
+        ("/inference?prompt=a&prompt=b", "prompt"),
+        ("/sentence?seed=x", "seed"),
         ("/inference/a?nonsense=1", "nonsense"),
         ("/inference/a?seed=1&seed=2", "seed"),
         ("/inference/a?prompt=b", "prompt"),
@@ -280,6 +346,8 @@ def test_options_tell_the_fields_and_the_models(visitor):
 
     assert list(told["fields"]["properties"]) == list(RULES)
     assert [model["name"] for model in told["models"]] == ["sd", "sdxl"]
+    unknown = {"asynchronous": False, "defaults": {}, "seconds": None, "loras": []}
+    assert told["models"][0] == {"name": "sd", **unknown}
 
 
 def test_health_tells_the_version_and_touches_no_gpu(visitor):

@@ -4,17 +4,26 @@ import base64
 import hashlib
 import re
 
-from chalicelib.pages import home_page, problem_page
+import pytest
 
-HOSTILE = "<script>alert(1)</script>\"'&$base"
+from chalicelib.pages import home_page, problem_page, waiting_page
+
+HOSTILE = "<script>alert(1)</script>\"'&$base<!-- head.html -->/* style.css */"
+PAGES = {
+    "home": home_page("/api"),
+    "waiting": waiting_page("/api", "sdxl-0", "a red apple", 3.2),
+    "problem": problem_page(503, "Busy.", 15, "/api"),
+}
+every_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
 
-def test_a_page_allows_exactly_its_own_style_and_script():
-    page = home_page("/api")
+@every_page
+def test_a_page_allows_exactly_its_own_styles_and_scripts(page):
     for tag in ("style", "script"):
-        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>".encode(), page.html, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        assert f"{tag}-src 'sha256-{digest}'" in page.policy
+        contents = re.findall(f"<{tag}>(.*?)</{tag}>".encode(), page.html, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(each).digest()).decode() for each in contents]
+        allowed = " ".join(f"'sha256-{each}'" for each in digests) or "'none'"
+        assert f"{tag}-src {allowed}" in page.policy.split("; ")[-1 if tag == "script" else -2]
     assert "unsafe" not in page.policy
 
 
@@ -22,9 +31,22 @@ def test_a_page_without_a_script_allows_none():
     assert "script-src 'none'" in problem_page(503, "Busy.", 15, "/api").policy
 
 
-def test_pages_load_nothing_from_elsewhere():
-    for page in (home_page("/api"), problem_page(503, "Busy.", 15, "/api")):
-        assert not re.search(rb'(?:src|href)="(?:https?:)?//', page.html)
+@every_page
+def test_a_page_loads_nothing_from_elsewhere(page):
+    assert not re.search(rb'(?:src|href)="(?:https?:)?//', page.html)
+    assert not re.search(rb"@import|url\((?!\"?data:)|<link rel=\"stylesheet", page.html)
+
+
+@every_page
+def test_every_page_has_the_same_frame(page):
+    assert page.html.count(b'<base href="/api/">') == 1
+    assert page.html.count(b'class="brand"') == 1
+    assert b"prefers-reduced-motion" in page.html
+
+
+@every_page
+def test_a_page_arrives_whole(page):
+    assert not re.search(rb"<!-- [a-z_]+\.html -->|/\* [a-z_]+\.(?:css|js) \*/|\$[a-z]", page.html)
 
 
 def test_a_problem_page_says_what_happened_and_when_to_try_again():
@@ -39,4 +61,5 @@ def test_whatever_reaches_a_page_is_escaped():
     html = problem_page(400, HOSTILE, None, HOSTILE).html.decode()
 
     assert "<script>" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;$base" in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;$base&lt;!--" in html
+    assert "/* style.css */" in html

@@ -1,5 +1,7 @@
 """The gateway's settings."""
 
+import json
+
 import pytest
 
 from chalicelib.settings import BadSetting, Queue, Settings, route_prefix
@@ -22,6 +24,33 @@ def test_a_model_may_have_an_asynchronous_endpoint_with_a_place_for_its_jobs():
     assert model.queue == Queue("e", "bucket", "jobs/sdxl/")
 
 
+def test_what_is_known_of_a_model_is_told():
+    entry = {
+        "endpoint": "e",
+        "defaults": {"steps": 40, "guidance_scale": 7.5, "width": 1024, "height": 768},
+        "seconds": 9.5,
+        "loras": ["watercolour", "pixel"],
+    }
+    (model,) = Settings.from_environment(
+        {"EASEL_MODELS": json.dumps({"sd": entry})}
+    ).models.values()
+
+    told = {"name": "sd", "asynchronous": False, **entry}
+    del told["endpoint"]
+    assert model.describe() == told
+
+
+def test_what_nobody_knows_of_a_model_is_empty():
+    queue = {"endpoint": "e", "jobs": "s3://bucket/jobs/sdxl/"}
+    (model,) = Settings.from_environment(
+        {"EASEL_MODELS": json.dumps({"sdxl": {"asynchronous": queue}})}
+    ).models.values()
+
+    assert model.describe() == {
+        "name": "sdxl", "asynchronous": True, "defaults": {}, "seconds": None, "loras": [],
+    }  # fmt: skip
+
+
 def test_what_is_not_said_has_a_safe_default():
     settings = Settings.from_environment({"EASEL_MODELS": MODELS})
 
@@ -42,6 +71,11 @@ def test_what_is_not_said_has_a_safe_default():
         ("EASEL_MODELS", '{"sd": {"asynchronous": {"endpoint": "x"}}}'),
         ("EASEL_MODELS", '{"sd": {"asynchronous": {"endpoint": "x", "jobs": "s3://b"}}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "revision": 7}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "defaults": {"steps": 0}}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "defaults": {"seed": 7}}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "defaults": 7}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "seconds": "long"}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "loras": ["no name"]}}'),
         ("EASEL_MOST_WAITING", "0"),
         ("EASEL_MODELS", '{"s d": {"endpoint": "x"}}'),
         ("EASEL_DEADLINE_SECONDS", "soon"),

@@ -52,6 +52,7 @@ def test_a_prefetch_is_recognised(headers, expected):
         ("/api/inference/a%20cat", "/api"),
         ("/api/inference/", "/api"),
         ("/inference", ""),
+        ("/api/sentence", "/api"),
         ("/api/", "/api"),
         ("/api", "/api"),
         ("/", ""),

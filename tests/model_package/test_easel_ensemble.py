@@ -178,7 +178,7 @@ def test_a_refiner_without_its_weights_is_refused_and_not_left_random(stand_in, 
 
 def test_what_cannot_be_an_ensemble_is_refused(stand_in):
     sd, both = stand_in(), stand_in(kind="ensemble")
-    with pytest.raises(ModelUnusable, match="StableDiffusionPipeline cannot hand over"):
+    with pytest.raises(ModelUnusable, match="StableDiffusionPipeline cannot hand over to Stable"):
         load_refiner(both / "refiner", load_pipeline(sd, **HOW), **HOW)
     with pytest.raises(ModelUnusable, match="cannot take over"):
         load_refiner(both / "base", load_pipeline(both / "base", **HOW), **HOW)

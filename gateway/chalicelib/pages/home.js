@@ -1,0 +1,159 @@
+// --- What a person does, and what follows -------------------------------------------------------
+
+const SIGNED_IN = "easel-signed-in"; // the cookie itself is out of a script's reach
+
+at("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  forgive();
+  paint(readForm());
+});
+
+at("prompt").addEventListener("keydown", (event) => {
+  // While an input method composes, Enter chooses a character.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  at("ask").requestSubmit();
+});
+
+at("surprise").addEventListener("click", async () => {
+  forgive();
+  try {
+    at("prompt").value = (await (await ask("sentence")).json()).sentence;
+    at("prompt").focus();
+    say(at("prompt").value);
+  } catch (error) {
+    complain("prompt-wrong", error.message);
+  }
+});
+
+for (const idea of at("ideas").querySelectorAll("button")) {
+  idea.addEventListener("click", () => {
+    at("prompt").value = idea.textContent;
+    at("prompt").focus();
+  });
+}
+
+at("model").addEventListener("change", showDefaults);
+at("options").addEventListener("input", showChosen);
+// A field that the browser finds wrong cannot be shown while it is folded away.
+at("options").addEventListener("invalid", () => { at("options").open = true; }, true);
+at("reset").addEventListener("click", () => fillForm({ prompt: at("prompt").value, model: at("model").value }));
+
+at("cancel").addEventListener("click", () => cancel(staged));
+at("retry").addEventListener("click", () => run(staged));
+at("remove").addEventListener("click", () => remove(staged));
+at("again").addEventListener("click", () => paint({ ...staged.request, seed: anySeed() }));
+at("vary").addEventListener("click", () => paint({ ...staged.request, seed: (staged.request.seed + 1) % 2 ** 32 }));
+at("edit").addEventListener("click", () => {
+  fillForm(staged.request);
+  at("prompt").focus();
+});
+at("copy-link").addEventListener("click", (event) => copy(linkOf(staged.request), event.target));
+at("copy-curl").addEventListener("click", (event) => copy(curlOf(staged.request), event.target));
+
+at("remove-all").addEventListener("click", () => at("sweep").showModal());
+at("sweep-yes").addEventListener("click", () => {
+  for (const work of works.filter(({ state }) => state !== "painting")) remove(work);
+  at("sweep").close();
+  say("All pictures are removed.");
+});
+
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => button.closest("dialog").close());
+}
+
+// --- Keys ---------------------------------------------------------------------------------------
+
+document.addEventListener("keydown", (event) => {
+  const { target, key } = event;
+  if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (key === "/" && !target.closest("input, textarea, select")) {
+    event.preventDefault();
+    at("prompt").focus();
+  } else if (key === "Escape" && staged?.state === "painting" && !target.closest("select")) {
+    cancel(staged);
+  }
+});
+
+at("cards").addEventListener("keydown", (event) => {
+  const steps = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
+  if (!(event.key in steps)) return;
+  event.preventDefault();
+  const cards = [...at("cards").querySelectorAll(".open")];
+  const here = cards.indexOf(event.target.closest(".card").querySelector(".open"));
+  cards[Math.max(0, Math.min(cards.length - 1, here + steps[event.key]))].focus();
+});
+
+// --- Signing in ---------------------------------------------------------------------------------
+
+function signIn() {
+  remember(false);
+  if (!at("sign-in").open) at("sign-in").showModal();
+}
+
+function remember(signed) {
+  try {
+    localStorage.setItem(SIGNED_IN, signed ? "yes" : "");
+  } catch {
+    // Refused in some private windows; then the button says "Sign in" once more after a reload.
+  }
+  showSign(signed);
+}
+
+function isSignedIn() {
+  try {
+    return localStorage.getItem(SIGNED_IN) === "yes";
+  } catch {
+    return false;
+  }
+}
+
+function showSign(signed) {
+  at("sign").hidden = studio.access !== "key";
+  at("sign").textContent = signed ? "Sign out" : "Sign in";
+}
+
+at("sign").addEventListener("click", async () => {
+  if (!isSignedIn()) return signIn();
+  await session(null);
+  remember(false);
+  say("Signed out.");
+});
+
+at("sign-in-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await session(at("key").value);
+  } catch (error) {
+    complain("key-wrong", error.message);
+    at("key").select();
+    return;
+  }
+  complain("key-wrong");
+  at("key").value = "";
+  at("sign-in").close();
+  remember(true);
+  for (const work of works.filter(({ problem, state }) => state === "failed" && problem.status === 401)) run(work);
+});
+
+// --- The start ----------------------------------------------------------------------------------
+
+async function start() {
+  at("surprise").hidden = at("stage").hidden = false;
+  restore();
+  for (;;) {
+    try {
+      await loadOptions();
+      break;
+    } catch (error) {
+      // Prompts can be painted without them.
+      complain("options-wrong", `The options are not there yet. ${error.message}`);
+      await new Promise((resolve) => { setTimeout(resolve, 1000 * (error.wait ?? 10)); });
+    }
+  }
+  complain("options-wrong");
+  showPrices();
+  showSign(isSignedIn());
+}
+
+start();

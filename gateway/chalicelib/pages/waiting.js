@@ -1,0 +1,38 @@
+"use strict";
+const at = (id) => document.getElementById(id);
+const { job, waited } = document.querySelector("main").dataset;
+const began = performance.now() - Number(waited) * 1000;
+const url = "jobs/" + job;
+const ticking = setInterval(() => {
+  at("elapsed").textContent = Math.round((performance.now() - began) / 1000);
+}, 1000);
+
+function end(said) {
+  clearInterval(ticking);
+  at("wash").hidden = true;
+  at("state").textContent = said;
+}
+
+async function look() {
+  const answer = await fetch(url, { headers: { Accept: "application/json" } });
+  const told = await answer.json();
+  if (told.state === "done") {
+    at("picture").src = url + "/image";
+    await at("picture").decode();
+    at("frame").style.setProperty("--shape", at("picture").naturalWidth + " / " + at("picture").naturalHeight);
+    at("clock").hidden = true;
+    at("picture").hidden = false;
+    end("Painted with seed " + told.request.seed + ".");
+  } else if (told.error) {
+    end(told.error.message);
+  } else {
+    setTimeout(watch, 1000 * (Number(answer.headers.get("Retry-After")) || 2));
+  }
+}
+
+// A connection that breaks is no answer: look again.
+function watch() {
+  look().catch(() => setTimeout(watch, 5000));
+}
+
+watch();

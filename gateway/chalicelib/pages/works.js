@@ -1,0 +1,139 @@
+// --- A work's life: asked for, painted or not, kept, removed ------------------------------------
+
+const gallery = new Gallery();
+let works = []; // the newest first
+
+/** Begin a picture. A seed is chosen here, so that its link is known before it is there. */
+function paint(request) {
+  const work = {
+    id: `${Date.now()}-${anySeed()}`,
+    request: { ...request, seed: request.seed ?? anySeed() },
+    made: Date.now(),
+  };
+  works.unshift(work);
+  stage(work);
+  at("canvas").scrollIntoView({ block: "nearest" });
+  return run(work);
+}
+
+const anySeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+/** Wait for a work's picture; a work that has a job already goes on waiting for that. */
+async function run(work) {
+  work.started = work.job ? work.started : Date.now();
+  work.expected = expectation(work.request);
+  work.control = new AbortController();
+  change(work, "painting");
+  say(`Painting: ${work.request.prompt}`);
+  try {
+    await finish(work, await pictureOf(work, () => keep(work)));
+  } catch (error) {
+    fail(work, error);
+  }
+}
+
+async function finish(work, blob) {
+  await develop(work, blob);
+  work.control.signal.throwIfAborted();
+  Object.assign(work, { seconds: elapsed(work), fresh: true, problem: null });
+  change(work, "done");
+  showPrices();
+  say(`Painted in ${duration(work.seconds)}: ${work.request.prompt}`);
+  await keep(work);
+}
+
+/** Make the blob something to look at. */
+async function develop(work, blob) {
+  const image = new Image();
+  work.blob = blob;
+  work.url = image.src = URL.createObjectURL(blob);
+  await image.decode().catch(() => { throw new Problem("What came back is no picture."); });
+  Object.assign(work, { width: image.naturalWidth, height: image.naturalHeight });
+}
+
+function fail(work, error) {
+  if (error.name === "AbortError") return;
+  const foreseen = error instanceof Problem;
+  work.problem = foreseen ? error : new Problem("Something went wrong in this page.");
+  work.retryAt = work.problem.wait ? Date.now() + 1000 * work.problem.wait : 0;
+  if (work.problem.status >= 400 && work.problem.status !== 401) work.job = null; // asked for anew, it is tried anew
+  if (!work.job) gallery.drop(work.id);
+  change(work, "failed");
+  say(`No picture. ${work.problem.message}`);
+  if (work.problem.status === 401) signIn();
+  if (work.problem.field && work === staged) accuse(work.problem);
+  if (!foreseen) throw error;
+}
+
+/** Stop waiting. Nothing takes a request back that a model has: it may be painted all the same. */
+function cancel(work) {
+  work.problem = new Problem("Cancelled. The model may finish it all the same; nobody waits for it here.");
+  Object.assign(work, { retryAt: 0, job: null });
+  change(work, "stopped");
+  work.control.abort();
+  gallery.drop(work.id);
+  say("Cancelled.");
+}
+
+function remove(work) {
+  URL.revokeObjectURL(work.url);
+  const place = works.indexOf(work);
+  works = works.filter((each) => each !== work);
+  if (work === staged) staged = works[place] ?? works.at(-1) ?? null;
+  gallery.drop(work.id);
+  showStage();
+  showWall();
+}
+
+function change(work, state) {
+  work.state = state;
+  showWall();
+  if (work === staged) showStage();
+  else showClocks();
+}
+
+/** Keep a picture, or a job to wait for after a reload; the oldest pictures make room. */
+async function keep(work) {
+  const { id, request, made, started, state, job, model, seconds, blob, width, height } = work;
+  const record = { id, request, made, started, state, job, model, seconds, blob, width, height };
+  for (const old of works.filter((each) => each.state === "done").slice(MOST_KEPT)) remove(old);
+  let kept = await gallery.keep(record);
+  while (!kept && await gallery.lasts() && works.some((each) => isOlder(each, work))) {
+    remove(works.findLast((each) => isOlder(each, work)));
+    kept = await gallery.keep(record);
+  }
+  if (!works.includes(work)) gallery.drop(id); // removed while it was being kept
+  at("kept").textContent = kept ? KEPT : NOT_KEPT;
+}
+
+const KEPT = `Kept in this browser alone, the newest ${MOST_KEPT}.`;
+const NOT_KEPT = "This browser keeps nothing for this page: the pictures are gone when it is closed.";
+const isOlder = (each, work) => each.state === "done" && each.made < work.made;
+
+/** Hang up again what was kept, and go on waiting for what was not ready. */
+async function restore() {
+  const kept = await gallery.all();
+  works = [...works, ...kept.filter(({ id }) => works.every((work) => work.id !== id))];
+  for (const work of works) if (work.blob) work.url = URL.createObjectURL(work.blob);
+  if (!await gallery.lasts()) at("kept").textContent = NOT_KEPT;
+  stage(staged ?? works[0] ?? null);
+  for (const work of works) if (work.state === "painting" && !work.control) run(work);
+}
+
+/** Return how many seconds a picture takes: as this browser's latest like it, or as the model says. */
+function expectation(request) {
+  const alike = works.filter(({ state, request: other }) => state === "done"
+    && ["model", "width", "height", "steps"].every((name) => other[name] === request[name]));
+  if (alike.length) return median(alike.slice(0, 5).map((work) => work.seconds));
+  return modelNamed(request.model)?.seconds ?? null;
+}
+
+/** Say beside each model what it costs in time. */
+function showPrices() {
+  for (const option of at("model").options) {
+    const { name, asynchronous } = modelNamed(option.value);
+    const seconds = expectation({ model: name });
+    const price = [seconds && `about ${duration(seconds)}`, asynchronous && "by the queue"].filter(Boolean).join(", ");
+    option.textContent = price ? `${name} (${price})` : name;
+  }
+}

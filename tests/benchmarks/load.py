@@ -1,0 +1,238 @@
+"""Many visitors at once: how fast, how long, what is refused, and whether anything grows.
+
+    python -m tests.benchmarks.load [--seconds 15] [--minutes 5]
+
+All of it goes through the emulated API Gateway to real Lambdas; the model takes a fixed time for
+each picture, so that gateway and queue are what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import threading
+import time
+from functools import partial
+from statistics import median
+from typing import NamedTuple
+
+from tests.benchmarks.load_world import INSTANCES, MOST_WAITING, PAINTING_SECONDS, World, running
+from tests.benchmarks.measuring import Samples, table
+from tests.benchmarks.report import Aim, Figure, Row, Section, number, run_alone
+from tests.benchmarks.visitors import Crowd, Visit, ask, session, visit_for
+from tests.end_to_end.conftest import ASYNC_ENDPOINT
+
+WAYS = {"real-time": "sd", "asynchronous": "sdxl"}
+CEILING = 1 / PAINTING_SECONDS
+STEADY_VISITORS = 4
+# A crowd that waits for one picture, and how often one visitor asks for another meanwhile.
+CROWD, LONE_VISITS = MOST_WAITING + 4, 12
+TEXT = f"""\
+Visitors who ask for a picture, wait for it and ask for the next, without a pause; who is refused
+comes back when told, after 5 seconds at most. Between them and the model stand the emulated API
+Gateway, up to {INSTANCES} Lambdas and the emulated SageMaker, all on this machine. The model takes
+{PAINTING_SECONDS:g} s for each picture of 300 kB, one after the other: {CEILING:g} pictures in a
+second are the most that there can be, and the baseline. `EASEL_MOST_WAITING` is {MOST_WAITING}.
+"""
+
+
+class Knobs(NamedTuple):
+    """What the command line sets."""
+
+    seconds: float = 15.0
+    minutes: float = 5.0
+    visitors: tuple[int, ...] = (1, 5, 20, 50, 200)
+    lone_visits: int = LONE_VISITS
+
+
+def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
+    """Measure all of it."""
+    knobs = knobs or (Knobs(2.0, 0.1, (2,), 2) if quick else Knobs())
+    with running() as world:
+        crowds = {
+            (way, count): visit_for(knobs.seconds, count, partial(world.picture, model))
+            for way, model in WAYS.items()
+            for count in knobs.visitors
+        }
+        again = served_again(world)
+        fairness = one_beside_a_crowd(world, knobs.lone_visits)
+        memory = steadily(world, knobs.minutes)
+    rows = (
+        *(_throughput(way, count, crowd) for (way, count), crowd in crowds.items()),
+        *again,
+        *fairness,
+        _growth(memory, knobs.minutes),
+    )
+    return Section("Under load", TEXT, rows, _details(crowds), ("chalice", "boto3", "aiohttp"))
+
+
+def _throughput(way: str, visitors: int, crowd: Crowd) -> Row:
+    # One visitor's next question is on its way while the model has nothing to do.
+    aim = Aim("ratio", at_least=0.5) if visitors > 1 else None
+    what = f"{way}, {visitors} visitor{'s' if visitors > 1 else ''}"
+    speed = Figure(round(crowd.per_second, 2))
+    return Row(what, "pictures/s", speed, "the model alone", Figure(CEILING), aim)
+
+
+def _details(crowds: dict[tuple[str, int], Crowd]) -> str:
+    head = ("", "visitors", "pictures", "median s", "95 % s", "99 % s", "refused or failed")
+    rows = [
+        (way, count, crowd.pictures, *_percentiles(crowd), _refusals(crowd))
+        for (way, count), crowd in crowds.items()
+    ]
+    return (
+        "How long pictures took, redirects included, and what came in their place. `500 Internal "
+        "server error` is API Gateway's own, when all Lambdas are busy.\n\n" + table(head, rows)
+    )
+
+
+def _percentiles(crowd: Crowd) -> tuple[str, str, str]:
+    if crowd.pictures < 2:
+        return ("", "", "")
+    latencies = crowd.latencies
+    return (
+        number(latencies.median),
+        number(latencies.percentile(95)),
+        number(latencies.percentile(99)),
+    )
+
+
+def _refusals(crowd: Crowd) -> str:
+    return ", ".join(f"{count} x {what}" for what, count in crowd.refused.most_common()) or "none"
+
+
+# --- Experiments ----------------------------------------------------------------------------------
+
+
+def served_again(world: World) -> list[Row]:
+    """Ask for an asynchronous picture that is there already."""
+    url = world.picture("sdxl")
+    before = world.aws.runs(ASYNC_ENDPOINT)
+    visits = asyncio.run(_one_by_one([url] * 31))
+    runs = world.aws.runs(ASYNC_ENDPOINT) - before
+    fresh = asyncio.run(_one_by_one([world.picture("sdxl") for _ in range(15)]))
+    times = [_milliseconds(some) for some in (visits[1:], fresh)]
+    baseline = "painting it"
+    return [
+        Row("a picture served again from S3", "ms", times[0], baseline, times[1]),
+        Row(f"GPU runs for {len(visits)} visits to one picture", "", Figure(runs), aim=_ONE),
+    ]
+
+
+_ONE = Aim("value", at_most=1)
+
+
+def one_beside_a_crowd(world: World, visits: int) -> list[Row]:
+    """Let one visitor ask for other pictures while a crowd asks for the same one.
+
+    On an asynchronous endpoint that has no instance yet, the crowd waits in the gateway's places;
+    on a real-time one, in the model's queue.
+    """
+    with world.aws.fault(ASYNC_ENDPOINT, "cold"):
+        lone = _beside(world, "sdxl", visits, {"Prefer": "wait=2"})
+    taken = sum(visit.status == 202 for visit in lone)
+    alone = _milliseconds(asyncio.run(_one_by_one([world.picture("sd") for _ in range(visits)])))
+    beside = _beside(world, "sd", visits, {})
+    painted = [visit for visit in beside if visit.is_picture]
+    what = f"beside {CROWD} who ask for one picture"
+    return [
+        Row(
+            f"asynchronous, cold: another picture {what}",
+            "% taken",
+            Figure(round(100 * taken / visits)),
+            aim=Aim("value", at_least=90),
+            note=_refusals(Crowd([visit for visit in lone if visit.status != 202], 1)),
+        ),
+        Row(
+            f"real-time: another picture {what}",
+            "ms",
+            _milliseconds(painted) if len(painted) > 1 else None,
+            "with nobody else",
+            alone,
+            note="they stand in one queue",
+        ),
+    ]
+
+
+def _beside(world: World, model: str, visits: int, headers: dict[str, str]) -> list[Visit]:
+    """Return what one visitor gets while a crowd keeps asking for the same picture."""
+    same = world.picture(model)
+    done = threading.Event()
+
+    async def crowd() -> None:
+        async with session() as client:
+            await asyncio.gather(*(_until(client, same, done) for _ in range(CROWD)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(crowd()), daemon=True)
+    thread.start()
+    time.sleep(3)  # the crowd has found its places, and Lambdas have started
+    try:
+        urls = [world.picture(model) for _ in range(visits)]
+        return asyncio.run(_one_by_one(urls, headers))
+    finally:
+        done.set()
+        thread.join()
+
+
+async def _until(client: object, url: str, done: threading.Event) -> None:
+    while not done.is_set():
+        visit = await ask(client, url, {"Prefer": "wait=10"})  # type: ignore[arg-type]
+        if not visit.is_picture and visit.status != 202:
+            await asyncio.sleep(visit.pause)
+
+
+async def _one_by_one(urls: list[str], headers: dict[str, str] | None = None) -> list[Visit]:
+    async with session() as client:
+        return [await ask(client, url, headers) for url in urls]
+
+
+def _milliseconds(visits: list[Visit]) -> Figure:
+    return Figure.of(Samples(tuple(visit.seconds * 1_000 for visit in visits)))
+
+
+def steadily(world: World, minutes: float) -> list[float]:
+    """Return the mean megabytes of a Lambda, again and again, while a few visitors keep asking."""
+    pause = min(5.0, minutes * 60 / 20)
+    sizes: list[float] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(pause):
+            lambdas = world.lambdas()
+            sizes.append(sum(lambdas) / len(lambdas))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    crowd = visit_for(minutes * 60, STEADY_VISITORS, partial(world.picture, "sd"))
+    done.set()
+    looking.join()
+    if crowd.pictures == 0:
+        raise RuntimeError(f"no pictures: {_refusals(crowd)}")
+    return sizes
+
+
+def _growth(sizes: list[float], minutes: float) -> Row:
+    fifth = max(len(sizes) // 5, 1)
+    first, last = median(sizes[:fifth]), median(sizes[-fifth:])
+    return Row(
+        f"memory of a Lambda after {minutes:g} minutes of {STEADY_VISITORS} visitors",
+        "MB",
+        Figure(round(last, 1)),
+        "at their beginning",
+        Figure(round(first, 1)),
+        Aim("ratio", at_most=1.05),
+        "mean of all instances, the last fifth of the time against the first",
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Many visitors at once.")
+    parser.add_argument("--seconds", type=float, default=15, help="for each crowd")
+    parser.add_argument("--minutes", type=float, default=5, help="to look for growing memory")
+    asked = parser.parse_args()
+    run_alone(lambda: section(knobs=Knobs(asked.seconds, asked.minutes)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""axe-core on every page and every state of it, in light and in dark.
+
+https://github.com/dequelabs/axe-core
+"""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.end_to_end.conftest import ASYNC_ENDPOINT, ENDPOINT, Person
+from tests.end_to_end.test_page import Studio, error, wish  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(params=["light", "dark"])
+def look(request, browser):
+    """A person who likes it light, or dark."""
+    person = Person(browser, color_scheme=request.param, reduced_motion="reduce")
+    yield person.page
+    person.context.close()
+
+
+@pytest.fixture
+def studio(look, chalice_local):
+    return Studio(look, chalice_local).open()
+
+
+def violations(page):
+    results = Axe().run(page)
+    return [
+        (each["id"], [node["html"][:120] for node in each["nodes"]])
+        for each in results.response["violations"]
+    ]
+
+
+def test_an_empty_studio_with_its_options_open(studio):
+    studio.unfold()
+
+    assert violations(studio.page) == []
+
+
+def test_a_picture_under_way_and_one_that_is_there(studio, emulator):
+    with emulator.fault(ENDPOINT, "slow", seconds=4):
+        studio.ask("a red apple")
+        expect(studio.button("Cancel")).to_be_visible()
+        assert violations(studio.page) == []
+        studio.button("Cancel").click()
+    assert violations(studio.page) == []
+    studio.paint("a green apple")
+    assert violations(studio.page) == []
+
+
+def test_trouble_and_a_field_that_is_wrong(studio):
+    studio.unfold().option("LoRA").fill("!")
+    studio.ask("a red apple")
+    expect(studio.page.locator("#lora-wrong")).to_be_visible()
+    assert violations(studio.page) == []
+
+    studio.option("LoRA").fill("")
+    studio.answer("inference/*", 503, error("endpoint_busy", "Busy.", retry_after=60))
+    studio.ask("a red apple")
+    expect(studio.page.get_by_role("button", name="Try again in")).to_be_visible()
+    assert violations(studio.page) == []
+
+
+def test_the_dialogs(studio):
+    studio.answer("inference/*", 401, error("unauthorized", "A key is needed."))
+    studio.ask("a red apple")
+    expect(studio.page.get_by_role("dialog")).to_be_visible()
+    assert violations(studio.page) == []
+
+    studio.button("Not now").click()
+    studio.button("Remove all").click()
+    assert violations(studio.page) == []
+
+
+def test_the_page_of_a_problem(look, chalice_local):
+    look.goto(f"{chalice_local}/inference/a?steps=0")
+    expect(look.get_by_role("heading", name="That cannot be painted")).to_be_visible()
+
+    assert violations(look) == []
+
+
+def test_the_page_that_waits(look, chalice_local, emulator, wish):  # noqa: F811
+    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=8, times=1):
+        look.goto(f"{chalice_local}/inference/{wish}?model=sdxl")
+        expect(look.get_by_role("heading", name=wish)).to_be_visible()
+        assert violations(look) == []

@@ -1,0 +1,51 @@
+"""Requests that schemathesis makes up from the OpenAPI document, through the emulated API Gateway.
+
+It looks for answers that the document does not know, and for what breaks the gateway.
+"""
+
+import json
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi import checks
+
+from chalicelib.openapi import document
+from endpoint.emulator import packaged_gateway
+from tests.end_to_end.conftest import ENDPOINT
+
+# API Gateway answers a method that a route has not with 403, and the gateway never hears of it.
+NO_OTHER_METHODS = {"phases": {"coverage": {"unexpected-methods": []}}}
+schema = schemathesis.openapi.from_dict(
+    document(""), config=SchemathesisConfig.from_dict(NO_OTHER_METHODS)
+)
+# Every check of schemathesis's but this: what the contract refuses cannot all be said in JSON
+# Schema, such as a prompt of white space alone, or an adapter that the model does not have.
+EXCLUDED = [checks.positive_data_acceptance]
+FEW = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def gateway(package, gateway_environment):
+    """A gateway with one model, which paints at once, and all the time there is."""
+    environment = {
+        **gateway_environment,
+        "EASEL_MODELS": json.dumps({"sd": {"endpoint": ENDPOINT}}),
+        "EASEL_DEADLINE_SECONDS": "24",
+    }
+    with packaged_gateway.serve(package, environment=environment) as server:
+        yield f"{server.url}/api"
+
+
+@pytest.mark.slow
+@schema.parametrize()
+@FEW
+def test_every_answer_is_one_that_the_document_knows(case, gateway):
+    case.call_and_validate(base_url=gateway, excluded_checks=EXCLUDED, timeout=60)
