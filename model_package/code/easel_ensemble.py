@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+import easel_guidance
 from easel_conditioning import KEPT_BYTES, Conditioner
-from easel_guidance import cutoff
 from easel_quiet import without_warnings
-from easel_swap import CALLBACK, Swap
+from easel_swap import Swap
 
 REFINER_START = 0.8  # what SDXL's makers trained the refiner for: the last fifth
 
@@ -47,7 +47,7 @@ class Ensemble:
         self._conditioners = {
             id(each): Conditioner.of(each, kept_bytes=kept_bytes) for each in pipelines
         }
-        self._cutoff = cutoff(base, guided_share)
+        self._unguided = easel_guidance.cutoff(base, guided_share)
 
     def handover(self, steps: int | None) -> float | None:
         """Return where the refiner takes over; None if the base does all of so many steps.
@@ -84,18 +84,16 @@ class Ensemble:
         extra: dict[str, Any] = {"generator": generator, "output_type": "pt"}
         early = self._early(arguments.get("num_inference_steps"))
         if early is None:
-            return self._call(self._base, arguments, {**extra, **self._cutoff}, state)
+            return self._call(self._base, arguments, {**extra, **self._unguided}, state)
         if type(self._refiner) is type(self._base):
-            also = self._cutoff.get(CALLBACK)
-            with Swap(self._base, self._refiner.unet, early, also) as swap:
-                calling = {**extra, **self._cutoff, CALLBACK: swap}
-                return self._call(self._base, arguments, calling, state)
+            with Swap(self._base, self._refiner.unet, early) as swap:
+                extra |= easel_guidance.and_then(self._unguided, swap)
+                return self._call(self._base, arguments, extra, state)
         return self._hand_over(arguments, extra, state)
 
     def _hand_over(self, arguments: Mapping[str, Any], extra: dict[str, Any], state: str) -> Any:
         """Let the base stop early, and the refiner's pipeline go on from its latents."""
-        ending = {"output_type": "latent", "denoising_end": self._start}
-        early = {**extra, **self._cutoff, **ending}
+        early = {**extra, **self._unguided, "output_type": "latent", "denoising_end": self._start}
         latents = self._call(self._base, arguments, early, state).images
         rest = {name: arguments[name] for name in arguments if name not in {"width", "height"}}
         late = {**extra, "image": latents, "denoising_start": self._start}

@@ -7,7 +7,10 @@ picture a little: by default no step goes without.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from easel_swap import CALLBACK
 
 # What the pipelines have two of, in the order "without, with".
 _INPUTS = {
@@ -38,6 +41,17 @@ def cutoff(pipeline: Any, share: float) -> dict[str, Any]:
         return {name: given[name][-1:] for name in inputs}
 
     return {
-        "callback_on_step_end": end_guidance,
-        "callback_on_step_end_tensor_inputs": list(inputs),
+        CALLBACK: end_guidance,
+        f"{CALLBACK}_tensor_inputs": list(inputs),
     }
+
+
+def and_then(unguided: dict[str, Any], callback: Callable[..., Any]) -> dict[str, Any]:
+    """Return what `cutoff` returned, with another callback after each of its own."""
+    if not unguided:
+        return {CALLBACK: callback}
+
+    def both(pipeline: Any, step: int, time: Any, given: dict[str, Any]) -> Any:
+        return callback(pipeline, step, time, unguided[CALLBACK](pipeline, step, time, given))
+
+    return {**unguided, CALLBACK: both}

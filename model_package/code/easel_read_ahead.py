@@ -2,8 +2,7 @@
 
 Importing this module starts it, for the folder where SageMaker puts a model; so `inference.py` does
 that before anything else. Nothing is kept here: the operating system keeps what was read in memory
-that is free, where the model's loader, which maps the files, finds it. Only files of which half fits
-the free memory are worth that.
+that is free, where the model's loader, which maps the files, finds it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def keep_steps_on_the_host(pipelines: Sequence[Any]) -> str:
     strange |= {kind.__name__} - _SCHEDULERS
     if strange:
         return f"off: not for {', '.join(sorted(strange))}"
-    if len(pipelines) > 1 and not hasattr(kind, "set_begin_index"):
+    late = any(type(each).__name__.endswith("Img2ImgPipeline") for each in pipelines)
+    if late and not hasattr(kind, "set_begin_index"):
         return f"off: {kind.__name__} cannot be told where a refiner begins"
     for pipeline in pipelines:
         with without_warnings():

@@ -7,7 +7,6 @@ call back after every step, though, and look their UNet up anew for the next one
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -38,21 +37,13 @@ class Swap:
         pipeline: called within, with this as its `callback_on_step_end`.
         unet: for the steps that are left.
         after: how many steps the pipeline's own UNet does.
-        also: another such callback, which is called as well.
     """
 
-    def __init__(
-        self,
-        pipeline: Any,
-        unet: Any,
-        after: int,
-        also: Callable[..., dict[str, Any]] | None = None,
-    ) -> None:
+    def __init__(self, pipeline: Any, unet: Any, after: int) -> None:
         self._pipeline = pipeline
         self._own = pipeline.unet
         self._unet = unet
         self._after = after
-        self._also = also
 
     def __enter__(self) -> Swap:
         return self
@@ -66,9 +57,9 @@ class Swap:
         self._pipeline.unet = self._own
 
     def __call__(
-        self, pipeline: Any, step: int, time: Any, tensors: dict[str, Any]
+        self, pipeline: Any, step: int, _time: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         """What the pipeline calls after each step, counted from 0."""
         if step + 1 == self._after:
             pipeline.unet = self._unet
-        return tensors if self._also is None else self._also(pipeline, step, time, tensors)
+        return tensors

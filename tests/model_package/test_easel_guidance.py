@@ -47,3 +47,14 @@ def test_a_picture_without_guidance_stays_as_it_is(pipeline):
 
 def test_other_pipelines_are_left_alone():
     assert easel_guidance.cutoff(PlainPipeline(), 0.5) == {}
+
+
+def test_a_refiner_still_takes_over_where_guidance_ended_before(stand_in):
+    folder = stand_in()
+    base, refiner = (load_pipeline(folder, **HOW) for _ in range(2))
+    refined = []
+    refiner.unet.register_forward_hook(lambda _, given, __: refined.append(len(given[0])))
+    wish = {"prompt": "a cat", "width": 64, "height": 64, "num_inference_steps": 5}
+    ensemble = Ensemble(base, refiner, start=0.6, guided_share=0.8)
+    ensemble.run({**wish, "guidance_scale": 5.0}, seed=7, state="")
+    assert refined == [2, 1]

@@ -80,9 +80,10 @@ def test_base_and_refiner_paint_the_same_picture_too(stand_in):
 
 
 def test_a_scheduler_that_cannot_begin_in_the_middle_is_left_alone_with_a_refiner(stand_in):
-    base = load(stand_in(kind="sdxl"), "DDIMScheduler", host=False)
-    before = base.scheduler
-    assert easel_steps.keep_steps_on_the_host([base, base]).startswith("off: DDIMScheduler")
+    folder = stand_in(kind="ensemble")
+    base = load(folder / "base", "DDIMScheduler", host=False)
+    refiner, before = load_refiner(folder / "refiner", base, **HOW), base.scheduler
+    assert easel_steps.keep_steps_on_the_host([base, refiner]).startswith("off: DDIMScheduler")
     assert base.scheduler is before
 
 
