@@ -188,7 +188,7 @@ def test_a_deployment_with_keys_is_tested_with_one_and_keeps_them(cloud, tmp_pat
         cloud.visit(picture)
     variables = _variables(cloud)
     # The front is the first deployment's, and does not know this one's key for the smoke test.
-    assert cloud.deploy("--prompt-filter", "off", visit=lambda _url, _key: PNG) == 0
+    assert cloud.deploy("--prompt-filter", "off", visit=lambda *_, **__: PNG) == 0
     again = _variables(cloud)
     assert again["EASEL_SECRET"] == variables["EASEL_SECRET"]
     assert json.loads(again["EASEL_API_KEYS"])[0] == json.loads(variables["EASEL_API_KEYS"])[0]

@@ -89,6 +89,8 @@ ROUTES = [
     "/?link={}",
     "/inference/a?link={}",
     "/options?{}=1",
+    "/docs?{}=1",
+    "/openapi.json?{}=1",
     "/health?{}=1",
     "/robots.txt?{}=1",
 ]
@@ -205,6 +207,9 @@ def test_nothing_in_a_header_becomes_markup_or_another_header(guest, name):
                 answer = guest.get(path, **{**client, "x-api-key": KEY, name: value})
                 check(answer)
                 assert MARK.encode() not in answer.body
+        # These two tell a visitor the address that the visitor's own Host header names.
+        for path in ("/docs", "/openapi.json"):
+            check(guest.get(path, **{name: value}))
 
 
 def test_scripts_on_pages_are_our_own_however_hostile_the_prompt(guest):
