@@ -20,6 +20,8 @@ BENCHMARKS = (
     "memory_size",
     "load",
     "asynchronous",
+    "gpu",
+    "start_up",
     "png_encoding",
     "lora_switch",
     "weights_upload",
