@@ -4,8 +4,9 @@
 
 Each way runs in a process of its own, in turns. Before each, the weights are dropped from the page
 cache, as on an instance that was just started. The model is SDXL's UNet, narrowed as in
-`lora_switch.py`, with tiny text encoders and VAE. Plain diffusers is `from_pretrained` and one picture; Easel is
-`inference.py` as the serving toolkit uses it: import, `model_fn`, which warms up, and one picture.
+`lora_switch.py`, with tiny text encoders and VAE. Plain diffusers is `from_pretrained` and one
+picture; Easel is `inference.py` as the serving toolkit uses it: import, `model_fn`, which warms up,
+and one picture.
 """
 
 from __future__ import annotations
