@@ -227,7 +227,7 @@ def _finish(painter: Painter, visit: Visit, batch: Batch) -> Answer:
     if finished is None:
         return send_along(visit, batch, f"{ROUTE}/")
     whole = fit(finished)
-    tokens = (painter.token_for(visit, request) for request in batch.requests)
+    tokens = [painter.token_for(visit, request) for request in batch.requests]
     data = [
         _data(request, {"b64_json": encoded(each)})
         if whole

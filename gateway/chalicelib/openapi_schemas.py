@@ -77,8 +77,13 @@ def _easel() -> dict[str, Schema]:
         "access": {"enum": ["open", "key"]},
     }
     invitation = {
-        "pictures": or_null({**WHOLE, "minimum": 1, "maximum": MOST_LINKED}),
-        "expires_in": {**WHOLE, "minimum": SHORTEST_LINK, "maximum": LONGEST_LINK},
+        "pictures": or_null({**WHOLE, "minimum": 1, "maximum": MOST_LINKED, "default": 10}),
+        "expires_in": {
+            **WHOLE,
+            "minimum": SHORTEST_LINK,
+            "maximum": LONGEST_LINK,
+            "default": 86_400,
+        },
     }
     job = {
         "id": TEXT,

@@ -35,7 +35,7 @@ from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.guests import Kind
 from chalicelib.jobs import Finished, Job, Jobs, State, job_id, model_of
 from chalicelib.patience import not_ready, patience, receipt
-from chalicelib.prompt_filter import prompt_filter
+from chalicelib.prompt_filter import look
 from chalicelib.sagemaker import AsyncEndpoint, Client, Endpoint
 from chalicelib.settings import Queue, Settings
 from chalicelib.store import Store
@@ -200,7 +200,7 @@ class Painter:
         protection = self._settings.protection
         if protection.filter_mode == "off":
             return
-        found = prompt_filter(protection.filter_words).look(request.prompt)
+        found = look(protection.filter_words, request.prompt)
         if found is None:
             return
         visit.notes["prompt_filter"] = found.category

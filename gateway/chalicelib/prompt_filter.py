@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,15 @@ class PromptFilter:
         return None
 
 
+# A visit is looked at as soon as it is read, and each of its pictures again before it is painted.
+@lru_cache(maxsize=64)
+def look(more: tuple[str, ...], prompt: str) -> Found | None:
+    """Return what the filter of these settings finds in a prompt."""
+    return prompt_filter(more).look(prompt)
+
+
 @cache
-def prompt_filter(more: Sequence[str]) -> PromptFilter:
+def prompt_filter(more: tuple[str, ...]) -> PromptFilter:
     """Return the one filter of these settings."""
     return PromptFilter(more)
 

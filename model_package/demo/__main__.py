@@ -1,24 +1,56 @@
-"""Make the demo model from nothing, from the first picture to the exported weights.
+r"""Make the demo model from nothing, from the first picture to the exported weights.
 
     EASEL_TRAINING=/somewhere/with/1GB python -m model_package.demo
 
 Every step keeps what is there and goes on where it was stopped, so this can be stopped and started
 again at any moment. Needs `npm` (to fetch the artwork) and the packages `torch`, `diffusers`,
-`transformers`, `tokenizers`, `numpy`, `pillow` and `resvg_py`. Each step is a module of that name
-and can be run alone; the decoder's can run beside the other two trainings.
+`transformers`, `tokenizers`, `peft`, `numpy`, `pillow` and `resvg_py`. Each step is a module of
+that name and can be run alone; the decoder's can run beside the other trainings.
 
 | step          | makes, in the workshop      | on one CPU core    |
 |---------------|-----------------------------|--------------------|
-| pool          | 60 000 pictures as latents  | about 2 minutes    |
+| pool          | 80 000 pictures as latents  | about 3 minutes    |
 | tokens        | the tokenizer               | seconds            |
 | train_text    | the text encoder's start    | its knob `SECONDS` |
 | train_unet    | UNet and text encoder       | its knob `SECONDS` |
 | train_decoder | the autoencoder             | its knob `SECONDS` |
+| train_refiner | a UNet for the last steps   | its knob `SECONDS` |
+| train_lora    | a LoRA for each look        | its knob `SECONDS` |
 | export        | `weights/`, beside this     | seconds            |
+
+With a GPU, the same in one command, at 256 x 256 and in about half an hour:
+
+    EASEL_TRAINING=/somewhere/with/4GB EASEL_PICTURE_SIZE=256 EASEL_POOL_WORKERS=16 \
+    EASEL_TEXT_SECONDS=120 EASEL_UNET_SECONDS=900 EASEL_DECODER_SECONDS=300 \
+    EASEL_REFINER_SECONDS=120 EASEL_LORA_SECONDS=60 python -m model_package.demo
+
+Batches are then larger and the UNet is compiled. A machine without a network only lacks the
+artwork: `python -m model_package.demo.artwork`, with the same two first settings, fetches and
+renders it into the workshop, to be taken along. None of this has been run on a GPU yet.
 """
 
-from model_package.demo import export, pool, tokens, train_decoder, train_text, train_unet
+from model_package.demo import (
+    export,
+    pool,
+    tokens,
+    train_decoder,
+    train_lora,
+    train_refiner,
+    train_text,
+    train_unet,
+)
 
-for step in (pool, tokens, train_text, train_unet, train_decoder, export):
+STEPS = (
+    pool,
+    tokens,
+    train_text,
+    train_unet,
+    train_decoder,
+    train_refiner,
+    train_lora,
+    export,
+)
+
+for step in STEPS:
     print(f"== {step.__name__.rpartition('.')[2]}", flush=True)
     step.main()

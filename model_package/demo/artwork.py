@@ -1,4 +1,6 @@
-"""Fetch the openly licensed emoji and render each thing once, as 128 x 128 RGBA.
+"""Fetch the openly licensed emoji and render each thing once, as RGBA of the picture's size.
+
+    python -m model_package.demo.artwork
 
 The artwork is Google's Noto Emoji (Apache-2.0) as packaged by Iconify. `npm pack` fetches the
 package without installing anything.
@@ -62,3 +64,7 @@ def load_artwork() -> Artwork:
         drawn = np.stack([np.asarray(draw_icon(icons[thing.icon])) for thing in all_things()])
         np.savez_compressed(cached, rgba=drawn)
     return [Image.fromarray(rgba) for rgba in np.load(cached)["rgba"]]
+
+
+if __name__ == "__main__":
+    load_artwork()

@@ -2,7 +2,9 @@
 
     python -m model_package.demo.export
 
-Half precision, standard file names: no `variant` is needed to load it.
+Half precision, standard file names: no `variant` is needed to load it. What of a refiner and LoRAs
+has been trained lies in `refiner/` and `loras/`, where the model package looks for them and plain
+diffusers passes over them.
 """
 
 import json
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from model_package.demo.pipeline import GUIDANCE_SCALE, STEPS, assemble
@@ -19,12 +21,14 @@ from model_package.demo.pool import CODEC_FILE
 from model_package.demo.tokens import FOLDER as TOKENIZER
 from model_package.demo.tokens import load_tokenizer
 from model_package.demo.train_decoder import load_autoencoder
+from model_package.demo.train_lora import FOLDER as LORAS
+from model_package.demo.train_refiner import load_refiner
 from model_package.demo.train_unet import load_painter
 from model_package.demo.workshop import PICTURE_SIZE, WEIGHTS
 
 PREFIX = "text_model."
 CODEC_NAME = "codec.npz"  # beside the parts; loaders pass over it, `restart.py` needs it
-LIMIT = 25_000_000  # bytes in all: it lies in a git repository
+LIMIT = 25_000_000  # bytes of the model without refiner and LoRAs: it lies in a git repository
 
 
 def export(pipeline: StableDiffusionPipeline, tokenizer: Path, folder: Path) -> int:
@@ -46,6 +50,30 @@ def export(pipeline: StableDiffusionPipeline, tokenizer: Path, folder: Path) -> 
         "height": PICTURE_SIZE,
     }
     write_json(folder / "easel.json", defaults)
+    return size_of(folder)
+
+
+def export_refiner(unet: UNet2DConditionModel, folder: Path) -> int:
+    """Write a second UNet for the last steps into a model's folder; return its size in bytes.
+
+    All else is the model's own, so the refiner is that and a note that it is the same kind.
+    """
+    refiner = folder / "refiner"
+    unet.to(dtype=torch.float16).save_pretrained(refiner / "unet", safe_serialization=True)
+    shutil.copy(folder / "model_index.json", refiner)
+    return size_of(refiner)
+
+
+def export_loras(found: Path, folder: Path) -> int:
+    """Copy trained LoRAs into a model's folder; return their size in bytes."""
+    (folder / "loras").mkdir(exist_ok=True)
+    for path in sorted(found.glob("*.safetensors")):
+        shutil.copy(path, folder / "loras")
+    return size_of(folder / "loras")
+
+
+def size_of(folder: Path) -> int:
+    """Bytes in all of a folder's files."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -77,6 +105,11 @@ def main() -> None:
     size = export(pipeline, TOKENIZER, WEIGHTS)
     shutil.copy(CODEC_FILE, WEIGHTS / CODEC_NAME)
     print(f"{WEIGHTS}: {size / 1e6:.1f} MB")
+    refiner = load_refiner()
+    if refiner is not None:
+        print(f"refiner: {export_refiner(refiner, WEIGHTS) / 1e6:.1f} MB")
+    if LORAS.exists():
+        print(f"LoRAs: {export_loras(LORAS, WEIGHTS) / 1e6:.1f} MB")
     if size > LIMIT:
         raise SystemExit(f"more than the {LIMIT / 1e6:.0f} MB that were agreed on")
 

@@ -6,18 +6,25 @@ Captions are not in it, they are worded anew each time (`captions.py`). Run it a
 `SHARDS` to add more; shards that are there are kept.
 """
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from model_package.demo.artwork import load_artwork
 from model_package.demo.codec import Codec
 from model_package.demo.compose import Composer, Spec, SpecMaker
+from model_package.demo.styles import Style
 from model_package.demo.workshop import WORKSHOP, use_threads
 
 # Knobs
+WORKERS = int(os.environ.get("EASEL_POOL_WORKERS", "1"))  # processes
 SHARDS = 16
 SHARD_SIZE = 5_000  # 80 000 pictures in all
 CODEC_PICTURES = 3_000
@@ -42,13 +49,21 @@ class Pool:
         return cls([Spec(*map(int, row)) for row in rows], torch.from_numpy(latents))
 
 
-def draw_pictures(composer: Composer, count: int, seed: int) -> tuple[list[Spec], Tensor]:
+def draw_pictures(
+    composer: Composer, count: int, seed: int, look: Style | None = None
+) -> tuple[list[Spec], Tensor]:
     """Draw pictures at random; the same seed draws the same ones. (N, 3, 128, 128) in -1..1."""
     chance = np.random.default_rng(seed)
     maker = SpecMaker(chance)
     specs = [maker.make() for _ in range(count)]
-    drawn = np.stack([np.asarray(composer.draw(spec, chance)) for spec in specs])
-    return specs, torch.from_numpy(drawn).movedim(-1, 1).float() / 127.5 - 1
+    drawn = [composer.draw(spec, chance) for spec in specs]
+    return specs, to_pixels([look(picture) for picture in drawn] if look else drawn)
+
+
+def to_pixels(pictures: Sequence[Image.Image]) -> Tensor:
+    """Pictures as numbers: (N, 3, 128, 128) in -1..1."""
+    drawn = np.stack([np.asarray(picture) for picture in pictures])
+    return torch.from_numpy(drawn).movedim(-1, 1).float() / 127.5 - 1
 
 
 def load_codec(composer: Composer) -> Codec:
@@ -70,13 +85,24 @@ def make_shard(composer: Composer, codec: Codec, number: int) -> None:
     print(f"{path.name}: {SHARD_SIZE} pictures", flush=True)
 
 
-def main() -> None:
-    """Make all shards that are not there yet."""
+def make_shards(numbers: Sequence[int]) -> None:
+    """Draw some shards; what one process does."""
     use_threads(1)
     composer = Composer(load_artwork())
     codec = load_codec(composer)
-    for number in range(1, SHARDS + 1):
+    for number in numbers:
         make_shard(composer, codec, number)
+
+
+def main() -> None:
+    """Make all shards that are not there yet."""
+    numbers = range(1, SHARDS + 1)
+    load_codec(Composer(load_artwork()))  # once, before several processes look for it
+    if WORKERS == 1:
+        make_shards(numbers)
+        return
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as processes:
+        list(processes.map(make_shards, [numbers[start::WORKERS] for start in range(WORKERS)]))
 
 
 if __name__ == "__main__":

@@ -19,15 +19,18 @@ from model_package.demo.artwork import load_artwork
 from model_package.demo.codec import CHANNELS, Codec
 from model_package.demo.compose import Composer
 from model_package.demo.pool import draw_pictures, load_codec
+from model_package.demo.styles import STYLES, Style
 from model_package.demo.training import Chance, Plan, Trainer
 from model_package.demo.workshop import PICTURE_SIZE, WORKSHOP, pick_device, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_DECODER_SECONDS", "1800"))
+RATE = float(os.environ.get("EASEL_DECODER_RATE", "2e-3"))  # half of it after `restart`
 BATCH = 8
 NOISE = 0.2  # the UNet's latents are not exact: learn to paint from ones that are a little wrong
 ENCODER_TURNS = 0.15  # share of the batches that also teach the encoder
-PLAN = Plan(seconds=SECONDS, rate=2e-3, hold=0.3, average=0.998, checkpoint_seconds=120)
+STYLED = 0.2  # share of the batches in a look that LoRAs are trained for
+PLAN = Plan(seconds=SECONDS, rate=RATE, hold=0.3, average=0.998, checkpoint_seconds=120)
 
 FOLDER = WORKSHOP / "decoder"
 CERTAIN = -8.0  # the encoder's log variance: the codec has no spread, and 0 would mean noise
@@ -74,12 +77,19 @@ class DecoderLesson:
             raise TypeError("this lesson is for an AutoencoderKL")
         # New pictures each time; their seed comes from the run's own chance, so a run can resume.
         seed = int(chance.choices.integers(2**62))
-        _, pictures = draw_pictures(self.composer, BATCH, seed)
+        _, pictures = draw_pictures(self.composer, BATCH, seed, self.pick_look(chance))
         latents = self.codec.encode(pictures)
         wrong = self.decoding(autoencoder, latents, pictures, chance)
         if chance.choices.random() < ENCODER_TURNS:
             wrong = wrong + self.encoding(autoencoder, latents, pictures)
         return wrong
+
+    @staticmethod
+    def pick_look(chance: Chance) -> Style | None:
+        """The look of a batch; mostly none."""
+        if chance.choices.random() >= STYLED:
+            return None
+        return list(STYLES.values())[chance.choices.integers(len(STYLES))]
 
     def decoding(
         self, autoencoder: AutoencoderKL, latents: Tensor, pictures: Tensor, chance: Chance

@@ -136,7 +136,9 @@ class Trainer:
         loss_of: Callable[[nn.Module, Chance], Tensor],
         at_checkpoint: Callable[[], None] = never_called,
     ) -> None:
-        """Train until the plan's time is used up."""
+        """Train until the plan's time is used up; if it is already, do nothing."""
+        if self.seconds >= self.plan.seconds:
+            return
         saved = self.seconds
         while self.seconds < self.plan.seconds:
             started, held = self.clock(), self.is_held()

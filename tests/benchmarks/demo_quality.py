@@ -6,11 +6,14 @@ The judge is trained on renderings of the real artwork alone, never on generated
 asked about fresh renderings first: no figure below can be trusted further than the judge's own. The
 prompts are worded and the seeds chosen here, apart from those that the training's sample sheets
 show; every second colour prompt asks for a thing in a colour that the model never saw it in.
+
+A refiner in the model's folder does its share, as it does where the model is served.
 """
 
 import argparse
 import json
 import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
@@ -41,6 +44,10 @@ from model_package.demo.things import Thing, all_things
 from model_package.demo.training import Chance, Plan, Trainer
 from model_package.demo.workshop import WEIGHTS, WORKSHOP, use_threads
 from tests.benchmarks.report import Figure, Row, Section
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "model_package" / "code"))
+from easel_ensemble import REFINER_START
+from easel_swap import CALLBACK, Swap
 
 # Knobs
 JUDGE_SECONDS = 800  # of one core, counted while it works for this
@@ -298,6 +305,7 @@ class Artist:
     pipeline: StableDiffusionPipeline
     guidance: float
     steps: int = 20
+    refiner: UNet2DConditionModel | None = None
 
     def draw(self, prompts: Sequence[str], seed: int) -> list[Image.Image]:
         """A picture for each prompt, each with a seed of its own from `seed` on."""
@@ -305,11 +313,20 @@ class Artist:
         for start in range(0, len(prompts), DRAWN_AT_ONCE):
             some = list(prompts[start : start + DRAWN_AT_ONCE])
             seeds = range(seed + start, seed + start + len(some))
-            drawn += self.pipeline(
-                some,
+            noise = [torch.Generator().manual_seed(one) for one in seeds]
+            drawn += self.draw_together(some, noise)
+        return drawn
+
+    def draw_together(self, prompts: list[str], noise: list[torch.Generator]) -> list[Image.Image]:
+        """A batch of pictures; the last steps are the refiner's, if there is one."""
+        own = round(self.steps * REFINER_START)
+        with Swap(self.pipeline, self.refiner or self.pipeline.unet, own) as swap:
+            drawn: list[Image.Image] = self.pipeline(
+                prompts,
                 num_inference_steps=self.steps,
                 guidance_scale=self.guidance,
-                generator=[torch.Generator().manual_seed(one) for one in seeds],
+                generator=noise,
+                **{CALLBACK: swap},
             ).images
         return drawn
 
@@ -343,15 +360,20 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, help="ask only every so many-th prompt")
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--unrefined", action="store_true", help="leave a refiner out")
     parser.add_argument("--judge-only", action="store_true", help="train and check the judge")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     return parser.parse_args()
 
 
-def load_artist(guidance: float, weights: Path = WEIGHTS) -> Artist:
+def load_artist(guidance: float, weights: Path = WEIGHTS, refined: bool = True) -> Artist:
     pipeline = StableDiffusionPipeline.from_pretrained(weights)
     pipeline.set_progress_bar_config(disable=True)
-    return Artist(pipeline, guidance)
+    folder = weights / "refiner" / "unet"
+    if not (refined and folder.exists()):
+        return Artist(pipeline, guidance)
+    refiner: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(folder)
+    return Artist(pipeline, guidance, refiner=refiner.float())
 
 
 def examine(artist: Artist, judge: Judge, every: int) -> dict[str, Verdicts]:
@@ -396,7 +418,7 @@ def main() -> None:
     print("\n".join(line(name, verdicts) for name, verdicts in report.items()), flush=True)
     if arguments.judge_only:
         return
-    artist = load_artist(arguments.guidance, arguments.weights)
+    artist = load_artist(arguments.guidance, arguments.weights, not arguments.unrefined)
     print(
         f"{artist.seconds_a_picture():.2f} s a picture on {arguments.threads} threads", flush=True
     )

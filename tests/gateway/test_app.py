@@ -181,7 +181,8 @@ def test_a_program_gets_the_picture_of_a_random_sentence_at_once(visitor):
 def test_random_pictures_differ_and_are_not_kept(visitor):
     responses = [visitor.get("/inference") for _ in range(5)]
 
-    assert len({response.headers["X-Prompt"] for response in responses}) == 5
+    # Two of them may be alike; all five never.
+    assert len({response.headers["X-Prompt"] for response in responses}) > 1
     assert {response.headers["Cache-Control"] for response in responses} == {"no-store"}
 
 

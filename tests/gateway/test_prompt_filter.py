@@ -220,6 +220,8 @@ ASKED = [
     ("POST", "/v1/images/generations", {"prompt": "a nude"}),
     ("POST", "/v1/images/generations", {"prompt": "a nude", "n": 2, "response_format": "url"}),
     ("POST", "/v1/images/generations", {"prompt": "a nude", "model": "slow"}),
+    ("POST", "/sdapi/v1/txt2img", {"prompt": "a nude"}),
+    ("POST", "/sdapi/v1/txt2img", {"prompt": "a nude", "batch_size": 2}),
 ]
 
 
@@ -232,7 +234,11 @@ def test_a_refused_prompt_is_a_400_that_names_the_reason_before_any_gpu_time(
 
     assert answer.status_code == 400
     assert (visitor.painted, visitor.queued) == (0, 0)
-    if method != "HEAD":
+    if path.startswith("/sdapi"):
+        told = json.loads(answer.body)
+        assert told["error"] == "moderation_blocked"
+        assert "explicit sexual content" in told["detail"]
+    elif method != "HEAD":
         error = error_of(answer)
         assert error["code"] == "moderation_blocked"
         assert error.get("field", error.get("param")) == "prompt"

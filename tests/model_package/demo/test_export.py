@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -6,12 +7,14 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 
-from model_package.demo.export import LIMIT, export
+from model_package.demo.export import LIMIT, export, export_loras, export_refiner
 from model_package.demo.pipeline import NOISING, assemble
 from model_package.demo.tokens import load_tokenizer
 from model_package.demo.train_decoder import new_autoencoder
+from model_package.demo.train_refiner import new_refiner
 from model_package.demo.train_text import new_text_encoder
 from model_package.demo.train_unet import new_unet
+from tests.model_package.toolkit import Toolkit
 
 pytestmark = [
     # diffusers' solver hands torch numbers to numpy in a way that numpy 2 frowns on.
@@ -104,3 +107,28 @@ def test_a_picture_can_be_read_back_into_latents(folder: Path) -> None:
         latents = autoencoder.encode(torch.zeros(1, 3, 128, 128)).latent_dist.mean
         assert latents.shape == (1, 8, 16, 16)
         assert autoencoder.decode(latents).sample.shape == (1, 3, 128, 128)
+
+
+def test_a_refiner_in_the_folder_takes_over_in_the_model_package_alone(
+    folder: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "weights"
+    shutil.copytree(folder, whole)
+    torch.manual_seed(1)
+    size = export_refiner(new_refiner(), whole)
+    assert 5_000_000 < size < 7_000_000
+    assert draw(load(whole)) == draw(load(folder))
+    wish = {"prompt": "a cat", "seed": 1, "steps": 10}
+    served = [Toolkit(each).post(wish, accept="image/png") for each in (whole, folder)]
+    assert [answer.status for answer in served] == [200, 200]
+    assert served[0].body != served[1].body
+
+
+def test_loras_are_copied_and_nothing_that_lies_beside_them(folder: Path, tmp_path: Path) -> None:
+    found, written = tmp_path / "found", tmp_path / "written"
+    found.mkdir()
+    written.mkdir()
+    (found / "pixel.safetensors").write_bytes(b"12345")
+    (found / "pixel.png").write_bytes(b"a sheet")
+    assert export_loras(found, written) == 5
+    assert [path.name for path in (written / "loras").iterdir()] == ["pixel.safetensors"]

@@ -4,6 +4,7 @@ import torch
 from model_package.demo.codec import Codec
 from model_package.demo.compose import Composer
 from model_package.demo.pool import draw_pictures
+from model_package.demo.styles import STYLES
 from model_package.demo.train_decoder import DecoderLesson, new_autoencoder, picture_loss
 from model_package.demo.training import Chance
 
@@ -37,3 +38,10 @@ def test_the_same_chance_is_the_same_batch(lesson: DecoderLesson) -> None:
     autoencoder = new_autoencoder().eval()
     with torch.no_grad():
         assert lesson(autoencoder, Chance(3)).equal(lesson(autoencoder, Chance(3)))
+
+
+def test_some_batches_are_in_a_look_and_most_are_not() -> None:
+    chance = Chance(0)
+    looks = [DecoderLesson.pick_look(chance) for _ in range(400)]
+    assert {None, *STYLES.values()} == set(looks)
+    assert 250 < looks.count(None) < 370

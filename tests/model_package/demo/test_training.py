@@ -127,3 +127,12 @@ def test_the_average_follows_the_weights(tmp_path: Path) -> None:
     for first, average, last in way:
         assert (average - first).norm() < (last - first).norm()
         assert (average - last).norm() < (last - first).norm()
+
+
+def test_a_finished_training_is_not_trained_or_shown_again(tmp_path: Path) -> None:
+    new_trainer(tmp_path).train(guess)
+    again = new_trainer(tmp_path)
+    assert again.resume()
+    steps, shown = again.step, list[int]()
+    again.train(guess, lambda: shown.append(1))
+    assert (again.step, shown) == (steps, [])
