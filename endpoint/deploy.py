@@ -29,6 +29,8 @@ from botocore.exceptions import ClientError
 
 from endpoint import catalogue, create_endpoint
 from endpoint.doctor import examine
+from endpoint.gateway_access import access_of
+from endpoint.gateway_access import add_options as add_access_options
 from endpoint.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
 from endpoint.known import known_of
 from endpoint.shared import script
@@ -37,7 +39,8 @@ from endpoint.shared.life import Life
 from endpoint.shared.problems import AGAIN, Problem
 from endpoint.shared.script import Result
 
-Visit = Callable[[str], bytes]
+# Takes `key` as well, where keys are needed.
+Visit = Callable[..., bytes]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CHALICE_SECONDS = 900
 _FIRST_ANSWER_SECONDS = 180  # a new API answers after some seconds, a picture within 29
@@ -54,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--requests-per-second", type=float, default=2, help="for all visitors (default: 2)")
     add("--burst", type=int, default=5, help="requests at once (default: 5)")
     add("--concurrency", type=int, default=10, help="functions running at once; 0 for no limit")
+    add_access_options(parsed)
     return parsed
 
 
@@ -64,10 +68,10 @@ def deploy(life: Life, args: argparse.Namespace, visit: Visit) -> Result:
         given = argparse.Namespace(**{**vars(args), "model": model})
         _examine(life, given)
         create_endpoint.create(life, given)
-    url = deploy_gateway(life, args)
+    url, key = deploy_gateway(life, args)
     if life.dry_run:
         return Result({"url": None}, ["Dry run: nothing was deployed."])
-    _smoke_test(life, url, visit)
+    _smoke_test(life, url, partial(visit, key=key) if key else visit)
     lines = [
         f"Easel is at {url}",
         f"  {url}inference/an astronaut riding a horse on mars",
@@ -85,20 +89,28 @@ def _examine(life: Life, args: argparse.Namespace) -> None:
         raise Problem(f"{bad[0].subject}: {bad[0].finding}", bad[0].advice)
 
 
-def deploy_gateway(life: Life, args: argparse.Namespace) -> str:
-    """Deploy the gateway to the endpoints that there are, and return its URL."""
+def deploy_gateway(life: Life, args: argparse.Namespace) -> tuple[str, str | None]:
+    """Deploy the gateway to the endpoints that there are.
+
+    Returns:
+        Its URL, and a key for the next hour if it asks for keys.
+    """
     deployment = life.deployment
     life.begin(f"gateway: Lambda function {deployment.function} and its REST API")
     if life.dry_run:
         life.console.say("  would run chalice deploy")
-        return ""
+        return "", None
     models = _models_on_offer(life, args)
     concurrency = _allowed_concurrency(life, args.concurrency)
-    settings = GatewaySettings(models, log_prompts=args.log_prompts, concurrency=concurrency)
+    function = life.gateway.function(deployment.function)
+    before = (function or {}).get("Environment", {}).get("Variables", {})
+    access = access_of(args, before, deployment.bucket)
+    settings = GatewaySettings(
+        models, log_prompts=args.log_prompts, concurrency=concurrency, access=access.variables
+    )
     project = GatewayProject(deployment)
     project.write(settings, life.stacks.outputs(deployment.stack)["GatewayRoleArn"])
 
-    function = life.gateway.function(deployment.function)
     apis = life.gateway.apis_of(deployment.function)
     for surplus in apis[1:]:
         life.gateway.delete_api(surplus)
@@ -109,7 +121,7 @@ def deploy_gateway(life: Life, args: argparse.Namespace) -> str:
     life.begin(f"throttling: {args.requests_per_second:g} requests per second")
     life.gateway.throttle(api, args.requests_per_second, args.burst)
     life.gateway.tag_api(api, deployment.region, deployment.partition, {TAG: deployment.name})
-    return url_of(api, deployment.region)
+    return url_of(api, deployment.region), access.smoke_key
 
 
 def _models_on_offer(life: Life, args: argparse.Namespace) -> tuple[OfferedModel, ...]:
@@ -204,9 +216,10 @@ def _smoke_test(life: Life, url: str, visit: Visit) -> None:
         ) from error
 
 
-def visit_url(url: str) -> bytes:
+def visit_url(url: str, key: str | None = None) -> bytes:
     """Return what a URL answers; raises OSError for anything but success."""
-    request = urllib.request.Request(url, headers={"Accept": "image/png"})  # noqa: S310
+    headers = {"Accept": "image/png", **({"x-api-key": key} if key else {})}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - https, see url_of
         body: bytes = answer.read()
         return body

@@ -64,12 +64,14 @@ class GatewaySettings:
         deadline_seconds: how long an answer may take, below API Gateway's 29.
         log_prompts: whether prompts may appear in the log.
         concurrency: how many Lambda functions may run at once; None for no limit of its own.
+        access: variables that say who may paint, and how much.
     """
 
     models: tuple[OfferedModel, ...]
     deadline_seconds: float = 24
     log_prompts: bool = False
     concurrency: int | None = None
+    access: Mapping[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """Return the function's environment variables.
@@ -83,6 +85,7 @@ class GatewaySettings:
                 "EASEL_MODELS": json.dumps(models, separators=(",", ":")),
                 "EASEL_DEADLINE_SECONDS": f"{self.deadline_seconds:g}",
                 "EASEL_LOG_PROMPTS": "on" if self.log_prompts else "off",
+                **self.access,
             }
         )
 
@@ -94,7 +97,7 @@ def _checked(variables: dict[str, str]) -> dict[str, str]:
             f"The gateway's settings take {size:,} bytes, and Lambda has room for"
             f" {_LARGEST_ENVIRONMENT:,}.",
             "Offer fewer models behind one URL (`delete_endpoint --model NAME` removes one), or"
-            " fewer LoRA adapters.",
+            " fewer LoRA adapters, or give out fewer keys.",
         )
     return variables
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from urllib.parse import unquote
 
-from chalicelib import __version__, openai_images, sdapi, sdapi_lists
-from chalicelib.answers import Answer, json_answer, page_answer, see_other
+from chalicelib import __version__, openai_images, sdapi, sdapi_lists, sessions
+from chalicelib.answers import Answer, home_answer, json_answer, page_answer, see_other
+from chalicelib.crawlers import robots_answer
 from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
 from chalicelib.painting import Painter, random_seed, read_form, read_request
@@ -16,13 +17,15 @@ from chalicelib.visits import Visit
 from chalicelib.web import Gateway, Routes
 
 settings = cache(Settings.from_environment)
-routes = Routes(__name__)
+routes = Routes(__name__, lambda: settings())
 
 
 @routes.get("/")
 def home(visit: Visit) -> Answer:
-    """Show the page with the prompt box."""
-    return page_answer(home_page(visit.root))
+    """Show the page with the prompt box; who comes with a signed link keeps it."""
+    if visit.link is not None:
+        return sessions.follow_link(settings().protection, visit)
+    return home_answer(home_page(visit.root), visit)
 
 
 @routes.get("/inference/{text}")
@@ -98,6 +101,19 @@ def openai_models(visit: Visit) -> Answer:
     return openai_images.models(list(settings().models))
 
 
+@routes.get_openai("/v1/models/{name}")
+def openai_model(visit: Visit, name: str) -> Answer:
+    """Tell of one model as OpenAI does."""
+    return openai_images.model(list(settings().models), unquote(name))
+
+
+@routes.post_openai("/v1/images/edits")
+@routes.post_openai("/v1/images/variations")
+def openai_edit(visit: Visit) -> Answer:
+    """Refuse what starts from a picture."""
+    return openai_images.edit()
+
+
 @routes.post_sdapi("/sdapi/v1/txt2img")
 def sdapi_generate(visit: Visit) -> Answer:
     """Paint as AUTOMATIC1111's web UI is asked to."""
@@ -153,9 +169,20 @@ def sdapi_progress(visit: Visit) -> Answer:
 
 
 @routes.post_sdapi("/sdapi/v1/interrupt")
+@routes.post_sdapi("/sdapi/v1/skip")
 def sdapi_interrupt(visit: Visit) -> Answer:
     """Refuse to stop a picture."""
     return sdapi_lists.interrupt()
+
+
+def sdapi_fresh(visit: Visit) -> Answer:
+    """Agree that the lists are fresh."""
+    return json_answer(None)
+
+
+def sdapi_from_picture(visit: Visit) -> Answer:
+    """Refuse what starts from a picture."""
+    return sdapi_lists.from_picture()
 
 
 def sdapi_nothing(visit: Visit) -> Answer:
@@ -165,13 +192,42 @@ def sdapi_nothing(visit: Visit) -> Answer:
 
 for _name in sdapi_lists.NOTHING:
     routes.get_sdapi(f"/sdapi/v1/{_name}")(sdapi_nothing)
+for _name in sdapi_lists.FRESH:
+    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_fresh)
+for _name in sdapi_lists.FROM_PICTURES:
+    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_from_picture)
+
+
+@routes.post("/session")
+def sign_in(visit: Visit) -> Answer:
+    """Sign a browser in with a key, so that its address bar and its `<img>` may paint."""
+    return sessions.sign_in(settings().protection, visit)
+
+
+@routes.delete("/session")
+def sign_out(visit: Visit) -> Answer:
+    """Sign a browser out."""
+    return sessions.sign_out(settings().protection, visit)
+
+
+@routes.post("/links")
+def invite(visit: Visit) -> Answer:
+    """Make a signed link with which a friend may paint without a key."""
+    return sessions.invite(settings().protection, visit)
+
+
+@routes.get("/robots.txt")
+def robots(visit: Visit) -> Answer:
+    """Ask crawlers to leave the pictures alone."""
+    return robots_answer(visit)
 
 
 @routes.get("/options")
 def options(visit: Visit) -> Answer:
     """Tell which fields a request may have, and which models are on offer."""
     models = [model.describe() for model in offered()]
-    return json_answer({"fields": describe(), "models": models})
+    access = "key" if settings().protection.keys else "open"
+    return json_answer({"fields": describe(), "models": models, "access": access})
 
 
 @routes.get("/openapi.json")

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from essential_generators import DocumentGenerator
 
+from chalicelib.prompt_filter import PromptFilter
+
 SENTENCES = 10_000
 SEED = 20_221_008
 OUTPUT = Path(__file__).parent / "chalicelib" / "sentences.json"
@@ -36,13 +38,13 @@ UNFIT = re.compile(
 def main() -> int:
     """Write the sentences, and say how many of those generated were kept."""
     random.seed(SEED)
-    generator = DocumentGenerator()
+    generator, unpaintable = DocumentGenerator(), PromptFilter()
     kept: dict[str, None] = {}
     made = 0
     while len(kept) < SENTENCES:
         sentence = " ".join(generator.gen_sentence().split())
         made += 1
-        if is_fit(sentence):
+        if is_fit(sentence) and unpaintable.look(sentence) is None:
             kept[sentence] = None
     OUTPUT.write_text(json.dumps(list(kept), indent=0) + "\n", encoding="utf-8")
     print(f"kept {SENTENCES} of {made} sentences: {OUTPUT} ({OUTPUT.stat().st_size} bytes)")

@@ -99,7 +99,7 @@ def _sd(safety_checker: str | None) -> Any:
     return StableDiffusionPipeline(
         vae=_vae(scaling_factor=0.18215),
         text_encoder=_text_encoder(CLIPTextModel, "quick_gelu"),
-        tokenizer=_tokenizer("<|endoftext|>"),
+        tokenizer=byte_tokenizer("<|endoftext|>"),
         unet=_unet(cross_attention_dim=_HIDDEN),
         scheduler=_scheduler("trailing"),
         safety_checker=_safety_checker(safety_checker) if safety_checker else None,
@@ -114,8 +114,8 @@ def _sdxl() -> Any:
         vae=_vae(scaling_factor=0.13025),
         text_encoder=_text_encoder(CLIPTextModel, "quick_gelu"),
         text_encoder_2=_text_encoder(CLIPTextModelWithProjection, "gelu"),
-        tokenizer=_tokenizer("<|endoftext|>"),
-        tokenizer_2=_tokenizer("!"),
+        tokenizer=byte_tokenizer("<|endoftext|>"),
+        tokenizer_2=byte_tokenizer("!"),
         unet=unet,
         scheduler=_scheduler("leading"),
         add_watermarker=False,
@@ -262,7 +262,8 @@ def _pickle_weights(folder: Path) -> None:
         path.unlink()
 
 
-def _tokenizer(pad: str) -> Any:
+def byte_tokenizer(pad: str) -> Any:
+    """Return a CLIP tokenizer whose words are single bytes, padding with `pad`."""
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some versions of transformers deprecate their own ways
         _write_vocabulary(Path(folder))

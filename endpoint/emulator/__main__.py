@@ -121,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         given = {name: value for name, value in vars(options).items() if name != "command"}
         return run.run(run.Options(**given))
+    _end_with_parent_if_asked()
     if not port_is_free(options.port):
         print(f"port {options.port} is in use; choose another with --port", file=sys.stderr)
         return 1
@@ -139,7 +140,6 @@ def _aws(options: argparse.Namespace) -> int:
 def _model_server(options: argparse.Namespace) -> int:
     from endpoint.emulator.model_server import ModelServer
 
-    _end_with_parent_if_asked()
     server = ModelServer(options.code.resolve(), options.model_dir.resolve(), os.environ)
     return _until_signal(server.serve(options.port), "The model server is at")
 

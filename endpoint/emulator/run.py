@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sys
 import time
@@ -27,6 +28,7 @@ from endpoint.emulator.served_model import NoModel, ServedModel, choose
 from endpoint.known import known
 
 REGION = "us-east-1"
+BUCKET = "easel-local"
 # What a create script gives a container: one model on one GPU, and pictures above the server's
 # own limit of 6.5 MB.
 CONTAINER = {
@@ -129,6 +131,7 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     variables = environment(aws.url, REGION)
     offered = {model.name: {"endpoint": endpoint, **_known(runtime, endpoint)}}
     variables["EASEL_MODELS"] = json.dumps(offered)
+    variables |= _for_links(clients)
     gateway = stack.enter_context(_gateway(options, variables))
     health = f"http://127.0.0.1:{options.port}/api/health"
     gateway.wait_until(lambda: _healthy(health), GATEWAY_SECONDS)
@@ -152,6 +155,13 @@ def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -
     }
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+
+def _for_links(clients: Clients) -> dict[str, str]:
+    """Return what sessions and links need, should the person's own environment set keys."""
+    clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
+    secret = os.environ.get("EASEL_SECRET") or secrets.token_urlsafe(32)
+    return {"EASEL_LINKS": f"s3://{BUCKET}/links/", "EASEL_SECRET": secret}
 
 
 def _model_server(options: Options, model: ServedModel, port: int) -> Child:

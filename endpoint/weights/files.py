@@ -91,7 +91,8 @@ def choose(
         BadArgument: if a component's weights are not there as safetensors.
     """
     given = list(paths)
-    chosen = [path for path in given if path in {INDEX, "easel.json"}]
+    # Beside the components: the model's own defaults, and what was compiled for it.
+    chosen = [path for path in given if path in {INDEX, "easel.json"} or _is_compiled(path)]
     for component in _components(index):
         if component in without:
             continue
@@ -119,6 +120,10 @@ def _choose_inside(component: str, paths: list[str], variant: str | None) -> lis
         )
     plain = [path for path in weights if not _is_variant(path)] or weights
     return texts + (small or plain)
+
+
+def _is_compiled(path: str) -> bool:
+    return PurePosixPath(path).match("compiled/*.tar.gz") and path.count("/") == 1
 
 
 def _has_infix(path: str, variant: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,17 +29,12 @@ class Answer:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def with_safety(self) -> Answer:
-        """Return the answer with the headers that every answer carries."""
-        always = {"Cache-Control": _NEVER, "X-Content-Type-Options": "nosniff"}
-        return Answer(self.status, self.body, {**always, **self.headers})
 
-
-def picture_answer(body: bytes, request: GenerationRequest, *, fixed: bool) -> Answer:
+def picture_answer(body: bytes, request: GenerationRequest, *, fixed: bool, tag: str) -> Answer:
     """Return the picture itself, with what made it in the headers.
 
     `fixed` says that the visitor's own URL names the seed: such a URL is one picture for ever, and
-    any cache may keep it. A URL that leaves the seed open must paint anew each time.
+    any cache may keep it, under `tag`. A URL that leaves the seed open must paint anew each time.
     """
     headers = {
         "Content-Type": MEDIA_TYPES[request.format],
@@ -48,7 +44,20 @@ def picture_answer(body: bytes, request: GenerationRequest, *, fixed: bool) -> A
         "X-Model": str(request.model),
         "X-Prompt": _prompt_header(request.prompt),
     }
-    return Answer(200, body, headers)
+    return Answer(200, body, {**headers, "ETag": f'"{tag}"'} if fixed else headers)
+
+
+def is_known(visit: Visit, tag: str) -> bool:
+    """Whether the visitor has what `tag` names already, and asks only if it is still the same.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match
+    """
+    return f'"{tag}"' in visit.headers.get("if-none-match", "")
+
+
+def known_picture_answer(request: GenerationRequest, tag: str) -> Answer:
+    """Return word that the picture is as the visitor has it; its headers are those of the first."""
+    return Answer(304, b"", picture_answer(b"", request, fixed=True, tag=tag).headers)
 
 
 def head_answer(format: str) -> Answer:  # noqa: A002 (the contract's word)
@@ -60,6 +69,15 @@ def json_answer(value: Any, status: int = 200) -> Answer:
     """Return a value as JSON."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     return Answer(status, body, {"Content-Type": "application/json"})
+
+
+def home_answer(page: Page, visit: Visit) -> Answer:
+    """Return a page that a browser may keep, though it asks each time whether it has changed."""
+    tag = hashlib.sha256(page.html).hexdigest()[:32]
+    answer = page_answer(page)
+    headers = {**answer.headers, "ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
+    known = is_known(visit, tag)
+    return Answer(304 if known else 200, b"" if known else answer.body, headers)
 
 
 def page_answer(page: Page, status: int = 200) -> Answer:

@@ -2,7 +2,11 @@
 
     GatewayError
     ├── InvalidRequest         400  a field is wrong; names it
+    ├── PromptRefused          400  the prompt filter refused the prompt
     ├── PictureRefused         400  the model's own check refused the picture
+    ├── Unauthorized           401  a key or a link is needed, and there is no valid one
+    ├── RateLimited            429  too many pictures of late, or a link has none left
+    ├── NotOffered             404  there is no such model here, or nothing that does this
     ├── JobUnknown             404  nobody asked for this picture here, or it is forgotten
     ├── JobFailed              502  the picture was tried and did not come about
     ├── InternalError          500  nobody foresaw it; the log has the rest
@@ -40,7 +44,7 @@ class GatewayError(Exception):
 
     status: ClassVar[int]
     code: ClassVar[str]
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     resend: ClassVar[bool] = True
 
     def __init__(self, message: str, field: str | None = None) -> None:
@@ -56,11 +60,48 @@ class InvalidRequest(GatewayError):
     code = "invalid_request"
 
 
+class PromptRefused(GatewayError):
+    """The prompt filter found words in the prompt that are not painted here."""
+
+    status = 400
+    code = "moderation_blocked"
+
+
 class PictureRefused(GatewayError):
     """The model's own check found the picture unfit to show."""
 
     status = 400
     code = "moderation_blocked"
+
+
+class Unauthorized(GatewayError):
+    """A key or a signed link is needed here; there was none, or it is wrong or has expired."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class RateLimited(GatewayError):
+    """Too many pictures were asked for in the last minute, or the link has none left.
+
+    A client library that resends by itself would only run into the same limit.
+    """
+
+    status = 429
+    code = "rate_limited"
+    retry_after = 60
+    resend = False
+
+    def __init__(self, message: str, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotOffered(GatewayError):
+    """There is no such model here, or nothing that does what is asked for."""
+
+    status = 404
+    code = "not_offered"
 
 
 class InternalError(GatewayError):

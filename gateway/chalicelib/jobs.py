@@ -140,11 +140,24 @@ class Jobs:
         self._life = life or Life()
         self._now = now
 
-    def submit(self, request: GenerationRequest, revision: str, trace: str) -> Job:
+    def submit(
+        self,
+        request: GenerationRequest,
+        revision: str,
+        trace: str,
+        before_a_run: Callable[[], object] = lambda: None,
+    ) -> Job:
         """Return the request's job, claiming its run if there is none.
 
         What failed for a reason of its own is not tried again; what failed otherwise, expired or
         was lost is.
+
+        Args:
+            request: complete, that is with seed and model.
+            revision: names the model's weights.
+            trace: an identifier for the container's log.
+            before_a_run: called before a run is claimed, once or more often; what it raises keeps
+                the run from beginning.
 
         Raises:
             GatewayError: if the store or the endpoint does not take it.
@@ -153,6 +166,7 @@ class Jobs:
         while True:
             found = self._store.read(_record(identifier))
             if found is None:
+                before_a_run()
                 claim = self._claim(request, revision, owner, attempt=1)
                 tag = self._store.create(_record(identifier), claim.to_bytes())
             else:
@@ -162,6 +176,7 @@ class Jobs:
                 job = self._judge(identifier, claim)
                 if not _may_try_again(job):
                     return job
+                before_a_run()
                 claim = self._claim(request, revision, owner, claim.attempt + 1)
                 tag = self._store.replace(_record(identifier), claim.to_bytes(), found.tag)
             if tag is not None:

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from chalicelib.answers import Answer, json_answer, retry_headers
-from chalicelib.errors import GatewayError, InvalidRequest
+from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.painting import Painter, read_json_object
 from chalicelib.several import (
@@ -62,6 +62,10 @@ _OWN = {"model", "n", "size", "quality", "response_format", "output_format", "st
 _CONTRACT = set(RULES) - {"model", "format"}
 _ALIASES = {"cfg": "guidance_scale"}
 _ADVICE = "ask for response_format=url, output_format=webp, or fewer"
+_OPENAI_CODES = {
+    "unauthorized": ("invalid_request_error", "invalid_api_key"),
+    "rate_limited": ("requests", "rate_limit_exceeded"),
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def generate(painter: Painter, visit: Visit) -> Answer:
     if order.as_url:
         visit.notes.update(model=order.requests[0].model, pictures=len(order.requests))
         return _answer(order.requests, [_link(painter, visit, each) for each in order.requests])
-    return _finish(visit, begin(painter, visit, order.requests))
+    return _finish(painter, visit, begin(painter, visit, order.requests))
 
 
 def go_on(painter: Painter, visit: Visit, identifiers: str) -> Answer:
@@ -96,24 +100,36 @@ def go_on(painter: Painter, visit: Visit, identifiers: str) -> Answer:
     Raises:
         GatewayError: if there are no such jobs, or a picture did not come about.
     """
-    return _finish(visit, resume(painter, visit, identifiers))
+    return _finish(painter, visit, resume(painter, visit, identifiers))
 
 
 def models(names: Sequence[str]) -> Answer:
     """Answer `GET /v1/models`."""
-    data = [{"id": name, "object": "model", "created": 0, "owned_by": "easel"} for name in names]
-    return json_answer({"object": "list", "data": data})
+    return json_answer({"object": "list", "data": [_described(name) for name in names]})
+
+
+def model(names: Sequence[str], name: str) -> Answer:
+    """Answer `GET /v1/models/{name}`; raises NotOffered if there is no such model."""
+    if name not in names:
+        raise NotOffered(f"There is no such model; there are {', '.join(names)}.")
+    return json_answer(_described(name))
+
+
+def edit() -> Answer:
+    """Refuse what OpenAI's API does with pictures that are there already; raises NotOffered."""
+    raise NotOffered("Pictures are made from words alone here: use /v1/images/generations.")
+
+
+def _described(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "easel"}
 
 
 def problem(error: GatewayError, request_id: str) -> Answer:
     """Return an error in OpenAI's shape, from which its libraries make their exceptions."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
-    described = {
-        "message": error.message,
-        "type": kind,
-        "param": error.field,
-        "code": error.code,
-    }
+    # OpenAI has words of its own for these two.
+    kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
+    described = {"message": error.message, "type": kind, "param": error.field, "code": code}
     answer = json_answer({"error": described}, error.status)
     headers = {**answer.headers, "x-request-id": request_id, **retry_headers(error)}
     return Answer(answer.status, answer.body, headers)
@@ -206,30 +222,36 @@ def _choice(data: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
 # --- Answering ------------------------------------------------------------------------------------
 
 
-def _finish(visit: Visit, batch: Batch) -> Answer:
+def _finish(painter: Painter, visit: Visit, batch: Batch) -> Answer:
     finished = batch.finished
     if finished is None:
         return send_along(visit, batch, f"{ROUTE}/")
     whole = fit(finished)
+    tokens = [painter.token_for(visit, request) for request in batch.requests]
     data = [
         _data(request, {"b64_json": encoded(each)})
         if whole
-        else _data(request, {"url": each.link or _picture_url(visit, request)})
-        for request, each in zip(batch.requests, finished, strict=True)
+        else _data(request, {"url": each.link or _picture_url(visit, request, token)})
+        for request, each, token in zip(batch.requests, finished, tokens, strict=True)
     ]
     return _answer(batch.requests, data)
 
 
 def _link(painter: Painter, visit: Visit, request: GenerationRequest) -> dict[str, Any]:
     """Return where a picture will be: it is painted, or waited for, when it is fetched."""
+    painter.check_prompt(visit, request)
+    token = painter.token_for(visit, request)
     if painter.is_queued(request):
         job = painter.enqueue(visit, request)
-        return _data(request, {"url": f"{visit.origin}{visit.root}/jobs/{job.id}/image"})
-    return _data(request, {"url": _picture_url(visit, request)})
+        url = f"{visit.origin}{visit.root}/jobs/{job.id}/image"
+        return _data(request, {"url": f"{url}?link={token}" if token else url})
+    return _data(request, {"url": _picture_url(visit, request, token)})
 
 
-def _picture_url(visit: Visit, request: GenerationRequest) -> str:
+def _picture_url(visit: Visit, request: GenerationRequest, token: str | None) -> str:
     fields = {name: value for name, value in request.to_dict().items() if value != ""}
+    if token:
+        fields["link"] = token
     prompt = quote(fields.pop("prompt"), safe="")
     query = urlencode(fields, quote_via=quote)
     return f"{visit.origin}{visit.root}/inference/{prompt}?{query}"

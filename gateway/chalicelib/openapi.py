@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from chalicelib import __version__
+from chalicelib.access import SESSION_COOKIE
 from chalicelib.errors import GatewayError, InvalidRequest
 from chalicelib.openapi_routes import HTML, JSON, OPERATIONS, PLAIN, Operation
 from chalicelib.openapi_schemas import TEXT, Schema, ref, schemas
@@ -24,12 +25,22 @@ _INTRODUCTION = (
 )
 _MEANINGS = {
     200: "As asked for.",
+    201: "Made.",
     202: "Not ready yet.",
+    204: "Done.",
     303: "Ready elsewhere, or not yet: to be fetched with GET.",
+    304: "What the client has already, by the `ETag` that it named.",
 }
 _HEADERS = {
     202: {"Retry-After": "Seconds.", "Location": "The job."},
     303: {"Location": "Where to go on."},
+}
+_SCHEMES: dict[str, Schema] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE},
+    "link": {"type": "apiKey", "in": "query", "name": "link"},
 }
 
 
@@ -48,13 +59,10 @@ def document(address: str) -> Schema:
         "tags": [{"name": group} for group in _groups()],
         "paths": {path: _methods(path, each) for path, each in OPERATIONS.items()},
         # None of it where the gateway is open to everyone.
-        "security": [{}, {"bearer": []}, {"key": []}],
+        "security": [{}, *({name: []} for name in _SCHEMES)],
         "components": {
             "schemas": schemas(),
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-            },
+            "securitySchemes": _SCHEMES,
         },
     }
 

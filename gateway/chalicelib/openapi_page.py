@@ -88,7 +88,8 @@ def _type(schema: Schema) -> str:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="docs#{name}">{name}</a>'
     if "anyOf" in schema:
-        return " or ".join(_type(each) for each in schema["anyOf"])
+        # Empty is as good as left out, which goes without saying here.
+        return " or ".join(_type(each) for each in schema["anyOf"] if each != {"const": ""})
     if "items" in schema:
         return f"list of {_type(schema['items'])}"
     for constant in ("const", "enum"):
@@ -107,7 +108,8 @@ def _limits(schema: Schema) -> str:
         limits += f", {schema.get('minLength', 0)} to {schema['maxLength']:,} characters"
     if "multipleOf" in schema:
         limits += f", multiples of {schema['multipleOf']}"
-    return limits
+    left_out = schema.get("x-unset")
+    return f"{limits}; else {left_out}" if left_out else limits
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.errors import GatewayError, InternalError, InvalidRequest
+from chalicelib.errors import (
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    NotOffered,
+    Unauthorized,
+)
 from chalicelib.openapi_schemas import TEXT, WHOLE, Schema, query_parameters, ref
 from chalicelib.pictures import MEDIA_TYPES
-from chalicelib.sdapi_lists import NOTHING
+from chalicelib.sdapi_lists import FRESH, FROM_PICTURES, NOTHING
 
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
 # By status and media type; None for a body that is no JSON.
@@ -45,12 +51,15 @@ class Operation:
 
 
 _ANY = tuple(GatewayError.__subclasses__())
+_REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
-_PICTURE: dict[str, Schema | None] = dict.fromkeys(MEDIA_TYPES.values())
+# HTML is what a link's preview is told of a picture that nobody has painted.
+_PICTURE: dict[str, Schema | None] = dict.fromkeys([*MEDIA_TYPES.values(), HTML])
 _PAINTED: Answers = {
     200: _PICTURE,
     202: {JSON: ref("Job"), HTML: None},
     303: {PLAIN: None},
+    304: {},
 }
 _MADE_BY = {
     "X-Seed": "What it was made with.",
@@ -107,7 +116,13 @@ def _chained(schema: str) -> Answers:
 _SDAPI = "/sdapi/v1"
 _IMAGES = "/v1/images/generations"
 OPERATIONS: dict[str, dict[str, Operation]] = {
-    "/": {"get": Operation("The page with the prompt box.", "Pictures", {200: {HTML: None}})},
+    "/": {
+        "get": Operation(
+            "The page with the prompt box.",
+            "Pictures",
+            {200: {HTML: None}, 303: {PLAIN: None}, 304: {}},
+        )
+    },
     "/inference/{text}": {"get": _painting("The picture of the prompt in the path.", _PROMPT)},
     "/inference/default": {"get": _painting("An astronaut riding a horse on mars.")},
     "/inference": {
@@ -168,6 +183,18 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     "/v1/models": {"get": _openai("The models on offer.", _told(ref("Models")))},
+    "/v1/models/{name}": {
+        "get": _openai(
+            "One of the models on offer.",
+            _told(ref("OpenAIModel")),
+            errors=_REFUSING,
+            parameters=[_in_path("name", "The model's name.")],
+        )
+    },
+    **{
+        f"/v1/images/{name}": {"post": _openai("Not offered.", {}, errors=_REFUSING)}
+        for name in ("edits", "variations")
+    },
     f"{_SDAPI}/txt2img": {
         "post": _web_ui(
             "Up to four pictures.", _chained("Txt2ImgAnswer"), errors=_ANY, body="Txt2ImgRequest"
@@ -196,10 +223,43 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         for name in ("loras", "samplers", "schedulers")
     },
     f"{_SDAPI}/progress": {"get": _web_ui("That of an idle web UI.", _told(ref("Progress")))},
-    f"{_SDAPI}/interrupt": {"post": _web_ui("Refused, always.", {}, errors=_READING)},
+    **{
+        f"{_SDAPI}/{name}": {"post": _web_ui("Not offered.", {}, errors=_REFUSING)}
+        for name in ("interrupt", "skip")
+    },
+    **{
+        f"{_SDAPI}/{name}": {"post": _web_ui("Done already.", _told({"type": "null"}))}
+        for name in FRESH
+    },
+    **{
+        f"{_SDAPI}/{name}": {"post": _web_ui("Not offered.", {}, errors=_REFUSING)}
+        for name in FROM_PICTURES
+    },
     **{
         f"{_SDAPI}/{name}": {"get": _web_ui("Nothing of the kind.", _told({"const": nothing}))}
         for name, nothing in NOTHING.items()
+    },
+    "/session": {
+        "post": Operation(
+            "Sign a browser in with a key.",
+            "Access",
+            {204: {}},
+            (*_READING, Unauthorized),
+            body="Key",
+        ),
+        "delete": Operation("Sign a browser out.", "Access", {204: {}}),
+    },
+    "/links": {
+        "post": Operation(
+            "Make a link with which a friend may paint.",
+            "Access",
+            {201: {JSON: ref("Link")}},
+            _READING,
+            body="LinkRequest",
+        )
+    },
+    "/robots.txt": {
+        "get": Operation("What crawlers are asked to leave.", "About", {200: {PLAIN: None}})
     },
     "/options": {
         "get": Operation("The fields, and the models on offer.", "About", _told(ref("Options")))

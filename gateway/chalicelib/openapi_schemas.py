@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.generation import RULES, describe
+from chalicelib.ledger import MOST_PICTURES as MOST_LINKED
 from chalicelib.openai_images import LEFT_ASIDE, QUALITIES
 from chalicelib.sdapi import FIELDS, FORMATS
+from chalicelib.sessions import LONGEST_LINK, SHORTEST_LINK
 from chalicelib.several import MOST_PICTURES
 
 Schema = dict[str, Any]
@@ -69,6 +71,20 @@ def _easel() -> dict[str, Schema]:
         "seconds": {"type": ["number", "null"], "description": "How long a picture takes."},
         "loras": listed(fields["model"]),
     }
+    options = {
+        "fields": {"type": "object"},
+        "models": listed(ref("Model")),
+        "access": {"enum": ["open", "key"]},
+    }
+    invitation = {
+        "pictures": or_null({**WHOLE, "minimum": 1, "maximum": MOST_LINKED, "default": 10}),
+        "expires_in": {
+            **WHOLE,
+            "minimum": SHORTEST_LINK,
+            "maximum": LONGEST_LINK,
+            "default": 86_400,
+        },
+    }
     job = {
         "id": TEXT,
         "state": {"enum": ["waiting", "done", "failed", "expired"]},
@@ -80,7 +96,10 @@ def _easel() -> dict[str, Schema]:
     return {
         "Request": request,
         "Model": thing(model),
-        "Options": thing({"fields": {"type": "object"}, "models": listed(ref("Model"))}),
+        "Options": thing(options),
+        "Key": thing({"key": {**TEXT, "minLength": 1}}),
+        "LinkRequest": {"type": "object", "properties": invitation, "additionalProperties": False},
+        "Link": thing({"url": TEXT, "expires": TEXT, "pictures": invitation["pictures"]}),
         "Sentence": thing({"sentence": TEXT, "seed": fields["seed"]}),
         "Health": thing({"status": TEXT, "version": TEXT, "models": listed(TEXT)}),
         "Job": thing(job, error=thing({"code": TEXT, "message": TEXT})),
@@ -115,7 +134,8 @@ def _openai() -> dict[str, Schema]:
             {"created": WHOLE, "data": listed(data), "model": TEXT, "output_format": TEXT},
             size=TEXT,
         ),
-        "Models": thing({"object": TEXT, "data": listed(thing({"id": TEXT, "object": TEXT}))}),
+        "Models": thing({"object": TEXT, "data": listed(ref("OpenAIModel"))}),
+        "OpenAIModel": thing({"id": TEXT, "object": TEXT}),
     }
 
 

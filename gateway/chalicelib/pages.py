@@ -68,6 +68,11 @@ def docs_page(root: str, **parts: str) -> Page:
     return Page(template.substitute(base=html.escape(f"{root}/"), **parts).encode(), policy)
 
 
+def preview_page(root: str, prompt: str) -> Page:
+    """Return the page that tells a link's preview the prompt of a picture that is not painted."""
+    return _page("preview.html", base=f"{root}/", prompt=prompt)
+
+
 def _page(name: str, **values: str) -> Page:
     escaped = {key: html.escape(value) for key, value in values.items()}
     template, policy = _template(name)

@@ -8,8 +8,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chalicelib.answers import Answer, head_answer, picture_answer, prefetch_answer, see_other
+from chalicelib.access import picture_token
+from chalicelib.allowance import Allowance
+from chalicelib.answers import (
+    Answer,
+    head_answer,
+    is_known,
+    known_picture_answer,
+    picture_answer,
+    prefetch_answer,
+    see_other,
+)
 from chalicelib.clients import LazyClient
+from chalicelib.crawlers import is_crawler, preview_answer
 from chalicelib.deadline import Deadline
 from chalicelib.errors import (
     EndpointBusy,
@@ -18,10 +29,13 @@ from chalicelib.errors import (
     EndpointUnreachable,
     InvalidRequest,
     JobUnknown,
+    PromptRefused,
 )
 from chalicelib.generation import GenerationRequest, InvalidField
-from chalicelib.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.guests import Kind
+from chalicelib.jobs import Finished, Job, Jobs, State, job_id, model_of
 from chalicelib.patience import not_ready, patience, receipt
+from chalicelib.prompt_filter import look
 from chalicelib.sagemaker import AsyncEndpoint, Client, Endpoint
 from chalicelib.settings import Queue, Settings
 from chalicelib.store import Store
@@ -49,6 +63,7 @@ class Painter:
         self._settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
+        self._allowance = Allowance(settings.protection, self._stored_below)
 
     @property
     def models(self) -> Sequence[str]:
@@ -80,13 +95,16 @@ class Painter:
         """
         request = self.complete(read_request(visit, prompt), seed)
         self._note(visit, request)
-        if visit.is_prefetch:
-            return prefetch_answer()
-        if visit.method == "HEAD":
-            return head_answer(request.format)
+        self.check_prompt(visit, request)
         # A URL that names its seed is one picture for ever.
         fixed = any(visit.query.get("seed", ()))
-        return _answer(visit, self.obtain(visit, request), request, fixed=fixed)
+        unseen = self._unseen(visit, request)
+        if unseen is not None:
+            return unseen
+        tag = self._id(request)
+        if fixed and is_known(visit, tag):
+            return known_picture_answer(request, tag)
+        return _answer(visit, self.obtain(visit, request), request, fixed=fixed, tag=tag)
 
     def submit(self, visit: Visit) -> Answer:
         """Answer with the job of the request in the visit's body.
@@ -111,11 +129,11 @@ class Painter:
         queue = self._queue_of(identifier)
         job = self._jobs(queue).find(identifier)
         self._note(visit, job.request)
-        if visit.is_prefetch:
-            return prefetch_answer()
-        if visit.method == "HEAD":
-            return head_answer(job.request.format)
-        return _answer(visit, self._wait(visit, queue, job), job.request, fixed=True)
+        unseen = self._unseen(visit, job.request)
+        if unseen is not None:
+            return unseen
+        outcome = self._wait(visit, queue, job)
+        return _answer(visit, outcome, job.request, fixed=True, tag=identifier)
 
     def obtain(self, visit: Visit, request: GenerationRequest) -> Outcome:
         """Return the picture of a complete request, or its job if that takes longer.
@@ -123,10 +141,12 @@ class Painter:
         Raises:
             GatewayError: if no picture came of it.
         """
+        self.check_prompt(visit, request)
         model = self._settings.models[str(request.model)]
         if model.endpoint is not None:
             try:
-                return Finished(self._ask(visit, request, model.endpoint))
+                with self._allowance.refunding(visit, self._id(request), model.queue is None):
+                    return Finished(self._ask(visit, request, model.endpoint))
             except _ELSEWHERE:
                 if model.queue is None:
                     raise
@@ -143,7 +163,15 @@ class Painter:
         model = self._settings.models[str(request.model)]
         if model.queue is None:
             raise InvalidRequest("model: has no asynchronous endpoint", field="model")
-        return self._jobs(model.queue).submit(request, model.revision, visit.request_id)
+        self.check_prompt(visit, request)
+        picture, jobs = self._id(request), self._jobs(model.queue)
+        with self._allowance.refunding(visit, picture):
+            return jobs.submit(
+                request,
+                model.revision,
+                visit.request_id,
+                before_a_run=lambda: self._allowance.spend(visit, picture),
+            )
 
     def revisit(self, visit: Visit, identifier: str) -> Outcome:
         """Return a job's picture, or the job if that is still waiting when time is up."""
@@ -163,12 +191,67 @@ class Painter:
             raise InvalidRequest(f"model: must be one of {offered}", field="model")
         return request
 
+    def check_prompt(self, visit: Visit, request: GenerationRequest) -> None:
+        """Look for words that are not painted here, as the settings say; negative prompts may.
+
+        Raises:
+            PromptRefused: if there are some, and the settings do not say to warn alone.
+        """
+        protection = self._settings.protection
+        if protection.filter_mode == "off":
+            return
+        found = look(protection.filter_words, request.prompt)
+        if found is None:
+            return
+        visit.notes["prompt_filter"] = found.category
+        if protection.filter_mode == "refuse":
+            message = f"prompt: has {found.reason}, which are not painted here"
+            raise PromptRefused(message, field="prompt")
+        visit.remarks["X-Prompt-Warning"] = found.category
+
+    def token_for(self, visit: Visit, request: GenerationRequest) -> str | None:
+        """Return what a picture's address needs to be opened by who has no key, if anything.
+
+        A visitor who came with a link gets the address with that very link.
+        """
+        if visit.guest.kind is Kind.LINK:
+            return visit.link
+        return picture_token(self._settings.protection, visit.guest, self._id(request))
+
+    def _unseen(self, visit: Visit, request: GenerationRequest) -> Answer | None:
+        """Answer a visit that no person looks at: it costs no run, and sees what exists."""
+        if visit.is_prefetch:
+            return prefetch_answer()
+        if visit.method == "HEAD":
+            return head_answer(request.format)
+        if not is_crawler(visit):
+            return None
+        picture = self._existing(request)
+        if picture is None:
+            return preview_answer(visit, request.prompt)
+        return _answer(visit, picture, request, fixed=True, tag=self._id(request))
+
+    def _existing(self, request: GenerationRequest) -> Finished | None:
+        """Return the picture of a complete request, if somebody had it painted before."""
+        queue = self._settings.models[str(request.model)].queue
+        if queue is None:
+            return None
+        jobs = self._jobs(queue)
+        try:
+            return jobs.picture(jobs.find(self._id(request)))
+        except JobUnknown:
+            return None
+
+    def _id(self, request: GenerationRequest) -> str:
+        return job_id(request, self._settings.models[str(request.model)].revision)
+
     def _note(self, visit: Visit, request: GenerationRequest) -> None:
         visit.notes.update(request.to_dict())
         if not self._settings.log_prompts:
             del visit.notes["prompt"], visit.notes["negative_prompt"]
 
     def _ask(self, visit: Visit, request: GenerationRequest, name: str) -> bytes:
+        self._allowance.spend(visit, self._id(request))
         deadline = Deadline(visit.arrived + self._settings.deadline_seconds)
         before = visit.elapsed
         try:
@@ -210,16 +293,21 @@ class Painter:
         return Jobs(self._store(queue), AsyncEndpoint(self._runtime, queue.endpoint))
 
     def _store(self, queue: Queue) -> Store:
-        return Store(self._s3.client(), queue.bucket, queue.prefix)
+        return self._stored_below(queue.bucket, queue.prefix)
+
+    def _stored_below(self, bucket: str, prefix: str) -> Store:
+        return Store(self._s3.client(), bucket, prefix)
 
 
-def _answer(visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool) -> Answer:
+def _answer(
+    visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool, tag: str
+) -> Answer:
     """Answer with the picture, or as suits a client whose picture is not ready."""
     if isinstance(outcome, Job):
         return not_ready(visit, outcome)
     if outcome.link is not None:
         return see_other(outcome.link)
-    return picture_answer(outcome.body, request, fixed=fixed)
+    return picture_answer(outcome.body, request, fixed=fixed, tag=tag)
 
 
 def read_request(visit: Visit, prompt: str) -> GenerationRequest:

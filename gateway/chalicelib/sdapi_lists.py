@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chalicelib.answers import Answer, json_answer
-from chalicelib.errors import InvalidRequest
+from chalicelib.errors import InvalidRequest, NotOffered
 from chalicelib.painting import read_json_object
 from chalicelib.sdapi import FORMATS
 from chalicelib.settings import Model
@@ -33,6 +33,10 @@ NOTHING: dict[str, Any] = {
     "cmd-flags": {},
     "memory": {"ram": _ERROR, "cuda": _ERROR},
 }
+# What a web UI reads again from its disk; here the lists are always as they are.
+FRESH = ("refresh-checkpoints", "refresh-loras", "refresh-vae")
+# What a web UI makes of pictures that are there already.
+FROM_PICTURES = ("img2img", "extra-single-image", "extra-batch-images", "interrogate", "png-info")
 
 
 def options(models: Sequence[Model]) -> dict[str, Any]:
@@ -137,6 +141,11 @@ def interrupt() -> Answer:
     """Refuse to stop a picture.
 
     Raises:
-        InvalidRequest: always; SageMaker takes nothing back once it has it.
+        NotOffered: always; SageMaker takes nothing back once it has it.
     """
-    raise InvalidRequest("A picture that is under way cannot be stopped.")
+    raise NotOffered("A picture that is under way cannot be stopped.")
+
+
+def from_picture() -> Answer:
+    """Refuse what the web UI does with pictures that are there already; raises NotOffered."""
+    raise NotOffered("Pictures are made from words alone here: use /sdapi/v1/txt2img.")

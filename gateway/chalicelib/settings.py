@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.generation import RULES, Name, Number
-
-_PLACE = re.compile(r"s3://([a-z0-9.-]{3,63})/((?:[A-Za-z0-9._-]+/)*)")
+from chalicelib.protection import PLACE, Protection
 
 # What a model decides where a request leaves it open.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
@@ -81,12 +79,14 @@ class Settings:
             before a cold start; what is left of that is for the start and for the way back.
         log_prompts: whether prompts may appear in the log.
         most_waiting: how many visitors may wait for asynchronous pictures at once.
+        protection: who may paint what, and how much of it.
     """
 
     models: Mapping[str, Model]
     deadline_seconds: float
     log_prompts: bool
     most_waiting: int = 50
+    protection: Protection = field(default_factory=Protection)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -101,6 +101,7 @@ class Settings:
             deadline_seconds=read("EASEL_DEADLINE_SECONDS", _deadline, "24", default="24"),
             log_prompts=read("EASEL_LOG_PROMPTS", _switch, "on", default="off"),
             most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
+            protection=Protection.read(read),
         )
 
     @property
@@ -171,7 +172,7 @@ def _default(name: str, value: object) -> object:
 
 
 def _queue(name: str, entry: dict[str, Any]) -> Queue:
-    place = _PLACE.fullmatch(entry.get("jobs", ""))
+    place = PLACE.fullmatch(entry.get("jobs", ""))
     if set(entry) != {"endpoint", "jobs"} or place is None:
         raise ValueError(
             f"{name!r} needs an asynchronous endpoint and s3://bucket/prefix/ for jobs"

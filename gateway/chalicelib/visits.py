@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from chalicelib.errors import InvalidRequest
+from chalicelib.guests import ANYBODY, Guest
 
 # What every route but the home page's begins with.
 _AFTER_ROOT = re.compile(
-    r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json)(?=/|$)"
+    r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json|session|links"
+    r"|robots\.txt)(?=/|$)"
 )
 
 
@@ -26,11 +28,17 @@ class Visit:
         route: the route's pattern, which is safe to log (`/inference/{text}`).
         path: the public path, with API Gateway's stage in front.
         headers: by lower-case name.
-        query: decoded parameters, each with all its values.
+        query: decoded parameters, each with all its values; without a signed link.
         request_id: Lambda's own, or API Gateway's.
         body: what was sent along.
         arrived: when, by the monotonic clock, in seconds.
         notes: what the log line will say about this visit.
+        link: the signed link that came as `?link=`; None if none did.
+        address: the IP address that API Gateway saw, which a visitor cannot choose.
+        guest: who the door found the visitor to be.
+        paid: the ids of the pictures that this visit has paid for.
+        remarks: headers that the answer will carry, whatever it is.
+        new_cookies: values of `Set-Cookie` that it will carry.
     """
 
     method: str
@@ -42,6 +50,12 @@ class Visit:
     body: bytes = b""
     arrived: float = field(default_factory=time.monotonic)
     notes: dict[str, Any] = field(default_factory=dict)
+    link: str | None = None
+    address: str = ""
+    guest: Guest = ANYBODY
+    paid: set[str] = field(default_factory=set)
+    remarks: dict[str, str] = field(default_factory=dict)
+    new_cookies: list[str] = field(default_factory=list)
 
     @property
     def elapsed(self) -> float:
@@ -67,6 +81,12 @@ class Visit:
         names = ("sec-purpose", "purpose", "x-purpose", "x-moz")
         said = " ".join(self.headers.get(name, "") for name in names).lower()
         return "prefetch" in said or "preview" in said
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies, by name."""
+        pairs = (each.partition("=") for each in self.headers.get("cookie", "").split(";"))
+        return {name.strip(): value.strip() for name, _, value in pairs}
 
     @property
     def root(self) -> str:

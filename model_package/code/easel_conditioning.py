@@ -15,24 +15,41 @@ import torch
 from easel_prompts import parse
 from easel_text_encoder import Embedding, TextEncoder
 
-_KEPT = 32  # prompts; SDXL's take 1.3 MB each in 16 bits
+# Of embeddings, on the model's device. In 16 bits a prompt of SDXL takes 0.3 MB, of SD 1.5 0.1.
+KEPT_BYTES = 64 * 2**20
 _CLIP = {"CLIPTextModel", "CLIPTextModelWithProjection"}
 
 Texts = dict[str, torch.Tensor]
 
 
 class Conditioner:
-    """Encodes prompts for one pipeline; keeps the latest."""
+    """Encodes prompts for one pipeline; keeps the latest.
 
-    def __init__(self, encoders: list[TextEncoder], *, pooled: bool, zeros: bool) -> None:
+    Prompts and negative prompts are kept each by itself: people change the one and leave the other.
+    """
+
+    def __init__(
+        self,
+        encoders: list[TextEncoder],
+        *,
+        pooled: bool,
+        zeros: bool,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self._encoders = encoders
         self._pooled = pooled
         self._zeros = zeros
-        self._kept: OrderedDict[tuple[object, ...], Texts] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], list[Embedding]] = OrderedDict()
+        self._room = kept_bytes
 
     @classmethod
-    def of(cls, pipeline: Any) -> Conditioner | None:
-        """Return the conditioner for a pipeline, or None if it is not for this module."""
+    def of(cls, pipeline: Any, *, kept_bytes: int = KEPT_BYTES) -> Conditioner | None:
+        """Return the conditioner for a pipeline, or None if it is not for this module.
+
+        Args:
+            pipeline: any.
+            kept_bytes: how large the kept embeddings may be, all together; 0 keeps none.
+        """
         pairs = _clip_pairs(pipeline)
         parameters = inspect.signature(pipeline.__call__).parameters
         if not pairs or not {"prompt_embeds", "negative_prompt_embeds"} <= set(parameters):
@@ -40,7 +57,7 @@ class Conditioner:
         pooled = "pooled_prompt_embeds" in parameters
         encoders = [TextEncoder(*pair, penultimate=pooled) for pair in pairs]
         zeros = bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
-        return cls(encoders, pooled=pooled, zeros=pooled and zeros)
+        return cls(encoders, pooled=pooled, zeros=pooled and zeros, kept_bytes=kept_bytes)
 
     def embed(self, prompt: str, negative_prompt: str | None, *, guided: bool, state: str) -> Texts:
         """Return the pipeline's keyword arguments that replace its prompts.
@@ -51,51 +68,54 @@ class Conditioner:
             guided: whether the pipeline will use the negative prompt.
             state: what else the encoders' numbers depend on: the LoRA adapters.
         """
-        key = (prompt, negative_prompt or "", guided, state)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return dict(self._kept[key])
         with torch.no_grad():
-            texts = self._embed(prompt, negative_prompt or "", guided=guided)
-        self._kept[key] = texts
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return dict(texts)
+            return self._embed(prompt, negative_prompt or "", guided=guided, state=state)
 
-    def _embed(self, prompt: str, negative_prompt: str, *, guided: bool) -> Texts:
+    def _embed(self, prompt: str, negative_prompt: str, *, guided: bool, state: str) -> Texts:
         wanted = {"": prompt}
         if guided and (negative_prompt or not self._zeros):
             wanted["negative_"] = negative_prompt
-        found = {sign: self._encode(text) for sign, text in wanted.items()}
+        found = {sign: self._encode(text, state) for sign, text in wanted.items()}
         longest = max(each.hidden.shape[1] for embeddings in found.values() for each in embeddings)
         texts = {}
         for sign, embeddings in found.items():
-            texts[f"{sign}prompt_embeds"] = self._join(embeddings, longest)
+            texts[f"{sign}prompt_embeds"] = self._join(embeddings, longest, state)
             if self._pooled:
                 texts[f"{sign}pooled_prompt_embeds"] = _pooled(embeddings)
         if guided and "negative_" not in wanted:
             texts |= {f"negative_{name}": torch.zeros_like(texts[name]) for name in texts}
         return texts
 
-    def _encode(self, text: str) -> list[Embedding]:
-        fragments = parse(text)
-        return [encoder.encode(fragments) for encoder in self._encoders]
+    def _encode(self, text: str, state: str) -> list[Embedding]:
+        """Return each encoder's embedding of a text, from memory if it was asked for lately."""
+        key = (text, state)
+        if key not in self._kept:
+            fragments = parse(text)
+            self._kept[key] = [encoder.encode(fragments) for encoder in self._encoders]
+        self._kept.move_to_end(key)
+        found = self._kept[key]
+        while self._kept and sum(map(_size, self._kept.values())) > self._room:
+            self._kept.popitem(last=False)
+        return found
 
-    def _join(self, embeddings: list[Embedding], length: int) -> torch.Tensor:
-        """Bring all encoders' embeddings to one length and join them."""
-        padded = [
-            _pad(each.hidden, length, encoder)
-            for each, encoder in zip(embeddings, self._encoders, strict=True)
-        ]
+    def _join(self, embeddings: list[Embedding], length: int, state: str) -> torch.Tensor:
+        """Lengthen all embeddings to one length by chunks of the empty prompt, and join them."""
+        padded = [each.hidden for each in embeddings]
+        if any(each.shape[1] != length for each in padded):
+            empty = self._encode("", state)
+            padded = [
+                _pad(each, length, chunk.hidden) for each, chunk in zip(padded, empty, strict=True)
+            ]
         return torch.cat(padded, dim=-1) if len(padded) > 1 else padded[0]
 
 
-def _pad(hidden: torch.Tensor, length: int, encoder: TextEncoder) -> torch.Tensor:
-    """Lengthen with chunks of the empty prompt."""
-    if hidden.shape[1] == length:
-        return hidden
-    empty = encoder.empty().hidden
-    return torch.cat([hidden, *[empty] * ((length - hidden.shape[1]) // empty.shape[1])], dim=1)
+def _pad(hidden: torch.Tensor, length: int, chunk: torch.Tensor) -> torch.Tensor:
+    return torch.cat([hidden, *[chunk] * ((length - hidden.shape[1]) // chunk.shape[1])], dim=1)
+
+
+def _size(embeddings: list[Embedding]) -> int:
+    tensors = [each for embedding in embeddings for each in (embedding.hidden, embedding.pooled)]
+    return sum(each.numel() * each.element_size() for each in tensors if each is not None)
 
 
 def _pooled(embeddings: list[Embedding]) -> torch.Tensor:

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from easel_conditioning import Conditioner
+import easel_guidance
+from easel_conditioning import KEPT_BYTES, Conditioner
 from easel_quiet import without_warnings
-from easel_swap import CALLBACK, Swap
+from easel_swap import Swap
 
 REFINER_START = 0.8  # what SDXL's makers trained the refiner for: the last fifth
 
@@ -26,14 +27,27 @@ class Ensemble:
         refiner: an image-to-image pipeline of the same latents, or a pipeline of the base's own
             kind for the sake of its UNet; None for none.
         start: the share of the denoising that the base does; at 1 it does everything.
+        guided_share: the share of the base's steps with guidance; below 1 the last go without.
+        kept_bytes: of prompts' embeddings that are kept, for each of the two.
     """
 
-    def __init__(self, base: Any, refiner: Any = None, *, start: float | None = None) -> None:
+    def __init__(
+        self,
+        base: Any,
+        refiner: Any = None,
+        *,
+        start: float | None = None,
+        guided_share: float = 1.0,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self._base = base
         self._refiner = refiner
         self._start = REFINER_START if start is None else start
         pipelines = [base] if refiner is None else [base, refiner]
-        self._conditioners = {id(each): Conditioner.of(each) for each in pipelines}
+        self._conditioners = {
+            id(each): Conditioner.of(each, kept_bytes=kept_bytes) for each in pipelines
+        }
+        self._unguided = easel_guidance.cutoff(base, guided_share)
 
     def handover(self, steps: int | None) -> float | None:
         """Return where the refiner takes over; None if the base does all of so many steps.
@@ -56,7 +70,7 @@ class Ensemble:
         return early if 0 < early < len(scheduler.timesteps) else None
 
     def run(self, arguments: Mapping[str, Any], *, seed: int, state: str) -> Any:
-        """Return the last pipeline's result, with the image as an array.
+        """Return the last pipeline's result, with the image as a tensor on the pipeline's device.
 
         Args:
             arguments: the base's keyword arguments.
@@ -67,18 +81,19 @@ class Ensemble:
         # device, so that a seed means the same picture on each.
         torch.manual_seed(seed)
         generator = torch.Generator("cpu").manual_seed(seed)
-        extra: dict[str, Any] = {"generator": generator, "output_type": "np"}
+        extra: dict[str, Any] = {"generator": generator, "output_type": "pt"}
         early = self._early(arguments.get("num_inference_steps"))
         if early is None:
-            return self._call(self._base, arguments, extra, state)
+            return self._call(self._base, arguments, {**extra, **self._unguided}, state)
         if type(self._refiner) is type(self._base):
             with Swap(self._base, self._refiner.unet, early) as swap:
-                return self._call(self._base, arguments, {**extra, CALLBACK: swap}, state)
+                extra |= easel_guidance.and_then(self._unguided, swap)
+                return self._call(self._base, arguments, extra, state)
         return self._hand_over(arguments, extra, state)
 
     def _hand_over(self, arguments: Mapping[str, Any], extra: dict[str, Any], state: str) -> Any:
         """Let the base stop early, and the refiner's pipeline go on from its latents."""
-        early = {**extra, "output_type": "latent", "denoising_end": self._start}
+        early = {**extra, **self._unguided, "output_type": "latent", "denoising_end": self._start}
         latents = self._call(self._base, arguments, early, state).images
         rest = {name: arguments[name] for name in arguments if name not in {"width", "height"}}
         late = {**extra, "image": latents, "denoising_start": self._start}
@@ -119,4 +134,5 @@ def _is_guided(pipeline: Any, scale: float | None) -> bool:
 
 
 def _fresh(scheduler: Any) -> Any:
-    return type(scheduler).from_config(scheduler.config)
+    with without_warnings():
+        return type(scheduler).from_config(scheduler.config)

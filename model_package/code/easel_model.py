@@ -13,12 +13,15 @@ import easel_pipeline
 import easel_precision
 import easel_refiner
 import easel_vae
+from easel_compile import Compiler
 from easel_defaults import Defaults
 from easel_errors import EaselError, guard
 from easel_lora_file import find_files
 from easel_loras import Loras
 from easel_painter import Painter
+from easel_read_ahead import read_ahead
 from easel_settings import Settings
+from easel_speed import Speed, SpeedSettings
 
 
 class Model:
@@ -59,22 +62,31 @@ def load_painter(model_dir: Path, environ: Mapping[str, str]) -> Painter:
     """
     started = time.perf_counter()
     settings = Settings.from_environ(environ)
+    speed_settings = SpeedSettings.from_environ(environ)
     device = easel_precision.choose_device()
     dtype = easel_precision.choose_dtype(settings.dtype, device)
     folder = easel_pipeline.find_folder(model_dir, settings)
     refiner_folder = easel_refiner.find_refiner(model_dir, settings)
+    for each in (folder, refiner_folder):
+        if each is not None:
+            read_ahead(each, environ)
     how: Any = {"dtype": dtype, "device": device, "allow_pickle": settings.allow_pickle}
     pipeline, refiner = easel_pipeline.load_pipeline(folder, **how), None
     if refiner_folder is not None:
         refiner = easel_refiner.load_refiner(refiner_folder, pipeline, **how)
     easel_vae.prepare(pipeline, device=device, tiling=settings.vae_tiling)
+    pipelines = [pipeline] if refiner is None else [pipeline, refiner]
+    caches = [speed_settings.compile_cache, model_dir / "compiled", folder / "compiled"]
+    compiler = Compiler(pipelines, [each for each in caches if each is not None])
+    speed = Speed(pipelines, speed_settings, compiler)
     folders = [model_dir / "loras", *([settings.loras] if settings.loras else [])]
-    loras = Loras(find_files(folders), [pipeline] if refiner is None else [pipeline, refiner])
+    loras = Loras(find_files(folders), pipelines)
     painter = Painter(
         pipeline,
         settings.defaults.over(Defaults.from_folder(model_dir)).over(Defaults.from_folder(folder)),
         refiner=refiner,
         loras=loras,
+        speed=speed,
         name=settings.model_name,
         metadata=settings.metadata,
         log_prompts=settings.log_prompts,
@@ -88,6 +100,7 @@ def load_painter(model_dir: Path, environ: Mapping[str, str]) -> Painter:
         loras=loras.names,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
+        speed=speed.report,
         seconds=round(time.perf_counter() - started, 3),
         software=easel_pipeline.software(),
     )

@@ -1,4 +1,4 @@
-"""The names that AUTOMATIC1111's web UI has for diffusers' schedulers.
+"""Schedulers by short names, and the names that AUTOMATIC1111's web UI has for them.
 
 The pairs follow the table "k-diffusion" in diffusers' own documentation of schedulers.
 """
@@ -6,6 +6,29 @@ The pairs follow the table "k-diffusion" in diffusers' own documentation of sche
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+from easel_quiet import without_warnings
+
+# isort: split
+import diffusers
+
+from easel_errors import ModelUnusable
+
+# Classes with what differs from the model's own configuration. DPM++ and UniPC need 20 to 25 steps
+# where PNDM and DDIM need 50; LCM, TCD and the two that end in "trailing" are for models or
+# adapters that were distilled for 1 to 8 steps, and paint badly with any other.
+SAMPLERS: dict[str, tuple[str, dict[str, object]]] = {
+    "ddim-trailing": ("DDIMScheduler", {"timestep_spacing": "trailing"}),
+    "dpm++-2m": ("DPMSolverMultistepScheduler", {}),
+    "dpm++-2m-karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "euler-trailing": ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
 
 _NAMES = {
     "DDIMScheduler": "DDIM",
@@ -42,3 +65,24 @@ def sampler_name(scheduler: str, config: Mapping[str, object]) -> str:
 def schedule_type(config: Mapping[str, object]) -> str | None:
     """Return A1111's name for how the noise levels are spaced, if it is a special one."""
     return next((name for key, name in _SCHEDULES.items() if config.get(key)), None)
+
+
+def choose(pipeline: Any, name: str) -> str:
+    """Give a pipeline the scheduler of that name; return the name. `own` leaves the model's own.
+
+    Raises:
+        ModelUnusable: if the pipeline has none that could be exchanged.
+    """
+    if name == "own":
+        return name
+    kind, changes = SAMPLERS[name]
+    own: Any = getattr(pipeline, "scheduler", None)
+    made: Any = getattr(diffusers, kind)
+    # All of these are for models with noise levels by beta; FLUX's and their like are others.
+    if "beta_schedule" not in getattr(own, "config", {}):
+        raise ModelUnusable(
+            f"EASEL_SAMPLER is {name}, which {type(pipeline).__name__} cannot use; leave it out"
+        )
+    with without_warnings():
+        pipeline.scheduler = made.from_config(own.config, **changes)
+    return name

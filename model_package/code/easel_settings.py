@@ -1,4 +1,4 @@
-"""Every environment variable that the model's code reads, in one typed object.
+"""Every environment variable that the model's code reads, but those of `easel_speed`.
 
 `HF_MODEL_ID` is not among them on purpose: the serving toolkit reacts to it by downloading that
 repository itself. `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are read by huggingface_hub.
@@ -7,34 +7,20 @@ repository itself. `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are read by huggin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from easel_defaults import Defaults
-from easel_errors import SettingInvalid
+from easel_variables import one_of, read_variables
+from easel_variables import switch as _switch
+from easel_variables import text as _text
+from easel_variables import variable as _variable
 from generation import InvalidField
 
 _CREATOR = "the script that creates the endpoint, from its command line"
 _RUNNER = "setup.sh run, or the script that creates the endpoint"
-
-
-def _text(text: str) -> str:
-    return text
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in {"on", "off"}:
-        raise ValueError("must be on or off")
-    return text.lower() == "on"
-
-
-def _dtype(text: str) -> str:
-    choices = ("auto", "fp16", "bf16", "fp32")
-    if text not in choices:
-        raise ValueError(f"must be one of {', '.join(choices)}")
-    return text
+_dtype = one_of("auto", "fp16", "bf16", "fp32")
 
 
 def _defaults(text: str) -> Defaults:
@@ -44,12 +30,6 @@ def _defaults(text: str) -> Defaults:
         raise ValueError("must be a JSON object") from error
     except InvalidField as error:
         raise ValueError(f"has {error}") from error
-
-
-def _variable(
-    name: str, cast: Callable[[str], object], set_by: str, *, example: str
-) -> dict[str, Any]:
-    return {"name": name, "cast": cast, "set_by": set_by, "example": example}
 
 
 @dataclass(frozen=True)
@@ -123,24 +103,9 @@ class Settings:
         Raises:
             SettingInvalid: for the first variable that cannot be read.
         """
-        given: dict[str, Any] = {}
-        for each in fields(cls):
-            text = environ.get(each.metadata["name"], "").strip()
-            if text:
-                given[each.name] = _cast(each.metadata, text)
-        return cls(**given)
+        return cls(**read_variables(cls, environ))
 
     @property
     def model_name(self) -> str | None:
         """The hub repository's name without its owner's; None for a model from a folder."""
         return self.model_id.rpartition("/")[2] if self.model_id else None
-
-
-def _cast(metadata: Mapping[str, Any], text: str) -> object:
-    try:
-        return metadata["cast"](text)
-    except ValueError as error:
-        raise SettingInvalid(
-            f"{metadata['name']} {error}; it is normally set by {metadata['set_by']}; "
-            f"an example: {metadata['name']}={metadata['example']}"
-        ) from error

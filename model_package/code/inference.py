@@ -13,6 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import easel_read_ahead  # noqa: F401 - starts to read the weights; all that follows takes seconds
+
+# isort: split
 from easel_answers import check_accept, encode_answer, encode_error
 from easel_errors import EaselError, guard
 from easel_model import Model, load_painter

@@ -15,10 +15,13 @@ from tests.benchmarks.report import RESULTS, Result, Section
 BENCHMARKS = (
     "ancestor_recipe",
     "gateway",
+    "home_page",
     "imports",
     "memory_size",
     "load",
     "asynchronous",
+    "gpu",
+    "start_up",
     "png_encoding",
     "lora_switch",
     "weights_upload",

@@ -82,11 +82,16 @@ def section(quick: bool = False) -> Section:
     with tempfile.TemporaryDirectory() as folder, stub_endpoint() as url:
         package = package_gateway(Path(folder, "package")) / "deployment.zip"
         folders = unpack(package, Path(folder))
-        environment = {"AWS_ENDPOINT_URL": url, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
+        environment = variables(url)
         cold = measure_cold(folders, environment, rounds.cold)
         warm, memory = measure_warm(folders, environment, rounds.warm)
         imports = measure_imports(folders["easel"], rounds.cold)
         return report(package, cold, warm, memory, imports)
+
+
+def variables(url: str) -> dict[str, str]:
+    """Return the Lambda's own variables, with AWS at `url`."""
+    return {"AWS_ENDPOINT_URL": url, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
 
 
 class Rounds(NamedTuple):

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
 def below(pid: int) -> Iterator[int]:
     """Yield a process's id and those of all that it started, theirs included."""
     yield pid
+    for task in _tasks(pid):
+        with suppress(OSError):  # a thread may have ended meanwhile
+            for child in (task / "children").read_text().split():
+                yield from below(int(child))
+
+
+def _tasks(pid: int) -> list[Path]:
     try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [each for task in tasks for each in (task / "children").read_text().split()]
-    except OSError:  # it has ended meanwhile
-        return
-    for child in children:
-        yield from below(int(child))
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has ended
+        return []
 
 
 def megabytes(pid: int, what: str = "VmRSS") -> float:

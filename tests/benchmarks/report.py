@@ -53,7 +53,7 @@ class Aim:
 
     def in_words(self, unit: str) -> str:
         of = "" if self.what == "value" else f"{self.what} "
-        unit = "" if self.what == "ratio" else f" {unit}"
+        unit = f" {unit}" if unit and self.what != "ratio" else ""
         bounds = (("at most", self.at_most), ("at least", self.at_least))
         return of + " and ".join(
             f"{word} {number(bound)}{unit}" for word, bound in bounds if bound is not None

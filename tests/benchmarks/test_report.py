@@ -56,6 +56,23 @@ def test_an_aim_without_a_baseline_to_compare_with_stays_open() -> None:
     assert row(12, Aim("difference", at_most=2), baseline=None).met is None
 
 
+@pytest.mark.parametrize(
+    ("aim", "unit", "said"),
+    [
+        (Aim("value", at_most=3), "ms", "at most 3 ms"),
+        (Aim("value", at_most=1), "", "at most 1"),
+        (Aim("ratio", at_least=0.5), "ms", "ratio at least 0.50"),
+        (
+            Aim("difference", at_most=3, at_least=1),
+            "MB",
+            "difference at most 3 MB and at least 1 MB",
+        ),
+    ],
+)
+def test_an_aim_is_said_with_its_unit_where_it_has_one(aim: Aim, unit: str, said: str) -> None:
+    assert aim.in_words(unit) == said
+
+
 def test_a_missed_aim_is_said_in_bold() -> None:
     assert "**missed**" in row(12, Aim("value", at_most=1)).cells()[-1]
 

@@ -117,7 +117,7 @@ def chalice_local(gateway_environment: dict[str, str]) -> Iterator[str]:
     module = "endpoint.emulator.local_gateway"
     variables = {**os.environ, **gateway_environment}
     with Child("the gateway", module, arguments, environment=variables) as child:
-        child.wait_until(lambda: _answers(f"http://127.0.0.1:{port}/api/health"), 60)
+        child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 60)
         yield f"http://127.0.0.1:{port}/api"
 
 
@@ -189,7 +189,7 @@ def page(browser: Browser) -> Iterator[Page]:
     assert person.troubles == []
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=5).status_code == 200
     except requests.ConnectionError:

@@ -82,6 +82,13 @@ def test_the_page_of_a_problem(look, chalice_local):
     assert violations(look) == []
 
 
+def test_the_reference_page_which_the_studio_leads_to(studio):
+    studio.page.get_by_role("link", name="API").click()
+    expect(studio.page.get_by_role("heading", level=1)).to_be_visible()
+
+    assert violations(studio.page) == []
+
+
 def test_the_page_that_waits(look, chalice_local, emulator, wish):  # noqa: F811
     with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=8, times=1):
         look.goto(f"{chalice_local}/inference/{wish}?model=sdxl")

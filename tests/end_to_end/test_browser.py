@@ -43,6 +43,14 @@ def test_the_random_address_ends_at_a_link_that_can_be_shared(door, emulator, pa
     assert page.locator("img").evaluate(SHOWN) == 64
 
 
+def test_reloading_a_picture_that_names_its_seed_paints_nothing(door, emulator, page):
+    page.goto(f"{door}/inference/a red apple?seed=7")
+    page.reload()
+
+    assert page.locator("img").evaluate(SHOWN) == 64
+    assert prompts(emulator) == ["a red apple"]
+
+
 def test_a_navigation_that_fails_shows_a_page_with_a_way_back(door, emulator, page):
     with emulator.fault(ENDPOINT, "failing"):
         response = page.goto(f"{door}/inference/a red apple")

@@ -1,6 +1,8 @@
 """What `./setup.sh run` starts: the whole of Easel with a real diffusers model."""
 
+import base64
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -74,6 +76,19 @@ def test_the_file_says_what_made_it(easel):
     (sampler,) = info.samplers
     assert str(sampler.parameters["seed"]) == "7"
     assert str(sampler.parameters["steps"]) == "3"
+
+
+def test_the_web_uis_dialect_tells_what_the_file_says(easel):
+    _, _, url = easel
+    body = {"prompt": "a red apple", "seed": 7, "steps": 3}
+    told = requests.post(f"{url}/sdapi/v1/txt2img", json=body, timeout=60).json()
+
+    info = json.loads(told["info"])
+    picture = Image.open(io.BytesIO(base64.b64decode(told["images"][0])))
+    assert info["infotexts"] == [picture.text["parameters"]]
+    assert (info["steps"], info["cfg_scale"], info["seed"]) == (3, 3, 7)
+    assert (info["width"], info["height"]) == picture.size
+    assert f"Sampler: {info['sampler_name']}" in info["infotexts"][0]
 
 
 @pytest.mark.parametrize("format", ["webp", "jpeg"])

@@ -44,6 +44,7 @@ def gateway(package, gateway_environment):
         yield f"{server.url}/api"
 
 
+@pytest.mark.slow
 @schema.parametrize()
 @FEW
 def test_every_answer_is_one_that_the_document_knows(case, gateway):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from endpoint import deploy, destroy, doctor, gateway_project, payload
+from endpoint import create_key, deploy, destroy, doctor, gateway_project, payload
 from endpoint.emulator import clients, packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.http_server import QuietHandler, serving
@@ -67,7 +68,7 @@ class Cloud:
         visit = visit or self.visit
         return self.run(deploy, "--image", IMAGE, *more, visit=visit)
 
-    def visit(self, url: str) -> bytes:
+    def visit(self, url: str, key: str | None = None) -> bytes:
         """Visit the deployed project behind the emulated API Gateway, by its public URL."""
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
@@ -77,7 +78,8 @@ class Cloud:
                     self._package(), environment=clients.environment(self.server.url, REGION)
                 )
             )
-        request = urllib.request.Request(f"{self._front.url}/api{path}")
+        headers = {"x-api-key": key} if key else {}
+        request = urllib.request.Request(f"{self._front.url}/api{path}", headers=headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return bytes(answer.read())
 
@@ -171,6 +173,35 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     assert left(cloud) == []
     assert not cloud.project().exists()
     assert cloud.run(destroy) == 0
+
+
+@pytest.mark.slow
+def test_a_deployment_with_keys_is_tested_with_one_and_keeps_them(cloud, tmp_path, capsys):
+    file = tmp_path / "keys.json"
+    assert create_key.main(["ada", "--file", str(file)]) == 0
+    key = capsys.readouterr().out.strip()
+    assert cloud.deploy("--keys", str(file)) == 0
+
+    picture = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat"
+    assert cloud.visit(picture, key) == PNG
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        cloud.visit(picture)
+    variables = _variables(cloud)
+    # The front is the first deployment's, and does not know this one's key for the smoke test.
+    assert cloud.deploy("--prompt-filter", "off", visit=lambda *_, **__: PNG) == 0
+    again = _variables(cloud)
+    assert again["EASEL_SECRET"] == variables["EASEL_SECRET"]
+    assert json.loads(again["EASEL_API_KEYS"])[0] == json.loads(variables["EASEL_API_KEYS"])[0]
+    assert again["EASEL_PROMPT_FILTER"] == "off"
+    said = capsys.readouterr()
+    for secret in (key, again["EASEL_SECRET"]):
+        assert secret not in said.out + said.err
+
+
+def _variables(cloud: Cloud) -> dict[str, str]:
+    function = cloud.client("lambda").get_function(FunctionName="easel-main")
+    variables: dict[str, str] = function["Configuration"]["Environment"]["Variables"]
+    return variables
 
 
 def _deployment() -> Any:

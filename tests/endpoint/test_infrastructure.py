@@ -111,6 +111,16 @@ def test_the_gateway_may_ask_endpoints_and_keep_jobs_and_nothing_more(policies):
     }
 
 
+def test_the_gateway_counts_the_pictures_of_links_where_nothing_is_forgotten_too_early(policies):
+    (statement,) = (
+        each for each in policies[ROLES[1]]["Statement"] if each["Sid"] == "CountThePicturesOfLinks"
+    )
+    assert statement["Resource"].endswith("/links/*")
+    # A link holds for 30 days at most; an account that expired before it would begin anew.
+    rules = TEMPLATE.read_text("utf-8").partition("Prefix: links/")[2]
+    assert rules.strip().startswith("ExpirationInDays: 40")
+
+
 def test_the_bucket_is_encrypted_private_and_tidies_itself(world, policies):
     s3, name = world.client("s3"), f"easel-main-{ACCOUNT}-{REGION}"
     encryption = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]

@@ -120,6 +120,23 @@ def test_a_body_that_is_no_json_object_is_a_400(visitor, body):  # noqa: F811
     assert response.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("name", ["edits", "variations"])
+def test_what_starts_from_a_picture_is_refused_by_name(visitor, name):  # noqa: F811
+    response = post(visitor, b"--boundary", path=f"/v1/images/{name}")
+
+    error = json.loads(response.body)["error"]
+    assert (response.status_code, error["code"]) == (404, "not_offered")
+    assert "/v1/images/generations" in error["message"]
+
+
+def test_one_model_is_told_of_by_name(visitor):  # noqa: F811
+    found, unknown = visitor.get("/v1/models/sdxl"), visitor.get("/v1/models/dall-e-3")
+
+    assert json.loads(found.body)["id"] == "sdxl"
+    assert unknown.status_code == 404
+    assert "sd, sdxl" in json.loads(unknown.body)["error"]["message"]
+
+
 def test_the_log_says_how_many_pictures_and_not_of_what(visitor, log):  # noqa: F811
     post(visitor, {"prompt": "a secret wish", "n": 2})
 

@@ -91,6 +91,12 @@ def test_the_page_shows_every_route_and_shape(visitor):  # noqa: F811
     assert "$" not in page
 
 
+def test_the_page_tells_limits_and_what_is_meant_by_leaving_out():
+    page = openapi_page("https://somewhere", "/api").html.decode()
+
+    assert "integer, 1 to 100; else the model&#x27;s own default" in page
+
+
 def test_every_link_inside_the_page_leads_somewhere():
     page = openapi_page("https://somewhere", "/api").html.decode()
     targets = set(re.findall(r'href="docs#([^"]+)"', page))

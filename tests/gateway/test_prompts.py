@@ -31,10 +31,7 @@ def test_bytes_that_are_no_utf8_are_refused_by_name():
 
 def test_the_same_seed_gives_the_same_sentence():
     assert random_sentence(7) == random_sentence(7)
-    assert (
-        random_sentence(7)
-        == "By external the rights that assure them fair trials and population data."
-    )
+    assert random_sentence(7) == "Charter for rises from Japan."
 
 
 def test_different_seeds_give_different_sentences():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chalicelib.sdapi_lists import NOTHING
+from chalicelib.sdapi_lists import FRESH, FROM_PICTURES, NOTHING
 from chalicelib.settings import Model
 from tests.gateway.test_app import visitor  # noqa: F401 (a fixture)
 
@@ -79,8 +79,25 @@ def test_a_setting_that_nothing_would_remember_is_refused(visitor, options):  # 
     assert json.loads(response.body)["detail"][0]["loc"] == ["body", name]
 
 
-def test_a_picture_under_way_cannot_be_stopped(visitor):  # noqa: F811
-    response = visitor.post("/sdapi/v1/interrupt", b"")
+@pytest.mark.parametrize("name", FRESH)
+def test_the_lists_are_always_fresh(visitor, name):  # noqa: F811
+    response = visitor.post(f"/sdapi/v1/{name}", b"")
 
-    assert response.status_code == 422
-    assert "cannot be stopped" in response.body.decode()
+    assert (response.status_code, json.loads(response.body)) == (200, None)
+
+
+@pytest.mark.parametrize("name", ["interrupt", "skip"])
+def test_a_picture_under_way_cannot_be_stopped(visitor, name):  # noqa: F811
+    response = visitor.post(f"/sdapi/v1/{name}", b"")
+
+    told = json.loads(response.body)
+    assert (response.status_code, told["error"]) == (404, "not_offered")
+    assert "cannot be stopped" in told["detail"]
+
+
+@pytest.mark.parametrize("name", FROM_PICTURES)
+def test_what_starts_from_a_picture_is_refused_by_name(visitor, name):  # noqa: F811
+    response = visitor.post(f"/sdapi/v1/{name}", b'{"init_images": []}')
+
+    assert response.status_code == 404
+    assert "txt2img" in json.loads(response.body)["detail"]

@@ -98,11 +98,34 @@ def test_the_same_prompts_are_encoded_once_until_the_state_changes(pipeline):
     assert len(runs) == 4  # two prompts, two states
 
 
-def test_only_the_latest_prompts_are_kept(pipeline):
+def test_a_prompt_that_stays_is_not_encoded_again_when_the_other_changes(pipeline):
+    runs = []
+    hook = pipeline.text_encoder_2 if hasattr(pipeline, "text_encoder_2") else pipeline.text_encoder
     conditioner = Conditioner.of(pipeline)
-    for number in range(100):
+    conditioner.embed("a cat", "grass", guided=True, state="")
+    handle = hook.register_forward_hook(lambda *_: runs.append(1))
+    found = conditioner.embed("a dog", "grass", guided=True, state="")
+    handle.remove()
+    assert len(runs) == 1
+    fresh = Conditioner.of(pipeline).embed("a dog", "grass", guided=True, state="")
+    assert {name: each.tolist() for name, each in found.items()} == {
+        name: each.tolist() for name, each in fresh.items()
+    }
+
+
+def test_only_the_latest_prompts_are_kept(pipeline):
+    conditioner = Conditioner.of(pipeline, kept_bytes=100_000)
+    for number in range(30):
         conditioner.embed(f"cat {number}", None, guided=False, state="")
-    assert len(conditioner._kept) < 50
+    kept = [text for text, _ in conditioner._kept]
+    assert 0 < len(kept) < 15
+    assert kept == [f"cat {number}" for number in range(30 - len(kept), 30)]
+
+
+def test_without_room_no_prompt_is_kept(pipeline):
+    conditioner = Conditioner.of(pipeline, kept_bytes=0)
+    assert conditioner.embed("a cat", "a dog", guided=True, state="")["prompt_embeds"].numel()
+    assert not conditioner._kept
 
 
 def test_a_hostile_prompt_costs_a_bounded_number_of_runs(stand_in):

@@ -54,7 +54,7 @@ class Counter:
 
 def run(ensemble, steps, **arguments):
     wish = {"prompt": "a cat", "num_inference_steps": steps, **SIZE, **arguments}
-    return ensemble.run(wish, seed=7, state="").images[0]
+    return ensemble.run(wish, seed=7, state="").images[0].numpy()
 
 
 @pytest.mark.parametrize(

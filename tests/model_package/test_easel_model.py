@@ -53,6 +53,7 @@ def test_what_was_loaded_is_logged(stand_in, monkeypatch, capsys):
     logged = json.loads(capsys.readouterr().out)
     assert logged.pop("seconds") >= 0
     assert logged.pop("software").startswith("diffusers ")
+    assert logged.pop("speed")["steps_on_host"] == "on"
     assert logged == {
         "event": "model_loaded",
         "pipeline": "StableDiffusionPipeline",

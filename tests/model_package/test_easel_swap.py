@@ -79,6 +79,15 @@ def test_the_refiner_changes_the_picture(pair):
     assert (run(Ensemble(pair[0]), 10) != run(Ensemble(*pair), 10)).any()
 
 
+def test_guidance_may_end_before_the_refiner_comes(pair):
+    inputs = []
+    for pipeline in pair:
+        pipeline.unet.register_forward_pre_hook(lambda _, given: inputs.append(len(given[0])))
+    run(Ensemble(*pair, guided_share=0.6), 10)
+
+    assert inputs == [2] * 6 + [1] * 4
+
+
 def test_all_else_is_shared(pair):
     base, refiner = pair
     assert refiner.unet is not base.unet

@@ -19,9 +19,11 @@ TRANSFORMERS = {
 CORE = [
     "test_easel_conditioning.py",
     "test_easel_ensemble.py",
+    "test_easel_guidance.py",
     "test_easel_loras.py",
     "test_easel_painter.py",
     "test_easel_pipeline.py",
+    "test_easel_steps.py",
     "test_easel_vae.py",
     "test_inference.py",
 ]

@@ -41,7 +41,10 @@ at("reset").addEventListener("click", () => fillForm({ prompt: at("prompt").valu
 
 at("cancel").addEventListener("click", () => cancel(staged));
 at("retry").addEventListener("click", () => run(staged));
-at("remove").addEventListener("click", () => remove(staged));
+at("remove").addEventListener("click", async () => {
+  await remove(staged);
+  say("Removed.");
+});
 at("again").addEventListener("click", () => paint({ ...staged.request, seed: anySeed() }));
 at("vary").addEventListener("click", () => paint({ ...staged.request, seed: (staged.request.seed + 1) % 2 ** 32 }));
 at("edit").addEventListener("click", () => {
@@ -52,8 +55,8 @@ at("copy-link").addEventListener("click", (event) => copy(linkOf(staged.request)
 at("copy-curl").addEventListener("click", (event) => copy(curlOf(staged.request), event.target));
 
 at("remove-all").addEventListener("click", () => at("sweep").showModal());
-at("sweep-yes").addEventListener("click", () => {
-  for (const work of works.filter(({ state }) => state !== "painting")) remove(work);
+at("sweep-yes").addEventListener("click", async () => {
+  await Promise.all(works.filter(({ state }) => state !== "painting").map(remove));
   at("sweep").close();
   say("All pictures are removed.");
 });

@@ -5,8 +5,8 @@ let ticking;
 
 function stage(work) {
   staged = work;
-  showStage();
   showWall();
+  showStage();
 }
 
 /** Show the work on the easel as it stands now. */
@@ -110,7 +110,9 @@ function showCard(card, work) {
   open.title = work.request.prompt;
   open.setAttribute("aria-current", work === staged);
   open.querySelector(".unseen").textContent = `${work.request.prompt}, ${STATES[work.state]}`;
-  open.querySelector(".mark").textContent = done ? "" : STATES[work.state];
+  open.querySelector(".mark").hidden = done;
+  open.querySelector(".mark span").textContent = work.request.prompt;
+  open.querySelector(".mark b").textContent = STATES[work.state];
   card.querySelector(".stop").hidden = work.state !== "painting";
   card.querySelector(".stop .unseen").textContent = `Cancel ${work.request.prompt}`;
 }
@@ -119,8 +121,9 @@ function showCard(card, work) {
 function showClocks() {
   const painting = works.filter((work) => work.state === "painting");
   for (const work of painting) {
-    const mark = at("cards").querySelector(`[data-work="${work.id}"] .mark`);
-    if (mark) mark.textContent = duration(elapsed(work));
+    const open = at("cards").querySelector(`[data-work="${work.id}"] .open`);
+    open.querySelector(".mark b").textContent = duration(elapsed(work));
+    open.style.setProperty("--done", progressOf(work));
   }
   if (staged?.state === "painting") showProgress(staged);
   if (staged) showRetry(staged);
@@ -131,13 +134,15 @@ function showClocks() {
 
 const elapsed = (work) => Math.max(0, (Date.now() - work.started) / 1000);
 
+/** Return how much of a work is done, from 0 to 1. Nobody knows the end: it waits just short of it. */
+const progressOf = (work) => (work.expected ? Math.min(elapsed(work) / work.expected, 0.98) : 0);
+
 function showProgress(work) {
   const spent = elapsed(work);
   at("elapsed").textContent = duration(spent);
   const progress = at("progress");
   if (work.expected) {
-    // Nobody knows the end before it is there: the bar waits just short of it.
-    progress.value = Math.min(spent / work.expected, 0.98);
+    progress.value = progressOf(work);
     at("expected").textContent = spent < work.expected ? `of about ${duration(work.expected)}` : `usually about ${duration(work.expected)}`;
   } else {
     progress.removeAttribute("value");

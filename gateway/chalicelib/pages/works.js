@@ -38,8 +38,8 @@ async function finish(work, blob) {
   Object.assign(work, { seconds: elapsed(work), fresh: true, problem: null });
   change(work, "done");
   showPrices();
-  say(`Painted in ${duration(work.seconds)}: ${work.request.prompt}`);
   await keep(work);
+  say(`Painted in ${duration(work.seconds)}: ${work.request.prompt}`);
 }
 
 /** Make the blob something to look at. */
@@ -66,12 +66,12 @@ function fail(work, error) {
 }
 
 /** Stop waiting. Nothing takes a request back that a model has: it may be painted all the same. */
-function cancel(work) {
+async function cancel(work) {
   work.problem = new Problem("Cancelled. The model may finish it all the same; nobody waits for it here.");
-  work.retryAt = 0;
+  Object.assign(work, { retryAt: 0, job: null });
   change(work, "stopped");
   work.control.abort();
-  gallery.drop(work.id);
+  await gallery.drop(work.id);
   say("Cancelled.");
 }
 
@@ -80,9 +80,9 @@ function remove(work) {
   const place = works.indexOf(work);
   works = works.filter((each) => each !== work);
   if (work === staged) staged = works[place] ?? works.at(-1) ?? null;
-  gallery.drop(work.id);
-  showStage();
   showWall();
+  showStage();
+  return gallery.drop(work.id);
 }
 
 function change(work, state) {

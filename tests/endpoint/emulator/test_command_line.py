@@ -15,7 +15,7 @@ import urllib3
 from endpoint.emulator.__main__ import parser
 from endpoint.emulator.clients import Clients
 from endpoint.emulator.faults import CONTAINER, DOOR, WAY_BACK
-from endpoint.emulator.processes import ROOT
+from endpoint.emulator.processes import ROOT, Child
 from tests.endpoint.emulator.conftest import PNG, REGION, Container, create_endpoint
 from tests.endpoint.emulator.test_invocations import ask
 
@@ -117,3 +117,30 @@ def test_help_tells_the_port_of_every_command(command: str) -> None:
         env={**os.environ, "COLUMNS": "100"},
     ).stdout
     assert re.search(rf"^  {command} +\d{{4}} ", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["aws", "model-server", "api-gateway"])
+def test_a_server_that_is_a_child_ends_with_its_parent(
+    command: str, tmp_path: Path, package: Path
+) -> None:
+    (tmp_path / "inference.py").write_text("")
+    given = {
+        "aws": (),
+        "model-server": ("--code", str(tmp_path), "--model-dir", str(tmp_path)),
+        "api-gateway": ("--package", str(package)),
+    }
+    child = Child(
+        command,
+        "endpoint.emulator",
+        [command, "--port", "0", *given[command]],
+        output=subprocess.PIPE,
+    )
+    try:
+        assert child.process.stdout is not None
+        assert b"http://" in child.process.stdout.readline()
+        assert child.process.stdin is not None
+        child.process.stdin.close()  # as the kernel does when the parent is gone
+
+        assert child.process.wait(20) == 1
+    finally:
+        child.kill()

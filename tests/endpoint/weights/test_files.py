@@ -65,6 +65,13 @@ def test_shards_and_their_index_are_taken_together():
     assert sorted(choose(small, {"unet": ["a", "b"]}, "fp16")) == sorted(small)
 
 
+def test_what_was_compiled_for_the_model_goes_with_it():
+    compiled = ["compiled/torch2.6.0-NVIDIA-L4-sm89.tar.gz"]
+    others = ["compiled/notes.md", "compiled/old/torch.tar.gz", "unet/compiled/torch.tar.gz"]
+    taken = choose([*REPOSITORY, *compiled, *others], INDEX, "fp16")
+    assert set(taken) == {*choose(REPOSITORY, INDEX, "fp16"), *compiled}
+
+
 def test_weights_that_can_run_code_are_refused():
     with pytest.raises(BadArgument, match="unet are not there as safetensors"):
         choose(["unet/model.bin"], {"unet": ["a", "b"]}, None)

@@ -1,0 +1,40 @@
+import math
+
+import numpy as np
+
+from tests.benchmarks import gpu
+from tests.benchmarks.full_size import Kind
+from tests.benchmarks.measuring import Samples
+
+PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+
+
+def found(**changes):
+    values = {"seconds": Samples((1.0, 2.0)), "first": 9.0, "per_step": 0.01, "pixels": PIXELS}
+    return gpu.Found(**{**values, "gibibytes": 3.0, **changes})
+
+
+def test_closeness_is_infinite_for_the_same_picture_and_48_decibels_for_one_step_of_brightness():
+    assert math.isinf(gpu.psnr(PIXELS, PIXELS))
+    assert round(gpu.psnr(PIXELS + 1, PIXELS), 1) == 48.1
+
+
+def test_a_row_tells_what_a_variant_gains_and_costs():
+    plain = found(seconds=Samples((4.0, 4.0)))
+    row = gpu._row("sd, Easel", found(pixels=PIXELS + 1, report={"compile": "off: as set"}), plain)
+    assert row.ratio == 1.5 / 4
+    assert row.note == (
+        "first picture 9.0 s; 10.0 ms per step; peak 3.0 GiB; 48 dB; compile off: as set"
+    )
+
+
+def test_a_variant_that_fails_is_a_row_and_not_the_end(monkeypatch):
+    def fail(*_):
+        raise MemoryError("CUDA out of memory")
+
+    monkeypatch.setitem(gpu.KINDS, "huge", Kind(fail, 1, 0.0, 64))
+    rows = gpu.rows_of("huge", [gpu.PLAIN, "Easel"], rounds=2, until=math.inf)
+    assert [row.value for row in rows] == [None, None]
+    assert "CUDA out of memory" in rows[0].note
+    (late,) = gpu.rows_of("huge", [gpu.PLAIN], rounds=2, until=-math.inf)
+    assert late.note == "no time was left"

@@ -1,0 +1,262 @@
+"""A corpus of attacks through every route and dialect: nothing comes back as anything but text."""
+
+import html.parser
+import io
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+
+import app as gateway
+from chalicelib import pages, sdapi_lists, telemetry
+from chalicelib.openapi_page import openapi_page
+from tests.gateway.guarded import KEY, OTHER_KEY, SECRET, Guest, guarded, key
+from tests.gateway.test_app import BROWSER
+
+# After OWASP's XSS filter evasion cheat sheet, and what breaks headers, paths, templates and logs.
+MARK = "xss7f3a"
+HOSTILE = [
+    f"<script>{MARK}()</script>",
+    f'"><script>{MARK}()</script>',
+    f"'><img src=x onerror={MARK}()>",
+    f"</title><svg/onload={MARK}()>",
+    f"</style><script>{MARK}()</script>",
+    f"</script><script>{MARK}()</script>",
+    f'" onmouseover="{MARK}()" x="',
+    f"' autofocus onfocus='{MARK}()",
+    f"javascript:{MARK}()",
+    f"data:text/html,<script>{MARK}()</script>",
+    f"<iframe srcdoc='&lt;script&gt;{MARK}()&lt;/script&gt;'>",
+    f"<a href='javascript&colon;{MARK}()'>x</a>",
+    f"<math><mtext><table><mglyph><style><img src=x onerror={MARK}()>",
+    f"<<SCRIPT>{MARK}();//<</SCRIPT>",
+    f"<scr\u0000ipt>{MARK}()</scr\u0000ipt>",
+    f"\u2028<script>{MARK}()</script>",
+    f"\uff1cscript\uff1e{MARK}()\uff1c/script\uff1e",
+    f"+ADw-script+AD4-{MARK}()+ADw-/script+AD4-",
+    f"${{{MARK}}} $prompt $base $$ {{{{{MARK}}}}}",
+    f"<base href=//evil.example>{MARK}",
+    f"<meta http-equiv=refresh content='0;url=//evil.example/{MARK}'>",
+    f"a\r\nX-{MARK}: yes",
+    f"a\nSet-Cookie: {MARK}=1",
+    f"a\r\n\r\n<script>{MARK}()</script>",
+    f"a%0d%0aX-{MARK}: yes",
+    f"a\u560a\u560dX-{MARK}: yes",
+    f'"; filename="{MARK}.html',
+    f"../../{MARK}",
+    f"..%2f..%2f{MARK}",
+    f"//evil.example/{MARK}",
+    f"\\\\evil.example\\{MARK}",
+    f"https://evil.example/{MARK}",
+    f'{{"level":"ERROR","message":"{MARK}"}}',
+    f"\x1b[2J\x1b]0;{MARK}\x07",
+    f"$(touch {MARK}) `touch {MARK}` ; touch {MARK}",
+    f"' OR 1=1 -- {MARK}",
+    f"%s%n%x {MARK}",
+    f"{MARK}" + "A" * 2_000,
+]
+SDAPI_LISTS = ["options", "sd-models", "loras", "samplers", "schedulers", "progress"]
+SDAPI_LISTS += sorted(sdapi_lists.NOTHING)
+SDAPI_REFUSED = ["interrupt", "skip", *sdapi_lists.FRESH, *sdapi_lists.FROM_PICTURES]
+ROUTES = [
+    "/inference/{}",
+    "/inference/{}?seed=1&model=slow",
+    "/inference/a?seed={}",
+    "/inference/a?model={}",
+    "/inference/a?lora={}",
+    "/inference/a?negative_prompt={}&seed=1",
+    "/inference/a?format={}",
+    "/inference/a?{}=1",
+    "/inference?seed={}",
+    "/inference?negative_prompt={}",
+    "/inference/default?{}=1",
+    "/inference?prompt={}",
+    "/inference?prompt={}&seed=1&{}=1",
+    "/sentence?seed={}",
+    "/sentence?{}=1",
+    "/sdapi/v1/txt2img/{}",
+    *(f"/sdapi/v1/{name}?{{}}=1" for name in SDAPI_LISTS),
+    "/jobs/{}",
+    "/jobs/{}/image",
+    "/jobs/slow-" + "0" * 32 + "/image?hop={}",
+    "/v1/images/generations/{}",
+    "/v1/models?{}=1",
+    "/v1/models/{}",
+    "/docs?{}=1",
+    "/openapi.json?{}=1",
+    "/?{}=1",
+    "/?link={}",
+    "/inference/a?link={}",
+    "/options?{}=1",
+    "/docs?{}=1",
+    "/openapi.json?{}=1",
+    "/health?{}=1",
+    "/robots.txt?{}=1",
+]
+BODIES = [
+    ("/jobs", {"prompt": "{}", "model": "slow", "seed": 1}),
+    ("/jobs", {"prompt": "a", "model": "{}"}),
+    ("/jobs", {"prompt": "a", "{}": 1}),
+    ("/v1/images/generations", {"prompt": "{}"}),
+    ("/v1/images/generations", {"prompt": "{}", "response_format": "url"}),
+    ("/v1/images/generations", {"prompt": "a", "size": "{}"}),
+    ("/v1/images/generations", {"prompt": "a", "{}": 1}),
+    ("/sdapi/v1/txt2img", {"prompt": "{}", "steps": 1}),
+    ("/sdapi/v1/txt2img", {"prompt": "a", "override_settings": {"sd_model_checkpoint": "{}"}}),
+    ("/sdapi/v1/txt2img", {"prompt": "a <lora:{}:1>"}),
+    ("/sdapi/v1/txt2img", {"prompt": "a", "seed": "{}", "{}": 1}),
+    ("/sdapi/v1/options", {"sd_model_checkpoint": "{}", "{}": 1}),
+    ("/v1/images/edits", {"{}": "{}"}),
+    ("/v1/images/variations", {"{}": "{}"}),
+    *((f"/sdapi/v1/{name}", {"{}": "{}"}) for name in SDAPI_REFUSED),
+    ("/session", {"key": "{}"}),
+    ("/session", {"{}": 1}),
+    ("/links", {"{}": 1}),
+    ("/links", {"pictures": "{}"}),
+]
+HEADERS = [
+    "Origin", "Host", "User-Agent", "Cookie", "Prefer", "X-Forwarded-Proto", "Referer",
+    "Access-Control-Request-Headers", "X-Forwarded-For", "Sec-Purpose", "Accept-Language",
+]  # fmt: skip
+CLIENTS = [{}, BROWSER, {"User-Agent": "Slackbot 1.0"}]
+
+
+@pytest.fixture
+def guest(monkeypatch):
+    guest = Guest(monkeypatch, guarded(filter_mode="warn", origins=("https://friend.example",)))
+    guest.settings = guest.settings.__class__(**{**vars(guest.settings), "deadline_seconds": 0.2})
+    guest.painter = guest.painter.__class__(
+        guest.settings, guest.painter._runtime, guest.painter._s3
+    )
+    return guest
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would make of a page: its elements, and what they would do."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append(tag)
+        for name, value in attrs:
+            value = (value or "").strip().lower()
+            assert not name.startswith("on"), (tag, name)
+            if name in {"href", "src", "action", "srcdoc", "formaction"}:
+                assert not value.startswith(("javascript:", "data:text")), (tag, value)
+                assert "evil.example" not in value
+
+
+def elements(body):
+    page = Page()
+    page.feed(body.decode())
+    return page.found
+
+
+# Our own pages, element by element: no visitor's words add one to them.
+SHAPES = [elements(pages._assembled(each.name).encode()) for each in pages._FOLDER.glob("*.html")]
+SHAPES.append(elements(openapi_page("https://somewhere", "/api").html))
+
+
+def check(answer):
+    for name, value in answer.headers.items():
+        assert re.fullmatch(r"[A-Za-z0-9-]+", name), name
+        assert MARK not in name.lower()
+        for line in value if isinstance(value, list) else [value]:
+            assert line.isascii(), name
+            assert not re.search(r"[\x00-\x1f\x7f]", line), name
+            assert "<" not in line, name
+    assert answer.status_code < 500 or "Retry-After" in answer.headers
+    location = answer.headers.get("Location", "/")
+    assert location.startswith("/")
+    assert not location.startswith(("//", "/\\"))
+    kind = answer.headers.get("Content-Type", "application/json").partition(";")[0]
+    assert kind in {"text/html", "text/plain", "application/json", "image/png"}
+    if kind == "application/json" and answer.body:
+        json.loads(answer.body)
+    if kind == "text/html":
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        assert elements(answer.body) in SHAPES
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("client", CLIENTS, ids=["program", "browser", "preview"])
+def test_nothing_in_an_address_becomes_markup_a_header_or_a_place(guest, text, client):
+    for path in ROUTES:
+        check(guest.get(path.replace("{}", quote(text, safe="")), x_api_key=KEY, **client))
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_nothing_in_a_body_becomes_markup_a_header_or_a_place(guest, text):
+    for path, body in BODIES:
+        filled = json.loads(json.dumps(body).replace("{}", json.dumps(text)[1:-1]))
+        for client in CLIENTS:
+            check(guest.post(path, filled, x_api_key=KEY, **client))
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_nothing_in_a_header_becomes_markup_or_another_header(guest, name):
+    for text in HOSTILE:
+        # What no client and no gateway lets through in a header is left out.
+        value = re.sub(r"[^\x20-\x7e]", " ", text)[:500]
+        for path in ("/", "/options", "/inference/a?seed=1", "/inference?seed=1", "/jobs/none"):
+            for client in CLIENTS:
+                answer = guest.get(path, **{**client, "x-api-key": KEY, name: value})
+                check(answer)
+                assert MARK.encode() not in answer.body
+        # These two tell a visitor the address that the visitor's own Host header names.
+        for path in ("/docs", "/openapi.json"):
+            check(guest.get(path, **{name: value}))
+
+
+def test_scripts_on_pages_are_our_own_however_hostile_the_prompt(guest):
+    """Each script's hash is in the policy, so one more script would not run."""
+    for text in HOSTILE:
+        answer = guest.get(f"/inference/{quote(text, safe='')}?steps=0", x_api_key=KEY, **BROWSER)
+        scripts = elements(answer.body).count("script")
+        policy = answer.headers["Content-Security-Policy"]
+        assert scripts == len(re.findall("script-src .*sha256", policy))
+
+
+def test_no_log_line_holds_a_key_a_cookie_a_token_or_a_visitors_words(monkeypatch, capfd):
+    output = io.StringIO()
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", output)
+    protection = guarded(keys=(key(), key("bob", OTHER_KEY)), per_minute=500)
+    guest = Guest(monkeypatch, protection, deadline_seconds=0.1)
+    cookie, token = guest.sign_in(), guest.link(pictures=2)
+    secrets = [KEY, OTHER_KEY, "wr0ng-key", cookie.partition("=")[2], token, SECRET.decode(), MARK]
+    guest.runtime.outcome = ZeroDivisionError("nobody foresaw it")
+    guest.get("/inference/a?seed=1", x_api_key=KEY)
+    guest.runtime.outcome = None
+    for path in [*ROUTES, "/inference/a?seed=2"]:
+        # The name of an adapter is a field that is logged, whatever a visitor calls it.
+        for text in (HOSTILE[0], *(() if "lora=" in path else (KEY, token))):
+            asked = path.replace("{}", quote(text, safe=""))
+            guest.get(asked, x_api_key=KEY)
+            guest.get(asked, x_api_key="wr0ng-key")
+            guest.get(asked, Authorization=f"Bearer {OTHER_KEY}", **BROWSER)
+            guest.get(asked, Cookie=cookie)
+            guest.get(f"{asked}{'&' if '?' in asked else '?'}link={token}")
+    for path, body in BODIES:
+        guest.post(path, json.loads(json.dumps(body).replace("{}", KEY)), Cookie=cookie)
+        guest.post(f"{path}?link={token}", body)
+    guest.post("/session", {"key": OTHER_KEY})
+    guest.visit("DELETE", "/session", Cookie=cookie)
+    written = output.getvalue() + "".join(capfd.readouterr())
+
+    assert len(output.getvalue().splitlines()) > 300
+    assert '"message":"crash"' in written
+    for line in output.getvalue().splitlines():
+        json.loads(line)
+    assert [secret for secret in secrets if secret in written] == []
+
+
+def test_every_route_of_the_app_is_attacked():
+    attacked = {re.sub(r"\{.*", "", path.partition("?")[0]) for path in ROUTES}
+    attacked |= {path for path, _ in BODIES}
+    for route in gateway.app.routes:
+        start = re.sub(r"\{.*", "", route)
+        assert start in attacked or route in attacked, route

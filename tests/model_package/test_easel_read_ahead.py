@@ -1,0 +1,75 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from easel_read_ahead import read_ahead, weights
+
+CODE = Path(__file__).parents[2] / "model_package" / "code"
+
+
+def write(folder, *places):
+    for place in places:
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(b"0" * 1_000)
+    return folder
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in weights(folder))
+
+
+def test_the_weights_that_will_be_loaded_are_read_and_no_others(tmp_path):
+    folder = write(
+        tmp_path,
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "refiner/unet/model-00001-of-00002.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "loras/style.safetensors",
+    )
+    assert names(folder) == [
+        "refiner/unet/model-00001-of-00002.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
+
+
+def test_a_folder_is_read_once_and_to_its_end(tmp_path):
+    thread = read_ahead(write(tmp_path, "unet/model.safetensors"), {})
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert read_ahead(tmp_path, {}) is None
+
+
+def test_it_can_be_switched_off_and_does_without_a_folder(tmp_path):
+    folder = write(tmp_path, "unet/model.safetensors")
+    assert read_ahead(folder, {"EASEL_READ_AHEAD": "OFF"}) is None
+    assert read_ahead(tmp_path / "nothing", {}) is None
+
+
+def test_a_link_that_leads_nowhere_is_left_to_the_loader(tmp_path):
+    folder = write(tmp_path, "vae/model.safetensors")
+    (folder / "unet").mkdir()
+    (folder / "unet" / "model.safetensors").symlink_to(folder / "unet" / "blob")
+    assert names(folder) == ["vae/model.safetensors"]
+
+
+def test_the_serving_script_starts_it_before_it_imports_what_takes_long(tmp_path):
+    write(tmp_path / "model", "unet/model.safetensors")
+    script = (
+        "import sys, threading, builtins\n"
+        "real = builtins.__import__\n"
+        "def watch(name, *rest):\n"
+        "    if name == 'torch':\n"
+        "        import easel_read_ahead\n"
+        "        print(len(easel_read_ahead._started)); sys.stdout.flush(); sys.exit()\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = watch\n"
+        "import inference\n"
+    )
+    environ = {**os.environ, "SAGEMAKER_BASE_DIR": str(tmp_path), "PYTHONPATH": str(CODE)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1\n", done.stderr
