@@ -29,6 +29,8 @@ The Lambda again, with the share of a core that Lambda gives by memory size: {ME
 MB are one core. The share is set with a control group's quota, in periods of 20 ms. Lambda is
 reported to lend a function a whole core while it starts; that is not imitated, so cold starts of
 small sizes look worse here than they should be on AWS. Easel is deployed with {DEPLOYED:,} MB.
+Where the machine has more work than cores, a process gets less than a large share: the small sizes
+tell the ratio best.
 """
 
 

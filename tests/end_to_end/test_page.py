@@ -182,20 +182,23 @@ def test_one_of_several_is_cancelled_from_its_card(studio, emulator):
 # --- The time it takes ----------------------------------------------------------------------------
 
 
-def test_the_time_spent_is_shown_against_what_the_model_usually_takes(studio, emulator, door):
+def test_the_time_spent_is_shown_against_what_the_model_usually_takes(
+    studio, emulator, chalice_local
+):
     models = [{"name": "sd", "asynchronous": False, "seconds": 9.5}]
-    studio.offer(door, models=models).open()
+    studio.offer(chalice_local, models=models).open()
     with emulator.fault(ENDPOINT, "slow", seconds=3):
         studio.ask("a red apple")
         expect(studio.page.get_by_text("of about 9.5 s")).to_be_visible()
         progress = studio.page.get_by_role("progressbar", name="Painting")
+        expect(progress).not_to_have_attribute("value", "0")
         assert 0 < float(progress.get_attribute("value") or 0) < 1
         studio.button("Cancel").click()
 
 
-def test_this_browsers_own_pictures_tell_better_what_to_expect(studio, emulator, door):
+def test_this_browsers_own_pictures_tell_better_what_to_expect(studio, emulator, chalice_local):
     models = [{"name": "sd", "seconds": 9.5}, {"name": "gone", "seconds": 4}]
-    studio.offer(door, models=models).open()
+    studio.offer(chalice_local, models=models).open()
     expect(studio.option("Model").locator("option")).to_have_text(
         ["sd (about 9.5 s)", "gone (about 4.0 s)"]
     )
@@ -328,6 +331,28 @@ def test_the_oldest_pictures_make_room(studio):
     assert studio.page.get_by_role("button", name="a new one, painted").is_visible()
     assert studio.page.get_by_role("button", name="old 204, painted").count() == 1
     assert studio.page.get_by_role("button", name="old 5, painted").count() == 0
+
+
+def test_a_full_disk_costs_the_oldest_picture_and_not_the_newest(studio):
+    full = """
+        const { put, delete: drop } = IDBObjectStore.prototype;
+        IDBObjectStore.prototype.put = function (record) {
+            if (window.full) throw new DOMException("full", "QuotaExceededError");
+            return put.call(this, record);
+        };
+        IDBObjectStore.prototype.delete = function (id) {
+            window.full = false;
+            return drop.call(this, id);
+        };"""
+    studio.page.add_init_script(full)
+    studio.open().paint("one").paint("two")
+    studio.page.evaluate("window.full = true")
+    studio.paint("three")
+    studio.page.reload()
+
+    expect(studio.cards).to_have_count(2)
+    assert studio.page.get_by_role("button", name="three, painted").is_visible()
+    assert studio.page.get_by_role("button", name="one, painted").count() == 0
 
 
 def test_where_the_browser_keeps_nothing_the_page_says_so_and_paints(studio):
@@ -476,11 +501,11 @@ def test_the_options_are_the_contracts_folded_away_at_first(studio, chalice_loca
         assert control.get_attribute("max") == str(fields[name]["maximum"])
 
 
-def test_a_field_that_the_page_has_never_heard_of_is_offered_too(studio, door, emulator):
-    told = requests.get(f"{door}/options", timeout=30).json()["fields"]
+def test_a_field_that_the_page_has_never_heard_of_is_offered_too(studio, chalice_local, emulator):
+    told = requests.get(f"{chalice_local}/options", timeout=30).json()["fields"]
     scheduler = {"type": "string", "enum": ["ddim", "euler"], "description": "Which one."}
     fields = {**told, "properties": {**told["properties"], "scheduler": scheduler}}
-    studio.offer(door, fields=fields).open().unfold()
+    studio.offer(chalice_local, fields=fields).open().unfold()
     studio.option("Scheduler").select_option("euler")
     with studio.page.expect_request("**/inference/**") as asking:
         studio.ask("a red apple")
@@ -488,12 +513,12 @@ def test_a_field_that_the_page_has_never_heard_of_is_offered_too(studio, door, e
     assert "scheduler=euler" in asking.value.url
 
 
-def test_the_models_own_defaults_and_adapters_are_shown_where_they_are_known(studio, door):
+def test_the_models_own_defaults_and_adapters_are_shown_where_they_are_known(studio, chalice_local):
     models = [
         {"name": "sd", "defaults": {"steps": 40, "width": 1024, "height": 512}, "loras": ["pixel"]},
         {"name": "gone"},
     ]
-    studio.offer(door, models=models).open().unfold()
+    studio.offer(chalice_local, models=models).open().unfold()
 
     assert studio.option("Steps").get_attribute("placeholder") == "40"
     expect(studio.page.get_by_text("This one has pixel.")).to_be_visible()
@@ -589,9 +614,11 @@ def test_a_key_is_asked_for_and_the_picture_painted_once_it_is_given(studio):
     assert asking.value.post_data_json == {"key": "right"}
 
 
-def test_where_a_key_is_the_rule_one_can_sign_in_and_out_and_curl_sends_it(studio, door, clipboard):
+def test_where_a_key_is_the_rule_one_can_sign_in_and_out_and_curl_sends_it(
+    studio, chalice_local, clipboard
+):
     studio.answer("session", 204)
-    studio.offer(door, access="key").open()
+    studio.offer(chalice_local, access="key").open()
     studio.button("Sign in").click()
     studio.page.get_by_label("Key", exact=True).fill("a key")
     studio.page.keyboard.press("Enter")

@@ -1,62 +1,28 @@
 """The page where keys are needed, with real keys and links, behind both doors."""
 
-import hashlib
-import json
-import os
-from contextlib import contextmanager
-
 import pytest
 import requests
 from playwright.sync_api import expect
 
-from endpoint.emulator import packaged_gateway
-from endpoint.emulator.processes import Child, free_port
-from tests.end_to_end.conftest import BUCKET, ENDPOINT, Person
+from tests.end_to_end.conftest import ENDPOINT, Person
 from tests.end_to_end.test_page import Studio
-from tests.packages import ROOT
+from tests.end_to_end.test_safety import (
+    AUTHORIZED,
+    KEY,
+    guarded,  # noqa: F401 (a fixture, and what it needs)
+    link,
+    local,  # noqa: F401
+    packaged,  # noqa: F401
+    settings,  # noqa: F401
+)
 
 pytestmark = pytest.mark.browser
-KEY = "a key that somebody was given, with many letters"
 
 
-@pytest.fixture(scope="module")
-def keys(gateway_environment):
-    entry = {"name": "ada", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}
-    return {
-        **gateway_environment,
-        "EASEL_API_KEYS": json.dumps([entry]),
-        "EASEL_SECRET": "a secret that nobody else knows and that is long",
-        "EASEL_LINKS": f"s3://{BUCKET}/links/",
-    }
-
-
-@contextmanager
-def local(environment):
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    arguments, module = [str(ROOT / "gateway"), str(port)], "endpoint.emulator.local_gateway"
-    with Child("a gateway", module, arguments, environment={**os.environ, **environment}) as child:
-        child.wait_until(lambda: is_served(url), 60)
-        yield url
-
-
-def is_served(url):
-    try:
-        return requests.get(f"{url}/health", timeout=5).status_code == 200
-    except requests.ConnectionError:
-        return False
-
-
-@pytest.fixture(scope="module", params=["chalice_local", "api_gateway"])
-def closed_door(request, keys):
+@pytest.fixture
+def closed_door(guarded):  # noqa: F811
     """The public URL of a gateway that asks for a key."""
-    if request.param == "chalice_local":
-        with local(keys) as url:
-            yield url
-    else:
-        package = request.getfixturevalue("package")
-        with packaged_gateway.serve(package, environment=keys) as server:
-            yield f"{server.url}/api"
+    return guarded
 
 
 def sign_in(studio):
@@ -102,12 +68,8 @@ def test_who_signs_out_is_asked_again(closed_door, page):
 
 
 def test_a_friends_link_paints_until_it_is_used_up(closed_door, browser):
-    made = requests.post(
-        f"{closed_door}/links", json={"pictures": 1}, headers={"x-api-key": KEY}, timeout=30
-    )
     friend = Person(browser)
-    # On AWS there is HTTPS alone; the emulated API Gateway says so, and speaks HTTP.
-    friend.page.goto(made.json()["url"].replace("https:", "http:"))
+    friend.page.goto(f"{closed_door}/?link={link(closed_door, pictures=1)}")
     studio = Studio(friend.page, closed_door)
     assert friend.page.url == studio.url
     studio.paint("a red apple").ask("a green apple")
@@ -127,7 +89,6 @@ def test_the_copied_command_paints_with_a_key_in_the_shell(closed_door, page):
     command = page.evaluate("navigator.clipboard.readText()")
 
     assert command.startswith('curl --location --header "Authorization: Bearer $EASEL_KEY" ')
-    link = command.rpartition(" ")[2].strip("'")
-    assert requests.get(link, timeout=30).status_code == 401
-    bearer = {"Authorization": f"Bearer {KEY}"}
-    assert requests.get(link, headers=bearer, timeout=30).content.startswith(b"\x89PNG")
+    address = command.rpartition(" ")[2].strip("'")
+    assert requests.get(address, timeout=30).status_code == 401
+    assert requests.get(address, headers=AUTHORIZED, timeout=30).content.startswith(b"\x89PNG")

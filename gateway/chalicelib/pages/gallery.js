@@ -2,11 +2,6 @@
 
 const MOST_KEPT = 200;
 
-const settled = (request) => new Promise((resolve, reject) => {
-  request.onsuccess = () => resolve(request.result);
-  request.onerror = () => reject(request.error);
-});
-
 class Gallery {
   #opening = Gallery.#open();
 
@@ -17,8 +12,8 @@ class Gallery {
 
   /** Return every record, the newest first. */
   async all() {
-    const records = await this.#ask("readonly", (store) => store.getAll()) ?? [];
-    return records.sort((a, b) => b.made - a.made);
+    const records = await this.#ask("readonly", (store) => store.getAll()).catch(() => null);
+    return (records ?? []).sort((a, b) => b.made - a.made);
   }
 
   /** Keep a record; false means that there is no room, or no gallery. */
@@ -33,14 +28,25 @@ class Gallery {
 
   async #ask(mode, question) {
     const database = await this.#opening;
-    return database && settled(question(database.transaction("works", mode).objectStore("works")));
+    if (!database) return null;
+    const transaction = database.transaction("works", mode);
+    const request = question(transaction.objectStore("works"));
+    // Only a transaction that is complete has kept anything: a full disk may show at its end.
+    await new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
+    return request.result;
   }
 
   static async #open() {
     try {
       const opening = indexedDB.open("easel", 1);
       opening.onupgradeneeded = () => opening.result.createObjectStore("works", { keyPath: "id" });
-      return await settled(opening);
+      return await new Promise((resolve, reject) => {
+        opening.onsuccess = () => resolve(opening.result);
+        opening.onerror = () => reject(opening.error);
+      });
     } catch {
       return null;
     }
