@@ -239,7 +239,8 @@ TEXT = """
 From a request to a PNG file, one picture at a time; prompts are known from the second picture on.
 "First picture" is what warming up, compiling and the first picture take together, without loading.
 Without a GPU the time is the process's own CPU time, on one thread. All weights are random but the
-demo model's: how close its pictures are to plain diffusers' is the figure to read.
+demo model's: how close its pictures are to plain diffusers' is the figure to read. Variants are
+measured one after the other, so on a busy machine small differences of time mean nothing.
 `python -m tests.benchmarks.gpu` measures all of it on a machine with a GPU.
 """
 
