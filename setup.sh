@@ -125,12 +125,28 @@ run() {
 
 run_tests() {
   install_test
-  if [ $# = 0 ]; then
-    .venv/bin/ruff check .
-    .venv/bin/ruff format --check .
-    .venv/bin/mypy
-  fi
-  exec .venv/bin/python -m pytest "$@"
+  [ $# = 0 ] || exec .venv/bin/python -m pytest "$@"
+  .venv/bin/ruff check .
+  .venv/bin/ruff format --check .
+  .venv/bin/mypy
+  run_all_tests
+}
+
+# Two at a time: the end-to-end tests mostly wait, and the others mostly compute.
+run_all_tests() {
+  local log failed=0 ends
+  log=$(mktemp)
+  say "running the end-to-end tests beside the others; what they say comes after these"
+  .venv/bin/python -m pytest -p no:cacheprovider tests/end_to_end > "$log" 2>&1 &
+  ends=$!
+  trap 'kill "$ends" 2>/dev/null; exit 130' INT TERM
+  .venv/bin/python -m pytest --ignore=tests/end_to_end || failed=$?
+  wait "$ends" || failed=$?
+  trap - INT TERM
+  say "the end-to-end tests:"
+  cat "$log"
+  rm -f "$log"
+  return "$failed"
 }
 
 deploy() {

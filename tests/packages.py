@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -15,14 +16,20 @@ _CHALICE = "from chalice.cli import main; main()"
 def package_gateway(folder: Path) -> Path:
     """Run `chalice package` for the stage `dev`, and return the folder with its two files.
 
+    Chalice keeps what it has zipped beside the project, and another test run must not find half of
+    it: so one packages after the other.
+
     Raises:
         RuntimeError: if it failed, or left a dependency out, which chalice calls a success.
     """
     command = [sys.executable, "-c", _CHALICE, "package", "--stage", "dev", str(folder)]
     environment = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1"}
-    done = subprocess.run(
-        command, cwd=ROOT / "gateway", env=environment, capture_output=True, text=True, check=False
-    )
+    project = ROOT / "gateway"
+    with (project / "app.py").open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        done = subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True, check=False
+        )
     output = done.stdout + done.stderr
     if done.returncode or "Could not install" in output:
         raise RuntimeError(output)

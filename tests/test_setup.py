@@ -1,6 +1,9 @@
 """The shell script that a stranger meets first."""
 
+import os
 import subprocess
+
+import pytest
 
 from tests.packages import ROOT
 
@@ -48,3 +51,42 @@ def test_a_python_that_is_too_old_is_not_used(tmp_path):
 
     assert shown.returncode != 0
     assert "no Python 3.11 or newer found" in shown.stderr
+
+
+# A Python whose pytest ends as it is told to, and whose venv is a copy of itself.
+PRETENDED = """#!/bin/sh
+echo "$@"
+case "$*" in
+  *"-m pytest"*--ignore*) exit $REST ;;
+  *"-m pytest"*) exit $ENDS ;;
+  *"-m venv"*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("ends", "rest"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_the_tests_fail_where_either_half_of_them_does(tmp_path, ends, rest):
+    """Both halves run whatever becomes of the other, and both are told."""
+    (tmp_path / "setup.sh").write_bytes((ROOT / "setup.sh").read_bytes())
+    for requirements in ROOT.glob("**/requirements*.txt"):
+        if ".venv" not in requirements.parts:
+            copy = tmp_path / requirements.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.touch()
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for tool in ("python", "ruff", "mypy"):
+        (tools / tool).write_text(PRETENDED)
+        (tools / tool).chmod(0o755)
+    shown = subprocess.run(
+        ["/bin/bash", str(tmp_path / "setup.sh"), "test"],
+        env={**os.environ, "ENDS": str(ends), "REST": str(rest)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (shown.returncode != 0) == bool(ends or rest), shown.stderr
+    assert "pytest -p no:cacheprovider tests/end_to_end" in shown.stdout
+    assert "pytest --ignore=tests/end_to_end" in shown.stdout
