@@ -23,6 +23,7 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from easel_quiet import without_warnings
 from easel_speed import Speed, SpeedSettings
 from generation import GenerationRequest
 from tests.benchmarks.full_size import KINDS, Kind, make
-from tests.benchmarks.measuring import Samples, busy
+from tests.benchmarks.measuring import Samples, busy, in_turns
 from tests.benchmarks.report import Figure, Result, Row, Section
 
 DEMO = Path(__file__).parents[2] / "model_package" / "demo" / "weights"
@@ -67,9 +68,10 @@ _BATCH = 4
 
 @dataclass
 class Found:
-    """One variant of one model; seconds, except for the rest."""
+    """One variant of one model, and plain diffusers in turns with it; seconds, but for the rest."""
 
     seconds: Samples
+    plain: Samples | None
     first: float
     per_step: float
     pixels: Any
@@ -138,28 +140,61 @@ class Easel:
         return encode_file(self._painter.paint(wish))
 
 
-def measure(name: str, kind: Kind, variant: str, rounds: int) -> Found:
-    """Build one variant and time it: the first picture with all that comes before, then others."""
+def build_way(name: str, kind: Kind, variant: str) -> Any:
+    """Return one variant of a model, loaded anew."""
     device = easel_precision.choose_device()
-    cuda = device.type == "cuda"
-    dtype = torch.float16 if cuda else torch.float32
-    dtype = torch.float32 if variant == ANCESTOR else dtype
+    half = device.type == "cuda" and variant != ANCESTOR
+    pipelines = build(name, torch.float16 if half else torch.float32, device)
+    environ = VARIANTS[variant]
+    return Easel(pipelines, kind, environ) if environ else Plainly(pipelines, kind)
+
+
+class Reference:
+    """Plain diffusers with the same model, loaded when it is first asked for."""
+
+    def __init__(self, name: str, kind: Kind) -> None:
+        self._name = name
+        self._kind = kind
+
+    @cached_property
+    def way(self) -> Any:
+        return build_way(self._name, self._kind, PLAIN)
+
+    @cached_property
+    def pixels(self) -> Any:
+        return _pixels(self.way.paint(self._kind.steps))
+
+
+def _pixels(file: bytes) -> Any:
+    with Image.open(BytesIO(file)) as image:
+        return np.asarray(image)
+
+
+def measure(name: str, kind: Kind, variant: str, plain: Reference | None, rounds: int) -> Found:
+    """Build one variant and time it: the first picture with all that comes before, then others.
+
+    In each round `plain`, if it is given, takes its turn: a busy moment meets both.
+    """
+    cuda = torch.cuda.is_available()
     steps = ANCESTOR_STEPS if variant == ANCESTOR else kind.steps
-    pipelines = build(name, dtype, device)
+    if plain is not None:
+        plain.way.paint(kind.steps)  # before it is timed, and before memory is counted
+    held = torch.cuda.memory_allocated() if cuda else 0
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     started = _clock()
-    environ = VARIANTS[variant]
-    way: Any = Easel(pipelines, kind, environ) if environ else Plainly(pipelines, kind)
+    way = build_way(name, kind, variant)
     file = way.paint(steps)
     first = _clock() - started
-    seconds = [_timed(way, steps) for _ in range(rounds)]
-    with Image.open(BytesIO(file)) as image:
-        pixels = np.asarray(image)
+    peak = (torch.cuda.max_memory_allocated() - held) / 2**30 if cuda else None
+    turns = {variant: lambda: _timed(way, steps)}
+    if plain is not None:
+        turns[PLAIN] = lambda: _timed(plain.way, kind.steps)
+    seconds = in_turns(turns, rounds)
     half = statistics.median(_timed(way, max(steps // 2, 1)) for _ in range(max(rounds // 2, 1)))
-    per_step = (statistics.median(seconds) - half) / max(steps - steps // 2, 1)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
-    return Found(Samples(tuple(seconds)), first, per_step, pixels, peak, way.report)
+    per_step = (seconds[variant].median - half) / max(steps - steps // 2, 1)
+    beside = None if plain is None else seconds[PLAIN]
+    return Found(seconds[variant], beside, first, per_step, _pixels(file), peak, way.report)
 
 
 def batch(name: str, kind: Kind, rounds: int) -> float:
@@ -194,9 +229,9 @@ def psnr(ours: Any, theirs: Any) -> float:
 
 
 def rows_of(name: str, variants: Sequence[str], rounds: int, until: float) -> list[Row]:
-    """Measure a model's variants one after the other; each is built anew."""
+    """Measure a model's variants; each is built anew, and takes turns with plain diffusers."""
     kind = demo() if name == "demo" else KINDS[name]
-    found: dict[str, Found] = {}
+    plain = Reference(name, kind)
     rows = []
     for variant in variants:
         what = f"{name}, {variant}"
@@ -211,8 +246,8 @@ def rows_of(name: str, variants: Sequence[str], rounds: int, until: float) -> li
         print(what, file=sys.stderr, flush=True)
         try:
             with redirect_stdout(StringIO()):  # the painter's log
-                found[variant] = measure(name, kind, variant, rounds)
-            rows.append(_row(what, found[variant], found.get(PLAIN)))
+                found = measure(name, kind, variant, None if variant == PLAIN else plain, rounds)
+                rows.append(_row(what, found, plain))
         except Exception as error:  # noqa: BLE001 - one variant less, such as for want of memory
             note = f"failed: {type(error).__name__}: {str(error)[:200]}"
             rows.append(Row(what, "s", None, note=note))
@@ -221,26 +256,26 @@ def rows_of(name: str, variants: Sequence[str], rounds: int, until: float) -> li
     return rows
 
 
-def _row(what: str, found: Found, plain: Found | None) -> Row:
+def _row(what: str, found: Found, plain: Reference) -> Row:
     notes = [f"first picture {found.first:.1f} s", f"{found.per_step * 1_000:.1f} ms per step"]
     if found.gibibytes is not None:
         notes.append(f"peak {found.gibibytes:.1f} GiB")
-    if plain is not None and plain is not found:
+    if found.plain is not None:
         closeness = psnr(found.pixels, plain.pixels)
         notes.append("equal pixels" if math.isinf(closeness) else f"{closeness:.0f} dB")
     notes += [f"{name} {told}" for name, told in found.report.items() if told.startswith("off: ")]
     row = Row(what, "s", Figure.of(found.seconds), note="; ".join(notes))
-    if plain is None or plain is found:
+    if found.plain is None:
         return row
-    return replace(row, baseline=PLAIN, baseline_value=Figure.of(plain.seconds))
+    return replace(row, baseline=PLAIN, baseline_value=Figure.of(found.plain))
 
 
 TEXT = """
 From a request to a PNG file, one picture at a time; prompts are known from the second picture on.
-"First picture" is what warming up, compiling and the first picture take together, without loading.
-Without a GPU the time is the process's own CPU time, on one thread. All weights are random but the
-demo model's: how close its pictures are to plain diffusers' is the figure to read. Variants are
-measured one after the other, so on a busy machine small differences of time mean nothing.
+"First picture" is what loading, warming up, compiling and the first picture take together. Each
+variant takes turns with plain diffusers. Without a GPU the time is the process's own CPU time, on
+one thread. All weights are random but the demo model's: how close its pictures are to plain
+diffusers' is the figure to read.
 `python -m tests.benchmarks.gpu` measures all of it on a machine with a GPU.
 """
 

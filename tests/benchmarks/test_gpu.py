@@ -11,7 +11,13 @@ PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
 def found(**changes):
     values = {"seconds": Samples((1.0, 2.0)), "first": 9.0, "per_step": 0.01, "pixels": PIXELS}
-    return gpu.Found(**{**values, "gibibytes": 3.0, **changes})
+    return gpu.Found(**{**values, "plain": None, "gibibytes": 3.0, **changes})
+
+
+class Plain(gpu.Reference):
+    """Plain diffusers that has painted already."""
+
+    pixels = PIXELS
 
 
 def test_closeness_is_infinite_for_the_same_picture_and_48_decibels_for_one_step_of_brightness():
@@ -20,8 +26,9 @@ def test_closeness_is_infinite_for_the_same_picture_and_48_decibels_for_one_step
 
 
 def test_a_row_tells_what_a_variant_gains_and_costs():
-    plain = found(seconds=Samples((4.0, 4.0)))
-    row = gpu._row("sd, Easel", found(pixels=PIXELS + 1, report={"compile": "off: as set"}), plain)
+    slower = {"plain": Samples((4.0, 4.0)), "report": {"compile": "off: as set"}}
+    plain = Plain("sd", gpu.KINDS["sd"])
+    row = gpu._row("sd, Easel", found(pixels=PIXELS + 1, **slower), plain)
     assert row.ratio == 1.5 / 4
     assert row.note == (
         "first picture 9.0 s; 10.0 ms per step; peak 3.0 GiB; 48 dB; compile off: as set"
