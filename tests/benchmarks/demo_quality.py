@@ -7,7 +7,7 @@ asked about fresh renderings first: no figure below can be trusted further than 
 prompts are worded and the seeds chosen here, apart from those that the training's sample sheets
 show; every second colour prompt asks for a thing in a colour that the model never saw it in.
 
-A refiner in the model's folder does its share, as it does where the model is served.
+A refiner in the model's folder takes part with `--refined`; served, it takes none by default.
 """
 
 import argparse
@@ -360,13 +360,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, help="ask only every so many-th prompt")
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--unrefined", action="store_true", help="leave a refiner out")
+    parser.add_argument("--refined", action="store_true", help="bring the refiner in")
     parser.add_argument("--judge-only", action="store_true", help="train and check the judge")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     return parser.parse_args()
 
 
-def load_artist(guidance: float, weights: Path = WEIGHTS, refined: bool = True) -> Artist:
+def load_artist(guidance: float, weights: Path = WEIGHTS, refined: bool = False) -> Artist:
     pipeline = StableDiffusionPipeline.from_pretrained(weights)
     pipeline.set_progress_bar_config(disable=True)
     folder = weights / "refiner" / "unet"
@@ -418,7 +418,7 @@ def main() -> None:
     print("\n".join(line(name, verdicts) for name, verdicts in report.items()), flush=True)
     if arguments.judge_only:
         return
-    artist = load_artist(arguments.guidance, arguments.weights, not arguments.unrefined)
+    artist = load_artist(arguments.guidance, arguments.weights, arguments.refined)
     print(
         f"{artist.seconds_a_picture():.2f} s a picture on {arguments.threads} threads", flush=True
     )

@@ -110,8 +110,9 @@ def test_a_picture_can_be_read_back_into_latents(folder: Path) -> None:
 
 
 def test_a_refiner_in_the_folder_takes_over_in_the_model_package_alone(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("EASEL_DEFAULTS", '{"refiner_start": 0.8}')
     whole = tmp_path / "weights"
     shutil.copytree(folder, whole)
     torch.manual_seed(1)

@@ -94,11 +94,11 @@ def test_guidance_matters_and_without_it_a_negative_prompt_has_no_say(draw: Draw
     assert (plain != draw("a green apple")).any()
 
 
-def test_the_refiner_has_a_share_in_the_picture(
+def test_the_refiner_has_a_share_in_the_picture_where_it_is_let(
     draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EASEL_DEFAULTS", '{"refiner_start": 1}')
-    alone, refined = drawing(Toolkit(WEIGHTS))("a cat"), draw("a cat")
+    monkeypatch.setenv("EASEL_DEFAULTS", '{"refiner_start": 0.8}')
+    alone, refined = draw("a cat"), drawing(Toolkit(WEIGHTS))("a cat")
     assert (refined != alone).any()
     assert np.abs(refined - alone).mean() < 10  # it refines; it does not draw another cat
 
