@@ -84,6 +84,8 @@ class Compiler:
         with without_warnings():
             for part in parts:
                 self._compile_module(part, **options)
+        if "mode" in options:
+            _keep_outputs(parts)
         self._compiled = parts
         told = "full" if how == "full" else "regional"
         return (

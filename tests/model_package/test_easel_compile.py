@@ -1,5 +1,6 @@
 import shutil
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -175,3 +176,23 @@ def test_what_was_compiled_ahead_is_not_compiled_again(stand_in, tmp_path, monke
     wish = GenerationRequest(prompt="a cat", seed=7)
     difference = painter.paint(wish).pixels.astype(int) - plain.paint(wish).pixels
     assert abs(difference).max() <= 1
+
+
+# Of torch's own, while it imports its compiler.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
+def test_what_a_cuda_graph_returns_outlives_its_next_replay(monkeypatch):
+    """A replay writes into the memory of the one before, and multistep schedulers keep that."""
+    memory = torch.zeros(1)
+
+    def replay_in_place(module, **options):
+        module._compiled_call_impl = memory.copy_
+
+    pipeline = SimpleNamespace(unet=torch.nn.Identity())
+    compiler = Compiler([pipeline], compile_module=replay_in_place)
+    with monkeypatch.context() as pretended:
+        pretended.setattr(torch.cuda, "is_available", lambda: True)
+        told = compiler.start("full", cuda_graphs=True)
+    first, second = (pipeline.unet(torch.full((1,), each)) for each in (1.0, 2.0))
+
+    assert told == "full, CUDA graphs"
+    assert (first.item(), second.item()) == (1.0, 2.0)
