@@ -14,7 +14,6 @@ import hmac
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from chalicelib import tokens
@@ -64,7 +63,7 @@ def admit(protection: Protection, visit: Visit, now: float | None = None) -> Gue
         return Guest(Kind.KEY, find_key(protection.keys, presented, now))
     guest = _by_cookie(protection, visit, now)
     check_same_origin(protection, visit)
-    return replace(guest, by_cookie=True)
+    return guest
 
 
 def find_key(keys: Sequence[Key], presented: str, now: float) -> Key:

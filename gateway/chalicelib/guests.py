@@ -54,14 +54,12 @@ class Guest:
     Attributes:
         key: the visitor's own, or the one that the link was made with.
         picture: the id of the one picture that a visitor of kind PICTURE may have.
-        by_cookie: whether the browser sent the proof by itself.
     """
 
     kind: Kind
     key: Key | None = None
     link: Link | None = None
     picture: str | None = None
-    by_cookie: bool = False
 
 
 ANYBODY = Guest(Kind.OPEN)

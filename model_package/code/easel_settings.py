@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from easel_defaults import Defaults
-from easel_variables import one_of, read_variables
-from easel_variables import switch as _switch
-from easel_variables import text as _text
-from easel_variables import variable as _variable
+from easel_variables import one_of, read_variables, switch, text, variable
 from generation import InvalidField
 
 _CREATOR = "the script that creates the endpoint, from its command line"
@@ -23,9 +20,9 @@ _RUNNER = "setup.sh run, or the script that creates the endpoint"
 _dtype = one_of("auto", "fp16", "bf16", "fp32")
 
 
-def _defaults(text: str) -> Defaults:
+def _defaults(given: str) -> Defaults:
     try:
-        return Defaults.from_dict(json.loads(text))
+        return Defaults.from_dict(json.loads(given))
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError("must be a JSON object") from error
     except InvalidField as error:
@@ -53,47 +50,47 @@ class Settings:
 
     model_id: str | None = field(
         default=None,
-        metadata=_variable("EASEL_MODEL_ID", _text, _RUNNER, example="stabilityai/sd-turbo"),
+        metadata=variable("EASEL_MODEL_ID", text, _RUNNER, example="stabilityai/sd-turbo"),
     )
     revision: str | None = field(
-        default=None, metadata=_variable("EASEL_MODEL_REVISION", _text, _RUNNER, example="main")
+        default=None, metadata=variable("EASEL_MODEL_REVISION", text, _RUNNER, example="main")
     )
     refiner_id: str | None = field(
         default=None,
-        metadata=_variable(
+        metadata=variable(
             "EASEL_REFINER_ID",
-            _text,
+            text,
             _CREATOR,
             example="stabilityai/stable-diffusion-xl-refiner-1.0",
         ),
     )
     refiner_revision: str | None = field(
         default=None,
-        metadata=_variable("EASEL_REFINER_REVISION", _text, _CREATOR, example="main"),
+        metadata=variable("EASEL_REFINER_REVISION", text, _CREATOR, example="main"),
     )
     loras: Path | None = field(
-        default=None, metadata=_variable("EASEL_LORAS", Path, _CREATOR, example="/opt/ml/loras")
+        default=None, metadata=variable("EASEL_LORAS", Path, _CREATOR, example="/opt/ml/loras")
     )
     vae_tiling: bool = field(
-        default=False, metadata=_variable("EASEL_VAE_TILING", _switch, _CREATOR, example="on")
+        default=False, metadata=variable("EASEL_VAE_TILING", switch, _CREATOR, example="on")
     )
     dtype: str = field(
-        default="auto", metadata=_variable("EASEL_DTYPE", _dtype, _CREATOR, example="bf16")
+        default="auto", metadata=variable("EASEL_DTYPE", _dtype, _CREATOR, example="bf16")
     )
     defaults: Defaults = field(
         default=Defaults(),
-        metadata=_variable(
+        metadata=variable(
             "EASEL_DEFAULTS", _defaults, _CREATOR, example='{"steps": 4, "guidance_scale": 0}'
         ),
     )
     metadata: bool = field(
-        default=True, metadata=_variable("EASEL_METADATA", _switch, _CREATOR, example="off")
+        default=True, metadata=variable("EASEL_METADATA", switch, _CREATOR, example="off")
     )
     log_prompts: bool = field(
-        default=False, metadata=_variable("EASEL_LOG_PROMPTS", _switch, _CREATOR, example="on")
+        default=False, metadata=variable("EASEL_LOG_PROMPTS", switch, _CREATOR, example="on")
     )
     allow_pickle: bool = field(
-        default=False, metadata=_variable("EASEL_ALLOW_PICKLE", _switch, _CREATOR, example="on")
+        default=False, metadata=variable("EASEL_ALLOW_PICKLE", switch, _CREATOR, example="on")
     )
 
     @classmethod
