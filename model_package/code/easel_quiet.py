@@ -7,9 +7,10 @@ can act on them; a line per picture says more.
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import transformers
@@ -19,12 +20,40 @@ _logging.set_verbosity_error()
 _logging.disable_progress_bar()
 
 
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Drop Python warnings; not for use by two threads at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Silence:
+    """Drops Python warnings for as long as any thread asks for it.
+
+    The filters are the process's, and `warnings.catch_warnings` puts back what it found: two
+    threads whose blocks overlap would each end the other's silence. So the first one in saves the
+    filters, and the last one out restores them.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._inside = 0
+        self._filters: AbstractContextManager[Any] = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._turn:
+            if self._inside == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._turn:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_silence = _Silence()
+
+
+def without_warnings() -> AbstractContextManager[None]:
+    """Drop Python warnings in a block, which other threads may enter and leave meanwhile."""
+    return _silence
 
 
 class Notes(logging.Handler):
