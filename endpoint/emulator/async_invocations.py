@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
 from endpoint.emulator import async_requests
-from endpoint.emulator.async_queue import AsyncQueue
+from endpoint.emulator.async_queue import AsyncQueue, Rest
 from endpoint.emulator.async_requests import AsyncRequest
 from endpoint.emulator.clients import Clients
+from endpoint.emulator.containers import ContainerResponse
 from endpoint.emulator.control_plane import Endpoint
 from endpoint.emulator.errors import ModelError
 from endpoint.emulator.invocations import Models
@@ -43,20 +45,23 @@ class AsyncInvocations:
     def _held(self, endpoint: str) -> bool:
         return any(fault.kind == "cold" for fault in self._models.faults.get(endpoint))
 
-    def _work(self, request: AsyncRequest) -> None:
+    def _work(self, request: AsyncRequest) -> Rest | None:
+        """Ask the model server, and return how its answer is delivered."""
         body = self._body(request)
         if body is None:
-            return
+            return None
         try:
             answer = self._models.ask(
                 request.endpoint, request.headers, body, request.timeout, request.entry
             )
         except ModelError as error:
             status = error.original_status
-            self._fail(
-                request, f"ClientError: Received server error ({status}) from model.", str(error)
-            )
-            return
+            reason = f"ClientError: Received server error ({status}) from model."
+            return partial(self._fail, request, reason, str(error))
+        return partial(self._succeed, request, answer)
+
+    def _succeed(self, request: AsyncRequest, answer: ContainerResponse) -> None:
+        """Write the answer and tell the success topic."""
         if self.queue.present(request) is None:
             return
         content_type = answer.headers.get("content-type", "")

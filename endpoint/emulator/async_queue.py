@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 # removed, the endpoint deleted. In real seconds.
 _LOOK_AGAIN_SECONDS = 0.05
 
+# What is left to do when the model server has answered.
+Rest = Callable[[], None]
+
 
 class AsyncQueue:
     """Requests in the order of their arrival, at most `instances x concurrency` under way.
@@ -26,7 +29,10 @@ class AsyncQueue:
     waits is lost without a trace, and so is the result of what is under way.
 
     Args:
-        work: does one request, start to finish.
+        work: has a model server do one request, and returns what is left to do with its answer.
+            That is not under way any more: MaxConcurrentInvocationsPerInstance is "the maximum
+            number of concurrent requests sent by the SageMaker client to the model container"
+            (API reference of AsyncInferenceClientConfig).
         expire: says that a request waited longer than its time to live.
         held: whether a fault keeps the whole queue waiting.
     """
@@ -34,7 +40,7 @@ class AsyncQueue:
     def __init__(
         self,
         clock: Clock,
-        work: Callable[[AsyncRequest], None],
+        work: Callable[[AsyncRequest], Rest | None],
         expire: Callable[[AsyncRequest], None],
         held: Callable[[str], bool],
     ) -> None:
@@ -113,13 +119,16 @@ class AsyncQueue:
 
     def _one(self, request: AsyncRequest, key: tuple[str, str]) -> None:
         try:
-            self._work(request)
+            try:
+                rest = self._work(request)
+            finally:
+                with self._changed:
+                    self._under_way[key] -= 1
+                    self._changed.notify()
+            if rest is not None:
+                rest()
         except Exception:
             logger.exception("An asynchronous invocation failed inside the emulator")
-        finally:
-            with self._changed:
-                self._under_way[key] -= 1
-                self._changed.notify()
 
 
 def _in_thread(work: Callable[..., None], *arguments: Any) -> None:

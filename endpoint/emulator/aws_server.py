@@ -22,11 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
@@ -41,6 +37,7 @@ from endpoint.emulator.errors import RuntimeRefusal, ValidationError
 from endpoint.emulator.faults import Fault, Faults
 from endpoint.emulator.http_server import in_background
 from endpoint.emulator.invocations import LONGEST_BODY, CutOff, Models, check_size, invoke
+from endpoint.emulator.keep_alive import KeepAliveHandler
 from endpoint.emulator.request_log import Entry, RequestLog
 from endpoint.emulator.scaling import Autoscaler
 
@@ -180,13 +177,6 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(json.dumps(value), status, mimetype="application/json")
 
 
-class _Handler(MotoRequestHandler):
-    disable_nagle_algorithm = True
-
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - inherited name
-        """Say nothing."""
-
-
 def _listen(port: int, app: Any) -> BaseWSGIServer:
     # A socket of our own: werkzeug ends the whole process when a port is taken.
     listener = socket.socket()
@@ -196,7 +186,12 @@ def _listen(port: int, app: Any) -> BaseWSGIServer:
         listener.listen(128)
         # The server makes its own copy of the descriptor.
         return make_server(
-            "127.0.0.1", port, app, threaded=True, request_handler=_Handler, fd=listener.fileno()
+            "127.0.0.1",
+            port,
+            app,
+            threaded=True,
+            request_handler=KeepAliveHandler,
+            fd=listener.fileno(),
         )
     finally:
         listener.close()

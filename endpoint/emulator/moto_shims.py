@@ -13,7 +13,9 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
+from moto import backends
 from moto.apigateway.models import APIGatewayBackend, apigateway_backends
+from moto.core import errors
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
@@ -34,6 +36,18 @@ def install() -> None:
     _list_quotas()
     _accept_instance_pools()
     _update_endpoints()
+    _look_up_once()
+
+
+def _look_up_once() -> None:
+    """Moto lists its own folders at each call, and indexes a service's errors at each error.
+
+    A crowd that waits for pictures asks S3 again and again for what is not there yet.
+    """
+    modules = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: modules
+    factory = errors.ErrorLookupFactory()
+    vars(errors)["ErrorLookupFactory"] = lambda: factory
 
 
 def _accept_new_instance_types() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+MOST_ENTRIES = 1_000
 
 
 @dataclass
@@ -46,11 +49,15 @@ class Entry:
 
 
 class RequestLog:
-    """All invocations since the start, or since the last `clear`, in the order of arrival."""
+    """The latest invocations since the start or the last `clear`, in the order of arrival.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many are kept, so that an emulator that runs for days does not grow.
+    """
+
+    def __init__(self, most: int = MOST_ENTRIES) -> None:
         self._lock = threading.Lock()
-        self._entries: list[Entry] = []
+        self._entries: deque[Entry] = deque(maxlen=most)
 
     def add(self, entry: Entry) -> Entry:
         with self._lock:
@@ -60,9 +67,8 @@ class RequestLog:
     def clear(self, endpoint: str | None = None) -> None:
         """Forget one endpoint's invocations, or all."""
         with self._lock:
-            self._entries = [
-                entry for entry in self._entries if endpoint and entry.endpoint != endpoint
-            ]
+            left = [entry for entry in self._entries if endpoint and entry.endpoint != endpoint]
+            self._entries = deque(left, self._entries.maxlen)
 
     def list(self, endpoint: str | None = None) -> list[dict[str, Any]]:
         """Return one endpoint's invocations, or all."""

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
 
+from endpoint.emulator.async_queue import AsyncQueue
+from endpoint.emulator.async_requests import AsyncRequest, read
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.clients import Clients
+from endpoint.emulator.clock import Clock
+from endpoint.emulator.control_plane import find_endpoint
 from endpoint.emulator.faults import Fault
+from endpoint.emulator.request_log import Entry
 from tests.endpoint.emulator.conftest import BUCKET, PNG, REGION, Container, create_endpoint
 
 
@@ -152,6 +159,35 @@ def test_requests_are_worked_off_one_by_one_in_their_order(
     for answer in answers:
         wait_for(s3, answer["OutputLocation"])
     assert gate.bodies == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_the_next_request_does_not_wait_for_the_last_one_s_answer_to_be_stored(
+    async_endpoint: str,
+) -> None:
+    begun: list[str] = []
+    stored = threading.Event()
+
+    def work(request: AsyncRequest) -> Callable[[], None]:
+        begun.append(request.inference_id)
+        return lambda: stored.wait(20) and None
+
+    queue = AsyncQueue(Clock(), work, expire=work, held=lambda _: False)
+    queue.start()
+    for name in ("first", "second"):
+        queue.put(queued(async_endpoint, name))
+    wait_until(lambda: begun == ["first", "second"])
+    stored.set()
+    queue.close()
+
+
+def queued(endpoint: str, name: str) -> AsyncRequest:
+    present = find_endpoint(endpoint, REGION)
+    assert present is not None
+    environ = EnvironBuilder(
+        data=b"{}", headers={"X-Amzn-SageMaker-Inference-Id": name}
+    ).get_environ()
+    entry = Entry.of("InvokeEndpointAsync", endpoint, {}, b"{}")
+    return read(present, Request(environ), 0.0, entry)
 
 
 def test_two_instances_work_on_two_requests(

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto import backends
+from moto.core import errors
 
 from endpoint.emulator import moto_shims
 from endpoint.emulator.clients import Clients
@@ -108,3 +110,9 @@ def test_chalices_swagger_can_be_imported_and_overwritten(clients: Clients, pack
     gateway.put_rest_api(restApiId=api, mode="overwrite", body=json.dumps(document))
     paths = {resource["path"] for resource in gateway.get_resources(restApiId=api)["items"]}
     assert {"/health", "/png/{text}", "/do/{what}"} <= paths
+
+
+def test_what_moto_would_look_up_at_each_call_is_looked_up_once(s3: Any) -> None:
+    assert "sagemaker" in backends.list_of_moto_modules()
+    assert backends.list_of_moto_modules() is backends.list_of_moto_modules()
+    assert errors.ErrorLookupFactory() is errors.ErrorLookupFactory()
