@@ -19,6 +19,7 @@ BENCHMARKS = (
     "imports",
     "memory_size",
     "load",
+    "memory_growth",
     "asynchronous",
     "gpu",
     "start_up",

@@ -1,6 +1,6 @@
-"""Many visitors at once: how fast, how long, what is refused, and whether anything grows.
+"""Many visitors at once: how fast, how long, and what is refused.
 
-    python -m tests.benchmarks.load [--seconds 10] [--minutes 5]
+    python -m tests.benchmarks.load [--seconds 10]
 
 All of it goes through the emulated API Gateway to real Lambdas; the model takes a fixed time for
 each picture, so that gateway and queue are what is measured.
@@ -13,7 +13,6 @@ import asyncio
 import threading
 import time
 from functools import partial
-from statistics import median
 from typing import NamedTuple
 
 from tests.benchmarks.load_world import INSTANCES, MOST_WAITING, PAINTING_SECONDS, World, running
@@ -24,7 +23,6 @@ from tests.end_to_end.conftest import ASYNC_ENDPOINT
 
 WAYS = {"real-time": "sd", "asynchronous": "sdxl"}
 CEILING = 1 / PAINTING_SECONDS
-STEADY_VISITORS = 4
 # A crowd that waits for one picture, and how often one visitor asks for another meanwhile.
 CROWD, LONE_VISITS = MOST_WAITING + 4, 12
 TEXT = f"""\
@@ -50,14 +48,13 @@ class Knobs(NamedTuple):
     """What the command line sets."""
 
     seconds: float = 10.0
-    minutes: float = 5.0
     visitors: tuple[int, ...] = (1, 5, 20, 50, 200)
     lone_visits: int = LONE_VISITS
 
 
 def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
     """Measure all of it."""
-    knobs = knobs or (Knobs(2.0, 0.1, (2,), 2) if quick else Knobs())
+    knobs = knobs or (Knobs(2.0, (2,), 2) if quick else Knobs())
     with running() as world:
         crowds = {
             (way, count): visit_for(knobs.seconds, count, partial(world.picture, model))
@@ -66,12 +63,10 @@ def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
         }
         again = served_again(world)
         fairness = one_beside_a_crowd(world, knobs.lone_visits)
-        memory = steadily(world, knobs.minutes)
     rows = (
         *(_throughput(way, count, crowd) for (way, count), crowd in crowds.items()),
         *again,
         *fairness,
-        _growth(memory, knobs.minutes),
     )
     return Section("Under load", TEXT, rows, _details(crowds), ("chalice", "boto3", "aiohttp"))
 
@@ -114,9 +109,9 @@ def _refusals(crowd: Crowd) -> str:
 def served_again(world: World) -> list[Row]:
     """Ask for an asynchronous picture that is there already."""
     url = world.picture("sdxl")
-    before = world.aws.runs(ASYNC_ENDPOINT)
+    world.aws.clear_requests(ASYNC_ENDPOINT)
     visits = asyncio.run(_one_by_one([url] * 31))
-    runs = world.aws.runs(ASYNC_ENDPOINT) - before
+    runs = world.aws.runs(ASYNC_ENDPOINT)
     fresh = asyncio.run(_one_by_one([world.picture("sdxl") for _ in range(15)]))
     times = [_milliseconds(some) for some in (visits[1:], fresh)]
     baseline = "painting it"
@@ -197,48 +192,12 @@ def _milliseconds(visits: list[Visit]) -> Figure:
     return Figure.of(Samples(tuple(visit.seconds * 1_000 for visit in visits)))
 
 
-def steadily(world: World, minutes: float) -> list[float]:
-    """Return the mean megabytes of a Lambda, again and again, while a few visitors keep asking."""
-    pause = min(5.0, minutes * 60 / 20)
-    sizes: list[float] = []
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(pause):
-            if lambdas := world.lambdas():
-                sizes.append(sum(lambdas) / len(lambdas))
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    crowd = visit_for(minutes * 60, STEADY_VISITORS, partial(world.picture, "sd"))
-    done.set()
-    looking.join()
-    if crowd.pictures == 0 or not sizes:
-        raise RuntimeError(f"no pictures: {_refusals(crowd)}")
-    return sizes
-
-
-def _growth(sizes: list[float], minutes: float) -> Row:
-    fifth = max(len(sizes) // 5, 1)
-    first, last = median(sizes[:fifth]), median(sizes[-fifth:])
-    return Row(
-        f"memory of a Lambda after {minutes:g} minutes of {STEADY_VISITORS} visitors",
-        "MB",
-        Figure(round(last, 1)),
-        "at their beginning",
-        Figure(round(first, 1)),
-        Aim("ratio", at_most=1.05),
-        "mean of all instances, the last fifth of the time against the first",
-    )
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Many visitors at once.")
     parser.add_argument("--seconds", type=float, default=10, help="for each crowd")
-    parser.add_argument("--minutes", type=float, default=5, help="to look for growing memory")
     asked = parser.parse_args()
-    run_alone(lambda: section(knobs=Knobs(asked.seconds, asked.minutes)))
+    run_alone(lambda: section(knobs=Knobs(asked.seconds)))
 
 
 if __name__ == "__main__":

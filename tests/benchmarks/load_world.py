@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import urllib3
@@ -19,9 +20,10 @@ from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.clients import Clients, environment
 from endpoint.emulator.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
-from tests.benchmarks.processes import below, megabytes
+from tests.benchmarks.processes import below
 from tests.end_to_end.conftest import (
     ASYNC_ENDPOINT,
+    BUCKET,
     ENDPOINT,
     QUEUE,
     REGION,
@@ -43,21 +45,35 @@ class World:
         url: of the API, without a slash at its end.
         aws: the emulated AWS's switches.
         gateway: the process of API Gateway, whose children are the Lambdas.
+        cloud: the process of the emulated AWS: SageMaker, S3 and all else.
+        model: the process of the model server, whose child paints.
+        clients: reach the emulated AWS as boto3 does.
     """
 
     url: str
     aws: EmulatorClient
+    clients: Clients
     gateway: Child
+    cloud: Child
+    model: Child
     _seeds: Iterator[int] = field(default_factory=itertools.count)
 
     def picture(self, model: str) -> str:
         """Return the URL of a picture that nobody has asked for yet."""
         return f"{self.url}/inference/a%20cat?model={model}&seed={next(self._seeds)}"
 
-    def lambdas(self) -> list[float]:
-        """Return the megabytes of each Lambda that runs now."""
-        pids = list(below(self.gateway.process.pid))[1:]
-        return [size for size in map(megabytes, pids) if size]
+    def lambdas(self) -> list[int]:
+        """Return the process ids of the Lambdas that run now."""
+        return list(below(self.gateway.process.pid))[1:]
+
+    def forget_pictures(self, seconds: float) -> None:
+        """Delete what is older in the bucket, as its lifecycle rule does after days."""
+        s3 = self.clients.get("s3", REGION)
+        oldest = datetime.now(UTC) - timedelta(seconds=seconds)
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+            for each in page.get("Contents", ()):
+                if each["LastModified"] < oldest:
+                    s3.delete_object(Bucket=BUCKET, Key=each["Key"])
 
 
 @contextmanager
@@ -69,14 +85,16 @@ def running() -> Iterator[World]:
         limit_instances(package / "sam.json", INSTANCES)
         model, aws = free_port(), free_port()
         painter = ["--code", str(_PAINTER), "--model-dir", str(_PAINTER)]
-        _start(stack, model, "model-server", painter)
-        _start(stack, aws, "aws", [f"--container={ENDPOINT}=http://127.0.0.1:{model}"])
-        switches = _furnish(f"http://127.0.0.1:{aws}", f"http://127.0.0.1:{model}")
+        server = _start(stack, model, "model-server", painter)
+        container = f"--container={ENDPOINT}=http://127.0.0.1:{model}"
+        cloud = _start(stack, aws, "aws", [container])
+        clients = Clients(lambda: f"http://127.0.0.1:{aws}")
+        switches = _furnish(clients, f"http://127.0.0.1:{aws}", f"http://127.0.0.1:{model}")
         variables = {**environment(f"http://127.0.0.1:{aws}", REGION), **_settings()}
         given = [f"--env={name}={value}" for name, value in variables.items()]
         port = free_port()
         gateway = _start(stack, port, "api-gateway", ["--package", str(package), *given])
-        world = World(f"http://127.0.0.1:{port}/api", switches, gateway)
+        world = World(f"http://127.0.0.1:{port}/api", switches, clients, gateway, cloud, server)
         _wait(lambda: _status(f"{world.url}/inference/x") == 200)
         yield world
 
@@ -95,9 +113,8 @@ def limit_instances(template: Path, count: int) -> None:
     template.write_text(json.dumps(document), "utf-8")
 
 
-def _furnish(aws: str, model: str) -> EmulatorClient:
+def _furnish(clients: Clients, aws: str, model: str) -> EmulatorClient:
     _wait(lambda: _status(f"{aws}/emulator/requests") == 200)
-    clients = Clients(lambda: aws)
     create_endpoint(clients, ENDPOINT, {})
     create_async_endpoint(clients, ASYNC_ENDPOINT)
     switches = EmulatorClient(aws)

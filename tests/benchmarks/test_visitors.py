@@ -10,7 +10,7 @@ import pytest
 
 from endpoint.emulator.http_server import QuietHandler, serving
 from tests.benchmarks import load
-from tests.benchmarks.visitors import Crowd, Visit, visit_for
+from tests.benchmarks.visitors import Crowd, Visit, stays_away, visit_for
 
 PICTURE = b"\x89PNG and so on"
 
@@ -58,7 +58,23 @@ def test_every_visit_is_a_picture_or_a_refusal_by_its_name(crowd: Crowd) -> None
 
 def test_only_pictures_count_for_times_and_throughput(crowd: Crowd) -> None:
     assert len(crowd.latencies.values) == crowd.pictures
-    assert crowd.per_second == crowd.pictures / crowd.seconds
+    on_time = sum(visit.is_picture for visit in crowd.visits if not visit.late)
+    assert crowd.per_second == on_time / crowd.seconds
+
+
+def test_a_picture_that_comes_when_the_time_is_over_is_no_throughput() -> None:
+    found = Crowd([Visit(1, 200, ""), Visit(3, 200, "", late=True)], 2)
+
+    assert (found.pictures, found.per_second) == (2, 0.5)
+
+
+def test_who_was_refused_stays_away_as_told_but_not_longer_than_the_crowd() -> None:
+    refused, painted = Visit(1, 503, "endpoint_busy", pause=5), Visit(1, 200, "", pause=5)
+
+    assert stays_away(refused, 1, left=60) == 5
+    assert stays_away(painted, 1, left=60) == 1
+    assert stays_away(refused, 1, left=0.5) == 0.5
+    assert stays_away(refused, 1, left=-2) == 0
 
 
 def test_nobody_at_home_is_an_answer_too() -> None:
@@ -76,11 +92,3 @@ def test_a_crowd_s_line_tells_percentiles_and_refusals() -> None:
     details = load._details({("real-time", 5): found})
 
     assert "| real-time | 5 | 101 | 0.50 | 0.95 | 0.99 | 1 x 503 endpoint_busy |" in details
-
-
-def test_growing_memory_misses_its_aim_and_steady_memory_does_not() -> None:
-    steady = load._growth([60.0, 61.0, 60.0, 60.5, 60.0] * 4, 5)
-    growing = load._growth([60.0 + number for number in range(20)], 5)
-
-    assert steady.met is True
-    assert growing.met is False

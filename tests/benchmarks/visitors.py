@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -20,12 +20,20 @@ _ANSWER_SECONDS = aiohttp.ClientTimeout(total=240)
 
 @dataclass(frozen=True)
 class Visit:
-    """One answer, redirects followed."""
+    """One answer, redirects followed.
+
+    Attributes:
+        seconds: from the question to the answer.
+        code: of a refusal, as the gateway or API Gateway words it.
+        pause: for how many seconds a refused visitor is told to stay away.
+        late: whether the answer came after the time that the crowd had.
+    """
 
     seconds: float
     status: int
-    code: str  # of a refusal, as the gateway or API Gateway words it
+    code: str
     pause: float = 0.0
+    late: bool = False
 
     @property
     def is_picture(self) -> bool:
@@ -37,7 +45,7 @@ class Crowd:
 
     Attributes:
         visits: all of them.
-        seconds: from the first question to the last answer.
+        seconds: for how long the crowd kept asking.
     """
 
     def __init__(self, visits: Iterable[Visit], seconds: float) -> None:
@@ -54,7 +62,11 @@ class Crowd:
 
     @property
     def per_second(self) -> float:
-        return self.pictures / self.seconds
+        """Pictures that came while the crowd kept asking, in a second.
+
+        Those that come afterwards tell nothing of the throughput: the crowd gets smaller then.
+        """
+        return sum(visit.is_picture and not visit.late for visit in self.visits) / self.seconds
 
     @property
     def refused(self) -> Counter[str]:
@@ -62,17 +74,24 @@ class Crowd:
         return Counter(f"{each.status} {each.code}" for each in self.visits if not each.is_picture)
 
 
-def visit_for(seconds: float, count: int, url: Callable[[], str]) -> Crowd:
-    """Let `count` visitors ask for so many seconds, and wait for the last answers."""
-    return asyncio.run(_crowd(seconds, count, url))
+def visit_for(seconds: float, count: int, url: Callable[[], str], pause: float = 0.0) -> Crowd:
+    """Let `count` visitors ask for so many seconds, and wait for the last answers.
+
+    Args:
+        seconds: for how long they ask.
+        count: how many they are.
+        url: returns what is asked for next.
+        pause: how many seconds a visitor looks at a picture before asking for another.
+    """
+    return asyncio.run(_crowd(seconds, count, url, pause))
 
 
-async def _crowd(seconds: float, count: int, url: Callable[[], str]) -> Crowd:
-    started = time.perf_counter()
+async def _crowd(seconds: float, count: int, url: Callable[[], str], pause: float) -> Crowd:
+    until = time.perf_counter() + seconds
     async with session() as client:
-        visitors = [_visitor(client, url, started + seconds) for _ in range(count)]
+        visitors = [_visitor(client, url, until, pause) for _ in range(count)]
         visits = [visit for each in await asyncio.gather(*visitors) for visit in each]
-    return Crowd(visits, time.perf_counter() - started)
+    return Crowd(visits, seconds)
 
 
 def session() -> aiohttp.ClientSession:
@@ -82,15 +101,20 @@ def session() -> aiohttp.ClientSession:
 
 
 async def _visitor(
-    client: aiohttp.ClientSession, url: Callable[[], str], until: float
+    client: aiohttp.ClientSession, url: Callable[[], str], until: float, pause: float
 ) -> list[Visit]:
     visits = []
     while time.perf_counter() < until:
         visit = await ask(client, url())
-        visits.append(visit)
-        if not visit.is_picture:
-            await asyncio.sleep(visit.pause)
+        left = until - time.perf_counter()
+        visits.append(replace(visit, late=left < 0))
+        await asyncio.sleep(stays_away(visit, pause, left))
     return visits
+
+
+def stays_away(visit: Visit, pause: float, left: float) -> float:
+    """Return for how many seconds a visitor rests, of those that are left to the crowd."""
+    return max(min(pause if visit.is_picture else visit.pause, left), 0)
 
 
 async def ask(
