@@ -197,19 +197,19 @@ class Jobs:
     def wait(self, job: Job, deadline: Deadline) -> tuple[Job, Finished | None]:
         """Return the job with its picture, as soon as it is there or the deadline has come.
 
-        S3 is asked after 0.1 s and then in growing pauses, of at most two seconds.
+        S3 is asked after 0.1 s and then in growing pauses, of at most two seconds; not at once,
+        because whoever holds a job that waits has only just been told so by S3.
         """
         pause, looks = _FIRST_PAUSE, 0
-        while True:
-            picture = self._picture_before(job, deadline)
-            if picture is not None:
-                return replace(job, state=State.DONE, error=None), picture
-            if job.state is not State.WAITING or deadline.remaining <= pause:
-                return job, None
+        while job.state is State.WAITING and deadline.remaining > pause:
             time.sleep(pause)
             pause, looks = min(pause * _GROWTH, _LONGEST_PAUSE), looks + 1
             if looks % _LOOKS_FOR_A_FAILURE == 0:
                 job = self.find(job.id)
+            picture = self._picture_before(job, deadline)
+            if picture is not None:
+                return replace(job, state=State.DONE, error=None), picture
+        return job, None
 
     def picture(self, job: Job) -> Finished | None:
         """Return a job's picture, or None while there is none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from chalicelib.access import picture_token
@@ -40,7 +40,7 @@ from chalicelib.sagemaker import AsyncEndpoint, Client, Endpoint
 from chalicelib.settings import Queue, Settings
 from chalicelib.store import Store
 from chalicelib.visits import Visit
-from chalicelib.waiters import Waiters
+from chalicelib.waiters import Place, Waiters
 
 # A picture, or the job that it is still waiting for.
 Outcome = Finished | Job
@@ -132,7 +132,7 @@ class Painter:
         unseen = self._unseen(visit, job.request)
         if unseen is not None:
             return unseen
-        outcome = self._wait(visit, queue, job)
+        outcome = self._wait_for(visit, queue, job)
         return _answer(visit, outcome, job.request, fixed=True, tag=identifier)
 
     def obtain(self, visit: Visit, request: GenerationRequest) -> Outcome:
@@ -150,33 +150,46 @@ class Painter:
             except _ELSEWHERE:
                 if model.queue is None:
                     raise
-        job = self.enqueue(visit, request)
-        return self._wait(visit, self._queue_of(job.id), job)
+        queue = self._queue_for(request)
+        with self._waiters(queue).place(self._id(request)) as place:
+            # Who may not wait is sent away before a run that nobody would wait for.
+            waits = self._patience(visit) > 0
+            job = self.enqueue(visit, request, place.take if waits else lambda: None)
+            return self._wait(visit, queue, job, place)
 
-    def enqueue(self, visit: Visit, request: GenerationRequest) -> Job:
+    def enqueue(
+        self,
+        visit: Visit,
+        request: GenerationRequest,
+        before_a_run: Callable[[], None] = lambda: None,
+    ) -> Job:
         """Return the job of a complete request.
+
+        Args:
+            visit: pays for the run.
+            request: a complete one.
+            before_a_run: is called before a run is claimed, and may refuse by raising.
 
         Raises:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        model = self._settings.models[str(request.model)]
-        if model.queue is None:
-            raise InvalidRequest("model: has no asynchronous endpoint", field="model")
+        jobs = self._jobs(self._queue_for(request))
         self.check_prompt(visit, request)
-        picture, jobs = self._id(request), self._jobs(model.queue)
+        picture = self._id(request)
+
+        def begin() -> None:
+            before_a_run()
+            self._allowance.spend(visit, picture)
+
         with self._allowance.refunding(visit, picture):
-            return jobs.submit(
-                request,
-                model.revision,
-                visit.request_id,
-                before_a_run=lambda: self._allowance.spend(visit, picture),
-            )
+            revision = self._settings.models[str(request.model)].revision
+            return jobs.submit(request, revision, visit.request_id, begin)
 
     def revisit(self, visit: Visit, identifier: str) -> Outcome:
         """Return a job's picture, or the job if that is still waiting when time is up."""
         queue = self._queue_of(identifier)
-        return self._wait(visit, queue, self._jobs(queue).find(identifier))
+        return self._wait_for(visit, queue, self._jobs(queue).find(identifier))
 
     def complete(self, request: GenerationRequest, seed: int | None = None) -> GenerationRequest:
         """Return the request with a seed and a model; any seed where `seed` is None.
@@ -262,26 +275,33 @@ class Painter:
         finally:
             visit.notes["endpoint_milliseconds"] = round((visit.elapsed - before) * 1_000, 1)
 
-    def _wait(self, visit: Visit, queue: Queue, job: Job) -> Outcome:
+    def _wait_for(self, visit: Visit, queue: Queue, job: Job) -> Outcome:
+        with self._waiters(queue).place(job.id) as place:
+            return self._wait(visit, queue, job, place)
+
+    def _wait(self, visit: Visit, queue: Queue, job: Job, place: Place) -> Outcome:
         """Return the job with its picture, if that is there before this visit must end."""
         visit.notes.update(job=job.id, attempt=job.attempt)
-        picture = None
-        if job.state in {State.WAITING, State.DONE}:
-            job, picture = self._watch(visit, queue, job)
+        jobs, picture = self._jobs(queue), None
+        if job.state is State.DONE:
+            picture = jobs.picture(job)
+        elif job.state is State.WAITING and (seconds := self._patience(visit)) > 0:
+            place.take()
+            job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
         if picture is not None:
             return picture
         if job.error is not None:
             raise job.error
         return job
 
-    def _watch(self, visit: Visit, queue: Queue, job: Job) -> tuple[Job, Finished | None]:
-        jobs = self._jobs(queue)
-        remaining = self._settings.deadline_seconds - visit.elapsed
-        seconds = patience(visit, remaining)
-        if job.state is State.DONE or seconds <= 0:
-            return job, jobs.picture(job)
-        with Waiters(self._store(queue), self._settings.most_waiting).place(job.id):
-            return jobs.wait(job, Deadline(time.monotonic() + seconds))
+    def _patience(self, visit: Visit) -> float:
+        return patience(visit, self._settings.deadline_seconds - visit.elapsed)
+
+    def _queue_for(self, request: GenerationRequest) -> Queue:
+        queue = self._settings.models[str(request.model)].queue
+        if queue is None:
+            raise InvalidRequest("model: has no asynchronous endpoint", field="model")
+        return queue
 
     def _queue_of(self, identifier: str) -> Queue:
         model = self._settings.models.get(model_of(identifier))
@@ -291,6 +311,9 @@ class Painter:
 
     def _jobs(self, queue: Queue) -> Jobs:
         return Jobs(self._store(queue), AsyncEndpoint(self._runtime, queue.endpoint))
+
+    def _waiters(self, queue: Queue) -> Waiters:
+        return Waiters(self._store(queue), self._settings.most_waiting)
 
     def _store(self, queue: Queue) -> Store:
         return self._stored_below(queue.bucket, queue.prefix)

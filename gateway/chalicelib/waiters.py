@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from chalicelib.errors import StoreUnavailable, TooManyWaiting
 from chalicelib.store import Store
@@ -32,37 +31,45 @@ class Waiters:
         self._most = most
         self._now = now
 
-    @contextmanager
-    def place(self, picture: str) -> Iterator[None]:
-        """Hold a place while the context lasts.
-
-        A few places are tried, in random order: when nearly all are taken, a visitor may be sent
-        away although one is free.
+    def place(self, picture: str) -> Place:
+        """Return a place that is taken when its `take` is called, and left with its context.
 
         Args:
             picture: names what is waited for.
+        """
+        return Place(self, picture)
+
+    def take(self, picture: str) -> str:
+        """Take a place and return its name.
+
+        A few places are tried, in random order: when nearly all are taken, a visitor may be sent
+        away although one is free. Whose time is over is asked only where none of them is free.
 
         Raises:
             TooManyWaiting: if those that were tried are taken.
         """
-        key = self._take(picture)
-        try:
-            yield
-        finally:
-            self._leave(key)
-
-    def _take(self, picture: str) -> str:
         own = self._places_of(picture)
-        for number in random.sample(own, min(_TRIES, len(own))):
-            key = f"waiting/{number}"
-            if self._store.create(key, self._until()) is not None or self._inherit(key):
-                return key
+        keys = [f"waiting/{number}" for number in random.sample(own, min(_TRIES, len(own)))]
+        for take in (self._occupy, self._inherit):
+            for key in keys:
+                if take(key):
+                    return key
         raise TooManyWaiting("As many visitors wait for pictures as this gateway lets wait.")
+
+    def leave(self, key: str) -> None:
+        """Let somebody else have the place."""
+        try:
+            self._store.delete(key)
+        except StoreUnavailable:
+            return  # it is free again when its time is over
 
     def _places_of(self, picture: str) -> list[int]:
         """Return the same half of the places each time, but as many as are tried at least."""
         count = max(self._most // 2, min(_TRIES, self._most))
         return random.Random(picture).sample(range(self._most), count)  # noqa: S311 - no secret
+
+    def _occupy(self, key: str) -> bool:
+        return self._store.create(key, self._until()) is not None
 
     def _inherit(self, key: str) -> bool:
         """Take a place whose owner's time is over."""
@@ -74,8 +81,22 @@ class Waiters:
     def _until(self) -> bytes:
         return str(self._now() + _LEASE).encode()
 
-    def _leave(self, key: str) -> None:
-        try:
-            self._store.delete(key)
-        except StoreUnavailable:
-            return  # it is free again when its time is over
+
+class Place:
+    """One visitor's place, once it is taken; left when the context ends."""
+
+    def __init__(self, waiters: Waiters, picture: str) -> None:
+        self._waiters, self._picture = waiters, picture
+        self._key: str | None = None
+
+    def take(self) -> None:
+        """Take a place, unless there is one already; raises TooManyWaiting if there is none."""
+        if self._key is None:
+            self._key = self._waiters.take(self._picture)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._key is not None:
+            self._waiters.leave(self._key)

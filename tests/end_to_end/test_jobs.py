@@ -251,6 +251,8 @@ def test_more_who_wait_than_may_are_told_to_come_later(chalice_local, emulator, 
 
     assert statuses.count(503) == 6
     assert statuses.count(303) == MOST_WAITING
+    # Nobody would fetch the pictures of those who were sent away, so none is begun.
+    assert len(emulator.requests(ASYNC_ENDPOINT)) == MOST_WAITING
 
 
 # --- Trouble --------------------------------------------------------------------------------------

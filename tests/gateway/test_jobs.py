@@ -307,6 +307,15 @@ def test_waiting_ends_at_the_deadline(world):
     assert (job.state, found) == (State.WAITING, None)
 
 
+def test_who_has_just_been_told_that_a_picture_waits_does_not_ask_again_at_once(world):
+    job = world.submit(WISHES[0])
+    calls = world.breaks.calls
+    job, found = world.jobs.wait(job, Deadline(0.05, clock=lambda: 0))
+
+    assert (job.state, found) == (State.WAITING, None)
+    assert world.breaks.calls == calls
+
+
 @pytest.mark.parametrize(
     "text",
     [
