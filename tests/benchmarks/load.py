@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import threading
 import time
 from functools import partial
@@ -17,9 +18,11 @@ from typing import NamedTuple
 
 from tests.benchmarks.load_world import INSTANCES, MOST_WAITING, PAINTING_SECONDS, World, running
 from tests.benchmarks.measuring import Samples, table
+from tests.benchmarks.processes import below
 from tests.benchmarks.report import Aim, Figure, Row, Section, number, run_alone
 from tests.benchmarks.visitors import Crowd, Visit, ask, session, visit_for
-from tests.end_to_end.conftest import ASYNC_ENDPOINT
+from tests.benchmarks.work import Parts, Work, work
+from tests.end_to_end.conftest import ASYNC_ENDPOINT, ENDPOINT
 
 WAYS = {"real-time": "sd", "asynchronous": "sdxl"}
 CEILING = 1 / PAINTING_SECONDS
@@ -37,11 +40,14 @@ second are the most that there can be, and the baseline. `EASEL_MOST_WAITING` is
 TIMES = """\
 How long pictures took, redirects included, and what came in their place. `500 Internal server
 error` is API Gateway's own, when all Lambdas are busy."""
+WORK = """\
+What that took: how often the model painted, the processor time of each part for one picture that
+came, in milliseconds, and the share of both cores that other programs had meanwhile. Each part is
+one process but the Lambdas; {ceiling:g} pictures in a second want more than a core where the times
+of a line add up to more than {painting:g} ms."""
 REMARK = """\
-Asynchronous crowds get fewer pictures than the model could paint. Everybody who waits looks into S3
-again and again, and S3 is emulated here by one Python process on the same cores as all else: that
-this holds them back is likely, and not shown. A crowd that asks for one real-time picture is a
-queue in front of one GPU, in which everybody else stands, too."""
+A crowd that asks for one real-time picture is a queue in front of one GPU, in which everybody else
+stands, too."""
 
 
 class Knobs(NamedTuple):
@@ -57,18 +63,41 @@ def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
     knobs = knobs or (Knobs(2.0, (2,), 2) if quick else Knobs())
     with running() as world:
         crowds = {
-            (way, count): visit_for(knobs.seconds, count, partial(world.picture, model))
+            (way, count): _crowd(world, model, knobs.seconds, count)
             for way, model in WAYS.items()
             for count in knobs.visitors
         }
         again = served_again(world)
         fairness = one_beside_a_crowd(world, knobs.lone_visits)
     rows = (
-        *(_throughput(way, count, crowd) for (way, count), crowd in crowds.items()),
+        *(_throughput(way, count, each.crowd) for (way, count), each in crowds.items()),
         *again,
         *fairness,
     )
     return Section("Under load", TEXT, rows, _details(crowds), ("chalice", "boto3", "aiohttp"))
+
+
+class Measured(NamedTuple):
+    """A crowd, what was computed for it, and how often the model painted."""
+
+    crowd: Crowd
+    work: Work
+    runs: int
+
+
+def _crowd(world: World, model: str, seconds: float, count: int) -> Measured:
+    parts: Parts = {
+        "the Lambdas": world.lambdas,
+        "API Gateway": lambda: [world.gateway.process.pid],
+        "SageMaker and S3": lambda: [world.cloud.process.pid],
+        "the model": lambda: below(world.model.process.pid),
+        "the visitors": lambda: [os.getpid()],
+    }
+    world.aws.clear_requests()
+    before = work(parts)
+    crowd = visit_for(seconds, count, partial(world.picture, model))
+    runs = sum(world.aws.runs(endpoint) for endpoint in (ENDPOINT, ASYNC_ENDPOINT))
+    return Measured(crowd, work(parts).since(before), runs)
 
 
 def _throughput(way: str, visitors: int, crowd: Crowd) -> Row:
@@ -79,13 +108,18 @@ def _throughput(way: str, visitors: int, crowd: Crowd) -> Row:
     return Row(what, "pictures/s", speed, "the model alone", Figure(CEILING), aim)
 
 
-def _details(crowds: dict[tuple[str, int], Crowd]) -> str:
-    head = ("", "visitors", "pictures", "median s", "95 % s", "99 % s", "refused or failed")
-    rows = [
-        (way, count, crowd.pictures, *_percentiles(crowd), _refusals(crowd))
-        for (way, count), crowd in crowds.items()
-    ]
-    return f"{TIMES}\n\n{table(head, rows)}\n\n{REMARK}"
+def _details(crowds: dict[tuple[str, int], Measured]) -> str:
+    parts = next(iter(crowds.values())).work.parts
+    times = [("", "visitors", "pictures", "median s", "95 % s", "99 % s", "refused or failed")]
+    efforts: list[tuple[object, ...]] = [("", "visitors", "runs", *parts, "other programs")]
+    for (way, count), (crowd, done, runs) in crowds.items():
+        counted = str(count), str(crowd.pictures)
+        times.append((way, *counted, *_percentiles(crowd), _refusals(crowd)))
+        each = [f"{spent / max(crowd.pictures, 1):.0f}" for spent in done.parts.values()]
+        efforts.append((way, count, runs, *each, f"{done.others:.0%}"))
+    said = WORK.format(ceiling=CEILING, painting=1_000 / CEILING)
+    tables = (TIMES, table(times[0], times[1:]), said, table(efforts[0], efforts[1:]), REMARK)
+    return "\n\n".join(tables)
 
 
 def _percentiles(crowd: Crowd) -> tuple[str, str, str]:

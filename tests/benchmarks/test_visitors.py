@@ -11,6 +11,7 @@ import pytest
 from endpoint.emulator.http_server import QuietHandler, serving
 from tests.benchmarks import load
 from tests.benchmarks.visitors import Crowd, Visit, stays_away, visit_for
+from tests.benchmarks.work import Work
 
 PICTURE = b"\x89PNG and so on"
 
@@ -85,10 +86,14 @@ def test_nobody_at_home_is_an_answer_too() -> None:
     assert found.refused["0 ClientConnectorError"] == len(found.visits)
 
 
-def test_a_crowd_s_line_tells_percentiles_and_refusals() -> None:
+def test_a_crowd_s_lines_tell_percentiles_refusals_and_what_it_took() -> None:
     visits = [Visit(seconds / 100, 200, "") for seconds in range(101)]
     found = Crowd([*visits, Visit(1, 503, "endpoint_busy")], 10)
 
-    details = load._details({("real-time", 5): found})
+    work = Work({"the Lambdas": 2_000.0}, machine=3_000, whole=4_000)
+
+    details = load._details({("real-time", 5): load.Measured(found, work, 110)})
 
     assert "| real-time | 5 | 101 | 0.50 | 0.95 | 0.99 | 1 x 503 endpoint_busy |" in details
+    assert "| | visitors | runs | the Lambdas | other programs |" in details.replace("|  |", "| |")
+    assert "| real-time | 5 | 110 | 20 | 25% |" in details
