@@ -1,22 +1,29 @@
-"""The boto3 clients: each made once, when first needed, and told never to repeat a picture."""
+"""The AWS clients: each made once, when first needed, and told never to repeat a picture.
+
+They are botocore's, as those of `boto3.client` are. What boto3 adds, resources and file transfers,
+is of no use here, and would take a tenth of a cold start's processor time.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from functools import cache
 from typing import Any
 
 _CONNECT_SECONDS = 2
 # A frozen Lambda does not see the far side close an idle connection, and a request sent into one
 # fails. Retrying could paint twice, so connections that may have gone stale are dropped instead.
 _LONGEST_IDLE = 20.0
+# A session's clients must be made one after the other; what it has read serves all of them.
+_making = threading.Lock()
 
 
 class LazyClient:
     """One AWS service's client.
 
     Args:
-        service: as boto3 names it.
+        service: as botocore names it.
         read_seconds: how long the service may stay silent.
         attempts: how often a call is sent at most. A generation that is sent twice is painted
             twice, and paid for twice; what reads or writes S3 may be sent again.
@@ -41,16 +48,23 @@ class LazyClient:
             return self._client
 
     def _make(self) -> Any:
-        import boto3  # 100 ms of a cold start that pages, options and health do without
-        from botocore.config import Config
+        from botocore.config import Config  # 100 ms that pages, options and health do without
 
-        return boto3.client(
-            self._service,
-            config=Config(
-                connect_timeout=_CONNECT_SECONDS,
-                read_timeout=self._read_seconds,
-                retries={"total_max_attempts": self._attempts},
-                max_pool_connections=50,
-                tcp_keepalive=True,
-            ),
-        )
+        with _making:
+            return _session().create_client(
+                self._service,
+                config=Config(
+                    connect_timeout=_CONNECT_SECONDS,
+                    read_timeout=self._read_seconds,
+                    retries={"total_max_attempts": self._attempts},
+                    max_pool_connections=50,
+                    tcp_keepalive=True,
+                ),
+            )
+
+
+@cache
+def _session() -> Any:
+    import botocore.session
+
+    return botocore.session.get_session()

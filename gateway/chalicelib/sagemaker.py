@@ -39,7 +39,7 @@ from chalicelib.pictures import LARGEST_PICTURE, MEDIA_TYPES, check_picture
 
 
 class Client(Protocol):
-    """Gives the boto3 client when it is needed."""
+    """Gives the AWS client when it is needed."""
 
     def client(self) -> Any:
         """Return the one client."""

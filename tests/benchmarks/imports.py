@@ -27,8 +27,8 @@ SHOWN = 12
 TEXT = """\
 Processor time of a Python that runs `import app` in the unpacked package, its own start included,
 against what nobody can do without who answers with Chalice and calls AWS: importing chalice and
-boto3. Easel imports boto3 only when the first picture is asked for, so pages, `/api/options`,
-`/api/health` and refusals do not wait for it.
+boto3. Easel imports botocore's clients only when the first picture is asked for, so pages,
+`/api/options`, `/api/health` and refusals do not wait for them, and boto3 itself never.
 """
 _LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 

@@ -1,4 +1,4 @@
-"""The boto3 clients."""
+"""The AWS clients."""
 
 import threading
 
