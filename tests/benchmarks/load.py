@@ -34,6 +34,7 @@ comes back when told, after 5 seconds at most. Between them and the model stand 
 Gateway, up to {INSTANCES} Lambdas and the emulated SageMaker, all on this machine. The model takes
 {PAINTING_SECONDS:g} s for each picture of 300 kB, one after the other: {CEILING:g} pictures in a
 second are the most that there can be, and the baseline. `EASEL_MOST_WAITING` is {MOST_WAITING}.
+What counts as throughput is pictures that came while the crowd kept asking.
 """
 
 
@@ -46,8 +47,10 @@ came, in milliseconds, and the share of both cores that other programs had meanw
 one process but the Lambdas; {ceiling:g} pictures in a second want more than a core where the times
 of a line add up to more than {painting:g} ms."""
 REMARK = """\
-A crowd that asks for one real-time picture is a queue in front of one GPU, in which everybody else
-stands, too."""
+Every look of a waiting visitor into S3 is a call that a Lambda signs and the emulated S3, a thread
+of one Python process, answers: that is what an asynchronous picture costs more here. A crowd that
+asks for one real-time picture is a queue in front of one GPU, in which everybody else stands,
+too."""
 
 
 class Knobs(NamedTuple):
