@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from moto import backends
 from moto.apigateway.models import APIGatewayBackend, apigateway_backends
 from moto.core import errors
+from moto.s3.models import FakeKey
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
@@ -37,6 +38,7 @@ def install() -> None:
     _accept_instance_pools()
     _update_endpoints()
     _look_up_once()
+    _forget_objects()
 
 
 def _look_up_once() -> None:
@@ -48,6 +50,22 @@ def _look_up_once() -> None:
     backends.list_of_moto_modules = lambda: modules
     factory = errors.ErrorLookupFactory()
     vars(errors)["ErrorLookupFactory"] = lambda: factory
+
+
+def _forget_objects() -> None:
+    """Moto keeps every S3 object that there ever was in a list, for its dashboard and its tests.
+
+    So an emulator that runs for long grows with each picture, deleted or not.
+    """
+
+    class Forgetful(list[FakeKey]):
+        def append(self, _: FakeKey) -> None:
+            """Keep nothing."""
+
+    tracked: Any = FakeKey
+    tracked.instances_tracked = Forgetful()
+    # Without the warning that a replaced object was not closed by hand.
+    tracked.__del__ = FakeKey.dispose
 
 
 def _accept_new_instance_types() -> None:

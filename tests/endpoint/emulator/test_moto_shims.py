@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import backends
 from moto.core import errors
+from moto.s3.models import FakeKey
 
 from endpoint.emulator import moto_shims
 from endpoint.emulator.clients import Clients
@@ -116,3 +118,23 @@ def test_what_moto_would_look_up_at_each_call_is_looked_up_once(s3: Any) -> None
     assert "sagemaker" in backends.list_of_moto_modules()
     assert backends.list_of_moto_modules() is backends.list_of_moto_modules()
     assert errors.ErrorLookupFactory() is errors.ErrorLookupFactory()
+
+
+def test_objects_that_are_replaced_or_deleted_leave_nothing_behind(s3: Any) -> None:
+    def put(number: int) -> None:
+        s3.put_object(Bucket=BUCKET, Key="replaced", Body=str(number).encode())
+        s3.put_object(Bucket=BUCKET, Key="deleted", Body=b"x")
+        s3.delete_object(Bucket=BUCKET, Key="deleted")
+
+    put(0)
+    before = objects_in_memory()
+    for number in range(1, 20):
+        put(number)
+
+    assert objects_in_memory() <= before + 1
+    assert s3.get_object(Bucket=BUCKET, Key="replaced")["Body"].read() == b"19"
+
+
+def objects_in_memory() -> int:
+    gc.collect()
+    return sum(type(each) is FakeKey for each in gc.get_objects())
