@@ -16,13 +16,17 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "model_package" / "code"))
+import easel_compile
 import easel_precision
 import easel_vae
+from easel_abilities import Abilities
 from easel_answers import encode_file
-from easel_compile import Compiler
 from easel_defaults import Defaults
+from easel_ensemble import Ensemble
 from easel_painter import Painter
+from easel_painter import _to_pixels as to_pixels
 from easel_pipeline import load_pipeline
+from easel_png import encode_png
 from easel_quiet import without_warnings
 from easel_speed import Speed, SpeedSettings
 from generation import GenerationRequest
@@ -34,6 +38,8 @@ PROMPT = "a red apple"
 PLAIN, ANCESTOR = "plain diffusers", "the ancestor's way"
 GUIDE_APART = "the SDXL guide's recipe, nothing shared"
 COMPILED = "Easel, compiled regionally"
+CACHED = "Easel, compiled, with its cache"
+BATCHES = "batches"
 
 # Those that tell most come first: what there is no time for is left out.
 VARIANTS: dict[str, dict[str, str]] = {
@@ -42,11 +48,20 @@ VARIANTS: dict[str, dict[str, str]] = {
     GUIDE_APART: {},
     "Easel": {"EASEL_COMPILE": "off"},
     COMPILED: {"EASEL_COMPILE": "regional"},
+    BATCHES: {},  # measured by `batches.py`
+    CACHED: {},  # measured by `first_picture.py`
     "Easel, compiled fully": {"EASEL_COMPILE": "full"},
     "Easel, CUDA graphs": {"EASEL_COMPILE": "full", "EASEL_CUDA_GRAPHS": "on"},
     "Easel, channels last": {"EASEL_COMPILE": "off", "EASEL_CHANNELS_LAST": "on"},
     "Easel, DPM++ 2M Karras": {"EASEL_SAMPLER": "dpm++-2m-karras"},
     "Easel, guidance for 40 % of the steps": {"EASEL_GUIDANCE_CUTOFF": "0.4"},
+}
+UNCHANGED = {  # but for rounding
+    "Easel",
+    COMPILED,
+    "Easel, compiled fully",
+    "Easel, CUDA graphs",
+    "Easel, channels last",
 }
 ONLY_FOR = {ANCESTOR: {"sd", "demo"}, GUIDE_APART: {"sdxl-refiner"}}
 
@@ -67,6 +82,11 @@ def build(name: str, dtype: torch.dtype, device: torch.device) -> list[Any]:
         return make(KINDS[name], dtype, device)
     pipeline = load_pipeline(DEMO, dtype=dtype, device=device, allow_pickle=False)
     return [pipeline]
+
+
+def dtype_on(device: torch.device) -> torch.dtype:
+    """Return the numbers to compute in: as the endpoint does on a GPU, and exactly elsewhere."""
+    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 class Plainly:
@@ -112,12 +132,17 @@ class Easel:
 
     def __init__(self, pipelines: Sequence[Any], kind: Kind, environ: dict[str, str]) -> None:
         base, *refiners = pipelines
+        self._base = base
         easel_vae.prepare(base, device=base.device, tiling=False)
-        speed = Speed(pipelines, SpeedSettings.from_environ(environ), Compiler(pipelines))
+        settings = SpeedSettings.from_environ(environ)
+        caches = [settings.compile_cache] if settings.compile_cache else []
+        speed = Speed(pipelines, settings, easel_compile.Compiler(pipelines, caches))
         sizes = Defaults(
             steps=kind.steps, guidance_scale=kind.guidance_scale, width=kind.side, height=kind.side
         )
         refiner = refiners[0] if refiners else None
+        self._sizes = sizes
+        self._ensemble = Ensemble(base, refiner, guided_share=settings.guidance_cutoff)
         self._painter = Painter(base, sizes, refiner=refiner, speed=speed, metadata=False)
         self._painter.warm_up()
         self.report = speed.report
@@ -126,12 +151,24 @@ class Easel:
         wish = GenerationRequest(prompt=PROMPT, seed=7, steps=steps)
         return encode_file(self._painter.paint(wish))
 
+    def paint_batch(self, steps: int, count: int) -> list[bytes]:
+        """Paint what the painter does not: several at once, of which the first has `paint`'s noise.
+
+        A compiled model is compiled for each size of a batch when it is first asked for it.
+        """
+        wish = Abilities.of(self._base).arguments(
+            GenerationRequest(prompt=PROMPT, steps=steps).complete(**self._sizes.to_dict())
+        )
+        wish["num_images_per_prompt"] = count
+        images = self._ensemble.run(wish, seed=7, state="").images
+        return [encode_png(to_pixels(image)) for image in images]
+
 
 def build_way(name: str, kind: Kind, variant: str) -> Any:
     """Return one variant of a model, loaded anew."""
     device = easel_precision.choose_device()
-    half = device.type == "cuda" and variant != ANCESTOR
-    pipelines = build(name, torch.float16 if half else torch.float32, device)
+    dtype = torch.float32 if variant == ANCESTOR else dtype_on(device)
+    pipelines = build(name, dtype, device)
     if variant == GUIDE_APART:
         unshare(pipelines)
     environ = VARIANTS[variant]
