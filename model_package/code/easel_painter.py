@@ -111,13 +111,13 @@ class Painter:
             GenerationFailed: if the model cannot paint at all.
             OutOfMemory: if one of the sizes does not fit.
         """
-        try:
-            self._warm_up()
-        except Exception as error:
-            if not self._speed.give_up(error):
-                raise
-            easel_log.failure("speed_given_up", error)
-            self._warm_up()
+        while True:
+            try:
+                return self._warm_up()
+            except Exception as error:
+                if not self._speed.give_up(error):
+                    raise
+                easel_log.failure("speed_given_up", error)
 
     def _warm_up(self) -> None:
         for width, height in [(None, None), *self._speed.settings.warm_up]:

@@ -168,8 +168,8 @@ one thread. All weights are random but the demo model's: how close its pictures 
 diffusers' is the figure to read. For `sdxl-refiner`, plain diffusers is the recipe of diffusers'
 guide to SDXL: 40 steps, of which the refiner does the last 20 %, with one VAE and one second text
 encoder for both. With "nothing shared" each has its own, as where both are loaded by name alone.
-Rows of batches are pictures per second; Easel itself serves none. The aims are for one H200, and each
-takes its figure from the row that its note names.
+Rows of batches are pictures per second; Easel itself serves none. The aims are for one H200, and
+each takes its figure from the row that its note names.
 `python -m tests.benchmarks.gpu` measures all of it on a machine with a GPU.
 """
 

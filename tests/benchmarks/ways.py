@@ -53,6 +53,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "Easel, compiled fully": {"EASEL_COMPILE": "full"},
     "Easel, CUDA graphs": {"EASEL_COMPILE": "full", "EASEL_CUDA_GRAPHS": "on"},
     "Easel, channels last": {"EASEL_COMPILE": "off", "EASEL_CHANNELS_LAST": "on"},
+    "Easel, weights in 8 bits": {"EASEL_COMPILE": "off", "EASEL_STORAGE": "fp8"},
     "Easel, DPM++ 2M Karras": {"EASEL_SAMPLER": "dpm++-2m-karras"},
     "Easel, guidance for 40 % of the steps": {"EASEL_GUIDANCE_CUTOFF": "0.4"},
 }
