@@ -133,7 +133,7 @@ def _measured(name: str, kind: Kind, variant: str, plain: Reference, rounds: int
     print(what, file=sys.stderr, flush=True)
     try:
         if variant == BATCHES:
-            yield from batch_rows(name, kind, plain.way, rounds)
+            yield from batch_rows(name, kind, plain.way, max(rounds // 2, 2))
         elif variant == CACHED:
             yield first_row(what, name)
         else:
