@@ -36,6 +36,17 @@ def test_a_vae_that_overflows_in_16_bits_computes_in_others(
     assert easel_vae.safe_dtype(vae, device) == expected
 
 
+@pytest.mark.parametrize(("kind", "expected"), [("sd", torch.float16), ("sdxl", torch.float32)])
+def test_stable_diffusions_own_vae_stays_in_16_bits(stand_in, monkeypatch, kind, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    pipeline = load_pipeline(
+        stand_in(kind=kind), dtype=torch.float16, device=CPU, allow_pickle=False
+    )
+    assert pipeline.vae.config.force_upcast
+    easel_vae.prepare(pipeline, device=CUDA, tiling=False)
+    assert pipeline.vae.dtype == expected
+
+
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 def test_a_vae_in_other_numbers_than_its_pipeline_paints_the_same_picture(stand_in, kind):
     size = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2, "output_type": "np"}
