@@ -26,7 +26,6 @@ from easel_samplers import sampler_name, schedule_type
 from easel_speed import Speed
 from generation import GenerationRequest
 
-_WARM_UP_STEPS = 2  # the least that every scheduler can do
 _WARM_UP = GenerationRequest(prompt="a warm-up", seed=0)
 
 
@@ -123,7 +122,7 @@ class Painter:
         for width, height in [(None, None), *self._speed.settings.warm_up]:
             request = self.check(replace(_WARM_UP, width=width, height=height))
             if request.steps is not None:
-                request = replace(request, steps=min(request.steps, _WARM_UP_STEPS))
+                request = replace(request, steps=self._ensemble.fewest_steps(request.steps))
             with self._turn:
                 self._run(request)
 
