@@ -42,7 +42,7 @@ class Weights:
         them; a sum of the originals with it is rounded once. The copies go to the CPU's memory.
         """
         for layer in layers:
-            self._originals[layer] = _weight(layer).detach().to("cpu", copy=True)
+            self._originals[layer] = weight_of(layer).detach().to("cpu", copy=True)
 
     def change(self, additions: Mapping[nn.Module, Sequence[Addition]]) -> None:
         """Give each layer its original weight plus its additions, and all others their original."""
@@ -59,11 +59,11 @@ class Weights:
 
     def _restore(self, layers: set[nn.Module]) -> None:
         for layer in list(layers):
-            _weight(layer).copy_(self._originals[layer])
+            weight_of(layer).copy_(self._originals[layer])
             self._changed.discard(layer)
 
     def _add(self, layer: nn.Module, additions: Sequence[Addition]) -> None:
-        weight = _weight(layer)
+        weight = weight_of(layer)
         if layer not in self._originals:
             self._originals[layer] = weight.detach().to(_keeper(weight), copy=True)
         # Not in fp16: there the small numbers of an adapter would fade out. Nor in 8 bits, which
@@ -87,7 +87,8 @@ def _keeper(weight: torch.Tensor) -> torch.device:
     return torch.device("cpu")
 
 
-def _weight(layer: nn.Module) -> torch.Tensor:
+def weight_of(layer: nn.Module) -> torch.Tensor:
+    """Return a layer's weight, which may be changed in place."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)  # noqa: S101 - for the type checker: layers have one
     return weight

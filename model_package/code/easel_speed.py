@@ -121,7 +121,6 @@ class SpeedSettings:
     read_ahead: bool = field(
         default=True, metadata=variable("EASEL_READ_AHEAD", switch, _OWNER, example="off")
     )
-
     storage: str = field(
         default="full",
         metadata=variable("EASEL_STORAGE", one_of("full", "fp8"), _OWNER, example="fp8"),

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from easel_merge import weight_of
+
 _KEPT = {"conv_in", "conv_out"}
 
 
@@ -48,18 +50,16 @@ class Storage:
 
     def start(self) -> str:
         """Convert the weights to 8 bits; return what was done, or why nothing was."""
-        layers = [layer for pipeline in self._pipelines for layer in _layers(pipeline)]
+        layers = dict.fromkeys(layer for each in self._pipelines for layer in _layers(each))
         if not layers:
             return "off: the model has no UNet"
-        kind = getattr(torch, "float8_e4m3fn", None)
-        if kind is None:
-            return f"off: PyTorch {torch.__version__} has no such numbers"
         try:
-            _weight(layers[0])[:1].to(kind).to(torch.float32)
-        except (RuntimeError, TypeError) as error:
+            kind = torch.float8_e4m3fn
+            weight_of(next(iter(layers)))[:1].to(kind).to(torch.float32)
+        except (AttributeError, RuntimeError, TypeError) as error:
             return f"off: {type(error).__name__}: {str(error)[:300]}"
         for layer in layers:
-            self._stored.append((layer, _weight(layer).dtype))
+            self._stored.append((layer, weight_of(layer).dtype))
             _convert(layer, _STORING[type(layer)], kind)
         return "fp8"
 
@@ -80,12 +80,6 @@ def _layers(pipeline: Any) -> Iterator[nn.Module]:
 
 
 def _convert(layer: nn.Module, kind: type, dtype: torch.dtype) -> None:
-    weight = _weight(layer)
+    weight = weight_of(layer)
     weight.data = weight.data.to(dtype)
     layer.__class__ = kind
-
-
-def _weight(layer: nn.Module) -> torch.Tensor:
-    weight = layer.weight
-    assert isinstance(weight, torch.Tensor)  # noqa: S101 - for the type checker: layers have one
-    return weight

@@ -1,12 +1,13 @@
 """The model's speed on a GPU: plain diffusers, the ancestor's way, and each of Easel's settings.
 
     python -m tests.benchmarks.gpu [--models sd,sd-turbo,sdxl,sdxl-refiner] [--variants ...]
-        [--rounds 5] [--minutes 9] [--out FILE.json]
+        [--rounds 5] [--minutes 7] [--out FILE.json]
 
 One command on a machine with a CUDA GPU, torch, diffusers, transformers, accelerate and no
 network: the models are as large as the published ones, with random weights (`full_size.py`).
 Variants that fail or do not fit into the minutes are left out, and said to be; those that tell
-most come first, and FILE.json holds what there is after each.
+most come first, and FILE.json holds what there is after each. After the minutes nothing new is
+begun, and what was begun may take two more.
 
 `--models demo` measures the bundled model, on any machine. Since its weights are real, how close a
 picture comes to plain diffusers' means something there: it is the peak signal-to-noise ratio of
@@ -78,10 +79,10 @@ def measure(name: str, kind: Kind, variant: str, plain: Reference | None, rounds
     if plain is not None:
         plain.way.paint(kind.steps)  # before it is timed, and before memory is counted
     held = torch.cuda.memory_allocated() if cuda else 0
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
     started = clock()
     way = build_way(name, kind, variant)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     file = way.paint(steps)
     first = clock() - started
     peak = (torch.cuda.max_memory_allocated() - held) / 2**30 if cuda else None
@@ -149,7 +150,7 @@ def _measured(name: str, kind: Kind, variant: str, plain: Reference, rounds: int
 def _row(what: str, found: Found, plain: Reference) -> Row:
     notes = [f"first picture {found.first:.1f} s", f"{found.per_step * 1_000:.1f} ms per step"]
     if found.gibibytes is not None:
-        notes.append(f"peak {found.gibibytes:.1f} GiB")
+        notes.append(f"peak {found.gibibytes:.1f} GiB while painting")
     if found.plain is not None:
         closeness = psnr(found.pixels, plain.pixels)
         notes.append("equal pixels" if math.isinf(closeness) else f"{closeness:.0f} dB")
@@ -230,7 +231,7 @@ def section(quick: bool = False) -> Section:
     # Compiling all of it takes a CPU many minutes, and a GPU is what it is for.
     slow = set() if torch.cuda.is_available() else {"Easel, compiled fully"}
     variants = [PLAIN, "Easel"] if quick else [each for each in VARIANTS if each not in slow]
-    return measure_all(["demo", *KINDS], variants, 2 if quick else 5, 1 if quick else 9)
+    return measure_all(["demo", *KINDS], variants, 2 if quick else 5, 1 if quick else 7)
 
 
 def main() -> None:
@@ -239,7 +240,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(KINDS), help="beside these: demo")
     parser.add_argument("--variants", help=f"separated by /: {' / '.join(VARIANTS)}")
     parser.add_argument("--rounds", type=int, default=5, help="at least 2")
-    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--minutes", type=float, default=7, help="then nothing is begun")
     parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     asked = parser.parse_args()
     variants = asked.variants.split("/") if asked.variants else list(VARIANTS)

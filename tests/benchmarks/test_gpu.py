@@ -31,7 +31,8 @@ def test_a_row_tells_what_a_variant_gains_and_costs():
     row = gpu._row("sd, Easel", found(pixels=PIXELS + 1, **slower), plain)
     assert row.ratio == 1.5 / 4
     assert row.note == (
-        "first picture 9.0 s; 10.0 ms per step; peak 3.0 GiB; 48 dB; compile off: as set"
+        "first picture 9.0 s; 10.0 ms per step; peak 3.0 GiB while painting; 48 dB; "
+        "compile off: as set"
     )
 
 

@@ -133,6 +133,23 @@ def test_a_model_without_a_unet_is_left_as_it_is():
     assert speed.report["storage"] == "off: the model has no UNet"
 
 
+def test_a_pytorch_without_8_bits_leaves_the_model_as_it_is(stand_in, monkeypatch):
+    monkeypatch.delattr(torch, "float8_e4m3fn")
+    pipeline = load_pipeline(stand_in(), **HOW)
+    told = stored([pipeline]).report["storage"]
+    assert told.startswith("off: AttributeError: module 'torch' has no attribute")
+    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+
+
+def test_a_unet_that_two_pipelines_share_is_stored_once_and_given_back(stand_in):
+    pipeline = load_pipeline(stand_in(), **HOW)
+    storage = Storage([pipeline, pipeline])
+    assert storage.start() == "fp8"
+    storage.stop()
+    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+    assert not storage.active
+
+
 def test_a_model_that_cannot_paint_so_paints_without(stand_in, capsys):
     pipeline = load_pipeline(stand_in(), **HOW)
 
