@@ -114,8 +114,15 @@ def rows_of(name: str, variants: Sequence[str], rounds: int, until: float) -> It
             yield Row(f"{name}, {variant}", _unit(variant), None, note=reason)
             continue
         yield from _measured(name, kind, variant, plain, rounds)
-        gc.collect()
-        torch.cuda.empty_cache()
+        _forget()
+
+
+def _forget() -> None:
+    """Free what a variant held; what was compiled for it would slow the next one down."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _unit(variant: str) -> str:
