@@ -8,7 +8,7 @@ import torch
 
 # Their VAEs do not overflow in fp16. A configuration that says nothing counts as `force_upcast`, by
 # diffusers' default, so it must not be asked; diffusers does not ask it for these, either.
-_SOUND = {"StableDiffusionPipeline"}
+_SOUND = {"LatentConsistencyModelPipeline", "StableDiffusionPipeline"}
 _AMPERE = (8, 0)  # the first NVIDIA GPUs that are made for bfloat16; a T4 is (7, 5)
 
 
