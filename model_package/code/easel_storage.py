@@ -2,7 +2,7 @@
 
 Each layer converts its weights on the way into its arithmetic. diffusers can do that, too
 (`enable_layerwise_casting`), but replaces the weights before each layer and puts them back behind
-it, at which torch.compile breaks off: 77 times in the blocks of the smallest UNet.
+it, at which torch.compile breaks off at every layer.
 
 What is rounded are the weights of linear and convolution layers, but for the first and the last:
 pipelines take the type that a UNet computes in from there.

@@ -198,7 +198,7 @@ def measure_all(
         variants: names of `ways.VARIANTS`.
         rounds: how often each is timed, at least 2.
         minutes: after these nothing new is begun.
-        keep: is given what there is after each row, should the rest never come.
+        keep: is given what there is after each row, should the rest never come, and at the end.
     """
     until = time.monotonic() + minutes * 60
     rows: list[Row] = []
@@ -216,6 +216,7 @@ def measure_all(
             rows.append(row)
             keep(_section(rows))
         rows += target_rows(name, rows[before:], gpu)
+    keep(_section(rows))
     return _section(rows)
 
 

@@ -52,5 +52,7 @@ def test_what_there_is_is_kept_after_each_row(monkeypatch):
     monkeypatch.setattr(gpu, "rows_of", lambda *_: iter([gpu.Row("a", "s", None)] * 2))
     kept = []
     found = gpu.measure_all(["demo", "sd"], ["Easel"], 2, 1, kept.append)
-    assert [len(section.rows) for section in kept] == [1, 2]
+    assert [len(section.rows) for section in kept[:2]] == [1, 2]
+    assert kept[-1] == found
     assert found.rows[2].note == "needs a GPU"
+    assert "for one H200" in found.rows[-1].note
