@@ -158,7 +158,7 @@ class Painter:
             _give_memory_back(error)
             raise OutOfMemory(_name_smaller_size(request)) from error
         flags = getattr(result, "nsfw_content_detected", None) or [False]
-        return _to_pixels(result.images[0]), bool(flags[0])
+        return to_pixels(result.images[0]), bool(flags[0])
 
     def _call(self, request: GenerationRequest) -> Any:
         arguments = self._abilities.arguments(request)
@@ -185,7 +185,7 @@ class Painter:
         easel_log.event("picture", seconds=round(seconds, 3), **fields)
 
 
-def _to_pixels(image: Any) -> NDArray[np.uint8]:
+def to_pixels(image: Any) -> NDArray[np.uint8]:
     """Return 8-bit pixels of an image in 0 to 1; overflowed numbers would make a black square.
 
     A tensor, shaped (3, height, width), becomes bytes where it is: of what leaves the GPU, one byte

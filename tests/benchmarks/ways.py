@@ -23,8 +23,7 @@ from easel_abilities import Abilities
 from easel_answers import encode_file
 from easel_defaults import Defaults
 from easel_ensemble import Ensemble
-from easel_painter import Painter
-from easel_painter import _to_pixels as to_pixels
+from easel_painter import Painter, to_pixels
 from easel_pipeline import load_pipeline
 from easel_png import encode_png
 from easel_quiet import without_warnings
