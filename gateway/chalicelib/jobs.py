@@ -31,6 +31,8 @@ from chalicelib.sagemaker import AsyncEndpoint, Life, Unsettled, failure_of
 from chalicelib.store import Store, Stored
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 2.0, 1.4
+# How long before the deadline S3 is asked for the last time, at most: of a short wait, a quarter.
+_LAST_LOOK, _SHORTEST_PAUSE = 0.5, 0.01
 # A failure is rarer than a picture, and takes two calls more to find.
 _LOOKS_FOR_A_FAILURE = 4
 # Lambda's own limit: a claim is queued by then, or never.
@@ -126,6 +128,7 @@ class Jobs:
         endpoint: its asynchronous endpoint, which writes below `outputs/` in that part.
         life: how long a queued request lives.
         now: seconds since 1970.
+        sleep: lets seconds pass.
     """
 
     def __init__(
@@ -134,11 +137,13 @@ class Jobs:
         endpoint: AsyncEndpoint,
         life: Life | None = None,
         now: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._store = store
         self._endpoint = endpoint
         self._life = life or Life()
         self._now = now
+        self._sleep = sleep
 
     def submit(
         self,
@@ -197,12 +202,17 @@ class Jobs:
     def wait(self, job: Job, deadline: Deadline) -> tuple[Job, Finished | None]:
         """Return the job with its picture, as soon as it is there or the deadline has come.
 
-        S3 is asked after 0.1 s and then in growing pauses, of at most two seconds; not at once,
-        because whoever holds a job that waits has only just been told so by S3.
+        S3 is asked after 0.1 s and then in growing pauses, of at most two seconds, and a last time
+        shortly before the deadline; not at once, because whoever holds a job that waits has only
+        just been told so by S3.
         """
         pause, looks = _FIRST_PAUSE, 0
-        while job.state is State.WAITING and deadline.remaining > pause:
-            time.sleep(pause)
+        reserve = min(_LAST_LOOK, deadline.remaining / 4)
+        while job.state is State.WAITING:
+            left = deadline.remaining - reserve
+            if left < _SHORTEST_PAUSE:
+                break
+            self._sleep(min(pause, left))
             pause, looks = min(pause * _GROWTH, _LONGEST_PAUSE), looks + 1
             if looks % _LOOKS_FOR_A_FAILURE == 0:
                 job = self.find(job.id)

@@ -1,6 +1,7 @@
 """Jobs, over every history that hypothesis can think of."""
 
 import io
+import itertools
 import json
 from collections import Counter
 
@@ -39,9 +40,35 @@ class World:
         self.bucket = Bucket(self.breaks)
         self.runs = Runs(self.breaks)
         store = Store(self.bucket, "bucket", "jobs/")
-        self.jobs = Jobs(store, AsyncEndpoint(self.runs, "easel-sdxl"), LIFE, lambda: self.time)
+        endpoint = AsyncEndpoint(self.runs, "easel-sdxl")
+        self.jobs = Jobs(store, endpoint, LIFE, lambda: self.time, self.sleep)
+        self.plans = []
         self.begun = {}
         self.over = set()
+
+    def sleep(self, seconds):
+        self.time += seconds
+        for plan in [each for each in self.plans if each[0] <= self.time]:
+            self.plans.remove(plan)
+            plan[1]()
+
+    def at(self, moment, happen):
+        self.plans.append((moment, happen))
+
+    def deadline(self, seconds):
+        return Deadline(self.time + seconds, lambda: self.time)
+
+    def looks(self):
+        """Return a list of the moments at which S3 is asked from now on."""
+        moments = []
+        read = self.bucket.get_object
+
+        def get_object(**arguments):
+            moments.append(self.time)
+            return read(**arguments)
+
+        self.bucket.get_object = get_object
+        return moments
 
     def submit(self, request):
         before = len(self.runs.queued)
@@ -299,20 +326,44 @@ def test_waiting_ends_with_the_failure(world):
     assert isinstance(job.error, InvalidRequest)
 
 
-def test_waiting_ends_at_the_deadline(world):
+@pytest.mark.parametrize("seconds", [0.2, 1, 4, 24])
+def test_waiting_ends_shortly_before_the_deadline_with_a_last_look(world, seconds):
     job = world.submit(WISHES[0])
-    moments = iter(range(100))
-    job, found = world.jobs.wait(job, Deadline(3, clock=lambda: next(moments)))
+    begun = world.time
+    looks = world.looks()
+
+    job, found = world.jobs.wait(job, world.deadline(seconds))
 
     assert (job.state, found) == (State.WAITING, None)
+    pauses = [now - before for before, now in itertools.pairwise([begun, *looks])]
+    assert max(pauses) < 2.01
+    assert seconds - min(seconds / 4, 0.5) - 0.02 < looks[-1] - begun < seconds
+
+
+def test_a_picture_that_comes_just_before_the_deadline_is_found(world):
+    job = world.submit(WISHES[0])
+    world.at(world.time + 3.4, lambda: world.finish(0))
+
+    job, found = world.jobs.wait(job, world.deadline(4))
+
+    assert job.state is State.DONE
+    assert found.body == picture(WISHES[0].to_dict())
 
 
 def test_who_has_just_been_told_that_a_picture_waits_does_not_ask_again_at_once(world):
     job = world.submit(WISHES[0])
-    calls = world.breaks.calls
-    job, found = world.jobs.wait(job, Deadline(0.05, clock=lambda: 0))
+    begun, looks = world.time, world.looks()
 
-    assert (job.state, found) == (State.WAITING, None)
+    world.jobs.wait(job, world.deadline(4))
+
+    assert looks[0] - begun > 0.09
+
+
+def test_a_wait_whose_time_is_over_asks_nothing(world):
+    job = world.submit(WISHES[0])
+    calls = world.breaks.calls
+
+    assert world.jobs.wait(job, world.deadline(0)) == (job, None)
     assert world.breaks.calls == calls
 
 
