@@ -71,7 +71,8 @@ class SpeedSettings:
             for the GPU to say where it is.
         kept_prompts: bytes of prompts' embeddings that are kept.
         warm_up: sizes, in pixels, that are painted before the first visitor comes, beside the
-            default one. A compiled model is compiled for these, and not for others.
+            default one (on a CPU, beside the smallest one). A compiled model is compiled for
+            these and the default one, and not for others.
         read_ahead: whether the weights are read from disk while libraries are imported.
     """
 
@@ -159,6 +160,11 @@ class Speed:
             keep_steps_on_the_host(pipelines) if settings.steps_on_host else "off"
         )
         self.report["guidance_cutoff"] = f"{settings.guidance_cutoff:g}"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether torch.compile has a part in painting."""
+        return self._compiler.active
 
     def _compile(self) -> str:
         try:

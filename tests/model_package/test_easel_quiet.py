@@ -2,6 +2,7 @@ import threading
 import warnings
 
 import pytest
+
 from easel_quiet import without_warnings
 
 
