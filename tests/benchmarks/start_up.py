@@ -131,8 +131,13 @@ def measure(width: int, rounds: int, beside: Path | None = None) -> Section:
     }
     if beside is not None:
         ways[f"Easel in {beside}"] = (_EASEL, {"PYTHONPATH": str(beside)})
-    environ = {"PYTHONPATH": str(CODE), "EASEL_DTYPE": "fp32"}
-    environ["EASEL_DEFAULTS"] = json.dumps({"steps": 2})
+    environ = {
+        "PYTHONPATH": str(CODE),
+        "EASEL_DTYPE": "fp32",
+        "EASEL_DEFAULTS": json.dumps({"steps": 2}),
+        # Threads that wait for one another would measure what else the machine does.
+        "OMP_NUM_THREADS": "1",
+    }
     found: dict[str, list[Start]] = {name: [] for name in ways}
     with TemporaryDirectory() as folder:
         base = Path(folder)
@@ -143,7 +148,7 @@ def measure(width: int, rounds: int, beside: Path | None = None) -> Section:
                 found[name].append(run(script, base, {**environ, **more}))
     text = (
         f"From the start of a process to the first picture's bytes, with {size:,.0f} MB of weights"
-        " that are not in the page cache. Easel's loading includes a picture to warm up with. The"
+        " that are not in the page cache, computing on one thread. Easel's loading includes a picture to warm up with. The"
         " peak of memory counts the mapped weights, which the operating system could take back."
     )
     packages = ("torch", "diffusers", "transformers")
