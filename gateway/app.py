@@ -10,8 +10,9 @@ from chalicelib.answers import Answer, home_answer, json_answer, page_answer, se
 from chalicelib.crawlers import robots_answer
 from chalicelib.generation import GenerationRequest, describe
 from chalicelib.pages import home_page
-from chalicelib.painting import Painter, random_seed, read_form, read_request
+from chalicelib.painting import Painter, random_seed
 from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
+from chalicelib.reading import read_form, read_request
 from chalicelib.settings import Model, Settings, route_prefix
 from chalicelib.visits import Visit
 from chalicelib.web import Gateway, Routes

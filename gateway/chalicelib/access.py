@@ -35,6 +35,7 @@ OPEN_ROUTES = frozenset(
         "/docs",
         "/openapi.json",
         "/v1/models",
+        "/v1/models/{name}",
     }
 )
 SESSION_COOKIE, LINK_COOKIE = "easel_session", "easel_link"

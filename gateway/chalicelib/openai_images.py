@@ -19,7 +19,8 @@ from urllib.parse import quote, urlencode
 from chalicelib.answers import Answer, json_answer, retry_headers
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
-from chalicelib.painting import Painter, read_json_object
+from chalicelib.painting import Painter
+from chalicelib.reading import read_json_object
 from chalicelib.several import (
     Batch,
     begin,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -31,11 +30,12 @@ from chalicelib.errors import (
     JobUnknown,
     PromptRefused,
 )
-from chalicelib.generation import GenerationRequest, InvalidField
+from chalicelib.generation import GenerationRequest
 from chalicelib.guests import Kind
 from chalicelib.jobs import Finished, Job, Jobs, State, job_id, model_of
 from chalicelib.patience import not_ready, patience, receipt
 from chalicelib.prompt_filter import look
+from chalicelib.reading import read_body, read_request
 from chalicelib.sagemaker import AsyncEndpoint, Client, Endpoint
 from chalicelib.settings import Queue, Settings
 from chalicelib.store import Store
@@ -308,57 +308,6 @@ def _answer(
     if outcome.link is not None:
         return see_other(outcome.link)
     return picture_answer(outcome.body, request, fixed=fixed, tag=tag)
-
-
-def read_request(visit: Visit, prompt: str) -> GenerationRequest:
-    """Return the request that the query's parameters and `prompt` make.
-
-    Raises:
-        InvalidRequest: for the first field that is wrong.
-    """
-    parameters = visit.parameters()
-    if "prompt" in parameters:
-        raise InvalidRequest("prompt: stands in the path, not in the query", field="prompt")
-    return _from_query({**parameters, "prompt": prompt})
-
-
-def read_form(visit: Visit) -> GenerationRequest:
-    """Return the request that the query alone makes, as an HTML form sends it.
-
-    Raises:
-        InvalidRequest: for the first field that is wrong.
-    """
-    return _from_query(visit.parameters())
-
-
-def _from_query(parameters: Mapping[str, str]) -> GenerationRequest:
-    try:
-        return GenerationRequest.from_query(parameters)
-    except InvalidField as error:
-        raise InvalidRequest(str(error), field=error.field) from error
-
-
-def read_body(visit: Visit) -> GenerationRequest:
-    """Return the request that stands in the visit's body, as JSON.
-
-    Raises:
-        InvalidRequest: if it is no JSON object, or for the first field that is wrong.
-    """
-    try:
-        return GenerationRequest.from_dict(read_json_object(visit))
-    except InvalidField as error:
-        raise InvalidRequest(str(error), field=error.field) from error
-
-
-def read_json_object(visit: Visit) -> dict[str, Any]:
-    """Return the JSON object in the visit's body; raises InvalidRequest if there is none."""
-    try:
-        data = json.loads(visit.body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest("The body must be JSON.") from error
-    if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    return data
 
 
 def random_seed() -> int:

@@ -19,7 +19,8 @@ from chalicelib.answers import Answer, json_answer, retry_headers
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.infotext import infotext, lora_tags, setting, size_of
-from chalicelib.painting import Painter, read_json_object
+from chalicelib.painting import Painter
+from chalicelib.reading import read_json_object
 from chalicelib.several import (
     Batch,
     begin,

@@ -11,7 +11,7 @@ from typing import Any
 
 from chalicelib.answers import Answer, json_answer
 from chalicelib.errors import InvalidRequest, NotOffered
-from chalicelib.painting import read_json_object
+from chalicelib.reading import read_json_object
 from chalicelib.sdapi import FORMATS
 from chalicelib.settings import Model
 from chalicelib.visits import Visit

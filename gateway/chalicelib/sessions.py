@@ -20,8 +20,8 @@ from chalicelib.answers import Answer, json_answer, see_other
 from chalicelib.errors import InvalidRequest, Unauthorized
 from chalicelib.guests import Guest, Kind
 from chalicelib.ledger import MOST_PICTURES
-from chalicelib.painting import read_json_object
 from chalicelib.protection import Protection
+from chalicelib.reading import read_json_object
 from chalicelib.visits import Visit
 
 _DAY = 86_400

@@ -15,6 +15,7 @@ from tests.benchmarks.report import RESULTS, Result, Section
 BENCHMARKS = (
     "ancestor_recipe",
     "gateway",
+    "copies",
     "home_page",
     "imports",
     "memory_size",
