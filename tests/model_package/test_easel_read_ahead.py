@@ -1,4 +1,4 @@
-from easel_read_ahead import read_ahead, weights
+from easel_read_ahead import read, read_ahead, weights
 
 
 def write(folder, *places):
@@ -34,6 +34,18 @@ def test_a_folder_is_read_once_and_to_its_end(tmp_path):
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert read_ahead(tmp_path, {}) is None
+
+
+def test_every_byte_is_read(tmp_path):
+    write(tmp_path, "unet/model.safetensors", "vae/model.safetensors")
+    assert read(weights(tmp_path)) == 2_000
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_loader(tmp_path):
+    folder = write(tmp_path, "unet/model.safetensors", "vae/model.safetensors")
+    files = weights(folder)
+    files[1].unlink()
+    assert read(files) == 1_000
 
 
 def test_it_can_be_switched_off_and_does_without_a_folder(tmp_path):
