@@ -71,7 +71,7 @@ class SpeedSettings:
             for the GPU to say where it is.
         kept_prompts: bytes of prompts' embeddings that are kept.
         warm_up: sizes, in pixels, that are painted before the first visitor comes, beside the
-            default one (on a CPU, beside the smallest one). A compiled model is compiled for
+            default one (on a CPU without compiling: the smallest). A compiled model is compiled for
             these and the default one, and not for others.
         read_ahead: whether the weights are read from disk while libraries are imported.
     """
