@@ -48,6 +48,7 @@ class Ensemble:
             id(each): Conditioner.of(each, kept_bytes=kept_bytes) for each in pipelines
         }
         self._unguided = easel_guidance.cutoff(base, guided_share)
+        self._share = guided_share if self._unguided else 1.0
 
     def handover(self, steps: int | None) -> float | None:
         """Return where the refiner takes over; None if the base does all of so many steps.
@@ -56,6 +57,24 @@ class Ensemble:
         which can do without the other, paints alone.
         """
         return None if self._early(steps) is None else self._start
+
+    def fewest_steps(self, steps: int) -> int:
+        """Return the fewest, from 2 on, that need the same of the model as so many steps do.
+
+        That is what to warm up with: each UNet, and it with and without guidance, as far as so many
+        steps come to that. 2 is the least that every scheduler can do.
+        """
+        wanted = self._work(steps)
+        return next((fewer for fewer in range(2, steps) if self._work(fewer) == wanted), steps)
+
+    def _work(self, steps: int) -> set[tuple[bool, bool]]:
+        """Return what so many steps have: each whether the refiner works, and whether guided."""
+        early = self._early(steps)
+        handed_over = early is not None and type(self._refiner) is not type(self._base)
+        own = early if handed_over and early is not None else steps
+        guided = easel_guidance.guided_steps(own, self._share)
+        work = {(early is not None and step >= early, step < guided) for step in range(own)}
+        return work | {(True, True)} if handed_over else work
 
     def _early(self, steps: int | None) -> int | None:
         """Return how many of the steps the base does; None if it does all of them."""

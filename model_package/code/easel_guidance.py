@@ -33,8 +33,8 @@ def cutoff(pipeline: Any, share: float) -> dict[str, Any]:
     def end_guidance(
         pipeline: Any, step: int, _timestep: Any, given: dict[str, Any]
     ) -> dict[str, Any]:
-        guided = max(round(pipeline.num_timesteps * share), 1)
-        if step + 1 != guided or not pipeline.do_classifier_free_guidance:
+        ends = guided_steps(pipeline.num_timesteps, share)
+        if step + 1 != ends or not pipeline.do_classifier_free_guidance:
             return given
         # As diffusers' own SDCFGCutoffCallback does.
         pipeline._guidance_scale = 0.0
@@ -44,6 +44,11 @@ def cutoff(pipeline: Any, share: float) -> dict[str, Any]:
         CALLBACK: end_guidance,
         f"{CALLBACK}_tensor_inputs": list(inputs),
     }
+
+
+def guided_steps(steps: int, share: float) -> int:
+    """Return how many of so many steps are done with guidance; one at least."""
+    return max(round(steps * share), 1)
 
 
 def and_then(unguided: dict[str, Any], callback: Callable[..., Any]) -> dict[str, Any]:

@@ -62,6 +62,11 @@ class Loras:
         """The names that a request may use, sorted."""
         return sorted(self._adapters)
 
+    def keep_originals(self) -> None:
+        """Remember all weights that an adapter may change, before they are stored in 8 bits."""
+        layers = [adapter.layers.values() for adapter in self._adapters.values()]
+        self._weights.keep({layer for each in layers for some in each for layer in some})
+
     def check(self, lora: str) -> None:
         """Refuse names that there are not.
 

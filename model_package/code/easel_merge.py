@@ -7,7 +7,7 @@ of 16-bit numbers behind, a little more each time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,15 @@ class Weights:
         self._originals: dict[nn.Module, torch.Tensor] = {}
         self._changed: set[nn.Module] = set()
 
+    def keep(self, layers: Iterable[nn.Module]) -> None:
+        """Copy what layers are now, before their weights are stored in 8 bits.
+
+        An addition is mostly smaller than the distance of two such numbers, and would be lost in
+        them; a sum of the originals with it is rounded once. The copies go to the CPU's memory.
+        """
+        for layer in layers:
+            self._originals[layer] = weight_of(layer).detach().to("cpu", copy=True)
+
     def change(self, additions: Mapping[nn.Module, Sequence[Addition]]) -> None:
         """Give each layer its original weight plus its additions, and all others their original."""
         with torch.no_grad():
@@ -50,15 +59,16 @@ class Weights:
 
     def _restore(self, layers: set[nn.Module]) -> None:
         for layer in list(layers):
-            _weight(layer).copy_(self._originals[layer])
+            weight_of(layer).copy_(self._originals[layer])
             self._changed.discard(layer)
 
     def _add(self, layer: nn.Module, additions: Sequence[Addition]) -> None:
-        weight = _weight(layer)
+        weight = weight_of(layer)
         if layer not in self._originals:
             self._originals[layer] = weight.detach().to(_keeper(weight), copy=True)
-        # Not in fp16: there the small numbers of an adapter would fade out.
-        dtype = torch.float32 if weight.dtype == torch.float16 else weight.dtype
+        # Not in fp16: there the small numbers of an adapter would fade out. Nor in 8 bits, which
+        # only store.
+        dtype = torch.bfloat16 if weight.dtype == torch.bfloat16 else torch.float32
         # Several adapters are one of the sum of their ranks, so that the sum is rounded once.
         up = torch.cat([each.up * each.weight for each in additions], dim=1)
         down = torch.cat([each.down for each in additions])
@@ -77,7 +87,8 @@ def _keeper(weight: torch.Tensor) -> torch.device:
     return torch.device("cpu")
 
 
-def _weight(layer: nn.Module) -> torch.Tensor:
+def weight_of(layer: nn.Module) -> torch.Tensor:
+    """Return a layer's weight, which may be changed in place."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)  # noqa: S101 - for the type checker: layers have one
     return weight

@@ -101,11 +101,14 @@ def _load(
     pipelines = [pipeline] if refiner is None else [pipeline, refiner]
     caches = [speed_settings.compile_cache, model_dir / "compiled", folder / "compiled"]
     compiler = Compiler(pipelines, [each for each in caches if each is not None])
-    speed = Speed(pipelines, speed_settings, compiler)
     clock.mark("speed")
     folders = [model_dir / "loras", *([settings.loras] if settings.loras else [])]
     loras = Loras(find_files(folders), pipelines)
+    if speed_settings.storage == "fp8":
+        loras.keep_originals()
     clock.mark("loras")
+    speed = Speed(pipelines, speed_settings, compiler)
+    clock.mark("speed")
     painter = Painter(
         pipeline,
         settings.defaults.over(Defaults.from_folder(model_dir)).over(Defaults.from_folder(folder)),

@@ -26,7 +26,6 @@ from easel_samplers import sampler_name, schedule_type
 from easel_speed import Speed
 from generation import GenerationRequest
 
-_WARM_UP_STEPS = 2  # the least that every scheduler can do
 _WARM_UP = GenerationRequest(prompt="a warm-up", seed=0)
 
 
@@ -113,20 +112,20 @@ class Painter:
             GenerationFailed: if the model cannot paint at all.
             OutOfMemory: if one of the sizes does not fit.
         """
-        try:
-            self._warm_up()
-        except Exception as error:
-            if not self._speed.give_up(error):
-                raise
-            easel_log.failure("speed_given_up", error)
-            self._warm_up()
+        while True:
+            try:
+                return self._warm_up()
+            except Exception as error:
+                if not self._speed.give_up(error):
+                    raise
+                easel_log.failure("speed_given_up", error)
 
     def _warm_up(self) -> None:
         self.check(_WARM_UP)
         for width, height in [self._first_size(), *self._speed.settings.warm_up]:
             request = self.check(replace(_WARM_UP, width=width, height=height))
             if request.steps is not None:
-                request = replace(request, steps=min(request.steps, _WARM_UP_STEPS))
+                request = replace(request, steps=self._ensemble.fewest_steps(request.steps))
             with self._turn:
                 self._run(request)
 
@@ -169,7 +168,7 @@ class Painter:
             _give_memory_back(error)
             raise OutOfMemory(_name_smaller_size(request)) from error
         flags = getattr(result, "nsfw_content_detected", None) or [False]
-        return _to_pixels(result.images[0]), bool(flags[0])
+        return to_pixels(result.images[0]), bool(flags[0])
 
     def _call(self, request: GenerationRequest) -> Any:
         arguments = self._abilities.arguments(request)
@@ -196,7 +195,7 @@ class Painter:
         easel_log.event("picture", seconds=round(seconds, 3), **fields)
 
 
-def _to_pixels(image: Any) -> NDArray[np.uint8]:
+def to_pixels(image: Any) -> NDArray[np.uint8]:
     """Return 8-bit pixels of an image in 0 to 1; overflowed numbers would make a black square.
 
     A tensor, shaped (3, height, width), becomes bytes where it is: of what leaves the GPU, one byte

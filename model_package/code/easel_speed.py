@@ -18,6 +18,7 @@ import torch
 import easel_samplers
 from easel_compile import Compiler, Unavailable
 from easel_steps import keep_steps_on_the_host
+from easel_storage import Storage
 from easel_variables import one_of, read_variables, switch, variable
 from generation import RULES
 
@@ -74,6 +75,8 @@ class SpeedSettings:
             default one (on a CPU without compiling: the smallest). A compiled model is compiled for
             these and the default one, and not for others.
         read_ahead: whether the weights are read from disk while libraries are imported.
+        storage: `fp8` keeps a UNet's weights in 8 bits, which halves their memory, takes time in
+            each step, and changes the picture; `full` keeps them as they are computed with.
     """
 
     compile: str = field(
@@ -119,6 +122,10 @@ class SpeedSettings:
     read_ahead: bool = field(
         default=True, metadata=variable("EASEL_READ_AHEAD", switch, _OWNER, example="off")
     )
+    storage: str = field(
+        default="full",
+        metadata=variable("EASEL_STORAGE", one_of("full", "fp8"), _OWNER, example="fp8"),
+    )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> SpeedSettings:
@@ -148,6 +155,7 @@ class Speed:
         self.settings = settings or SpeedSettings()
         self.report: dict[str, str] = {}
         self._compiler = compiler or Compiler([])
+        self._storage = Storage(pipelines)
         if pipelines:
             self._apply(pipelines)
 
@@ -156,6 +164,8 @@ class Speed:
         self.report["sampler"] = easel_samplers.choose(pipelines[0], settings.sampler)
         self.report["compile"] = self._compile()
         self.report["channels_last"] = _lay_out(pipelines, self._wants_channels_last(pipelines[0]))
+        # After the layout: no backend is asked to move 8-bit numbers about.
+        self.report["storage"] = self._storage.start() if settings.storage == "fp8" else "full"
         self.report["steps_on_host"] = (
             keep_steps_on_the_host(pipelines) if settings.steps_on_host else "off"
         )
@@ -187,12 +197,13 @@ class Speed:
             yield
 
     def give_up(self, error: BaseException) -> bool:
-        """Undo what may have made painting fail; say whether there was any such thing."""
-        if not self._compiler.active:
-            return False
-        self._compiler.stop()
-        self.report["compile"] = f"off: {type(error).__name__}: {str(error)[:300]}"
-        return True
+        """Undo one thing that may have made painting fail; say whether there was any left."""
+        for name, part in (("compile", self._compiler), ("storage", self._storage)):
+            if part.active:
+                part.stop()
+                self.report[name] = f"off: {type(error).__name__}: {str(error)[:300]}"
+                return True
+        return False
 
 
 def _lay_out(pipelines: Sequence[Any], channels_last: bool) -> str:

@@ -13,6 +13,7 @@ from easel_painter import Painter
 from easel_pipeline import find_folder, load_pipeline
 from easel_refiner import SHARED, find_refiner, load_refiner
 from easel_settings import Settings
+from easel_speed import Speed, SpeedSettings
 from generation import GenerationRequest
 from tests.model_package.toolkit import Toolkit
 
@@ -236,3 +237,39 @@ def test_a_picture_that_breaks_off_in_the_refiner_does_not_change_the_next(pair)
         painter.paint(wish)
     handle.remove()
     assert (painter.paint(wish).pixels == first).all()
+
+
+@pytest.mark.parametrize(
+    ("start", "share", "steps", "expected"),
+    [
+        (1, 1.0, 50, 2),
+        (1, 1.0, 1, 1),
+        (1, 0.4, 50, 2),
+        (1, 0.8, 50, 3),
+        (0.8, 1.0, 50, 2),
+        (0.8, 0.8, 50, 4),  # of the base's 3, the last goes without guidance
+        (0.9, 1.0, 20, 2),
+    ],
+)
+def test_warming_up_takes_as_few_steps_as_do_all_that_a_picture_does(
+    pair, start, share, steps, expected
+):
+    ensemble = Ensemble(*pair, start=start, guided_share=share)
+    assert ensemble.fewest_steps(steps) == expected
+
+
+def test_a_model_is_warmed_up_with_its_refiner_and_without_guidance(stand_in):
+    folder = stand_in()  # its steps begin late, so that of 2 the refiner would have none
+    base, refiner = (load_pipeline(folder, **HOW) for _ in range(2))
+    met = set()
+    for name, pipeline in (("base", base), ("refiner", refiner)):
+        pipeline.unet.register_forward_hook(
+            lambda _, given, __, name=name: met.add((name, len(given[0])))
+        )
+    speed = Speed([base, refiner], SpeedSettings(guidance_cutoff=0.9))
+    sizes = Defaults(steps=20, width=64, height=64)
+    Painter(base, sizes, refiner=refiner, speed=speed).warm_up()
+    warmed = set(met)
+    met.clear()
+    Painter(base, sizes, refiner=refiner, speed=speed).paint(GenerationRequest(**WISH))
+    assert warmed == met == {("base", 2), ("refiner", 2), ("refiner", 1)}

@@ -39,10 +39,28 @@ def test_it_changes_the_picture_and_the_next_one_is_guided_again(pipeline):
     assert torch.equal(paint(pipeline, 1.0)[0], whole)
 
 
-def test_a_picture_without_guidance_stays_as_it_is(pipeline):
-    picture, inputs = paint(pipeline, 0.6, guidance_scale=1.0)
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_picture_without_guidance_stays_as_it_is(pipeline, scale, steps):
+    wish = {"guidance_scale": scale, "num_inference_steps": steps}
+    picture, inputs = paint(pipeline, 0.4, **wish)
+    assert inputs == [1] * steps
+    assert torch.equal(picture, paint(pipeline, 1.0, **wish)[0])
+
+
+def test_one_step_is_guided_whatever_the_share(pipeline):
+    wish = {"num_inference_steps": 1}
+    assert paint(pipeline, 0.4, **wish)[1] == [2]
+    assert torch.equal(paint(pipeline, 0.4, **wish)[0], paint(pipeline, 1.0, **wish)[0])
+
+
+def test_a_model_that_takes_guidance_as_a_number_stays_as_it_is(pipeline):
+    config = {**pipeline.unet.config, "time_cond_proj_dim": 8}
+    torch.manual_seed(0)
+    pipeline.unet = type(pipeline.unet).from_config(config).eval()
+    picture, inputs = paint(pipeline, 0.4)
     assert inputs == [1] * 5
-    assert torch.equal(picture, paint(pipeline, 1.0, guidance_scale=1.0)[0])
+    assert torch.equal(picture, paint(pipeline, 1.0)[0])
 
 
 def test_other_pipelines_are_left_alone():

@@ -9,7 +9,7 @@ import inference
 from easel_defaults import Defaults
 from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
 from easel_model import Model
-from easel_painter import Painter, _to_pixels
+from easel_painter import Painter, to_pixels
 from generation import GenerationRequest, InvalidField
 from tests.model_package.doubles import BarePipeline, PlainPipeline
 from tests.model_package.pretend_gpu import DEVICE, PretendGpu
@@ -103,7 +103,7 @@ def test_pixels_that_become_bytes_on_the_gpu_are_those_that_diffusers_makes(dtyp
     image = torch.rand((3, 40, 24), generator=torch.Generator().manual_seed(0)).to(dtype)
     image[:, 0, :5] = torch.tensor([0.0, 1.0, 0.5, 127.5 / 255, 0.25])
     theirs = (image.permute(1, 2, 0).float().numpy() * 255).round().astype(np.uint8)
-    assert np.array_equal(_to_pixels(image), theirs)
+    assert np.array_equal(to_pixels(image), theirs)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -111,14 +111,14 @@ def test_an_overflow_on_the_gpu_is_refused_too(value):
     image = torch.full((3, 8, 8), 0.5)
     image[1, 2, 3] = value
     with pytest.raises(GenerationFailed):
-        _to_pixels(image)
+        to_pixels(image)
 
 
 def test_a_picture_leaves_the_gpu_in_one_copy_of_a_byte_per_value():
     with PretendGpu() as gpu:
         image = torch.full((3, 40, 24), 0.5).to(DEVICE)
         uploads = gpu.waits.total()
-        assert _to_pixels(image).nbytes == 40 * 24 * 3
+        assert to_pixels(image).nbytes == 40 * 24 * 3
     assert gpu.waits.total() - uploads == 1
 
 

@@ -27,6 +27,7 @@ def test_by_itself_nothing_is_in_force_that_changes_a_picture(stand_in):
     assert report == {
         "sampler": "own",
         "channels_last": "off",
+        "storage": "full",
         "steps_on_host": "on",
         "guidance_cutoff": "1",
     }
@@ -44,6 +45,7 @@ def test_every_variable_is_read():
         KEPT_PROMPTS="2",
         WARM_UP="768x512,512x768",
         READ_AHEAD="off",
+        STORAGE="fp8",
     )
     assert (found.compile, str(found.compile_cache), found.cuda_graphs) == (
         "full",
@@ -52,6 +54,7 @@ def test_every_variable_is_read():
     )
     assert (found.channels_last, found.guidance_cutoff, found.sampler) == ("on", 0.4, "lcm")
     assert (found.steps_on_host, found.read_ahead, found.kept_prompts) == (False, False, 2**21)
+    assert found.storage == "fp8"
     assert found.warm_up == ((768, 512), (512, 768))
 
 
@@ -60,6 +63,7 @@ def test_every_variable_is_read():
     [
         ("COMPILE", "always"),
         ("SAMPLER", "plms"),
+        ("STORAGE", "int8"),
         ("GUIDANCE_CUTOFF", "0"),
         ("GUIDANCE_CUTOFF", "nan"),
         ("GUIDANCE_CUTOFF", "1.5"),
