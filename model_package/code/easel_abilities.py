@@ -73,6 +73,19 @@ class Abilities:
                 given[theirs] = value
         return given
 
+    @property
+    def smallest(self) -> tuple[int | None, int | None]:
+        """The least width and height, in pixels; None for one that cannot be chosen."""
+        width, height = (
+            self._least(side) if side in self.takes else None for side in ("width", "height")
+        )
+        return width, height
+
+    def _least(self, side: str) -> int:
+        rule = RULES[side]
+        assert isinstance(rule, Whole)  # noqa: S101 - for the type checker
+        return math.ceil(rule.least / self.multiple) * self.multiple
+
     def _check_side(self, side: str, pixels: int | None) -> None:
         if pixels is None:
             return

@@ -102,8 +102,10 @@ class Painter:
     def warm_up(self) -> None:
         """Paint in a few steps, so that no visitor waits for what first use sets up.
 
-        Painted are the default size and those of EASEL_WARM_UP. Should what makes painting faster
-        fail, the model is warmed up without it.
+        Painted are the sizes of EASEL_WARM_UP, and before them the default size, for which a GPU
+        chooses its kernels and a compiler writes code. A CPU without compiled code has no such
+        choice to make: there the smallest size stands in for the default one. Should what makes
+        painting faster fail, the model is warmed up without it.
 
         Raises:
             InvalidField: if the model cannot paint one of the sizes.
@@ -119,12 +121,20 @@ class Painter:
                 easel_log.failure("speed_given_up", error)
 
     def _warm_up(self) -> None:
-        for width, height in [(None, None), *self._speed.settings.warm_up]:
+        self.check(_WARM_UP)
+        for width, height in [self._first_size(), *self._speed.settings.warm_up]:
             request = self.check(replace(_WARM_UP, width=width, height=height))
             if request.steps is not None:
                 request = replace(request, steps=self._ensemble.fewest_steps(request.steps))
             with self._turn:
                 self._run(request)
+
+    def _first_size(self) -> tuple[int | None, int | None]:
+        """Return the size to warm up with; None for the default width or height."""
+        device = getattr(self._pipeline, "device", None)
+        if device is None or device.type != "cpu" or self._speed.compiled:
+            return None, None
+        return self._abilities.smallest
 
     def paint(self, request: GenerationRequest) -> Picture:
         """Return the picture for a request; the same request gives the same pixels.

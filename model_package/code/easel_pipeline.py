@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 import easel_folder
 import easel_hub
+from easel_clock import Clock
 from easel_errors import ModelUnusable
 from easel_settings import Settings
 
@@ -32,6 +33,24 @@ _LOADING_ERRORS = (
     SafetensorError,
     TypeError,
     ValueError,
+)
+
+
+# Pipelines that are text-to-image themselves, by the names that a `model_index.json` has. diffusers
+# need not be asked for their like, which would import every pipeline that it has.
+TEXT_TO_IMAGE = frozenset(
+    {
+        "FluxPipeline",
+        "LatentConsistencyModelPipeline",
+        "PixArtAlphaPipeline",
+        "PixArtSigmaPipeline",
+        "QwenImagePipeline",
+        "SanaPipeline",
+        "StableDiffusion3Pipeline",
+        "StableDiffusionPipeline",
+        "StableDiffusionXLPipeline",
+        "ZImagePipeline",
+    }
 )
 
 
@@ -59,6 +78,7 @@ def load_pipeline(
     device: torch.device,
     allow_pickle: bool,
     shared: Mapping[str, Any] | None = None,
+    clock: Clock | None = None,
 ) -> Any:
     """Return the pipeline that `folder` holds, on `device`, with its safety checker if it has one.
 
@@ -69,6 +89,7 @@ def load_pipeline(
         allow_pickle: unpickle the weights of components that have no others.
         shared: components that are there already; with these, the pipeline is loaded as what it
             says it is, and else as text-to-image where diffusers knows the model as such.
+        clock: is told of the steps `imports`, `weights` and `to_device`.
 
     Raises:
         ModelUnusable: if its weights are pickled and that is not allowed, or if diffusers cannot
@@ -78,12 +99,17 @@ def load_pipeline(
     diffusers.utils.logging.disable_progress_bar()
     _repeat_exactly()
     index = easel_folder.read_index(folder / easel_folder.INDEX)
-    shared = shared or {}
+    shared, clock = shared or {}, clock or Clock()
+    name = str(index.get("_class_name"))
     arguments = _arguments(folder, index, shared, dtype=dtype, allow_pickle=allow_pickle)
     try:
         with without_warnings(), noting_warnings() as notes:
-            pipeline = _load(folder, {**arguments, **shared}, plainly=bool(shared))
+            getattr(diffusers, name, None)  # imports the pipeline, and the classes of its parts
+            clock.mark("imports")
+            pipeline = _load(folder, name, {**arguments, **shared}, plainly=bool(shared))
+            clock.mark("weights")
             pipeline.to(device)
+            clock.mark("to_device")
     except _LOADING_ERRORS as error:
         raise ModelUnusable(f"diffusers cannot load {folder}: {error}") from error
     _check_complete(folder, notes.texts)
@@ -108,9 +134,9 @@ def software() -> str:
     return f"diffusers {diffusers.__version__}"
 
 
-def _load(folder: Path, arguments: dict[str, Any], *, plainly: bool) -> Any:
+def _load(folder: Path, name: str, arguments: dict[str, Any], *, plainly: bool) -> Any:
     """Load as text-to-image where diffusers knows the model as such, else as what it says it is."""
-    auto = None if plainly else _auto_pipeline()
+    auto = None if plainly or name in TEXT_TO_IMAGE else _auto_pipeline()
     if auto is not None:
         try:
             return auto.from_pretrained(folder, **arguments)

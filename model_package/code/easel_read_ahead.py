@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-_CHUNK = 8 * 2**20
+_MOST = 2**30  # bytes at once; Linux sends less than 2 GiB
 _started: set[Path] = set()
 
 
@@ -32,7 +32,7 @@ def read_ahead(folder: Path, environ: Mapping[str, str]) -> threading.Thread | N
     # More than fits would push out what was read first, which is what the loader wants first.
     if not files or sum(path.stat().st_size for path in files) > _free_memory():
         return None
-    thread = threading.Thread(target=_read, args=(files,), name="read-ahead", daemon=True)
+    thread = threading.Thread(target=read, args=(files,), name="read-ahead", daemon=True)
     thread.start()
     return thread
 
@@ -46,15 +46,29 @@ def weights(folder: Path) -> list[Path]:
     return small + [path for path in found if path.parent not in halved]
 
 
-def _read(files: list[Path]) -> None:
-    buffer = bytearray(_CHUNK)
-    for path in files:
-        try:
-            with path.open("rb", buffering=0) as opened:
-                while opened.readinto(buffer):
-                    pass
-        except OSError:  # whoever loads the model will meet it, and say so
-            return
+def read(files: Iterable[Path]) -> int:
+    """Bring files into the page cache; return how many bytes were read.
+
+    The kernel sends them to nowhere: no copy is made, and Python's lock is asked for once per
+    gibibyte, where reading into a buffer would ask for it all the time, and an importing thread
+    lets it go every 5 ms only.
+    """
+    total = 0
+    with Path(os.devnull).open("wb", buffering=0) as nowhere:
+        for path in files:
+            try:
+                with path.open("rb", buffering=0) as opened:
+                    total += _send(opened.fileno(), nowhere.fileno())
+            except OSError:  # whoever loads the model will meet it, and say so
+                break
+    return total
+
+
+def _send(source: int, target: int) -> int:
+    sent = 0
+    while count := os.sendfile(target, source, sent, _MOST):
+        sent += count
+    return sent
 
 
 def _free_memory() -> int:

@@ -20,6 +20,7 @@ import easel_folder
 import easel_hub
 import easel_pipeline
 import easel_swap
+from easel_clock import Clock
 from easel_errors import ModelUnusable
 from easel_settings import Settings
 
@@ -47,15 +48,24 @@ def find_refiner(model_dir: Path, settings: Settings) -> Path | None:
 
 
 def load_refiner(
-    folder: Path, base: Any, *, dtype: torch.dtype, device: torch.device, allow_pickle: bool
+    folder: Path,
+    base: Any,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    allow_pickle: bool,
+    clock: Clock | None = None,
 ) -> Any:
     """Return the refiner that `folder` holds, made of the base's parts as far as they share them.
+
+    The clock is told of the same steps as by `easel_pipeline.load_pipeline`.
 
     Raises:
         ModelUnusable: if it cannot be loaded, or one of the two is not made for an ensemble.
     """
     takes_over = _load_like_sdxl if _has(base, "denoising_end") else _load_like_base
-    return takes_over(folder, base, dtype=dtype, device=device, allow_pickle=allow_pickle)
+    how: Any = {"dtype": dtype, "device": device, "allow_pickle": allow_pickle, "clock": clock}
+    return takes_over(folder, base, **how)
 
 
 def _load_like_sdxl(folder: Path, base: Any, **how: Any) -> Any:

@@ -72,7 +72,8 @@ class SpeedSettings:
             for the GPU to say where it is.
         kept_prompts: bytes of prompts' embeddings that are kept.
         warm_up: sizes, in pixels, that are painted before the first visitor comes, beside the
-            default one. A compiled model is compiled for these, and not for others.
+            default one (on a CPU without compiling: the smallest). A compiled model is compiled for
+            these and the default one, and not for others.
         read_ahead: whether the weights are read from disk while libraries are imported.
         storage: `fp8` keeps a UNet's weights in 8 bits, which halves their memory, takes time in
             each step, and changes the picture; `full` keeps them as they are computed with.
@@ -169,6 +170,11 @@ class Speed:
             keep_steps_on_the_host(pipelines) if settings.steps_on_host else "off"
         )
         self.report["guidance_cutoff"] = f"{settings.guidance_cutoff:g}"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether torch.compile has a part in painting."""
+        return self._compiler.active
 
     def _compile(self) -> str:
         try:

@@ -13,20 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import easel_read_ahead  # noqa: F401 - starts to read the weights; all that follows takes seconds
+import easel_start  # first: it starts to read the weights; all that follows takes seconds
 
 # isort: split
 from easel_answers import check_accept, encode_answer, encode_error
+from easel_clock import Clock
 from easel_errors import EaselError, guard
 from easel_model import Model, load_painter
 from easel_painter import Picture
 from easel_requests import Question, read_request
 from generation import GenerationRequest
 
+_IMPORTS = easel_start.imported()
+
 
 def model_fn(model_dir: str, context: Any = None) -> Model:  # noqa: ARG001 - the toolkit's shape
     """Load the model; if that fails, the log says why and the next request tries again."""
-    model = Model(partial(load_painter, Path(model_dir), os.environ))
+    load = partial(load_painter, Path(model_dir), os.environ)
+    model = Model(lambda: load(clock=Clock(imports=_IMPORTS)))
     model.try_to_load()
     return model
 

@@ -96,3 +96,19 @@ def test_a_side_must_be_a_multiple_that_the_model_can_paint(attributes, multiple
 def test_a_pipeline_that_needs_more_or_other_than_a_prompt_is_refused(kind):
     with pytest.raises(ModelUnusable, match=f"{kind.__name__} does not make pictures"):
         Abilities.of(kind())
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "scale", "smallest"),
+    [
+        (PlainPipeline(), 8, (64, 64)),
+        (PlainPipeline(), 48, (96, 96)),
+        (BarePipeline(), 8, (None, None)),
+    ],
+)
+def test_the_smallest_size_is_one_that_the_model_can_paint(pipeline, scale, smallest):
+    pipeline.vae_scale_factor = scale
+    abilities = Abilities.of(pipeline)
+    assert abilities.smallest == smallest
+    wish = GenerationRequest(prompt="a", seed=1, width=smallest[0], height=smallest[1])
+    assert abilities.fit(wish).width == smallest[0]

@@ -1,3 +1,4 @@
+import gc
 import json
 
 import pytest
@@ -8,6 +9,8 @@ from easel_model import Model
 from easel_painter import Painter
 from tests.model_package.doubles import PlainPipeline
 from tests.model_package.toolkit import Toolkit
+
+STEPS = ["imports", "find", "weights", "to_device", "speed", "loras", "warm_up"]
 
 
 class Loader:
@@ -51,7 +54,9 @@ def test_what_was_loaded_is_logged(stand_in, monkeypatch, capsys):
     monkeypatch.setenv("EASEL_DTYPE", "fp32")
     Toolkit(stand_in())
     logged = json.loads(capsys.readouterr().out)
-    assert logged.pop("seconds") >= 0
+    steps = logged.pop("steps")
+    assert list(steps) == STEPS
+    assert logged.pop("seconds") == pytest.approx(sum(steps.values()), abs=0.01)
     assert logged.pop("software").startswith("diffusers ")
     assert logged.pop("speed")["steps_on_host"] == "on"
     assert logged == {
@@ -63,3 +68,21 @@ def test_what_was_loaded_is_logged(stand_in, monkeypatch, capsys):
         "device": "cpu",
         "dtype": "float32",
     }
+
+
+def test_a_refiners_steps_are_added_to_those_of_the_base(stand_in, monkeypatch, capsys):
+    monkeypatch.setenv("EASEL_DTYPE", "fp32")
+    Toolkit(stand_in(kind="ensemble"))
+    logged = json.loads(capsys.readouterr().out)
+    assert logged["refiner"] == "StableDiffusionXLImg2ImgPipeline"
+    assert list(logged["steps"]) == STEPS
+
+
+def test_a_model_that_is_loaded_leaves_the_collector_running(stand_in):
+    Toolkit(stand_in())
+    assert gc.isenabled()
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_collector_running(tmp_path):
+    Toolkit(tmp_path)
+    assert gc.isenabled()

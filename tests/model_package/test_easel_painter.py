@@ -10,7 +10,7 @@ from easel_defaults import Defaults
 from easel_errors import GenerationFailed, ModerationBlocked, OutOfMemory
 from easel_model import Model
 from easel_painter import Painter, to_pixels
-from generation import GenerationRequest
+from generation import GenerationRequest, InvalidField
 from tests.model_package.doubles import BarePipeline, PlainPipeline
 from tests.model_package.pretend_gpu import DEVICE, PretendGpu
 from tests.model_package.toolkit import Context
@@ -151,6 +151,24 @@ def test_warming_up_paints_the_default_size_in_two_steps_and_no_more_than_the_mo
     Painter(pipeline, Defaults(steps=1)).warm_up()
     assert [call["num_inference_steps"] for call in pipeline.calls] == [2, 1]
     assert {call["width"] for call in pipeline.calls} == {128}
+
+
+class OnDevice(PlainPipeline):
+    def __init__(self, device):
+        super().__init__()
+        self.device = torch.device(device)
+
+
+@pytest.mark.parametrize(("device", "width"), [("cpu", 64), ("cuda", 128)])
+def test_only_a_gpu_is_warmed_up_with_the_default_size_which_it_chooses_kernels_for(device, width):
+    pipeline = OnDevice(device)
+    Painter(pipeline, Defaults()).warm_up()
+    assert [(call["width"], call["height"]) for call in pipeline.calls] == [(width, width)]
+
+
+def test_a_default_size_that_the_model_cannot_paint_fails_at_the_start_on_a_cpu_too():
+    with pytest.raises(InvalidField, match="width"):
+        Painter(OnDevice("cpu"), Defaults(width=100)).warm_up()
 
 
 def test_a_model_that_cannot_paint_fails_while_it_warms_up():

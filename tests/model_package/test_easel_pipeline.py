@@ -1,6 +1,11 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -8,9 +13,11 @@ from safetensors.torch import load_file, save_file
 import easel_pipeline
 from easel_errors import ModelUnusable
 from easel_pipeline import find_folder, load_pipeline
+from easel_quiet import without_warnings
 from easel_settings import Settings
 from tests.model_package.toolkit import Toolkit
 
+CODE = Path(__file__).parents[2] / "model_package" / "code"
 WISH = {"prompt": "a cat", "seed": 7}
 
 
@@ -55,19 +62,79 @@ def test_sdxl_is_not_watermarked_whatever_is_installed(stand_in):
     assert load(stand_in(kind="sdxl")).watermark is None
 
 
-def test_a_pipeline_that_auto_does_not_know_is_loaded_as_what_it_says_it_is(stand_in, monkeypatch):
+needs_auto = pytest.mark.skipif(
+    easel_pipeline._auto_pipeline() is None, reason="diffusers 0.38 beside transformers 4.51"
+)
+
+
+def as_image_to_image(folder, tmp_path):
+    """Copy a model, and let it say that it paints from pictures."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["_class_name"] = "StableDiffusionImg2ImgPipeline"
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    return tmp_path
+
+
+@needs_auto
+def test_a_model_that_says_another_task_is_loaded_as_text_to_image(stand_in, tmp_path):
+    folder = as_image_to_image(stand_in(), tmp_path)
+    assert type(load(folder)).__name__ == "StableDiffusionPipeline"
+
+
+def test_a_pipeline_that_auto_does_not_know_is_loaded_as_what_it_says_it_is(
+    stand_in, tmp_path, monkeypatch
+):
     class Auto:
         @staticmethod
         def from_pretrained(*_, **__):
             raise ValueError("AutoPipeline can't find a pipeline linked to Strange for None")
 
     monkeypatch.setattr(easel_pipeline, "_auto_pipeline", lambda: Auto)
-    assert type(load(stand_in())).__name__ == "StableDiffusionPipeline"
+    folder = as_image_to_image(stand_in(), tmp_path)
+    assert type(load(folder)).__name__ == "StableDiffusionImg2ImgPipeline"
 
 
-def test_where_auto_cannot_be_imported_the_model_is_loaded_all_the_same(stand_in, monkeypatch):
+def test_where_auto_cannot_be_imported_the_model_is_loaded_all_the_same(
+    stand_in, tmp_path, monkeypatch
+):
     monkeypatch.setattr(easel_pipeline, "_auto_pipeline", lambda: None)
-    assert type(load(stand_in())).__name__ == "StableDiffusionPipeline"
+    folder = as_image_to_image(stand_in(), tmp_path)
+    assert type(load(folder)).__name__ == "StableDiffusionImg2ImgPipeline"
+
+
+@needs_auto
+def test_what_is_text_to_image_itself_is_so_to_diffusers_too():
+    from diffusers.pipelines import auto_pipeline
+
+    known = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
+    assert {each.__name__ for each in known} >= easel_pipeline.TEXT_TO_IMAGE
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_loading_what_is_text_to_image_itself_does_not_import_every_pipeline(stand_in, kind):
+    script = (
+        "import sys, torch, easel_pipeline, pathlib\n"
+        "how = dict(dtype=torch.float32, device=torch.device('cpu'), allow_pickle=False)\n"
+        "easel_pipeline.load_pipeline(pathlib.Path(sys.argv[1]), **how)\n"
+        "print([name for name in sys.modules if name.startswith('diffusers.pipelines.')\n"
+        "       and ('flux' in name or 'auto' in name)])\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, str(stand_in(kind=kind))]
+    environ = {**os.environ, "PYTHONPATH": str(CODE)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_loaded_model_paints_what_plain_diffusers_paints(stand_in):
+    def paint(pipeline):
+        noise = torch.Generator().manual_seed(7)
+        how = {"num_inference_steps": 2, "output_type": "np", "generator": noise}
+        return pipeline("a cat", width=64, height=64, **how).images
+
+    plain = diffusers.StableDiffusionXLPipeline.from_pretrained(stand_in(kind="sdxl"))
+    with without_warnings():
+        assert (paint(load(stand_in(kind="sdxl"))) == paint(plain)).all()
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "safety_checker", "unet"])

@@ -1,11 +1,4 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-from easel_read_ahead import read_ahead, weights
-
-CODE = Path(__file__).parents[2] / "model_package" / "code"
+from easel_read_ahead import read, read_ahead, weights
 
 
 def write(folder, *places):
@@ -43,6 +36,18 @@ def test_a_folder_is_read_once_and_to_its_end(tmp_path):
     assert read_ahead(tmp_path, {}) is None
 
 
+def test_every_byte_is_read(tmp_path):
+    write(tmp_path, "unet/model.safetensors", "vae/model.safetensors")
+    assert read(weights(tmp_path)) == 2_000
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_loader(tmp_path):
+    folder = write(tmp_path, "unet/model.safetensors", "vae/model.safetensors")
+    files = weights(folder)
+    files[1].unlink()
+    assert read(files) == 1_000
+
+
 def test_it_can_be_switched_off_and_does_without_a_folder(tmp_path):
     folder = write(tmp_path, "unet/model.safetensors")
     assert read_ahead(folder, {"EASEL_READ_AHEAD": "OFF"}) is None
@@ -54,22 +59,3 @@ def test_a_link_that_leads_nowhere_is_left_to_the_loader(tmp_path):
     (folder / "unet").mkdir()
     (folder / "unet" / "model.safetensors").symlink_to(folder / "unet" / "blob")
     assert names(folder) == ["vae/model.safetensors"]
-
-
-def test_the_serving_script_starts_it_before_it_imports_what_takes_long(tmp_path):
-    write(tmp_path / "model", "unet/model.safetensors")
-    script = (
-        "import sys, threading, builtins\n"
-        "real = builtins.__import__\n"
-        "def watch(name, *rest):\n"
-        "    if name == 'torch':\n"
-        "        import easel_read_ahead\n"
-        "        print(len(easel_read_ahead._started)); sys.stdout.flush(); sys.exit()\n"
-        "    return real(name, *rest)\n"
-        "builtins.__import__ = watch\n"
-        "import inference\n"
-    )
-    environ = {**os.environ, "SAGEMAKER_BASE_DIR": str(tmp_path), "PYTHONPATH": str(CODE)}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
-    assert done.stdout == "1\n", done.stderr

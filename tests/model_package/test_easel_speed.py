@@ -119,6 +119,24 @@ def test_each_size_is_warmed_up():
     ]
 
 
+def test_a_model_to_compile_is_warmed_up_with_the_default_size_on_a_cpu_too(stand_in):
+    compiled_for = []
+
+    def note(module, **options):
+        def compiled(sample, *args, **given):
+            compiled_for.append(tuple(sample.shape[-2:]))
+            return module.forward(sample, *args, **given)
+
+        module._compiled_call_impl = compiled
+
+    pipeline = load_pipeline(stand_in(), **HOW)
+    compiler = Compiler([pipeline], compile_module=note)
+    speed = Speed([pipeline], settings(COMPILE="full"), compiler)
+    Painter(pipeline, Defaults(width=128, height=128), speed=speed).warm_up()
+    side = 128 // pipeline.vae_scale_factor
+    assert (side, side) in compiled_for
+
+
 def test_a_size_that_the_model_cannot_paint_fails_at_the_start():
     class Coarse(PlainPipeline):
         vae_scale_factor = 16
