@@ -98,8 +98,7 @@ class Start:
 def drop(folder: Path) -> None:
     """Let the operating system forget what it read of a folder's files.
 
-    They are read once more before, so that each way finds memory in the same state: a virtual
-    machine gives large free blocks back to its host, and waits when it touches them again.
+    They are read once more before, so that each way finds memory in the same state.
     """
     for path in folder.rglob("*"):
         if path.is_file():

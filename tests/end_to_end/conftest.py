@@ -118,7 +118,7 @@ def chalice_local(gateway_environment: dict[str, str]) -> Iterator[str]:
     variables = {**os.environ, **gateway_environment}
     with Child("the gateway", module, arguments, environment=variables) as child:
         child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 60)
-        yield f"http://127.0.0.1:{port}/api"
+        yield warm(f"http://127.0.0.1:{port}/api")
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +129,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def api_gateway(package: Path, gateway_environment: dict[str, str]) -> Iterator[str]:
     with packaged_gateway.serve(package, environment=gateway_environment) as server:
-        yield f"{server.url}/api"
+        yield warm(f"{server.url}/api")
+
+
+def warm(url: str) -> str:
+    """Have a gateway make its AWS clients, which takes a good part of a test's deadline."""
+    for model in ("sd", "sdxl"):
+        requests.get(f"{url}/inference/a%20warm-up?model={model}&seed=1", timeout=120)
+    return url
 
 
 @pytest.fixture(scope="session")
