@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "code"))
 import easel_compile
-from easel_model import load_painter
+from easel_loading import load_painter
 
 
 def make_cache(model_dir: Path, *, how: str = "regional", sizes: str = "") -> Path:

@@ -91,7 +91,7 @@ def test_every_link_to_a_page_of_ours_leads_somewhere():
         ("docs/gateway.md", "gateway/chalicelib/settings.py"),
         ("docs/gateway.md", "gateway/chalicelib/protection.py"),
         ("docs/model-package.md", "model_package/code/easel_settings.py"),
-        ("docs/model-package.md", "model_package/code/easel_speed.py"),
+        ("docs/speed.md", "model_package/code/easel_speed.py"),
     ],
 )
 def test_a_page_names_every_setting_of_its_part(page, code):

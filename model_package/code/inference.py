@@ -19,7 +19,8 @@ import easel_start  # first: it starts to read the weights; all that follows tak
 from easel_answers import check_accept, encode_answer, encode_error
 from easel_clock import Clock
 from easel_errors import EaselError, guard
-from easel_model import Model, load_painter
+from easel_loading import load_painter
+from easel_model import Model
 from easel_painter import Picture
 from easel_requests import Question, read_request
 from generation import GenerationRequest

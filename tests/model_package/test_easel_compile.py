@@ -9,8 +9,8 @@ from torch._dynamo.utils import counters
 import easel_compile
 from easel_compile import Compiler, Unavailable
 from easel_ensemble import Ensemble
+from easel_loading import load_painter
 from easel_loras import Loras
-from easel_model import load_painter
 from easel_pipeline import load_pipeline
 from generation import GenerationRequest
 from model_package.compile_cache import make_cache

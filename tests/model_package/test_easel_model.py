@@ -10,7 +10,7 @@ from easel_painter import Painter
 from tests.model_package.doubles import PlainPipeline
 from tests.model_package.toolkit import Toolkit
 
-STEPS = ["imports", "find", "weights", "to_device", "speed", "loras", "warm_up"]
+STEPS = ["imports", "find", "weights", "to_device", "loras", "speed", "warm_up"]
 
 
 class Loader:

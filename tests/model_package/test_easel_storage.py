@@ -10,8 +10,8 @@ import easel_refiner
 from easel_compile import Compiler
 from easel_defaults import Defaults
 from easel_ensemble import Ensemble
+from easel_loading import load_painter
 from easel_merge import Addition, Weights
-from easel_model import load_painter
 from easel_painter import Painter
 from easel_pipeline import load_pipeline
 from easel_speed import Speed, SpeedSettings

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 import easel_vae
-from easel_model import load_painter
+from easel_loading import load_painter
 from easel_pipeline import load_pipeline
 from easel_quiet import without_warnings
 from generation import GenerationRequest

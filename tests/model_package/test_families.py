@@ -1,4 +1,4 @@
-"""What the settings' defaults come to for each family of models, held to docs/model-package.md."""
+"""What the settings' defaults come to for each family of models, held to docs/speed.md."""
 
 import inspect
 import re
@@ -12,7 +12,7 @@ import easel_steps
 import easel_vae
 from endpoint import catalogue
 
-PAGE = Path(__file__).parents[2] / "docs" / "model-package.md"
+PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
 FAMILIES = (
     ("Stable Diffusion 1 and 2, SD-Turbo", "StableDiffusionPipeline", "UNet2DConditionModel"),
     ("SDXL, SDXL-Turbo, SDXL-Lightning", "StableDiffusionXLPipeline", "UNet2DConditionModel"),
