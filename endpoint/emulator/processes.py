@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -85,9 +86,10 @@ class Child:
         self._close()
 
     def kill(self) -> None:
-        """End the process and all it started, at once."""
+        """End the process and all it started, at once; several threads may do so."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended just now, and somebody has noticed
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._close()
 

@@ -95,6 +95,15 @@ def test_a_child_that_was_killed_is_said(stubborn: str) -> None:
             child.check()
 
 
+def test_a_child_that_ends_while_it_is_being_killed_is_no_trouble(stubborn: str) -> None:
+    with Child("the double", stubborn, output=subprocess.DEVNULL) as child:
+        child.kill()
+        # What a thread sees that looked just before another one killed the child.
+        child.process.poll = lambda: None  # type: ignore[method-assign]
+        child.kill()
+        del child.process.poll
+
+
 def test_waiting_for_a_child_has_an_end(stubborn: str) -> None:
     child = Child("the double", stubborn, output=subprocess.DEVNULL)
     with pytest.raises(TimeoutError, match=r"the double was not ready after 0\.1 s"):
