@@ -5,7 +5,7 @@ import json
 import pytest
 
 from endpoint import create_endpoint
-from endpoint.emulator import moto_shims
+from endpoint.emulator.moto_ import moto_shims
 from endpoint.services.scaling import alarm_name
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 

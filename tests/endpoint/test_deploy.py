@@ -17,9 +17,10 @@ import boto3
 import pytest
 
 from endpoint import create_key, deploy, destroy, doctor, gateway_project, payload
-from endpoint.emulator import clients, packaged_gateway
+from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.http_server import QuietHandler, serving
+from endpoint.emulator.process import clients
+from endpoint.emulator.process.http_server import QuietHandler, serving
 from endpoint.shared.clock import Clock
 from tests.endpoint.world import ACCOUNT, REGION
 

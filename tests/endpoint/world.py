@@ -32,7 +32,7 @@ from botocore.response import StreamingBody
 from moto import mock_aws
 from moto.cloudformation import models
 
-from endpoint.emulator import moto_shims
+from endpoint.emulator.moto_ import moto_shims
 from endpoint.shared.clock import Clock
 
 REGION = "us-east-1"
