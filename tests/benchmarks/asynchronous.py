@@ -28,8 +28,8 @@ from chalicelib.settings import Model, Queue, Settings
 from chalicelib.visits import Visit
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.clients import Clients
-from endpoint.emulator.model_server import ModelServer
+from endpoint.emulator.container.model_server import ModelServer
+from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.run import create_endpoint
 from tests.benchmarks.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.report import Aim, Figure, Row, Section, run_alone

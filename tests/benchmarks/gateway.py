@@ -27,8 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from endpoint.emulator.http_server import QuietHandler, serving
-from endpoint.emulator.lambda_runtime import LambdaFunction
+from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
+from endpoint.emulator.process.http_server import QuietHandler, serving
 from tests.benchmarks.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.processes import processor_milliseconds
 from tests.benchmarks.report import Aim, Figure, Row, Section, run_alone

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from endpoint.emulator.lambda_runtime import LambdaFunction
+from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from tests.benchmarks.cpu_share import MEGABYTES_PER_CORE, NoControlGroup, cpu_share
 from tests.benchmarks.gateway import EVENT, PACKAGES, check, stub_endpoint, unpack, variables
 from tests.benchmarks.measuring import Samples

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from endpoint.emulator.http_server import QuietHandler, serving
+from endpoint.emulator.process.http_server import QuietHandler, serving
 from tests.benchmarks import load
 from tests.benchmarks.visitors import Crowd, Visit, stays_away, visit_for
 from tests.benchmarks.work import Work

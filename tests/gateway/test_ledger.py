@@ -12,7 +12,7 @@ from chalicelib.guests import Link
 from chalicelib.ledger import RUNS_PER_PICTURE, Ledger
 from chalicelib.store import Store
 from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.clients import environment
+from endpoint.emulator.process.clients import environment
 from tests.gateway.memory import Breaks, Bucket
 
 LINK = Link("0123456789abcdef", 4_000_000_000, 3)
