@@ -1,6 +1,6 @@
 """One structured log line for each visit, and metrics in CloudWatch's embedded format.
 
-AWS Lambda Powertools writes both; `tests/benchmarks/gateway.py` says what it costs.
+AWS Lambda Powertools writes both; `tests/benchmarks/sections/gateway.py` says what it costs.
 """
 
 from __future__ import annotations
