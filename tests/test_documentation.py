@@ -8,7 +8,7 @@ import pytest
 from chalicelib import errors
 from chalicelib.generation import describe
 from chalicelib.openai_images import QUALITIES
-from easel_errors import EaselError
+from easel.errors import EaselError
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,8 +90,8 @@ def test_every_link_to_a_page_of_ours_leads_somewhere():
     [
         ("docs/gateway.md", "gateway/chalicelib/settings.py"),
         ("docs/gateway.md", "gateway/chalicelib/protection.py"),
-        ("docs/model-package.md", "model_package/code/easel_settings.py"),
-        ("docs/speed.md", "model_package/code/easel_speed.py"),
+        ("docs/model-package.md", "model_package/code/easel/settings.py"),
+        ("docs/speed.md", "model_package/code/easel/speed/speed.py"),
     ],
 )
 def test_a_page_names_every_setting_of_its_part(page, code):

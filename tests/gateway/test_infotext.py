@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from chalicelib.generation import GenerationRequest
 from chalicelib.infotext import composed, infotext, setting, size_of
-from easel_png import encode_png
+from easel.output.png import encode_png
 
 REQUEST = GenerationRequest(prompt="a cat", seed=7, model="sd")
 TEXT = 'a cat 猫\nNegative prompt: a dog\nSteps: 20, Sampler: DPM++ 2M, Size: 8x16, Model: "a, b"'

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from easel_png import encode_png
+from easel.output.png import encode_png
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.container.model_server import ModelServer, container_environment
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
