@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks
 
-from chalicelib.openapi import document
+from chalicelib.openapi.document import document
 from endpoint.emulator.apigateway import packaged_gateway
 from tests.end_to_end.conftest import ENDPOINT
 

@@ -23,8 +23,7 @@ import torch
 
 from easel.loading.dtype import choose_device
 from tests.benchmarks.lib.report import Figure, Row
-from tests.benchmarks.lib.ways import Easel, build, dtype_on, kind_of
-from tests.benchmarks.ways import Easel, build, compiler, dtype_on, kind_of
+from tests.benchmarks.lib.ways import Easel, build, compiler, dtype_on, kind_of
 
 WITHOUT = "compiled without a cache"
 

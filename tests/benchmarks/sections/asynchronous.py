@@ -22,10 +22,10 @@ from typing import Any
 
 import boto3
 
-from chalicelib.clients import LazyClient
-from chalicelib.painting import Painter
+from chalicelib.aws.clients import LazyClient
+from chalicelib.images.service import Painter
 from chalicelib.settings import Model, Queue, Settings
-from chalicelib.visits import Visit
+from chalicelib.web.request import Visit
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.container.model_server import ModelServer

@@ -22,7 +22,7 @@ from pathlib import Path
 import urllib3
 from playwright.sync_api import Browser
 
-from chalicelib.pages import home_page, problem_page, waiting_page
+from chalicelib.web.pages import home_page, problem_page, waiting_page
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from endpoint.emulator.process.processes import Child, free_port
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
