@@ -27,7 +27,7 @@ def instance_types(config: dict[str, Any]) -> list[str]:
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether SageMaker says that there is no such thing."""
+    """Whether SageMaker says that there is no such resource."""
     return code_of(error) in {"ValidationException", "ResourceNotFound"} and (
         "could not find" in message_of(error).lower()
     )

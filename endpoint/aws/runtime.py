@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from endpoint.core.problems import AwsProblem, Problem, code_of, message_of
+from endpoint.core.problems import AwsError, ScriptError, code_of, message_of
 from endpoint.core.waiting import Waiting
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -23,11 +23,11 @@ _NOT_YET = {
 _MOST_SECONDS = 3600  # an asynchronous invocation's own limit
 
 
-class PictureFailed(Problem):
+class PictureFailed(ScriptError):
     """The container refused or failed a picture; the message is its own."""
 
 
-class NotReady(AwsProblem):
+class NotReady(AwsError):
     """The endpoint is there, but does not serve yet."""
 
 
@@ -44,7 +44,7 @@ class Runtime:
         self._s3 = s3
         self._waiting = waiting
 
-    def paint(self, endpoint: str, request: dict[str, Any]) -> bytes:
+    def generate(self, endpoint: str, request: dict[str, Any]) -> bytes:
         """Return the PNG that a real-time endpoint makes of a request.
 
         Raises:
@@ -65,7 +65,7 @@ class Runtime:
             raise _translate(error) from error
         return _checked(body)
 
-    def paint_later(self, endpoint: str, request: dict[str, Any], key: str) -> bytes:
+    def generate_async(self, endpoint: str, request: dict[str, Any], key: str) -> bytes:
         """Return the PNG that an asynchronous endpoint makes of a request, waiting for it in S3.
 
         Args:
@@ -114,7 +114,7 @@ class Runtime:
         return body
 
 
-def _translate(error: ClientError) -> Problem:
+def _translate(error: ClientError) -> ScriptError:
     code, said = code_of(error), message_of(error)
     if code == "ModelError":
         status = int(error.response.get("OriginalStatusCode") or 500)

@@ -132,7 +132,7 @@ def _unknown(text: str) -> str:
 
 
 def as_name(text: str) -> str:
-    """Return the nearest thing to `text` that can be a model's name.
+    """Return the nearest resource to `text` that can be a model's name.
 
     Lower-case letters, digits and single hyphens stay; at most 27 characters.
     """

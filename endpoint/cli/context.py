@@ -22,7 +22,7 @@ from endpoint.core.naming import Deployment, check_name
 from endpoint.core.waiting import Waiting
 
 
-class Life:
+class Context:
     """One deployment in one account, with the services that it lives in.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 
 from endpoint.aws.models import instance_types
 from endpoint.catalogue import prices
-from endpoint.cli.context import Life
+from endpoint.cli.context import Context
 from endpoint.core.naming import APP, owner
 
 _ENDPOINT_LOGS = f"/aws/sagemaker/Endpoints/{APP}-"
@@ -22,7 +22,7 @@ GATEWAY_KINDS = {"Lambda function", "REST API"}
 
 
 @dataclass(frozen=True)
-class Thing:
+class Resource:
     """Something that exists.
 
     Attributes:
@@ -75,63 +75,63 @@ class Inventory:
     """Everything found.
 
     Attributes:
-        things: what exists, the dearest first.
+        resources: what exists, the dearest first.
         notes: what could not be looked at.
     """
 
-    things: list[Thing] = field(default_factory=list)
+    resources: list[Resource] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def usd_per_hour(self) -> float:
         """What all of it costs per hour, as far as that is known."""
-        return sum(thing.usd_per_hour or 0.0 for thing in self.things)
+        return sum(resource.usd_per_hour or 0.0 for resource in self.resources)
 
 
-def take(life: Life, deployment: str | None) -> Inventory:
+def scan(context: Context, deployment: str | None) -> Inventory:
     """Look everywhere.
 
     Args:
-        life: whose account and region are looked at.
-        deployment: only this one's things; None for every deployment's.
+        context: whose account and region are looked at.
+        deployment: only this one's resources; None for every deployment's.
     """
     found = [
-        thing
-        for thing in _everything(life)
-        if deployment is None or thing.deployment in {deployment, ""}
+        resource
+        for resource in _everything(context)
+        if deployment is None or resource.deployment in {deployment, ""}
     ]
     inventory = Inventory(found)
-    _add_tagged(life, deployment, inventory)
-    inventory.things.sort(key=lambda thing: -(thing.usd_per_hour or 0.0))
+    _add_tagged(context, deployment, inventory)
+    inventory.resources.sort(key=lambda resource: -(resource.usd_per_hour or 0.0))
     return inventory
 
 
-def _everything(life: Life) -> Iterator[Thing]:
-    yield from _endpoints(life)
-    yield from _scaling(life)
-    yield from _models(life)
-    yield from _gateway(life)
-    yield from _logs(life)
-    yield from _stacks(life)
-    yield from _buckets(life)
+def _everything(context: Context) -> Iterator[Resource]:
+    yield from _endpoints(context)
+    yield from _scaling(context)
+    yield from _models(context)
+    yield from _gateway(context)
+    yield from _logs(context)
+    yield from _stacks(context)
+    yield from _buckets(context)
 
 
-def _endpoints(life: Life) -> Iterator[Thing]:
-    for name in life.endpoints.names(f"{APP}-"):
-        if (of := owner(name)) and (found := life.endpoints.find(name)):
-            yield _endpoint(life, name, of, found)
+def _endpoints(context: Context) -> Iterator[Resource]:
+    for name in context.endpoints.names(f"{APP}-"):
+        if (of := owner(name)) and (found := context.endpoints.find(name)):
+            yield _endpoint(context, name, of, found)
 
 
-def _endpoint(life: Life, name: str, of: str, found: dict[str, Any]) -> Thing:
-    config = life.models.find_config(found["EndpointConfigName"]) or {}
+def _endpoint(context: Context, name: str, of: str, found: dict[str, Any]) -> Resource:
+    config = context.models.find_config(found["EndpointConfigName"]) or {}
     per_hour, count, remark = _price_of(found, config)
     since = found["CreationTime"]
-    hours = max((life.clock.now() - since).total_seconds() / 3600, 0)
+    hours = max((context.clock.now() - since).total_seconds() / 3600, 0)
     status = found["EndpointStatus"]
     if status == "Failed":
         reason = found.get("FailureReason", "")
-        return Thing("endpoint", name, of, since, 0.0, None, f"failed: {reason}")
-    return Thing(
+        return Resource("endpoint", name, of, since, 0.0, None, f"failed: {reason}")
+    return Resource(
         "endpoint",
         name,
         of,
@@ -165,66 +165,66 @@ def _price_of(found: dict[str, Any], config: dict[str, Any]) -> tuple[float | No
     return None if dearest is None else dearest * count, count, " or ".join(types) or "unknown"
 
 
-def _scaling(life: Life) -> Iterator[Thing]:
-    for name in life.scaling.scaled(f"{APP}-"):
-        yield Thing("scaling of", name, owner(name) or "")
-    for name in life.scaling.alarms(f"{APP}-"):
+def _scaling(context: Context) -> Iterator[Resource]:
+    for name in context.scaling.scaled(f"{APP}-"):
+        yield Resource("scaling of", name, owner(name) or "")
+    for name in context.scaling.alarms(f"{APP}-"):
         if of := owner(name):
-            yield Thing("alarm", name, of, usd_per_hour=0.10 / prices.HOURS_PER_MONTH)
+            yield Resource("alarm", name, of, usd_per_hour=0.10 / prices.HOURS_PER_MONTH)
 
 
-def _models(life: Life) -> Iterator[Thing]:
-    for item in life.models.configs(f"{APP}-"):
+def _models(context: Context) -> Iterator[Resource]:
+    for item in context.models.configs(f"{APP}-"):
         if of := owner(item["EndpointConfigName"]):
             name = item["EndpointConfigName"]
-            yield Thing("endpoint configuration", name, of, item["CreationTime"])
-    for item in life.models.models(f"{APP}-"):
+            yield Resource("endpoint configuration", name, of, item["CreationTime"])
+    for item in context.models.models(f"{APP}-"):
         if of := owner(item["ModelName"]):
-            yield Thing("model", item["ModelName"], of, item["CreationTime"])
+            yield Resource("model", item["ModelName"], of, item["CreationTime"])
 
 
-def _gateway(life: Life) -> Iterator[Thing]:
-    for name in life.gateway.functions(f"{APP}-"):
+def _gateway(context: Context) -> Iterator[Resource]:
+    for name in context.gateway.functions(f"{APP}-"):
         if of := owner(name):
-            yield Thing("Lambda function", name, of, remark="costs by use only")
-    for api, function in life.gateway.apis().items():
-        yield Thing("REST API", api, owner(function) or "", remark="costs by use only")
+            yield Resource("Lambda function", name, of, remark="costs by use only")
+    for api, function in context.gateway.apis().items():
+        yield Resource("REST API", api, owner(function) or "", remark="costs by use only")
 
 
-def _logs(life: Life) -> Iterator[Thing]:
+def _logs(context: Context) -> Iterator[Resource]:
     for prefix in (_ENDPOINT_LOGS, _GATEWAY_LOGS):
-        for group, size in life.logs.sizes(prefix).items():
+        for group, size in context.logs.sizes(prefix).items():
             if of := owner(group.rpartition("/")[2]):
                 usd = prices.logs_per_month(size) / prices.HOURS_PER_MONTH
-                yield Thing("log group", group, of, usd_per_hour=usd)
+                yield Resource("log group", group, of, usd_per_hour=usd)
 
 
-def _stacks(life: Life) -> Iterator[Thing]:
-    for stack in life.stacks.every():
+def _stacks(context: Context) -> Iterator[Resource]:
+    for stack in context.stacks.every():
         if of := owner(stack["StackName"]):
             status = stack["StackStatus"].lower().replace("_", " ")
-            yield Thing("stack", stack["StackName"], of, stack["CreationTime"], remark=status)
+            yield Resource("stack", stack["StackName"], of, stack["CreationTime"], remark=status)
 
 
-def _buckets(life: Life) -> Iterator[Thing]:
-    place = re.compile(rf"{APP}-([a-z0-9]+)-{life.account.id}-{life.account.region}")
-    for name, since in life.buckets():
+def _buckets(context: Context) -> Iterator[Resource]:
+    place = re.compile(rf"{APP}-([a-z0-9]+)-{context.account.id}-{context.account.region}")
+    for name, since in context.buckets():
         if found := place.fullmatch(name):
-            yield _bucket(life, name, found[1], since)
+            yield _bucket(context, name, found[1], since)
 
 
-def _bucket(life: Life, name: str, of: str, since: datetime) -> Thing:
-    bucket = life.bucket_called(name)
+def _bucket(context: Context, name: str, of: str, since: datetime) -> Resource:
+    bucket = context.bucket_called(name)
     size = sum(bucket.sizes().values())
     unfinished = len(bucket.uploads())
     remark = f"{size / 1e9:.2f} GB"
     if unfinished:
         remark += f" and {unfinished} unfinished uploads, whose parts cost as well"
     usd = prices.storage_per_month(size) / prices.HOURS_PER_MONTH
-    return Thing("bucket", name, of, since, None if unfinished else usd, None, remark)
+    return Resource("bucket", name, of, since, None if unfinished else usd, None, remark)
 
 
-# What was looked for by name already: where only the tag index still knows such a thing, it is gone
+# What was looked for by name already: where only the tag index still knows such a name, it is gone
 # and the index lags behind.
 _LOOKED_AT = re.compile(
     r"arn:[^:]+:(s3|lambda|logs|cloudformation|cloudwatch|apigateway|iam)"
@@ -232,14 +232,14 @@ _LOOKED_AT = re.compile(
 )
 
 
-def _add_tagged(life: Life, deployment: str | None, inventory: Inventory) -> None:
-    arns = life.tagged.arns(deployment)
+def _add_tagged(context: Context, deployment: str | None, inventory: Inventory) -> None:
+    arns = context.tagged.arns(deployment)
     if arns is None:
         inventory.notes.append("Tags could not be read (tag:GetResources): looked by name only.")
         return
-    if any(thing.kind == "stack" for thing in inventory.things):
+    if any(resource.kind == "stack" for resource in inventory.resources):
         arns = [arn for arn in arns if ":ec2:" not in arn]  # the stack's own network
     for arn in arns:
         if not _LOOKED_AT.search(arn):
-            found = Thing("tagged", arn, deployment or "", None, None, None, "found by its tag")
-            inventory.things.append(found)
+            found = Resource("tagged", arn, deployment or "", None, None, None, "found by its tag")
+            inventory.resources.append(found)

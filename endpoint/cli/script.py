@@ -9,13 +9,13 @@ from typing import Any
 
 from endpoint.catalogue.models import UnknownModel
 from endpoint.cli import inventory
-from endpoint.cli.context import Life
+from endpoint.cli.context import Context
 from endpoint.core.account import Account, open_session
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console
 from endpoint.core.dry_run import DryRun
 from endpoint.core.naming import BadName
-from endpoint.core.problems import BadArgument, Problem, Refused, translated
+from endpoint.core.problems import BadArgument, Declined, ScriptError, translated
 
 _INTERRUPTED = 130  # as shells report Ctrl-C
 
@@ -35,7 +35,7 @@ class Result:
     good: bool = True
 
 
-Work = Callable[[Life, argparse.Namespace], Result]
+Work = Callable[[Context, argparse.Namespace], Result]
 
 
 def arguments(module: str, story: str) -> argparse.ArgumentParser:
@@ -77,65 +77,65 @@ def run(
     args = parser.parse_args(argv)
     clock = clock or Clock()
     console = Console(clock, as_json=args.json, yes=args.yes or args.dry_run)
-    life: Life | None = None
+    context: Context | None = None
     try:
         with translated():
-            life = _open(args, console, session, clock)
-            result = work(life, args)
+            context = _open(args, console, session, clock)
+            result = work(context, args)
     except (BadName, UnknownModel) as error:
         return _report(None, console, BadArgument(str(error)))
-    except Problem as problem:
-        return _report(life, console, problem)
+    except ScriptError as error:
+        return _report(context, console, error)
     except KeyboardInterrupt:
-        _report(life, console, Problem("Interrupted.", "The same command continues."))
+        _report(context, console, ScriptError("Interrupted.", "The same command continues."))
         return _INTERRUPTED
     console.result(result.data, result.lines)
     return 0 if result.good else 1
 
 
-def _open(args: argparse.Namespace, console: Console, session: Any, clock: Clock) -> Life:
+def _open(args: argparse.Namespace, console: Console, session: Any, clock: Clock) -> Context:
     session = session or open_session(args.profile, args.region)
     if args.dry_run:
         DryRun(session, console)
         console.say("Dry run: nothing is changed.")
-    return Life(Account(session, clock), console, args.name or "main", dry_run=args.dry_run)
+    return Context(Account(session, clock), console, args.name or "main", dry_run=args.dry_run)
 
 
-def _report(life: Life | None, console: Console, problem: Problem) -> int:
+def _report(context: Context | None, console: Console, error: ScriptError) -> int:
     """Say what went wrong, what to do, what there is now and what that costs; return 1."""
-    left, lines = _left(life) if life and not isinstance(problem, Refused) else ([], [])
-    console.say(f"error: {problem}")
-    if problem.advice:
-        console.say(problem.advice)
+    left, lines = _left(context) if context and not isinstance(error, Declined) else ([], [])
+    console.say(f"error: {error}")
+    if error.advice:
+        console.say(error.advice)
     for line in lines:
         console.say(line)
     if console.as_json:
-        error = {
-            "type": type(problem).__name__,
-            "message": str(problem),
-            "advice": problem.advice,
+        details = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "advice": error.advice,
         }
-        console.result({"error": error, "left": left}, [])
+        console.result({"error": details, "left": left}, [])
     return 1
 
 
-def _left(life: Life) -> tuple[list[dict[str, Any]], list[str]]:
+def _left(context: Context) -> tuple[list[dict[str, Any]], list[str]]:
     """Return what exists of the deployment; from this run's memory where AWS does not answer."""
-    if life.dry_run:
+    if context.dry_run:
         return [], []
     try:
         with translated():
-            found = inventory.take(life, life.name)
-    except Problem as error:
+            found = inventory.scan(context, context.name)
+    except ScriptError as error:
         lines = [f"What there is now could not be asked ({error}). This run did, in this order:"]
-        lines += [f"  {what}" for what in life.touched] or ["  nothing"]
+        lines += [f"  {what}" for what in context.touched] or ["  nothing"]
         lines.append("`status` shows what that costs, once AWS answers.")
-        return [{"kind": "step", "name": what} for what in life.touched], lines
-    if not found.things:
+        return [{"kind": "step", "name": what} for what in context.touched], lines
+    if not found.resources:
         return [], ["Nothing of this deployment exists; nothing costs anything."]
     lines = ["What there is of this deployment now:"]
-    lines += [f"  {thing.line()}" for thing in found.things]
-    public = any(thing.kind in inventory.GATEWAY_KINDS for thing in found.things)
+    lines += [f"  {resource.line()}" for resource in found.resources]
+    public = any(resource.kind in inventory.GATEWAY_KINDS for resource in found.resources)
     command = "./setup.sh destroy" if public else "delete_endpoint"
     lines.append(f"In all about {found.usd_per_hour:.3f} USD per hour; `{command}` removes it.")
-    return [thing.to_dict() for thing in found.things], lines
+    return [resource.to_dict() for resource in found.resources], lines

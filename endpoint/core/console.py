@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from endpoint.core.clock import Clock
-from endpoint.core.problems import Refused
+from endpoint.core.problems import Declined
 
 _QUIET_SECONDS = 60  # between two lines that say the same, where lines cannot be overwritten
 
@@ -74,16 +74,16 @@ class Console:
         """Return if the person agrees.
 
         Raises:
-            Refused: if they do not, or there is no terminal to ask at and no --yes.
+            Declined: if they do not, or there is no terminal to ask at and no --yes.
         """
         if self._yes:
             return
         if not sys.stdin.isatty():
-            raise Refused(f"{question} Nobody can be asked here.", "Pass --yes to agree.")
+            raise Declined(f"{question} Nobody can be asked here.", "Pass --yes to agree.")
         self._end_line()
         print(f"{question} [y/N] ", end="", file=self._progress, flush=True)
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            raise Refused("Nothing was changed.")
+            raise Declined("Nothing was changed.")
 
     def result(self, data: dict[str, Any], lines: Iterable[str]) -> None:
         """Print a result: the data with --json, the lines without."""

@@ -1,9 +1,9 @@
-"""What can go wrong with an endpoint's life, each with what to do about it.
+"""What can go wrong with an endpoint's context, each with what to do about it.
 
-Problem                     the script ends with exit code 1
-Refused                   the person said no, or could not be asked
+ScriptError                     the script ends with exit code 1
+Declined                   the person said no, or could not be asked
 BadArgument               the command line does not fit
-AwsProblem                AWS refused or failed
+AwsError                AWS refused or failed
 CredentialsMissing
 CredentialsExpired
 AccessDenied
@@ -41,7 +41,7 @@ from botocore.exceptions import (
 )
 
 
-class Problem(Exception):
+class ScriptError(Exception):
     """A failure that a person can do something about.
 
     Attributes:
@@ -53,47 +53,47 @@ class Problem(Exception):
         self.advice = advice
 
 
-class Refused(Problem):
+class Declined(ScriptError):
     """Nothing was done, because the person did not agree."""
 
 
-class BadArgument(Problem):
+class BadArgument(ScriptError):
     """An option has a value that cannot be."""
 
 
-class AwsProblem(Problem):
+class AwsError(ScriptError):
     """AWS refused or failed a call."""
 
 
-class CredentialsMissing(AwsProblem):
+class CredentialsMissing(AwsError):
     """boto3 found no credentials."""
 
 
-class CredentialsExpired(AwsProblem):
+class CredentialsExpired(AwsError):
     """The credentials were good once."""
 
 
-class AccessDenied(AwsProblem):
+class AccessDenied(AwsError):
     """The caller may not do this."""
 
 
-class QuotaTooSmall(AwsProblem):
+class QuotaTooSmall(AwsError):
     """The account may not have that many instances."""
 
 
-class Throttled(AwsProblem):
+class Throttled(AwsError):
     """AWS asked for patience, several times."""
 
 
-class Unreachable(AwsProblem):
+class Unreachable(AwsError):
     """No answer from AWS."""
 
 
-class StackFailed(Problem):
+class StackFailed(ScriptError):
     """CloudFormation could not make or delete the infrastructure."""
 
 
-class EndpointFailed(Problem):
+class EndpointFailed(ScriptError):
     """SageMaker gave an endpoint up."""
 
 
@@ -105,15 +105,15 @@ class NeverHealthy(EndpointFailed):
     """The container does not serve pictures."""
 
 
-class TookTooLong(Problem):
-    """A wait ended without the thing waited for."""
+class TookTooLong(ScriptError):
+    """A wait ended without the expected state."""
 
 
-class UploadFailed(Problem):
+class UploadFailed(ScriptError):
     """A file did not get into the bucket."""
 
 
-class SomethingLeft(Problem):
+class SomethingLeft(ScriptError):
     """A deletion left something that exists, and may cost money."""
 
 
@@ -158,7 +158,7 @@ def translated() -> Iterator[None]:
     """Turn botocore's errors into this module's.
 
     Raises:
-        AwsProblem: in the place of any error of botocore's.
+        AwsError: in the place of any error of botocore's.
     """
     try:
         yield
@@ -178,7 +178,7 @@ def message_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Message", ""))
 
 
-def from_client_error(error: ClientError) -> AwsProblem:
+def from_client_error(error: ClientError) -> AwsError:
     """Return what an error response of AWS means."""
     code, said = code_of(error), f"{error.operation_name}: {message_of(error) or code_of(error)}"
     if code in _EXPIRED:
@@ -195,7 +195,7 @@ def from_client_error(error: ClientError) -> AwsProblem:
         return QuotaTooSmall(said, f"{quota_advice()} {AGAIN}")
     if code in _THROTTLED:
         return Throttled(said, f"Wait a minute. {AGAIN}")
-    return AwsProblem(said, "Run the same command again: it continues where it stopped.")
+    return AwsError(said, "Run the same command again: it continues where it stopped.")
 
 
 def quota_advice() -> str:
@@ -213,7 +213,7 @@ def _expired(said: str) -> CredentialsExpired:
     )
 
 
-def _from_botocore(error: BotoCoreError) -> AwsProblem:
+def _from_botocore(error: BotoCoreError) -> AwsError:
     if isinstance(error, _SIGNED_OUT):
         return _expired(str(error))
     if isinstance(error, _NO_CREDENTIALS):
@@ -222,4 +222,4 @@ def _from_botocore(error: BotoCoreError) -> AwsProblem:
         )
     if isinstance(error, _UNREACHABLE):
         return Unreachable(str(error), f"Check the network, and --region. {AGAIN}")
-    return AwsProblem(str(error))
+    return AwsError(str(error))

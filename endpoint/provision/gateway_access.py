@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from endpoint.core.problems import Problem
+from endpoint.core.problems import ScriptError
 
 # The key that the smoke test of a deployment with keys paints with; it is told to nobody.
 _SMOKE = "easel-smoke-test"
@@ -60,7 +60,7 @@ def access_of(args: argparse.Namespace, before: Mapping[str, str], bucket: str) 
         bucket: the deployment's.
 
     Raises:
-        Problem: if the file of keys cannot be used.
+        ScriptError: if the file of keys cannot be used.
     """
     chosen = {
         "EASEL_PICTURES_PER_MINUTE": _per_minute(args.pictures_per_minute),
@@ -96,14 +96,14 @@ def read_keys(file: Path) -> list[dict[str, Any]]:
     """Return the entries in a file of keys.
 
     Raises:
-        Problem: if there is no such file, or it has something other than entries.
+        ScriptError: if there is no such file, or it has something other than entries.
     """
     try:
         keys = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise Problem(f"{file} cannot be read: {error}", _ADVICE) from error
+        raise ScriptError(f"{file} cannot be read: {error}", _ADVICE) from error
     if not isinstance(keys, list) or not all(_is_entry(each) for each in keys):
-        raise Problem(f"{file} is no list of keys with a name and a SHA-256 each.", _ADVICE)
+        raise ScriptError(f"{file} is no list of keys with a name and a SHA-256 each.", _ADVICE)
     return keys
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from endpoint.aws.gateway import STAGE
 from endpoint.core.naming import TAG, Deployment
-from endpoint.core.problems import Problem
+from endpoint.core.problems import ScriptError
 
 _ROOT = Path(__file__).parents[2]
 SOURCE = _ROOT / "gateway"
@@ -77,7 +77,7 @@ class GatewaySettings:
         """Return the function's environment variables.
 
         Raises:
-            Problem: if they take more than Lambda has room for.
+            ScriptError: if they take more than Lambda has room for.
         """
         models = {model.name: model.entry() for model in self.models}
         return _checked(
@@ -93,7 +93,7 @@ class GatewaySettings:
 def _checked(variables: dict[str, str]) -> dict[str, str]:
     size = sum(len(name.encode()) + len(value.encode()) for name, value in variables.items())
     if size > _LARGEST_ENVIRONMENT:
-        raise Problem(
+        raise ScriptError(
             f"The gateway's settings take {size:,} bytes, and Lambda has room for"
             f" {_LARGEST_ENVIRONMENT:,}.",
             "Offer fewer models behind one URL (`delete_endpoint --model NAME` removes one), or"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from endpoint.aws.registry import Image
-from endpoint.core.problems import BadArgument, Problem
+from endpoint.core.problems import BadArgument, ScriptError
 
 # torch 2.6.0, diffusers 0.38.0, CUDA 12.4: it runs on SageMaker's default machine image, which
 # images with CUDA 12.9 and newer do not. It has all that Easel needs, so that nothing is installed
@@ -23,7 +23,7 @@ def choose_image(uri: str | None, region: str, instance_type: str) -> Image:
 
     Raises:
         BadArgument: if the URI is none, or AWS has no such image in the region.
-        Problem: if the SageMaker SDK's core is not installed and no URI is given.
+        ScriptError: if the SageMaker SDK's core is not installed and no URI is given.
     """
     return Image.parse(uri or _default(region, instance_type))
 
@@ -32,7 +32,7 @@ def _default(region: str, instance_type: str) -> str:
     try:
         from sagemaker.core import image_uris  # 1.5 s, and 400 MB of packages: only where needed
     except ImportError as error:
-        raise Problem(
+        raise ScriptError(
             "The serving image is looked up by the SageMaker SDK's core, which is not installed.",
             "Run `pip install -r endpoint/requirements-deploy.txt`, or name an image with --image.",
         ) from error

@@ -17,7 +17,9 @@ FIELDS = ("steps", "guidance_scale", "width", "height")
 _ADAPTER = ".safetensors"
 
 
-def known_of(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> dict[str, Any]:
+def read_metadata(
+    models: Models, bucket: Bucket, name: str, sagemaker_model: str
+) -> dict[str, Any]:
     """Return a deployed model's `defaults`, `seconds` and `loras`, each only if it is known.
 
     Nothing is asked of the model itself, which may sleep: the defaults are those that its container
@@ -36,7 +38,7 @@ def known_of(models: Models, bucket: Bucket, name: str, sagemaker_model: str) ->
         given = bucket.get(f"{prefix}easel.json")
     listed = catalogue.read().get(name)
     adapters = bucket.sizes(f"{prefix}loras/") if prefix else {}
-    return known(given, listed.seconds if listed else None, names_of(adapters))
+    return known(given, listed.seconds if listed else None, adapter_names(adapters))
 
 
 def known(
@@ -49,7 +51,7 @@ def known(
     return {name: value for name, value in told.items() if value}
 
 
-def names_of(paths: Iterable[str]) -> list[str]:
+def adapter_names(paths: Iterable[str]) -> list[str]:
     """Return the names that the container gives adapters, from their files' paths."""
     stems = (PurePosixPath(path).stem for path in paths if path.endswith(_ADAPTER))
     names = {re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:63] for stem in stems}

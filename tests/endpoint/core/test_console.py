@@ -6,7 +6,7 @@ import json
 import pytest
 
 from endpoint.core.console import Console, elapsed
-from endpoint.core.problems import Refused
+from endpoint.core.problems import Declined
 from tests.endpoint.world import World, empty_account
 
 
@@ -62,7 +62,7 @@ def test_only_a_clear_yes_agrees(clock, monkeypatch, answer, agreed):
     if agreed:
         console.ask("Sure?")
     else:
-        with pytest.raises(Refused, match="Nothing was changed"):
+        with pytest.raises(Declined, match="Nothing was changed"):
             console.ask("Sure?")
 
 

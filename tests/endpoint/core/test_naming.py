@@ -27,7 +27,7 @@ def test_every_name_fits_into_the_limits_of_aws(name):
     longest = deployment(name)
     model = "m" * catalogue.LONGEST_NAME
     assert len(longest.bucket) <= 63
-    assert len(longest.versioned(model, {"any": "thing"})) <= 63
+    assert len(longest.versioned(model, {"any": "resource"})) <= 63
     assert len(longest.function) <= 64
     assert len(longest.endpoint_role.rpartition("/")[2]) <= 64
 

@@ -26,7 +26,7 @@ def refusal(code: str) -> ClientError:
         (refusal("AccessDeniedException"), problems.AccessDenied, "permission"),
         (refusal("ResourceLimitExceeded"), problems.QuotaTooSmall, "servicequotas"),
         (refusal("ThrottlingException"), problems.Throttled, "Wait a minute"),
-        (refusal("SomethingElse"), problems.AwsProblem, "continues where it stopped"),
+        (refusal("SomethingElse"), problems.AwsError, "continues where it stopped"),
         (NoCredentialsError(), problems.CredentialsMissing, "aws configure"),
         (ProfileNotFound(profile="x"), problems.CredentialsMissing, "--profile"),
         (SSOTokenLoadError(error_msg="x"), problems.CredentialsExpired, "aws sso login"),
@@ -34,7 +34,7 @@ def refusal(code: str) -> ClientError:
     ],
 )
 def test_every_failure_of_aws_comes_with_what_to_do(error, meaning, advice):
-    with pytest.raises(problems.AwsProblem) as caught, translated():
+    with pytest.raises(problems.AwsError) as caught, translated():
         raise error
     assert type(caught.value) is meaning
     assert advice in caught.value.advice

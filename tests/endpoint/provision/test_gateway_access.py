@@ -12,7 +12,7 @@ from chalicelib.auth.authenticate import find_key
 from chalicelib.errors import Unauthorized
 from chalicelib.settings import Settings
 from endpoint import create_key
-from endpoint.core.problems import Problem
+from endpoint.core.problems import ScriptError
 from endpoint.provision.gateway_access import access_of, add_options
 
 
@@ -106,9 +106,9 @@ def test_the_door_is_opened_again_only_when_it_is_said(keys):
 def test_what_is_no_file_of_keys_is_refused(tmp_path, text):
     (tmp_path / "keys.json").write_text(text)
 
-    with pytest.raises(Problem, match=r"keys\.json"):
+    with pytest.raises(ScriptError, match=r"keys\.json"):
         access("--keys", str(tmp_path / "keys.json"))
-    with pytest.raises(Problem, match="cannot be read"):
+    with pytest.raises(ScriptError, match="cannot be read"):
         access("--keys", str(tmp_path / "none.json"))
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from endpoint.core.problems import BadArgument, Problem
+from endpoint.core.problems import BadArgument, ScriptError
 from endpoint.provision.image import choose_image
 
 
@@ -31,7 +31,7 @@ def test_what_is_no_image_in_ecr_is_refused(uri):
 
 def test_without_the_sdks_core_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sagemaker.core", None)
-    with pytest.raises(Problem, match="not installed") as caught:
+    with pytest.raises(ScriptError, match="not installed") as caught:
         choose_image(None, "us-east-1", "ml.g5.xlarge")
     assert "requirements-deploy.txt" in caught.value.advice
     assert "--image" in caught.value.advice

@@ -8,7 +8,7 @@ from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
 from endpoint.core.waiting import Waiting
-from endpoint.provision.model_metadata import known, known_of, names_of
+from endpoint.provision.model_metadata import adapter_names, known, read_metadata
 from tests.endpoint.world import ACCOUNT, World
 
 BUCKET = "easel-main"
@@ -37,7 +37,7 @@ class Deployed:
             },
         )
         models = Models(client, Waiting(self._world, Console(self._world)))
-        return known_of(models, self.bucket, "sd", "easel-main-sd-0123")
+        return read_metadata(models, self.bucket, "sd", "easel-main-sd-0123")
 
 
 @pytest.fixture
@@ -85,4 +85,4 @@ def test_adapters_have_the_names_that_the_container_gives_them(tmp_path):
     for name in files:
         (tmp_path / name).touch()
 
-    assert names_of(files) == sorted(name for name, _ in find_files([tmp_path]))
+    assert adapter_names(files) == sorted(name for name, _ in find_files([tmp_path]))
