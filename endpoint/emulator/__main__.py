@@ -56,7 +56,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--model",
         metavar="PATH_OR_HUB_ID",
         help="a folder of diffusers weights, a repository of the Hugging Face hub (org/name), or "
-        "a name of endpoint/catalogue.json; without it the bundled model",
+        "a name of endpoint/catalogue/catalogue.json; without it the bundled model",
     )
     command.add_argument(
         "--gateway", type=Path, default=ROOT / "gateway", help="the Chalice application's folder"

@@ -25,7 +25,7 @@ from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import ROOT, Child, ChildEnded, free_port, port_is_free
 from endpoint.emulator.served_model import NoModel, ServedModel, choose
-from endpoint.known import known
+from endpoint.provision.model_metadata import known
 
 REGION = "us-east-1"
 BUCKET = "easel-local"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from endpoint import catalogue
+from endpoint.catalogue import models as catalogue
 from endpoint.emulator.process.processes import ROOT
 
 DEMO = ROOT / "model_package" / "demo" / "weights"

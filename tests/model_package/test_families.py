@@ -10,7 +10,7 @@ import pytest
 import easel_guidance
 import easel_steps
 import easel_vae
-from endpoint import catalogue
+from endpoint.catalogue import models as catalogue
 
 PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
 FAMILIES = (
