@@ -15,8 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.benchmarks.lib.lambda_packages import EVENT, unpack, variables
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import EVENT, noise_png, stub_endpoint, unpack, variables
+from tests.benchmarks.lib.stub_endpoint import noise_png, stub_endpoint
 from tests.packages import package_gateway
 
 TEXT = """\

@@ -12,67 +12,30 @@ HTTP server that answers InvokeEndpoint at once with a PNG of 1.5 MB. Baselines:
 
 from __future__ import annotations
 
-import base64
 import functools
-import random
-import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from endpoint.emulator.http_server import QuietHandler, serving
 from endpoint.emulator.lambda_runtime import LambdaFunction
+from tests.benchmarks.lib.lambda_packages import EVENT, PACKAGES, check, unpack, variables
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.processes import processor_milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.packages import package_gateway, proxy_event
+from tests.benchmarks.lib.stub_endpoint import stub_endpoint
+from tests.packages import package_gateway
 
 COLD_ROUNDS = 15
 WARM_ROUNDS = 200
-EVENT = proxy_event("/inference/a%20cat", "/inference/{text}", text="a%20cat")
-
-PACKAGES = ("chalice", "boto3", "aws-lambda-powertools", "awslambdaric")
 TEXT = """\
 What `chalice package` makes, in a process of AWS's Runtime Interface Client, in front of an HTTP
 server that answers InvokeEndpoint at once with a PNG of 1.5 MB. A cold start is everything from the
 start of the process to the first picture. Baselines are the least that could do the work with the
 same tools: for the cold start a Chalice app that makes one boto3 client and passes the picture on,
 for a warm visit a handler that only calls InvokeEndpoint and encodes base64.
-"""
-
-BARE_CHALICE = """
-import boto3
-from chalice import Chalice, Response
-
-app = Chalice(app_name="bare")
-app.api.binary_types = ["*/*"]
-client = boto3.client("sagemaker-runtime")
-
-@app.route("/inference/{text}")
-def picture(text):
-    answer = client.invoke_endpoint(
-        EndpointName="easel-sd", ContentType="application/json", Accept="image/png", Body=b"{}")
-    return Response(answer["Body"].read(), headers={"Content-Type": "image/png"})
-"""
-BARE_HANDLER = """
-import base64
-import boto3
-
-client = boto3.client("sagemaker-runtime")
-
-def app(event, context):
-    answer = client.invoke_endpoint(
-        EndpointName="easel-sd", ContentType="application/json", Accept="image/png", Body=b"{}")
-    body = base64.b64encode(answer["Body"].read()).decode()
-    return {"statusCode": 200, "headers": {"Content-Type": "image/png"},
-            "isBase64Encoded": True, "body": body}
 """
 
 
@@ -89,31 +52,11 @@ def section(quick: bool = False) -> Section:
         return report(package, cold, warm, memory, imports)
 
 
-def variables(url: str) -> dict[str, str]:
-    """Return the Lambda's own variables, with AWS at `url`."""
-    return {"AWS_ENDPOINT_URL": url, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
-
-
 class Rounds(NamedTuple):
     """How often the slow and the fast things are measured."""
 
     cold: int
     warm: int
-
-
-def unpack(package: Path, folder: Path) -> dict[str, Path]:
-    """Lay out the gateway and both baselines, all with the packages that the gateway ships."""
-    folders = {name: folder / name for name in ("easel", "bare chalice", "bare handler")}
-    with zipfile.ZipFile(package) as archive:
-        archive.extractall(folders["easel"])
-    for name, code in (("bare chalice", BARE_CHALICE), ("bare handler", BARE_HANDLER)):
-        shutil.copytree(folders["easel"], folders[name])
-        shutil.rmtree(folders[name] / "chalicelib")
-        (folders[name] / "app.py").write_text(code)
-    for each in folders.values():  # Lambda's file system is read-only; a first run may not compile
-        command = [sys.executable, "-m", "compileall", "-q", str(each)]
-        subprocess.run(command, check=True, capture_output=True)
-    return folders
 
 
 def measure_cold(
@@ -263,43 +206,6 @@ def unpacked(package: Path) -> int:
     """Return the size of a zip's content in bytes."""
     with zipfile.ZipFile(package) as archive:
         return sum(each.file_size for each in archive.infolist())
-
-
-def check(payload: object) -> None:
-    """Make sure that it was a picture that was timed."""
-    if not isinstance(payload, dict) or payload.get("statusCode") != 200:
-        raise RuntimeError(f"no picture: {str(payload)[:500]}")
-    if not base64.b64decode(payload["body"]).startswith(b"\x89PNG"):
-        raise RuntimeError("no PNG")
-
-
-# --- The stub endpoint ----------------------------------------------------------------------------
-
-
-@contextmanager
-def stub_endpoint() -> Iterator[str]:
-    """Answer every InvokeEndpoint at once with the same PNG of about 1.5 MB."""
-    png = noise_png(850, 600)
-
-    class Handler(QuietHandler):
-        def do_POST(self) -> None:
-            self.body()
-            self.answer(200, [("Content-Type", "image/png")], png)
-
-    with serving(Handler) as server:
-        yield server.url
-
-
-def noise_png(width: int, height: int) -> bytes:
-    """Return a PNG that does not compress: 3 bytes a pixel."""
-    noise = random.Random(0)
-    rows = b"".join(b"\0" + noise.randbytes(width * 3) for _ in range(height))
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
 
 
 if __name__ == "__main__":

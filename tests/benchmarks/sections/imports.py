@@ -17,9 +17,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.benchmarks.lib.lambda_packages import unpack
 from tests.benchmarks.lib.measuring import Samples, in_turns, table
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import unpack
 from tests.packages import package_gateway
 
 ROUNDS = 15

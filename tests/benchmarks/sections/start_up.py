@@ -23,8 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.benchmarks.lib.measuring import Samples, table
+from tests.benchmarks.lib.narrow_sdxl import make_model
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.lora_switch import make_model
 
 CODE = Path(__file__).parents[3] / "model_package" / "code"
 WISH = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
