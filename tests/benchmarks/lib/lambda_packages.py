@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tests.packages import proxy_event
+from tests.packages import package_gateway, proxy_event
 
 EVENT = proxy_event("/inference/a%20cat", "/inference/{text}", text="a%20cat")
 
@@ -49,6 +49,15 @@ def variables(url: str) -> dict[str, str]:
     return {"AWS_ENDPOINT_URL": url, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
 
 
+def unpack_gateway(checkout: Path, folder: Path) -> Path:
+    """Package a checkout's gateway, and return the folder that it is unpacked into."""
+    package = package_gateway(folder / "package", checkout) / "deployment.zip"
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(folder / "gateway")
+    _compile(folder / "gateway")
+    return folder / "gateway"
+
+
 def unpack(package: Path, folder: Path) -> dict[str, Path]:
     """Lay out the gateway and both baselines, all with the packages that the gateway ships."""
     folders = {name: folder / name for name in ("easel", "bare chalice", "bare handler")}
@@ -58,10 +67,15 @@ def unpack(package: Path, folder: Path) -> dict[str, Path]:
         shutil.copytree(folders["easel"], folders[name])
         shutil.rmtree(folders[name] / "chalicelib")
         (folders[name] / "app.py").write_text(code)
-    for each in folders.values():  # Lambda's file system is read-only; a first run may not compile
-        command = [sys.executable, "-m", "compileall", "-q", str(each)]
-        subprocess.run(command, check=True, capture_output=True)
+    for each in folders.values():
+        _compile(each)
     return folders
+
+
+def _compile(folder: Path) -> None:
+    """Compile all modules: Lambda's file system is read-only, so a first run cannot."""
+    command = [sys.executable, "-m", "compileall", "-q", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def check(payload: object) -> None:

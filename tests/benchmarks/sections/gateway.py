@@ -17,10 +17,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from endpoint.emulator.lambda_runtime import LambdaFunction
+from tests.benchmarks.lib import against
 from tests.benchmarks.lib.lambda_packages import EVENT, PACKAGES, check, unpack, variables
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.processes import processor_milliseconds
@@ -46,10 +48,37 @@ def section(quick: bool = False) -> Section:
         package = package_gateway(Path(folder, "package")) / "deployment.zip"
         folders = unpack(package, Path(folder))
         environment = variables(url)
-        cold = measure_cold(folders, environment, rounds.cold)
-        warm, memory = measure_warm(folders, environment, rounds.warm)
+        cold = measure_cold(_only(folders, "easel", "bare chalice"), environment, rounds.cold)
+        warm, memory = measure_warm(
+            _only(folders, "easel", "bare handler"), environment, rounds.warm
+        )
         imports = measure_imports(folders["easel"], rounds.cold)
         return report(package, cold, warm, memory, imports)
+
+
+def compare(other: Path, quick: bool = False) -> Section:
+    """Measure this gateway against another checkout's."""
+    rounds = Rounds(2, 5) if quick else Rounds(COLD_ROUNDS, WARM_ROUNDS)
+    with tempfile.TemporaryDirectory() as folder, stub_endpoint() as url:
+        folders = against.unpack_gateways(Path(folder), other)
+        cold = measure_cold(folders, variables(url), rounds.cold)
+        warm, memory = measure_warm(folders, variables(url), rounds.warm)
+    rows = [
+        against.row(what, "ms", {name: Figure.of(samples[name + suffix]) for name in folders})
+        for what, samples, suffix in (
+            ("cold start, to the first picture", cold, ""),
+            ("cold start, processor time", cold, ", computing"),
+            ("warm visit", warm, ""),
+            ("warm visit, processor time, mean", warm, ", computing"),
+        )
+    ]
+    peaks = {name: _megabytes(peak) for name, peak in memory.items()}
+    rows.append(against.row("memory, peak", "MB", peaks))
+    return against.section("The gateway's Lambda", rows, packages=PACKAGES)
+
+
+def _only(folders: dict[str, Path], *names: str) -> dict[str, Path]:
+    return {name: folders[name] for name in names}
 
 
 class Rounds(NamedTuple):
@@ -66,14 +95,13 @@ def measure_cold(
 
     What is said of a variant's computing is how long its process had the processor until then.
     """
-    names = ("easel", "bare chalice")
-    computing: dict[str, list[float]] = {name: [] for name in names}
+    computing: dict[str, list[float]] = {name: [] for name in folders}
     variants = {
-        name: functools.partial(cold_start, folders[name], environment, computing[name])
-        for name in names
+        name: functools.partial(cold_start, folder, environment, computing[name])
+        for name, folder in folders.items()
     }
     samples = in_turns(variants, rounds)
-    return samples | {f"{name}, computing": Samples(tuple(computing[name])) for name in names}
+    return samples | {f"{name}, computing": Samples(tuple(computing[name])) for name in folders}
 
 
 def cold_start(folder: Path, environment: dict[str, str], computing: list[float]) -> float:
@@ -92,23 +120,27 @@ def measure_warm(
     folders: dict[str, Path], environment: dict[str, str], rounds: int
 ) -> tuple[dict[str, Samples], dict[str, int]]:
     """Invoke each variant's one instance again and again; return milliseconds and peak bytes."""
-    names = ("easel", "bare handler")
-    functions = {
-        name: LambdaFunction(folders[name], environment, output=subprocess.DEVNULL)
-        for name in names
-    }
-    with functions["easel"] as ours, functions["bare handler"] as bare:
+    with ExitStack() as stack:
+        functions = {
+            name: stack.enter_context(
+                LambdaFunction(folder, environment, output=subprocess.DEVNULL)
+            )
+            for name, folder in folders.items()
+        }
         variants = {
-            "easel": lambda: ours.invoke(EVENT).duration * 1_000,
-            "bare handler": lambda: bare.invoke(EVENT).duration * 1_000,
+            name: functools.partial(_warm, function) for name, function in functions.items()
         }
         in_turns(variants, 10)
-        before = [processor_milliseconds(each.pids[0]) for each in (ours, bare)]
+        before = {name: processor_milliseconds(each.pids[0]) for name, each in functions.items()}
         samples = in_turns(variants, rounds)
-        for name, function, start in zip(variants, (ours, bare), before, strict=True):
-            each = (processor_milliseconds(function.pids[0]) - start) / rounds
-            samples[f"{name}, computing"] = Samples((each, each))
-        return samples, {"easel": ours.max_rss(), "bare handler": bare.max_rss()}
+        for name, function in functions.items():
+            mean = (processor_milliseconds(function.pids[0]) - before[name]) / rounds
+            samples[f"{name}, computing"] = Samples((mean, mean))
+        return samples, {name: function.max_rss() for name, function in functions.items()}
+
+
+def _warm(function: LambdaFunction) -> float:
+    return function.invoke(EVENT).duration * 1_000
 
 
 def measure_imports(folder: Path, rounds: int) -> dict[str, Samples]:

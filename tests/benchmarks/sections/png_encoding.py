@@ -44,11 +44,11 @@ def encode_with_pillow(pixels: NDArray[np.uint8]) -> bytes:
 def section(quick: bool = False, repeat: int = REPEAT) -> Section:
     """Measure all of it."""
     sizes, repeat = ((64,), 2) if quick else (SIZES, repeat)
-    rows = [row for size in sizes for kind in KINDS for row in compare(kind, size, repeat)]
+    rows = [row for size in sizes for kind in KINDS for row in compare_encoders(kind, size, repeat)]
     return Section("PNG files", TEXT, tuple(rows), packages=("numpy", "Pillow"))
 
 
-def compare(kind: Kind, size: int, repeat: int) -> tuple[Row, ...]:
+def compare_encoders(kind: Kind, size: int, repeat: int) -> tuple[Row, ...]:
     """Return time, CPU time and size, after checking that both files hold the same pixels."""
     pixels = paint(kind, size)
     theirs, ours = encode_with_pillow(pixels), encode_png(pixels)
