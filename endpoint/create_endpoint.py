@@ -23,21 +23,23 @@ from typing import Any
 if not __package__:  # run as `python endpoint/create_endpoint.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint import catalogue, payload, prices
-from endpoint.catalogue import Model
-from endpoint.services.logs import group_of
-from endpoint.services.quotas import raise_call
-from endpoint.services.registry import Image
-from endpoint.serving import Serving
-from endpoint.serving_image import choose_image
-from endpoint.shared import script
-from endpoint.shared.deployment import TAG
-from endpoint.shared.life import Life
-from endpoint.shared.problems import BadArgument, EndpointFailed, QuotaTooSmall
-from endpoint.shared.script import Result
-from endpoint.warm_up import warm_up
-from endpoint.weights import files as weight_files
-from endpoint.weights.upload import Upload
+from endpoint.aws.logs import group_of
+from endpoint.aws.quotas import raise_call
+from endpoint.aws.registry import Image
+from endpoint.catalogue import models as catalogue
+from endpoint.catalogue import prices
+from endpoint.catalogue.models import Model
+from endpoint.cli import script
+from endpoint.cli.context import Life
+from endpoint.cli.script import Result
+from endpoint.core.naming import TAG
+from endpoint.core.problems import BadArgument, EndpointFailed, QuotaTooSmall
+from endpoint.provision import payload
+from endpoint.provision import weights as weight_files
+from endpoint.provision.definitions import Serving
+from endpoint.provision.image import choose_image
+from endpoint.provision.upload import Upload
+from endpoint.provision.warm_up import warm_up
 
 TEMPLATE = Path(__file__).with_name("infrastructure.yaml")
 # Kept with the configuration, so that `start` can scale an endpoint as `create` did.

@@ -16,8 +16,8 @@ from pathlib import Path
 if not __package__:  # run as `python endpoint/create_key.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint.gateway_access import entry, new_key, read_keys
-from endpoint.shared.problems import Problem
+from endpoint.core.problems import Problem
+from endpoint.provision.gateway_access import entry, new_key, read_keys
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 

@@ -22,14 +22,14 @@ from typing import Any
 if not __package__:  # run as `python endpoint/delete_endpoint.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint import payload
-from endpoint.services.logs import group_of
-from endpoint.services.scaling import alarm_name
-from endpoint.shared import inventory, script
-from endpoint.shared.deployment import Deployment
-from endpoint.shared.life import Life
-from endpoint.shared.problems import StackFailed
-from endpoint.shared.script import Result
+from endpoint.aws.logs import group_of
+from endpoint.aws.scaling import alarm_name
+from endpoint.cli import inventory, script
+from endpoint.cli.context import Life
+from endpoint.cli.script import Result
+from endpoint.core.naming import Deployment
+from endpoint.core.problems import StackFailed
+from endpoint.provision import payload
 
 
 def parser() -> argparse.ArgumentParser:

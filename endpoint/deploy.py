@@ -27,17 +27,18 @@ if not __package__:  # run as `python endpoint/deploy.py`
 
 from botocore.exceptions import ClientError
 
-from endpoint import catalogue, create_endpoint
+from endpoint import create_endpoint
+from endpoint.catalogue import models as catalogue
+from endpoint.cli import script
+from endpoint.cli.context import Life
+from endpoint.cli.script import Result
+from endpoint.core.naming import TAG
+from endpoint.core.problems import AGAIN, Problem
 from endpoint.doctor import examine
-from endpoint.gateway_access import access_of
-from endpoint.gateway_access import add_options as add_access_options
-from endpoint.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
-from endpoint.known import known_of
-from endpoint.shared import script
-from endpoint.shared.deployment import TAG
-from endpoint.shared.life import Life
-from endpoint.shared.problems import AGAIN, Problem
-from endpoint.shared.script import Result
+from endpoint.provision.gateway_access import access_of
+from endpoint.provision.gateway_access import add_options as add_access_options
+from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
+from endpoint.provision.model_metadata import known_of
 
 # Takes `key` as well, where keys are needed.
 Visit = Callable[..., bytes]

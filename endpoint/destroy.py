@@ -11,11 +11,11 @@ from typing import Any
 if not __package__:  # run as `python endpoint/destroy.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from endpoint.cli import script
+from endpoint.cli.context import Life
+from endpoint.cli.script import Result
 from endpoint.delete_endpoint import delete_endpoints, delete_infrastructure, look_for_the_rest
-from endpoint.gateway_project import GatewayProject
-from endpoint.shared import script
-from endpoint.shared.life import Life
-from endpoint.shared.script import Result
+from endpoint.provision.gateway_project import GatewayProject
 
 
 def parser() -> argparse.ArgumentParser:

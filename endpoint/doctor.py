@@ -23,15 +23,16 @@ if not __package__:  # run as `python endpoint/doctor.py`
 
 from botocore.exceptions import ClientError
 
-from endpoint import catalogue, prices
-from endpoint.catalogue import Model
+from endpoint.aws.quotas import raise_call
+from endpoint.catalogue import models as catalogue
+from endpoint.catalogue import prices
+from endpoint.catalogue.models import Model
+from endpoint.cli import script
+from endpoint.cli.context import Life
+from endpoint.cli.script import Result
+from endpoint.core.problems import Problem, code_of, message_of
 from endpoint.create_endpoint import add_options
-from endpoint.services.quotas import raise_call
-from endpoint.serving_image import choose_image
-from endpoint.shared import script
-from endpoint.shared.life import Life
-from endpoint.shared.problems import Problem, code_of, message_of
-from endpoint.shared.script import Result
+from endpoint.provision.image import choose_image
 
 State = Literal["good", "note", "bad"]
 _MARKS = {"good": "ok  ", "note": "note", "bad": "BAD "}

@@ -12,16 +12,16 @@ from typing import Any
 if not __package__:  # run as `python endpoint/start.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint import prices
+from endpoint.aws.logs import group_of
+from endpoint.aws.models import instance_types
+from endpoint.catalogue import prices
+from endpoint.cli import script
+from endpoint.cli.context import Life
+from endpoint.cli.script import Result
+from endpoint.core.naming import TAG
+from endpoint.core.problems import BadArgument
 from endpoint.create_endpoint import TAG_MOST, bring_into_service
-from endpoint.services.logs import group_of
-from endpoint.services.models import instance_types
-from endpoint.shared import script
-from endpoint.shared.deployment import TAG
-from endpoint.shared.life import Life
-from endpoint.shared.problems import BadArgument
-from endpoint.shared.script import Result
-from endpoint.warm_up import warm_up
+from endpoint.provision.warm_up import warm_up
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,11 +14,11 @@ from typing import Any
 if not __package__:  # run as `python endpoint/status.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint import prices
-from endpoint.shared import inventory, script
-from endpoint.shared.inventory import Inventory
-from endpoint.shared.life import Life
-from endpoint.shared.script import Result
+from endpoint.catalogue import prices
+from endpoint.cli import inventory, script
+from endpoint.cli.context import Life
+from endpoint.cli.inventory import Inventory
+from endpoint.cli.script import Result
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,9 +11,9 @@ from typing import Any
 if not __package__:  # run as `python endpoint/stop.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint.shared import script
-from endpoint.shared.life import Life
-from endpoint.shared.script import Result
+from endpoint.cli import script
+from endpoint.cli.context import Life
+from endpoint.cli.script import Result
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,11 +12,11 @@ from typing import Any
 if not __package__:  # run as `python endpoint/use_endpoint.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint.services.runtime import NotReady
-from endpoint.shared import script
-from endpoint.shared.life import Life
-from endpoint.shared.problems import BadArgument, Problem, UploadFailed
-from endpoint.shared.script import Result
+from endpoint.aws.runtime import NotReady
+from endpoint.cli import script
+from endpoint.cli.context import Life
+from endpoint.cli.script import Result
+from endpoint.core.problems import BadArgument, Problem, UploadFailed
 
 _FIELDS = {
     "negative_prompt": str,

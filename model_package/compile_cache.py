@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "code"))
-import easel_compile
-from easel_loading import load_painter
+from easel.load import load_painter
+from easel.speed import compiler
 
 
 def make_cache(model_dir: Path, *, how: str = "regional", sizes: str = "") -> Path:
@@ -33,14 +33,14 @@ def make_cache(model_dir: Path, *, how: str = "regional", sizes: str = "") -> Pa
         RuntimeError: if it paints, but could not be compiled.
     """
     # Nothing that was compiled before: only what this model needs is packed.
-    shutil.rmtree(easel_compile.cache_folder(), ignore_errors=True)
-    easel_compile.point_torch_at(easel_compile.cache_folder())
+    shutil.rmtree(compiler.cache_folder(), ignore_errors=True)
+    compiler.point_torch_at(compiler.cache_folder())
     wanted = {"EASEL_COMPILE": how, "EASEL_WARM_UP": sizes}
     painter = load_painter(model_dir, {**os.environ, **wanted})
     told = painter.describe()["speed"]
     if not isinstance(told, dict) or str(told["compile"]).startswith("off"):
         raise RuntimeError(f"the model could not be compiled: {told}")
-    return easel_compile.save_cache(model_dir / "compiled")
+    return compiler.save_cache(model_dir / "compiled")
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from endpoint import create_endpoint
-from endpoint.emulator import moto_shims
-from endpoint.services.scaling import alarm_name
+from endpoint.aws.scaling import alarm_name
+from endpoint.emulator.moto_ import moto_shims
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 
 BUCKET = f"easel-main-{ACCOUNT}-{REGION}"

@@ -17,14 +17,14 @@ TRANSFORMERS = {
     "5.5.3": ["transformers==5.5.3", "tokenizers==0.22.2", "huggingface_hub==1.10.0"],
 }
 CORE = [
-    "test_easel_conditioning.py",
-    "test_easel_ensemble.py",
-    "test_easel_guidance.py",
-    "test_easel_loras.py",
-    "test_easel_painter.py",
-    "test_easel_pipeline.py",
-    "test_easel_steps.py",
-    "test_easel_vae.py",
+    "easel/prompts/test_embeddings.py",
+    "easel/pipelines/test_ensemble.py",
+    "easel/pipelines/test_guidance.py",
+    "easel/lora/test_adapters.py",
+    "easel/test_generator.py",
+    "easel/loading/test_pipeline.py",
+    "easel/speed/test_host_timesteps.py",
+    "easel/loading/test_vae.py",
     "test_inference.py",
 ]
 SHOW = "import diffusers, transformers; print(diffusers.__version__, transformers.__version__)"
@@ -32,7 +32,7 @@ SHOW = "import diffusers, transformers; print(diffusers.__version__, transformer
 PAINT = """
 import sys
 sys.path[:0] = [".", "model_package/code"]
-from tests.model_package.toolkit import Toolkit
+from tests.model_package.doubles.toolkit import Toolkit
 for folder in sys.argv[1:]:
     print(Toolkit(folder).post({"prompt": "a cat", "seed": 7}, accept="image/png").status)
 """

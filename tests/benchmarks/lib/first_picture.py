@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import torch
 
+from easel.loading.dtype import choose_device
 from tests.benchmarks.lib.report import Figure, Row
-from tests.benchmarks.lib.ways import Easel, build, dtype_on, easel_compile, kind_of
-from tests.benchmarks.lib.ways import easel_precision as precision
+from tests.benchmarks.lib.ways import Easel, build, compiler, dtype_on, kind_of
 
 WITHOUT = "compiled without a cache"
 
@@ -66,9 +66,9 @@ def first_row(what: str, name: str, call: Callable[..., First] = alone) -> Row:
 def compile_and_pack(name: str, home: Path, folder: Path) -> First:
     """Compile anew, and leave the archive in `folder`."""
     os.environ["HOME"] = str(home)
-    easel_compile.point_torch_at(easel_compile.cache_folder())
+    compiler.point_torch_at(compiler.cache_folder())
     found = _first(name, {"EASEL_COMPILE": "regional"}, "regional")
-    easel_compile.save_cache(folder)
+    compiler.save_cache(folder)
     return found
 
 
@@ -80,7 +80,7 @@ def compile_from_cache(name: str, home: Path, folder: Path) -> First:
 
 def _first(name: str, environ: dict[str, str], expected: str) -> First:
     torch.set_num_threads(1)
-    kind, device = kind_of(name), precision.choose_device()
+    kind, device = kind_of(name), choose_device()
     pipelines = build(name, dtype_on(device), device)
     with redirect_stdout(StringIO()):  # the painter's log
         started = time.perf_counter()

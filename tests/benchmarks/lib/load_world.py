@@ -17,8 +17,8 @@ from pathlib import Path
 import urllib3
 
 from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.clients import Clients, environment
-from endpoint.emulator.processes import Child, free_port
+from endpoint.emulator.process.clients import Clients, environment
+from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
 from tests.benchmarks.lib.processes import below
 from tests.end_to_end.conftest import (

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from endpoint.emulator.http_server import QuietHandler, serving
+from endpoint.emulator.process.http_server import QuietHandler, serving
 
 
 @contextmanager

@@ -16,18 +16,18 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
-import easel_compile
-import easel_precision
-import easel_vae
-from easel_abilities import Abilities
-from easel_answers import encode_file
-from easel_defaults import Defaults
-from easel_ensemble import Ensemble
-from easel_painter import Painter, to_pixels
-from easel_pipeline import load_pipeline
-from easel_png import encode_png
-from easel_quiet import without_warnings
-from easel_speed import Speed, SpeedSettings
+from easel.defaults import Defaults
+from easel.generator import Painter, to_pixels
+from easel.loading import vae
+from easel.loading.dtype import choose_device
+from easel.loading.pipeline import load_pipeline
+from easel.output.png import encode_png
+from easel.pipelines.capabilities import Abilities
+from easel.pipelines.ensemble import Ensemble
+from easel.serving.response import encode_file
+from easel.speed import compiler
+from easel.speed.speed import Speed, SpeedSettings
+from easel.startup.quiet import without_warnings
 from generation import GenerationRequest
 from tests.benchmarks.lib.full_size import KINDS, Kind, make, unshare
 
@@ -133,10 +133,10 @@ class Easel:
     def __init__(self, pipelines: Sequence[Any], kind: Kind, environ: dict[str, str]) -> None:
         base, *refiners = pipelines
         self._base = base
-        easel_vae.prepare(base, device=base.device, tiling=False)
+        vae.prepare(base, device=base.device, tiling=False)
         settings = SpeedSettings.from_environ(environ)
         caches = [settings.compile_cache] if settings.compile_cache else []
-        speed = Speed(pipelines, settings, easel_compile.Compiler(pipelines, caches))
+        speed = Speed(pipelines, settings, compiler.Compiler(pipelines, caches))
         sizes = Defaults(
             steps=kind.steps, guidance_scale=kind.guidance_scale, width=kind.side, height=kind.side
         )
@@ -166,7 +166,7 @@ class Easel:
 
 def build_way(name: str, kind: Kind, variant: str) -> Any:
     """Return one variant of a model, loaded anew."""
-    device = easel_precision.choose_device()
+    device = choose_device()
     dtype = torch.float32 if variant == ANCESTOR else dtype_on(device)
     pipelines = build(name, dtype, device)
     if variant == GUIDE_APART:

@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from easel_png import encode_png
+from easel.output.png import encode_png
 from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.clients import Clients, environment
-from endpoint.emulator.http_server import QuietHandler, serving
-from endpoint.emulator.lambda_runtime import LambdaFunction
-from endpoint.emulator.model_server import ModelServer, container_environment
+from endpoint.emulator.container.model_server import ModelServer, container_environment
+from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
+from endpoint.emulator.process.clients import Clients, environment
+from endpoint.emulator.process.http_server import QuietHandler, serving
 from endpoint.emulator.run import CONTAINER, create_endpoint
 from endpoint.emulator.served_model import CACHE, DEMO
 from tests.benchmarks.lib.lambda_packages import unpack

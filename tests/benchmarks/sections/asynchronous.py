@@ -22,14 +22,14 @@ from typing import Any
 
 import boto3
 
-from chalicelib.clients import LazyClient
-from chalicelib.painting import Painter
+from chalicelib.aws.clients import LazyClient
+from chalicelib.images.service import Painter
 from chalicelib.settings import Model, Queue, Settings
-from chalicelib.visits import Visit
+from chalicelib.web.request import Visit
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.clients import Clients
-from endpoint.emulator.model_server import ModelServer
+from endpoint.emulator.container.model_server import ModelServer
+from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.run import create_endpoint
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone

@@ -46,8 +46,8 @@ from model_package.demo.workshop import WEIGHTS, WORKSHOP, use_threads
 from tests.benchmarks.lib.report import Figure, Row, Section
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
-from easel_ensemble import REFINER_START
-from easel_swap import CALLBACK, Swap
+from easel.pipelines.ensemble import REFINER_START
+from easel.pipelines.unet_swap import CALLBACK, Swap
 
 # Knobs
 JUDGE_SECONDS = 800  # of one core, counted while it works for this

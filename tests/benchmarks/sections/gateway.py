@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from endpoint.emulator.lambda_runtime import LambdaFunction
+from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from tests.benchmarks.lib import against
 from tests.benchmarks.lib.lambda_packages import EVENT, PACKAGES, check, unpack, variables
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds

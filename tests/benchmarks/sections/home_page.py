@@ -22,9 +22,9 @@ from pathlib import Path
 import urllib3
 from playwright.sync_api import Browser
 
-from chalicelib.pages import home_page, problem_page, waiting_page
-from endpoint.emulator.lambda_runtime import LambdaFunction
-from endpoint.emulator.processes import Child, free_port
+from chalicelib.web.pages import home_page, problem_page, waiting_page
+from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
+from endpoint.emulator.process.processes import Child, free_port
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
 from tests.benchmarks.lib.stub_endpoint import stub_endpoint
@@ -113,7 +113,8 @@ def chalice_local(variables: Mapping[str, str]) -> Iterator[str]:
     """Serve the gateway as on a laptop."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    module, arguments = "endpoint.emulator.local_gateway", [str(ROOT / "gateway"), str(port)]
+    module = "endpoint.emulator.apigateway.local_gateway"
+    arguments = [str(ROOT / "gateway"), str(port)]
     environment = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1", **KEYS, **variables}
     with Child(
         "the gateway", module, arguments, environment=environment, output=subprocess.DEVNULL

@@ -42,7 +42,7 @@ def section(quick: bool = False) -> Section:
         statements = {
             "app": "import app",
             "floor": "import boto3, chalice.app",
-            "first client": "import app; from chalicelib.clients import LazyClient;"
+            "first client": "import app; from chalicelib.aws.clients import LazyClient;"
             " LazyClient('sagemaker-runtime', 1).client()",
         }
         seen: dict[str, list[Counter[str]]] = {name: [] for name in statements}

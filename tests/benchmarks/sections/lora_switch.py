@@ -22,16 +22,16 @@ from typing import Any, NamedTuple
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
-import easel_precision
-from easel_conditioning import Conditioner
-from easel_loras import Loras
-from easel_pipeline import load_pipeline
-from easel_quiet import without_warnings
+from easel.loading.dtype import choose_device, choose_dtype
+from easel.loading.pipeline import load_pipeline
+from easel.lora.adapters import Loras
+from easel.prompts.embeddings import Conditioner
+from easel.startup.quiet import without_warnings
 from model_package.stand_in import make_stand_in
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.narrow_sdxl import make_model
 from tests.benchmarks.lib.report import Figure, Row, Section, run_alone
-from tests.model_package.lora_files import random_layers, write_kohya
+from tests.model_package.doubles.lora_files import random_layers, write_kohya
 
 LORA = "style:0.8"
 TEXT = """\
@@ -64,8 +64,8 @@ PROMPTS = {
 
 def load(folder: Path) -> Any:
     """Return the pipeline as the endpoint loads it."""
-    device = easel_precision.choose_device()
-    dtype = easel_precision.choose_dtype("auto", device)
+    device = choose_device()
+    dtype = choose_dtype("auto", device)
     return load_pipeline(folder, dtype=dtype, device=device, allow_pickle=False)
 
 

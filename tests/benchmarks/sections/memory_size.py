@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from endpoint.emulator.lambda_runtime import LambdaFunction
+from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from tests.benchmarks.lib.cpu_share import MEGABYTES_PER_CORE, NoControlGroup, cpu_share
 from tests.benchmarks.lib.lambda_packages import EVENT, PACKAGES, check, unpack, variables
 from tests.benchmarks.lib.measuring import Samples

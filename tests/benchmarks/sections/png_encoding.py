@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from easel_png import encode_png
+from easel.output.png import encode_png
 from tests.benchmarks.lib.measuring import in_turns, milliseconds
 from tests.benchmarks.lib.noise_pictures import KINDS, Kind, paint
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone

@@ -133,12 +133,12 @@ def make_files(folder: Path, gigabytes: float, count: int) -> None:
 _EASEL = """
 import boto3
 from pathlib import Path
-from endpoint.payload import File
-from endpoint.services.bucket import Bucket
-from endpoint.shared.clock import Clock
-from endpoint.shared.console import Console
-from endpoint.weights.upload import Upload
-from endpoint.weights import files
+from endpoint.provision.payload import File
+from endpoint.aws.bucket import Bucket
+from endpoint.core.clock import Clock
+from endpoint.core.console import Console
+from endpoint.provision.upload import Upload
+from endpoint.provision import weights as files
 clock = Clock()
 console = Console(clock)
 found = files._files(Path("{folder}"), None)

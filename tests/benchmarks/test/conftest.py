@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-import easel_refiner
-from easel_pipeline import load_pipeline
+from easel.loading.pipeline import load_pipeline
+from easel.loading.refiner import load_refiner
 from model_package.stand_in import make_stand_in
 from tests.benchmarks.lib import ways
 from tests.benchmarks.lib.full_size import Kind
@@ -21,7 +21,7 @@ def narrow(monkeypatch, tmp_path):
 
     def pair():
         base = load_pipeline(folder / "base", **HOW)
-        made.append([base, easel_refiner.load_refiner(folder / "refiner", base, **HOW)])
+        made.append([base, load_refiner(folder / "refiner", base, **HOW)])
         return made[-1]
 
     kind = Kind(pair, steps=5, guidance_scale=5.0, side=64)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from easel_storage import Storage
+from easel.speed.fp8 import Storage
 from tests.benchmarks.lib.full_size import KINDS, make
 
 

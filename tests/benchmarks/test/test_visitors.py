@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from endpoint.emulator.http_server import QuietHandler, serving
+from endpoint.emulator.process.http_server import QuietHandler, serving
 from tests.benchmarks.lib.visitors import Crowd, Visit, stays_away, visit_for
 from tests.benchmarks.lib.work import Work
 from tests.benchmarks.sections import load
