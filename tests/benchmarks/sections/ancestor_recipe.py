@@ -31,10 +31,10 @@ from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.http_server import QuietHandler, serving
 from endpoint.emulator.run import CONTAINER, create_endpoint
 from endpoint.emulator.served_model import CACHE, DEMO
+from tests.benchmarks.lib.lambda_packages import unpack
 from tests.benchmarks.lib.measuring import Samples, in_turns
+from tests.benchmarks.lib.noise_pictures import KINDS, paint
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import unpack
-from tests.benchmarks.sections.png_encoding import KINDS, paint
 from tests.packages import ROOT, package_gateway, proxy_event
 
 RECIPE = Path(__file__).parent / "ancestor"

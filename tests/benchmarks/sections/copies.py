@@ -15,8 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.benchmarks.lib import against
+from tests.benchmarks.lib.lambda_packages import EVENT, unpack, variables
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import EVENT, noise_png, stub_endpoint, unpack, variables
+from tests.benchmarks.lib.stub_endpoint import noise_png, stub_endpoint
 from tests.packages import package_gateway
 
 TEXT = """\
@@ -78,6 +80,20 @@ def section(quick: bool = False) -> Section:
         ),
         packages=("chalice", "boto3"),
     )
+
+
+def compare(other: Path, quick: bool = False) -> Section:
+    """Count this gateway's copies against another checkout's."""
+    del quick
+    picture = len(noise_png(850, 600))
+    with tempfile.TemporaryDirectory() as folder, stub_endpoint() as url:
+        folders = against.unpack_gateways(Path(folder), other)
+        figures = {
+            name: Figure(round(count(unpacked, variables(url)) / picture, 2))
+            for name, unpacked in folders.items()
+        }
+    rows = [against.row("memory of a visit, by its picture", "times", figures)]
+    return against.section("A picture's copies in the Lambda", rows, packages=("chalice", "boto3"))
 
 
 def count(folder: Path, environment: dict[str, str]) -> int:

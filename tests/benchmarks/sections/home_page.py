@@ -27,7 +27,7 @@ from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from endpoint.emulator.process.processes import Child, free_port
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import stub_endpoint
+from tests.benchmarks.lib.stub_endpoint import stub_endpoint
 from tests.browser import chromium
 from tests.packages import ROOT, package_gateway, proxy_event
 

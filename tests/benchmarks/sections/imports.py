@@ -17,9 +17,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.benchmarks.lib import against
+from tests.benchmarks.lib.lambda_packages import unpack
 from tests.benchmarks.lib.measuring import Samples, in_turns, table
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import unpack
 from tests.packages import package_gateway
 
 ROUNDS = 15
@@ -51,6 +52,20 @@ def section(quick: bool = False) -> Section:
         }
         totals = in_turns(variants, 2 if quick else ROUNDS)
     return _report(totals, seen["app"])
+
+
+def compare(other: Path, quick: bool = False) -> Section:
+    """Measure the import of this gateway against another checkout's."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = against.unpack_gateways(Path(temporary), other)
+        variants = {
+            name: functools.partial(_measure, "import app", folder, [])
+            for name, folder in folders.items()
+        }
+        totals = in_turns(variants, 2 if quick else ROUNDS)
+    figures = {name: Figure.of(samples) for name, samples in totals.items()}
+    rows = [against.row("import of the gateway, processor time", "ms", figures)]
+    return against.section("Importing the gateway", rows, packages=("boto3", "chalice"))
 
 
 def _report(totals: dict[str, Samples], runs: list[Counter[str]]) -> Section:

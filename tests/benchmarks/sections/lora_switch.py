@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import UNet2DConditionModel
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
 from easel.loading.dtype import choose_device, choose_dtype
@@ -30,6 +29,7 @@ from easel.prompts.embeddings import Conditioner
 from easel.startup.quiet import without_warnings
 from model_package.stand_in import make_stand_in
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
+from tests.benchmarks.lib.narrow_sdxl import make_model
 from tests.benchmarks.lib.report import Figure, Row, Section, run_alone
 from tests.model_package.doubles.lora_files import random_layers, write_kohya
 
@@ -60,29 +60,6 @@ PROMPTS = {
     "weighted": "a (photo:1.2) of an [astronaut] riding a (horse)1.3 on mars++",
     "long": "a photo of an astronaut riding a horse on mars, " * 10,
 }
-
-
-def make_model(folder: Path, width: int) -> Path:
-    """Write a model with SDXL's UNet, narrowed; heads have 64 channels in any width."""
-    make_stand_in(folder, kind="sdxl")
-    widths = (width, 2 * width, 4 * width)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        unet: Any = UNet2DConditionModel(
-            sample_size=32,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=widths,
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=tuple(max(each // 64, 1) for each in widths),
-            cross_attention_dim=64,  # as wide as the stand-in's text encoders
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=6 * 8 + 32,
-        )
-    unet.save_pretrained(folder / "unet")
-    return folder
 
 
 def load(folder: Path) -> Any:

@@ -16,16 +16,10 @@ from pathlib import Path
 
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from tests.benchmarks.lib.cpu_share import MEGABYTES_PER_CORE, NoControlGroup, cpu_share
+from tests.benchmarks.lib.lambda_packages import EVENT, PACKAGES, check, unpack, variables
 from tests.benchmarks.lib.measuring import Samples
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import (
-    EVENT,
-    PACKAGES,
-    check,
-    stub_endpoint,
-    unpack,
-    variables,
-)
+from tests.benchmarks.lib.stub_endpoint import stub_endpoint
 from tests.packages import package_gateway
 
 MEGABYTES = (128, 256, 512, 1024, 1769)

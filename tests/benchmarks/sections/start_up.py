@@ -1,13 +1,13 @@
 """From the start of a process to its first picture, step by step, beside plain diffusers.
 
-    python -m tests.benchmarks.sections.start_up [--rounds 5] [--width 64] [--beside FOLDER]
+    python -m tests.benchmarks.sections.start_up [--rounds 5] [--width 64]
 
 Each way runs in a process of its own, in turns. Before each, the weights are dropped from the page
 cache, as on an instance that was just started. The model is SDXL's UNet, narrowed as in
 `lora_switch.py`, with tiny text encoders and VAE. Plain diffusers is `from_pretrained` and a
 picture as a PNG file, in the same 32 bits; Easel is `inference.py` as the serving toolkit uses it:
 import, `model_fn`, which warms up, and the picture's bytes. A second picture follows, which tells
-what is left to do at first use. `--beside` measures another checkout's `model_package/code`, too.
+what is left to do at first use.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.benchmarks.lib import against
 from tests.benchmarks.lib.measuring import Samples, table
+from tests.benchmarks.lib.narrow_sdxl import make_model
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.lora_switch import make_model
 
 CODE = Path(__file__).parents[3] / "model_package" / "code"
 WISH = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
 PARTS = ("import", "load", "first picture", "second picture")
 PLAIN = "plain diffusers"
+PACKAGES = ("torch", "diffusers", "transformers")
 _CHUNK = 8 * 2**20
 
 _CLOCK = """
@@ -130,15 +132,47 @@ def run(script: str, base: Path, environ: dict[str, str]) -> Start:
     return Start(parts, told["steps"], told["computed"], told["peak"])
 
 
-def measure(width: int, rounds: int, beside: Path | None = None) -> Section:
-    """Run all ways in turns."""
+def measure(width: int, rounds: int) -> Section:
+    """Measure Easel against plain diffusers."""
     ways = {
         PLAIN: (_PLAIN, {}),
         "Easel, weights not read ahead": (_EASEL, {"EASEL_READ_AHEAD": "off"}),
         "Easel": (_EASEL, {}),
     }
-    if beside is not None:
-        ways[f"Easel in {beside}"] = (_EASEL, {"PYTHONPATH": str(beside)})
+    found, size = _in_turns(ways, width, rounds)
+    text = (
+        f"From the start of a process to the first picture's bytes, with {size:,.0f} MB of weights"
+        " that are not in the page cache, computing on one thread. Easel's loading includes a"
+        " picture to warm up with. The peak of memory counts the mapped weights, which the"
+        " operating system could take back."
+    )
+    return Section("The model's start", text, tuple(_rows(found)), _details(found), PACKAGES)
+
+
+def compare(other: Path, quick: bool = False) -> Section:
+    """Measure this model package's start against another checkout's."""
+    ways = {
+        against.THIS: (_EASEL, {}),
+        against.OTHER: (_EASEL, {"PYTHONPATH": str(other / "model_package" / "code")}),
+    }
+    found, _ = _in_turns(ways, width=32 if quick else 64, rounds=2 if quick else 7)
+    rows = [
+        against.row(
+            what, unit, {name: _of([getattr(each, part) for each in found[name]]) for name in ways}
+        )
+        for what, unit, part in (
+            ("start to the first picture", "s", "total"),
+            ("processor time, with a second picture", "s", "computed"),
+            ("peak of memory", "MiB", "peak"),
+        )
+    ]
+    return against.section("The model's start", rows, _parts(found), PACKAGES)
+
+
+def _in_turns(
+    ways: dict[str, tuple[str, dict[str, str]]], width: int, rounds: int
+) -> tuple[dict[str, list[Start]], float]:
+    """Run all ways in turns with one model; return their starts and its megabytes."""
     environ = {
         "PYTHONPATH": str(CODE),
         "EASEL_DTYPE": "fp32",
@@ -154,14 +188,7 @@ def measure(width: int, rounds: int, beside: Path | None = None) -> Section:
         for _ in range(rounds):
             for name, (script, more) in ways.items():
                 found[name].append(run(script, base, {**environ, **more}))
-    text = (
-        f"From the start of a process to the first picture's bytes, with {size:,.0f} MB of weights"
-        " that are not in the page cache, computing on one thread. Easel's loading includes a"
-        " picture to warm up with. The peak of memory counts the mapped weights, which the"
-        " operating system could take back."
-    )
-    packages = ("torch", "diffusers", "transformers")
-    return Section("The model's start", text, tuple(_rows(found)), _details(found), packages)
+    return found, size
 
 
 def _rows(found: dict[str, list[Start]]) -> list[Row]:
@@ -188,20 +215,22 @@ def _of(values: Sequence[float]) -> Figure:
     return Figure.of(Samples(tuple(values)))
 
 
-def _details(found: dict[str, list[Start]]) -> str:
+def _parts(found: dict[str, list[Start]]) -> str:
     parts = [
         [name, *(f"{_of([s.parts[place] for s in starts]).median:.2f}" for place in range(4))]
         for name, starts in found.items()
     ]
+    return table(["seconds, median", *PARTS], parts)
+
+
+def _details(found: dict[str, list[Start]]) -> str:
     easel = found["Easel"]
     steps = [
         [f"`{step}`", f"{_of([start.steps[step] for start in easel]).median:.2f}"]
         for step in easel[0].steps
     ]
     told = "The steps of Easel, as its log's `model_loaded` tells them to the owner of an endpoint:"
-    return "\n\n".join(
-        [table(["seconds, median", *PARTS], parts), told, table(["step", "seconds, median"], steps)]
-    )
+    return "\n\n".join([_parts(found), told, table(["step", "seconds, median"], steps)])
 
 
 def section(quick: bool = False) -> Section:
@@ -214,9 +243,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the model's start.")
     parser.add_argument("--rounds", type=int, default=5, help="at least 2")
     parser.add_argument("--width", type=int, default=64, help="channels of the UNet's first block")
-    parser.add_argument("--beside", type=Path, help="another checkout's model_package/code")
     asked = parser.parse_args()
-    run_alone(lambda: measure(asked.width, max(asked.rounds, 2), asked.beside))
+    run_alone(lambda: measure(asked.width, max(asked.rounds, 2)))
 
 
 if __name__ == "__main__":
