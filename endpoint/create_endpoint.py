@@ -23,21 +23,23 @@ from typing import Any
 if not __package__:  # run as `python endpoint/create_endpoint.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint import catalogue, payload, prices
-from endpoint.catalogue import Model
-from endpoint.services.logs import group_of
-from endpoint.services.quotas import raise_call
-from endpoint.services.registry import Image
-from endpoint.serving import Serving
-from endpoint.serving_image import choose_image
-from endpoint.shared import script
-from endpoint.shared.deployment import TAG
-from endpoint.shared.life import Life
-from endpoint.shared.problems import BadArgument, EndpointFailed, QuotaTooSmall
-from endpoint.shared.script import Result
-from endpoint.warm_up import warm_up
-from endpoint.weights import files as weight_files
-from endpoint.weights.upload import Upload
+from endpoint.aws.logs import group_of
+from endpoint.aws.quotas import raise_call
+from endpoint.aws.registry import Image
+from endpoint.catalogue import models as catalogue
+from endpoint.catalogue import prices
+from endpoint.catalogue.models import Model
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.script import Result
+from endpoint.core.naming import TAG
+from endpoint.core.problems import BadArgument, EndpointFailed, QuotaTooSmall
+from endpoint.provision import payload
+from endpoint.provision import weights as weight_files
+from endpoint.provision.definitions import Serving
+from endpoint.provision.image import choose_image
+from endpoint.provision.upload import Upload
+from endpoint.provision.warm_up import warm_up
 
 TEMPLATE = Path(__file__).with_name("infrastructure.yaml")
 # Kept with the configuration, so that `start` can scale an endpoint as `create` did.
@@ -68,45 +70,47 @@ def add_options(parsed: argparse.ArgumentParser) -> None:
     add("--log-prompts", action="store_true", help="let the container log prompts")
 
 
-def create(life: Life, args: argparse.Namespace) -> Result:
+def create(context: Context, args: argparse.Namespace) -> Result:
     """Create or update one model's endpoint and return what it is and costs."""
     model = catalogue.resolve(args.model, args.revision)
     _check_options(model, args)
-    types = affordable_types(life, tuple(args.instance_type or model.instance_types))
-    image = choose_image(args.image, life.account.region, types[0])
-    _agree(life, model, types)
+    types = affordable_types(context, tuple(args.instance_type or model.instance_types))
+    image = choose_image(args.image, context.account.region, types[0])
+    _agree(context, model, types)
 
-    ensure_infrastructure(life, image, types, args)
-    serving = ensure_files(life, model, image, types, args)
+    ensure_infrastructure(context, image, types, args)
+    serving = ensure_files(context, model, image, types, args)
 
-    deployment, tags = life.deployment, life.deployment.tags
+    deployment, tags = context.deployment, context.deployment.tags
     endpoint = deployment.endpoint(model.name)
     definition = serving.model(model)
     model_name = deployment.versioned(model.name, definition)
-    life.begin(f"model {model_name}")
-    life.models.ensure_model(model_name, definition, tags)
+    context.begin(f"model {model_name}")
+    context.models.ensure_model(model_name, definition, tags)
 
     definition = serving.config(model, model_name)
     most = {"Key": TAG_MOST, "Value": str(args.most_instances)}
     config = deployment.versioned(model.name, [definition, most])
-    life.begin(f"endpoint configuration {config}")
-    life.models.ensure_config(config, definition, [*tags, most])
+    context.begin(f"endpoint configuration {config}")
+    context.models.ensure_config(config, definition, [*tags, most])
 
-    life.begin(f"endpoint {endpoint}: {prices.in_words(prices.dearest(types))} at most")
-    life.logs.ensure(group_of(endpoint), {TAG: deployment.name})
-    if model.asynchronous and life.endpoints.has_other_config(endpoint, config):
+    context.begin(f"endpoint {endpoint}: {prices.in_words(prices.dearest(types))} at most")
+    context.logs.ensure(group_of(endpoint), {TAG: deployment.name})
+    if model.asynchronous and context.endpoints.has_other_config(endpoint, config):
         # SageMaker refuses to change the instances of an endpoint that is being scaled.
-        life.scaling.remove(endpoint)
-    bring_into_service(life, endpoint, config, tags)
+        context.scaling.remove(endpoint)
+    bring_into_service(context, endpoint, config, tags)
 
     if model.asynchronous:
-        life.begin(f"scaling from 0 to {args.most_instances} instances")
-        life.scaling.ensure(endpoint, args.most_instances, deployment.name)
+        context.begin(f"scaling from 0 to {args.most_instances} instances")
+        context.scaling.ensure(endpoint, args.most_instances, deployment.name)
 
-    life.begin("warm-up: a first picture")
-    seconds = warm_up(life, endpoint, asynchronous=model.asynchronous)
+    context.begin("warm-up: a first picture")
+    seconds = warm_up(context, endpoint, asynchronous=model.asynchronous)
 
-    remove_superseded(life, model.name, keep=[model_name, config], prefix=_prefix(serving, life))
+    remove_superseded(
+        context, model.name, keep=[model_name, config], prefix=_prefix(serving, context)
+    )
     return _result(model, endpoint, types, seconds)
 
 
@@ -126,20 +130,22 @@ def _check_options(model: Model, args: argparse.Namespace) -> None:
         raise BadArgument("A budget warns somebody.", "Add --email.")
 
 
-def affordable_types(life: Life, types: tuple[str, ...]) -> tuple[str, ...]:
+def affordable_types(context: Context, types: tuple[str, ...]) -> tuple[str, ...]:
     """Return the instance types that the account's quotas allow.
 
     Raises:
         QuotaTooSmall: if they allow none.
     """
-    quotas = life.quotas.read(types)
+    quotas = context.quotas.read(types)
     if quotas is None:
-        life.console.say("Quotas may not be read (servicequotas:ListServiceQuotas): not checked.")
+        context.console.say(
+            "Quotas may not be read (servicequotas:ListServiceQuotas): not checked."
+        )
         return types
     allowed = tuple(name for name in types if quotas.get(name, (1.0, ""))[0] >= 1)
     if allowed:
         return allowed
-    calls = [raise_call(quotas[name][1], life.account.region) for name in types]
+    calls = [raise_call(quotas[name][1], context.account.region) for name in types]
     raise QuotaTooSmall(
         f"This account may have no instance of {', '.join(types)} for endpoints (the quota is 0).",
         "Ask for one, which takes from minutes to days:\n  " + "\n  ".join(calls)
@@ -147,21 +153,23 @@ def affordable_types(life: Life, types: tuple[str, ...]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _agree(life: Life, model: Model, types: tuple[str, ...]) -> None:
+def _agree(context: Context, model: Model, types: tuple[str, ...]) -> None:
     words = prices.in_words(prices.dearest(types))
     rest = ", and nothing by the hour while nobody asks for pictures" if model.asynchronous else ""
-    life.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
-    life.console.say(f"On {' or '.join(types)}: at most {words}{rest}. {prices.provenance()}")
-    life.console.ask(f"Create {life.deployment.endpoint(model.name)} in {life.account.region}?")
+    context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
+    context.console.say(f"On {' or '.join(types)}: at most {words}{rest}. {prices.provenance()}")
+    context.console.ask(
+        f"Create {context.deployment.endpoint(model.name)} in {context.account.region}?"
+    )
 
 
 def ensure_infrastructure(
-    life: Life, image: Image, types: tuple[str, ...], args: argparse.Namespace
+    context: Context, image: Image, types: tuple[str, ...], args: argparse.Namespace
 ) -> None:
     """Make the stack, or update it to the template and the options."""
-    deployment = life.deployment
-    life.begin(f"infrastructure: stack {deployment.stack}")
-    before = life.stacks.parameters(deployment.stack)
+    deployment = context.deployment
+    context.begin(f"infrastructure: stack {deployment.stack}")
+    before = context.stacks.parameters(deployment.stack)
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
     parameters = {
         "DeploymentName": deployment.name,
@@ -172,38 +180,40 @@ def ensure_infrastructure(
         "AlarmEmail": args.email or before.get("AlarmEmail", ""),
     }
     template = TEMPLATE.read_text("utf-8")
-    life.stacks.ensure(deployment.stack, template, parameters, deployment.tags)
+    context.stacks.ensure(deployment.stack, template, parameters, deployment.tags)
 
 
 def ensure_files(
-    life: Life, model: Model, image: Image, types: tuple[str, ...], args: argparse.Namespace
+    context: Context, model: Model, image: Image, types: tuple[str, ...], args: argparse.Namespace
 ) -> Serving:
     """Bring code and weights into the bucket; return how the model is to be served with them."""
     code = payload.code_files()
-    weights = weight_files.gather(model, life.console) if args.weights == "s3" else []
+    weights = weight_files.gather(model, context.console) if args.weights == "s3" else []
     prefix = payload.prefix_of(model.name, code + weights)
-    place = f"s3://{life.deployment.bucket}/{prefix}"
-    life.begin(f"files below {place}")
-    payload.ensure_code(life.bucket, prefix, code)
+    place = f"s3://{context.deployment.bucket}/{prefix}"
+    context.begin(f"files below {place}")
+    payload.ensure_code(context.bucket, prefix, code)
     if weights:
-        Upload(life.bucket, life.console, life.clock, pretend=life.dry_run).ensure(prefix, weights)
+        Upload(context.bucket, context.console, context.clock, pretend=context.dry_run).ensure(
+            prefix, weights
+        )
     serving = Serving(
         image=image.uri,
-        role=life.deployment.endpoint_role,
+        role=context.deployment.endpoint_role,
         data=place,
         weights_in_s3=bool(weights),
         instance_types=types,
-        output=f"s3://{life.deployment.bucket}/jobs/",
+        output=f"s3://{context.deployment.bucket}/jobs/",
         inference_ami=args.inference_ami,
         log_prompts=args.log_prompts,
     )
-    return _with_network(life, serving, args)
+    return _with_network(context, serving, args)
 
 
-def _with_network(life: Life, serving: Serving, args: argparse.Namespace) -> Serving:
-    if not args.private_network or life.dry_run:
+def _with_network(context: Context, serving: Serving, args: argparse.Namespace) -> Serving:
+    if not args.private_network or context.dry_run:
         return serving
-    outputs = life.stacks.outputs(life.deployment.stack)
+    outputs = context.stacks.outputs(context.deployment.stack)
     return replace(
         serving,
         subnets=tuple(outputs["SubnetIds"].split(",")),
@@ -211,34 +221,36 @@ def _with_network(life: Life, serving: Serving, args: argparse.Namespace) -> Ser
     )
 
 
-def bring_into_service(life: Life, endpoint: str, config: str, tags: list[dict[str, str]]) -> None:
+def bring_into_service(
+    context: Context, endpoint: str, config: str, tags: list[dict[str, str]]
+) -> None:
     """Wait until the endpoint serves with this configuration; show its log if it fails."""
-    since = int(life.clock.now().timestamp() * 1000)
+    since = int(context.clock.now().timestamp() * 1000)
     try:
-        life.endpoints.ensure(endpoint, config, tags)
+        context.endpoints.ensure(endpoint, config, tags)
     except EndpointFailed:
-        for line in life.logs.trouble(group_of(endpoint), since):
-            life.console.say(f"  log: {line}")
+        for line in context.logs.trouble(group_of(endpoint), since):
+            context.console.say(f"  log: {line}")
         raise
 
 
-def _prefix(serving: Serving, life: Life) -> str:
-    return serving.data.removeprefix(f"s3://{life.deployment.bucket}/")
+def _prefix(serving: Serving, context: Context) -> str:
+    return serving.data.removeprefix(f"s3://{context.deployment.bucket}/")
 
 
-def remove_superseded(life: Life, model: str, keep: list[str], prefix: str) -> None:
+def remove_superseded(context: Context, model: str, keep: list[str], prefix: str) -> None:
     """Delete the versions that this one replaces: configurations, models, files."""
-    deployment = life.deployment
+    deployment = context.deployment
     mine = deployment.endpoint(model)
-    configs = [item["EndpointConfigName"] for item in life.models.configs(mine)]
-    models = [item["ModelName"] for item in life.models.models(mine)]
+    configs = [item["EndpointConfigName"] for item in context.models.configs(mine)]
+    models = [item["ModelName"] for item in context.models.models(mine)]
     for name in configs:
         if deployment.is_version_of(name, model) and name not in keep:
-            life.models.delete_config(name)
+            context.models.delete_config(name)
     for name in models:
         if deployment.is_version_of(name, model) and name not in keep:
-            life.models.delete_model(name)
-    life.bucket.delete(payload.superseded(life.bucket, model, prefix))
+            context.models.delete_model(name)
+    context.bucket.delete(payload.superseded(context.bucket, model, prefix))
 
 
 def _result(model: Model, endpoint: str, types: tuple[str, ...], seconds: float | None) -> Result:

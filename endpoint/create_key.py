@@ -16,8 +16,8 @@ from pathlib import Path
 if not __package__:  # run as `python endpoint/create_key.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint.gateway_access import entry, new_key, read_keys
-from endpoint.shared.problems import Problem
+from endpoint.core.problems import ScriptError
+from endpoint.provision.gateway_access import entry, new_key, read_keys
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         key = create(args)
-    except Problem as problem:
-        print(f"{problem}\n{problem.advice}", file=sys.stderr)
+    except ScriptError as error:
+        print(f"{error}\n{error.advice}", file=sys.stderr)
         return 1
     print(key)
     print(
@@ -57,12 +57,14 @@ def create(args: argparse.Namespace) -> str:
     """Add an entry to the file and return its key.
 
     Raises:
-        Problem: if the name is taken, or the file is no file of keys.
+        ScriptError: if the name is taken, or the file is no file of keys.
     """
     keys = read_keys(args.file) if args.file.exists() else []
     others = [each for each in keys if each["name"] != args.who]
     if len(others) != len(keys) and not args.replace:
-        raise Problem(f"{args.file} has a key for {args.who}.", "--replace makes it another one.")
+        raise ScriptError(
+            f"{args.file} has a key for {args.who}.", "--replace makes it another one."
+        )
     key = new_key()
     limits = {"per_minute": args.per_minute, "expires": args.expires}
     made = entry(args.who, key) | {name: each for name, each in limits.items() if each}

@@ -1,4 +1,4 @@
-"""Delete what create_endpoint made, in the order in which things depend on each other.
+"""Delete what create_endpoint made, in the order in which resources depend on each other.
 
     scaling          alarms first: they could wake what is being deleted
     endpoint         until it is really gone; from then on no instance is paid for
@@ -22,14 +22,14 @@ from typing import Any
 if not __package__:  # run as `python endpoint/delete_endpoint.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint import payload
-from endpoint.services.logs import group_of
-from endpoint.services.scaling import alarm_name
-from endpoint.shared import inventory, script
-from endpoint.shared.deployment import Deployment
-from endpoint.shared.life import Life
-from endpoint.shared.problems import StackFailed
-from endpoint.shared.script import Result
+from endpoint.aws.logs import group_of
+from endpoint.aws.scaling import alarm_name
+from endpoint.cli import inventory, script
+from endpoint.cli.context import Context
+from endpoint.cli.script import Result
+from endpoint.core.naming import Deployment
+from endpoint.core.problems import StackFailed
+from endpoint.provision import payload
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,47 +39,49 @@ def parser() -> argparse.ArgumentParser:
     return parsed
 
 
-def delete(life: Life, args: argparse.Namespace) -> Result:
+def delete(context: Context, args: argparse.Namespace) -> Result:
     """Delete one model's endpoint, or everything of the deployment."""
     what = f"the endpoint of {args.model}" if args.model else "everything"
-    life.console.ask(f"Delete {what} of {life.deployment.prefix} in {life.account.region}?")
-    delete_endpoints(life, args.model)
+    context.console.ask(
+        f"Delete {what} of {context.deployment.prefix} in {context.account.region}?"
+    )
+    delete_endpoints(context, args.model)
     if args.model:
-        _delete_files(life, args.model)
+        _delete_files(context, args.model)
         return Result({"deleted": args.model}, [f"The endpoint of {args.model} is gone."])
-    delete_infrastructure(life)
-    return look_for_the_rest(life)
+    delete_infrastructure(context)
+    return look_for_the_rest(context)
 
 
-def delete_endpoints(life: Life, model: str | None) -> None:
+def delete_endpoints(context: Context, model: str | None) -> None:
     """Delete endpoints with their scaling, configurations, models and logs.
 
     Args:
-        life: where.
+        context: where.
         model: only this one's; None for all of the deployment's.
     """
-    mine = _Mine(life.deployment, model)
-    life.begin("scaling policies and alarms")
-    life.scaling.delete_alarms(mine.of(life.scaling.alarms(mine.prefix)))
-    for name in mine.of(life.scaling.scaled(mine.prefix)):
-        life.scaling.remove(name)
-    for name in mine.of(life.endpoints.names(mine.prefix)):
-        life.begin(f"endpoint {name}")
-        life.endpoints.delete(name)
-    life.begin("endpoint configurations, models and logs")
-    configs = life.models.configs(mine.prefix)
+    mine = _Mine(context.deployment, model)
+    context.begin("scaling policies and alarms")
+    context.scaling.delete_alarms(mine.of(context.scaling.alarms(mine.prefix)))
+    for name in mine.of(context.scaling.scaled(mine.prefix)):
+        context.scaling.remove(name)
+    for name in mine.of(context.endpoints.names(mine.prefix)):
+        context.begin(f"endpoint {name}")
+        context.endpoints.delete(name)
+    context.begin("endpoint configurations, models and logs")
+    configs = context.models.configs(mine.prefix)
     for name in mine.of(item["EndpointConfigName"] for item in configs):
-        life.models.delete_config(name)
-    for name in mine.of(item["ModelName"] for item in life.models.models(mine.prefix)):
-        life.models.delete_model(name)
-    groups = life.logs.sizes(group_of(mine.prefix))
+        context.models.delete_config(name)
+    for name in mine.of(item["ModelName"] for item in context.models.models(mine.prefix)):
+        context.models.delete_model(name)
+    groups = context.logs.sizes(group_of(mine.prefix))
     for name in mine.of(group.removeprefix(group_of("")) for group in groups):
-        life.logs.delete(group_of(name))
+        context.logs.delete(group_of(name))
 
 
 @dataclass(frozen=True)
 class _Mine:
-    """Tells the names of a deployment's things, or of one model's, from others that begin alike."""
+    """Tells the names of a deployment's resources, or of one model's, from similar ones."""
 
     deployment: Deployment
     model: str | None
@@ -100,37 +102,39 @@ class _Mine:
         return name in exact or self.deployment.is_version_of(name, self.model)
 
 
-def _delete_files(life: Life, model: str) -> None:
-    life.begin(f"files of {model}")
-    life.bucket.delete(payload.superseded(life.bucket, model, prefix="/"))
+def _delete_files(context: Context, model: str) -> None:
+    context.begin(f"files of {model}")
+    context.bucket.delete(payload.superseded(context.bucket, model, prefix="/"))
 
 
-def delete_infrastructure(life: Life) -> None:
+def delete_infrastructure(context: Context) -> None:
     """Empty the bucket and delete the stack.
 
     An endpoint that was at work a moment ago may still put a picture into the emptied bucket, and
     CloudFormation deletes no bucket that holds anything: then both are done once more.
     """
-    life.begin(f"bucket {life.deployment.bucket} and stack {life.deployment.stack}")
-    life.bucket.empty()
+    context.begin(f"bucket {context.deployment.bucket} and stack {context.deployment.stack}")
+    context.bucket.empty()
     try:
-        life.stacks.delete(life.deployment.stack)
+        context.stacks.delete(context.deployment.stack)
     except StackFailed:
-        life.bucket.empty()
-        life.stacks.delete(life.deployment.stack)
+        context.bucket.empty()
+        context.stacks.delete(context.deployment.stack)
 
 
-def look_for_the_rest(life: Life) -> Result:
+def look_for_the_rest(context: Context) -> Result:
     """Return what is left of the deployment, and whether that is nothing."""
-    if life.dry_run:
+    if context.dry_run:
         return Result({"left": []}, ["Dry run: nothing was deleted."])
-    found = inventory.take(life, life.name)
-    left = [thing for thing in found.things if thing.deployment or thing.kind == "tagged"]
-    data = {"left": [thing.to_dict() for thing in left], "notes": found.notes}
+    found = inventory.scan(context, context.name)
+    left = [
+        resource for resource in found.resources if resource.deployment or resource.kind == "tagged"
+    ]
+    data = {"left": [resource.to_dict() for resource in left], "notes": found.notes}
     if not left:
         return Result(data, ["Nothing of it is left; nothing costs anything.", *found.notes])
-    lines = ["This is left:", *(f"  {thing.line()}" for thing in left), *found.notes]
-    if all(thing.kind in inventory.GATEWAY_KINDS for thing in left):
+    lines = ["This is left:", *(f"  {resource.line()}" for resource in left), *found.notes]
+    if all(resource.kind in inventory.GATEWAY_KINDS for resource in left):
         lines.append("`./setup.sh destroy` removes the gateway as well.")
     else:
         lines.append("Run the same command again; what stays has to be removed by hand.")

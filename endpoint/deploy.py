@@ -27,17 +27,18 @@ if not __package__:  # run as `python endpoint/deploy.py`
 
 from botocore.exceptions import ClientError
 
-from endpoint import catalogue, create_endpoint
+from endpoint import create_endpoint
+from endpoint.catalogue import models as catalogue
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.script import Result
+from endpoint.core.naming import TAG
+from endpoint.core.problems import AGAIN, ScriptError
 from endpoint.doctor import examine
-from endpoint.gateway_access import access_of
-from endpoint.gateway_access import add_options as add_access_options
-from endpoint.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
-from endpoint.known import known_of
-from endpoint.shared import script
-from endpoint.shared.deployment import TAG
-from endpoint.shared.life import Life
-from endpoint.shared.problems import AGAIN, Problem
-from endpoint.shared.script import Result
+from endpoint.provision.gateway_access import access_of
+from endpoint.provision.gateway_access import add_options as add_access_options
+from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
+from endpoint.provision.model_metadata import read_metadata
 
 # Takes `key` as well, where keys are needed.
 Visit = Callable[..., bytes]
@@ -61,17 +62,17 @@ def parser() -> argparse.ArgumentParser:
     return parsed
 
 
-def deploy(life: Life, args: argparse.Namespace, visit: Visit) -> Result:
+def deploy(context: Context, args: argparse.Namespace, visit: Visit) -> Result:
     """Deploy, and return the URL."""
     wanted = [args.model, *args.also]
     for model in wanted:
         given = argparse.Namespace(**{**vars(args), "model": model})
-        _examine(life, given)
-        create_endpoint.create(life, given)
-    url, key = deploy_gateway(life, args)
-    if life.dry_run:
+        _examine(context, given)
+        create_endpoint.create(context, given)
+    url, key = deploy_gateway(context, args)
+    if context.dry_run:
         return Result({"url": None}, ["Dry run: nothing was deployed."])
-    _smoke_test(life, url, partial(visit, key=key) if key else visit)
+    _smoke_test(context, url, partial(visit, key=key) if key else visit)
     lines = [
         f"Easel is at {url}",
         f"  {url}inference/an astronaut riding a horse on mars",
@@ -80,70 +81,70 @@ def deploy(life: Life, args: argparse.Namespace, visit: Visit) -> Result:
     return Result({"url": url}, lines)
 
 
-def _examine(life: Life, args: argparse.Namespace) -> None:
-    found = examine(life, args)
+def _examine(context: Context, args: argparse.Namespace) -> None:
+    found = examine(context, args)
     for line in (line for check in found for line in check.lines()):
-        life.console.say(line)
+        context.console.say(line)
     bad = [check for check in found if check.state == "bad"]
     if bad:
-        raise Problem(f"{bad[0].subject}: {bad[0].finding}", bad[0].advice)
+        raise ScriptError(f"{bad[0].subject}: {bad[0].finding}", bad[0].advice)
 
 
-def deploy_gateway(life: Life, args: argparse.Namespace) -> tuple[str, str | None]:
+def deploy_gateway(context: Context, args: argparse.Namespace) -> tuple[str, str | None]:
     """Deploy the gateway to the endpoints that there are.
 
     Returns:
         Its URL, and a key for the next hour if it asks for keys.
     """
-    deployment = life.deployment
-    life.begin(f"gateway: Lambda function {deployment.function} and its REST API")
-    if life.dry_run:
-        life.console.say("  would run chalice deploy")
+    deployment = context.deployment
+    context.begin(f"gateway: Lambda function {deployment.function} and its REST API")
+    if context.dry_run:
+        context.console.say("  would run chalice deploy")
         return "", None
-    models = _models_on_offer(life, args)
-    concurrency = _allowed_concurrency(life, args.concurrency)
-    function = life.gateway.function(deployment.function)
+    models = _models_on_offer(context, args)
+    concurrency = _allowed_concurrency(context, args.concurrency)
+    function = context.gateway.function(deployment.function)
     before = (function or {}).get("Environment", {}).get("Variables", {})
     access = access_of(args, before, deployment.bucket)
     settings = GatewaySettings(
         models, log_prompts=args.log_prompts, concurrency=concurrency, access=access.variables
     )
     project = GatewayProject(deployment)
-    project.write(settings, life.stacks.outputs(deployment.stack)["GatewayRoleArn"])
+    project.write(settings, context.stacks.outputs(deployment.stack)["GatewayRoleArn"])
 
-    apis = life.gateway.apis_of(deployment.function)
+    apis = context.gateway.apis_of(deployment.function)
     for surplus in apis[1:]:
-        life.gateway.delete_api(surplus)
+        context.gateway.delete_api(surplus)
     project.note_deployed(function["FunctionArn"] if function else None, apis[0] if apis else None)
-    run_chalice(life, project)
+    run_chalice(context, project)
 
-    (api,) = life.gateway.apis_of(deployment.function)
-    life.begin(f"throttling: {args.requests_per_second:g} requests per second")
-    life.gateway.throttle(api, args.requests_per_second, args.burst)
-    life.gateway.tag_api(api, deployment.region, deployment.partition, {TAG: deployment.name})
+    (api,) = context.gateway.apis_of(deployment.function)
+    context.begin(f"throttling: {args.requests_per_second:g} requests per second")
+    context.gateway.throttle(api, args.requests_per_second, args.burst)
+    context.gateway.tag_api(api, deployment.region, deployment.partition, {TAG: deployment.name})
     return url_of(api, deployment.region), access.smoke_key
 
 
-def _models_on_offer(life: Life, args: argparse.Namespace) -> tuple[OfferedModel, ...]:
+def _models_on_offer(context: Context, args: argparse.Namespace) -> tuple[OfferedModel, ...]:
     """Return the deployment's models, the one that was asked for first."""
-    deployment = life.deployment
-    names = filter(deployment.owns, life.endpoints.names(f"{deployment.prefix}-"))
-    found = [offered for name in names if (offered := _offered(life, name))]
+    deployment = context.deployment
+    names = filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-"))
+    found = [offered for name in names if (offered := _offered(context, name))]
     first = catalogue.resolve(args.model, args.revision).name
     return tuple(sorted(found, key=lambda model: (model.name != first, model.name)))
 
 
-def _offered(life: Life, endpoint: str) -> OfferedModel | None:
-    described = life.endpoints.find(endpoint)
+def _offered(context: Context, endpoint: str) -> OfferedModel | None:
+    described = context.endpoints.find(endpoint)
     if described is None:
         return None
-    config = life.models.find_config(described["EndpointConfigName"]) or {}
-    name = life.deployment.model_of(endpoint)
+    config = context.models.find_config(described["EndpointConfigName"]) or {}
+    name = context.deployment.model_of(endpoint)
     model = config["ProductionVariants"][0]["ModelName"]
     # The name of SageMaker's model ends in the hash of its code, weights and settings.
     revision = model.rpartition("-")[2]
-    jobs = f"s3://{life.deployment.bucket}/jobs/{name}/" if _is_asynchronous(config) else None
-    known = known_of(life.models, life.bucket, name, model)
+    jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if _is_asynchronous(config) else None
+    known = read_metadata(context.models, context.bucket, name, model)
     return OfferedModel(name, endpoint, revision, jobs, known)
 
 
@@ -151,30 +152,30 @@ def _is_asynchronous(config: dict[str, Any]) -> bool:
     return bool(config.get("AsyncInferenceConfig"))
 
 
-def _allowed_concurrency(life: Life, wanted: int) -> int | None:
+def _allowed_concurrency(context: Context, wanted: int) -> int | None:
     """Return the reservation, unless the account's limit is too low for any."""
     if not wanted:
         return None
     try:
-        limits = life.account.client("lambda").get_account_settings()["AccountLimit"]
+        limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
     except ClientError:
         return wanted
     if limits["UnreservedConcurrentExecutions"] - wanted < _UNRESERVED:
-        life.console.say("  this account's Lambda limit leaves no room to reserve: not limited")
+        context.console.say("  this account's Lambda limit leaves no room to reserve: not limited")
         return None
     return wanted
 
 
-def run_chalice(life: Life, project: GatewayProject) -> None:
+def run_chalice(context: Context, project: GatewayProject) -> None:
     """Run `chalice deploy`.
 
     Raises:
-        Problem: if it fails; its own last words are in the message.
+        ScriptError: if it fails; its own last words are in the message.
     """
     command = [sys.executable, "-c", "from chalice.cli import main; main()"]
-    command += ["--project-dir", str(project.folder), "deploy", "--stage", life.name]
-    environment = {**os.environ, "AWS_DEFAULT_REGION": life.account.region}
-    profile = getattr(life.account.session, "profile_name", None)
+    command += ["--project-dir", str(project.folder), "deploy", "--stage", context.name]
+    environment = {**os.environ, "AWS_DEFAULT_REGION": context.account.region}
+    profile = getattr(context.account.session, "profile_name", None)
     if profile and profile != "default":
         environment["AWS_PROFILE"] = profile
     try:
@@ -183,16 +184,16 @@ def run_chalice(life: Life, project: GatewayProject) -> None:
             timeout=_CHALICE_SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise Problem("chalice deploy took longer than 15 minutes.", AGAIN) from error
+        raise ScriptError("chalice deploy took longer than 15 minutes.", AGAIN) from error
     output = f"{done.stdout}\n{done.stderr}".strip()
     # chalice goes on without a package that it could not get.
     if done.returncode or "Could not install dependencies" in output:
-        raise Problem(f"chalice deploy failed:\n{output[-2000:]}", AGAIN)
+        raise ScriptError(f"chalice deploy failed:\n{output[-2000:]}", AGAIN)
 
 
-def _smoke_test(life: Life, url: str, visit: Visit) -> None:
+def _smoke_test(context: Context, url: str, visit: Visit) -> None:
     """Visit the gateway's health and have a picture painted, through the public URL."""
-    life.begin(f"smoke test of {url}")
+    context.begin(f"smoke test of {url}")
     said = ""
 
     def look() -> str | None:
@@ -204,15 +205,15 @@ def _smoke_test(life: Life, url: str, visit: Visit) -> None:
             said = str(error)
             return f"the gateway does not answer yet ({said[:80]})"
         if not picture.startswith(_PNG):
-            raise Problem(f"{url} answered {len(picture)} bytes that are not a PNG.", AGAIN)
+            raise ScriptError(f"{url} answered {len(picture)} bytes that are not a PNG.", AGAIN)
         return None
 
     try:
-        life.waiting.until_done(look, at_most=_FIRST_ANSWER_SECONDS, every=5)
-    except Problem as error:
-        raise Problem(
+        context.waiting.until_done(look, at_most=_FIRST_ANSWER_SECONDS, every=5)
+    except ScriptError as error:
+        raise ScriptError(
             f"The public URL does not work: {said or error}",
-            f"The gateway's log is /aws/lambda/{life.deployment.function} in CloudWatch. {AGAIN}",
+            f"The gateway's log group is /aws/lambda/{context.deployment.function}. {AGAIN}",
         ) from error
 
 

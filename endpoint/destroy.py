@@ -11,11 +11,11 @@ from typing import Any
 if not __package__:  # run as `python endpoint/destroy.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.script import Result
 from endpoint.delete_endpoint import delete_endpoints, delete_infrastructure, look_for_the_rest
-from endpoint.gateway_project import GatewayProject
-from endpoint.shared import script
-from endpoint.shared.life import Life
-from endpoint.shared.script import Result
+from endpoint.provision.gateway_project import GatewayProject
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,20 +23,20 @@ def parser() -> argparse.ArgumentParser:
     return script.arguments("destroy", "Remove a deployment: gateway, endpoints, everything.")
 
 
-def destroy(life: Life, _: argparse.Namespace) -> Result:
+def destroy(context: Context, _: argparse.Namespace) -> Result:
     """Remove the gateway, then all that delete_endpoint removes, and look for the rest."""
-    deployment = life.deployment
-    life.console.ask(f"Delete everything of {deployment.prefix} in {life.account.region}?")
-    life.begin(f"gateway: Lambda function {deployment.function} and its REST API")
+    deployment = context.deployment
+    context.console.ask(f"Delete everything of {deployment.prefix} in {context.account.region}?")
+    context.begin(f"gateway: Lambda function {deployment.function} and its REST API")
     # The APIs are found by the function that they call, so they go first.
-    for api in life.gateway.apis_of(deployment.function):
-        life.gateway.delete_api(api)
-    life.gateway.delete_function(deployment.function)
-    delete_endpoints(life, None)
-    delete_infrastructure(life)
-    if not life.dry_run:
+    for api in context.gateway.apis_of(deployment.function):
+        context.gateway.delete_api(api)
+    context.gateway.delete_function(deployment.function)
+    delete_endpoints(context, None)
+    delete_infrastructure(context)
+    if not context.dry_run:
         GatewayProject(deployment).remove()
-    return look_for_the_rest(life)
+    return look_for_the_rest(context)
 
 
 def main(argv: Sequence[str] | None = None, **given: Any) -> int:

@@ -23,20 +23,21 @@ if not __package__:  # run as `python endpoint/doctor.py`
 
 from botocore.exceptions import ClientError
 
-from endpoint import catalogue, prices
-from endpoint.catalogue import Model
+from endpoint.aws.quotas import raise_call
+from endpoint.catalogue import models as catalogue
+from endpoint.catalogue import prices
+from endpoint.catalogue.models import Model
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.script import Result
+from endpoint.core.problems import ScriptError, code_of, message_of
 from endpoint.create_endpoint import add_options
-from endpoint.services.quotas import raise_call
-from endpoint.serving_image import choose_image
-from endpoint.shared import script
-from endpoint.shared.life import Life
-from endpoint.shared.problems import Problem, code_of, message_of
-from endpoint.shared.script import Result
+from endpoint.provision.image import choose_image
 
 State = Literal["good", "note", "bad"]
 _MARKS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
-# One action for each thing that the scripts do; who may do these may almost always do the rest.
+# One action for each resource that the scripts do; who may do these may almost always do the rest.
 ACTIONS = (
     "apigateway:POST",
     "application-autoscaling:RegisterScalableTarget",
@@ -89,22 +90,25 @@ def parser() -> argparse.ArgumentParser:
     return parsed
 
 
-def examine(life: Life, args: argparse.Namespace, ask_hub: AskHub | None = None) -> list[Check]:
+def examine(
+    context: Context, args: argparse.Namespace, ask_hub: AskHub | None = None
+) -> list[Check]:
     """Return all findings, without changing anything.
 
     Raises:
         UnknownModel: if there is no such model.
-        AwsProblem: if there are no credentials; nothing else can be asked then.
+        AwsError: if there are no credentials; nothing else can be asked then.
     """
     model = catalogue.resolve(args.model, args.revision)
     types = tuple(args.instance_type or model.instance_types)
+    account = context.account
     found = [
-        Check("credentials", "good", f"{life.account.caller['Arn']} in {life.account.region}"),
-        _rights(life),
-        *_quotas(life, types),
+        Check("credentials", "good", f"{account.caller['Arn']} in {account.region}"),
+        _rights(context),
+        *_quotas(context, types),
         _model(model, args.weights, ask_hub or ask_the_hub),
-        _bucket(life),
-        _image(life, args.image, types[0]),
+        _bucket(context),
+        _image(context, args.image, types[0]),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
               prices.provenance()),
     ]  # fmt: skip
@@ -114,12 +118,12 @@ def examine(life: Life, args: argparse.Namespace, ask_hub: AskHub | None = None)
     return found
 
 
-def _rights(life: Life) -> Check:
-    caller = life.account.caller["Arn"]
+def _rights(context: Context) -> Check:
+    caller = context.account.caller["Arn"]
     if caller.endswith(":root"):
         return Check("rights", "note", "the account's root user may do everything", "Make a user.")
     try:
-        answer = life.account.client("iam").simulate_principal_policy(
+        answer = context.account.client("iam").simulate_principal_policy(
             PolicySourceArn=_policy_source(caller), ActionNames=list(ACTIONS)
         )
     except ClientError as error:
@@ -143,8 +147,8 @@ def _policy_source(caller: str) -> str:
     return caller.partition(":assumed-role/")[0].replace(":sts:", ":iam:") + f":role/{role}"
 
 
-def _quotas(life: Life, types: tuple[str, ...]) -> Iterator[Check]:
-    quotas = life.quotas.read(types)
+def _quotas(context: Context, types: tuple[str, ...]) -> Iterator[Check]:
+    quotas = context.quotas.read(types)
     if quotas is None:
         yield Check("quota", "note", "may not be read (servicequotas:ListServiceQuotas)")
         return
@@ -152,13 +156,13 @@ def _quotas(life: Life, types: tuple[str, ...]) -> Iterator[Check]:
     for name in types:
         value, code = quotas.get(name, (None, ""))
         if value is None:
-            yield Check("quota", "note", f"{name} is not listed in {life.account.region}")
+            yield Check("quota", "note", f"{name} is not listed in {context.account.region}")
         elif value >= 1:
             yield Check("quota", "good", f"{value:g} instances of {name}")
         else:
             state: State = "note" if usable else "bad"
             yield Check("quota", state, f"no instance of {name}",
-                        raise_call(code, life.account.region))  # fmt: skip
+                        raise_call(code, context.account.region))  # fmt: skip
 
 
 def _model(model: Model, weights: str, ask_hub: AskHub) -> Check:
@@ -188,10 +192,10 @@ def ask_the_hub(model: Model) -> dict[str, Any]:
     return {"gated": bool(info.gated)}
 
 
-def _bucket(life: Life) -> Check:
-    name = life.deployment.bucket
+def _bucket(context: Context) -> Check:
+    name = context.deployment.bucket
     try:
-        there = life.bucket.exists()
+        there = context.bucket.exists()
     except ClientError as error:
         if code_of(error) not in {"403", "AccessDenied", "Forbidden"}:
             raise
@@ -200,12 +204,12 @@ def _bucket(life: Life) -> Check:
     return Check("bucket", "good", f"{name} {'is there' if there else 'is free'}")
 
 
-def _image(life: Life, uri: str | None, instance_type: str) -> Check:
+def _image(context: Context, uri: str | None, instance_type: str) -> Check:
     try:
-        image = choose_image(uri, life.account.region, instance_type)
-    except Problem as error:
+        image = choose_image(uri, context.account.region, instance_type)
+    except ScriptError as error:
         return Check("image", "bad", str(error), error.advice)
-    there = life.registry.has(image)
+    there = context.registry.has(image)
     if there is None:
         return Check("image", "note", f"{image.uri}; whether it exists may not be asked")
     if not there:
@@ -213,9 +217,9 @@ def _image(life: Life, uri: str | None, instance_type: str) -> Check:
     return Check("image", "good", image.uri)
 
 
-def doctor(life: Life, args: argparse.Namespace) -> Result:
+def doctor(context: Context, args: argparse.Namespace) -> Result:
     """Examine, and fail if anything would stop a deployment."""
-    found = examine(life, args)
+    found = examine(context, args)
     bad = [check for check in found if check.state == "bad"]
     lines = [line for check in found for line in check.lines()]
     lines.append(f"{len(bad)} of these would stop you." if bad else "Nothing would stop you.")

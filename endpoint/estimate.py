@@ -19,10 +19,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from endpoint import catalogue, prices
-from endpoint.simulation import Outcome, Simulation, arrivals, installed
+from endpoint.catalogue import models as catalogue
+from endpoint.catalogue import prices
+from endpoint.costs.simulation import Outcome, Simulation, arrivals, installed
 
-_FILE = Path(__file__).with_name("painting_seconds.json")
+_FILE = Path(__file__).with_name("catalogue") / "painting_seconds.json"
 _HOUR, _DAY = 3_600.0, 86_400.0
 _MONTH = prices.HOURS_PER_MONTH * _HOUR
 RATES = {

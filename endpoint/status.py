@@ -1,6 +1,6 @@
 """Show everything of Easel's in the account and region: since when, what it costs, what ends that.
 
-Shows every deployment's things unless --name is given, so that none is forgotten.
+Shows every deployment's resources unless --name is given, so that none is forgotten.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 if not __package__:  # run as `python endpoint/status.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint import prices
-from endpoint.shared import inventory, script
-from endpoint.shared.inventory import Inventory
-from endpoint.shared.life import Life
-from endpoint.shared.script import Result
+from endpoint.catalogue import prices
+from endpoint.cli import inventory, script
+from endpoint.cli.context import Context
+from endpoint.cli.inventory import Inventory
+from endpoint.cli.script import Result
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,41 +28,41 @@ def parser() -> argparse.ArgumentParser:
     return parsed
 
 
-def status(life: Life, args: argparse.Namespace) -> Result:
+def status(context: Context, args: argparse.Namespace) -> Result:
     """Look at everything."""
-    found = inventory.take(life, args.name)
+    found = inventory.scan(context, args.name)
     data = {
-        "account": life.account.id,
-        "region": life.account.region,
-        "things": [thing.to_dict() for thing in found.things],
+        "account": context.account.id,
+        "region": context.account.region,
+        "things": [resource.to_dict() for resource in found.resources],
         "usd_per_hour": found.usd_per_hour,
         "notes": found.notes,
     }
-    return Result(data, _lines(life, found))
+    return Result(data, _lines(context, found))
 
 
-def _lines(life: Life, found: Inventory) -> list[str]:
-    where = f"account {life.account.id}, {life.account.region}"
-    if not found.things:
+def _lines(context: Context, found: Inventory) -> list[str]:
+    where = f"account {context.account.id}, {context.account.region}"
+    if not found.resources:
         return [f"Nothing of Easel's exists in {where}; nothing costs anything.", *found.notes]
     lines = [f"Easel in {where}:"]
-    for deployment in sorted({thing.deployment for thing in found.things}):
+    for deployment in sorted({resource.deployment for resource in found.resources}):
         lines.append(f"\n{deployment or 'of no deployment'}")
-        things = [thing for thing in found.things if thing.deployment == deployment]
-        lines += [f"  {thing.line()}" for thing in things]
-        lines += [f"  {advice}" for advice in _advice(deployment, things)]
+        resources = [resource for resource in found.resources if resource.deployment == deployment]
+        lines += [f"  {resource.line()}" for resource in resources]
+        lines += [f"  {advice}" for advice in _advice(deployment, resources)]
     lines.append(f"\nAll of it: {prices.in_words(found.usd_per_hour)}. {prices.provenance()}")
     return [*lines, *found.notes]
 
 
-def _advice(deployment: str, things: list[inventory.Thing]) -> list[str]:
+def _advice(deployment: str, resources: list[inventory.Resource]) -> list[str]:
     """Return what would end the costs."""
     if not deployment:
         return []
-    running = any(thing.kind == "endpoint" and thing.costs for thing in things)
+    running = any(resource.kind == "endpoint" and resource.costs for resource in resources)
     stop = f"python -m endpoint.stop --name {deployment}"
     advice = [f"to stop paying by the hour: {stop}"] if running else []
-    gateway = any(thing.kind in inventory.GATEWAY_KINDS for thing in things)
+    gateway = any(resource.kind in inventory.GATEWAY_KINDS for resource in resources)
     command = "./setup.sh destroy" if gateway else "python -m endpoint.delete_endpoint"
     return [*advice, f"to remove everything: {command} --name {deployment}"]
 

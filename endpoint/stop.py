@@ -11,9 +11,9 @@ from typing import Any
 if not __package__:  # run as `python endpoint/stop.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint.shared import script
-from endpoint.shared.life import Life
-from endpoint.shared.script import Result
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.script import Result
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,26 +23,26 @@ def parser() -> argparse.ArgumentParser:
     return parsed
 
 
-def stop(life: Life, args: argparse.Namespace) -> Result:
+def stop(context: Context, args: argparse.Namespace) -> Result:
     """Delete the endpoints, their scaling first."""
-    prefix = f"{life.deployment.prefix}-"
-    wanted = life.deployment.endpoint(args.model) if args.model else None
-    scaled = life.scaling.scaled(prefix)
-    found = {*life.endpoints.names(prefix), *scaled}
+    prefix = f"{context.deployment.prefix}-"
+    wanted = context.deployment.endpoint(args.model) if args.model else None
+    scaled = context.scaling.scaled(prefix)
+    found = {*context.endpoints.names(prefix), *scaled}
     names = sorted(name for name in found if name == wanted or
-                   (wanted is None and life.deployment.owns(name)))  # fmt: skip
+                   (wanted is None and context.deployment.owns(name)))  # fmt: skip
     if names:
-        life.console.ask(f"Delete {', '.join(names)}? `start` makes them again.")
+        context.console.ask(f"Delete {', '.join(names)}? `start` makes them again.")
     for name in names:
-        life.begin(f"endpoint {name}")
+        context.begin(f"endpoint {name}")
         if name in scaled:
-            life.scaling.remove(name)
-        life.endpoints.delete(name)
+            context.scaling.remove(name)
+        context.endpoints.delete(name)
     if not names:
         return Result({"stopped": []}, ["No endpoint is running."])
     lines = [
         f"Stopped: {', '.join(names)}. No instance is paid for any more.",
-        f"python -m endpoint.start --name {life.name} brings them back in some minutes.",
+        f"python -m endpoint.start --name {context.name} brings them back in some minutes.",
     ]
     return Result({"stopped": names}, lines)
 

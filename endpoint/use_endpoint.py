@@ -12,11 +12,11 @@ from typing import Any
 if not __package__:  # run as `python endpoint/use_endpoint.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint.services.runtime import NotReady
-from endpoint.shared import script
-from endpoint.shared.life import Life
-from endpoint.shared.problems import BadArgument, Problem, UploadFailed
-from endpoint.shared.script import Result
+from endpoint.aws.runtime import NotReady
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.script import Result
+from endpoint.core.problems import BadArgument, ScriptError, UploadFailed
 
 _FIELDS = {
     "negative_prompt": str,
@@ -39,17 +39,17 @@ def parser() -> argparse.ArgumentParser:
     return parsed
 
 
-def use(life: Life, args: argparse.Namespace) -> Result:
+def use(context: Context, args: argparse.Namespace) -> Result:
     """Have a picture painted and write it to a file."""
-    endpoint = _choose(life, args.model)
+    endpoint = _choose(context, args.model)
     request = {"prompt": args.prompt, "format": "png", "seed": args.seed}
     request |= {name: getattr(args, name) for name in _FIELDS}
     request = {name: value for name, value in request.items() if value is not None}
-    if life.dry_run:
+    if context.dry_run:
         return Result({"endpoint": endpoint, "request": request}, [f"{endpoint}: {request}"])
-    start = life.clock.monotonic()
-    picture = _paint(life, endpoint, request)
-    seconds = round(life.clock.monotonic() - start, 2)
+    start = context.clock.monotonic()
+    picture = _paint(context, endpoint, request)
+    seconds = round(context.clock.monotonic() - start, 2)
     try:
         args.output.write_bytes(picture)
     except OSError as error:
@@ -64,34 +64,34 @@ def use(life: Life, args: argparse.Namespace) -> Result:
     return Result(data, [f"{args.output}: {len(picture)} bytes in {seconds} s from {endpoint}"])
 
 
-def _paint(life: Life, endpoint: str, request: dict[str, Any]) -> bytes:
-    if _is_asynchronous(life, endpoint):
-        return life.runtime.paint_later(endpoint, request, f"{time.time_ns()}.png")
+def _paint(context: Context, endpoint: str, request: dict[str, Any]) -> bytes:
+    if _is_asynchronous(context, endpoint):
+        return context.runtime.generate_async(endpoint, request, f"{time.time_ns()}.png")
     try:
-        return life.runtime.paint(endpoint, request)
+        return context.runtime.generate(endpoint, request)
     except NotReady as error:
-        raise Problem(
+        raise ScriptError(
             f"{endpoint} does not answer: {error}",
             "If it was made a moment ago, its model is still being loaded: try again.",
         ) from error
 
 
-def _is_asynchronous(life: Life, endpoint: str) -> bool:
-    found = life.endpoints.find(endpoint)
+def _is_asynchronous(context: Context, endpoint: str) -> bool:
+    found = context.endpoints.find(endpoint)
     if found is None:
         raise BadArgument(f"There is no endpoint {endpoint}.", "`status` shows what there is.")
-    config = life.models.find_config(found["EndpointConfigName"]) or {}
+    config = context.models.find_config(found["EndpointConfigName"]) or {}
     return bool(config.get("AsyncInferenceConfig"))
 
 
-def _choose(life: Life, model: str | None) -> str:
+def _choose(context: Context, model: str | None) -> str:
     if model:
-        return life.deployment.endpoint(model)
-    names = [name for name in life.endpoints.names(f"{life.deployment.prefix}-")
-             if life.deployment.owns(name)]  # fmt: skip
+        return context.deployment.endpoint(model)
+    names = [name for name in context.endpoints.names(f"{context.deployment.prefix}-")
+             if context.deployment.owns(name)]  # fmt: skip
     if len(names) == 1:
         return names[0]
-    models = ", ".join(life.deployment.model_of(name) for name in names) or "none"
+    models = ", ".join(context.deployment.model_of(name) for name in names) or "none"
     raise BadArgument(f"Name one of the models with --model; there is {models}.")
 
 

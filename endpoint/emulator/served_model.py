@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from endpoint import catalogue
-from endpoint.emulator.processes import ROOT
+from endpoint.catalogue import models as catalogue
+from endpoint.emulator.process.processes import ROOT
 
 DEMO = ROOT / "model_package" / "demo" / "weights"
 STAND_IN_SCRIPT = ROOT / "model_package" / "stand_in.py"

@@ -7,11 +7,11 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from tests.benchmarks.measuring import busy
-from tests.benchmarks.page import PAGE, render, summary
-from tests.benchmarks.report import RESULTS, Result, Section
+from tests.benchmarks.lib.measuring import busy
+from tests.benchmarks.lib.page import PAGE, render, summary
+from tests.benchmarks.lib.report import RESULTS, Result, Section
 
-# The page's sections in their order; each is a module beside this one.
+# The page's sections in their order; each is a module of sections/.
 BENCHMARKS = (
     "ancestor_recipe",
     "gateway",
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tests.benchmarks",
         description="Measures Easel against what a user would otherwise run.",
         epilog="Each benchmark can also be run alone, with knobs of its own: "
-        "python -m tests.benchmarks.NAME --help. Nothing is written to the page then.",
+        "python -m tests.benchmarks.sections.NAME --help. Nothing is written to the page then.",
     )
     top.add_argument("names", nargs="*", metavar="NAME", help="what to measure; without, all")
     top.add_argument("--list", action="store_true", help="tell the names, and measure nothing")
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(name: str, *, quick: bool) -> None:
     print(f"{name}: measuring", file=sys.stderr, flush=True)
     load = busy()
-    section: Section = importlib.import_module(f"tests.benchmarks.{name}").section(quick)
+    section: Section = importlib.import_module(f"tests.benchmarks.sections.{name}").section(quick)
     result = Result.of(section, load)
     print(result.markdown(), flush=True)
     if not quick:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from endpoint import payload
+from endpoint.provision import payload
 from tests.endpoint.world import World, empty_account
 
 

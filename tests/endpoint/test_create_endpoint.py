@@ -5,8 +5,8 @@ import json
 import pytest
 
 from endpoint import create_endpoint
-from endpoint.emulator import moto_shims
-from endpoint.services.scaling import alarm_name
+from endpoint.aws.scaling import alarm_name
+from endpoint.emulator.moto_ import moto_shims
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 
 BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
@@ -223,7 +223,7 @@ def test_no_capacity_says_so_and_that_nothing_is_paid_for(world, capsys):
     report = json.loads(said.out)
     assert report["error"]["type"] == "NoCapacity"
     assert "--instance-type" in report["error"]["advice"]
-    (endpoint,) = [thing for thing in report["left"] if thing["kind"] == "endpoint"]
+    (endpoint,) = [resource for resource in report["left"] if resource["kind"] == "endpoint"]
     assert not endpoint["costs"]
 
 
@@ -254,7 +254,7 @@ def test_a_healthy_ping_with_a_model_that_never_loads_is_found_out(world, capsys
     assert report["error"]["type"] == "NeverHealthy"
     assert "`stop` or `delete_endpoint`" in report["error"]["advice"]
     assert "Load model failed" in said.err
-    (endpoint,) = [thing for thing in report["left"] if thing["kind"] == "endpoint"]
+    (endpoint,) = [resource for resource in report["left"] if resource["kind"] == "endpoint"]
     assert endpoint["usd_per_hour"] > 0
 
 

@@ -16,11 +16,13 @@ from typing import Any
 import boto3
 import pytest
 
-from endpoint import create_key, deploy, destroy, doctor, gateway_project, payload
-from endpoint.emulator import clients, packaged_gateway
+from endpoint import create_key, deploy, destroy, doctor
+from endpoint.core.clock import Clock
+from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.http_server import QuietHandler, serving
-from endpoint.shared.clock import Clock
+from endpoint.emulator.process import clients
+from endpoint.emulator.process.http_server import QuietHandler, serving
+from endpoint.provision import gateway_project, payload
 from tests.endpoint.world import ACCOUNT, REGION
 
 # As much of a PNG as the gateway looks at.
@@ -205,7 +207,7 @@ def _variables(cloud: Cloud) -> dict[str, str]:
 
 
 def _deployment() -> Any:
-    from endpoint.shared.deployment import Deployment
+    from endpoint.core.naming import Deployment
 
     return Deployment("main", ACCOUNT, REGION)
 

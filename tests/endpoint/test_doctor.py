@@ -5,7 +5,7 @@ import json
 import pytest
 
 from endpoint import doctor
-from endpoint.emulator import moto_shims
+from endpoint.emulator.moto_ import moto_shims
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 
 

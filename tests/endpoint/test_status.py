@@ -26,9 +26,9 @@ def test_every_deployment_is_shown_unless_one_is_named(world, capsys):
     create(world)
     create(world, "--name", "second")
     everything = report(world, capsys)
-    assert {thing["deployment"] for thing in everything["things"]} == {"main", "second"}
+    assert {resource["deployment"] for resource in everything["things"]} == {"main", "second"}
     one = report(world, capsys, "--name", "second")
-    assert {thing["deployment"] for thing in one["things"]} == {"second"}
+    assert {resource["deployment"] for resource in one["things"]} == {"second"}
 
 
 def test_an_endpoint_is_shown_with_what_it_costs_and_has_cost(world, capsys):
@@ -45,14 +45,14 @@ def test_an_endpoint_is_shown_with_what_it_costs_and_has_cost(world, capsys):
 def test_an_instance_type_of_unknown_price_is_not_called_free(world, capsys):
     create(world, "--instance-type", "ml.g6.48xlarge")
     endpoint = report(world, capsys)["things"]
-    (found,) = [thing for thing in endpoint if thing["kind"] == "endpoint"]
+    (found,) = [resource for resource in endpoint if resource["kind"] == "endpoint"]
     assert found["usd_per_hour"] is None
     assert found["costs"]
 
 
 def test_all_kinds_of_things_are_found(world, capsys):
     create(world, "--model", "sdxl")
-    kinds = {thing["kind"] for thing in report(world, capsys)["things"]}
+    kinds = {resource["kind"] for resource in report(world, capsys)["things"]}
     assert kinds == {
         "alarm",
         "bucket",
@@ -79,10 +79,10 @@ def test_something_unexpected_with_the_tag_is_found(world, capsys):
         Size=1,
         TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "easel", "Value": "main"}]}],
     )
-    (thing,) = report(world, capsys)["things"]
-    assert thing["kind"] == "tagged"
-    assert ":volume/" in thing["name"]
-    assert thing["costs"]
+    (resource,) = report(world, capsys)["things"]
+    assert resource["kind"] == "tagged"
+    assert ":volume/" in resource["name"]
+    assert resource["costs"]
 
 
 def test_tags_that_may_not_be_read_are_mentioned(world, capsys):
@@ -94,6 +94,8 @@ def test_a_bucket_with_unfinished_uploads_can_cost_money(world, capsys):
     create(world)
     bucket = "easel-main-123456789012-us-east-1"
     world.client("s3").create_multipart_upload(Bucket=bucket, Key="x")
-    found = [thing for thing in report(world, capsys)["things"] if thing["kind"] == "bucket"]
+    found = [
+        resource for resource in report(world, capsys)["things"] if resource["kind"] == "bucket"
+    ]
     assert "1 unfinished uploads" in found[0]["remark"]
     assert found[0]["costs"]

@@ -32,8 +32,8 @@ from botocore.response import StreamingBody
 from moto import mock_aws
 from moto.cloudformation import models
 
-from endpoint.emulator import moto_shims
-from endpoint.shared.clock import Clock
+from endpoint.core.clock import Clock
+from endpoint.emulator.moto_ import moto_shims
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"

@@ -10,7 +10,7 @@ import pytest
 from easel.loading import vae
 from easel.pipelines import guidance
 from easel.speed import host_timesteps
-from endpoint import catalogue
+from endpoint.catalogue import models as catalogue
 
 PAGE = Path(__file__).parents[3] / "docs" / "speed.md"
 FAMILIES = (

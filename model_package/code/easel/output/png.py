@@ -3,7 +3,8 @@
 Pillow tries PNG's five filters on every row and lets zlib search for repetitions. Neither helps a
 photograph much and both are slow, so this encoder always uses the Average filter, and does not
 search: it Huffman-codes, and looks for runs (Z_RLE) only where there are flat areas, since a flat
-byte costs a whole bit without. `tests/benchmarks/png_encoding.py` compares: 7 to 30 times as fast,
+byte costs a whole bit without. `tests/benchmarks/sections/png_encoding.py` compares: 7 to 30 times
+as fast,
 with 3 to 19 % fewer bytes. Beside it were tried: Up and Sub, as fast, with 4 to 14 % more bytes
 than Average; Paeth, half as fast in numpy, better on smooth pictures alone; runs everywhere, a
 third slower on smooth pictures and 6 % larger.

@@ -1,0 +1,119 @@
+"""S3: the deployment's bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from endpoint.core.problems import code_of
+
+_MISSING = {"NoSuchBucket", "404", "NotFound"}
+_LARGEST_BATCH = 1000  # keys in one DeleteObjects
+
+
+class Bucket:
+    """One bucket.
+
+    Attributes:
+        name: its name.
+        client: the S3 client, for uploads in parts.
+    """
+
+    def __init__(self, client: Any, name: str) -> None:
+        self.client = client
+        self.name = name
+
+    def exists(self) -> bool:
+        """Whether the bucket is there; raises ClientError 403 if it is somebody else's."""
+        try:
+            self.client.head_bucket(Bucket=self.name)
+        except ClientError as error:
+            if code_of(error) in _MISSING:
+                return False
+            raise
+        return True
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Return the sizes in bytes of all objects below a prefix; none if there is no bucket."""
+        pages = self.client.get_paginator("list_objects_v2")
+        found: dict[str, int] = {}
+        try:
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+                found |= {item["Key"]: item["Size"] for item in page.get("Contents", [])}
+        except ClientError as error:
+            if code_of(error) not in _MISSING:
+                raise
+        return found
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write a small object at once."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=body)
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object, or None if there is none."""
+        try:
+            answer = self.client.get_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if code_of(error) in _MISSING | {"NoSuchKey"}:
+                return None
+            raise
+        body: bytes = answer["Body"].read()
+        return body
+
+    def copy(self, source: str, key: str) -> None:
+        """Copy an object inside the bucket; its bytes do not leave S3, however large it is."""
+        self.client.copy({"Bucket": self.name, "Key": source}, self.name, key)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are not there are deleted."""
+        self._delete_versions({"Key": key} for key in keys)
+
+    def uploads(self, prefix: str = "") -> list[dict[str, Any]]:
+        """Return the multipart uploads that were begun and not ended; their parts cost money."""
+        pages = self.client.get_paginator("list_multipart_uploads")
+        try:
+            found = [
+                upload
+                for page in pages.paginate(Bucket=self.name, Prefix=prefix)
+                for upload in page.get("Uploads", [])
+            ]
+        except ClientError as error:
+            if code_of(error) in _MISSING:
+                return []
+            raise
+        return found
+
+    def empty(self) -> None:
+        """Delete every object, every version and every unfinished upload, if there is a bucket."""
+        for upload in self.uploads():
+            self._abort(upload)
+        try:
+            self._delete_versions(self._versions())
+        except ClientError as error:
+            if code_of(error) not in _MISSING:
+                raise
+
+    def _abort(self, upload: dict[str, Any]) -> None:
+        try:
+            self.client.abort_multipart_upload(
+                Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise
+
+    def _versions(self) -> Iterator[dict[str, str]]:
+        pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.name)
+        for page in pages:
+            for item in page.get("Versions", []) + page.get("DeleteMarkers", []):
+                yield {"Key": item["Key"], "VersionId": item["VersionId"]}
+
+    def _delete_versions(self, versions: Iterable[dict[str, str]]) -> None:
+        waiting = list(versions)
+        for start in range(0, len(waiting), _LARGEST_BATCH):
+            self.client.delete_objects(
+                Bucket=self.name,
+                Delete={"Objects": waiting[start : start + _LARGEST_BATCH], "Quiet": True},
+            )

@@ -1,0 +1,103 @@
+"""Lambda and API Gateway: the gateway as chalice deploys it, found again without chalice's notes.
+
+chalice writes what it made into a file at the end of a deployment. One that is interrupted leaves a
+function or an API that no file knows; here they are found by what they are: the function by its
+name, the API by the function that it calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from endpoint.core.naming import APP
+from endpoint.core.problems import code_of
+
+STAGE = "api"
+_MISSING = {"ResourceNotFoundException", "NotFoundException"}
+
+
+class Gateway:
+    """Functions and the REST APIs in front of them.
+
+    Args:
+        functions: the client of lambda.
+        apis: the client of apigateway.
+    """
+
+    def __init__(self, functions: Any, apis: Any) -> None:
+        self._functions = functions
+        self._apis = apis
+
+    def function(self, name: str) -> dict[str, Any] | None:
+        """Return a function's configuration, if it is there."""
+        try:
+            found: dict[str, Any] = self._functions.get_function(FunctionName=name)
+        except ClientError as error:
+            if code_of(error) in _MISSING:
+                return None
+            raise
+        configuration: dict[str, Any] = found["Configuration"]
+        return configuration
+
+    def functions(self, prefix: str) -> list[str]:
+        """Return the names of the functions with this prefix."""
+        pages = self._functions.get_paginator("list_functions").paginate()
+        names = [item["FunctionName"] for page in pages for item in page["Functions"]]
+        return [name for name in names if name.startswith(prefix)]
+
+    def apis(self) -> dict[str, str]:
+        """Return the function that each of Easel's REST APIs calls, by the API's id.
+
+        An API that was imported only in part calls none: it has an empty name.
+        """
+        pages = self._apis.get_paginator("get_rest_apis").paginate()
+        ids = [api["id"] for page in pages for api in page["items"] if api["name"] == APP]
+        return {id_: self._function_behind(id_) for id_ in ids}
+
+    def _function_behind(self, api: str) -> str:
+        pages = self._apis.get_paginator("get_resources").paginate(restApiId=api, embed=["methods"])
+        for page in pages:
+            for resource in page["items"]:
+                for method in resource.get("resourceMethods", {}).values():
+                    uri = str((method.get("methodIntegration") or {}).get("uri", ""))
+                    if ":function:" in uri:
+                        return uri.partition(":function:")[2].partition("/")[0].partition(":")[0]
+        return ""
+
+    def apis_of(self, function: str) -> list[str]:
+        """Return the ids of the REST APIs that call this function."""
+        return [api for api, behind in self.apis().items() if behind == function]
+
+    def throttle(self, api: str, per_second: float, burst: int) -> None:
+        """Let the stage take so many requests per second, and so many at once."""
+        self._apis.update_stage(
+            restApiId=api,
+            stageName=STAGE,
+            patchOperations=[
+                {"op": "replace", "path": "/*/*/throttling/rateLimit", "value": str(per_second)},
+                {"op": "replace", "path": "/*/*/throttling/burstLimit", "value": str(burst)},
+            ],
+        )
+
+    def tag_api(self, api: str, region: str, partition: str, tags: dict[str, str]) -> None:
+        """Tag a REST API, which chalice does not."""
+        arn = f"arn:{partition}:apigateway:{region}::/restapis/{api}"
+        self._apis.tag_resource(resourceArn=arn, tags=tags)
+
+    def delete_api(self, api: str) -> None:
+        """Delete a REST API, if it is there."""
+        _unless_missing(self._apis.delete_rest_api, restApiId=api)
+
+    def delete_function(self, name: str) -> None:
+        """Delete a function, if it is there."""
+        _unless_missing(self._functions.delete_function, FunctionName=name)
+
+
+def _unless_missing(call: Any, **arguments: str) -> None:
+    try:
+        call(**arguments)
+    except ClientError as error:
+        if code_of(error) not in _MISSING:
+            raise

@@ -1,0 +1,138 @@
+"""SageMaker's models and endpoint configurations: neither can be changed, so each has its version.
+
+Both cost nothing. Their names end in a hash of their content (`Deployment.versioned`), so one that
+is there already is the right one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from endpoint.core.problems import AGAIN, AccessDenied, TookTooLong, code_of, message_of
+from endpoint.core.waiting import Waiting
+
+_ROLE_SECONDS = 120  # a new role is known everywhere within seconds, usually
+
+
+def instance_types(config: dict[str, Any]) -> list[str]:
+    """Return the instance types that an endpoint configuration may use."""
+    return [
+        pool["InstanceType"]
+        for variant in config.get("ProductionVariants", [])
+        for pool in [*variant.get("InstancePools", []), variant]
+        if pool.get("InstanceType")
+    ]
+
+
+def is_missing(error: ClientError) -> bool:
+    """Whether SageMaker says that there is no such resource."""
+    return code_of(error) in {"ValidationException", "ResourceNotFound"} and (
+        "could not find" in message_of(error).lower()
+    )
+
+
+class Models:
+    """Models and endpoint configurations by name."""
+
+    def __init__(self, client: Any, waiting: Waiting) -> None:
+        self._client = client
+        self._waiting = waiting
+
+    def ensure_model(self, name: str, definition: dict[str, Any], tags: list[Any]) -> None:
+        """Make the model unless it is there.
+
+        A role that was made a moment ago may not be known to SageMaker yet; that is waited for.
+
+        Raises:
+            AccessDenied: if SageMaker cannot use the role after two minutes.
+        """
+        if self._describes(self._client.describe_model, ModelName=name):
+            return
+        refusal = ""
+
+        def attempt() -> str | None:
+            nonlocal refusal
+            try:
+                self._client.create_model(ModelName=name, **definition, Tags=tags)
+            except ClientError as error:
+                if not _is_role_unknown(error):
+                    raise
+                refusal = message_of(error)
+                return "waiting for the new role to be known everywhere"
+            return None
+
+        try:
+            if attempt() is not None:
+                self._waiting.until_done(attempt, at_most=_ROLE_SECONDS, every=5)
+        except TookTooLong as error:
+            raise AccessDenied(
+                f"SageMaker cannot use the endpoint's role: {refusal}",
+                f"Check that no policy of your organization forbids it. {AGAIN}",
+            ) from error
+
+    def ensure_config(self, name: str, definition: dict[str, Any], tags: list[Any]) -> None:
+        """Make the endpoint configuration unless it is there."""
+        found = self._describes(self._client.describe_endpoint_config, EndpointConfigName=name)
+        if not found:
+            self._client.create_endpoint_config(EndpointConfigName=name, **definition, Tags=tags)
+
+    def find_model(self, name: str) -> dict[str, Any] | None:
+        """Return SageMaker's description of a model, if it is there."""
+        return self._describes(self._client.describe_model, ModelName=name)
+
+    def find_config(self, name: str) -> dict[str, Any] | None:
+        """Return SageMaker's description of an endpoint configuration, if it is there."""
+        return self._describes(self._client.describe_endpoint_config, EndpointConfigName=name)
+
+    def tags(self, arn: str) -> dict[str, str]:
+        """Return the tags of a SageMaker resource."""
+        pages = self._client.get_paginator("list_tags").paginate(ResourceArn=arn)
+        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+
+    def configs(self, contains: str) -> list[dict[str, Any]]:
+        """Return the summaries of configurations whose name has `contains`, the newest first."""
+        return self._all("list_endpoint_configs", "EndpointConfigs", contains)
+
+    def models(self, contains: str) -> list[dict[str, Any]]:
+        """Return the summaries of models whose name has `contains`, the newest first."""
+        return self._all("list_models", "Models", contains)
+
+    def _all(self, operation: str, key: str, contains: str) -> list[dict[str, Any]]:
+        pages = self._client.get_paginator(operation).paginate(NameContains=contains)
+        found = [item for page in pages for item in page[key]]
+        return sorted(found, key=lambda item: str(item["CreationTime"]), reverse=True)
+
+    def delete_config(self, name: str) -> None:
+        """Delete a configuration, if it is there."""
+        _delete(self._client.delete_endpoint_config, EndpointConfigName=name)
+
+    def delete_model(self, name: str) -> None:
+        """Delete a model, if it is there."""
+        _delete(self._client.delete_model, ModelName=name)
+
+    @staticmethod
+    def _describes(describe: Any, **name: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = describe(**name)
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+        return found
+
+
+def _is_role_unknown(error: ClientError) -> bool:
+    said = message_of(error).lower()
+    return code_of(error) == "ValidationException" and (
+        "could not assume role" in said or "trust relationship" in said
+    )
+
+
+def _delete(delete: Any, **name: str) -> None:
+    try:
+        delete(**name)
+    except ClientError as error:
+        if not is_missing(error):
+            raise

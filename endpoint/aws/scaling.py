@@ -1,0 +1,161 @@
+"""Application Auto Scaling of asynchronous endpoints, down to no instance at all.
+
+It takes two policies: target tracking on the backlog can neither leave zero instances nor see a
+backlog there, so a step policy behind an alarm on HasBacklogWithoutCapacity wakes the endpoint.
+https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference-autoscale.html
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from endpoint.aws.endpoints import VARIANT
+from endpoint.core.naming import TAG
+from endpoint.core.problems import code_of, message_of
+
+_NAMESPACE = "sagemaker"
+_DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+_BACKLOG, _WAKE = "backlog", "wake"
+_WAITING_PICTURES = 2.0  # per instance, before another instance is worth its price
+_SCALE_IN_SECONDS = 600
+_SCALE_OUT_SECONDS = 300
+
+
+class Scaling:
+    """What scales endpoints, by their names.
+
+    Args:
+        client: of application-autoscaling.
+        alarms: of cloudwatch.
+    """
+
+    def __init__(self, client: Any, alarms: Any) -> None:
+        self._client = client
+        self._alarms = alarms
+
+    def ensure(self, endpoint: str, most: int, deployment: str) -> None:
+        """Let the endpoint have 0 to `most` instances, by its backlog. Each call is repeatable."""
+        place = _place(_resource(endpoint))
+        self._client.register_scalable_target(
+            **place, MinCapacity=0, MaxCapacity=most, Tags={TAG: deployment}
+        )
+        self._client.put_scaling_policy(
+            **place,
+            PolicyName=_BACKLOG,
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingScalingPolicyConfiguration=_backlog_policy(endpoint),
+        )
+        woken_by = self._client.put_scaling_policy(
+            **place,
+            PolicyName=_WAKE,
+            PolicyType="StepScaling",
+            StepScalingPolicyConfiguration=_WAKE_POLICY,
+        )
+        self._alarms.put_metric_alarm(
+            **_wake_alarm(endpoint),
+            AlarmActions=[woken_by["PolicyARN"]],
+            Tags=[{"Key": TAG, "Value": deployment}],
+        )
+
+    def remove(self, endpoint: str) -> None:
+        """Remove alarm, policies and target, in this order; what is not there is removed."""
+        self._alarms.delete_alarms(AlarmNames=[alarm_name(endpoint)])
+        self._remove(_resource(endpoint))
+
+    def _remove(self, resource: str) -> None:
+        place = _place(resource)
+        for policy in (_BACKLOG, _WAKE):
+            _unless_missing(self._client.delete_scaling_policy, **place, PolicyName=policy)
+        _unless_missing(self._client.deregister_scalable_target, **place)
+
+    def scaled(self, prefix: str) -> list[str]:
+        """Return the endpoints with this prefix that have a target or a policy left."""
+        found = {
+            item["ResourceId"]
+            for operation, key in (
+                ("describe_scalable_targets", "ScalableTargets"),
+                ("describe_scaling_policies", "ScalingPolicies"),
+            )
+            for page in self._client.get_paginator(operation).paginate(ServiceNamespace=_NAMESPACE)
+            for item in page[key]
+        }
+        names = {resource.split("/")[1] for resource in found if resource.startswith("endpoint/")}
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def alarms(self, prefix: str) -> list[str]:
+        """Return the names of the alarms with this prefix."""
+        pages = self._alarms.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix)
+        return [alarm["AlarmName"] for page in pages for alarm in page["MetricAlarms"]]
+
+    def delete_alarms(self, names: list[str]) -> None:
+        """Delete alarms by name; CloudWatch takes 100 in one call."""
+        for start in range(0, len(names), 100):
+            self._alarms.delete_alarms(AlarmNames=names[start : start + 100])
+
+
+def alarm_name(endpoint: str) -> str:
+    """Return the name of the alarm that wakes an endpoint."""
+    return f"{endpoint}-has-backlog-without-capacity"
+
+
+def _resource(endpoint: str) -> str:
+    return f"endpoint/{endpoint}/variant/{VARIANT}"
+
+
+def _place(resource: str) -> dict[str, str]:
+    return {
+        "ServiceNamespace": _NAMESPACE,
+        "ResourceId": resource,
+        "ScalableDimension": _DIMENSION,
+    }
+
+
+def _backlog_policy(endpoint: str) -> dict[str, Any]:
+    return {
+        "TargetValue": _WAITING_PICTURES,
+        "CustomizedMetricSpecification": {
+            "MetricName": "ApproximateBacklogSizePerInstance",
+            "Namespace": "AWS/SageMaker",
+            "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+            "Statistic": "Average",
+        },
+        "ScaleInCooldown": _SCALE_IN_SECONDS,
+        "ScaleOutCooldown": _SCALE_OUT_SECONDS,
+    }
+
+
+_WAKE_POLICY = {
+    "AdjustmentType": "ChangeInCapacity",
+    "MetricAggregationType": "Average",
+    "Cooldown": _SCALE_OUT_SECONDS,
+    "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
+}
+
+
+def _wake_alarm(endpoint: str) -> dict[str, Any]:
+    return {
+        "AlarmName": alarm_name(endpoint),
+        "AlarmDescription": "Wakes the endpoint when a picture waits and no instance runs.",
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "HasBacklogWithoutCapacity",
+        "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+        "Statistic": "Average",
+        "Period": 60,
+        "EvaluationPeriods": 2,
+        "DatapointsToAlarm": 2,
+        "Threshold": 1,
+        # With "greater than" a single waiting picture would wait for ever.
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "missing",
+    }
+
+
+def _unless_missing(call: Any, **arguments: str) -> None:
+    try:
+        call(**arguments)
+    except ClientError as error:
+        # The message is the same wherever the code differs.
+        if code_of(error) != "ObjectNotFoundException" and "No scal" not in message_of(error):
+            raise

@@ -1,0 +1,148 @@
+"""CloudFormation: one stack per deployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from endpoint.core.problems import StackFailed, message_of
+from endpoint.core.waiting import Waiting
+
+_MOST_SECONDS = 1800
+_GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
+# A stack in one of these can only be deleted.
+_BROKEN = {
+    "CREATE_FAILED",
+    "DELETE_FAILED",
+    "REVIEW_IN_PROGRESS",
+    "ROLLBACK_COMPLETE",
+    "ROLLBACK_FAILED",
+}
+
+
+class Stacks:
+    """Stacks by name."""
+
+    def __init__(self, client: Any, waiting: Waiting) -> None:
+        self._client = client
+        self._waiting = waiting
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """Return CloudFormation's description of a stack, or None if there is none."""
+        try:
+            found: dict[str, Any] = self._client.describe_stacks(StackName=name)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in message_of(error):
+                return None
+            raise
+        return None if found["StackStatus"] == "DELETE_COMPLETE" else found
+
+    def every(self) -> list[dict[str, Any]]:
+        """Return the descriptions of all stacks that have not been deleted."""
+        pages = self._client.get_paginator("describe_stacks").paginate()
+        stacks = [stack for page in pages for stack in page["Stacks"]]
+        return [stack for stack in stacks if stack["StackStatus"] != "DELETE_COMPLETE"]
+
+    def ensure(
+        self, name: str, template: str, parameters: dict[str, str], tags: list[dict[str, str]]
+    ) -> None:
+        """Make the stack, or bring it to this template and these parameters, whatever it is now.
+
+        Raises:
+            StackFailed: if CloudFormation rolls back; says which resource failed and why.
+            TookTooLong: after 30 minutes.
+        """
+        self._settle(name)
+        stack = self.find(name)
+        if stack and stack["StackStatus"] in _BROKEN:
+            self.delete(name)
+            stack = None
+        self._write(name, template, parameters, tags, exists=stack is not None)
+        self._settle(name)
+        self._check(name)
+
+    def _write(
+        self,
+        name: str,
+        template: str,
+        parameters: dict[str, str],
+        tags: list[dict[str, str]],
+        *,
+        exists: bool,
+    ) -> None:
+        write = self._client.update_stack if exists else self._client.create_stack
+        try:
+            write(
+                StackName=name,
+                TemplateBody=template,
+                Parameters=[
+                    {"ParameterKey": key, "ParameterValue": value}
+                    for key, value in parameters.items()
+                ],
+                Capabilities=["CAPABILITY_NAMED_IAM"],
+                Tags=tags,
+            )
+        except ClientError as error:
+            if "No updates are to be performed" not in message_of(error):
+                raise
+
+    def delete(self, name: str) -> None:
+        """Delete the stack and wait until it is gone; a stack that is not there is gone.
+
+        Raises:
+            StackFailed: if CloudFormation cannot delete one of its resources.
+            TookTooLong: after 30 minutes.
+        """
+        self._settle(name)
+        if self.find(name) is None:
+            return
+        self._client.delete_stack(StackName=name)
+        self._settle(name)
+        if not self._waiting.pretend and self.find(name) is not None:
+            raise StackFailed(
+                f"The stack {name} could not be deleted: {self._reason(name)}",
+                "Remove what the message names, and run the same command again.",
+            )
+
+    def outputs(self, name: str) -> dict[str, str]:
+        """Return the stack's outputs; none of a stack that is not there."""
+        stack = self.find(name) or {}
+        return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
+
+    def parameters(self, name: str) -> dict[str, str]:
+        """Return the stack's parameters; none of a stack that is not there."""
+        stack = self.find(name) or {}
+        given = stack.get("Parameters", [])
+        return {item["ParameterKey"]: item["ParameterValue"] for item in given}
+
+    def _settle(self, name: str) -> None:
+        def look() -> str | None:
+            stack = self.find(name)
+            status = stack["StackStatus"] if stack else ""
+            busy = status.endswith("_IN_PROGRESS") and status not in _BROKEN
+            return f"infrastructure: {status.lower().replace('_', ' ')}" if busy else None
+
+        self._waiting.until_done(look, at_most=_MOST_SECONDS, every=5)
+
+    def _check(self, name: str) -> None:
+        stack = self.find(name)
+        if self._waiting.pretend or (stack and stack["StackStatus"] in _GOOD):
+            return
+        raise StackFailed(
+            f"CloudFormation could not make the stack {name}: {self._reason(name)}",
+            "Remove the cause, and run the same command again.",
+        )
+
+    def _reason(self, name: str) -> str:
+        """Return why the stack failed: its oldest failed event of the last attempt."""
+        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=name)
+        reasons = []
+        for event in (event for page in pages for event in page["StackEvents"]):  # newest first
+            if event["ResourceStatus"].endswith("_FAILED") and event.get("ResourceStatusReason"):
+                reasons.append(f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}")
+            elif event["LogicalResourceId"] == name and event["ResourceStatus"].endswith(
+                ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
+            ):
+                break
+        return reasons[-1] if reasons else "it gave no reason"

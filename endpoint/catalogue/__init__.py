@@ -1,0 +1,1 @@
+"""Models, prices and instance types: data files and their readers."""

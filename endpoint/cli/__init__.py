@@ -1,0 +1,1 @@
+"""What makes a script: its options, its context, and what exists in the account."""

@@ -1,0 +1,115 @@
+"""Everything that a script needs: the deployment, the services, the console."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+
+from endpoint.aws.bucket import Bucket
+from endpoint.aws.endpoints import Endpoints
+from endpoint.aws.gateway import Gateway
+from endpoint.aws.logs import Logs
+from endpoint.aws.models import Models
+from endpoint.aws.quotas import Quotas
+from endpoint.aws.registry import Registry
+from endpoint.aws.runtime import Runtime
+from endpoint.aws.scaling import Scaling
+from endpoint.aws.stacks import Stacks
+from endpoint.aws.tagged import Tagged
+from endpoint.core.account import Account
+from endpoint.core.console import Console
+from endpoint.core.naming import Deployment, check_name
+from endpoint.core.waiting import Waiting
+
+
+class Context:
+    """One deployment in one account, with the services that it lives in.
+
+    Args:
+        name: the deployment's.
+        dry_run: nothing is changed, so nothing needs to be waited for.
+
+    Attributes:
+        touched: what this run began to make or change, for when AWS cannot be asked any more.
+
+    Raises:
+        BadName: if the deployment cannot be called that.
+    """
+
+    def __init__(
+        self, account: Account, console: Console, name: str, *, dry_run: bool = False
+    ) -> None:
+        self.name = check_name(name)
+        self.account = account
+        self.console = console
+        self.clock = account.clock
+        self.dry_run = dry_run
+        self.waiting = Waiting(account.clock, console, pretend=dry_run)
+        self.touched: list[str] = []
+
+    def begin(self, what: str) -> None:
+        """Announce a step, and remember it for the report of a failure."""
+        self.touched.append(what)
+        self.console.say(f"- {what}")
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """The deployment; asks AWS whose account this is."""
+        account = self.account
+        return Deployment(self.name, account.id, account.region, account.partition)
+
+    @cached_property
+    def stacks(self) -> Stacks:
+        return Stacks(self.account.client("cloudformation"), self.waiting)
+
+    @cached_property
+    def bucket(self) -> Bucket:
+        return Bucket(self.account.client("s3"), self.deployment.bucket)
+
+    def bucket_called(self, name: str) -> Bucket:
+        """Return another deployment's bucket."""
+        return Bucket(self.account.client("s3"), name)
+
+    def buckets(self) -> list[tuple[str, datetime]]:
+        """Return the names of the account's buckets, and since when they exist."""
+        found = self.account.client("s3").list_buckets()["Buckets"]
+        return [(item["Name"], item["CreationDate"]) for item in found]
+
+    @cached_property
+    def models(self) -> Models:
+        return Models(self.account.client("sagemaker"), self.waiting)
+
+    @cached_property
+    def endpoints(self) -> Endpoints:
+        return Endpoints(self.account.client("sagemaker"), self.waiting)
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        return Scaling(
+            self.account.client("application-autoscaling"), self.account.client("cloudwatch")
+        )
+
+    @cached_property
+    def logs(self) -> Logs:
+        return Logs(self.account.client("logs"))
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        return Quotas(self.account.client("service-quotas"))
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(self.account.client("ecr"))
+
+    @cached_property
+    def tagged(self) -> Tagged:
+        return Tagged(self.account.client("resourcegroupstaggingapi"))
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        client = self.account.client("sagemaker-runtime")
+        return Runtime(client, self.account.client("s3"), self.waiting)
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        return Gateway(self.account.client("lambda"), self.account.client("apigateway"))

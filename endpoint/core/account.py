@@ -1,0 +1,81 @@
+"""An AWS account in one region: its clients, made when they are first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from endpoint.core.clock import Clock
+from endpoint.core.problems import BadArgument, translated
+
+# Throttling is AWS's everyday: standard mode waits 1, 2, 4 ... up to 20 s between its attempts.
+_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 7},
+    connect_timeout=10,
+    read_timeout=90,
+    max_pool_connections=20,
+    user_agent_extra="easel",
+)
+# A picture that is asked for twice is painted twice; the container may take 60 s for one.
+_RUNTIME_CONFIG = Config(
+    retries={"total_max_attempts": 1},
+    connect_timeout=10,
+    read_timeout=70,
+    user_agent_extra="easel",
+)
+
+
+def open_session(profile: str | None, region: str | None) -> boto3.Session:
+    """Return a boto3 session.
+
+    Raises:
+        CredentialsMissing: if there is no such profile.
+    """
+    with translated():
+        return boto3.Session(profile_name=profile, region_name=region)
+
+
+class Account:
+    """The account that a session's credentials belong to, in the session's region.
+
+    Raises:
+        BadArgument: if the session has no region.
+    """
+
+    def __init__(self, session: Any, clock: Clock) -> None:
+        if not session.region_name:
+            raise BadArgument("No region is set.", "Pass --region, for example --region us-east-1.")
+        self.session = session
+        self.clock = clock
+        self._clients: dict[str, Any] = {}
+
+    @property
+    def region(self) -> str:
+        """The region's name."""
+        return str(self.session.region_name)
+
+    @cached_property
+    def partition(self) -> str:
+        """The partition: aws, aws-cn or aws-us-gov."""
+        return str(self.session.get_partition_for_region(self.region))
+
+    @cached_property
+    def id(self) -> str:
+        """The account's number; one call to AWS."""
+        return str(self.caller["Account"])
+
+    @cached_property
+    def caller(self) -> dict[str, Any]:
+        """Who the credentials belong to."""
+        identity: dict[str, Any] = self.client("sts").get_caller_identity()
+        return identity
+
+    def client(self, service: str) -> Any:
+        """Return the service's client."""
+        if service not in self._clients:
+            config = _RUNTIME_CONFIG if service == "sagemaker-runtime" else _CONFIG
+            self._clients[service] = self.session.client(service, config=config)
+        return self._clients[service]

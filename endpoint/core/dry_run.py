@@ -1,0 +1,67 @@
+"""What --dry-run does: calls that would change something are printed and not sent.
+
+The hook sits in botocore, below every client, so that no script can forget it. A call that only
+reads is sent. A call that would change something gets a made-up answer of the right shape.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from botocore.awsrequest import AWSResponse
+from botocore.model import OperationModel, Shape
+
+from endpoint.core.console import Console
+
+_READS = re.compile(r"(Describe|List|Get|Head|BatchGet|Simulate|Filter|Validate)[A-Z]\w*")
+_LONGEST = 2000  # characters of a call that are printed
+
+
+class DryRun:
+    """Keeps a session from changing anything.
+
+    Attributes:
+        calls: what would have been called, as printed.
+    """
+
+    def __init__(self, session: Any, console: Console) -> None:
+        self.calls: list[str] = []
+        self._console = console
+        session.events.register("before-parameter-build", self._keep)
+        session.events.register("before-call", self._answer)
+
+    def _keep(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["easel_params"] = dict(params)
+
+    def _answer(
+        self, model: OperationModel, context: dict[str, Any], **_: Any
+    ) -> tuple[AWSResponse, dict[str, Any]] | None:
+        if _READS.fullmatch(model.name):
+            return None
+        call = f"{model.service_model.service_name}.{model.name} {_shown(context)}"
+        self.calls.append(call)
+        self._console.say(f"  would call {call}")
+        answer: dict[str, Any] = _made_up(model.output_shape) if model.output_shape else {}
+        answer["ResponseMetadata"] = {"HTTPStatusCode": 200, "HTTPHeaders": {}}
+        return AWSResponse("", 200, {}, None), answer
+
+
+def _shown(context: dict[str, Any]) -> str:
+    params = context.get("easel_params", {})
+    return json.dumps(params, default=_abbreviated, ensure_ascii=False)[:_LONGEST]
+
+
+def _abbreviated(value: Any) -> str:
+    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else f"<{value!r}>"
+
+
+def _made_up(shape: Shape) -> Any:
+    """Return an answer in which every text says that it is not known yet."""
+    members: dict[str, Shape] = getattr(shape, "members", {})
+    return {
+        name: "<known after the call>"
+        for name, member in members.items()
+        if member.type_name == "string"
+    }

@@ -1,0 +1,1 @@
+"""What an endpoint costs at a given rate of requests."""

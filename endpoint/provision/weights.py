@@ -1,0 +1,166 @@
+"""Which files of a diffusers model are its weights, in a folder or on the Hugging Face hub.
+
+A repository usually holds a model several times over. Taken are only the components that
+`model_index.json` names: their configurations and tokenizers, and their safetensors, in 16 bits
+where there are such files.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from endpoint.catalogue.models import Model, Repository
+from endpoint.core.console import Console
+from endpoint.core.problems import BadArgument, UploadFailed
+from endpoint.provision.payload import File
+
+INDEX = "model_index.json"
+_TEXTS = {".json", ".txt", ".model", ".jinja"}
+_SAFE = ".safetensors"
+# A refiner is given these by its base, which has the same.
+_SHARED = ("text_encoder_2", "tokenizer_2", "vae")
+
+
+def gather(model: Model, console: Console) -> list[File]:
+    """Return a model's files on this machine, fetching them from the hub first if need be.
+
+    The hub's token (HF_TOKEN, or that of `hf auth login`) is used here and goes no further.
+
+    Raises:
+        BadArgument: if there are no weights as safetensors, or the hub refuses.
+        UploadFailed: if the disk is full.
+    """
+    try:
+        found = _files(_folder(model, console), model.variant)
+        if model.refiner:
+            folder = _fetch(model.refiner, model.variant, console, _SHARED)
+            found += [
+                File(file.path, f"refiner/{file.place}", file.size, file.sha256)
+                for file in _files(folder, model.variant, _SHARED)
+            ]
+    except OSError as error:
+        raise _unreadable(error) from error
+    console.say(f"  {len(found)} files, {sum(file.size for file in found) / 1e9:.2f} GB of weights")
+    return found
+
+
+def _unreadable(error: OSError) -> UploadFailed:
+    if error.errno == errno.ENOSPC:
+        return UploadFailed(
+            "The disk is full; the weights are fetched here before they are uploaded.",
+            "Free some space, or set HF_HOME to a larger disk. Then run the same command again: it"
+            " continues where it stopped.",
+        )
+    return UploadFailed(f"The weights could not be read: {error}", "Run the same command again.")
+
+
+def _folder(model: Model, console: Console) -> Path:
+    if model.source:
+        return _fetch(model.source, model.variant, console)
+    if model.folder is None:
+        raise ValueError("a model comes from a repository or a folder")
+    return model.folder
+
+
+def _files(folder: Path, variant: str | None, without: Collection[str] = ()) -> list[File]:
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    index = json.loads((folder / INDEX).read_text("utf-8"))
+    chosen = choose(paths, index, variant, without)
+    return [File.read(folder / place, place) for place in sorted(chosen)]
+
+
+def choose(
+    paths: Iterable[str],
+    index: dict[str, Any],
+    variant: str | None,
+    without: Collection[str] = (),
+) -> list[str]:
+    """Return which of a model's files its pipeline needs.
+
+    Args:
+        paths: all files, relative to the model's folder.
+        index: the content of its `model_index.json`.
+        variant: the infix of 16-bit weights, taken where a component has them.
+        without: components that are not needed.
+
+    Raises:
+        BadArgument: if a component's weights are not there as safetensors.
+    """
+    given = list(paths)
+    # Beside the components: the model's own defaults, and what was compiled for it.
+    chosen = [path for path in given if path in {INDEX, "easel.json"} or _is_compiled(path)]
+    for component in _components(index):
+        if component in without:
+            continue
+        inside = [path for path in given if PurePosixPath(path).parent.as_posix() == component]
+        chosen += _choose_inside(component, inside, variant)
+    return chosen
+
+
+def _components(index: dict[str, Any]) -> list[str]:
+    return [
+        name
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and value[1] is not None
+    ]
+
+
+def _choose_inside(component: str, paths: list[str], variant: str | None) -> list[str]:
+    texts = [path for path in paths if PurePosixPath(path).suffix in _TEXTS]
+    weights = [path for path in paths if path.endswith(_SAFE)]
+    small = [path for path in weights if variant and _has_infix(path, variant)]
+    if not weights and any(path.endswith((".bin", ".ckpt", ".pt")) for path in paths):
+        raise BadArgument(
+            f"The weights of {component} are not there as safetensors.",
+            "Convert the model first: files of other kinds can run code when they are loaded.",
+        )
+    plain = [path for path in weights if not _is_variant(path)] or weights
+    return texts + (small or plain)
+
+
+def _is_compiled(path: str) -> bool:
+    return PurePosixPath(path).match("compiled/*.tar.gz") and path.count("/") == 1
+
+
+def _has_infix(path: str, variant: str) -> bool:
+    name = PurePosixPath(path).name
+    return f".{variant}." in name or f".{variant}-" in name
+
+
+def _is_variant(path: str) -> bool:
+    return "." in PurePosixPath(path).name.removesuffix(_SAFE)
+
+
+def _fetch(
+    repository: Repository, variant: str | None, console: Console, without: Collection[str] = ()
+) -> Path:
+    """Return the folder of a repository's snapshot, fetching what is not there yet."""
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    console.say(f"  fetching {repository.name} at {repository.revision[:12]}")
+    try:
+        info = huggingface_hub.HfApi().model_info(repository.name, revision=repository.revision)
+        paths = [item.rfilename for item in info.siblings or []]
+        index = huggingface_hub.hf_hub_download(
+            repository.name, INDEX, revision=repository.revision
+        )
+        chosen = choose(paths, json.loads(Path(index).read_text("utf-8")), variant, without)
+        return Path(
+            huggingface_hub.snapshot_download(
+                repository.name, revision=repository.revision, allow_patterns=chosen
+            )
+        )
+    except GatedRepoError as error:
+        raise BadArgument(
+            f"{repository.name} is gated.",
+            f"Accept its terms at https://huggingface.co/{repository.name}, and set HF_TOKEN.",
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise BadArgument(
+            f"{repository.name} cannot be fetched: {error}", "Check name, revision and network."
+        ) from error

@@ -1,1 +1,0 @@
-"""What every script of the endpoint's life shares."""

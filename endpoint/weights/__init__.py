@@ -1,1 +1,0 @@
-"""A model's weights: which files, and their way into the bucket."""

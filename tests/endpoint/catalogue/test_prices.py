@@ -1,0 +1,37 @@
+import json
+from datetime import date
+from pathlib import Path
+
+from endpoint.catalogue import prices
+
+DATA = json.loads(Path(prices.__file__).with_name("prices.json").read_text())
+
+
+def test_the_prices_say_from_where_and_as_of_when_they_are():
+    assert DATA["source"]
+    assert date.fromisoformat(DATA["as_of"]) >= date(2026, 1, 1)
+    assert DATA["as_of"] in prices.provenance()
+
+
+def test_quota_codes_look_like_quota_codes():
+    codes = [each.quota_code for each in prices.instance_types().values() if each.quota_code]
+    assert codes
+    assert all(code.startswith("L-") and len(code) == 10 for code in codes)
+
+
+def test_the_dearest_of_some_types_is_found():
+    assert prices.dearest(["ml.g4dn.xlarge", "ml.g5.xlarge"]) == 1.408
+
+
+def test_a_type_without_a_price_makes_the_price_unknown_and_not_zero():
+    assert prices.dearest(["ml.g4dn.xlarge", "ml.p99.xlarge"]) is None
+    assert prices.dearest([]) is None
+    assert "unknown price" in prices.in_words(None)
+
+
+def test_a_price_is_told_per_hour_day_and_month():
+    assert prices.in_words(1.0, 2) == "2.000 USD per hour (48.00 per day, 1460 per month)"
+
+
+def test_storage_is_counted_by_the_gibibyte():
+    assert round(prices.storage_per_month(10 * 1024**3), 3) == 0.23

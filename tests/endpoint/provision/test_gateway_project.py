@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from endpoint.core.naming import Deployment
+from endpoint.core.problems import ScriptError
+from endpoint.provision import gateway_project
+from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
+
+DEPLOYMENT = Deployment("main", "123456789012", "us-east-1")
+JOBS = "s3://easel-main-123456789012-us-east-1/jobs/sdxl/"
+SD = OfferedModel("sd", "easel-main-sd", "0123abcd")
+KNOWN = {"defaults": {"steps": 30, "guidance_scale": 5.0, "width": 1024, "height": 1024}}
+SDXL = OfferedModel("sdxl", "easel-main-sdxl", "4567cdef", JOBS, KNOWN)
+SETTINGS = GatewaySettings((SD, SDXL))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> GatewayProject:
+    monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
+    made = GatewayProject(DEPLOYMENT)
+    made.write(SETTINGS, DEPLOYMENT.gateway_role)
+    return made
+
+
+def configuration(project: GatewayProject) -> dict:
+    found: dict = json.loads((project.folder / ".chalice" / "config.json").read_text())
+    return found
+
+
+def test_the_gateway_can_read_the_settings_that_are_written_for_it():
+    from chalicelib.settings import Settings
+
+    read = Settings.from_environment(SETTINGS.environment())
+    assert read.default_model == "sd"
+    assert (read.models["sd"].endpoint, read.models["sd"].revision) == ("easel-main-sd", "0123abcd")
+    queue = read.models["sdxl"].queue
+    assert queue
+    assert f"s3://{queue.bucket}/{queue.prefix}" == JOBS
+    assert (queue.endpoint, read.models["sdxl"].endpoint) == ("easel-main-sdxl", None)
+    assert read.models["sdxl"].defaults == KNOWN["defaults"]
+    assert not read.log_prompts
+
+
+def many_models(count: int) -> GatewaySettings:
+    names = [f"a-model-of-a-long-name-{number:04d}" for number in range(count)]
+    offered = (
+        OfferedModel(name, f"easel-a-deployments-name-{name}", "0123abcd", JOBS, KNOWN)
+        for name in names
+    )
+    return GatewaySettings(tuple(offered))
+
+
+def test_ten_models_of_long_names_fit_lambdas_environment():
+    assert len(many_models(10).environment()["EASEL_MODELS"]) < 4_096
+
+
+def test_more_than_lambda_has_room_for_is_refused_before_anything_is_deployed():
+    with pytest.raises(ScriptError, match="Lambda has room for 4,096"):
+        many_models(40).environment()
+
+
+def test_the_stage_has_the_deployments_name_role_and_tag(project):
+    written = configuration(project)
+    assert list(written["stages"]) == ["main"]
+    stage = written["stages"]["main"]
+    assert stage["iam_role_arn"] == DEPLOYMENT.gateway_role
+    assert stage["manage_iam_role"] is False
+    assert stage["tags"] == {"easel": "main"}
+    assert stage["api_gateway_endpoint_type"] == "REGIONAL"
+    assert written["lambda_timeout"] == 29
+
+
+def test_the_repositorys_own_configuration_stays_as_it_is(project):
+    source = (gateway_project.SOURCE / ".chalice" / "config.json").read_text()
+    assert "main" not in json.loads(source)["stages"]
+
+
+def test_what_is_removed_from_the_gateway_is_removed_from_the_project(project):
+    stale = project.folder / "chalicelib" / "stale.py"
+    stale.write_text("")
+    built = project.folder / ".chalice" / "deployments" / "built.zip"
+    built.parent.mkdir()
+    built.write_text("")
+    project.write(SETTINGS, DEPLOYMENT.gateway_role)
+    assert not stale.exists()
+    assert built.exists()
+
+
+def test_concurrency_is_reserved_only_if_wanted(project):
+    assert "reserved_concurrency" not in configuration(project)["stages"]["main"]
+    limited = GatewaySettings((SD,), concurrency=10)
+    project.write(limited, DEPLOYMENT.gateway_role)
+    assert configuration(project)["stages"]["main"]["reserved_concurrency"] == 10
+
+
+def test_the_urls_stage_is_api():
+    assert url_of("abc", "eu-west-1") == "https://abc.execute-api.eu-west-1.amazonaws.com/api/"
+
+
+@pytest.mark.slow
+def test_chalice_packages_the_project_into_a_template_that_cfn_lint_accepts(project, tmp_path):
+    out = tmp_path / "package"
+    run = "from chalice.cli import main; main()"
+    command = [sys.executable, "-c", run, "--project-dir", str(project.folder)]
+    environment = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1"}
+    subprocess.run([*command, "package", "--stage", "main", str(out)], check=True, env=environment)
+    lint = Path(sys.executable).with_name("cfn-lint")
+    done = subprocess.run(
+        [str(lint), str(out / "sam.json")], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("", 0)
+    template = json.loads((out / "sam.json").read_text())
+    function = template["Resources"]["APIHandler"]["Properties"]
+    assert function["Role"] == DEPLOYMENT.gateway_role

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from endpoint.aws.bucket import Bucket
+from endpoint.aws.models import Models
+from endpoint.core.console import Console
+from endpoint.core.waiting import Waiting
+from endpoint.provision.model_metadata import adapter_names, known, read_metadata
+from tests.endpoint.world import ACCOUNT, World
+
+BUCKET = "easel-main"
+PREFIX = "models/sd/0123/"
+SD_DEFAULTS = {"steps": 25, "guidance_scale": 7.5, "width": 512, "height": 512}
+
+
+class Deployed:
+    """A model in an emulated account, with files beside it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._world.client("s3").create_bucket(Bucket=BUCKET)
+        self.bucket = Bucket(world.client("s3"), BUCKET)
+
+    def made(self, environment: dict[str, str], place: str = f"s3://{BUCKET}/{PREFIX}") -> dict:
+        source = {"S3Uri": place, "S3DataType": "S3Prefix", "CompressionType": "None"}
+        client = self._world.client("sagemaker")
+        client.create_model(
+            ModelName="easel-main-sd-0123",
+            ExecutionRoleArn=f"arn:aws:iam::{ACCOUNT}:role/easel",
+            PrimaryContainer={
+                "Image": "an-image",
+                "Environment": environment,
+                "ModelDataSource": {"S3DataSource": source},
+            },
+        )
+        models = Models(client, Waiting(self._world, Console(self._world)))
+        return read_metadata(models, self.bucket, "sd", "easel-main-sd-0123")
+
+
+@pytest.fixture
+def deployed(world: World) -> Deployed:
+    return Deployed(world)
+
+
+def test_the_defaults_are_those_that_the_container_was_given(deployed):
+    given = json.dumps({**SD_DEFAULTS, "refiner_start": 0.8})
+    deployed.bucket.put(f"{PREFIX}easel.json", b'{"steps": 99}')
+
+    assert deployed.made({"EASEL_DEFAULTS": given}) == {"defaults": SD_DEFAULTS}
+
+
+def test_a_folders_defaults_stand_beside_its_weights(deployed):
+    deployed.bucket.put(f"{PREFIX}easel.json", b'{"steps": 4, "guidance_scale": null}')
+
+    assert deployed.made({}) == {"defaults": {"steps": 4}}
+
+
+def test_adapters_beside_the_weights_are_told_by_name(deployed):
+    for name in ("loras/Water Colour.safetensors", "loras/readme.txt", "unet/x.safetensors"):
+        deployed.bucket.put(PREFIX + name, b"")
+
+    assert deployed.made({}) == {"loras": ["Water-Colour"]}
+
+
+def test_nothing_is_told_of_a_model_of_which_nothing_is_known(deployed):
+    assert deployed.made({}, "s3://somebody-elses/models/") == {}
+
+
+def test_a_measured_time_is_told():
+    assert known(None, 9.5, []) == {"seconds": 9.5}
+
+
+def test_adapters_have_the_names_that_the_container_gives_them(tmp_path):
+    from easel.lora.file import find_files
+
+    files = [
+        "b.safetensors",
+        "Über bär.v2.safetensors",
+        "-x.safetensors",
+        "a" * 80 + ".safetensors",
+    ]
+    for name in files:
+        (tmp_path / name).touch()
+
+    assert adapter_names(files) == sorted(name for name, _ in find_files([tmp_path]))

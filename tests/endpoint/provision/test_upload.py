@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from moto.s3 import models as moto_s3
+
+from endpoint.aws.bucket import Bucket
+from endpoint.core.console import Console
+from endpoint.core.problems import UploadFailed
+from endpoint.provision.payload import File, manifest_key
+from endpoint.provision.upload import Upload
+from tests.endpoint.world import Crash, World, empty_account
+
+NAME = "easel-main-123456789012-us-east-1"
+PREFIX = "models/sd/00000001/"
+PART = 1000
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch):
+    """moto keeps to S3's least size of a part, 5 MiB; these tests' parts are small."""
+    monkeypatch.setattr(moto_s3, "S3_UPLOAD_PART_MIN_SIZE", 1)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[File]:
+    """Files of no part, one part, just two parts and many."""
+    sizes = {"model_index.json": 20, "vae/a.safetensors": PART, "unet/b.safetensors": PART + 1,
+             "unet/c.safetensors": 7 * PART + 13, "empty.txt": 0}  # fmt: skip
+    found = []
+    for place, size in sizes.items():
+        path = tmp_path / "weights" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(size))
+        found.append(File.read(path, place))
+    return found
+
+
+def upload(world: World, files: list[File], prefix: str = PREFIX) -> None:
+    bucket = Bucket(world.session.client("s3"), NAME)
+    Upload(bucket, Console(world), world, part=PART).ensure(prefix, files)
+
+
+def there(world: World, prefix: str = PREFIX) -> dict[str, bytes]:
+    s3 = world.client("s3")
+    keys = [item["Key"] for item in
+            s3.list_objects_v2(Bucket=NAME, Prefix=prefix).get("Contents", [])]  # fmt: skip
+    return {
+        key.removeprefix(prefix): s3.get_object(Bucket=NAME, Key=key)["Body"].read() for key in keys
+    }
+
+
+def unfinished(world: World) -> list[dict]:
+    found: list[dict] = world.client("s3").list_multipart_uploads(Bucket=NAME).get("Uploads", [])
+    return found
+
+
+def wanted(files: list[File]) -> dict[str, bytes]:
+    return {file.place: file.path.read_bytes() for file in files}
+
+
+@pytest.fixture
+def bucket(world: World) -> World:
+    world.client("s3").create_bucket(Bucket=NAME)
+    return world
+
+
+def test_every_byte_arrives(bucket, files):
+    upload(bucket, files)
+    assert there(bucket) == wanted(files)
+    assert unfinished(bucket) == []
+
+
+def test_uploading_again_sends_nothing(bucket, files):
+    upload(bucket, files)
+    first = len(bucket.calls)
+    upload(bucket, files)
+    sent = bucket.calls[first:]
+    assert not {"s3.UploadPart", "s3.CreateMultipartUpload"} & set(sent)
+    assert sent.count("s3.PutObject") == 1  # the manifest
+
+
+def test_wherever_an_upload_dies_the_next_one_completes_it(files):
+    for when in ("before", "after"):
+        call, died = 0, True
+        while died:
+            with empty_account() as world:
+                world.client("s3").create_bucket(Bucket=NAME)
+                world.crash_at(call, when)
+                try:
+                    upload(world, files)
+                    died = False
+                except Crash:
+                    world.revive()
+                    upload(world, files)
+                assert there(world) == wanted(files), f"{when} call {call}"
+                assert unfinished(world) == [], f"{when} call {call}"
+            call += 1
+        assert call > 15
+
+
+def test_finished_parts_are_not_sent_again(bucket, files):
+    big = [file for file in files if file.place == "unet/c.safetensors"]
+    bucket.fail("CompleteMultipartUpload", "ExpiredToken", times=1)
+    with pytest.raises(Exception, match="ExpiredToken"):
+        upload(bucket, big)
+    first = len(bucket.calls)
+    upload(bucket, big)
+    assert "s3.UploadPart" not in bucket.calls[first:]
+    assert there(bucket) == wanted(big)
+
+
+def test_parts_of_another_content_are_sent_anew(bucket, files):
+    big = [file for file in files if file.place == "unet/c.safetensors"]
+    bucket.fail("CompleteMultipartUpload", "ExpiredToken", times=1)
+    with pytest.raises(Exception, match="ExpiredToken"):
+        upload(bucket, big)
+    path = big[0].path
+    path.write_bytes(os.urandom(PART) + path.read_bytes()[PART:])
+    changed = [File.read(path, big[0].place)]
+    first = len(bucket.calls)
+    upload(bucket, changed)
+    assert bucket.calls[first:].count("s3.UploadPart") == 1
+    assert there(bucket) == wanted(changed)
+
+
+def test_what_an_earlier_version_has_is_copied_inside_s3(bucket, files):
+    upload(bucket, files)
+    first = len(bucket.calls)
+    upload(bucket, files, "models/sd/00000002/")
+    sent = bucket.calls[first:]
+    assert "s3.UploadPart" not in sent
+    assert sent.count("s3.CopyObject") == len(files)
+    assert there(bucket, "models/sd/00000002/") == wanted(files)
+
+
+def test_the_manifest_is_written_last(bucket, files):
+    bucket.fail("UploadPart", "AccessDenied")
+    with pytest.raises(Exception, match="AccessDenied"):
+        upload(bucket, files)
+    assert there(bucket, manifest_key(PREFIX)) == {}
+
+
+def test_a_file_that_shrinks_meanwhile_is_an_error(bucket, files):
+    big = [file for file in files if file.place == "unet/c.safetensors"]
+    big[0].path.write_bytes(b"short")
+    with pytest.raises(UploadFailed, match="became shorter"):
+        upload(bucket, big)
+
+
+def test_a_file_that_vanishes_meanwhile_is_an_error(bucket, files):
+    files[1].path.unlink()
+    with pytest.raises(UploadFailed, match="cannot be read"):
+        upload(bucket, files)

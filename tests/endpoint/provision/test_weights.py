@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from endpoint import create_endpoint
+from endpoint.catalogue.models import Model, Repository
+from endpoint.core.console import Console
+from endpoint.core.problems import BadArgument, UploadFailed
+from endpoint.provision import weights
+from endpoint.provision.weights import choose, gather
+from tests.endpoint.world import IMAGE, World
+
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "safety_checker": [None, None],
+}
+REPOSITORY = [
+    "README.md",
+    "model_index.json",
+    "v1-5-pruned.safetensors",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.fp16.bin",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "safety_checker/model.safetensors",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+]
+
+
+def test_only_the_pipelines_own_files_are_taken_in_16_bits():
+    assert sorted(choose(REPOSITORY, INDEX, "fp16")) == [
+        "model_index.json",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+    ]
+
+
+def test_where_there_are_no_16_bit_files_the_plain_ones_are_taken():
+    taken = choose(REPOSITORY, INDEX, None)
+    assert [path for path in taken if path.endswith("safetensors")] == [
+        "unet/diffusion_pytorch_model.safetensors"
+    ]
+
+
+def test_shards_and_their_index_are_taken_together():
+    paths = [
+        "model_index.json",
+        "unet/model-00001-of-00002.safetensors",
+        "unet/model-00002-of-00002.safetensors",
+        "unet/model.safetensors.index.json",
+    ]
+    assert sorted(choose(paths, {"unet": ["a", "b"]}, "fp16")) == sorted(paths)
+    small = [path.replace("model-", "model.fp16-") for path in paths]
+    assert sorted(choose(small, {"unet": ["a", "b"]}, "fp16")) == sorted(small)
+
+
+def test_what_was_compiled_for_the_model_goes_with_it():
+    compiled = ["compiled/torch2.6.0-NVIDIA-L4-sm89.tar.gz"]
+    others = ["compiled/notes.md", "compiled/old/torch.tar.gz", "unet/compiled/torch.tar.gz"]
+    taken = choose([*REPOSITORY, *compiled, *others], INDEX, "fp16")
+    assert set(taken) == {*choose(REPOSITORY, INDEX, "fp16"), *compiled}
+
+
+def test_weights_that_can_run_code_are_refused():
+    with pytest.raises(BadArgument, match="unet are not there as safetensors"):
+        choose(["unet/model.bin"], {"unet": ["a", "b"]}, None)
+
+
+def _folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "tiny"
+    for place in REPOSITORY:
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(place)
+    (folder / "model_index.json").write_text(json.dumps(INDEX))
+    return folder
+
+
+def test_a_full_disk_says_what_to_do(world, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(weights, "_fetch", full)
+    model = Model("sd", "SD", Repository("some/model", "main"), {})
+    with pytest.raises(UploadFailed, match="disk is full") as caught:
+        gather(model, Console(world))
+    assert "HF_HOME" in caught.value.advice
+
+
+def test_a_refiner_lies_below_its_own_folder(world, tmp_path, monkeypatch):
+    folder = _folder(tmp_path)
+    monkeypatch.setattr(weights, "_fetch", lambda *_: folder)
+    source = Repository("some/model", "main")
+    found = gather(Model("sdxl", "SDXL", source, {}, refiner=source), Console(world))
+    places = {file.place for file in found}
+    assert {"model_index.json", "refiner/model_index.json", "unet/config.json"} <= places
+
+
+def test_a_refiner_brings_nothing_that_its_base_has():
+    index = {"unet": ["a", "b"], "vae": ["a", "b"]}
+    paths = ["model_index.json", "unet/model.safetensors", "vae/model.safetensors"]
+    assert choose(paths, index, None, without=("vae",)) == paths[:2]
+
+
+def test_an_endpoint_from_a_folder_has_its_weights_and_code_in_one_prefix(world: World, tmp_path):
+    arguments = ("--model", str(_folder(tmp_path)), "--weights", "s3", "--image", IMAGE, "--yes")
+    assert world.run(create_endpoint.main, *arguments) == 0
+    s3 = world.client("s3")
+    bucket = "easel-main-123456789012-us-east-1"
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    places = {key.split("/", 3)[3] for key in keys if key.startswith("models/tiny/")}
+    assert {"code/inference.py", "model_index.json", "unet/config.json"} <= places
+    client = world.client("sagemaker")
+    (model,) = client.list_models()["Models"]
+    container = client.describe_model(ModelName=model["ModelName"])["PrimaryContainer"]
+    assert "EASEL_MODEL_ID" not in container["Environment"]
+    assert container["Environment"]["HF_HUB_OFFLINE"] == "1"
+
+
+def test_new_code_does_not_send_the_weights_again(world: World, tmp_path, serving_code):
+    arguments = ("--model", str(_folder(tmp_path)), "--weights", "s3", "--image", IMAGE, "--yes")
+    assert world.run(create_endpoint.main, *arguments) == 0
+    (serving_code / "generation.py").write_text("STEPS = 30\n")
+    first = len(world.calls)
+    assert world.run(create_endpoint.main, *arguments) == 0
+    assert world.calls[first:].count("s3.PutObject") == 3  # two of code, and the manifest
+    assert "s3.CopyObject" in world.calls[first:]
