@@ -22,8 +22,9 @@ from typing import NamedTuple
 import torch
 
 from easel.loading.dtype import choose_device
+from easel.speed import compile_cache
 from tests.benchmarks.lib.report import Figure, Row
-from tests.benchmarks.lib.ways import Easel, build, compiler, dtype_on, kind_of
+from tests.benchmarks.lib.ways import Easel, build, dtype_on, kind_of
 
 WITHOUT = "compiled without a cache"
 
@@ -66,9 +67,9 @@ def first_row(what: str, name: str, call: Callable[..., First] = alone) -> Row:
 def compile_and_pack(name: str, home: Path, folder: Path) -> First:
     """Compile anew, and leave the archive in `folder`."""
     os.environ["HOME"] = str(home)
-    compiler.point_torch_at(compiler.cache_folder())
+    compile_cache.point_torch_at(compile_cache.cache_folder())
     found = _first(name, {"EASEL_COMPILE": "regional"}, "regional")
-    compiler.save_cache(folder)
+    compile_cache.save_cache(folder)
     return found
 
 

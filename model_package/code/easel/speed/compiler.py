@@ -4,20 +4,12 @@ What is compiled is compiled while the model warms up, for the sizes that are wa
 else, such as another size or a prompt of more than 77 tokens, is painted as without compiling. If
 compiling fails, the model paints as without it.
 
-Compiling takes minutes for a large model, so what came of it can be shipped with the model: one
-archive per kind of machine, made by `model_package/compile_cache.py` on such a machine. An archive
-holds code that is run, as the model's code folder does: take none from strangers.
+Compiling takes minutes for a large model, so the compiled code can be shipped with the model: see
+`easel.speed.compile_cache`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
-import re
-import shutil
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,9 +18,9 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map_only
 
+from easel.speed.compile_cache import use_cache
 from easel.startup.quiet import without_warnings
 
-SUFFIX = ".tar.gz"
 # A block is compiled anew for each of its widths, picture sizes, and with and without guidance.
 _MOST_VARIANTS = 128
 
@@ -42,7 +34,7 @@ class Compiler:
 
     Args:
         pipelines: the base, and the refiner if there is one.
-        folders: where caches may lie.
+        folders: where archives of compiled code may be.
         compile_module: what compiles one module in place; `torch.nn.Module.compile`.
     """
 
@@ -74,9 +66,9 @@ class Compiler:
         """
         if how == "off":
             raise Unavailable("as set")
-        cached = use_cache(self._folders)
-        if how == "auto" and not cached:
-            raise Unavailable(f"no cache came with the model for {machine_key()}")
+        refusal = use_cache(self._folders)
+        if how == "auto" and refusal is not None:
+            raise Unavailable(refusal)
         parts = self._parts(full=how == "full")
         if not parts:
             raise Unavailable("the model has no part that is known to compile")
@@ -89,7 +81,7 @@ class Compiler:
         self._compiled = parts
         told = "full" if how == "full" else "regional"
         return (
-            told + (", cached" if cached else "") + (", CUDA graphs" if "mode" in options else "")
+            told + ("" if refusal else ", cached") + (", CUDA graphs" if "mode" in options else "")
         )
 
     def stop(self) -> None:
@@ -146,65 +138,3 @@ def _keep_outputs(parts: Sequence[Any]) -> None:
             return tree_map_only(torch.Tensor, torch.Tensor.clone, replay(*args, **options))
 
         part._compiled_call_impl = call
-
-
-def machine_key() -> str:
-    """Return the name of a cache that fits this machine: its libraries, and its GPU or CPU."""
-    parts = [f"torch{torch.__version__}", f"python{platform.python_version()}"]
-    if torch.cuda.is_available():
-        major, minor = torch.cuda.get_device_capability()
-        parts += [f"cuda{torch.version.cuda}", torch.cuda.get_device_name(), f"sm{major}{minor}"]
-    else:
-        parts.append(f"{platform.machine()}-{_cpu()}")
-    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts))
-
-
-def _cpu() -> str:
-    """Return what the instructions that a CPU has come to; compiled code may use all of them."""
-    path = Path("/proc/cpuinfo")
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    flags = sorted({line for line in text.splitlines() if line.startswith(("flags", "model name"))})
-    return hashlib.sha256("\n".join(flags).encode()).hexdigest()[:8]
-
-
-def cache_folder() -> Path:
-    """Return where torch keeps what it compiled for this kind of machine.
-
-    The same path where a cache is made and where it is used: compiled code has paths in it. It is
-    below the user's own home, since what lies there is run.
-    """
-    return Path.home() / ".cache" / "easel" / "compiled" / machine_key()
-
-
-def use_cache(folders: Sequence[Path]) -> bool:
-    """Unpack the cache that fits this machine, if one of the folders has it; say whether."""
-    archives = [folder / f"{machine_key()}{SUFFIX}" for folder in folders]
-    archive = next((each for each in archives if each.is_file()), None)
-    if archive is None:
-        return False
-    try:
-        point_torch_at(cache_folder())
-        with tarfile.open(archive) as opened:
-            opened.extractall(cache_folder(), filter="data")
-    except (OSError, tarfile.TarError):
-        return False
-    return True
-
-
-def point_torch_at(folder: Path) -> None:
-    """Let torch and Triton keep compiled code in a folder that only this user may write to."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
-    os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
-
-
-def save_cache(folder: Path) -> Path:
-    """Pack what torch compiled into an archive in `folder`, named for this machine; return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"{machine_key()}{SUFFIX}"
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        packed = Path(temporary) / archive.name
-        with tarfile.open(packed, "w:gz", compresslevel=6) as opened:
-            opened.add(cache_folder(), arcname=".")
-        shutil.move(packed, archive)  # whole or not at all
-    return archive
