@@ -151,12 +151,12 @@ run_all_tests() {
 
 deploy() {
   install_deploy
-  exec .venv/bin/python -m endpoint.deploy "$@"
+  exec .venv/bin/python -m endpoint deploy "$@"
 }
 
 destroy() {
   install_run
-  exec .venv/bin/python -m endpoint.destroy "$@"
+  exec .venv/bin/python -m endpoint destroy "$@"
 }
 
 command=${1:-help}

@@ -1,1 +1,1 @@
-"""One small class per AWS service, each given its boto3 client."""
+"""One small class per AWS service, which is given its boto3 client."""

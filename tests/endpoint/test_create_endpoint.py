@@ -201,7 +201,7 @@ def test_quotas_that_may_not_be_read_keep_nobody_from_deploying(world, capsys):
     [
         (["--model", "nothing"], "there is no model 'nothing'"),
         (["--private-network"], "Add --weights s3"),
-        (["--budget", "20"], "Add --email"),
+        (["--budget", "20"], "--budget requires --email"),
         (["--most-instances", "0"], "1 or more"),
         (["--image", "nginx"], "is not the URI of an image in ECR"),
         (["--name", "Not-A-Name"], "cannot be a deployment's name"),
@@ -252,7 +252,7 @@ def test_a_healthy_ping_with_a_model_that_never_loads_is_found_out(world, capsys
     said = capsys.readouterr()
     report = json.loads(said.out)
     assert report["error"]["type"] == "NeverHealthy"
-    assert "`stop` or `delete_endpoint`" in report["error"]["advice"]
+    assert "`python -m endpoint stop` or `python -m endpoint delete`" in report["error"]["advice"]
     assert "Load model failed" in said.err
     (endpoint,) = [resource for resource in report["left"] if resource["kind"] == "endpoint"]
     assert endpoint["usd_per_hour"] > 0
@@ -267,7 +267,7 @@ def test_a_model_that_loads_slowly_is_waited_for(world):
 def test_a_model_that_stays_silent_is_given_up_after_half_an_hour(world, capsys):
     world.fail("InvokeEndpoint", "ModelNotReadyException")
     assert create(world) == 1
-    assert "serves no picture: After 30 min" in capsys.readouterr().err
+    assert "returns no picture: After 30 min" in capsys.readouterr().err
 
 
 def test_a_new_role_that_is_not_known_yet_is_waited_for(world):
@@ -308,7 +308,7 @@ def test_credentials_that_expire_midway_leave_a_list_from_memory(world, capsys):
     assert create(world) == 1
     said = capsys.readouterr().err
     assert "aws sso login" in said
-    assert "This run did, in this order:" in said
+    assert "This run began these steps:" in said
     assert "infrastructure: stack easel-main" in said
     world.faults.clear()
     assert create(world) == 0
@@ -323,7 +323,7 @@ def test_an_interruption_says_what_there_is_and_costs(world, capsys):
     said = capsys.readouterr().err
     assert "The same command continues" in said
     assert "endpoint easel-main-sd, since" in said
-    assert "USD per hour; `delete_endpoint` removes it" in said
+    assert "USD per hour; `python -m endpoint delete` removes them" in said
 
 
 def test_throttling_that_does_not_end_asks_for_patience(world, capsys):

@@ -29,7 +29,7 @@ def test_several_models_have_to_be_told_apart(world, capsys):
     create(world, "sd")
     create(world, "sd-turbo")
     assert world.run(use_endpoint.main, "a cat") == 1
-    assert "there is sd, sd-turbo" in capsys.readouterr().err
+    assert "available: sd, sd-turbo" in capsys.readouterr().err
 
 
 def test_a_missing_endpoint_is_named(world, capsys):

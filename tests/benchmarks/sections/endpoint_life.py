@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from endpoint import create_endpoint, delete_endpoint, status
+from endpoint import create_endpoint, delete_endpoint
+from endpoint.commands import status
 from endpoint.provision import payload
 from tests.benchmarks.lib.measuring import Samples
 from tests.benchmarks.lib.report import Figure, Row, Section, run_alone

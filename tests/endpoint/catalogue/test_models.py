@@ -4,7 +4,7 @@ import pytest
 
 from endpoint.catalogue import models as catalogue
 from endpoint.catalogue import prices
-from endpoint.catalogue.models import UnknownModel
+from endpoint.core.problems import BadArgument
 
 MODELS = catalogue.read()
 
@@ -91,7 +91,7 @@ def test_a_folder_with_a_pipeline_is_a_model(tmp_path):
 
 
 def test_what_is_no_model_is_refused_with_the_models_there_are():
-    with pytest.raises(UnknownModel, match="sd, sd-turbo, sdxl"):
+    with pytest.raises(BadArgument, match="sd, sd-turbo, sdxl"):
         catalogue.resolve("no-such-model")
 
 

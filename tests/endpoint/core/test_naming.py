@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint.catalogue import models as catalogue
-from endpoint.core.naming import LONGEST_NAME, BadName, Deployment, check_name, owner
+from endpoint.core.naming import LONGEST_NAME, Deployment, check_name, owner
+from endpoint.core.problems import BadArgument
 
 REGION = "ap-southeast-1"  # as long as regions' names get, with three others
 names = st.from_regex(rf"[a-z][a-z0-9]{{0,{LONGEST_NAME - 1}}}", fullmatch=True)
@@ -34,7 +35,7 @@ def test_every_name_fits_into_the_limits_of_aws(name):
 
 @pytest.mark.parametrize("name", ["", "Main", "two-words", "1st", "a" * 21, "ä", "a.b", "a_b"])
 def test_other_names_are_refused_with_an_example(name):
-    with pytest.raises(BadName, match="for example main"):
+    with pytest.raises(BadArgument, match="for example main"):
         check_name(name)
 
 

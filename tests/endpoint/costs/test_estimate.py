@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint import estimate
+from endpoint.catalogue import benchmarks, prices
 from endpoint.catalogue import models as catalogue
-from endpoint.catalogue import prices
-from endpoint.estimate import Painting
+from endpoint.catalogue.benchmarks import Benchmark
+from endpoint.commands import estimate
+from endpoint.costs import estimate as costs
 
 DAY = 86_400.0
-SD = Painting("sd", "ml.g4dn.xlarge", 3.6, "a test")
+SD = Benchmark("sd", "ml.g4dn.xlarge", 3.6, "a test")
 
 
 def test_what_is_published_names_a_model_a_type_and_where_it_stands() -> None:
-    for each in estimate.published():
+    for each in benchmarks.published():
         assert each.instance_type in catalogue.read()[each.model].instance_types
         assert each.seconds
         assert "https://" in each.source
 
 
 def test_every_model_is_in_the_table_of_prices_measured_or_not() -> None:
-    table = estimate.price_table()
+    table = costs.price_table()
 
     for name in catalogue.read():
         assert f"| `{name}` |" in table
@@ -39,20 +40,20 @@ def test_a_thousand_pictures_cost_their_seconds_of_the_instance_and_the_gateway(
 
 
 def test_nobody_s_seconds_make_nobody_s_price() -> None:
-    unknown = Painting("sd-turbo", "ml.g4dn.xlarge", None, "")
+    unknown = Benchmark("sd-turbo", "ml.g4dn.xlarge", None, "")
 
     assert unknown.per_thousand is None
     with pytest.raises(ValueError, match="sd-turbo"):
-        estimate.growth_table(unknown)
+        costs.growth_table(unknown)
 
 
 @pytest.mark.parametrize(("rate", "count"), [(1 / DAY, 1), (0.08, 1), (0.081, 2), (1.0, 13)])
 def test_no_instance_has_more_than_four_fifths_of_its_time_taken(rate: float, count: int) -> None:
-    assert estimate.instances_for(rate, 10.0) == count
+    assert costs.instances_for(rate, 10.0) == count
 
 
 def test_a_picture_a_day_costs_a_month_in_real_time_and_next_to_nothing_otherwise() -> None:
-    real_time, queued = estimate.estimate(1 / DAY, 3.6, 0.736)
+    real_time, queued = costs.estimate(1 / DAY, 3.6, 0.736)
 
     assert real_time.usd == pytest.approx(0.736 * prices.HOURS_PER_MONTH)
     assert real_time.median == real_time.slow == 3.6
@@ -62,7 +63,7 @@ def test_a_picture_a_day_costs_a_month_in_real_time_and_next_to_nothing_otherwis
 
 
 def test_pictures_that_the_queue_gives_up_are_told() -> None:
-    _, queued = estimate.estimate(1.0, 3.6, 0.736, count=1)
+    _, queued = costs.estimate(1.0, 3.6, 0.736, count=1)
 
     assert queued.cells()[2].endswith("% lost")
 
@@ -71,7 +72,7 @@ def test_the_table_grows_from_one_a_day_to_ten_a_second(capsys: pytest.CaptureFi
     assert estimate.main(["--model", "sd"]) == 0
 
     told = capsys.readouterr().out
-    assert [line.split("|")[1].strip() for line in told.splitlines()[6:]] == list(estimate.RATES)
+    assert [line.split("|")[1].strip() for line in told.splitlines()[6:]] == list(costs.RATES)
 
 
 def test_one_rate_is_told_in_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,14 +87,14 @@ def test_a_person_s_own_seconds_are_taken_for_any_model(capsys: pytest.CaptureFi
     arguments = ["--model", "me/mine", "--instance-type", "ml.g6.xlarge", "--seconds", "4"]
 
     assert estimate.main(arguments) == 0
-    assert "4 s for a picture: as you say" in capsys.readouterr().out
+    assert "4 s for a picture: your measurement" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["--model", "no such"], "there is no model"),
-        (["--model", "sd-turbo"], "give --seconds"),
+        (["--model", "sd-turbo"], "pass --seconds"),
         (["--instance-type", "ml.none"], "price of ml.none is not known"),
         (["--seconds", "0"], "--seconds must be more than 0"),
         (["--per-day", "-1"], "--per-day must be more than 0"),

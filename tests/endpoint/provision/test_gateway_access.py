@@ -11,15 +11,18 @@ import pytest
 from chalicelib.auth.authenticate import find_key
 from chalicelib.errors import Unauthorized
 from chalicelib.settings import Settings
-from endpoint import create_key
+from endpoint.cli.options import AccessOptions, add_access_options
+from endpoint.cli.options import read as read_options
+from endpoint.commands import create_key
 from endpoint.core.problems import ScriptError
-from endpoint.provision.gateway_access import access_of, add_options
+from endpoint.provision.gateway_access import access_of
 
 
 def access(*argv, before=None):
     parser = argparse.ArgumentParser()
-    add_options(parser)
-    return access_of(parser.parse_args(argv), before or {}, "easel-main-bucket")
+    add_access_options(parser)
+    options = read_options(AccessOptions, parser.parse_args(argv))
+    return access_of(options, before or {}, "easel-main-bucket")
 
 
 def read(variables):

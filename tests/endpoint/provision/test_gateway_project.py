@@ -62,7 +62,7 @@ def test_ten_models_of_long_names_fit_lambdas_environment():
 
 
 def test_more_than_lambda_has_room_for_is_refused_before_anything_is_deployed():
-    with pytest.raises(ScriptError, match="Lambda has room for 4,096"):
+    with pytest.raises(ScriptError, match="Lambda allows 4,096"):
         many_models(40).environment()
 
 

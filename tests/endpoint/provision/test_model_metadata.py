@@ -8,7 +8,7 @@ from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
 from endpoint.core.waiting import Waiting
-from endpoint.provision.model_metadata import adapter_names, known, read_metadata
+from endpoint.provision.model_metadata import adapter_names, metadata, read_metadata
 from tests.endpoint.world import ACCOUNT, World
 
 BUCKET = "easel-main"
@@ -70,7 +70,7 @@ def test_nothing_is_told_of_a_model_of_which_nothing_is_known(deployed):
 
 
 def test_a_measured_time_is_told():
-    assert known(None, 9.5, []) == {"seconds": 9.5}
+    assert metadata(None, 9.5, []) == {"seconds": 9.5}
 
 
 def test_adapters_have_the_names_that_the_container_gives_them(tmp_path):

@@ -73,7 +73,7 @@ def test_what_was_compiled_for_the_model_goes_with_it():
 
 
 def test_weights_that_can_run_code_are_refused():
-    with pytest.raises(BadArgument, match="unet are not there as safetensors"):
+    with pytest.raises(BadArgument, match="unet are not in the safetensors format"):
         choose(["unet/model.bin"], {"unet": ["a", "b"]}, None)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from endpoint import create_endpoint
-from endpoint.create_endpoint import TEMPLATE
+from endpoint.provision.infrastructure import TEMPLATE
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]

@@ -16,13 +16,13 @@ from typing import Any
 import boto3
 import pytest
 
-from endpoint import create_key, deploy, destroy, doctor
+from endpoint.commands import create_key, deploy, destroy
 from endpoint.core.clock import Clock
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process import clients
 from endpoint.emulator.process.http_server import QuietHandler, serving
-from endpoint.provision import gateway_project, payload
+from endpoint.provision import checks, gateway_project, payload
 from tests.endpoint.world import ACCOUNT, REGION
 
 # As much of a PNG as the gateway looks at.
@@ -66,12 +66,12 @@ class Cloud:
     def run(self, script: Any, *argv: str, **more: Any) -> int:
         return int(script.main(["--yes", *argv], clock=_Hurried(), **more))
 
-    def deploy(self, *more: str, visit: Any = None) -> int:
-        visit = visit or self.visit
-        return self.run(deploy, "--image", IMAGE, *more, visit=visit)
+    def deploy(self, *more: str, fetch: Any = None) -> int:
+        fetch = fetch or self.fetch
+        return self.run(deploy, "--image", IMAGE, *more, fetch=fetch)
 
-    def visit(self, url: str, key: str | None = None) -> bytes:
-        """Visit the deployed project behind the emulated API Gateway, by its public URL."""
+    def fetch(self, url: str, key: str | None = None) -> bytes:
+        """Request from the deployed project behind the emulated API Gateway, by its public URL."""
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
         if self._front is None:
@@ -112,7 +112,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving_code: Path) -
         for model in ("sd", "sdxl"):
             server.registry.register(f"easel-main-{model}", container.url)
         monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
-        monkeypatch.setattr(doctor, "ask_the_hub", lambda _model: {"gated": False})
+        monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
         ecr = boto3.client("ecr")
         ecr.create_repository(repositoryName="serving")
         manifest = {
@@ -160,9 +160,9 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
     assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 2.0
     assert stage["methodSettings"]["*/*"]["throttlingBurstLimit"] == 5
-    assert cloud.visit(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat") == PNG
+    assert cloud.fetch(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat") == PNG
     slow = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat?model=sdxl"
-    assert cloud.visit(slow) == PNG
+    assert cloud.fetch(slow) == PNG
 
     # Again, from a clone that knows nothing of what was deployed before.
     gateway_project.GatewayProject(_deployment()).remove()
@@ -185,12 +185,12 @@ def test_a_deployment_with_keys_is_tested_with_one_and_keeps_them(cloud, tmp_pat
     assert cloud.deploy("--keys", str(file)) == 0
 
     picture = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat"
-    assert cloud.visit(picture, key) == PNG
+    assert cloud.fetch(picture, key) == PNG
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        cloud.visit(picture)
+        cloud.fetch(picture)
     variables = _variables(cloud)
     # The front is the first deployment's, and does not know this one's key for the smoke test.
-    assert cloud.deploy("--prompt-filter", "off", visit=lambda *_, **__: PNG) == 0
+    assert cloud.deploy("--prompt-filter", "off", fetch=lambda *_, **__: PNG) == 0
     again = _variables(cloud)
     assert again["EASEL_SECRET"] == variables["EASEL_SECRET"]
     assert json.loads(again["EASEL_API_KEYS"])[0] == json.loads(variables["EASEL_API_KEYS"])[0]
@@ -217,7 +217,7 @@ def test_a_public_url_that_does_not_work_fails_the_deployment_and_destroy_cleans
     def broken(_url: str) -> bytes:
         raise OSError("HTTP Error 502: Bad Gateway")
 
-    assert cloud.deploy(visit=broken) == 1
+    assert cloud.deploy(fetch=broken) == 1
     said = capsys.readouterr().err
     assert "The public URL does not work: HTTP Error 502" in said
     assert "/aws/lambda/easel-main" in said
@@ -227,7 +227,7 @@ def test_a_public_url_that_does_not_work_fails_the_deployment_and_destroy_cleans
 
 
 def test_the_doctor_stops_a_deployment_before_anything_is_made(cloud, capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "ask_the_hub", lambda _model: {"gated": True})
+    monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": True})
     assert cloud.deploy() == 1
     assert "gated" in capsys.readouterr().err
     assert left(cloud) == []

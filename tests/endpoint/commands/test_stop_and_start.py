@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint import create_endpoint, start, stop
+from endpoint import create_endpoint
+from endpoint.commands import start, stop
 from tests.endpoint.world import IMAGE, World
 
 
@@ -70,4 +71,4 @@ def test_stopping_what_does_not_run_succeeds(world, capsys):
 
 def test_starting_nothing_says_what_would_make_something(world, capsys):
     assert world.run(start.main, "--yes") == 1
-    assert "create_endpoint" in capsys.readouterr().err
+    assert "python -m endpoint create" in capsys.readouterr().err

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 
-from endpoint import create_endpoint, status
+from endpoint import create_endpoint
+from endpoint.commands import status
 from tests.endpoint.world import IMAGE, World
 
 
@@ -69,8 +70,8 @@ def test_what_would_end_the_costs_is_said(world, capsys):
     create(world)
     assert world.run(status.main) == 0
     said = capsys.readouterr().out
-    assert "python -m endpoint.stop --name main" in said
-    assert "python -m endpoint.delete_endpoint --name main" in said
+    assert "python -m endpoint stop --name main" in said
+    assert "python -m endpoint delete --name main" in said
 
 
 def test_something_unexpected_with_the_tag_is_found(world, capsys):
@@ -87,7 +88,7 @@ def test_something_unexpected_with_the_tag_is_found(world, capsys):
 
 def test_tags_that_may_not_be_read_are_mentioned(world, capsys):
     world.fail("GetResources", "AccessDeniedException")
-    assert "looked by name only" in report(world, capsys)["notes"][0]
+    assert "by name only" in report(world, capsys)["notes"][0]
 
 
 def test_a_bucket_with_unfinished_uploads_can_cost_money(world, capsys):
