@@ -66,7 +66,7 @@ class AwsServer:
         self._models = Models(self.registry, self.faults, self.clock)
         self._moto = moto_shims.Shimmed(DomainDispatcherApplication(create_backend_app))
         self._asynchronous = AsyncInvocations(self._models, Clients(lambda: self.url))
-        self._autoscaler = Autoscaler(self.clock, self._asynchronous.queue.load)
+        self._autoscaler = Autoscaler(self.clock, self._asynchronous.queue)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[AwsServer]:
