@@ -82,14 +82,14 @@ def _without_hashes(template: dict[str, Any]) -> Any:
 
 def variables() -> list[str]:
     """Return the names of all variables that the code mentions."""
-    folders = [GATEWAY, ROOT / "endpoint", ROOT / "model_package"]
     name = re.compile(r"EASEL_[A-Z0-9_]*[A-Z0-9]")
     texts = (
         path.read_text("utf-8")
-        for folder in folders
+        for folder in (GATEWAY, ROOT / "endpoint", ROOT / "model_package")
         for path in folder.rglob("*")
         if path.suffix in {".py", ".json", ".yaml", ".sh", ".js", ".html"}
         and path.is_file()
-        and not {"vendor", "deployments", "__pycache__", "weights"} & set(path.parts)
+        # What chalice and pip leave behind.
+        and not {"vendor", "deployments"} & set(path.relative_to(ROOT).parts)
     )
     return sorted({found for text in texts for found in name.findall(text)})

@@ -22,6 +22,8 @@ _PROSE_FIELDS = {
     "GroupDescription",
     "AlarmDescription",
     "about",
+    "comment",
+    "x-unset",
 }
 # `detail` of AUTOMATIC1111's errors: text where it is text.
 _PROSE_WHERE_TEXT = {"detail"}
@@ -31,6 +33,7 @@ _PROSE_ATTRIBUTES = {"alt", "aria-label", "placeholder", "title", "label", "cont
 # What a drawing is made of, and what stands within a sentence.
 _STROKES = {"path", "rect", "circle", "g"}
 _WITHIN_PROSE = {"b", "br", "code", "em", "i", "kbd", "strong"}
+_DASHBOARD_PROSE = re.compile(r'("(?:title|label|markdown)": )"(?:[^"\\]|\\.)*"')
 _VOLATILE = [
     (re.compile(r"'sha256-[A-Za-z0-9+/=]+'"), "'sha256-<hash>'"),
     (re.compile(r"\b(Signature|X-Amz-Date|X-Amz-Credential)=[^&]*"), r"\1=<volatile>"),
@@ -66,6 +69,8 @@ def _field(name: str, value: Any) -> Any:
 def _text(value: str) -> Any:
     if value.startswith('{"') and value.endswith("}"):
         return {"JSON as text": reduced(json.loads(value))}
+    if value.startswith('{"widgets": '):  # CloudWatch's dashboard, with variables in it
+        return _DASHBOARD_PROSE.sub(r'\1"<prose>"', value).splitlines()
     if len(value) > 40 and value.startswith(("iVBORw0KGgo", "UklGR", "/9j/")):
         return {"picture in base64": digest(base64.b64decode(value))}
     return steady(value)
