@@ -37,7 +37,7 @@ for folder in sys.argv[1:]:
     print(Toolkit(folder).post({"prompt": "a cat", "seed": 7}, accept="image/png").status)
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_environment]
 
 
 def install(name, requirements):
