@@ -5,17 +5,19 @@ from __future__ import annotations
 from functools import cache
 from urllib.parse import unquote
 
-from chalicelib import __version__, openai_images, sdapi, sdapi_lists, sessions
-from chalicelib.answers import Answer, home_answer, json_answer, page_answer, see_other
-from chalicelib.crawlers import robots_answer
+from chalicelib import __version__
+from chalicelib.auth import sessions
+from chalicelib.dialects import automatic1111, automatic1111_lists, openai
 from chalicelib.generation import GenerationRequest, describe
-from chalicelib.pages import home_page
-from chalicelib.painting import Painter, random_seed
-from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
-from chalicelib.reading import read_form, read_request
+from chalicelib.images.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
+from chalicelib.images.service import Painter, random_seed
 from chalicelib.settings import Model, Settings, route_prefix
-from chalicelib.visits import Visit
-from chalicelib.web import Gateway, Routes
+from chalicelib.web.body import read_form, read_request
+from chalicelib.web.crawlers import robots_answer
+from chalicelib.web.pages import home_page
+from chalicelib.web.request import Visit
+from chalicelib.web.response import Answer, home_answer, json_answer, page_answer, see_other
+from chalicelib.web.routing import Gateway, Routes
 
 settings = cache(Settings.from_environment)
 routes = Routes(__name__, lambda: settings())
@@ -87,93 +89,93 @@ def job_picture(visit: Visit, identifier: str) -> Answer:
 @routes.post_openai("/v1/images/generations")
 def openai_generate(visit: Visit) -> Answer:
     """Paint as OpenAI's Images API is asked to."""
-    return openai_images.generate(painter(), visit)
+    return openai.generate(painter(), visit)
 
 
 @routes.get_openai("/v1/images/generations/{identifiers}")
 def openai_resume(visit: Visit, identifiers: str) -> Answer:
     """Wait for pictures that OpenAI's Images API was asked for."""
-    return openai_images.go_on(painter(), visit, unquote(identifiers))
+    return openai.go_on(painter(), visit, unquote(identifiers))
 
 
 @routes.get_openai("/v1/models")
 def openai_models(visit: Visit) -> Answer:
     """List the models on offer as OpenAI does."""
-    return openai_images.models(list(settings().models))
+    return openai.models(list(settings().models))
 
 
 @routes.get_openai("/v1/models/{name}")
 def openai_model(visit: Visit, name: str) -> Answer:
     """Tell of one model as OpenAI does."""
-    return openai_images.model(list(settings().models), unquote(name))
+    return openai.model(list(settings().models), unquote(name))
 
 
 @routes.post_openai("/v1/images/edits")
 @routes.post_openai("/v1/images/variations")
 def openai_edit(visit: Visit) -> Answer:
     """Refuse what starts from a picture."""
-    return openai_images.edit()
+    return openai.edit()
 
 
 @routes.post_sdapi("/sdapi/v1/txt2img")
 def sdapi_generate(visit: Visit) -> Answer:
     """Paint as AUTOMATIC1111's web UI is asked to."""
-    return sdapi.generate(painter(), visit)
+    return automatic1111.generate(painter(), visit)
 
 
 @routes.get_sdapi("/sdapi/v1/txt2img/{identifiers}")
 def sdapi_resume(visit: Visit, identifiers: str) -> Answer:
     """Wait for pictures that AUTOMATIC1111's web UI was asked for."""
-    return sdapi.go_on(painter(), visit, unquote(identifiers))
+    return automatic1111.go_on(painter(), visit, unquote(identifiers))
 
 
 @routes.get_sdapi("/sdapi/v1/options")
 def sdapi_options(visit: Visit) -> Answer:
     """Tell the web UI's settings."""
-    return json_answer(sdapi_lists.options(offered()))
+    return json_answer(automatic1111_lists.options(offered()))
 
 
 @routes.post_sdapi("/sdapi/v1/options")
 def sdapi_set_options(visit: Visit) -> Answer:
     """Accept the web UI's settings, if they are so already."""
-    return sdapi_lists.set_options(offered(), visit)
+    return automatic1111_lists.set_options(offered(), visit)
 
 
 @routes.get_sdapi("/sdapi/v1/sd-models")
 def sdapi_models(visit: Visit) -> Answer:
     """List the models on offer as the web UI does."""
-    return sdapi_lists.models(offered())
+    return automatic1111_lists.models(offered())
 
 
 @routes.get_sdapi("/sdapi/v1/loras")
 def sdapi_loras(visit: Visit) -> Answer:
     """List the LoRA adapters as the web UI does."""
-    return sdapi_lists.loras(offered())
+    return automatic1111_lists.loras(offered())
 
 
 @routes.get_sdapi("/sdapi/v1/samplers")
 def sdapi_samplers(visit: Visit) -> Answer:
     """List the one sampler."""
-    return sdapi_lists.samplers()
+    return automatic1111_lists.samplers()
 
 
 @routes.get_sdapi("/sdapi/v1/schedulers")
 def sdapi_schedulers(visit: Visit) -> Answer:
     """List the one schedule."""
-    return sdapi_lists.schedulers()
+    return automatic1111_lists.schedulers()
 
 
 @routes.get_sdapi("/sdapi/v1/progress")
 def sdapi_progress(visit: Visit) -> Answer:
     """Tell that nothing is known to be under way."""
-    return sdapi_lists.progress()
+    return automatic1111_lists.progress()
 
 
 @routes.post_sdapi("/sdapi/v1/interrupt")
 @routes.post_sdapi("/sdapi/v1/skip")
 def sdapi_interrupt(visit: Visit) -> Answer:
     """Refuse to stop a picture."""
-    return sdapi_lists.interrupt()
+    return automatic1111_lists.interrupt()
 
 
 def sdapi_fresh(visit: Visit) -> Answer:
@@ -183,19 +185,19 @@ def sdapi_fresh(visit: Visit) -> Answer:
 
 def sdapi_from_picture(visit: Visit) -> Answer:
     """Refuse what starts from a picture."""
-    return sdapi_lists.from_picture()
+    return automatic1111_lists.from_picture()
 
 
 def sdapi_nothing(visit: Visit) -> Answer:
     """Tell that there is nothing of the kind."""
-    return json_answer(sdapi_lists.NOTHING[visit.route.rpartition("/")[2]])
+    return json_answer(automatic1111_lists.NOTHING[visit.route.rpartition("/")[2]])
 
 
-for _name in sdapi_lists.NOTHING:
+for _name in automatic1111_lists.NOTHING:
     routes.get_sdapi(f"/sdapi/v1/{_name}")(sdapi_nothing)
-for _name in sdapi_lists.FRESH:
+for _name in automatic1111_lists.FRESH:
     routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_fresh)
-for _name in sdapi_lists.FROM_PICTURES:
+for _name in automatic1111_lists.FROM_PICTURES:
     routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_from_picture)
 
 
@@ -234,7 +236,9 @@ def options(visit: Visit) -> Answer:
 @routes.get("/openapi.json")
 def openapi(visit: Visit) -> Answer:
     """Tell everything that may be asked and answered here, as OpenAPI 3.1."""
-    from chalicelib.openapi import document  # what pictures do without, a cold start does too
+    from chalicelib.openapi.document import (
+        document,  # what pictures do without, a cold start does too
+    )
 
     return json_answer(document(visit.origin + visit.root))
 
@@ -242,7 +246,7 @@ def openapi(visit: Visit) -> Answer:
 @routes.get("/docs")
 def docs(visit: Visit) -> Answer:
     """Show the same for a person to read."""
-    from chalicelib.openapi_page import openapi_page
+    from chalicelib.openapi.page import openapi_page
 
     return page_answer(openapi_page(visit.origin, visit.root))
 

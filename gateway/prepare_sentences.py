@@ -18,7 +18,7 @@ from pathlib import Path
 
 from essential_generators import DocumentGenerator
 
-from chalicelib.prompt_filter import PromptFilter
+from chalicelib.images.prompt_filter import PromptFilter
 
 SENTENCES = 10_000
 SEED = 20_221_008

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 from playwright.sync_api import Page
 
-from endpoint.emulator.processes import free_port
+from endpoint.emulator.process.processes import free_port
 from tests.browser import chromium
 from tests.packages import ROOT
 

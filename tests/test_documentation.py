@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from chalicelib import errors
+from chalicelib.dialects.openai import QUALITIES
 from chalicelib.generation import describe
-from chalicelib.openai_images import QUALITIES
-from easel_errors import EaselError
+from easel.errors import EaselError
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,9 +89,9 @@ def test_every_link_to_a_page_of_ours_leads_somewhere():
     ("page", "code"),
     [
         ("docs/gateway.md", "gateway/chalicelib/settings.py"),
-        ("docs/gateway.md", "gateway/chalicelib/protection.py"),
-        ("docs/model-package.md", "model_package/code/easel_settings.py"),
-        ("docs/speed.md", "model_package/code/easel_speed.py"),
+        ("docs/gateway.md", "gateway/chalicelib/access_settings.py"),
+        ("docs/model-package.md", "model_package/code/easel/settings.py"),
+        ("docs/speed.md", "model_package/code/easel/speed/speed.py"),
     ],
 )
 def test_a_page_names_every_setting_of_its_part(page, code):

@@ -33,7 +33,7 @@ START_SECONDS = 300.0
 MINUTE = 60.0
 _CROWDED_MINUTES, _IDLE_MINUTES, _WELL_BELOW = 3, 15, 0.9
 _DELAY_MINUTES = 1
-# The gateway's requests leave SageMaker's queue after that (chalicelib/sagemaker.py: Life).
+# The gateway's requests leave SageMaker's queue after that (chalicelib/aws/sagemaker.py: Life).
 QUEUE_SECONDS = 1_800.0
 
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from endpoint.emulator.processes import ROOT, port_is_free
+from endpoint.emulator.process.processes import ROOT, port_is_free
 
 _EPILOGUE = """\
 Everything listens on 127.0.0.1 alone and ends with Ctrl-C. What is imitated, and what is not, is
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _aws(options: argparse.Namespace) -> int:
     from endpoint.emulator.aws_server import AwsServer
-    from endpoint.emulator.clients import forget_aws
+    from endpoint.emulator.process.clients import forget_aws
 
     forget_aws(os.environ)
     server = AwsServer(_pairs(options.container), longest_body=options.longest_body)
@@ -138,14 +138,14 @@ def _aws(options: argparse.Namespace) -> int:
 
 
 def _model_server(options: argparse.Namespace) -> int:
-    from endpoint.emulator.model_server import ModelServer
+    from endpoint.emulator.container.model_server import ModelServer
 
     server = ModelServer(options.code.resolve(), options.model_dir.resolve(), os.environ)
     return _until_signal(server.serve(options.port), "The model server is at")
 
 
 def _api_gateway(options: argparse.Namespace) -> int:
-    from endpoint.emulator.packaged_gateway import serve
+    from endpoint.emulator.apigateway.packaged_gateway import serve
 
     return _until_signal(
         serve(options.package, options.port, _pairs(options.env)), "API Gateway is emulated at"
@@ -174,7 +174,7 @@ def _until_signal(server: AbstractContextManager[Any], sentence: str) -> int:
 
 
 def _end_with_parent_if_asked() -> None:
-    from endpoint.emulator.orphans import WATCHED, end_with_parent
+    from endpoint.emulator.process.orphans import WATCHED, end_with_parent
 
     if WATCHED in os.environ:
         end_with_parent()

@@ -26,20 +26,20 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
-from endpoint.emulator import faults as kinds
-from endpoint.emulator import moto_shims
-from endpoint.emulator.async_invocations import AsyncInvocations
-from endpoint.emulator.clients import Clients
-from endpoint.emulator.clock import Clock
-from endpoint.emulator.containers import Registry
-from endpoint.emulator.control_plane import ACCOUNT, find_endpoint, region_of
-from endpoint.emulator.errors import RuntimeRefusal, ValidationError
-from endpoint.emulator.faults import Fault, Faults
-from endpoint.emulator.http_server import in_background
-from endpoint.emulator.invocations import LONGEST_BODY, CutOff, Models, check_size, invoke
-from endpoint.emulator.keep_alive import KeepAliveHandler
-from endpoint.emulator.request_log import Entry, RequestLog
-from endpoint.emulator.scaling import Autoscaler
+from endpoint.emulator.moto_ import moto_shims
+from endpoint.emulator.process.clients import Clients
+from endpoint.emulator.process.clock import Clock
+from endpoint.emulator.process.http_server import in_background
+from endpoint.emulator.process.keep_alive import KeepAliveHandler
+from endpoint.emulator.sagemaker import faults as kinds
+from endpoint.emulator.sagemaker.async_invocations import AsyncInvocations
+from endpoint.emulator.sagemaker.containers import Registry
+from endpoint.emulator.sagemaker.control_plane import ACCOUNT, find_endpoint, region_of
+from endpoint.emulator.sagemaker.errors import RuntimeRefusal, ValidationError
+from endpoint.emulator.sagemaker.faults import Fault, Faults
+from endpoint.emulator.sagemaker.invocations import LONGEST_BODY, CutOff, Models, check_size, invoke
+from endpoint.emulator.sagemaker.request_log import Entry, RequestLog
+from endpoint.emulator.sagemaker.scaling import Autoscaler
 
 _INVOCATION = re.compile(r"/endpoints/([^/]+)/(async-)?invocations")
 

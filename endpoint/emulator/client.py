@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import urllib3
 
-from endpoint.emulator.faults import Fault
+from endpoint.emulator.sagemaker.faults import Fault
 
 
 class EmulatorClient:

@@ -22,8 +22,8 @@ from typing import Any, NoReturn
 import urllib3
 
 from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.clients import Clients, environment, forget_aws
-from endpoint.emulator.processes import ROOT, Child, ChildEnded, free_port, port_is_free
+from endpoint.emulator.process.clients import Clients, environment, forget_aws
+from endpoint.emulator.process.processes import ROOT, Child, ChildEnded, free_port, port_is_free
 from endpoint.emulator.served_model import NoModel, ServedModel, choose
 from endpoint.provision.model_metadata import metadata
 
@@ -218,7 +218,7 @@ def _known(runtime: Any, endpoint: str) -> dict[str, Any]:
 def _gateway(options: Options, variables: Mapping[str, str]) -> Child:
     return Child(
         "the gateway",
-        "endpoint.emulator.local_gateway",
+        "endpoint.emulator.apigateway.local_gateway",
         [str(options.gateway.resolve()), str(options.port)],
         environment={**os.environ, **variables},
     )

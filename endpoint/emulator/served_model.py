@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from endpoint.catalogue import models as catalogue
-from endpoint.emulator.processes import ROOT
+from endpoint.emulator.process.processes import ROOT
 
 DEMO = ROOT / "model_package" / "demo" / "weights"
 STAND_IN_SCRIPT = ROOT / "model_package" / "stand_in.py"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chalicelib.access_settings import PLACE, Protection
 from chalicelib.generation import RULES, Name, Number
-from chalicelib.protection import PLACE, Protection
 
 # What a model decides where a request leaves it open.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")

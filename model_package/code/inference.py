@@ -13,19 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import easel_start  # first: it starts to read the weights; all that follows takes seconds
+from easel import bootstrap  # first: it starts to read the weights; all that follows takes seconds
 
 # isort: split
-from easel_answers import check_accept, encode_answer, encode_error
-from easel_clock import Clock
-from easel_errors import EaselError, guard
-from easel_loading import load_painter
-from easel_model import Model
-from easel_painter import Picture
-from easel_requests import Question, read_request
+from easel.errors import EaselError, guard
+from easel.generator import Picture
+from easel.load import load_painter
+from easel.model import Model
+from easel.serving.request import Question, read_request
+from easel.serving.response import check_accept, encode_answer, encode_error
+from easel.startup.stopwatch import Clock
 from generation import GenerationRequest
 
-_IMPORTS = easel_start.imported()
+_IMPORTS = bootstrap.imported()
 
 
 def model_fn(model_dir: str, context: Any = None) -> Model:  # noqa: ARG001 - the toolkit's shape

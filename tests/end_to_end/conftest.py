@@ -20,12 +20,12 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page
 
-from endpoint.emulator import packaged_gateway
+from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.clients import Clients, environment
-from endpoint.emulator.model_server import ModelServer
-from endpoint.emulator.processes import Child, free_port
+from endpoint.emulator.container.model_server import ModelServer
+from endpoint.emulator.process.clients import Clients, environment
+from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
 from tests.browser import chromium
 from tests.packages import ROOT, package_gateway
@@ -114,7 +114,7 @@ def emulator(aws: AwsServer) -> Iterator[EmulatorClient]:
 def chalice_local(gateway_environment: dict[str, str]) -> Iterator[str]:
     port = free_port()
     arguments = [str(ROOT / "gateway"), str(port)]
-    module = "endpoint.emulator.local_gateway"
+    module = "endpoint.emulator.apigateway.local_gateway"
     variables = {**os.environ, **gateway_environment}
     with Child("the gateway", module, arguments, environment=variables) as child:
         child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 60)

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from endpoint.emulator.http_server import QuietHandler, serving
+from endpoint.emulator.process.http_server import QuietHandler, serving
 from tests.end_to_end.conftest import ENDPOINT
 
 pytestmark = pytest.mark.browser

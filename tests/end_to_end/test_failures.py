@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from endpoint.emulator.client import deaf_address
-from endpoint.emulator.lambda_runtime import LambdaFunction
+from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from tests.end_to_end.conftest import ENDPOINT
 from tests.end_to_end.test_pictures import BROWSER, get, picture_url
 from tests.packages import proxy_event

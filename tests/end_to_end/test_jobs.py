@@ -15,7 +15,7 @@ import requests
 from PIL import Image
 
 from chalicelib.generation import GenerationRequest
-from endpoint.emulator.clients import Clients
+from endpoint.emulator.process.clients import Clients
 from tests.browser import chromium
 from tests.end_to_end.conftest import ASYNC_ENDPOINT, BUCKET, DEADLINE, MOST_WAITING, REGION
 from tests.end_to_end.test_pictures import get, picture_url

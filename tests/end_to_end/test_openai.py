@@ -10,7 +10,7 @@ import pytest
 import requests
 from PIL import Image
 
-from endpoint.emulator.http_server import QuietHandler, serving
+from endpoint.emulator.process.http_server import QuietHandler, serving
 from tests.end_to_end.conftest import ASYNC_ENDPOINT, ENDPOINT
 from tests.end_to_end.test_jobs import cold  # noqa: F401 (a fixture)
 

@@ -12,7 +12,7 @@ import requests
 from PIL import Image, ImageStat
 from sd_parsers import ParserManager
 
-from endpoint.emulator.processes import free_port
+from endpoint.emulator.process.processes import free_port
 from tests.packages import ROOT
 
 READY = "Easel is at http://127.0.0.1:{port}/api/"

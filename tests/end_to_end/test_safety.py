@@ -15,8 +15,8 @@ import requests
 from PIL import Image
 from playwright.sync_api import expect
 
-from endpoint.emulator import packaged_gateway
-from endpoint.emulator.processes import Child, free_port
+from endpoint.emulator.apigateway import packaged_gateway
+from endpoint.emulator.process.processes import Child, free_port
 from tests.end_to_end.conftest import ASYNC_ENDPOINT, BUCKET, ENDPOINT, QUEUE, answers
 from tests.end_to_end.test_page import Studio
 from tests.packages import ROOT
@@ -45,7 +45,7 @@ def settings(gateway_environment):
 def local(settings):
     port = free_port()
     arguments = [str(ROOT / "gateway"), str(port)]
-    module = "endpoint.emulator.local_gateway"
+    module = "endpoint.emulator.apigateway.local_gateway"
     with Child("the gateway", module, arguments, environment={**os.environ, **settings}) as child:
         child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 60)
         yield f"http://127.0.0.1:{port}/api"

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks
 
-from chalicelib.openapi import document
-from endpoint.emulator import packaged_gateway
+from chalicelib.openapi.document import document
+from endpoint.emulator.apigateway import packaged_gateway
 from tests.end_to_end.conftest import ENDPOINT
 
 # API Gateway answers a method that a route has not with 403, and the gateway never hears of it.

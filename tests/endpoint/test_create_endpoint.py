@@ -6,7 +6,7 @@ import pytest
 
 from endpoint import create_endpoint
 from endpoint.aws.scaling import alarm_name
-from endpoint.emulator import moto_shims
+from endpoint.emulator.moto_ import moto_shims
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 
 BUCKET = f"easel-main-{ACCOUNT}-{REGION}"

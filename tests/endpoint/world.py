@@ -33,7 +33,7 @@ from moto import mock_aws
 from moto.cloudformation import models
 
 from endpoint.core.clock import Clock
-from endpoint.emulator import moto_shims
+from endpoint.emulator.moto_ import moto_shims
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"

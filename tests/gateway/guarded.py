@@ -6,13 +6,13 @@ import json
 from chalice.test import Client
 
 import app as gateway
-from chalicelib.guests import Key
-from chalicelib.painting import Painter
-from chalicelib.protection import Protection
+from chalicelib.access_settings import Protection
+from chalicelib.images.service import Painter
 from chalicelib.settings import Model, Queue, Settings
+from chalicelib.web.principal import Key
+from tests.gateway.aws.test_sagemaker import Given
 from tests.gateway.memory import Breaks, Bucket, Runs
 from tests.gateway.test_app import PaintingClient
-from tests.gateway.test_sagemaker import Given
 
 KEY = "easel-" + "k" * 43
 OTHER_KEY = "easel-" + "o" * 43

@@ -9,12 +9,12 @@ from chalice.test import Client
 from PIL import Image
 
 import app as gateway
-from chalicelib import telemetry
 from chalicelib.generation import RULES
-from chalicelib.painting import Painter
+from chalicelib.images.service import Painter
 from chalicelib.settings import Model, Settings
-from tests.gateway.test_sagemaker import Client as RuntimeClient
-from tests.gateway.test_sagemaker import Given, answer, refusal
+from chalicelib.web import telemetry
+from tests.gateway.aws.test_sagemaker import Client as RuntimeClient
+from tests.gateway.aws.test_sagemaker import Given, answer, refusal
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Dest": "document"}
 FORMATS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg"}

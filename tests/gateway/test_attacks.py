@@ -9,8 +9,9 @@ from urllib.parse import quote
 import pytest
 
 import app as gateway
-from chalicelib import pages, sdapi_lists, telemetry
-from chalicelib.openapi_page import openapi_page
+from chalicelib.dialects import automatic1111_lists
+from chalicelib.openapi.page import openapi_page
+from chalicelib.web import pages, telemetry
 from tests.gateway.guarded import KEY, OTHER_KEY, SECRET, Guest, guarded, key
 from tests.gateway.test_app import BROWSER
 
@@ -57,8 +58,13 @@ HOSTILE = [
     f"{MARK}" + "A" * 2_000,
 ]
 SDAPI_LISTS = ["options", "sd-models", "loras", "samplers", "schedulers", "progress"]
-SDAPI_LISTS += sorted(sdapi_lists.NOTHING)
-SDAPI_REFUSED = ["interrupt", "skip", *sdapi_lists.FRESH, *sdapi_lists.FROM_PICTURES]
+SDAPI_LISTS += sorted(automatic1111_lists.NOTHING)
+SDAPI_REFUSED = [
+    "interrupt",
+    "skip",
+    *automatic1111_lists.FRESH,
+    *automatic1111_lists.FROM_PICTURES,
+]
 ROUTES = [
     "/inference/{}",
     "/inference/{}?seed=1&model=slow",

@@ -18,9 +18,10 @@ import pytest
 
 from endpoint.commands import create_key, deploy, destroy
 from endpoint.core.clock import Clock
-from endpoint.emulator import clients, packaged_gateway
+from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.http_server import QuietHandler, serving
+from endpoint.emulator.process import clients
+from endpoint.emulator.process.http_server import QuietHandler, serving
 from endpoint.provision import checks, gateway_project, payload
 from tests.endpoint.world import ACCOUNT, REGION
 

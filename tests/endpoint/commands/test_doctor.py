@@ -5,7 +5,7 @@ import json
 import pytest
 
 from endpoint.commands import doctor
-from endpoint.emulator import moto_shims
+from endpoint.emulator.moto_ import moto_shims
 from endpoint.provision import checks
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 

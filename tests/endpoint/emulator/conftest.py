@@ -12,9 +12,9 @@ import pytest
 
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.clients import Clients
-from endpoint.emulator.http_server import QuietHandler, serving
-from tests.endpoint.emulator import packaged
+from endpoint.emulator.process.clients import Clients
+from endpoint.emulator.process.http_server import QuietHandler, serving
+from tests.endpoint.emulator.apigateway import packaged
 
 REGION = "us-east-1"
 BUCKET = "easel-pictures"

@@ -13,11 +13,11 @@ import pytest
 import urllib3
 
 from endpoint.emulator.__main__ import parser
-from endpoint.emulator.clients import Clients
-from endpoint.emulator.faults import CONTAINER, DOOR, WAY_BACK
-from endpoint.emulator.processes import ROOT, Child
+from endpoint.emulator.process.clients import Clients
+from endpoint.emulator.process.processes import ROOT, Child
+from endpoint.emulator.sagemaker.faults import CONTAINER, DOOR, WAY_BACK
 from tests.endpoint.emulator.conftest import PNG, REGION, Container, create_endpoint
-from tests.endpoint.emulator.test_invocations import ask
+from tests.endpoint.emulator.sagemaker.test_invocations import ask
 
 PAGE = (ROOT / "docs" / "emulator.md").read_text("utf-8")
 

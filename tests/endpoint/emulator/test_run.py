@@ -14,8 +14,8 @@ from typing import IO
 import pytest
 import urllib3
 
-from endpoint.emulator.processes import ROOT, free_port, port_is_free
-from tests.endpoint.emulator.test_processes import is_alive, wait_until
+from endpoint.emulator.process.processes import ROOT, free_port, port_is_free
+from tests.endpoint.emulator.process.test_processes import is_alive, wait_until
 
 INFERENCE = """
     import json, os

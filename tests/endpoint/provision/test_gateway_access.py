@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from chalicelib.access import find_key
+from chalicelib.auth.authenticate import find_key
 from chalicelib.errors import Unauthorized
 from chalicelib.settings import Settings
 from endpoint.cli.options import AccessOptions, add_access_options

@@ -74,7 +74,7 @@ def test_a_measured_time_is_told():
 
 
 def test_adapters_have_the_names_that_the_container_gives_them(tmp_path):
-    from easel_lora_file import find_files
+    from easel.lora.file import find_files
 
     files = [
         "b.safetensors",

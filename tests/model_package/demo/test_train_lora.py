@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from easel_loras import Loras
+from easel.lora.adapters import Loras
 from model_package.demo import train_lora
 from model_package.demo.codec import Codec
 from model_package.demo.compose import Composer

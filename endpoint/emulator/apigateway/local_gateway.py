@@ -1,0 +1,50 @@
+"""`chalice local` in a process that ends with its parent.
+
+Arguments: the gateway's folder and a port. The gateway itself is unchanged and knows nothing of
+this; its folder is all that it can import beside what is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import chalice.local
+from chalice.cli import main as chalice_command
+
+from endpoint.emulator.process.orphans import end_with_parent
+
+
+def main() -> None:
+    """Serve the stage `local` on 127.0.0.1."""
+    end_with_parent()
+    folder, port = Path(sys.argv[1]), sys.argv[2]
+    # Flaws of chalice 1.34's development server, not of the gateway: it writes headers and body
+    # separately, which costs 40 ms per request on a kept connection, and it lets five clients
+    # wait.
+    chalice.local.ChaliceRequestHandler.disable_nagle_algorithm = True
+    chalice.local.ThreadedHTTPServer.request_queue_size = 128
+    chalice.local.ChaliceRequestHandler.parse_request = _parse_request
+    sys.path[:] = [entry for entry in sys.path if entry and Path(entry) != Path.cwd()]
+    os.chdir(folder)
+    # Without --no-autoreload chalice starts a second process, which outlives the first.
+    sys.argv[1:] = ["local", "--stage", "local", "--no-autoreload", "--port", port]
+    sys.exit(chalice_command())
+
+
+def _parse_request(self: chalice.local.ChaliceRequestHandler) -> bool:
+    """Read a request; one for `/sdapi/` is one for `/api/sdapi/`.
+
+    SillyTavern keeps only the host of the address that it is given. On AWS a domain of one's own is
+    what helps there.
+    """
+    complete = BaseHTTPRequestHandler.parse_request(self)
+    if complete and self.path.startswith("/sdapi/"):
+        self.path = f"/api{self.path}"
+    return complete
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A packaged gateway as on AWS: `sam.json` and its zip behind API Gateway and in Lambda."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from endpoint.emulator.apigateway.api_gateway import INTEGRATION_SECONDS, ApiGateway
+from endpoint.emulator.apigateway.api_gateway_document import Document
+from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
+from endpoint.emulator.process.http_server import Server
+
+# Lambda's quota for a new account's function without reserved concurrency is far above what a
+# laptop can run.
+_UNRESERVED = 10
+
+
+@contextmanager
+def serve(
+    package: Path,
+    port: int = 0,
+    environment: Mapping[str, str] | None = None,
+    *,
+    seconds: float = INTEGRATION_SECONDS,
+) -> Iterator[Server]:
+    """Serve what `chalice package PACKAGE` wrote on 127.0.0.1:`port` while the context lasts.
+
+    Args:
+        package: the folder with sam.json and the zip.
+        port: 0 takes any free one.
+        environment: variables of the function beside the template's own.
+        seconds: how long the gateway waits for the function.
+
+    Raises:
+        FileNotFoundError: when nothing was packaged there.
+        OSError: when the port is taken.
+    """
+    document = Document.read(package)
+    settings = document.function
+    function = LambdaFunction(
+        settings.package,
+        {**settings.environment, **(environment or {})},
+        handler=settings.handler,
+        timeout=settings.timeout,
+        memory_size=settings.memory_size,
+        concurrency=settings.reserved_concurrency or _UNRESERVED,
+    )
+    with function, ApiGateway(document, function, seconds=seconds).serve(port) as server:
+        yield server

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endpoint.emulator.apigateway.api_gateway import ApiGateway
+from endpoint.emulator.apigateway.api_gateway_document import Document
+from endpoint.emulator.lambda_.lambda_runtime import Result, TooManyRequests
+from tests.endpoint.emulator.apigateway import packaged
+
+OK = {"statusCode": 200, "headers": {"Content-Type": "text/plain"}, "body": "fine"}
+
+
+class Double:
+    """A function's double that remembers its events."""
+
+    def __init__(self, act: Callable[[], Any] = lambda: OK, error: str | None = None) -> None:
+        self.events: list[Any] = []
+        self._act, self._error = act, error
+
+    def invoke(self, event: object) -> Result:
+        self.events.append(event)
+        return Result(self._act(), self._error, 0.0, None, 0)
+
+
+@contextmanager
+def before(package: Path, function: Double, **more: float) -> Iterator[int]:
+    with ApiGateway(Document.read(package), function, **more).serve() as server:
+        yield server.server_address[1]
+
+
+def ask(
+    port: int, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        # The path goes out as it is written here.
+        connection.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        answer = connection.getresponse()
+        names = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, names, answer.read()
+    finally:
+        connection.close()
+
+
+def test_a_route_reaches_the_function_with_its_path_undecoded(package: Path) -> None:
+    function = Double()
+    with before(package, function) as port:
+        status, headers, body = ask(port, "/api/png/a%20b%2Fc%3F+d?seed=1")
+    assert (status, body) == (200, b"fine")
+    assert headers["content-type"] == "text/plain"
+    assert len(headers["x-amzn-requestid"]) == 36
+    [event] = function.events
+    assert event["pathParameters"] == {"text": "a%20b%2Fc%3F+d"}
+    assert event["queryStringParameters"] == {"seed": "1"}
+    assert event["path"] == "/png/a%20b%2Fc%3F+d"
+    assert event["requestContext"]["path"] == "/api/png/a%20b%2Fc%3F+d"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/nothing"),
+        ("GET", "/api/png"),
+        ("GET", "/api/png/"),
+        ("GET", "/api/"),
+        ("GET", "/api"),
+        ("POST", "/api/health"),
+        ("HEAD", "/api/health"),
+        ("OPTIONS", "/api/health"),
+    ],
+)
+def test_unknown_routes_and_methods_lack_an_authentication_token(
+    package: Path, method: str, path: str
+) -> None:
+    function = Double()
+    with before(package, function) as port:
+        status, headers, body = ask(port, path, method)
+    assert status == 403
+    assert headers["x-amzn-errortype"] == "MissingAuthenticationTokenException"
+    if method != "HEAD":
+        assert json.loads(body) == {"message": "Missing Authentication Token"}
+    assert function.events == []
+
+
+def test_another_stage_is_forbidden(package: Path) -> None:
+    with before(package, Double()) as port:
+        status, headers, body = ask(port, "/health")
+    assert (status, json.loads(body)) == (403, {"message": "Forbidden"})
+    assert headers["x-amzn-errortype"] == "ForbiddenException"
+
+
+def test_reserved_paths_are_answered_by_the_service(package: Path) -> None:
+    function = Double()
+    with before(package, function) as port:
+        assert ask(port, "/ping")[0] == 200
+    assert function.events == []
+
+
+def test_options_are_answered_by_the_mock_integration(package: Path) -> None:
+    function = Double()
+    with before(package, function) as port:
+        status, headers, body = ask(port, "/api/png/cat", "OPTIONS", Origin="http://a.example")
+    assert (status, body) == (200, b"")
+    assert headers["access-control-allow-origin"] == "*"
+    assert "GET" in headers["access-control-allow-methods"]
+    assert function.events == []
+
+
+def test_a_function_slower_than_the_gateway_is_a_504_and_runs_on(package: Path) -> None:
+    gate, ended = threading.Event(), threading.Event()
+
+    def act() -> Any:
+        gate.wait(20)
+        ended.set()
+        return OK
+
+    with before(package, Double(act), seconds=0.1) as port:
+        status, _, body = ask(port, "/api/health")
+        assert (status, json.loads(body)) == (504, {"message": "Endpoint request timed out"})
+        gate.set()
+        assert ended.wait(20)
+
+
+@pytest.mark.parametrize("error", ["Unhandled", None])
+def test_a_function_that_fails_or_talks_nonsense_is_a_502(package: Path, error: str | None) -> None:
+    with before(package, Double(lambda: {"errorMessage": "secret"}, error)) as port:
+        status, headers, body = ask(port, "/api/health")
+    assert (status, json.loads(body)) == (502, {"message": "Internal server error"})
+    assert headers["x-amzn-errortype"] == "InternalServerErrorException"
+
+
+def test_a_throttled_function_is_a_500(package: Path) -> None:
+    def act() -> Any:
+        raise TooManyRequests("Rate Exceeded.")
+
+    with before(package, Double(act)) as port:
+        status, _, body = ask(port, "/api/health")
+    assert (status, json.loads(body)) == (500, {"message": "Internal server error"})
+
+
+def test_ten_megabytes_may_come_in_and_no_byte_more(package: Path) -> None:
+    function = Double()
+    with before(package, function) as port:
+        most = 10 * 1024 * 1024
+        assert ask(port, "/api/echo", "POST", b"x" * most)[0] == 200
+        status, headers, body = ask(port, "/api/echo", "POST", b"x" * (most + 1))
+    assert status == 413
+    assert json.loads(body) == {"message": f"HTTP content length exceeded {most} bytes."}
+    assert headers["x-amzn-errortype"] == "RequestTooLargeException"
+    assert len(function.events) == 1
+
+
+def test_request_line_and_headers_have_a_limit_together(package: Path) -> None:
+    with before(package, Double()) as port:
+        assert ask(port, "/api/png/" + "x" * 10_000)[0] == 200
+        assert ask(port, "/api/png/" + "x" * 10_300)[0] == 431
+        assert ask(port, "/api/health", Cookie="x" * 10_300)[0] == 431
+
+
+def test_an_edge_optimised_api_has_a_shorter_limit_for_its_url(package: Path) -> None:
+    document = Document.read(package)
+    document.regional = False
+    with ApiGateway(document, Double()).serve() as server:
+        assert ask(server.server_address[1], "/api/png/" + "x" * 8_200)[0] == 414
+
+
+def test_preflights_break_without_conversion_to_text(package: Path) -> None:
+    document = Document.read(package)
+    match = document.match("/png/cat")
+    assert match is not None
+    route = document.route(match, "OPTIONS")
+    assert route is not None
+    route.integration.pop("contentHandling")  # type: ignore[attr-defined]
+    with ApiGateway(document, Double()).serve() as server:
+        assert ask(server.server_address[1], "/api/png/cat", "OPTIONS")[0] == 500
+
+
+def test_one_connection_serves_many_requests(package: Path) -> None:
+    with before(package, Double()) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        for _ in range(3):
+            connection.request("GET", "/api/health")
+            answer = connection.getresponse()
+            assert answer.read() == b"fine"
+            assert not answer.will_close
+        connection.close()
+
+
+def test_listed_binary_types_come_from_the_package(tmp_path: Path) -> None:
+    folder = packaged.write(tmp_path / "app")
+    out = packaged.package(folder, tmp_path / "out", '["image/png"]')
+    assert Document.read(out).binary_types == ["image/png"]

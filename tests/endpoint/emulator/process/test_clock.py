@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from endpoint.emulator.process.clock import Clock
+
+
+def test_a_fast_clock_lets_an_hour_pass_in_an_instant() -> None:
+    clock = Clock(speed=1e6)
+    before = clock.now()
+    clock.sleep(3600)
+    assert clock.now() - before >= 3600
+
+
+def test_a_skip_wakes_who_sleeps() -> None:
+    clock = Clock()
+    sleeper = threading.Thread(target=clock.sleep, args=(3600,))
+    sleeper.start()
+    clock.skip(3600)
+    sleeper.join(10)
+    assert not sleeper.is_alive()
+
+
+def test_a_new_speed_holds_for_who_sleeps_already() -> None:
+    clock = Clock()
+    sleeper = threading.Thread(target=clock.sleep, args=(3600,))
+    sleeper.start()
+    clock.run_at(1e6)
+    sleeper.join(10)
+    assert not sleeper.is_alive()
+
+
+def test_what_has_passed_stays_passed_when_the_speed_changes() -> None:
+    clock = Clock()
+    clock.skip(100)
+    clock.run_at(0.001)
+    assert 100 <= clock.now() < 101
+
+
+@pytest.mark.parametrize("speed", [0, -1, float("nan")])
+def test_a_clock_cannot_stand_still(speed: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        Clock(speed)
+
+
+def test_real_seconds_shrink_with_the_speed() -> None:
+    assert Clock(speed=60).real(60) == 1
