@@ -52,6 +52,7 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; 2 for an unknown command."""
+    # Without arguments nothing is changed, so the usage is the answer and not an error.
     name, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
     if name in {"-h", "--help", "help"}:
         print(usage())

@@ -11,7 +11,7 @@ from endpoint.core.problems import code_of
 
 # HEAD responses have no body, so S3 reports only the status as the code.
 _MISSING = {"NoSuchBucket", "404", "NotFound"}
-_LARGEST_BATCH = 1000  # keys in one DeleteObjects
+_LARGEST_BATCH = 1000  # S3's limit of keys in one DeleteObjects
 
 
 class Bucket:
@@ -65,6 +65,7 @@ class Bucket:
 
     def copy(self, source: str, key: str) -> None:
         """Copy an object of any size inside the bucket; its bytes do not leave S3."""
+        # The managed copy splits objects above 5 GB, the limit of one CopyObject.
         self.client.copy({"Bucket": self.name, "Key": source}, self.name, key)
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -88,6 +89,7 @@ class Bucket:
 
     def empty(self) -> None:
         """Delete every object, version and unfinished upload, if the bucket exists."""
+        # Their parts are not objects, but cost money in the same way.
         for upload in self.uploads():
             self._abort(upload)
         try:
@@ -102,6 +104,7 @@ class Bucket:
                 Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"]
             )
         except ClientError as error:
+            # The lifecycle rule can remove it first.
             if code_of(error) != "NoSuchUpload":
                 raise
 

@@ -19,7 +19,7 @@ from endpoint.core.problems import (
 )
 from endpoint.core.waiting import Waiting
 
-VARIANT = "AllTraffic"
+VARIANT = "AllTraffic"  # the name that SageMaker's own tools use for a single variant
 # SageMaker searches three instance types for up to 15 minutes; download and start of the container
 # come after that.
 _MOST_SECONDS = 5400

@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 from endpoint.core.naming import APP
 from endpoint.core.problems import code_of
 
-STAGE = "api"
+STAGE = "api"  # the first segment of every public path; chalice's own default
+# Lambda's code, and API Gateway's.
 _MISSING = {"ResourceNotFoundException", "NotFoundException"}
 
 
@@ -43,6 +44,7 @@ class Gateway:
 
     def functions(self, prefix: str) -> list[str]:
         """Return the names of the functions with this prefix."""
+        # Lambda cannot filter by name.
         pages = self._functions.get_paginator("list_functions").paginate()
         names = [item["FunctionName"] for page in pages for item in page["Functions"]]
         return [name for name in names if name.startswith(prefix)]
@@ -53,6 +55,7 @@ class Gateway:
         The name is empty for an API that was imported only in part and calls no function.
         """
         pages = self._apis.get_paginator("get_rest_apis").paginate()
+        # chalice gives the APIs of all deployments the app's name.
         ids = [api["id"] for page in pages for api in page["items"] if api["name"] == APP]
         return {id_: self._function_behind(id_) for id_ in ids}
 
@@ -62,6 +65,7 @@ class Gateway:
             for resource in page["items"]:
                 for method in resource.get("resourceMethods", {}).values():
                     uri = str((method.get("methodIntegration") or {}).get("uri", ""))
+                    # ...:lambda:path/2015-03-31/functions/<function ARN>/invocations
                     if ":function:" in uri:
                         return uri.partition(":function:")[2].partition("/")[0].partition(":")[0]
         return ""
@@ -75,6 +79,7 @@ class Gateway:
         self._apis.update_stage(
             restApiId=api,
             stageName=STAGE,
+            # `/*/*` is every resource and every method of the stage.
             patchOperations=[
                 {"op": "replace", "path": "/*/*/throttling/rateLimit", "value": str(per_second)},
                 {"op": "replace", "path": "/*/*/throttling/burstLimit", "value": str(burst)},

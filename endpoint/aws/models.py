@@ -22,6 +22,7 @@ def instance_types(config: dict[str, Any]) -> list[str]:
     return [
         pool["InstanceType"]
         for variant in config.get("ProductionVariants", [])
+        # A variant has either pools or a type of its own.
         for pool in [*variant.get("InstancePools", []), variant]
         if pool.get("InstanceType")
     ]
@@ -34,6 +35,8 @@ def is_asynchronous(config: dict[str, Any]) -> bool:
 
 def is_missing(error: ClientError) -> bool:
     """Whether an error means that the resource does not exist."""
+    # SageMaker reports a missing resource as a ValidationException: only the message tells it apart
+    # from an invalid parameter.
     return code_of(error) in {"ValidationException", "ResourceNotFound"} and (
         "could not find" in message_of(error).lower()
     )
@@ -70,6 +73,7 @@ class Models:
             return None
 
         try:
+            # Outside the wait, because a dry run waits for nothing but should print the call.
             if attempt() is not None:
                 self._waiting.until_done(attempt, at_most=_ROLE_SECONDS, every=5)
         except TookTooLong as error:

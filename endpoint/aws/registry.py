@@ -35,6 +35,7 @@ class Image:
             BadArgument: if the text is not the URI of an image in ECR.
         """
         match = _URI.fullmatch(uri)
+        # Without either, the URI does not identify one image.
         if not match or not (match["tag"] or match["digest"]):
             raise BadArgument(
                 f"{uri!r} is not the URI of an image in ECR.",

@@ -52,6 +52,7 @@ class Runtime:
                 Body=json.dumps(request).encode(),
             )
             body: bytes = response["Body"].read()
+        # No response: the container can still be working on the request.
         except (ReadTimeoutError, ConnectionClosedError) as error:
             raise NotReady(f"{endpoint} did not answer in time") from error
         except ClientError as error:
@@ -100,6 +101,7 @@ class Runtime:
         try:
             response = self._s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
         except ClientError as error:
+            # The object appears when the invocation ends.
             if code_of(error) in {"NoSuchKey", "404"}:
                 return None
             raise

@@ -62,6 +62,7 @@ class Scaling:
 
     def remove(self, endpoint: str) -> None:
         """Remove alarm, policies and target, in this order; missing ones are ignored."""
+        # The alarm first: it could start an instance while the policies are removed.
         self._alarms.delete_alarms(AlarmNames=[alarm_name(endpoint)])
         self._remove(_resource(endpoint))
 
@@ -73,6 +74,7 @@ class Scaling:
 
     def scaled(self, prefix: str) -> list[str]:
         """Return the endpoints with this prefix that still have a target or a policy."""
+        # Policies as well, because an interrupted removal can leave them without a target.
         resources = {
             item["ResourceId"]
             for operation, key in (
@@ -140,7 +142,7 @@ _WAKE_POLICY = {
 def _wake_alarm(endpoint: str) -> dict[str, Any]:
     return {
         "AlarmName": alarm_name(endpoint),
-        "AlarmDescription": "Wakes the endpoint when a picture waits and no instance runs.",
+        "AlarmDescription": "Adds an instance when a request is queued and no instance runs.",
         "Namespace": "AWS/SageMaker",
         "MetricName": "HasBacklogWithoutCapacity",
         "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],

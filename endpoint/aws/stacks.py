@@ -33,6 +33,7 @@ class Stacks:
         try:
             stack: dict[str, Any] = self._client.describe_stacks(StackName=name)["Stacks"][0]
         except ClientError as error:
+            # Only the message tells a missing stack apart.
             if "does not exist" in message_of(error):
                 return None
             raise
@@ -80,7 +81,7 @@ class Stacks:
                     {"ParameterKey": key, "ParameterValue": value}
                     for key, value in parameters.items()
                 ],
-                Capabilities=["CAPABILITY_NAMED_IAM"],
+                Capabilities=["CAPABILITY_NAMED_IAM"],  # the roles have names of their own
                 Tags=tags,
             )
         except ClientError as error:

@@ -39,6 +39,7 @@ class Benchmark:
         """
         if self.seconds is None:
             return None
+        # Without idle time the instance's price is shared by as many pictures as fit into an hour.
         gpu = self.seconds / _SECONDS_PER_HOUR * self.usd_per_hour
         return 1_000 * (gpu + prices.gateway_per_picture(self.seconds))
 

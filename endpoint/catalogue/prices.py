@@ -61,6 +61,7 @@ def _without(entry: dict[str, Any], key: str) -> dict[str, Any]:
 def dearest(types: Iterable[str]) -> float | None:
     """Return the highest price per hour among the types; None if any price is unknown."""
     prices = [_price(name) for name in types]
+    # A partial maximum would understate the price, so one unknown type makes it unknown.
     listed = [price for price in prices if price is not None]
     return max(listed) if listed and len(listed) == len(prices) else None
 

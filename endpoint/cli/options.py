@@ -44,7 +44,7 @@ class EndpointOptions(CommonOptions):
     """How to create an endpoint.
 
     Attributes:
-        instance_type: the types to try, in this order; empty for the model's own.
+        instance_type: the types to try, in this order; None for the model's own.
         budget: USD per month; 0 for the budget that exists, if any.
         email: the recipient of the budget's warnings; empty for the one that exists.
     """
@@ -52,7 +52,7 @@ class EndpointOptions(CommonOptions):
     model: str
     revision: str | None
     weights: str
-    instance_type: tuple[str, ...]
+    instance_type: tuple[str, ...] | None
     most_instances: int
     image: str | None
     inference_ami: str | None
@@ -123,7 +123,7 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add("--revision", help="commit, tag or branch of a hub repository")
     weights = "fetch: the container downloads the weights (default); s3: upload them from here"
     add("--weights", choices=["fetch", "s3"], default="fetch", help=weights)
-    add("--instance-type", action="append", default=[], help="repeatable: tried in this order")
+    add("--instance-type", action="append", help="repeatable: tried in this order")
     add("--most-instances", type=int, default=1, help="limit of an asynchronous endpoint (1)")
     add("--image", help="URI of the serving image in ECR")
     add("--inference-ami", help="SageMaker's InferenceAmiVersion, for images with CUDA 12.9 or up")

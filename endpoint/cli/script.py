@@ -56,6 +56,7 @@ def run(
     """
     options = read(options_type, parser.parse_args(argv))
     clock = clock or Clock()
+    # A dry run changes nothing, so it asks nothing.
     console = Console(clock, as_json=options.json, yes=options.yes or options.dry_run)
     context: Context | None = None
     try:
@@ -82,6 +83,7 @@ def _open(options: CommonOptions, console: Console, session: Any, clock: Clock) 
 
 def _report(context: Context | None, console: Console, error: ScriptError) -> int:
     """Print the error, the advice, and the remaining resources with their price; return 1."""
+    # The scan comes before the output: it takes seconds, and the error should stay together.
     left, lines = _remaining(context) if context and not isinstance(error, Declined) else ([], [])
     console.say(f"error: {error}")
     if error.advice:
@@ -114,6 +116,7 @@ def _remaining(context: Context) -> tuple[list[dict[str, Any]], list[str]]:
     if not resources:
         return [], ["This deployment has no resources; nothing costs anything."]
     lines = ["This deployment's resources now:", *(f"  {item.line()}" for item in resources)]
+    # `delete` leaves the gateway, so a deployment with one has to be destroyed.
     public = any(resource.kind in inventory.GATEWAY_KINDS for resource in resources)
     command = "./setup.sh destroy" if public else "python -m endpoint delete"
     lines.append(

@@ -18,6 +18,7 @@ from endpoint.cli.options import read
 from endpoint.core.problems import ScriptError
 from endpoint.provision.gateway_access import key_entry, new_key, read_keys
 
+# The gateway logs the name, so it has no spaces or control characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ScriptError as error:
         print(f"{error}\n{error.advice}", file=sys.stderr)
         return 1
+    # Only the key goes to standard output, so that it can be piped.
     print(key)
     print(
         f"The key is not stored: pass it on to {options.who} now. {options.file} has its SHA-256;\n"

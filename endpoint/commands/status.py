@@ -20,7 +20,7 @@ from endpoint.cli.script import Result
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = common_parser("status", "Show Easel's resources and what they cost.")
-    parser.set_defaults(name=None)
+    parser.set_defaults(name=None)  # all deployments
     return parser
 
 
@@ -30,6 +30,7 @@ def status(context: Context, options: CommonOptions) -> Result:
     data = {
         "account": context.account.id,
         "region": context.account.region,
+        # The key is part of the output format.
         "things": [resource.to_dict() for resource in scanned.resources],
         "usd_per_hour": scanned.usd_per_hour,
         "notes": scanned.notes,

@@ -28,6 +28,7 @@ def stop(context: Context, options: ModelOptions) -> Result:
     context.console.ask(f"Delete {', '.join(names)}? `python -m endpoint start` restores them.")
     for name in names:
         context.begin(f"endpoint {name}")
+        # First, because the wake-up alarm would otherwise act on the endpoint being deleted.
         if name in scaled:
             context.scaling.remove(name)
         context.endpoints.delete(name)

@@ -15,6 +15,7 @@ TAG = "easel"
 LONGEST_NAME = 20
 # No hyphen: `easel-main-sd` must belong to the deployment `main` and to no other.
 _NAME = re.compile(rf"[a-z][a-z0-9]{{0,{LONGEST_NAME - 1}}}")
+# The optional rest is the model's name, or the bucket's account and region.
 _OWNED = re.compile(r"easel-([a-z][a-z0-9]*)(?:-.*)?")
 
 

@@ -93,7 +93,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     context.begin("warm-up: a first picture")
     seconds = warm_up(context, endpoint, asynchronous=model.asynchronous)
 
-    # Only now: until the new version has proved itself, SageMaker can roll back to the old one.
+    # Only now: the previous version stays until the new one has returned a picture.
     _remove_superseded(context, model.name, [model_name, config], _prefix(serving, context))
     return CreatedEndpoint(endpoint, model, types, seconds)
 

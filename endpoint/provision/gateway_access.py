@@ -72,6 +72,7 @@ def access_of(options: AccessOptions, before: Mapping[str, str], bucket: str) ->
 
 def new_key() -> str:
     """Return a key of 256 random bits, which no one can guess or find in a list of passwords."""
+    # The prefix lets secret scanners recognize a key.
     return f"easel_{secrets.token_urlsafe(32)}"
 
 
@@ -111,6 +112,7 @@ def _key_entries(options: AccessOptions, before: Mapping[str, str]) -> list[dict
         return []
     if options.keys is not None:
         return read_keys(options.keys)
+    # The previous deployment's smoke-test key has expired or is about to.
     deployed: list[dict[str, Any]] = json.loads(before.get("EASEL_API_KEYS", "[]"))
     return [entry for entry in deployed if entry["name"] != _SMOKE]
 
@@ -123,4 +125,5 @@ def _secret(before: str, *, new: bool) -> str:
 
 
 def _per_minute(number: int | None) -> str | None:
+    # The gateway reads `off` as no limit, where the option has 0.
     return None if number is None else str(number) if number else "off"

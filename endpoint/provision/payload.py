@@ -15,6 +15,7 @@ from endpoint.core.naming import digest
 from endpoint.core.problems import BadArgument
 
 CODE = Path(__file__).parents[2] / "model_package" / "code"
+# Tests, caches and editors' files stay here.
 _CODE_SUFFIXES = {".py", ".json", ".txt"}
 
 
@@ -56,6 +57,7 @@ def code_files(folder: Path | None = None) -> list[File]:
 
 def prefix_of(model: str, files: list[File]) -> str:
     """Return the prefix for exactly these files: `models/<model>/<hash>/`."""
+    # Sorted, so that the order of the files does not change the hash.
     content = sorted([file.place, file.sha256] for file in files)
     return f"models/{model}/{digest(content)}/"
 
@@ -64,6 +66,8 @@ def ensure_code(bucket: Bucket, prefix: str, files: list[File]) -> None:
     """Upload the code files that the bucket does not have yet."""
     stored = bucket.sizes(prefix)
     for file in files:
+        # The size suffices: the prefix already stands for the content, so a difference means that
+        # the upload did not finish.
         if stored.get(prefix + file.place) != file.size:
             bucket.put(prefix + file.place, file.path.read_bytes())
 

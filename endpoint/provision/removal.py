@@ -46,6 +46,7 @@ def delete_endpoints(context: Context, model: str | None) -> None:
         context.models.delete_config(name)
     for name in own.of(item["ModelName"] for item in context.models.models(own.prefix)):
         context.models.delete_model(name)
+    # Last, because the endpoint writes to its log until it is gone.
     groups = context.logs.sizes(group_of(own.prefix))
     for name in own.of(group.removeprefix(group_of("")) for group in groups):
         context.logs.delete(group_of(name))
@@ -73,6 +74,7 @@ class _OwnNames:
     def _is_own(self, name: str) -> bool:
         if self.model is None:
             return self.deployment.owns(name)
+        # By exact names: `easel-main-sd` is also the beginning of `easel-main-sd-turbo`.
         exact = {self.prefix, alarm_name(self.prefix)}
         return name in exact or self.deployment.is_version_of(name, self.model)
 
@@ -103,6 +105,7 @@ def verify(context: Context) -> Result:
     if context.dry_run:
         return Result({"left": []}, ["Dry run: nothing was deleted."])
     scanned = inventory.scan(context, context.name)
+    # A REST API of an unknown deployment can belong to another one; it does not count as left.
     left = [
         resource
         for resource in scanned.resources

@@ -101,6 +101,8 @@ class Upload:
             upload["Key"]: upload for upload in _newest_last(self._bucket.uploads(prefix))
         }
         small = [file for file in files if file.size <= self._part]
+        # Small files in parallel; large files one after the other, each in parallel parts, so that
+        # an interruption leaves at most one unfinished.
         with ThreadPoolExecutor(_THREADS) as threads:
             jobs = [(self._put, prefix + file.place, file) for file in small]
             _run(threads, jobs, progress)
@@ -127,6 +129,7 @@ class Upload:
         if unfinished is None:
             unfinished = client.create_multipart_upload(Bucket=name, Key=key)
         upload = {"Bucket": name, "Key": key, "UploadId": unfinished["UploadId"]}
+        # Rounded up; only files above 156 GiB have larger parts.
         size = max(self._part, -(-file.size // _MOST_PARTS))
         sender = _Sender(client, upload, file, size)
         try:

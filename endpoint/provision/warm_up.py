@@ -31,6 +31,7 @@ def warm_up(context: Context, endpoint: str, *, asynchronous: bool) -> float | N
     start = context.clock.monotonic()
     try:
         if asynchronous:
+            # At most 32 characters.
             key = f"warm-up-{int(context.clock.now().timestamp())}.png"
             context.runtime.generate_async(endpoint, REQUEST, key)
         else:

@@ -111,12 +111,14 @@ def _components(index: dict[str, Any]) -> list[str]:
 def _choose_inside(component: str, paths: list[str], variant: str | None) -> list[str]:
     texts = [path for path in paths if PurePosixPath(path).suffix in _TEXTS]
     weights = [path for path in paths if path.endswith(_SAFE)]
+    # Half the size of the plain files, and the precision in which the GPU computes.
     small = [path for path in weights if variant and _has_infix(path, variant)]
     if not weights and any(path.endswith((".bin", ".ckpt", ".pt")) for path in paths):
         raise BadArgument(
             f"The weights of {component} are not in the safetensors format.",
             "Convert the model first: files in other formats can run code when they are loaded.",
         )
+    # A repository without plain files has only some other variant.
     plain = [path for path in weights if not _is_variant(path)] or weights
     return texts + (small or plain)
 
