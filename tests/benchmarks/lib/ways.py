@@ -17,12 +17,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
 from easel.defaults import Defaults
-from easel.generator import Painter, to_pixels
+from easel.generator import ImageGenerator, to_pixels
 from easel.loading import vae
 from easel.loading.dtype import choose_device
 from easel.loading.pipeline import load_pipeline
 from easel.output.png import encode_png
-from easel.pipelines.capabilities import Abilities
+from easel.pipelines.capabilities import Capabilities
 from easel.pipelines.ensemble import Ensemble
 from easel.serving.response import encode_file
 from easel.speed import compiler
@@ -143,20 +143,20 @@ class Easel:
         refiner = refiners[0] if refiners else None
         self._sizes = sizes
         self._ensemble = Ensemble(base, refiner, guided_share=settings.guidance_cutoff)
-        self._painter = Painter(base, sizes, refiner=refiner, speed=speed, metadata=False)
-        self._painter.warm_up()
+        self._generator = ImageGenerator(base, sizes, refiner=refiner, speed=speed, metadata=False)
+        self._generator.warm_up()
         self.report = speed.report
 
     def paint(self, steps: int) -> bytes:
         wish = GenerationRequest(prompt=PROMPT, seed=7, steps=steps)
-        return encode_file(self._painter.paint(wish))
+        return encode_file(self._generator.generate(wish))
 
     def paint_batch(self, steps: int, count: int) -> list[bytes]:
         """Paint what the painter does not: several at once, of which the first has `paint`'s noise.
 
         A compiled model is compiled for each size of a batch when it is first asked for it.
         """
-        wish = Abilities.of(self._base).arguments(
+        wish = Capabilities.of(self._base).arguments(
             GenerationRequest(prompt=PROMPT, steps=steps).complete(**self._sizes.to_dict())
         )
         wish["num_images_per_prompt"] = count

@@ -41,13 +41,13 @@ from model_package.demo.compose import (
 )
 from model_package.demo.scenes import BACKGROUNDS
 from model_package.demo.things import Thing, all_things
-from model_package.demo.training import Chance, Plan, Trainer
-from model_package.demo.workshop import WEIGHTS, WORKSHOP, use_threads
+from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.work_dir import WEIGHTS, WORK_DIR, use_threads
 from tests.benchmarks.lib.report import Figure, Row, Section
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
 from easel.pipelines.ensemble import REFINER_START
-from easel.pipelines.unet_swap import CALLBACK, Swap
+from easel.pipelines.unet_swap import CALLBACK, UNetSwap
 
 # Knobs
 JUDGE_SECONDS = 800  # of one core, counted while it works for this
@@ -89,9 +89,9 @@ class EveryColour(SpecMaker):
     """Specs without the rule that keeps some colours of a thing from the model's training."""
 
     def pick_colour(self, thing: int, kind: str) -> int:
-        if self.things[thing].fixed_colour or self.chance.random() < 0.5:
+        if self.things[thing].fixed_colour or self.rng.random() < 0.5:
             return NO_COLOUR
-        return int(self.chance.integers(COLOURS))
+        return int(self.rng.integers(COLOURS))
 
 
 class Judge(nn.Module):
@@ -126,20 +126,20 @@ def to_numbers(pictures: Sequence[Image.Image]) -> Tensor:
 
 def render(composer: Composer, count: int, seed: int) -> tuple[list[Spec], list[Image.Image]]:
     """Renderings of the real artwork, in every colour."""
-    chance = np.random.default_rng(seed)
-    maker = EveryColour(chance, shares=SHOWN)
+    rng = np.random.default_rng(seed)
+    maker = EveryColour(rng, shares=SHOWN)
     specs = [maker.make() for _ in range(count)]
-    return specs, [composer.draw(spec, chance) for spec in specs]
+    return specs, [composer.draw(spec, rng) for spec in specs]
 
 
-def wear(pictures: Tensor, chance: Chance) -> Tensor:
+def wear(pictures: Tensor, rng: Rng) -> Tensor:
     """Soften and speckle renderings, so that the judge looks at shapes and not at crispness."""
-    if chance.choices.random() < 0.5:
-        factor = float(chance.choices.uniform(0.3, 1))
+    if rng.choices.random() < 0.5:
+        factor = float(rng.choices.uniform(0.3, 1))
         small = interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
         pictures = interpolate(small, size=pictures.shape[-2:], mode="bilinear")
-    amount = 0.15 * torch.rand(len(pictures), 1, 1, 1, generator=chance.noise)
-    return pictures + amount * torch.randn(pictures.shape, generator=chance.noise)
+    amount = 0.15 * torch.rand(len(pictures), 1, 1, 1, generator=rng.noise)
+    return pictures + amount * torch.randn(pictures.shape, generator=rng.noise)
 
 
 def presence(specs: Sequence[Spec]) -> Tensor:
@@ -150,7 +150,7 @@ def presence(specs: Sequence[Spec]) -> Tensor:
     return there / there.sum(1, keepdim=True)
 
 
-class JudgeLesson:
+class JudgeObjective:
     """Batches of worn renderings; what a picture does not have is not asked."""
 
     def __init__(self, composer: Composer) -> None:
@@ -163,9 +163,9 @@ class JudgeLesson:
         )
         self.behind = torch.tensor([spec.background or UNNAMED for spec in self.specs])
 
-    def __call__(self, judge: nn.Module, chance: Chance) -> Tensor:
-        chosen = chance.choices.integers(RENDERINGS, size=JUDGE_BATCH)
-        things, colour, background = judge(wear(self.pictures[chosen], chance))
+    def __call__(self, judge: nn.Module, rng: Rng) -> Tensor:
+        chosen = rng.choices.integers(RENDERINGS, size=JUDGE_BATCH)
+        things, colour, background = judge(wear(self.pictures[chosen], rng))
         return (
             cross_entropy(things, self.things[chosen])
             + cross_entropy(colour, self.colours[chosen], ignore_index=NO_COLOUR)
@@ -176,10 +176,10 @@ class JudgeLesson:
 def trained_judge(composer: Composer) -> Judge:
     """The judge, trained now or in an earlier run; it goes on where that stopped."""
     torch.manual_seed(0)
-    trainer = Trainer(Judge(), PLAN, WORKSHOP / "judge", clock=time.process_time)
+    trainer = Trainer(Judge(), PLAN, WORK_DIR / "judge", clock=time.process_time)
     trainer.resume()
     if trainer.seconds < PLAN.seconds:
-        trainer.train(JudgeLesson(composer))
+        trainer.train(JudgeObjective(composer))
     assert isinstance(trainer.average, Judge)
     return trainer.average
 
@@ -248,7 +248,7 @@ def every_thing() -> list[Spec]:
     return [Spec(0, index) for index in range(THINGS)]
 
 
-def colour_specs(chance: np.random.Generator, held_out: bool) -> list[Spec]:
+def colour_specs(rng: np.random.Generator, held_out: bool) -> list[Spec]:
     """Things in colours that the model saw them in, or in ones it never did."""
     pairs = [
         (thing, colour)
@@ -256,33 +256,33 @@ def colour_specs(chance: np.random.Generator, held_out: bool) -> list[Spec]:
         for colour in range(COLOURS)
         if is_held_out(thing, colour) == held_out and not all_things()[thing].fixed_colour
     ]
-    chosen = chance.choice(len(pairs), COLOURED // 2, replace=False)
+    chosen = rng.choice(len(pairs), COLOURED // 2, replace=False)
     return [Spec(0, *pairs[index]) for index in chosen]
 
 
-def background_specs(chance: np.random.Generator) -> list[Spec]:
+def background_specs(rng: np.random.Generator) -> list[Spec]:
     named = range(1, len(BACKGROUNDS))
     return [
-        Spec(0, int(chance.integers(THINGS)), background=named[index % len(named)])
+        Spec(0, int(rng.integers(THINGS)), background=named[index % len(named)])
         for index in range(ON_BACKGROUNDS)
     ]
 
 
-def pair_specs(chance: np.random.Generator, kind: str, count: int) -> list[Spec]:
-    maker = SpecMaker(chance)
+def pair_specs(rng: np.random.Generator, kind: str, count: int) -> list[Spec]:
+    maker = SpecMaker(rng)
     chosen = [maker.pick_things(kind) for _ in range(count)]
     return [Spec(KINDS.index(kind), first, other=second) for first, second in chosen]
 
 
 def groups() -> Iterator[tuple[str, list[Spec]]]:
     """Everything that is asked, by the name it has in the report."""
-    chance = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SEED)
     yield "one thing, each once", every_thing()
-    yield "in a colour seen in training", colour_specs(chance, held_out=False)
-    yield "in a colour never seen on it", colour_specs(chance, held_out=True)
-    yield "on a named background", background_specs(chance)
-    yield "two side by side", pair_specs(chance, "pair", PAIRS)
-    yield "one riding another", pair_specs(chance, "riding", RIDERS)
+    yield "in a colour seen in training", colour_specs(rng, held_out=False)
+    yield "in a colour never seen on it", colour_specs(rng, held_out=True)
+    yield "on a named background", background_specs(rng)
+    yield "two side by side", pair_specs(rng, "pair", PAIRS)
+    yield "one riding another", pair_specs(rng, "riding", RIDERS)
 
 
 class PlainCaptioner(Captioner):
@@ -320,7 +320,7 @@ class Artist:
     def draw_together(self, prompts: list[str], noise: list[torch.Generator]) -> list[Image.Image]:
         """A batch of pictures; the last steps are the refiner's, if there is one."""
         own = round(self.steps * REFINER_START)
-        with Swap(self.pipeline, self.refiner or self.pipeline.unet, own) as swap:
+        with UNetSwap(self.pipeline, self.refiner or self.pipeline.unet, own) as swap:
             drawn: list[Image.Image] = self.pipeline(
                 prompts,
                 num_inference_steps=self.steps,

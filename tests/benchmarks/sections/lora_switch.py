@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
 from easel.loading.dtype import choose_device, choose_dtype
 from easel.loading.pipeline import load_pipeline
 from easel.lora.adapters import Loras
-from easel.prompts.embeddings import Conditioner
+from easel.prompts.embeddings import PromptEncoder
 from easel.startup.quiet import without_warnings
 from model_package.stand_in import make_stand_in
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
@@ -71,7 +71,7 @@ def load(folder: Path) -> Any:
 
 def wear(loras: Loras, lora: str) -> None:
     """Put adapters on, or others off, and wait until that is done."""
-    with loras.worn(lora):
+    with loras.applied(lora):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
@@ -132,9 +132,9 @@ def measure_prompts(folder: Path, rounds: int) -> list[Row]:
             pipeline.encode_prompt(prompt, negative_prompt="grass")
 
     def ours(prompt: str) -> None:
-        Conditioner.of(pipeline).embed(prompt, "grass", guided=True, state="")  # type: ignore[union-attr]
+        PromptEncoder.of(pipeline).embed(prompt, "grass", guided=True, state="")  # type: ignore[union-attr]
 
-    kept: Any = Conditioner.of(pipeline)
+    kept: Any = PromptEncoder.of(pipeline)
     variants = {"diffusers, plain": partial(theirs, PROMPTS["plain"])}
     variants |= {name: partial(ours, prompt) for name, prompt in PROMPTS.items()}
     variants["asked again"] = lambda: kept.embed(PROMPTS["plain"], "grass", guided=True, state="")
