@@ -50,7 +50,7 @@ def unset(name, field):
 def error_table():
     rows = [
         f"| {each.status} | `{each.code}` | {each.retry_after or ''} | {first_line(each)} |\n"
-        for each in errors.GatewayError.__subclasses__()
+        for each in errors.every_error()
     ]
     return "| status | code | `Retry-After` | |\n|---|---|---|---|\n" + "".join(rows)
 

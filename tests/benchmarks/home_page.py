@@ -22,7 +22,7 @@ from pathlib import Path
 import urllib3
 from playwright.sync_api import Browser
 
-from chalicelib.web.pages import home_page, problem_page, waiting_page
+from chalicelib.web.pages import error_page, home_page, waiting_page
 from endpoint.emulator.lambda_runtime import LambdaFunction
 from endpoint.emulator.processes import Child, free_port
 from tests.benchmarks.gateway import stub_endpoint
@@ -79,7 +79,7 @@ def weights() -> Iterator[Row]:
     pages = {
         "the page": home_page("/api"),
         "the page that waits": waiting_page("/api", "sdxl-0", "a red apple", 3),
-        "the page of a problem": problem_page(503, "Busy.", 15, "/api"),
+        "the page of a problem": error_page(503, "Busy.", 15, "/api"),
     }
     for name, page in pages.items():
         size, small = len(page.html) / 1_000, len(gzip.compress(page.html)) / 1_000
