@@ -21,7 +21,7 @@ from urllib.parse import quote
 from chalicelib.access_settings import Key, Protection
 from chalicelib.auth import tokens
 from chalicelib.errors import Unauthorized
-from chalicelib.settings import BadSetting, Settings
+from chalicelib.settings import Settings
 from chalicelib.web.principal import ANONYMOUS, AuthMethod, Link, Principal
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response
@@ -69,11 +69,8 @@ class Guard:
         return response.with_headers({"Cache-Control": caching.replace("public", "private")})
 
     def origins(self) -> Sequence[str]:
-        """Return the sites whose scripts can use this gateway; none if the settings are invalid."""
-        try:
-            return self._settings().protection.origins
-        except BadSetting:  # reported by every route that needs the settings
-            return ()
+        """Return the sites whose scripts can use this gateway; raises BadSetting."""
+        return self._settings().protection.origins
 
 
 def authenticate(protection: Protection, request: Request, now: float | None = None) -> Principal:

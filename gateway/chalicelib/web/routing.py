@@ -18,6 +18,7 @@ from urllib.parse import quote
 from chalice import app as chalice
 
 from chalicelib.errors import GatewayError, InternalError
+from chalicelib.settings import BadSetting
 from chalicelib.telemetry import LogRecord
 from chalicelib.web.cors import cors_headers, preflight_headers
 from chalicelib.web.request import Request
@@ -38,7 +39,7 @@ class Guard(Protocol):
         """Return the response as its principal should have it."""
 
     def origins(self) -> Sequence[str]:
-        """Return the sites whose scripts can use this gateway."""
+        """Return the sites whose scripts can use this gateway; raises BadSetting."""
 
 
 class Gateway(chalice.Chalice):
@@ -145,7 +146,7 @@ class Routes(chalice.Blueprint):
             request = _request(self.current_request)
             response = self._respond(handler, request, arguments, public)
             headers: dict[str, Any] = {
-                **cors_headers(self._guard.origins(), request),
+                **self._cors_headers(request),
                 **response.headers,
             }
             if response.cookies:
@@ -156,6 +157,12 @@ class Routes(chalice.Blueprint):
             return chalice.Response(body, headers, response.status)
 
         return view
+
+    def _cors_headers(self, request: Request) -> dict[str, str]:
+        try:
+            return cors_headers(self._guard.origins(), request)
+        except BadSetting:  # which the response reports already
+            return {}
 
     def _respond(
         self, handler: Handler, request: Request, arguments: dict[str, str], public: bool
