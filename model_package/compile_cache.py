@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "code"))
-from easel.load import load_painter
+from easel.load import load_generator
 from easel.speed.compile_cache import cache_folder, point_torch_at, save_cache
 
 
@@ -40,8 +40,8 @@ def make_cache(model_dir: Path, *, how: str = "regional", sizes: str = "") -> Pa
     shutil.rmtree(cache_folder(), ignore_errors=True)
     point_torch_at(cache_folder())
     wanted = {"EASEL_COMPILE": how, "EASEL_WARM_UP": sizes}
-    painter = load_painter(model_dir, {**os.environ, **wanted})
-    told = painter.describe()["speed"]
+    generator = load_generator(model_dir, {**os.environ, **wanted})
+    told = generator.describe()["speed"]
     if not isinstance(told, dict) or str(told["compile"]).startswith("off"):
         raise RuntimeError(f"the model could not be compiled: {told}")
     return save_cache(model_dir / "compiled")

@@ -1,17 +1,11 @@
 """How long visitors wait, and how many instances run meanwhile: a small discrete-event simulation.
 
 Pictures are asked for at random moments, evenly over day and night (a Poisson process), and each
-takes the same time on one GPU, first come, first served. Either a fixed number of instances is
-there, or they come and go as the policies say that `services/scaling.py` installs: those are not
-written down here again, but asked of that very code.
+takes the same time on one GPU, first come, first served. Either the number of instances is fixed,
+or it follows the policies that `aws/scaling.py` installs, as `autoscaling.py` models them. They are
+read from the calls that installing them makes, not written down a second time.
 
-What AWS adds to the policies, and what is assumed where it does not say:
-
-* an alarm sees a minute when it is over, and acts a minute later
-* target tracking acts on three minutes above its target, or fifteen below nine tenths of it, and
-  then makes the capacity proportional to what it saw, rounded up
-* a new instance takes five minutes, and is paid for from its request on
-https://docs.aws.amazon.com/autoscaling/application/userguide/target-tracking-scaling-policy-overview.html
+A new instance takes five minutes, and is paid for from its request on.
 """
 
 from __future__ import annotations
@@ -22,44 +16,20 @@ import random
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from itertools import takewhile
 from typing import Any
 
 from endpoint.aws.scaling import Scaling
+from endpoint.costs.autoscaling import COLD_START_SECONDS, MINUTE, Minute, Policies, State, step
 
-START_SECONDS = 300.0
-MINUTE = 60.0
-_CROWDED_MINUTES, _IDLE_MINUTES, _WELL_BELOW = 3, 15, 0.9
-_DELAY_MINUTES = 1
-# The gateway's requests leave SageMaker's queue after that (chalicelib/aws/sagemaker.py: Life).
+# The gateway's requests leave SageMaker's queue after that (chalicelib/aws/sagemaker.py).
 QUEUE_SECONDS = 1_800.0
 
 
-@dataclass(frozen=True)
-class Policies:
-    """What is installed for an asynchronous endpoint; times in seconds.
-
-    Attributes:
-        least, most: how many instances there may be.
-        target: the backlog for each instance that target tracking aims at.
-        wake_seconds: how long the alarm must see a backlog without an instance.
-        wake_step: how many instances it adds.
-    """
-
-    least: int
-    most: int
-    target: float
-    scale_in_cooldown: float
-    scale_out_cooldown: float
-    wake_seconds: float
-    wake_step: int
-    wake_cooldown: float
-
-
 class _Listener:
-    """In the place of AWS's clients: remembers what each operation was asked for."""
+    """Replaces AWS's clients and records the parameters of every call."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -81,18 +51,13 @@ def installed(most: int) -> Policies:
     """Return the policies that `Scaling.ensure` installs for an endpoint of up to `most`."""
     listener = _Listener()
     Scaling(listener, listener).ensure("an-endpoint", most, "a-deployment")
-    limits, alarm = listener.find("MaxCapacity"), listener.find("EvaluationPeriods")
-    tracking = listener.find("TargetTrackingScalingPolicyConfiguration")
-    step = listener.find("StepScalingPolicyConfiguration")
-    return Policies(
-        least=limits["MinCapacity"],
-        most=limits["MaxCapacity"],
-        target=tracking["TargetValue"],
-        scale_in_cooldown=tracking["ScaleInCooldown"],
-        scale_out_cooldown=tracking["ScaleOutCooldown"],
-        wake_seconds=alarm["Period"] * alarm["DatapointsToAlarm"],
-        wake_step=step["StepAdjustments"][0]["ScalingAdjustment"],
-        wake_cooldown=step["Cooldown"],
+    limits = listener.find("MaxCapacity")
+    return Policies.read(
+        limits["MinCapacity"],
+        limits["MaxCapacity"],
+        listener.find("TargetTrackingScalingPolicyConfiguration"),
+        listener.find("StepScalingPolicyConfiguration"),
+        listener.find("EvaluationPeriods"),
     )
 
 
@@ -152,18 +117,6 @@ class _Event(IntEnum):
     MINUTE = 3
 
 
-@dataclass
-class _Seen:
-    """What the alarms have seen, in minutes, and when they last acted, in seconds."""
-
-    stuck: int = 0
-    crowded: int = 0
-    idle: int = 0
-    out: float = -math.inf
-    inward: float = -math.inf
-    loads: deque[float] = field(default_factory=lambda: deque(maxlen=_IDLE_MINUTES))
-
-
 class Simulation:
     """One endpoint.
 
@@ -179,13 +132,13 @@ class Simulation:
         painting: float,
         instances: int,
         policies: Policies | None = None,
-        start: float = START_SECONDS,
+        start: float = COLD_START_SECONDS,
     ) -> None:
         self._painting, self._policies, self._start = painting, policies, start
         self._ready, self._starting, self._busy = instances, 0, 0
         self._queue: deque[float] = deque()
         self._events: list[tuple[float, _Event]] = []
-        self._seen = _Seen()
+        self._scaling = State()
         self._now = self._paid = self._area = self._minute_area = 0.0
         self._waits: list[float] = []
         self._lost = 0
@@ -236,7 +189,7 @@ class Simulation:
                 self._ready, self._starting = self._ready + 1, self._starting - 1
             case _Event.MINUTE:
                 self._ticking = False
-                self._look()
+                self._scale()
 
     def _paint(self) -> None:
         while self._queue and self._busy < self._ready:
@@ -248,49 +201,22 @@ class Simulation:
             self._waits.append(self._now - asked + self._painting)
             heapq.heappush(self._events, (self._now + self._painting, _Event.DONE))
 
-    # --- The policies -----------------------------------------------------------------------------
-
-    def _look(self) -> None:
-        """See what the alarms see of the last minute, and do what the policies then do."""
-        policies, seen = self._policies, self._seen
-        if policies is None:
+    def _scale(self) -> None:
+        """Do what the policies do at the end of a minute."""
+        if self._policies is None:
             return
-        load, self._minute_area = self._minute_area / MINUTE, 0.0
-        each = load / self._ready if self._ready else 0.0
-        seen.loads.append(load)
-        seen.stuck = seen.stuck + 1 if not self._ready and self._queue else 0
-        seen.crowded = seen.crowded + 1 if self._ready and each > policies.target else 0
-        below = each < policies.target * _WELL_BELOW
-        seen.idle = seen.idle + 1 if self._ready and below else 0
-        if seen.stuck >= policies.wake_seconds / MINUTE + _DELAY_MINUTES:
-            self._wake(policies)
-        elif seen.crowded >= _CROWDED_MINUTES + _DELAY_MINUTES:
-            self._scale_out(policies, load)
-        elif seen.idle >= _IDLE_MINUTES + _DELAY_MINUTES:
-            self._scale_in(policies)
-
-    def _wake(self, policies: Policies) -> None:
-        if self._now - self._seen.out >= policies.wake_cooldown:
-            self._add(min(policies.wake_step, policies.most - self._starting))
-
-    def _scale_out(self, policies: Policies, load: float) -> None:
-        if self._now - self._seen.out >= policies.scale_out_cooldown:
-            wanted = min(math.ceil(load / policies.target), policies.most)
-            self._add(wanted - self._ready - self._starting)
-
-    def _scale_in(self, policies: Policies) -> None:
-        """Take away what the last fifteen minutes did not need; a picture is finished first."""
-        if self._now - max(self._seen.inward, self._seen.out) < policies.scale_in_cooldown:
-            return
-        needed = math.ceil(statistics.fmean(self._seen.loads) / policies.target)
-        left = max(policies.least, needed, self._busy)
-        if left < self._ready:
-            self._ready, self._seen.inward = left, self._now
-
-    def _add(self, count: int) -> None:
-        if count <= 0:
-            return
-        self._starting += count
-        self._seen.out = self._now
-        for _ in range(count):
-            heapq.heappush(self._events, (self._now + self._start, _Event.READY))
+        minute = Minute(
+            backlog=self._minute_area / MINUTE,
+            waiting=bool(self._queue),
+            ready=self._ready,
+            starting=self._starting,
+            busy=self._busy,
+        )
+        self._minute_area = 0.0
+        self._scaling, change = step(self._policies, self._scaling, minute, self._now)
+        if change < 0:
+            self._ready += change
+        else:
+            self._starting += change
+            for _ in range(change):
+                heapq.heappush(self._events, (self._now + self._start, _Event.READY))

@@ -1,4 +1,4 @@
-"""Measures, and writes docs/performance.md: `python -m tests.benchmarks --help`."""
+"""Runs benchmarks and writes docs/performance.md: `python -m tests.benchmarks --help`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.lib.against import checkout
-from tests.benchmarks.lib.measuring import busy
+from tests.benchmarks.lib.measuring import load_average
 from tests.benchmarks.lib.page import PAGE, render, summary
 from tests.benchmarks.lib.report import RESULTS, Result
 
@@ -42,28 +42,26 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's description."""
     top = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
-        description="Measures Easel against what a user would otherwise run.",
-        epilog="Each benchmark can also be run alone, with knobs of its own: "
-        "python -m tests.benchmarks.sections.NAME --help. Nothing is written to the page then.",
+        description="Measure Easel against the alternatives.",
+        epilog="Each benchmark can also be run alone, with its own options: "
+        "python -m tests.benchmarks.sections.NAME --help. The page is not written then.",
     )
-    top.add_argument("names", nargs="*", metavar="NAME", help="what to measure; without, all")
-    top.add_argument("--list", action="store_true", help="tell the names, and measure nothing")
-    top.add_argument(
-        "--quick", action="store_true", help="only show that they work; the page stays as it is"
-    )
+    top.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; default: all")
+    top.add_argument("--list", action="store_true", help="list the names and exit")
+    top.add_argument("--quick", action="store_true", help="run briefly, without writing the page")
     top.add_argument(
         "--against",
         type=checkout,
         metavar="CHECKOUT",
-        help="compare with another checkout of this repository, measured in turns; "
-        f"for {', '.join(COMPARED)}; the page stays as it is",
+        help="measure in turns with another checkout of this repository, without writing the page; "
+        f"for {', '.join(COMPARED)}",
     )
-    top.add_argument("--render", action="store_true", help="only write the page again")
+    top.add_argument("--render", action="store_true", help="write the page from the stored results")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; return the exit code."""
+    """Run the command line; return the exit code."""
     options = parser().parse_args(arguments)
     choices = COMPARED if options.against else BENCHMARKS
     if unknown := set(options.names) - set(choices):
@@ -87,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(name: str, *, quick: bool, other: Path | None) -> Result:
     """Run one benchmark, against another checkout if one is given, and print its section."""
     print(f"{name}: measuring", file=sys.stderr, flush=True)
-    load = busy()
+    load = load_average()
     module = importlib.import_module(f"tests.benchmarks.sections.{name}")
     section = module.compare(other, quick) if other else module.section(quick)
     result = Result.of(section, load)

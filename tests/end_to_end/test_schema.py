@@ -13,6 +13,7 @@ from schemathesis.specs.openapi import checks
 
 from chalicelib.openapi.document import document
 from endpoint.emulator.apigateway import packaged_gateway
+from tests.conftest import ALL
 from tests.end_to_end.conftest import ENDPOINT
 
 # API Gateway answers a method that a route has not with 403, and the gateway never hears of it.
@@ -24,7 +25,7 @@ schema = schemathesis.openapi.from_dict(
 # Schema, such as a prompt of white space alone, or an adapter that the model does not have.
 EXCLUDED = [checks.positive_data_acceptance]
 FEW = settings(
-    max_examples=12,
+    max_examples=60 if ALL else 12,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

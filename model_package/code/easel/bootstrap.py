@@ -1,7 +1,7 @@
-"""The first thing that a model server's process imports, since what follows takes seconds.
+"""The first import of a model server's process; the imports after it take seconds.
 
-Importing this module starts to read the weights, stops the garbage collector and starts the clock.
-`imported` says that the imports are over.
+Importing this module starts reading the weights, pauses the garbage collector and starts the
+stopwatch. Call `imported` when the imports are finished.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _until_imported.enter_context(gc_pause.paused())
 
 
 def imported() -> float:
-    """Let the collector run again, without a look at what was imported.
+    """Let the collector run again, except over the objects of the imports.
 
     Returns:
         The seconds since this module was imported.

@@ -1,4 +1,4 @@
-"""Settings as dataclasses whose fields name the environment variable that they are read from."""
+"""Settings as dataclasses whose fields name the environment variables they are read from."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ def variable(
     return {"name": name, "cast": cast, "set_by": set_by, "example": example}
 
 
-def text(given: str) -> str:
-    """Read any text."""
-    return given
+def text(value: str) -> str:
+    """Accept any text."""
+    return value
 
 
-def switch(given: str) -> bool:
-    """Read on or off."""
-    if given.lower() not in {"on", "off"}:
+def switch(value: str) -> bool:
+    """Convert on or off."""
+    if value.lower() not in {"on", "off"}:
         raise ValueError("must be on or off")
-    return given.lower() == "on"
+    return value.lower() == "on"
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Return what reads one of some words."""
+    """Return a converter that accepts only the choices."""
 
-    def read(given: str) -> str:
-        if given not in choices:
+    def read(value: str) -> str:
+        if value not in choices:
             raise ValueError(f"must be one of {', '.join(choices)}")
-        return given
+        return value
 
     return read
 
 
 def read_variables(kind: Any, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields' values that the environment has; an empty variable counts as not set.
+    """Return the values of the fields whose variables are set; an empty variable is not set.
 
     Args:
         kind: a dataclass; fields without a variable are left out.
@@ -49,19 +49,19 @@ def read_variables(kind: Any, environ: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         SettingInvalid: for the first variable that cannot be read.
     """
-    given: dict[str, Any] = {}
-    for each in fields(kind):
-        found = environ.get(each.metadata.get("name", ""), "").strip()
-        if found:
-            given[each.name] = _cast(each.metadata, found)
-    return given
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        value = environ.get(field.metadata.get("name", ""), "").strip()
+        if value:
+            values[field.name] = _cast(field.metadata, value)
+    return values
 
 
-def _cast(metadata: Mapping[str, Any], given: str) -> object:
+def _cast(metadata: Mapping[str, Any], value: str) -> object:
     try:
-        return metadata["cast"](given)
+        return metadata["cast"](value)
     except ValueError as error:
         raise SettingInvalid(
             f"{metadata['name']} {error}; it is normally set by {metadata['set_by']}; "
-            f"an example: {metadata['name']}={metadata['example']}"
+            f"for example {metadata['name']}={metadata['example']}"
         ) from error

@@ -1,15 +1,15 @@
-"""What can go wrong, each with its HTTP status and its code in the answer's body.
+"""The errors, each with its HTTP status and its code in the response body.
 
     EaselError
     ├── InvalidRequest       400  invalid_request     names the field
     ├── ModerationBlocked    422  moderation_blocked
     ├── OutOfMemory          503  out_of_memory
     ├── GenerationFailed     500  generation_failed
-    └── ModelUnusable        500  model_unusable      for the log; callers learn no more than that
+    └── ModelUnusable        500  model_unusable      the reason is for the log alone
         └── SettingInvalid   500  model_unusable      names the environment variable
 
-The toolkit answers any exception that escapes with an anonymous 400 and its text, so the functions
-it calls return an `EaselError` in place of their result, and `output_fn` answers with it.
+The toolkit turns any exception into a 400 with the exception's text. So the functions that it calls
+return an `EaselError` instead of raising it, and `output_fn` writes it as the response.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ Result = TypeVar("Result")
 
 
 class EaselError(Exception):
-    """A failure that has an answer; its text may be shown to whoever asked for the picture."""
+    """A failure with a response of its own; its text may be shown to the caller."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "generation_failed"
     phrase: ClassVar[str] = "Internal Server Error"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer's body."""
+        """Return the response body."""
         return {"error": {"code": self.code, "message": str(self)}}
 
 
 class InvalidRequest(EaselError):
-    """Something in the request that is missing, unknown or outside its limits.
+    """A field of the request is missing, unknown or outside its limits.
 
     Attributes:
-        field: the field's name, or None when no single field is to blame.
+        field: the field's name; None if no single field is the cause.
     """
 
     status, code, phrase = 400, "invalid_request", "Bad Request"
@@ -50,7 +50,7 @@ class InvalidRequest(EaselError):
 
     @classmethod
     def of(cls, error: InvalidField) -> InvalidRequest:
-        """Translate the contract's own error."""
+        """Translate the error of `generation`."""
         return cls(str(error), error.field)
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,28 +61,28 @@ class InvalidRequest(EaselError):
 
 
 class ModerationBlocked(EaselError):
-    """The model's own safety checker refuses to show the picture."""
+    """The model's safety checker blocked the image."""
 
     status, code, phrase = 422, "moderation_blocked", "Unprocessable Content"
 
 
 class OutOfMemory(EaselError):
-    """The picture did not fit; what it took has been given back, so a smaller one may work."""
+    """The image did not fit; its memory is free again, so a smaller size may work."""
 
     status, code, phrase = 503, "out_of_memory", "Service Unavailable"
 
 
 class GenerationFailed(EaselError):
-    """Anything unforeseen; the log has the traceback."""
+    """Any other failure; the log has the traceback."""
 
 
 class ModelUnusable(EaselError):
-    """The model or the settings do not allow painting; its text is for the log alone."""
+    """The model or the settings are invalid; the text is for the log alone."""
 
     code = "model_unusable"
 
     def to_dict(self) -> dict[str, Any]:
-        message = "The model could not be loaded; the endpoint's log says why."
+        message = "The model could not be loaded; the endpoint's log has the reason."
         return {"error": {"code": self.code, "message": message}}
 
 
@@ -91,7 +91,7 @@ class SettingInvalid(ModelUnusable):
 
 
 def guard(step: Callable[..., Result], *arguments: object) -> Result | EaselError:
-    """Return what `step` returns, or the error to answer with; never raises an `Exception`."""
+    """Return the result of `step`, or its failure as an `EaselError`; raise no `Exception`."""
     try:
         return step(*arguments)
     except InvalidField as error:
@@ -101,6 +101,6 @@ def guard(step: Callable[..., Result], *arguments: object) -> Result | EaselErro
         return error
     except EaselError as error:
         return error
-    except Exception as error:  # noqa: BLE001 - the toolkit would show its text to the caller
+    except Exception as error:  # noqa: BLE001 - else the toolkit shows its text to the caller
         log.failure("generation_failed", error)
-        return GenerationFailed("The picture could not be made; the endpoint's log says why.")
+        return GenerationFailed("Image generation failed; the endpoint's log has the reason.")

@@ -1,4 +1,4 @@
-"""One request in, one picture out: the loaded pipeline and the rules around a call of it."""
+"""One request in, one image out: the loaded pipeline and the rules around a call of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from easel.errors import GenerationFailed, ModerationBlocked, OutOfMemory
 from easel.loading.pipeline import software
 from easel.lora.adapters import Loras
 from easel.output.metadata import Provenance
-from easel.pipelines.capabilities import Abilities
+from easel.pipelines.capabilities import Capabilities
 from easel.pipelines.ensemble import Ensemble
 from easel.pipelines.schedulers import sampler_name, schedule_type
 from easel.speed.speed import Speed
@@ -30,13 +30,13 @@ _WARM_UP = GenerationRequest(prompt="a warm-up", seed=0)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A finished picture.
+class GeneratedImage:
+    """The result of one request.
 
     Attributes:
         pixels: RGB, 8 bits per channel, shaped (height, width, 3).
         provenance: how it was made; its request is complete.
-        metadata: whether its file shall say how it was made.
+        metadata: whether the file includes the provenance.
     """
 
     pixels: NDArray[np.uint8]
@@ -44,8 +44,8 @@ class Picture:
     metadata: bool = True
 
 
-class Painter:
-    """Paints with one pipeline, one picture at a time: pipelines keep state while they run."""
+class ImageGenerator:
+    """Generates with one pipeline, one image at a time: pipelines keep state while they run."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class Painter:
         log_prompts: bool = False,
     ) -> None:
         self._pipeline = pipeline
-        self._abilities = Abilities.of(pipeline)
-        self._defaults = defaults.over(self._abilities.defaults)
+        self._capabilities = Capabilities.of(pipeline)
+        self._defaults = defaults.over(self._capabilities.defaults)
         self._loras = Loras([], []) if loras is None else loras
         self._speed = speed or Speed()
         self._ensemble = Ensemble(
@@ -74,42 +74,42 @@ class Painter:
         self._name = name
         self._metadata = metadata
         self._log_prompts = log_prompts
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def check(self, request: GenerationRequest) -> GenerationRequest:
-        """Return the request completed with the model's defaults, as this model will do it.
+        """Return the request completed with the model's defaults, without fields it ignores.
 
-        A seed that is unset stays so; `paint` needs one.
+        A missing seed stays missing; `generate` chooses one.
 
         Raises:
-            InvalidField: naming `width` or `height`, if the model cannot paint that size, or
-                `lora`, if it has no such adapter.
+            InvalidField: naming `width` or `height` if the model does not support that size, or
+                `lora` if it has no such adapter.
         """
         self._loras.check(request.lora)
-        return self._abilities.fit(request.complete(**self._defaults.to_dict()))
+        return self._capabilities.fit(request.complete(**self._defaults.to_dict()))
 
     def describe(self) -> dict[str, object]:
-        """Return what this model can be asked for, beside a prompt and a seed, ready for JSON."""
+        """Return what a request to this model may contain besides a prompt and a seed, for JSON."""
         return {
             "model": self._name,
-            "fields": sorted(self._abilities.takes),
+            "fields": sorted(self._capabilities.takes),
             "defaults": self._defaults.to_dict(),
-            "multiple": self._abilities.multiple,
+            "multiple": self._capabilities.multiple,
             "loras": self._loras.names,
             "speed": self._speed.report,
         }
 
     def warm_up(self) -> None:
-        """Paint in a few steps, so that no visitor waits for what first use sets up.
+        """Generate in a few steps, so that no request waits for the set-up of a first run.
 
-        Painted are the sizes of EASEL_WARM_UP, and before them the default size, for which a GPU
-        chooses its kernels and a compiler writes code. A CPU without compiled code has no such
-        choice to make: there the smallest size stands in for the default one. Should what makes
-        painting faster fail, the model is warmed up without it.
+        This covers the default size, for which a GPU chooses its kernels and torch compiles code,
+        and then the sizes of EASEL_WARM_UP. A CPU without compiled code prepares nothing for a
+        size, so it uses the smallest one instead of the default. If an optimisation fails, it is
+        turned off and the warm-up starts again.
 
         Raises:
-            InvalidField: if the model cannot paint one of the sizes.
-            GenerationFailed: if the model cannot paint at all.
+            InvalidField: if the model does not support one of the sizes.
+            GenerationFailed: if the model cannot generate at all.
             OutOfMemory: if one of the sizes does not fit.
         """
         while True:
@@ -126,37 +126,39 @@ class Painter:
             request = self.check(replace(_WARM_UP, width=width, height=height))
             if request.steps is not None:
                 request = replace(request, steps=self._ensemble.fewest_steps(request.steps))
-            with self._turn:
+            with self._lock:
                 self._run(request)
 
     def _first_size(self) -> tuple[int | None, int | None]:
-        """Return the size to warm up with; None for the default width or height."""
+        """Return the first size of the warm-up; None for the default width or height."""
         device = getattr(self._pipeline, "device", None)
         if device is None or device.type != "cpu" or self._speed.compiled:
             return None, None
-        return self._abilities.smallest
+        return self._capabilities.smallest
 
-    def paint(self, request: GenerationRequest) -> Picture:
-        """Return the picture for a request; the same request gives the same pixels.
+    def generate(self, request: GenerationRequest) -> GeneratedImage:
+        """Return the image for a request; the same request gives the same pixels.
 
-        A seed that is unset is chosen at random; the picture's provenance says which.
+        A missing seed is chosen at random; the image's provenance holds it.
 
         Raises:
             InvalidField: as `check`.
-            ModerationBlocked: if the model's safety checker refuses the picture.
-            OutOfMemory: if the picture does not fit the GPU.
+            ModerationBlocked: if the model's safety checker blocks the image.
+            OutOfMemory: if the image does not fit the GPU.
             GenerationFailed: if the model's numbers overflowed.
         """
+        # 32 bits, as the seeds of other tools, so that a seed can be carried between them.
         request = self.check(request.complete(seed=secrets.randbelow(2**32)))
         started = time.perf_counter()
-        with self._turn, self._speed.painting():
+        with self._lock, self._speed.generating():
             pixels, blocked = self._run(request)
         if blocked:
-            raise ModerationBlocked("The model's safety checker does not show this picture.")
+            raise ModerationBlocked("The model's safety checker blocked this image.")
+        # Models of one size have no width and height in their defaults: the image says them.
         height, width, _ = pixels.shape
         request = replace(request, width=width, height=height)
         self._log(request, time.perf_counter() - started)
-        return Picture(pixels, self._provenance(request), self._metadata)
+        return GeneratedImage(pixels, self._provenance(request), self._metadata)
 
     def _run(self, request: GenerationRequest) -> tuple[NDArray[np.uint8], bool]:
         """Return the pixels, and whether the safety checker blocks them."""
@@ -165,14 +167,14 @@ class Painter:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            _give_memory_back(error)
-            raise OutOfMemory(_name_smaller_size(request)) from error
+            _free_memory_of(error)
+            raise OutOfMemory(_suggest_smaller_size(request)) from error
         flags = getattr(result, "nsfw_content_detected", None) or [False]
         return to_pixels(result.images[0]), bool(flags[0])
 
     def _call(self, request: GenerationRequest) -> Any:
-        arguments = self._abilities.arguments(request)
-        with self._loras.worn(request.lora):
+        arguments = self._capabilities.arguments(request)
+        with self._loras.applied(request.lora):
             return self._ensemble.run(arguments, seed=request.seed or 0, state=request.lora)
 
     def _provenance(self, request: GenerationRequest) -> Provenance:
@@ -196,40 +198,41 @@ class Painter:
 
 
 def to_pixels(image: Any) -> NDArray[np.uint8]:
-    """Return 8-bit pixels of an image in 0 to 1; overflowed numbers would make a black square.
+    """Return the 8-bit pixels of an image whose values are in 0 to 1.
 
-    A tensor, shaped (3, height, width), becomes bytes where it is: of what leaves the GPU, one byte
-    per value is a quarter of what 32-bit floats would be, and that one copy is the only wait.
+    A tensor, shaped (3, height, width), is converted on its own device: one byte per value is a
+    quarter of the copy that 32-bit floats would need, and that copy is the only wait for the GPU.
+
+    Raises:
+        GenerationFailed: if values overflowed, which would otherwise return a black image.
     """
     if isinstance(image, torch.Tensor):
-        # The same numbers as diffusers' way: to 32 bits first, then times 255.
+        # As diffusers rounds: to 32 bits first, then times 255.
         scaled = (image.detach().float() * 255).round()
-        sound = torch.isfinite(scaled).all()
-        # nan and infinity become some byte or other; whether there was any travels along.
+        all_finite = torch.isfinite(scaled).all()
+        # nan and infinity become arbitrary bytes, so one more byte says whether there were any.
         values = scaled.nan_to_num().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).flatten()
-        carried = torch.cat([values, sound.to(torch.uint8).reshape(1)]).cpu().numpy()
+        copied = torch.cat([values, all_finite.to(torch.uint8).reshape(1)]).cpu().numpy()
         height, width = image.shape[-2:]
-        pixels, finite = carried[:-1].reshape(height, width, -1), bool(carried[-1])
+        pixels, finite = copied[:-1].reshape(height, width, -1), bool(copied[-1])
     else:
         finite = bool(np.isfinite(image).all())
         with np.errstate(invalid="ignore"):
             pixels = (image * 255).round().astype(np.uint8)
     if not finite:
-        raise GenerationFailed(
-            "The model's numbers overflowed. Its owner may set EASEL_DTYPE to bf16 or fp32."
-        )
+        raise GenerationFailed("The model's numbers overflowed. Set EASEL_DTYPE to bf16 or fp32.")
     return pixels
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # PyTorch's allocator for CPUs, and cuBLAS and cuDNN, say so in a plain RuntimeError.
+    # PyTorch's CPU allocator, cuBLAS and cuDNN raise a plain RuntimeError.
     texts = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or any(text in str(error).lower() for text in texts)
+    own_class = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return own_class or any(text in str(error).lower() for text in texts)
 
 
-def _give_memory_back(error: BaseException) -> None:
-    """Free what the broken-off call holds: its frames keep tensors alive through the traceback."""
+def _free_memory_of(error: BaseException) -> None:
+    """Free the tensors of the failed call: the frames in its traceback keep them alive."""
     log.failure("out_of_memory", error)
     traceback.clear_frames(error.__traceback__)
     gc.collect()
@@ -237,11 +240,11 @@ def _give_memory_back(error: BaseException) -> None:
         torch.cuda.empty_cache()
 
 
-def _name_smaller_size(request: GenerationRequest) -> str:
+def _suggest_smaller_size(request: GenerationRequest) -> str:
     if request.width is None or request.height is None:
         return "The model ran out of memory; try again later."
     width, height = (max(side // 16 * 8, 64) for side in (request.width, request.height))
     return (
         f"The model ran out of memory at {request.width} x {request.height} pixels; "
-        f"ask for a smaller size, such as {width} x {height}."
+        f"request a smaller size, such as {width} x {height}."
     )

@@ -1,4 +1,4 @@
-"""From settings and a model's folder to a painter, with what each step took in the log."""
+"""From settings and a model's folder to an image generator, timed step by step for the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from easel import log
 from easel.defaults import Defaults
-from easel.generator import Painter
+from easel.generator import ImageGenerator
 from easel.loading import vae
 from easel.loading.dtype import choose_device, choose_dtype
 from easel.loading.pipeline import find_folder, load_pipeline, software
@@ -23,37 +23,37 @@ from easel.speed.compiler import Compiler
 from easel.speed.speed import Speed, SpeedSettings
 from easel.startup import gc_pause
 from easel.startup.read_ahead import read_ahead
-from easel.startup.stopwatch import Clock
+from easel.startup.stopwatch import Stopwatch
 
 
-def load_painter(
-    model_dir: Path, environ: Mapping[str, str], *, clock: Clock | None = None
-) -> Painter:
+def load_generator(
+    model_dir: Path, environ: Mapping[str, str], *, stopwatch: Stopwatch | None = None
+) -> ImageGenerator:
     """Read the settings, load the model and warm it up.
 
     Args:
         model_dir: the model's folder.
         environ: the variables that Settings and SpeedSettings read.
-        clock: knows of the steps before; the log's `model_loaded` has its steps.
+        stopwatch: with the steps before this one; the log's `model_loaded` lists all of them.
 
     Raises:
-        ModelUnusable: if the settings or the model's files are at fault.
-        GenerationFailed: if it cannot paint.
+        ModelUnusable: if the settings or the model's files are invalid.
+        GenerationFailed: if the model cannot generate.
     """
-    clock = clock or Clock()
+    stopwatch = stopwatch or Stopwatch()
     with gc_pause.paused():
-        loaded = _load(model_dir, environ, clock)
-        painter = loaded.painter()
-    painter.warm_up()
-    clock.mark("warm_up")
-    # Warming up may have given up what makes painting faster, so what is in force is told now.
-    log.event("model_loaded", **loaded.describe(), seconds=clock.seconds, steps=clock.steps)
-    return painter
+        loaded = _load(model_dir, environ, stopwatch)
+        generator = loaded.generator()
+    generator.warm_up()
+    stopwatch.mark("warm_up")
+    # After the warm-up, which may have turned an optimisation off.
+    log.event("model_loaded", **loaded.describe(), seconds=stopwatch.seconds, steps=stopwatch.steps)
+    return generator
 
 
 @dataclass
 class _Loaded:
-    """What a painter is made of.
+    """The parts of an image generator.
 
     Attributes:
         pipelines: the base, and the refiner if there is one.
@@ -68,9 +68,9 @@ class _Loaded:
     loras: Loras
     speed: Speed
 
-    def painter(self) -> Painter:
+    def generator(self) -> ImageGenerator:
         base, *refiners = self.pipelines
-        return Painter(
+        return ImageGenerator(
             base,
             self.defaults,
             refiner=refiners[0] if refiners else None,
@@ -82,8 +82,8 @@ class _Loaded:
         )
 
     def describe(self) -> dict[str, object]:
-        """Return what the log says of it."""
-        base, *refiners = (type(each).__name__ for each in self.pipelines)
+        """Return the fields of the log's `model_loaded`."""
+        base, *refiners = (type(pipeline).__name__ for pipeline in self.pipelines)
         return {
             "pipeline": base,
             "model": self.settings.model_name,
@@ -96,45 +96,45 @@ class _Loaded:
         }
 
 
-def _load(model_dir: Path, environ: Mapping[str, str], clock: Clock) -> _Loaded:
+def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> _Loaded:
     settings = Settings.from_environ(environ)
-    wanted = SpeedSettings.from_environ(environ)
+    speed_settings = SpeedSettings.from_environ(environ)
     device = choose_device()
     dtype = choose_dtype(settings.dtype, device)
-    folders = _find(model_dir, settings, environ)
-    clock.mark("find")
+    folders = _find_folders(model_dir, settings, environ)
+    stopwatch.mark("find")
     how = {"dtype": dtype, "device": device, "allow_pickle": settings.allow_pickle}
-    pipelines = _load_pipelines(folders, {**how, "clock": clock})
-    loras = _look_through_loras(model_dir, settings, pipelines)
-    clock.mark("loras")
-    if wanted.storage == "fp8":
+    pipelines = _load_pipelines(folders, {**how, "stopwatch": stopwatch})
+    loras = _load_loras(model_dir, settings, pipelines)
+    stopwatch.mark("loras")
+    if speed_settings.storage == "fp8":  # before Speed rounds the weights
         loras.keep_originals()
     vae.prepare(pipelines[0], device=device, tiling=settings.vae_tiling)
-    caches = [wanted.compile_cache, model_dir / "compiled", folders[0] / "compiled"]
-    compiler = Compiler(pipelines, [each for each in caches if each is not None])
-    speed = Speed(pipelines, wanted, compiler)
-    clock.mark("speed")
+    caches = [speed_settings.compile_cache, model_dir / "compiled", folders[0] / "compiled"]
+    compiler = Compiler(pipelines, [folder for folder in caches if folder is not None])
+    speed = Speed(pipelines, speed_settings, compiler)
+    stopwatch.mark("speed")
     defaults = settings.defaults.over(Defaults.from_folder(model_dir))
     defaults = defaults.over(Defaults.from_folder(folders[0]))
     return _Loaded(settings, defaults, pipelines, device, dtype, loras, speed)
 
 
-def _find(model_dir: Path, settings: Settings, environ: Mapping[str, str]) -> list[Path]:
-    """Return the base's folder and the refiner's, if there is one; both begin to be read."""
+def _find_folders(model_dir: Path, settings: Settings, environ: Mapping[str, str]) -> list[Path]:
+    """Return the base's folder, and the refiner's if there is one; start reading both ahead."""
     folders = [find_folder(model_dir, settings)]
     refiner = find_refiner(model_dir, settings)
     if refiner is not None:
         folders.append(refiner)
-    for each in folders:
-        read_ahead(each, environ)
+    for folder in folders:
+        read_ahead(folder, environ)
     return folders
 
 
 def _load_pipelines(folders: Sequence[Path], how: dict[str, Any]) -> list[Any]:
     base = load_pipeline(folders[0], **how)
-    return [base, *(load_refiner(each, base, **how) for each in folders[1:])]
+    return [base, *(load_refiner(folder, base, **how) for folder in folders[1:])]
 
 
-def _look_through_loras(model_dir: Path, settings: Settings, pipelines: Sequence[Any]) -> Loras:
+def _load_loras(model_dir: Path, settings: Settings, pipelines: Sequence[Any]) -> Loras:
     folders = [model_dir / "loras", *([settings.loras] if settings.loras else [])]
     return Loras(find_files(folders), pipelines)

@@ -1,7 +1,7 @@
 """One line of JSON per event on standard output, which the model server copies to CloudWatch.
 
-Whoever reads the log can filter by `event`: `model_loaded`, `picture`, `model_unusable`,
-`generation_failed`, `out_of_memory`.
+Filter by `event`: `model_loaded`, `picture`, `model_unusable`, `generation_failed`,
+`out_of_memory`, `speed_given_up`, `lora_unusable`, `compile_cache_refused`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import traceback
 
 
 def event(name: str, **fields: object) -> None:
-    """Write one event; values that JSON does not know are written as their text."""
+    """Write one event; values that are not JSON are written as `str` of them."""
     # ASCII only: a terminal's or a container's encoding may be anything.
     sys.stdout.write(json.dumps({"event": name, **fields}, default=str) + "\n")
     sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""Every environment variable that the model's code reads, but those of `easel.speed.speed`.
+"""The environment variables that Easel reads, except those of `easel.speed.speed`.
 
-`HF_MODEL_ID` is not among them on purpose: the serving toolkit reacts to it by downloading that
+`HF_MODEL_ID` is deliberately not one of them: the serving toolkit reacts to it by downloading that
 repository itself. `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are read by huggingface_hub.
 """
 
@@ -20,9 +20,9 @@ _RUNNER = "setup.sh run, or the script that creates the endpoint"
 _dtype = one_of("auto", "fp16", "bf16", "fp32")
 
 
-def _defaults(given: str) -> Defaults:
+def _defaults(value: str) -> Defaults:
     try:
-        return Defaults.from_dict(json.loads(given))
+        return Defaults.from_dict(json.loads(value))
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError("must be a JSON object") from error
     except InvalidField as error:
@@ -31,21 +31,21 @@ def _defaults(given: str) -> Defaults:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings, each stated once: its variable, its meaning (below), who sets it, an example.
+    """Each setting once: its variable, its meaning (below), who sets it, an example.
 
     Attributes:
         model_id: hub repository to fetch when the model folder holds no model.
         revision: its branch, tag or commit.
         refiner_id: hub repository of a refiner, when the model folder holds none.
         refiner_revision: its branch, tag or commit.
-        loras: a folder of LoRA adapters, beside `loras` in the model folder.
-        vae_tiling: whether the VAE works tile by tile above its own size, which takes less memory.
-        dtype: the numbers to compute in; auto is fp16 on CUDA, bf16 or fp32 on a CPU.
+        loras: a folder of LoRA adapters, in addition to `loras` in the model folder.
+        vae_tiling: whether the VAE decodes sizes above its own in tiles, which needs less memory.
+        dtype: the number type to compute in; auto is fp16 on CUDA, bf16 or fp32 on a CPU.
         defaults: the model's own steps, guidance scale, width and height.
-        metadata: whether prompt and parameters are written into the picture's file.
+        metadata: whether the image file includes the prompt and the parameters.
         log_prompts: whether prompts are logged.
-        allow_pickle: whether weights that only exist as `.bin` may be unpickled, which lets the
-            file run any code.
+        allow_pickle: whether weights that exist only as `.bin` may be unpickled, which can run any
+            code in the file.
     """
 
     model_id: str | None = field(

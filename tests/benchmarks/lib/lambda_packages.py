@@ -1,4 +1,4 @@
-"""The packaged gateway and the Lambdas it is compared with, unpacked side by side."""
+"""The packaged gateway and its baselines, unpacked as Lambda does."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ app.api.binary_types = ["*/*"]
 client = boto3.client("sagemaker-runtime")
 
 @app.route("/inference/{text}")
-def picture(text):
-    answer = client.invoke_endpoint(
+def image(text):
+    response = client.invoke_endpoint(
         EndpointName="easel-sd", ContentType="application/json", Accept="image/png", Body=b"{}")
-    return Response(answer["Body"].read(), headers={"Content-Type": "image/png"})
+    return Response(response["Body"].read(), headers={"Content-Type": "image/png"})
 """
 BARE_HANDLER = """
 import base64
@@ -36,21 +36,21 @@ import boto3
 client = boto3.client("sagemaker-runtime")
 
 def app(event, context):
-    answer = client.invoke_endpoint(
+    response = client.invoke_endpoint(
         EndpointName="easel-sd", ContentType="application/json", Accept="image/png", Body=b"{}")
-    body = base64.b64encode(answer["Body"].read()).decode()
+    body = base64.b64encode(response["Body"].read()).decode()
     return {"statusCode": 200, "headers": {"Content-Type": "image/png"},
             "isBase64Encoded": True, "body": body}
 """
 
 
 def variables(url: str) -> dict[str, str]:
-    """Return the Lambda's own variables, with AWS at `url`."""
+    """Return the Lambda's environment variables, with AWS at `url`."""
     return {"AWS_ENDPOINT_URL": url, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
 
 
 def unpack_gateway(checkout: Path, folder: Path) -> Path:
-    """Package a checkout's gateway, and return the folder that it is unpacked into."""
+    """Package a checkout's gateway, and return the folder of the unpacked zip."""
     package = package_gateway(folder / "package", checkout) / "deployment.zip"
     with zipfile.ZipFile(package) as archive:
         archive.extractall(folder / "gateway")
@@ -59,7 +59,7 @@ def unpack_gateway(checkout: Path, folder: Path) -> Path:
 
 
 def unpack(package: Path, folder: Path) -> dict[str, Path]:
-    """Lay out the gateway and both baselines, all with the packages that the gateway ships."""
+    """Unpack the gateway, and create both baselines with the same dependencies."""
     folders = {name: folder / name for name in ("easel", "bare chalice", "bare handler")}
     with zipfile.ZipFile(package) as archive:
         archive.extractall(folders["easel"])
@@ -79,8 +79,12 @@ def _compile(folder: Path) -> None:
 
 
 def check(payload: object) -> None:
-    """Make sure that it was a picture that was timed."""
+    """Require a PNG, so that an error is never timed.
+
+    Raises:
+        RuntimeError: for any other payload.
+    """
     if not isinstance(payload, dict) or payload.get("statusCode") != 200:
-        raise RuntimeError(f"no picture: {str(payload)[:500]}")
+        raise RuntimeError(f"no image: {str(payload)[:500]}")
     if not base64.b64decode(payload["body"]).startswith(b"\x89PNG"):
         raise RuntimeError("no PNG")

@@ -13,7 +13,7 @@ from endpoint.emulator.process.http_server import QuietHandler, serving
 
 @contextmanager
 def stub_endpoint() -> Iterator[str]:
-    """Answer every InvokeEndpoint at once with the same PNG of about 1.5 MB."""
+    """Serve the same PNG of about 1.5 MB for every InvokeEndpoint, and yield the URL."""
     png = noise_png(850, 600)
 
     class Handler(QuietHandler):
@@ -26,7 +26,7 @@ def stub_endpoint() -> Iterator[str]:
 
 
 def noise_png(width: int, height: int) -> bytes:
-    """Return a PNG that does not compress: 3 bytes a pixel."""
+    """Return a PNG that does not compress: 3 bytes per pixel."""
     noise = random.Random(0)
     rows = b"".join(b"\0" + noise.randbytes(width * 3) for _ in range(height))
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

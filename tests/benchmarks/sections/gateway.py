@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.sections.gateway
 
-The zip that `chalice package` makes runs under AWS's own Runtime Interface Client, in front of an
-HTTP server that answers InvokeEndpoint at once with a PNG of 1.5 MB. Baselines:
+The zip from `chalice package` runs under AWS's own Runtime Interface Client, in front of an HTTP
+server that returns a PNG of 1.5 MB for InvokeEndpoint without delay. Baselines are the smallest
+programs for the task with the same tools:
 
-* cold start: the least that could do the work with the same tools, a Chalice app that makes one
-  boto3 client at import and passes the picture on
+* cold start: a Chalice app that creates one boto3 client at import and returns the image
 * warm: a bare Lambda handler that only calls InvokeEndpoint and encodes base64
 """
 
@@ -26,18 +26,18 @@ from tests.benchmarks.lib import against
 from tests.benchmarks.lib.lambda_packages import EVENT, PACKAGES, check, unpack, variables
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.processes import processor_milliseconds
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
 from tests.benchmarks.lib.stub_endpoint import stub_endpoint
 from tests.packages import package_gateway
 
 COLD_ROUNDS = 15
 WARM_ROUNDS = 200
 TEXT = """\
-What `chalice package` makes, in a process of AWS's Runtime Interface Client, in front of an HTTP
-server that answers InvokeEndpoint at once with a PNG of 1.5 MB. A cold start is everything from the
-start of the process to the first picture. Baselines are the least that could do the work with the
-same tools: for the cold start a Chalice app that makes one boto3 client and passes the picture on,
-for a warm visit a handler that only calls InvokeEndpoint and encodes base64.
+The zip from `chalice package` runs under AWS's Runtime Interface Client, in front of an HTTP server
+that returns a PNG of 1.5 MB for InvokeEndpoint without delay. A cold start lasts from the start of
+the process to the first image. Baselines are the smallest programs for the task with the same
+tools: for the cold start a Chalice app that creates one boto3 client and returns the image, for a
+warm request a handler that only calls InvokeEndpoint and encodes base64.
 """
 
 
@@ -66,10 +66,10 @@ def compare(other: Path, quick: bool = False) -> Section:
     rows = [
         against.row(what, "ms", {name: Figure.of(samples[name + suffix]) for name in folders})
         for what, samples, suffix in (
-            ("cold start, to the first picture", cold, ""),
+            ("cold start, to the first image", cold, ""),
             ("cold start, processor time", cold, ", computing"),
-            ("warm visit", warm, ""),
-            ("warm visit, processor time, mean", warm, ", computing"),
+            ("warm request", warm, ""),
+            ("warm request, processor time, mean", warm, ", computing"),
         )
     ]
     peaks = {name: _megabytes(peak) for name, peak in memory.items()}
@@ -82,7 +82,7 @@ def _only(folders: dict[str, Path], *names: str) -> dict[str, Path]:
 
 
 class Rounds(NamedTuple):
-    """How often the slow and the fast things are measured."""
+    """The numbers of cold starts and of warm requests."""
 
     cold: int
     warm: int
@@ -91,9 +91,9 @@ class Rounds(NamedTuple):
 def measure_cold(
     folders: dict[str, Path], environment: dict[str, str], rounds: int
 ) -> dict[str, Samples]:
-    """Start each variant anew, time after time, until its first picture.
+    """Start each variant in a new process in each round, and wait for its first image.
 
-    What is said of a variant's computing is how long its process had the processor until then.
+    "NAME, computing" is the processor time until then.
     """
     computing: dict[str, list[float]] = {name: [] for name in folders}
     variants = {
@@ -105,9 +105,9 @@ def measure_cold(
 
 
 def cold_start(folder: Path, environment: dict[str, str], computing: list[float]) -> float:
-    """Return the milliseconds from the process's start to the first picture.
+    """Return the milliseconds from the process's start to the first image.
 
-    How many of them the process computed for is put into `computing`.
+    Appends the milliseconds of processor time to `computing`.
     """
     with LambdaFunction(folder, environment, output=subprocess.DEVNULL) as function:
         result = function.invoke(EVENT)
@@ -119,7 +119,7 @@ def cold_start(folder: Path, environment: dict[str, str], computing: list[float]
 def measure_warm(
     folders: dict[str, Path], environment: dict[str, str], rounds: int
 ) -> tuple[dict[str, Samples], dict[str, int]]:
-    """Invoke each variant's one instance again and again; return milliseconds and peak bytes."""
+    """Invoke one instance of each variant in turns; return milliseconds and peak bytes."""
     with ExitStack() as stack:
         functions = {
             name: stack.enter_context(
@@ -144,7 +144,7 @@ def _warm(function: LambdaFunction) -> float:
 
 
 def measure_imports(folder: Path, rounds: int) -> dict[str, Samples]:
-    """Start Python and import, in a process of its own each time: what the loggers cost."""
+    """Time a new Python process per import: the cost of the loggers."""
     statements = {
         "nothing": "pass",
         "json and logging": "import json, logging",
@@ -158,7 +158,7 @@ def measure_imports(folder: Path, rounds: int) -> dict[str, Samples]:
 
 
 def run_python(statement: str, folder: Path) -> None:
-    """Run a statement in a fresh Python that sees the package alone."""
+    """Run a statement in a new Python process that sees only the package."""
     command = [sys.executable, "-S", "-c", statement]
     subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(folder)}, check=True)
 
@@ -170,11 +170,11 @@ def report(
     memory: dict[str, int],
     imports: dict[str, Samples],
 ) -> Section:
-    """Return all figures beside their baselines."""
+    """Return all figures with their baselines."""
     powertools = (Figure.of(imports["powertools"]), Figure.of(imports["json and logging"]))
     rows = (
         Row(
-            "cold start, to the first picture",
+            "cold start, to the first image",
             "ms",
             Figure.of(cold["easel"]),
             "bare Chalice app",
@@ -188,10 +188,10 @@ def report(
             "bare Chalice app",
             Figure.of(cold["bare chalice, computing"]),
             Aim("ratio", at_most=1.5),
-            "other work on the machine is not in it",
+            "excludes other work on the machine",
         ),
         Row(
-            "warm visit",
+            "warm request",
             "ms",
             Figure.of(warm["easel"]),
             "bare handler",
@@ -199,7 +199,7 @@ def report(
             Aim("difference", at_most=3),
         ),
         Row(
-            "warm visit, processor time",
+            "warm request, processor time",
             "ms",
             Figure(warm["easel, computing"].median),
             "bare handler",
@@ -213,7 +213,7 @@ def report(
             powertools[0],
             "json and logging",
             powertools[1],
-            note="start of Python included; a part of the cold start",
+            note="includes the start of Python; part of the cold start",
         ),
         Row(
             "memory, peak",
@@ -241,4 +241,4 @@ def unpacked(package: Path) -> int:
 
 
 if __name__ == "__main__":
-    run_alone(section)
+    print_section(section)

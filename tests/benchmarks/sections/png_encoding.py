@@ -1,12 +1,6 @@
-"""How fast the endpoint's own PNG encoder is, and how large its files are, against Pillow's.
+"""Time and file size of the endpoint's PNG encoder, against Pillow's.
 
-    python -m tests.benchmarks.sections.png_encoding [--repeat 7]
-
-The pictures are made here, always the same: no photograph needs to be shipped. They imitate what
-compresses like a diffusion model's output: brightness and colour that vary on every scale with
-amplitudes that fall with the scale (octaves of smooth noise), hard edges of flat discs, and fine
-grain. Three kinds differ in how much detail and grain they have, from a smooth illustration to a
-noisy photograph.
+python -m tests.benchmarks.sections.png_encoding [--repeat 7]
 """
 
 from __future__ import annotations
@@ -21,21 +15,21 @@ from PIL import Image
 
 from easel.output.png import encode_png
 from tests.benchmarks.lib.measuring import in_turns, milliseconds
-from tests.benchmarks.lib.noise_pictures import KINDS, Kind, paint
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
+from tests.benchmarks.lib.sample_images import IMAGE_KINDS, ImageKind, draw
 
 SIZES = (512, 1024)
 REPEAT = 7
-LARGE, CPU_AIM = 1024, 25  # the size whose encoding has an aim, and that aim in milliseconds
+LARGE, CPU_AIM = 1024, 25  # the side in pixels that has an aim, and the aim in milliseconds
 TEXT = """\
-The endpoint's own encoder against Pillow's without any options. The pictures are made by the
-benchmark and are always the same; they imitate what compresses like a diffusion model's output,
-from a smooth illustration to a noisy photograph.
+The endpoint's encoder against Pillow's without options. The benchmark generates the images, always
+the same ones, which compress like a diffusion model's output, from a smooth illustration to a noisy
+photograph.
 """
 
 
 def encode_with_pillow(pixels: NDArray[np.uint8]) -> bytes:
-    """Return the PNG that Pillow makes without any options."""
+    """Encode with Pillow, without options."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
@@ -44,16 +38,25 @@ def encode_with_pillow(pixels: NDArray[np.uint8]) -> bytes:
 def section(quick: bool = False, repeat: int = REPEAT) -> Section:
     """Measure all of it."""
     sizes, repeat = ((64,), 2) if quick else (SIZES, repeat)
-    rows = [row for size in sizes for kind in KINDS for row in compare_encoders(kind, size, repeat)]
+    rows = [
+        row
+        for size in sizes
+        for kind in IMAGE_KINDS
+        for row in compare_encoders(kind, size, repeat)
+    ]
     return Section("PNG files", TEXT, tuple(rows), packages=("numpy", "Pillow"))
 
 
-def compare_encoders(kind: Kind, size: int, repeat: int) -> tuple[Row, ...]:
-    """Return time, CPU time and size, after checking that both files hold the same pixels."""
-    pixels = paint(kind, size)
+def compare_encoders(kind: ImageKind, size: int, repeat: int) -> tuple[Row, ...]:
+    """Return rows of time, CPU time and size.
+
+    Raises:
+        AssertionError: if the pixels changed.
+    """
+    pixels = draw(kind, size)
     theirs, ours = encode_with_pillow(pixels), encode_png(pixels)
     if not np.array_equal(np.asarray(Image.open(io.BytesIO(ours))), pixels):
-        raise AssertionError("the encoder changed the picture")
+        raise AssertionError("the encoder changed the image")
     times = in_turns(
         {
             "Pillow": lambda: milliseconds(lambda: encode_with_pillow(pixels)),
@@ -87,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare PNG encoders.")
     parser.add_argument("--repeat", type=int, default=REPEAT, help="runs per figure (at least 2)")
     repeat = max(parser.parse_args().repeat, 2)
-    run_alone(lambda: section(repeat=repeat))
+    print_section(lambda: section(repeat=repeat))
 
 
 if __name__ == "__main__":

@@ -197,7 +197,9 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestHistories.settings = settings(
+    max_examples=max(150, settings.default.max_examples), stateful_step_count=30
+)
 
 
 # --- One by one -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from PIL import Image
 
 from model_package.demo.export import LIMIT, size_of
 from model_package.demo.styles import BLOCKS
-from model_package.demo.workshop import WEIGHTS
+from model_package.demo.work_dir import WEIGHTS
 from tests.model_package.doubles.toolkit import Toolkit
 
 Pixels = npt.NDArray[np.float64]  # (128, 128, 3), 0 to 255

@@ -30,7 +30,7 @@ class PlainPipeline:
         generator=None,
         output_type="pil",
     ):
-        return self.paint(
+        return self.generate(
             prompt=prompt,
             height=height,
             width=width,
@@ -41,7 +41,7 @@ class PlainPipeline:
             output_type=output_type,
         )
 
-    def paint(self, **arguments):
+    def generate(self, **arguments):
         self.calls.append(arguments)
         if self.error is not None:
             raise self.error
@@ -52,7 +52,7 @@ class BarePipeline(PlainPipeline):
     """Takes a prompt, and decides everything else itself."""
 
     def __call__(self, prompt, generator=None, output_type="pil"):
-        return self.paint(prompt=prompt, generator=generator, output_type=output_type)
+        return self.generate(prompt=prompt, generator=generator, output_type=output_type)
 
 
 class ImageToImagePipeline(PlainPipeline):

@@ -8,11 +8,11 @@ import torch
 import inference
 from easel.defaults import Defaults
 from easel.errors import GenerationFailed, ModerationBlocked, OutOfMemory
-from easel.generator import Painter, to_pixels
+from easel.generator import ImageGenerator, to_pixels
 from easel.model import Model
 from generation import GenerationRequest, InvalidField
+from tests.model_package.doubles.fake_gpu import DEVICE, FakeGpu
 from tests.model_package.doubles.pipelines import BarePipeline, PlainPipeline
-from tests.model_package.doubles.pretend_gpu import DEVICE, PretendGpu
 from tests.model_package.doubles.toolkit import Context
 
 WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64)
@@ -21,7 +21,7 @@ WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64)
 def ask(pipeline, **fields):
     """Return the status and the error that the toolkit would see from a model that misbehaves."""
     context = Context()
-    model = Model(lambda: Painter(pipeline, Defaults()))
+    model = Model(lambda: ImageGenerator(pipeline, Defaults()))
     body = json.dumps({"prompt": "a cat", "seed": 7, "width": 512, "height": 768, **fields})
     request = inference.input_fn(body, "application/json", context)
     prediction = inference.predict_fn(request, model, context)
@@ -44,14 +44,14 @@ def test_too_little_memory_is_a_503_that_names_a_smaller_size(error, capsys):
     assert body == {
         "code": "out_of_memory",
         "message": "The model ran out of memory at 512 x 768 pixels; "
-        "ask for a smaller size, such as 256 x 384.",
+        "request a smaller size, such as 256 x 384.",
     }
     assert json.loads(capsys.readouterr().out)["event"] == "out_of_memory"
 
 
 def test_after_running_out_of_memory_nothing_of_the_picture_is_kept():
     class Greedy(PlainPipeline):
-        def paint(self, **arguments):
+        def generate(self, **arguments):
             self.calls.append(arguments)
             latents = torch.zeros(8)
             self.watch = weakref.ref(latents)
@@ -59,7 +59,7 @@ def test_after_running_out_of_memory_nothing_of_the_picture_is_kept():
 
     pipeline = Greedy()
     with pytest.raises(OutOfMemory) as caught:
-        Painter(pipeline, Defaults()).paint(WISH)
+        ImageGenerator(pipeline, Defaults()).generate(WISH)
     # The traceback that comes with the error would keep the latents alive as long as it is there.
     assert caught.value.__cause__.__traceback__ is not None
     assert pipeline.watch() is None
@@ -67,11 +67,11 @@ def test_after_running_out_of_memory_nothing_of_the_picture_is_kept():
 
 def test_the_next_picture_works_after_one_that_ran_out_of_memory():
     pipeline = PlainPipeline(error=torch.OutOfMemoryError("CUDA out of memory."))
-    painter = Painter(pipeline, Defaults())
+    generator = ImageGenerator(pipeline, Defaults())
     with pytest.raises(OutOfMemory):
-        painter.paint(WISH)
+        generator.generate(WISH)
     pipeline.error = None
-    assert painter.paint(WISH).pixels.shape == (64, 64, 3)
+    assert generator.generate(WISH).pixels.shape == (64, 64, 3)
 
 
 def test_any_other_failure_is_a_500_that_tells_nothing(capsys):
@@ -88,7 +88,7 @@ def test_a_blocked_picture_is_a_422():
 
 @pytest.mark.parametrize("flags", [None, [False], []])
 def test_a_picture_that_is_not_blocked_is_shown(flags):
-    picture = Painter(PlainPipeline(flags=flags), Defaults()).paint(WISH)
+    picture = ImageGenerator(PlainPipeline(flags=flags), Defaults()).generate(WISH)
     assert (picture.pixels == 128).all()
 
 
@@ -115,7 +115,7 @@ def test_an_overflow_on_the_gpu_is_refused_too(value):
 
 
 def test_a_picture_leaves_the_gpu_in_one_copy_of_a_byte_per_value():
-    with PretendGpu() as gpu:
+    with FakeGpu() as gpu:
         image = torch.full((3, 40, 24), 0.5).to(DEVICE)
         uploads = gpu.waits.total()
         assert to_pixels(image).nbytes == 40 * 24 * 3
@@ -125,20 +125,24 @@ def test_a_picture_leaves_the_gpu_in_one_copy_of_a_byte_per_value():
 def test_the_brightest_and_the_darkest_values_keep_their_ends():
     image = np.zeros((64, 64, 3))
     image[0, 0] = 1.0
-    pixels = Painter(PlainPipeline(image=image), Defaults()).paint(WISH).pixels
+    pixels = ImageGenerator(PlainPipeline(image=image), Defaults()).generate(WISH).pixels
     assert (pixels.max(), pixels.min(), pixels.sum()) == (255, 0, 3 * 255)
 
 
 def test_a_size_that_the_model_decides_is_read_from_the_picture():
     pipeline = BarePipeline(image=np.zeros((72, 96, 3)))
-    request = Painter(pipeline, Defaults()).paint(GenerationRequest(prompt="a")).provenance.request
+    request = (
+        ImageGenerator(pipeline, Defaults())
+        .generate(GenerationRequest(prompt="a"))
+        .provenance.request
+    )
     assert (request.width, request.height) == (96, 72)
     assert request.seed is not None
 
 
 def test_a_prompt_alone_is_completed_with_the_models_defaults():
     pipeline = PlainPipeline()
-    Painter(pipeline, Defaults(steps=4)).paint(GenerationRequest(prompt="a", seed=9))
+    ImageGenerator(pipeline, Defaults(steps=4)).generate(GenerationRequest(prompt="a", seed=9))
     (call,) = pipeline.calls
     assert (call["num_inference_steps"], call["guidance_scale"], call["width"]) == (4, 7.5, 128)
     assert call["generator"].initial_seed() == 9
@@ -147,8 +151,8 @@ def test_a_prompt_alone_is_completed_with_the_models_defaults():
 
 def test_warming_up_paints_the_default_size_in_two_steps_and_no_more_than_the_model_takes():
     pipeline = PlainPipeline(flags=[True])
-    Painter(pipeline, Defaults(steps=30)).warm_up()
-    Painter(pipeline, Defaults(steps=1)).warm_up()
+    ImageGenerator(pipeline, Defaults(steps=30)).warm_up()
+    ImageGenerator(pipeline, Defaults(steps=1)).warm_up()
     assert [call["num_inference_steps"] for call in pipeline.calls] == [2, 1]
     assert {call["width"] for call in pipeline.calls} == {128}
 
@@ -162,20 +166,20 @@ class OnDevice(PlainPipeline):
 @pytest.mark.parametrize(("device", "width"), [("cpu", 64), ("cuda", 128)])
 def test_only_a_gpu_is_warmed_up_with_the_default_size_which_it_chooses_kernels_for(device, width):
     pipeline = OnDevice(device)
-    Painter(pipeline, Defaults()).warm_up()
+    ImageGenerator(pipeline, Defaults()).warm_up()
     assert [(call["width"], call["height"]) for call in pipeline.calls] == [(width, width)]
 
 
 def test_a_default_size_that_the_model_cannot_paint_fails_at_the_start_on_a_cpu_too():
     with pytest.raises(InvalidField, match="width"):
-        Painter(OnDevice("cpu"), Defaults(width=100)).warm_up()
+        ImageGenerator(OnDevice("cpu"), Defaults(width=100)).warm_up()
 
 
 def test_a_model_that_cannot_paint_fails_while_it_warms_up():
     with pytest.raises(GenerationFailed):
-        Painter(PlainPipeline(image=np.full((8, 8, 3), np.inf)), Defaults()).warm_up()
+        ImageGenerator(PlainPipeline(image=np.full((8, 8, 3), np.inf)), Defaults()).warm_up()
 
 
 def test_a_blocked_picture_raises_for_whoever_calls_the_painter():
     with pytest.raises(ModerationBlocked):
-        Painter(PlainPipeline(flags=[True]), Defaults()).paint(WISH)
+        ImageGenerator(PlainPipeline(flags=[True]), Defaults()).generate(WISH)

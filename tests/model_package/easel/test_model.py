@@ -5,7 +5,7 @@ import pytest
 
 from easel.defaults import Defaults
 from easel.errors import ModelUnusable
-from easel.generator import Painter
+from easel.generator import ImageGenerator
 from easel.model import Model
 from tests.model_package.doubles.pipelines import PlainPipeline
 from tests.model_package.doubles.toolkit import Toolkit
@@ -24,14 +24,14 @@ class Loader:
         self.calls += 1
         if self.calls <= self.failures:
             raise ModelUnusable("the hub does not answer")
-        return Painter(PlainPipeline(), Defaults())
+        return ImageGenerator(PlainPipeline(), Defaults())
 
 
 def test_a_model_is_loaded_once():
     load = Loader(failures=0)
     model = Model(load)
     assert model.try_to_load() is None
-    assert model.painter() is model.painter()
+    assert model.generator() is model.generator()
     assert load.calls == 1
 
 
@@ -39,7 +39,7 @@ def test_a_failure_is_not_kept():
     load = Loader(failures=1)
     model = Model(load)
     assert isinstance(model.try_to_load(), ModelUnusable)
-    assert isinstance(model.painter(), Painter)
+    assert isinstance(model.generator(), ImageGenerator)
     assert load.calls == 2
 
 
@@ -47,7 +47,7 @@ def test_whoever_asks_while_it_cannot_be_loaded_gets_the_error():
     model = Model(Loader(failures=2))
     assert isinstance(model.try_to_load(), ModelUnusable)
     with pytest.raises(ModelUnusable, match="the hub does not answer"):
-        model.painter()
+        model.generator()
 
 
 def test_what_was_loaded_is_logged(stand_in, monkeypatch, capsys):

@@ -72,4 +72,4 @@ def test_a_variable_that_cannot_be_read_is_named_with_its_setter_and_an_example(
     message = str(caught.value)
     assert message.startswith(f"{name} {reason}")
     assert "it is normally set by " in message
-    assert f"an example: {name}=" in message
+    assert f"for example {name}=" in message

@@ -1,7 +1,7 @@
-"""What lies in a diffusers model's folder: its components, and in which forms their weights.
+"""The files of a diffusers model: its components, and the forms of their weights.
 
-The same questions are asked of a folder on disk and of a repository's list of files, so everything
-here works on relative paths.
+All functions work on relative paths, because they serve folders on disk as well as a repository's
+list of files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SAFE = ".safetensors"
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether the folder is a diffusers pipeline's."""
+    """Whether the folder contains a diffusers pipeline."""
     return (folder / INDEX).is_file()
 
 
@@ -62,12 +62,12 @@ def is_variant(path: str) -> bool:
 
 
 def is_safe(path: str) -> bool:
-    """Whether a path is that of weights that load without running code."""
+    """Whether a path is of weights that load without running code."""
     return path.endswith(_SAFE)
 
 
 def within(files: Iterable[str], component: str) -> list[str]:
-    """Return those of the paths that lie directly in a component's folder."""
+    """Return the paths that are directly in a component's folder."""
     return [path for path in files if PurePosixPath(path).parent.as_posix() == component]
 
 
@@ -76,8 +76,8 @@ def choose_variant(
 ) -> str | None:
     """Return the variant to load, or None for the plain files.
 
-    A folder often holds weights twice, in 32 and in 16 bits. The latter are half as much to read,
-    so they are taken when 16 bits are wanted anyway, or when a component has no others.
+    A folder often contains weights twice, in 32 and in 16 bits. Reading the latter takes half the
+    time, so they are chosen if the model computes in 16 bits, or if a component has no others.
     """
     any_variant = False
     for name in names:
@@ -90,7 +90,7 @@ def choose_variant(
 
 
 def pickled_only(files: Collection[str], names: Iterable[str]) -> list[str]:
-    """Return the components whose weights exist only in forms that can run code when loaded."""
+    """Return the components whose weights exist only in forms that can run code on loading."""
     return [
         name
         for name in names
@@ -100,8 +100,8 @@ def pickled_only(files: Collection[str], names: Iterable[str]) -> list[str]:
 
 
 def pickle_refusal(names: list[str]) -> str:
-    """Return the text that refuses weights which could run code."""
+    """Return the message that refuses weights which could run code."""
     return (
         f"the weights of {', '.join(names)} exist only pickled, and unpickling can run any code in "
-        "them; set EASEL_ALLOW_PICKLE=on if you trust where they come from"
+        "them; set EASEL_ALLOW_PICKLE=on if you trust their source"
     )

@@ -21,7 +21,7 @@ from easel.loading import hub, model_folder
 from easel.loading.pipeline import load_pipeline
 from easel.pipelines import unet_swap
 from easel.settings import Settings
-from easel.startup.stopwatch import Clock
+from easel.startup.stopwatch import Stopwatch
 
 SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 
@@ -53,17 +53,22 @@ def load_refiner(
     dtype: torch.dtype,
     device: torch.device,
     allow_pickle: bool,
-    clock: Clock | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Any:
     """Return the refiner that `folder` holds, made of the base's parts as far as they share them.
 
-    The clock is told of the same steps as by `load_pipeline`.
+    The stopwatch is told of the same steps as by `load_pipeline`.
 
     Raises:
         ModelUnusable: if it cannot be loaded, or one of the two is not made for an ensemble.
     """
     takes_over = _load_like_sdxl if _has(base, "denoising_end") else _load_like_base
-    how: Any = {"dtype": dtype, "device": device, "allow_pickle": allow_pickle, "clock": clock}
+    how: Any = {
+        "dtype": dtype,
+        "device": device,
+        "allow_pickle": allow_pickle,
+        "stopwatch": stopwatch,
+    }
     return takes_over(folder, base, **how)
 
 

@@ -1,8 +1,8 @@
-"""The LoRA adapters that a request may name, and putting them on and off the model.
+"""The LoRA adapters that a request can name: apply them to the model and restore its weights.
 
-Adapters are files in a folder `loras` beside the model, or in the folder that EASEL_LORAS names.
-Each is looked at once, when the model is loaded; one that does not fit is not offered, and the log
-says why.
+Adapters are files in the model's folder `loras`, or in the folder that EASEL_LORAS names. Each file
+is checked once, when the model is loaded. One that does not fit the model is not offered, and the
+log has the reason.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Tensors = dict[Target, tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Adapter:
-    """A file that fits, with the layers that each of its targets stands for."""
+    """A file that fits the model, with the layers of each of its targets."""
 
     file: LoraFile
     layers: Mapping[Target, Sequence[nn.Module]]
@@ -50,73 +50,79 @@ class Loras:
         self._adapters: dict[str, Adapter] = {}
         self._refused: dict[str, str] = {}
         self._weights = Weights()
-        self._worn: list[tuple[str, float]] = []
+        self._applied: list[tuple[str, float]] = []
         self._kept: OrderedDict[str, Tensors] = OrderedDict()
-        found = list(files)
-        tables = _tables(pipelines) if found else {}
-        for name, path in found:
-            self._look_at(name, path, tables)
+        named = list(files)
+        tables = _tables(pipelines) if named else {}
+        for name, path in named:
+            self._check_file(name, path, tables)
 
     @property
     def names(self) -> list[str]:
-        """The names that a request may use, sorted."""
+        """The names that a request can use, sorted."""
         return sorted(self._adapters)
 
     def keep_originals(self) -> None:
-        """Remember all weights that an adapter may change, before they are stored in 8 bits."""
-        layers = [adapter.layers.values() for adapter in self._adapters.values()]
-        self._weights.keep({layer for each in layers for some in each for layer in some})
+        """Copy all weights that an adapter can change, before they are stored in 8 bits."""
+        self._weights.keep(
+            {
+                layer
+                for adapter in self._adapters.values()
+                for layers in adapter.layers.values()
+                for layer in layers
+            }
+        )
 
     def check(self, lora: str) -> None:
-        """Refuse names that there are not.
+        """Refuse unknown adapters and those that do not fit the model.
 
         Raises:
-            InvalidField: naming `lora`, with the names that there are.
+            InvalidField: naming `lora`, with the available names.
         """
         for name, _ in _pairs(lora):
             if name in self._refused:
                 raise InvalidField("lora", f"{name} cannot be used: {self._refused[name]}")
             if name not in self._adapters:
-                known = ", ".join(self.names)[:1_000]
-                there = f"there are {known}" if known else "this model has none"
-                raise InvalidField("lora", f"{name} is not there; {there}")
+                names = ", ".join(self.names)[:1_000]
+                available = f"available: {names}" if names else "this model has no adapters"
+                raise InvalidField("lora", f"unknown adapter {name}; {available}")
 
     @contextmanager
-    def worn(self, lora: str) -> Iterator[None]:
-        """Paint with these adapters and no others.
+    def applied(self, lora: str) -> Iterator[None]:
+        """A context in which these adapters are applied, and no others.
 
-        They stay on until others are wanted, so that the same ones cost nothing the next time; a
-        failure takes all of them off.
+        They stay applied afterwards, so that the same adapters cost nothing in the next request. A
+        failure restores the model's own weights.
 
         Args:
-            lora: names with weights that `check` passed, in the contract's spelling.
+            lora: names with weights as in a request, after `check`.
         """
         try:
-            self._put_on([(name, weight) for name, weight in _pairs(lora) if weight])
+            self._apply([(name, weight) for name, weight in _pairs(lora) if weight])
             yield
         except BaseException:
-            self.take_off()
+            self.restore()
             raise
 
-    def take_off(self) -> None:
-        """Give the model the weights back that it was loaded with."""
+    def restore(self) -> None:
+        """Restore the weights that the model was loaded with."""
         self._weights.restore()
-        self._worn = []
+        self._applied = []
 
-    def _put_on(self, wanted: list[tuple[str, float]]) -> None:
-        if wanted == self._worn:
+    def _apply(self, adapters: list[tuple[str, float]]) -> None:
+        if adapters == self._applied:
             return
         additions: dict[nn.Module, list[Addition]] = {}
-        for name, weight in wanted:
+        for name, weight in adapters:
             layers = self._adapters[name].layers
             for target, (down, up) in self._tensors(name).items():
                 for layer in layers[target]:
                     additions.setdefault(layer, []).append(Addition(down, up, weight))
         self._weights.change(additions)
-        self._worn = wanted
+        self._applied = adapters
 
     def _tensors(self, name: str) -> Tensors:
-        """Return an adapter's tensors, from memory if it was used lately."""
+        """Return an adapter's tensors, from the cache if they are there."""
         if name not in self._kept:
             self._kept[name] = self._adapters[name].file.tensors()
         self._kept.move_to_end(name)
@@ -124,7 +130,7 @@ class Loras:
             self._kept.popitem(last=False)
         return self._kept[name]
 
-    def _look_at(self, name: str, path: Path, tables: Mapping[str, Sequence[Layers]]) -> None:
+    def _check_file(self, name: str, path: Path, tables: Mapping[str, Sequence[Layers]]) -> None:
         try:
             file = LoraFile(path)
             self._adapters[name] = Adapter(file, _fit(file.changes, tables))
@@ -139,7 +145,7 @@ def _pairs(lora: str) -> list[tuple[str, float]]:
 
 
 def _tables(pipelines: Sequence[Any]) -> dict[str, list[Layers]]:
-    """Return each part's layers by name; base and refiner have a UNet each, the rest is shared."""
+    """Return each part's layers by name; a base and its refiner have one UNet each."""
     tables: dict[str, list[Layers]] = {}
     seen: set[int] = set()
     for pipeline in pipelines:
@@ -154,27 +160,26 @@ def _tables(pipelines: Sequence[Any]) -> dict[str, list[Layers]]:
 def _fit(
     changes: Mapping[Target, Change], tables: Mapping[str, Sequence[Layers]]
 ) -> dict[Target, list[nn.Module]]:
-    """Return the layers to change: of base or refiner or both, whichever the file fits entirely."""
+    """Return the layers to change: of base, refiner or both, if the file fits them entirely."""
     layers: dict[Target, list[nn.Module]] = {target: [] for target in changes}
     for part in {target.part for target in changes}:
-        wanted = {target: changes[target] for target in changes if target.part == part}
-        misfits = [_misfits(wanted, table) for table in tables.get(part, ())]
-        fitting = [
-            table for table, each in zip(tables.get(part, ()), misfits, strict=True) if not each
-        ]
+        of_part = {target: changes[target] for target in changes if target.part == part}
+        candidates = tables.get(part, ())
+        misfits = [_misfits(of_part, table) for table in candidates]
+        fitting = [table for table, names in zip(candidates, misfits, strict=True) if not names]
         if not fitting:
             where = f"{part} {misfits[0][0][:80]}" if misfits else f"it has no {part}"
             raise LoraUnusable(f"it does not fit this model: {where}")
-        for target in wanted:
+        for target in of_part:
             layers[target] = [table[target.name] for table in fitting]
     return layers
 
 
-def _misfits(wanted: Mapping[Target, Change], table: Layers) -> list[str]:
-    """Return the names of the layers that the table has not, or in another size."""
+def _misfits(changes: Mapping[Target, Change], table: Layers) -> list[str]:
+    """Return the names of the layers that are missing in the table or have another size."""
     return [
         target.name
-        for target, change in wanted.items()
+        for target, change in changes.items()
         if not _matches(change, table.get(target.name))
     ]
 
@@ -187,4 +192,4 @@ def _matches(change: Change, layer: nn.Module | None) -> bool:
 
 
 def _size(tensors: Tensors) -> int:
-    return sum(each.numel() * each.element_size() for pair in tensors.values() for each in pair)
+    return sum(tensor.nbytes for pair in tensors.values() for tensor in pair)

@@ -1,7 +1,7 @@
-"""A LoRA file: which layers it changes, and by what.
+"""A LoRA file: the layers that it changes, and the tensors of each change.
 
-Read are safetensors files as diffusers, peft and kohya's scripts write them. A layer is changed by
-`alpha / rank * up @ down`; where a file does not say alpha, it is the rank, as for all of them.
+Supported are safetensors files as diffusers, peft and kohya's scripts write them. A layer changes
+by `alpha / rank * up @ down`; without an alpha in the file, alpha is the rank, as in those tools.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from easel.lora import layer_names
 
-# As kohya's scripts begin a name, and the part of the pipeline that it stands for.
+# Prefixes of names in files by kohya's scripts, and the part of the pipeline that they mean.
 _KOHYA = {
     "lora_unet_": "unet",
     "lora_te1_": "text_encoder",
@@ -31,16 +31,16 @@ _TENSOR = re.compile(
     r"(?P<name>.+?)(?:[._]lora(?:_linear_layer)?[._](?P<kind>A|B|down|up)(?:\.default)?\.weight"
     r"|\.(?P<alpha>alpha))"
 )
-_METADATA = "lora_adapter_metadata"  # diffusers' key for what peft was told
+_METADATA = "lora_adapter_metadata"  # diffusers' key for peft's configuration
 
 
 class LoraUnusable(Exception):
-    """A file that cannot be used; its text says why in a few words."""
+    """A file cannot be used; the text is the reason in a few words."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A layer: the pipeline's part, and the layer's name in it with underscores."""
+    """A layer: a part of the pipeline, and the layer's name in it with underscores."""
 
     part: str
     name: str
@@ -48,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Change:
-    """Where a layer's tensors are in the file, how large, and the factor of their product."""
+    """The keys of a layer's tensors, the size of the weight, and the factor of their product."""
 
     down: str
     up: str
@@ -58,10 +58,10 @@ class Change:
 
 
 class LoraFile:
-    """One file, opened to look at its names and sizes; the tensors are read when asked for.
+    """One file; only names and sizes are read until `tensors` is called.
 
     Raises:
-        LoraUnusable: if it is none, or uses a method that is not known here.
+        LoraUnusable: if it is no LoRA, or of a kind that is not supported.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class LoraFile:
         self.changes = _changes(shapes, alphas, metadata if isinstance(metadata, dict) else {})
 
     def tensors(self) -> dict[Target, tuple[torch.Tensor, torch.Tensor]]:
-        """Return each layer's down and up tensors, flat as matrices, up scaled by alpha."""
+        """Return each layer's down and up tensors as matrices; up includes the factor."""
         with safe_open(self.path, "pt") as file:
             return {
                 target: (
@@ -97,9 +97,9 @@ def _changes(
         target, kind = _read_key(key)
         keys.setdefault(target, {})[kind] = key
     if not keys:
-        raise LoraUnusable("there is nothing in it")
+        raise LoraUnusable("it is empty")
     return {
-        target: _change(target, each, shapes, alphas, metadata) for target, each in keys.items()
+        target: _change(target, kinds, shapes, alphas, metadata) for target, kinds in keys.items()
     }
 
 
@@ -111,7 +111,7 @@ def _change(
     metadata: Mapping[str, Any],
 ) -> Change:
     if not {"down", "up"} <= set(keys):
-        raise LoraUnusable(f"it lacks a half of {target.part} {target.name}")
+        raise LoraUnusable(f"it has only one half of {target.part} {target.name}")
     down, up = shapes[keys["down"]], shapes[keys["up"]]
     if len(down) < 2 or len(up) < 2 or down[0] != up[1] or not down[0]:
         raise LoraUnusable(f"the two halves of {target.part} {target.name} do not multiply")
@@ -121,28 +121,28 @@ def _change(
     if any(size != 1 for size in up[2:]):
         raise LoraUnusable(f"{target.part} {target.name} is no LoRA layer")
     alpha = alphas.get(keys.get("alpha", ""))
-    scale = _told_scale(target, rank, metadata) if alpha is None else alpha / rank
+    scale = _configured_scale(target, rank, metadata) if alpha is None else alpha / rank
     return Change(keys["down"], keys["up"], up[0], up[0] * within, scale)
 
 
-def _told_scale(target: Target, rank: int, metadata: Mapping[str, Any]) -> float:
-    """Return the factor by what peft was told, which diffusers writes into the file."""
-    told = {
+def _configured_scale(target: Target, rank: int, metadata: Mapping[str, Any]) -> float:
+    """Return the factor from peft's configuration, which diffusers writes into the file."""
+    config = {
         key.removeprefix(f"{target.part}."): value
         for key, value in metadata.items()
         if key.startswith(f"{target.part}.")
     }
-    alpha = told.get("lora_alpha") or rank
-    for pattern, own in (told.get("alpha_pattern") or {}).items():
+    alpha = config.get("lora_alpha") or rank
+    for pattern, own in (config.get("alpha_pattern") or {}).items():
         if target.name.endswith(layer_names.plain(pattern)):
             alpha = own
-    return float(alpha) / (rank**0.5 if told.get("use_rslora") else rank)
+    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 def _read_key(key: str) -> tuple[Target, str]:
     match = _TENSOR.fullmatch(key)
     if match is None:
-        raise LoraUnusable(f"it holds {key[:80]}, which is no part of a plain LoRA")
+        raise LoraUnusable(f"it contains {key[:80]}, which is not part of a plain LoRA")
     kind = "alpha" if match["alpha"] else _KINDS[match["kind"]]
     return _target(match["name"]), kind
 
@@ -151,7 +151,7 @@ def _target(name: str) -> Target:
     for prefix, part in _KOHYA.items():
         if name.startswith(prefix):
             return Target(part, layer_names.plain(name.removeprefix(prefix)))
-    part = next((each for each in _PARTS if name.startswith(f"{each}.")), "unet")
+    part = next((part for part in _PARTS if name.startswith(f"{part}.")), "unet")
     inner = name.removeprefix(f"{part}.").removeprefix("base_model.model.")
     inner = inner.replace(".processor.", ".")
     if inner.endswith("to_out"):  # diffusers' older files
@@ -160,7 +160,7 @@ def _target(name: str) -> Target:
 
 
 def find_files(folders: list[Path]) -> Iterator[tuple[str, Path]]:
-    """Return the adapters' names and files: the file's name without its end, made fit for a URL."""
+    """Yield the adapters' names and files; a name is the file's stem, made safe for a URL."""
     seen: set[str] = set()
     for folder in folders:
         for path in sorted(folder.glob("*.safetensors")):

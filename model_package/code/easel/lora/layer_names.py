@@ -1,8 +1,8 @@
-"""What the tools that train LoRAs call the layers of a model.
+"""The names of a model's layers in the tools that train LoRAs.
 
-A file names a layer as diffusers does, with dots or, from kohya's scripts, with underscores; or as
-Stability's own code does (`input_blocks_4_1_...`), which kohya's scripts do for SDXL. With all dots
-turned into underscores, one table leads from any of these to the layer.
+A file names a layer as diffusers does, with dots or, from kohya's scripts, with underscores. Or it
+uses the names of Stability's own code (`input_blocks_4_1_...`), as kohya's scripts do for SDXL.
+With underscores instead of dots, one table maps all of these names to the layer.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ _BLOCK = re.compile(
 
 
 def plain(name: str) -> str:
-    """Return a layer's name as the table spells it.
+    """Return a layer's name as it is in the table.
 
-    `text_model` is left out: transformers 5 dropped it from one of CLIP's two classes.
+    Without `text_model`, which transformers 5 dropped from one of CLIP's two classes.
     """
     return name.replace(".", "_").removeprefix("text_model_")
 
 
 def layers(part: nn.Module) -> dict[str, nn.Module]:
-    """Return the part's layers that a LoRA can change, by each of their names."""
-    found: dict[str, nn.Module] = {}
+    """Return the layers that a LoRA can change, under each of their names."""
+    table: dict[str, nn.Module] = {}
     for name, layer in part.named_modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            found[plain(name)] = layer
+            table[plain(name)] = layer
     config: Any = getattr(part, "config", None)
     if hasattr(part, "down_blocks") and hasattr(part, "up_blocks"):
         blocks: Any = part.up_blocks
-        attends = [hasattr(each, "attentions") for each in blocks]
-        for name in list(found):
+        attends = [hasattr(block, "attentions") for block in blocks]
+        for name in list(table):
             for other in _stability_names(name, config.layers_per_block, attends):
-                found[other] = found[name]
-    return found
+                table[other] = table[name]
+    return table
 
 
 def _stability_names(name: str, per_block: Any, attends: list[bool]) -> Iterator[str]:
-    """Return the layer's name in Stability's UNets, if it has one."""
+    """Yield the layer's name in Stability's UNets, if it has one."""
     if name in _OUTSIDE:
         yield _OUTSIDE[name]
     for start, place in _MIDDLE.items():
@@ -73,7 +73,7 @@ def _stability_names(name: str, per_block: Any, attends: list[bool]) -> Iterator
 def _block_name(
     side: str, block: int, kind: str, place: int, rest: str, per_block: int, attends: list[bool]
 ) -> str:
-    """Stability numbers all layers of one side in a row: those of a block, and a sampler last."""
+    """Stability's code numbers the layers of one side across blocks, each block's sampler last."""
     first = block * (per_block + 1)
     if kind == "downsamplers":
         return f"input_blocks_{first + per_block + 1}_0_op"

@@ -1,8 +1,8 @@
-"""Changing a model's weights in place and back, exactly.
+"""Change a model's weights in place, and restore them exactly.
 
-A LoRA that is added to the weights costs nothing while a picture is painted, and a compiled model
-stays compiled. Back means copying what was there before: subtracting again would leave the rounding
-of 16-bit numbers behind, a little more each time.
+A LoRA that is added to the weights costs no time during generation, and a compiled model stays
+compiled. Restoring copies the original weights back: subtracting would add up the rounding errors
+of 16-bit numbers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-_ROOM = 8 * 2**30  # bytes that painting may need; a GPU of 16 GB with SDXL keeps none of them
+_ROOM = 8 * 2**30  # bytes that generation may need; a GPU of 16 GB with SDXL has less left
 
 
 @dataclass(frozen=True)
 class Addition:
-    """What is added to one layer's weight: `weight * up @ down`."""
+    """A term that is added to one layer's weight: `weight * up @ down`."""
 
     down: torch.Tensor
     up: torch.Tensor
@@ -26,7 +26,7 @@ class Addition:
 
 
 class Weights:
-    """The layers that were ever changed, with what they were before.
+    """The layers that were ever changed, with their original weights.
 
     An original is copied once, when its layer is first changed.
     """
@@ -36,24 +36,24 @@ class Weights:
         self._changed: set[nn.Module] = set()
 
     def keep(self, layers: Iterable[nn.Module]) -> None:
-        """Copy what layers are now, before their weights are stored in 8 bits.
+        """Copy layers' weights to the CPU's memory before they are stored in 8 bits.
 
-        An addition is mostly smaller than the distance of two such numbers, and would be lost in
-        them; a sum of the originals with it is rounded once. The copies go to the CPU's memory.
+        An addition is mostly smaller than the distance between two 8-bit numbers and would be lost
+        in them. Added to the original, the sum is rounded once.
         """
         for layer in layers:
             self._originals[layer] = weight_of(layer).detach().to("cpu", copy=True)
 
     def change(self, additions: Mapping[nn.Module, Sequence[Addition]]) -> None:
-        """Give each layer its original weight plus its additions, and all others their original."""
+        """Set each layer to its original weight plus its additions; restore all other layers."""
         with torch.no_grad():
             self._restore(self._changed - set(additions))
-            for layer, each in additions.items():
+            for layer, terms in additions.items():
                 self._changed.add(layer)
-                self._add(layer, each)
+                self._add(layer, terms)
 
     def restore(self) -> None:
-        """Give each layer its original weight."""
+        """Restore the original weight of each layer."""
         with torch.no_grad():
             self._restore(self._changed)
 
@@ -65,13 +65,13 @@ class Weights:
     def _add(self, layer: nn.Module, additions: Sequence[Addition]) -> None:
         weight = weight_of(layer)
         if layer not in self._originals:
-            self._originals[layer] = weight.detach().to(_keeper(weight), copy=True)
-        # Not in fp16: there the small numbers of an adapter would fade out. Nor in 8 bits, which
-        # only store.
+            self._originals[layer] = weight.detach().to(_storage_device(weight), copy=True)
+        # Not in fp16, where the small numbers of an adapter underflow, nor in 8 bits, which cannot
+        # be computed with.
         dtype = torch.bfloat16 if weight.dtype == torch.bfloat16 else torch.float32
-        # Several adapters are one of the sum of their ranks, so that the sum is rounded once.
-        up = torch.cat([each.up * each.weight for each in additions], dim=1)
-        down = torch.cat([each.down for each in additions])
+        # Adapters are concatenated to one of the sum of their ranks, so the sum is rounded once.
+        up = torch.cat([term.up * term.weight for term in additions], dim=1)
+        down = torch.cat([term.down for term in additions])
         up, down = up.to(weight.device, dtype), down.to(weight.device, dtype)
         original = self._originals[layer].to(weight.device, dtype).flatten(1)
         if dtype == weight.dtype and weight.is_contiguous():
@@ -80,15 +80,15 @@ class Weights:
             weight.copy_(torch.addmm(original, up, down).view(weight.shape))
 
 
-def _keeper(weight: torch.Tensor) -> torch.device:
-    """Return where an original is kept: on the GPU as long as it has room to paint beside it."""
+def _storage_device(weight: torch.Tensor) -> torch.device:
+    """Return where to keep an original: on the GPU if that leaves room for generation."""
     if weight.device.type == "cuda" and torch.cuda.mem_get_info(weight.device)[0] > _ROOM:
         return weight.device
     return torch.device("cpu")
 
 
 def weight_of(layer: nn.Module) -> torch.Tensor:
-    """Return a layer's weight, which may be changed in place."""
+    """Return a layer's weight, which can be changed in place."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)  # noqa: S101 - for the type checker: layers have one
     return weight

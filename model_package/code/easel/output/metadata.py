@@ -1,8 +1,8 @@
-"""Prompt and parameters inside the picture's file, as AUTOMATIC1111's web UI writes them.
+"""Prompt and parameters in the image file, in the format of AUTOMATIC1111's web UI.
 
-A PNG carries them as the text chunk `parameters`, a WebP or JPEG as Exif's UserComment; readers
-such as sd-parsers know both. Beside it stands the request as JSON, from which Easel can make the
-same picture again: text chunk `easel`, or Exif's ImageDescription.
+A PNG has them in the text chunk `parameters`, a WebP or JPEG in Exif's UserComment; readers such as
+sd-parsers support both. The file also has the request as JSON, from which Easel can generate the
+same image again: in the text chunk `easel`, or in Exif's ImageDescription.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SOFTWARE = ExifTags.Base.Software
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a picture was made.
+    """How an image was made.
 
     Attributes:
         request: the completed request.
         sampler: A1111's name for the scheduler.
-        schedule: A1111's name for how the noise levels are spaced; None for the plain way.
-        model: the model's name, if it has one.
-        software: what painted it, with its version.
+        schedule: A1111's name for the spacing of the noise levels; None for the usual one.
+        model: the model's name; None if it has none.
+        software: the library that generated it, with its version.
         refiner_start: the share of the steps after which a refiner took over; None without one.
     """
 
@@ -56,7 +56,7 @@ class Provenance:
     def exif(self) -> bytes:
         """Return an Exif block for a WebP or JPEG."""
         exif = Image.Exif()
-        # Eight bytes name the encoding; A1111's readers expect UTF-16 with the high byte first.
+        # Exif: eight bytes name the encoding. A1111's readers expect big-endian UTF-16.
         comment = b"UNICODE\0" + self.parameters().encode("utf-16-be")
         exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = comment
         exif[_IMAGE_DESCRIPTION] = self._json(ascii_only=True)  # the field is ASCII
@@ -84,8 +84,8 @@ class Provenance:
 
 
 def _lora_tags(lora: str) -> list[str]:
-    """Return how the web UI would name the adapters: at the end of the prompt."""
-    return [f"<lora:{each}>" for each in lora.split(",") if each]
+    """Return the adapters as the web UI writes them at the end of the prompt."""
+    return [f"<lora:{adapter}>" for adapter in lora.split(",") if adapter]
 
 
 def _quoted(value: str) -> str:

@@ -1,16 +1,15 @@
-"""A PNG encoder for pictures like those that diffusion models paint: grainy, without flat areas.
+"""A PNG encoder for the output of diffusion models: grainy images without flat areas.
 
-Pillow tries PNG's five filters on every row and lets zlib search for repetitions. Neither helps a
-photograph much and both are slow, so this encoder always uses the Average filter, and does not
-search: it Huffman-codes, and looks for runs (Z_RLE) only where there are flat areas, since a flat
-byte costs a whole bit without. `tests/benchmarks/sections/png_encoding.py` compares: 7 to 30 times
-as fast,
-with 3 to 19 % fewer bytes. Beside it were tried: Up and Sub, as fast, with 4 to 14 % more bytes
-than Average; Paeth, half as fast in numpy, better on smooth pictures alone; runs everywhere, a
-third slower on smooth pictures and 6 % larger.
+Pillow tries PNG's five filters on every row and lets zlib search for repetitions. Both are slow and
+help little with photographs. So this encoder always uses the Average filter and does not search: it
+only Huffman-codes, and looks for runs (Z_RLE) in strips with flat areas, where each byte would
+otherwise take a bit. `tests/benchmarks/sections/png_encoding.py` compares it with Pillow: 7 to 30
+times as fast, with 3 to 19 % fewer bytes. Alternatives that were tried: Up and Sub are as fast and
+take 4 to 14 % more bytes than Average; Paeth is half as fast in numpy and better for smooth images
+only; looking for runs everywhere is a third slower for smooth images and takes 6 % more bytes.
 
-The picture is packed in strips of a mebibyte, as many at a time as there are cores: zlib lets go of
-Python's lock. The strips depend on the picture alone, so every machine writes the same bytes.
+The image is compressed in strips of a mebibyte, on several cores: zlib releases Python's lock. The
+strips depend on the image alone, so every machine writes the same bytes.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from numpy.typing import NDArray
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _AVERAGE = 3
 _RGB = 3
-_STRIP = 2**20  # bytes; each strip is at most some hundred bytes longer than it would be as a part
-# The share of bytes that follow three of the same. Below it, looking for runs costs time and gains
+_STRIP = 2**20  # bytes; compressing strips separately adds at most some hundred bytes to each
+# The share of bytes that follow three equal ones. Below it, looking for runs takes time and saves
 # nothing: a photograph has 1 to 9 %, emoji 8 to 16 %, a screenshot 64 %.
 _RUNS_PAY = 0.15
-_ZLIB_HEADER = b"\x78\x01"  # deflate with a window of 32 KiB, made in a hurry (RFC 1950)
+_ZLIB_HEADER = b"\x78\x01"  # deflate with a window of 32 KiB, fastest level (RFC 1950)
 _MOST_THREADS = 4
 
 
@@ -40,12 +39,12 @@ def encode_png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None)
     """Return a PNG file of RGB pixels, shaped (height, width, 3), 8 bits per channel.
 
     Args:
-        pixels: the picture; any memory layout.
+        pixels: the image, in any memory layout.
         text: keywords (1 to 79 characters of ASCII) and their texts, written as iTXt chunks, which
             hold UTF-8 where tEXt holds Latin-1 only.
 
     Raises:
-        ValueError: for any other shape or type, or an empty picture.
+        ValueError: for any other shape or type, or an empty image.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != _RGB or not pixels.size:
         raise ValueError("pixels must be 8-bit RGB, shaped (height, width, 3)")
@@ -53,10 +52,10 @@ def encode_png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None)
     # 8 bits per channel, colour type 2 (RGB), then compression, filter and interlace method 0.
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = [_SIGNATURE, *_chunk(b"IHDR", [header])]
-    for each in (text or {}).items():
-        parts += _chunk(b"iTXt", [_international(*each)])
+    for keyword, value in (text or {}).items():
+        parts += _chunk(b"iTXt", [_international(keyword, value)])
     parts += _chunk(b"IDAT", _deflate(_filter(pixels).reshape(-1)))
-    # Joined once: until here nothing that is compressed was copied.
+    # Joined once, so that compressed data is copied only here.
     return b"".join([*parts, *_chunk(b"IEND", [])])
 
 
@@ -64,7 +63,7 @@ def _filter(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the rows under the Average filter (PNG specification, section 9.2).
 
     Each byte becomes its difference from the average of the bytes to its left and above, which
-    count as 0 outside the picture. `(a & b) + ((a ^ b) >> 1)` is that average without a ninth bit.
+    are 0 outside the image. `(a & b) + ((a ^ b) >> 1)` is that average without a ninth bit.
     """
     height, width, channels = pixels.shape
     rows = np.ascontiguousarray(pixels).reshape(height, width * channels)
@@ -78,7 +77,7 @@ def _filter(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _deflate(filtered: NDArray[np.uint8]) -> list[bytes]:
-    """Return a zlib stream in pieces: strips that were packed one beside the other."""
+    """Return a zlib stream in pieces; its strips are compressed in parallel."""
     strips = [filtered[start : start + _STRIP] for start in range(0, filtered.size, _STRIP)]
     last = [False] * (len(strips) - 1) + [True]
     packed = _threads().map(_pack, strips, last) if len(strips) > 1 else map(_pack, strips, last)
@@ -89,7 +88,8 @@ def _deflate(filtered: NDArray[np.uint8]) -> list[bytes]:
 def _pack(strip: NDArray[np.uint8], last: bool) -> list[bytes]:
     strategy = zlib.Z_RLE if _share_of_runs(strip) > _RUNS_PAY else zlib.Z_HUFFMAN_ONLY
     packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 9, strategy)
-    # A strip that is not the last ends on a whole byte, and the next follows as if it were one.
+    # A full flush ends a strip on a whole byte and without references into the next, so that the
+    # strips form one stream.
     return [packer.compress(strip.data), packer.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)]
 
 

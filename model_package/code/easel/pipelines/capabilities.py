@@ -1,7 +1,7 @@
-"""What a pipeline can be asked for, found by looking at it rather than by a list of models.
+"""What a pipeline accepts, read from the pipeline itself instead of a list of models.
 
-Pipelines differ: some take no guidance scale or negative prompt, some paint one size only, some
-need sides that are multiples of 16 or 32 instead of the contract's 8.
+Pipelines differ: some take no guidance scale or negative prompt, some generate one size only, some
+need sides that are multiples of 16 or 32 instead of the request's 8.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from easel.defaults import Defaults
 from easel.errors import ModelUnusable
 from generation import RULES, GenerationRequest, InvalidField, Number, Whole
 
-# The contract's names on the left, diffusers' on the right.
+# Names of a request's fields and of diffusers' arguments.
 _ARGUMENTS = {
     "negative_prompt": "negative_prompt",
     "steps": "num_inference_steps",
@@ -26,13 +26,13 @@ _ARGUMENTS = {
 
 
 @dataclass(frozen=True)
-class Abilities:
-    """What one pipeline takes.
+class Capabilities:
+    """What one pipeline accepts.
 
     Attributes:
-        takes: the contract's fields that the pipeline can be given, beside the prompt and the seed.
-        multiple: what width and height must be multiples of, in pixels.
-        defaults: the pipeline's own values, where they can be found.
+        takes: the request's fields that the pipeline accepts besides the prompt and the seed.
+        multiple: width and height must be multiples of it, in pixels.
+        defaults: the pipeline's own values, as far as it states them.
     """
 
     takes: frozenset[str]
@@ -40,42 +40,44 @@ class Abilities:
     defaults: Defaults
 
     @classmethod
-    def of(cls, pipeline: Any) -> Abilities:
-        """Look at a loaded pipeline.
+    def of(cls, pipeline: Any) -> Capabilities:
+        """Read the capabilities of a loaded pipeline.
 
         Raises:
-            ModelUnusable: if it does not make pictures from a prompt alone.
+            ModelUnusable: if it does not generate images from a prompt alone.
         """
         parameters = dict(inspect.signature(pipeline.__call__).parameters)
         _check_text_to_image(type(pipeline).__name__, parameters)
-        takes = frozenset(name for name, theirs in _ARGUMENTS.items() if theirs in parameters)
+        takes = frozenset(name for name, argument in _ARGUMENTS.items() if argument in parameters)
         return cls(takes, _multiple(pipeline), _own_defaults(pipeline, parameters, takes))
 
     def fit(self, request: GenerationRequest) -> GenerationRequest:
-        """Return the request as this pipeline will do it, without what it does not take.
+        """Return the request without the fields that the pipeline does not accept.
 
         Raises:
-            InvalidField: naming `width` or `height`, if the model cannot paint that size.
+            InvalidField: naming `width` or `height` if the model does not support that size.
         """
         for side in ("width", "height"):
             self._check_side(side, getattr(request, side))
-        given = request.to_dict()
-        return GenerationRequest.from_dict(
-            {name: given[name] for name in given if name in self.takes or name not in _ARGUMENTS}
-        )
+        kept = {
+            name: value
+            for name, value in request.to_dict().items()
+            if name in self.takes or name not in _ARGUMENTS
+        }
+        return GenerationRequest.from_dict(kept)
 
     def arguments(self, request: GenerationRequest) -> dict[str, Any]:
         """Return the pipeline's keyword arguments for a request that `fit` returned."""
-        given = {"prompt": request.prompt}
-        for name, theirs in _ARGUMENTS.items():
+        arguments = {"prompt": request.prompt}
+        for name, argument in _ARGUMENTS.items():
             value = getattr(request, name)
             if name in self.takes and value is not None and value != "":
-                given[theirs] = value
-        return given
+                arguments[argument] = value
+        return arguments
 
     @property
     def smallest(self) -> tuple[int | None, int | None]:
-        """The least width and height, in pixels; None for one that cannot be chosen."""
+        """The smallest width and height, in pixels; None for one that cannot be chosen."""
         width, height = (
             self._least(side) if side in self.takes else None for side in ("width", "height")
         )
@@ -90,24 +92,24 @@ class Abilities:
         if pixels is None:
             return
         if side not in self.takes:
-            raise InvalidField(side, "cannot be chosen: this model paints one size")
+            raise InvalidField(side, "cannot be chosen: this model generates one size")
         if pixels % self.multiple:
             raise InvalidField(side, f"must be a multiple of {self.multiple} for this model")
 
 
 def _check_text_to_image(name: str, parameters: dict[str, inspect.Parameter]) -> None:
     variadic = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
-    needed = {
-        each.name
-        for each in parameters.values()
-        if each.default is inspect.Parameter.empty and each.kind not in variadic
+    required = {
+        parameter.name
+        for parameter in parameters.values()
+        if parameter.default is inspect.Parameter.empty and parameter.kind not in variadic
     }
-    if "prompt" not in parameters or needed - {"prompt"}:
-        raise ModelUnusable(f"{name} does not make pictures from a prompt alone")
+    if "prompt" not in parameters or required - {"prompt"}:
+        raise ModelUnusable(f"{name} does not generate images from a prompt alone")
 
 
 def _multiple(pipeline: Any) -> int:
-    """Return the multiple in pixels, by the two ways in which diffusers' pipelines state it."""
+    """Return the multiple in pixels from the two places where diffusers' pipelines state it."""
     vae = getattr(pipeline, "vae_scale_factor", 8)
     patch = getattr(pipeline, "patch_size", 1)
     processor = getattr(getattr(pipeline, "image_processor", None), "config", {})
@@ -146,6 +148,6 @@ def _own_size(pipeline: Any) -> tuple[int | None, int | None]:
 
 
 def _within(value: float, name: str) -> float:
-    """Return the value, moved inside the contract's limits for that field."""
+    """Return the value, moved inside the request's limits for that field."""
     rule = RULES[name]
     return min(max(value, rule.least), rule.most) if isinstance(rule, Whole | Number) else value

@@ -1,7 +1,7 @@
-"""From arguments to a picture: one pipeline, or a base that hands over to a refiner.
+"""From arguments to an image: one pipeline, or a base that hands over to a refiner.
 
-SDXL's base hands its latents over to another pipeline; the base of Stable Diffusion 1 or 2 keeps
-them, and goes on with the refiner's UNet.
+SDXL's base passes its latents to another pipeline. The pipeline of Stable Diffusion 1 or 2 runs to
+the end and uses the refiner's UNet for its last steps.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from easel.pipelines import guidance
-from easel.pipelines.unet_swap import Swap
-from easel.prompts.embeddings import KEPT_BYTES, Conditioner
+from easel.pipelines.unet_swap import UNetSwap
+from easel.prompts.embeddings import KEPT_BYTES, PromptEncoder
 from easel.startup.quiet import without_warnings
 
-REFINER_START = 0.8  # what SDXL's makers trained the refiner for: the last fifth
+REFINER_START = 0.8  # SDXL's refiner was trained for the last fifth of the noise levels
 
 
 class Ensemble:
@@ -25,10 +25,10 @@ class Ensemble:
     Args:
         base: a text-to-image pipeline.
         refiner: an image-to-image pipeline of the same latents, or a pipeline of the base's own
-            kind for the sake of its UNet; None for none.
-        start: the share of the denoising that the base does; at 1 it does everything.
-        guided_share: the share of the base's steps with guidance; below 1 the last go without.
-        kept_bytes: of prompts' embeddings that are kept, for each of the two.
+            kind, of which only the UNet is used; None for none.
+        start: the share of the denoising that the base does; at 1 the refiner is not used.
+        guided_share: the share of the base's steps with guidance; the last ones have none.
+        kept_bytes: the size of the cache of prompts' embeddings, for each pipeline.
     """
 
     def __init__(
@@ -44,31 +44,31 @@ class Ensemble:
         self._refiner = refiner
         self._start = REFINER_START if start is None else start
         pipelines = [base] if refiner is None else [base, refiner]
-        self._conditioners = {
-            id(each): Conditioner.of(each, kept_bytes=kept_bytes) for each in pipelines
+        self._prompt_encoders = {
+            id(pipeline): PromptEncoder.of(pipeline, kept_bytes=kept_bytes)
+            for pipeline in pipelines
         }
         self._unguided = guidance.cutoff(base, guided_share)
         self._share = guided_share if self._unguided else 1.0
 
     def handover(self, steps: int | None) -> float | None:
-        """Return where the refiner takes over; None if the base does all of so many steps.
+        """Return the share of `steps` after which the refiner takes over; None if it never does.
 
-        Steps are counted in total. With very few, one of the two would have none: then the base,
-        which can do without the other, paints alone.
+        With very few steps, one of the two would have none. Then the base runs alone.
         """
         return None if self._early(steps) is None else self._start
 
     def fewest_steps(self, steps: int) -> int:
-        """Return the fewest, from 2 on, that need the same of the model as so many steps do.
+        """Return the smallest number of steps that runs the same parts of the model as `steps`.
 
-        That is what to warm up with: each UNet, and it with and without guidance, as far as so many
-        steps come to that. 2 is the least that every scheduler can do.
+        A warm-up must run each UNet, with and without guidance, if `steps` does. The result is at
+        least 2, the minimum of some schedulers.
         """
-        wanted = self._work(steps)
-        return next((fewer for fewer in range(2, steps) if self._work(fewer) == wanted), steps)
+        work = self._work(steps)
+        return next((fewer for fewer in range(2, steps) if self._work(fewer) == work), steps)
 
     def _work(self, steps: int) -> set[tuple[bool, bool]]:
-        """Return what so many steps have: each whether the refiner works, and whether guided."""
+        """Return the kinds of steps among `steps`: (uses the refiner, is guided)."""
         early = self._early(steps)
         handed_over = early is not None and type(self._refiner) is not type(self._base)
         own = early if handed_over and early is not None else steps
@@ -77,7 +77,7 @@ class Ensemble:
         return work | {(True, True)} if handed_over else work
 
     def _early(self, steps: int | None) -> int | None:
-        """Return how many of the steps the base does; None if it does all of them."""
+        """Return the number of steps that the base does; None if it does all of them."""
         if self._refiner is None or steps is None or self._start >= 1:
             return None
         scheduler = _fresh(self._base.scheduler)
@@ -93,11 +93,11 @@ class Ensemble:
 
         Args:
             arguments: the base's keyword arguments.
-            seed: of the noise; the same gives the same picture.
-            state: what the text encoders' numbers depend on beside the prompt.
+            seed: of the noise; the same seed gives the same image.
+            state: what a prompt's embeddings depend on besides the prompt.
         """
-        # Some schedulers draw from the global generator; the noise comes from a CPU's on any
-        # device, so that a seed means the same picture on each.
+        # Some schedulers draw from the global generator. The noise always comes from a generator on
+        # the CPU, so that a seed gives the same image on every device.
         torch.manual_seed(seed)
         generator = torch.Generator("cpu").manual_seed(seed)
         extra: dict[str, Any] = {"generator": generator, "output_type": "pt"}
@@ -105,13 +105,13 @@ class Ensemble:
         if early is None:
             return self._call(self._base, arguments, {**extra, **self._unguided}, state)
         if type(self._refiner) is type(self._base):
-            with Swap(self._base, self._refiner.unet, early) as swap:
+            with UNetSwap(self._base, self._refiner.unet, early) as swap:
                 extra |= guidance.and_then(self._unguided, swap)
                 return self._call(self._base, arguments, extra, state)
         return self._hand_over(arguments, extra, state)
 
     def _hand_over(self, arguments: Mapping[str, Any], extra: dict[str, Any], state: str) -> Any:
-        """Let the base stop early, and the refiner's pipeline go on from its latents."""
+        """Stop the base early and continue with the refiner's pipeline from its latents."""
         early = {**extra, **self._unguided, "output_type": "latent", "denoising_end": self._start}
         latents = self._call(self._base, arguments, early, state).images
         rest = {name: arguments[name] for name in arguments if name not in {"width", "height"}}
@@ -123,8 +123,8 @@ class Ensemble:
     ) -> Any:
         scheduler = getattr(self._base, "scheduler", None)
         if scheduler is not None:
-            # What a picture that broke off left behind must not reach the next one; and a refiner
-            # goes on where the base's noise levels end, so it follows the base's scheduler.
+            # A scheduler keeps state, and a failed call leaves it half-way. A refiner continues the
+            # base's noise levels, so it gets a copy of the base's scheduler.
             pipeline.scheduler = _fresh(scheduler)
         with without_warnings():
             return pipeline(**self._with_texts(pipeline, arguments, state), **extra)
@@ -132,12 +132,12 @@ class Ensemble:
     def _with_texts(
         self, pipeline: Any, arguments: Mapping[str, Any], state: str
     ) -> dict[str, Any]:
-        """Replace the prompts by their embeddings where that is ours to do."""
+        """Replace the prompts by their embeddings if Easel encodes them for this pipeline."""
         rest = dict(arguments)
-        conditioner = self._conditioners[id(pipeline)]
-        if conditioner is None:
+        prompt_encoder = self._prompt_encoders[id(pipeline)]
+        if prompt_encoder is None:
             return rest
-        texts = conditioner.embed(
+        texts = prompt_encoder.embed(
             rest.pop("prompt"),
             rest.pop("negative_prompt", None),
             guided=_is_guided(pipeline, rest.get("guidance_scale")),
@@ -147,7 +147,7 @@ class Ensemble:
 
 
 def _is_guided(pipeline: Any, scale: float | None) -> bool:
-    """Whether the pipeline will use a negative prompt; the rule is diffusers' own."""
+    """Whether the pipeline will use a negative prompt; the rule is that of diffusers."""
     distilled = pipeline.unet.config.time_cond_proj_dim is not None
     return (scale is None or scale > 1) and not distilled
 

@@ -1,4 +1,4 @@
-"""Schedulers by short names, and the names that AUTOMATIC1111's web UI has for them.
+"""Schedulers by short names, and their names in AUTOMATIC1111's web UI.
 
 The pairs follow the table "k-diffusion" in diffusers' own documentation of schedulers.
 """
@@ -15,9 +15,9 @@ import diffusers
 
 from easel.errors import ModelUnusable
 
-# Classes with what differs from the model's own configuration. DPM++ and UniPC need 20 to 25 steps
-# where PNDM and DDIM need 50; LCM, TCD and the two that end in "trailing" are for models or
-# adapters that were distilled for 1 to 8 steps, and paint badly with any other.
+# Classes, and changes to the model's own configuration. DPM++ and UniPC need 20 to 25 steps where
+# PNDM and DDIM need 50. LCM, TCD and the two "trailing" ones are for models or adapters that were
+# distilled for 1 to 8 steps; with other models the images are bad.
 SAMPLERS: dict[str, tuple[str, dict[str, object]]] = {
     "ddim-trailing": ("DDIMScheduler", {"timestep_spacing": "trailing"}),
     "dpm++-2m": ("DPMSolverMultistepScheduler", {}),
@@ -56,33 +56,33 @@ _SCHEDULES = {
 
 
 def sampler_name(scheduler: str, config: Mapping[str, object]) -> str:
-    """Return a scheduler's A1111 name, from its class's name; its own name where there is none."""
+    """Return a scheduler's A1111 name; the class's own name if A1111 has none."""
     if str(config.get("algorithm_type", "")).startswith("sde-") and "Multistep" in scheduler:
         return "DPM++ 2M SDE"
     return _NAMES.get(scheduler, scheduler.removesuffix("Scheduler") or "unknown")
 
 
 def schedule_type(config: Mapping[str, object]) -> str | None:
-    """Return A1111's name for how the noise levels are spaced, if it is a special one."""
+    """Return A1111's name for the spacing of the noise levels; None for the usual one."""
     return next((name for key, name in _SCHEDULES.items() if config.get(key)), None)
 
 
 def choose(pipeline: Any, name: str) -> str:
-    """Give a pipeline the scheduler of that name; return the name. `own` leaves the model's own.
+    """Set a pipeline's scheduler by name and return the name; `own` keeps the model's own.
 
     Raises:
-        ModelUnusable: if the pipeline has none that could be exchanged.
+        ModelUnusable: if the pipeline's scheduler cannot be replaced.
     """
     if name == "own":
         return name
     kind, changes = SAMPLERS[name]
     own: Any = getattr(pipeline, "scheduler", None)
-    made: Any = getattr(diffusers, kind)
-    # All of these are for models with noise levels by beta; FLUX's and their like are others.
+    scheduler_class: Any = getattr(diffusers, kind)
+    # All of SAMPLERS compute noise levels from betas; flow-matching models such as FLUX have none.
     if "beta_schedule" not in getattr(own, "config", {}):
         raise ModelUnusable(
-            f"EASEL_SAMPLER is {name}, which {type(pipeline).__name__} cannot use; leave it out"
+            f"EASEL_SAMPLER is {name}, which {type(pipeline).__name__} does not support; unset it"
         )
     with without_warnings():
-        pipeline.scheduler = made.from_config(own.config, **changes)
+        pipeline.scheduler = scheduler_class.from_config(own.config, **changes)
     return name

@@ -1,7 +1,7 @@
-"""A refiner that is another UNet for the same pipeline, and takes its last steps over.
+"""A refiner that is a second UNet for the same pipeline and runs its last steps.
 
-SDXL's pipelines can stop early and go on from latents; Stable Diffusion 1's and 2's cannot. They
-call back after every step, though, and look their UNet up anew for the next one.
+SDXL's pipelines can stop early and continue from latents; those of Stable Diffusion 1 and 2 cannot.
+But they call back after every step and read their `unet` attribute again for the next one.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from types import TracebackType
 from typing import Any
 
 CALLBACK = "callback_on_step_end"
-_FITTING = ("in_channels", "out_channels", "cross_attention_dim")
+_MUST_MATCH = ("in_channels", "out_channels", "cross_attention_dim")
 
 
 def can_swap(pipeline: Any) -> bool:
-    """Whether the UNet of such a pipeline can be exchanged between two steps."""
+    """Whether a pipeline's UNet can be exchanged between two steps."""
     return CALLBACK in inspect.signature(pipeline.__call__).parameters and hasattr(pipeline, "unet")
 
 
 def misfit(base: Any, refiner: Any) -> str | None:
-    """Return why the refiner's UNet cannot go on from the base's latents; None if it can."""
-    for name in _FITTING:
-        ours, theirs = (getattr(each.unet.config, name) for each in (base, refiner))
-        if ours != theirs:
-            return f"its UNet's {name} is {theirs}, the base's {ours}"
+    """Return why the refiner's UNet cannot continue the base's latents; None if it can."""
+    for name in _MUST_MATCH:
+        expected, actual = (getattr(part.unet.config, name) for part in (base, refiner))
+        if expected != actual:
+            return f"its UNet's {name} is {actual}, the base's {expected}"
     return None
 
 
-class Swap:
-    """While this is entered, `unet` takes over after so many steps.
+class UNetSwap:
+    """A context in which `unet` replaces the pipeline's own UNet after some steps.
 
-    The pipeline has its own UNet back afterwards, also after a failure.
+    Leaving the context restores the pipeline's own UNet, also after a failure.
 
     Args:
-        pipeline: called within, with this as its `callback_on_step_end`.
-        unet: for the steps that are left.
-        after: how many steps the pipeline's own UNet does.
+        pipeline: to be called in the context, with this object as its `callback_on_step_end`.
+        unet: for the remaining steps.
+        after: the number of steps of the pipeline's own UNet.
     """
 
     def __init__(self, pipeline: Any, unet: Any, after: int) -> None:
@@ -45,7 +45,7 @@ class Swap:
         self._unet = unet
         self._after = after
 
-    def __enter__(self) -> Swap:
+    def __enter__(self) -> UNetSwap:
         return self
 
     def __exit__(
@@ -59,7 +59,7 @@ class Swap:
     def __call__(
         self, pipeline: Any, step: int, _time: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
-        """What the pipeline calls after each step, counted from 0."""
+        """Called by the pipeline after each step, counted from 0."""
         if step + 1 == self._after:
             pipeline.unet = self._unet
         return tensors

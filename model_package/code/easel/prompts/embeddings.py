@@ -1,7 +1,7 @@
-"""Prompt and negative prompt as the embeddings that a pipeline is called with.
+"""Prompt and negative prompt as the embeddings that replace them in a pipeline's call.
 
-Only for UNet pipelines whose text encoders are CLIP's: Stable Diffusion 1 and 2, SDXL and its
-refiner. For any other, `Conditioner.of` is None, and the pipeline gets the prompt as it is typed.
+Only for UNet pipelines with CLIP text encoders: Stable Diffusion 1 and 2, SDXL and its refiner. For
+any other, `PromptEncoder.of` returns None and the pipeline gets the prompt text itself.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import torch
 from easel.prompts.text_encoder import Embedding, TextEncoder
 from easel.prompts.weights import parse
 
-# Of embeddings, on the model's device. In 16 bits a prompt of SDXL takes 0.3 MB, of SD 1.5 0.1.
+# Of cached embeddings, on the model's device. In 16 bits a prompt takes 0.3 MB for SDXL and 0.1 MB
+# for SD 1.5.
 KEPT_BYTES = 64 * 2**20
 _CLIP = {"CLIPTextModel", "CLIPTextModelWithProjection"}
 
-Texts = dict[str, torch.Tensor]
+Arguments = dict[str, torch.Tensor]
 
 
-class Conditioner:
-    """Encodes prompts for one pipeline; keeps the latest.
+class PromptEncoder:
+    """Encodes prompts for one pipeline, with a cache of the latest.
 
-    Prompts and negative prompts are kept each by itself: people change the one and leave the other.
+    Prompts and negative prompts are separate entries, because often only one of the two changes.
     """
 
     def __init__(
@@ -43,12 +44,12 @@ class Conditioner:
         self._room = kept_bytes
 
     @classmethod
-    def of(cls, pipeline: Any, *, kept_bytes: int = KEPT_BYTES) -> Conditioner | None:
-        """Return the conditioner for a pipeline, or None if it is not for this module.
+    def of(cls, pipeline: Any, *, kept_bytes: int = KEPT_BYTES) -> PromptEncoder | None:
+        """Return the encoder for a pipeline, or None if the pipeline is not supported.
 
         Args:
-            pipeline: any.
-            kept_bytes: how large the kept embeddings may be, all together; 0 keeps none.
+            pipeline: any diffusers pipeline.
+            kept_bytes: the size of the cache; 0 caches nothing.
         """
         pairs = _clip_pairs(pipeline)
         parameters = inspect.signature(pipeline.__call__).parameters
@@ -59,52 +60,58 @@ class Conditioner:
         zeros = bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
         return cls(encoders, pooled=pooled, zeros=pooled and zeros, kept_bytes=kept_bytes)
 
-    def embed(self, prompt: str, negative_prompt: str | None, *, guided: bool, state: str) -> Texts:
+    def embed(
+        self, prompt: str, negative_prompt: str | None, *, guided: bool, state: str
+    ) -> Arguments:
         """Return the pipeline's keyword arguments that replace its prompts.
 
         Args:
-            prompt: what the picture shows, with weights.
+            prompt: what the image shows, with weights.
             negative_prompt: what it should not show; empty is the same as None.
             guided: whether the pipeline will use the negative prompt.
-            state: what else the encoders' numbers depend on: the LoRA adapters.
+            state: what else the embeddings depend on: the LoRA adapters.
         """
         with torch.no_grad():
             return self._embed(prompt, negative_prompt or "", guided=guided, state=state)
 
-    def _embed(self, prompt: str, negative_prompt: str, *, guided: bool, state: str) -> Texts:
-        wanted = {"": prompt}
+    def _embed(self, prompt: str, negative_prompt: str, *, guided: bool, state: str) -> Arguments:
+        # The keys are the prefixes of the pipeline's argument names.
+        texts = {"": prompt}
         if guided and (negative_prompt or not self._zeros):
-            wanted["negative_"] = negative_prompt
-        found = {sign: self._encode(text, state) for sign, text in wanted.items()}
-        longest = max(each.hidden.shape[1] for embeddings in found.values() for each in embeddings)
-        texts = {}
-        for sign, embeddings in found.items():
-            texts[f"{sign}prompt_embeds"] = self._join(embeddings, longest, state)
+            texts["negative_"] = negative_prompt
+        encoded = {prefix: self._encode(text, state) for prefix, text in texts.items()}
+        longest = max(one.hidden.shape[1] for embeddings in encoded.values() for one in embeddings)
+        arguments = {}
+        for prefix, embeddings in encoded.items():
+            # Guidance runs both prompts in one batch, so both need the same length.
+            arguments[f"{prefix}prompt_embeds"] = self._join(embeddings, longest, state)
             if self._pooled:
-                texts[f"{sign}pooled_prompt_embeds"] = _pooled(embeddings)
-        if guided and "negative_" not in wanted:
-            texts |= {f"negative_{name}": torch.zeros_like(texts[name]) for name in texts}
-        return texts
+                arguments[f"{prefix}pooled_prompt_embeds"] = _pooled(embeddings)
+        if guided and "negative_" not in texts:
+            zeros = {f"negative_{name}": torch.zeros_like(arguments[name]) for name in arguments}
+            arguments |= zeros
+        return arguments
 
     def _encode(self, text: str, state: str) -> list[Embedding]:
-        """Return each encoder's embedding of a text, from memory if it was asked for lately."""
+        """Return each encoder's embedding of a text, from the cache if it is there."""
         key = (text, state)
         if key not in self._kept:
             fragments = parse(text)
             self._kept[key] = [encoder.encode(fragments) for encoder in self._encoders]
         self._kept.move_to_end(key)
-        found = self._kept[key]
+        embeddings = self._kept[key]
         while self._kept and sum(map(_size, self._kept.values())) > self._room:
             self._kept.popitem(last=False)
-        return found
+        return embeddings
 
     def _join(self, embeddings: list[Embedding], length: int, state: str) -> torch.Tensor:
-        """Lengthen all embeddings to one length by chunks of the empty prompt, and join them."""
-        padded = [each.hidden for each in embeddings]
-        if any(each.shape[1] != length for each in padded):
+        """Pad all embeddings to one length with chunks of the empty prompt, and join them."""
+        padded = [embedding.hidden for embedding in embeddings]
+        if any(hidden.shape[1] != length for hidden in padded):
             empty = self._encode("", state)
             padded = [
-                _pad(each, length, chunk.hidden) for each, chunk in zip(padded, empty, strict=True)
+                _pad(hidden, length, chunk.hidden)
+                for hidden, chunk in zip(padded, empty, strict=True)
             ]
         return torch.cat(padded, dim=-1) if len(padded) > 1 else padded[0]
 
@@ -114,18 +121,18 @@ def _pad(hidden: torch.Tensor, length: int, chunk: torch.Tensor) -> torch.Tensor
 
 
 def _size(embeddings: list[Embedding]) -> int:
-    tensors = [each for embedding in embeddings for each in (embedding.hidden, embedding.pooled)]
-    return sum(each.numel() * each.element_size() for each in tensors if each is not None)
+    tensors = [tensor for one in embeddings for tensor in (one.hidden, one.pooled)]
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _pooled(embeddings: list[Embedding]) -> torch.Tensor:
-    """Return the last encoder's pooled embedding, which SDXL takes beside the others."""
-    (pooled,) = [each.pooled for each in embeddings if each.pooled is not None]
+    """Return the pooled embedding of the one encoder that has it, which SDXL also takes."""
+    (pooled,) = [embedding.pooled for embedding in embeddings if embedding.pooled is not None]
     return pooled
 
 
 def _clip_pairs(pipeline: Any) -> list[tuple[Any, Any]]:
-    """Return tokenizers with their encoders; none if anything is not as in SD or SDXL."""
+    """Return tokenizers with their encoders; empty if the pipeline is not like SD or SDXL."""
     parts: dict[str, Any] = getattr(pipeline, "components", {})
     encoders = {name: part for name, part in parts.items() if name.startswith("text_encoder")}
     pairs = [
@@ -135,9 +142,9 @@ def _clip_pairs(pipeline: Any) -> list[tuple[Any, Any]]:
     ]
     width = sum(encoder.config.hidden_size for _, encoder in pairs if _is_clip(encoder))
     unet = parts.get("unet")
-    attends = getattr(getattr(unet, "config", None), "cross_attention_dim", None)
-    known = all(tokenizer is not None and _is_clip(encoder) for tokenizer, encoder in pairs)
-    return pairs if known and attends == width else []
+    attention_width = getattr(getattr(unet, "config", None), "cross_attention_dim", None)
+    supported = all(tokenizer is not None and _is_clip(encoder) for tokenizer, encoder in pairs)
+    return pairs if supported and attention_width == width else []
 
 
 def _is_clip(encoder: Any) -> bool:

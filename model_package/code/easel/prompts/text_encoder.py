@@ -1,10 +1,10 @@
-"""One CLIP text encoder: from weighted pieces of text to what the UNet attends to.
+"""One CLIP text encoder: from weighted fragments of text to the embedding that the UNet attends to.
 
-Plain text gives the same numbers, bit for bit, as the pipelines' own `encode_prompt`. Weights mean
-what they mean in Compel 2.5 (its `EmbeddingsProvider`): above 1 a token's embedding moves away from
-that of the empty prompt; below 1 the whole moves towards the prompt in which that piece is hidden
-from the encoder. Text that does not fit the encoder's 77 tokens is cut, at the end of a sentence,
-else of a phrase, else of a word, into chunks that are encoded one by one.
+Text without weights gives the same bits as the pipelines' own `encode_prompt`. Weights work as in
+Compel 2.5 (its `EmbeddingsProvider`): above 1, a token's embedding moves away from that of the
+empty prompt; below 1, the whole embedding moves towards that of the prompt with the fragment masked
+out. Text that is longer than the encoder's 77 tokens is cut into chunks that are encoded one by
+one: at the end of a sentence, else of a phrase, else of a word.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import torch
 
 from easel.prompts.weights import Fragment
 
-# Each piece below 1 costs another run of its chunks; from here on such pieces are only scaled.
+# Each fragment below 1 needs another run of its chunks. Above this number, fragments are only
+# scaled, so that a prompt cannot cost any amount of time.
 _MOST_HIDDEN = 8
 _LEAST_WEIGHT = 1e-5  # the tangent below is infinite at 0
 _SENTENCE_ENDS = {".</w>"}
@@ -27,10 +28,10 @@ _PHRASE_ENDS = {".</w>", ",</w>", ";</w>", ":</w>"}
 
 @dataclass(frozen=True)
 class Embedding:
-    """What one encoder makes of one prompt.
+    """One encoder's output for one prompt.
 
     Attributes:
-        hidden: shaped (1, tokens, width); tokens are a multiple of the encoder's length.
+        hidden: shaped (1, tokens, width); the number of tokens is a multiple of the encoder's.
         pooled: shaped (1, width), of the first chunk; None for an encoder without projection.
     """
 
@@ -40,7 +41,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class _Token:
-    """A token with its weight; `hidden_as` numbers the pieces below 1, -1 is for all others."""
+    """A token with its weight; `hidden_as` is the index of its fragment below 1, else -1."""
 
     id: int
     weight: float = 1.0
@@ -65,7 +66,7 @@ class TextEncoder:
         self._uses_mask = bool(getattr(config, "use_attention_mask", False))
 
     def encode(self, fragments: Sequence[Fragment]) -> Embedding:
-        """Return the embedding of a prompt's pieces."""
+        """Return the embedding of a prompt's fragments."""
         chunks = self._split(self._tokenize(fragments))
         runs = [self._run(chunk) for chunk in chunks]
         pooled = runs[0].pooled
@@ -88,17 +89,17 @@ class TextEncoder:
 
     def _tokenize(self, fragments: Sequence[Fragment]) -> list[_Token]:
         texts = [fragment.text for fragment in fragments]
-        found = self._tokenizer(texts, add_special_tokens=False, truncation=False)["input_ids"]
-        low = _lowered(fragments)
+        batch = self._tokenizer(texts, add_special_tokens=False, truncation=False)["input_ids"]
+        lowered = _lowered(fragments)
         return [
-            _Token(each, fragment.weight, low.index(place) if place in low else -1)
-            for place, (fragment, ids) in enumerate(zip(fragments, found, strict=True))
-            for each in ids
+            _Token(token_id, fragment.weight, lowered.index(place) if place in lowered else -1)
+            for place, (fragment, ids) in enumerate(zip(fragments, batch, strict=True))
+            for token_id in ids
         ]
 
     def _split(self, tokens: list[_Token]) -> list[list[_Token]]:
-        """Cut into chunks as long as the encoder's input; there is always one."""
-        room, chunks = self._length - 2, []
+        """Cut into chunks as long as the encoder's input, at least one."""
+        room, chunks = self._length - 2, []  # without the start and the end token
         while len(tokens) > room:
             end = self._cut(tokens[:room])
             chunks.append(self._chunk(tokens[:end]))
@@ -120,17 +121,18 @@ class TextEncoder:
         return [start, *tokens, _Token(self._end), *padding]
 
     def _run(self, chunk: list[_Token], hide: Collection[int] = ()) -> Embedding:
-        """Run the encoder, without the tokens of the hidden pieces."""
+        """Run the encoder with the tokens of some fragments masked out."""
         ids = torch.tensor([[token.id for token in chunk]], device=self._encoder.device)
-        found = self._encoder(
+        output = self._encoder(
             ids, attention_mask=self._mask(chunk, hide), output_hidden_states=self._penultimate
         )
-        pooled = found[0] if found[0].ndim == 2 else None
-        return Embedding(found.hidden_states[-2] if self._penultimate else found[0], pooled)
+        # An encoder with projection returns the pooled embedding first, a plain one the tokens'.
+        pooled = output[0] if output[0].ndim == 2 else None
+        return Embedding(output.hidden_states[-2] if self._penultimate else output[0], pooled)
 
     def _mask(self, chunk: list[_Token], hide: Collection[int]) -> torch.Tensor | None:
         if not hide and not self._uses_mask:
-            return None  # as the pipelines do; a mask of ones may round differently
+            return None  # as the pipelines do: a mask of ones may round differently
         mask = torch.tensor([[int(token.hidden_as not in hide) for token in chunk]])
         if self._uses_mask:
             ends = [token.id for token in chunk].index(self._end)
@@ -144,7 +146,7 @@ class TextEncoder:
         weighted: list[torch.Tensor],
         empty: torch.Tensor,
     ) -> list[torch.Tensor]:
-        """Move towards the prompts in which a piece below 1 is hidden: at 0.5 half the way."""
+        """Move towards the prompts without a fragment below 1: half the way at 0.5."""
         shares = [_share(fragments[place].weight) for place in _lowered(fragments)]
         total = 1.0 + sum(shares)
         mixed = [chunk / total for chunk in weighted]
@@ -158,18 +160,18 @@ class TextEncoder:
 
 
 def _lowered(fragments: Sequence[Fragment]) -> list[int]:
-    """Return the places of the pieces that are hidden in turn."""
-    low = [place for place, fragment in enumerate(fragments) if fragment.weight < 1]
-    return low[:_MOST_HIDDEN]
+    """Return the indices of the fragments that are masked out one after the other."""
+    lowered = [place for place, fragment in enumerate(fragments) if fragment.weight < 1]
+    return lowered[:_MOST_HIDDEN]
 
 
 def _share(weight: float) -> float:
-    """Return how much the prompt without the piece counts: 0 at weight 1, 1 at 0.5, all at 0."""
+    """Return the share of the prompt without the fragment: 0 at weight 1, 1 at 0.5, most at 0."""
     return math.tan((1.0 - max(weight, _LEAST_WEIGHT)) * math.pi / 2)
 
 
 def _weigh(hidden: torch.Tensor, empty: torch.Tensor, chunk: list[_Token]) -> torch.Tensor:
-    """Scale each token's distance from the empty prompt, in 32 bits: 16 would overflow later."""
+    """Scale each token's distance from the empty prompt, in 32 bits: 16 overflow when mixed."""
     weights = torch.tensor([[[token.weight] for token in chunk]], device=hidden.device)
     hidden, empty = hidden.float(), empty.float()
     return torch.where(weights == 1, hidden, empty + (hidden - empty) * weights)

@@ -1,6 +1,6 @@
-r"""Prompt weights: from what a person types to pieces of text with weights.
+r"""Prompt weights: from the prompt as typed to fragments of text with weights.
 
-Two ways of writing are read, and may be mixed:
+Two notations are supported and can be mixed:
 
     (words:1.2)   AUTOMATIC1111: weight 1.2
     (words)       weight 1.1, and ((words)) 1.21
@@ -10,12 +10,12 @@ Two ways of writing are read, and may be mixed:
     word++        the same for one word
     \( \) \[ \]   the character itself; so is \ before + - : and itself
 
-Weights inside weights multiply. What does not fit is text: a bracket without its other half, a
-weight above 3, `c++` and `A+` (a single letter or digit has no weight of its own), `16:9`, a hyphen
-between words, and the rest of either tool's syntax, such as `[a:b:0.5]` or `.blend()`.
+Nested weights multiply. Everything else is text: an unmatched bracket, a weight above 3, `c++` and
+`A+` (a single letter or digit has no weight of its own), `16:9`, a hyphen between words, and the
+rest of either tool's syntax, such as `[a:b:0.5]` or `.blend()`.
 
-Whoever writes a prompt may be hostile, so this takes time linear in its length at any nesting;
-Compel's own parser takes minutes for eight open parentheses.
+Prompts can be hostile, so parsing takes time linear in the length at any nesting. Compel's own
+parser takes minutes for eight open parentheses.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PUNCTUATION = ".;!?\"'"
 
 @dataclass(frozen=True)
 class Fragment:
-    """A piece of a prompt; weight 1 is plain text."""
+    """A part of a prompt; weight 1 is plain text."""
 
     text: str
     weight: float = 1.0
@@ -55,19 +55,19 @@ class Fragment:
 
 @dataclass
 class _Token:
-    """A piece as typed, and what it stands for: text, or the start or end of a weight."""
+    """A part of the prompt as typed, and its meaning: text, or the start or end of a weight."""
 
     typed: str
     text: str
     opens: str = ""
     closes: str = ""
-    weight: float | None = None  # an end's own weight, or a word's
+    weight: float | None = None  # of a closing bracket or a word
 
 
 def parse(prompt: str) -> list[Fragment]:
-    """Return the prompt's pieces in order, neighbours of equal weight joined; never an empty list.
+    """Return the prompt's fragments in order, at least one; neighbours of equal weight are joined.
 
-    Without any weights that is one piece: the prompt, with its escapes resolved.
+    A prompt without weights is one fragment: its text with the escapes resolved.
     """
     tokens = list(_tokens(prompt))
     starts, ends = _match(tokens)
@@ -84,38 +84,38 @@ def parse(prompt: str) -> list[Fragment]:
 
 
 def _tokens(prompt: str) -> Iterator[_Token]:
-    """Cut the prompt up; each character is in exactly one token."""
-    before = ""
-    for found in _TOKEN.finditer(prompt):
-        typed = found.group()
-        if found["word"]:
+    """Split the prompt; each character is in exactly one token."""
+    previous = ""
+    for match in _TOKEN.finditer(prompt):
+        typed = match.group()
+        if match["word"]:
             yield from _word(typed)
-        elif found["escaped"]:
-            yield _Token(typed, found["escaped"])
-        elif found["inner"] and not _is_weight(found["inner"], after=before):
+        elif match["escaped"]:
+            yield _Token(typed, match["escaped"])
+        elif match["inner"] and not _is_weight(match["inner"], after=previous):
             yield _Token(typed[:-1], typed[:-1])
             yield _Token(")", ")", closes="(")
         else:
-            yield _bracket(found, typed)
-        before = typed[-1]
+            yield _bracket(match, typed)
+        previous = typed[-1]
 
 
-def _bracket(found: re.Match[str], typed: str) -> _Token:
-    if found["open"]:
+def _bracket(match: re.Match[str], typed: str) -> _Token:
+    if match["open"]:
         return _Token(typed, typed, opens=typed)
-    if found["close"]:
+    if match["close"]:
         return _Token(typed, typed, closes=_CLOSES[typed])
-    if found["inner"]:
-        return _Token(typed, typed, closes="(", weight=float(found["inner"]))
-    if found["outer"] and _is_weight(found["outer"]):
-        return _Token(typed, typed, closes="(", weight=float(found["outer"]))
-    if found["signs"]:
-        return _Token(typed, typed, closes="(", weight=_power(found["signs"]))
+    if match["inner"]:
+        return _Token(typed, typed, closes="(", weight=float(match["inner"]))
+    if match["outer"] and _is_weight(match["outer"]):
+        return _Token(typed, typed, closes="(", weight=float(match["outer"]))
+    if match["signs"]:
+        return _Token(typed, typed, closes="(", weight=_power(match["signs"]))
     return _Token(typed, typed)
 
 
 def _word(typed: str) -> Iterator[_Token]:
-    """Cut a run of letters into a word with its signs, if it has some, and its punctuation."""
+    """Split a run of letters into a word with its signs, if any, and its punctuation."""
     body = typed.rstrip(_PUNCTUATION)
     word = body.rstrip("+")
     if word == body:
@@ -129,7 +129,7 @@ def _word(typed: str) -> Iterator[_Token]:
 
 
 def _is_weight(number: str, after: str = "") -> bool:
-    """Whether a number is meant as a weight: not in 16:9, 10:30 or (c)2024."""
+    """Whether a number is a weight, unlike those in 16:9, 10:30 or (c)2024."""
     whole_after_digit = after.isdigit() and "." not in number
     return float(number) <= MOST_WEIGHT and not whole_after_digit
 
@@ -139,27 +139,27 @@ def _power(signs: str) -> float:
 
 
 def _match(tokens: list[_Token]) -> tuple[dict[int, float], set[int]]:
-    """Return the weight of each opening bracket that has its other half, and those halves."""
+    """Return the weight of each matched opening bracket, and the matching closing ones."""
     starts: dict[int, float] = {}
     ends: set[int] = set()
     opened: list[int] = []
-    waiting = {"(": 0, "[": 0}
+    unmatched = {"(": 0, "[": 0}  # counts, so that no search through `opened` is needed
     for place, token in enumerate(tokens):
         if token.opens:
             opened.append(place)
-            waiting[token.opens] += 1
-        elif token.closes and waiting[token.closes]:
-            # A bracket of the other kind that was opened in between stays text.
+            unmatched[token.opens] += 1
+        elif token.closes and unmatched[token.closes]:
+            # A bracket of the other kind that was opened in between remains text.
             while tokens[start := opened.pop()].opens != token.closes:
-                waiting[tokens[start].opens] -= 1
-            waiting[token.closes] -= 1
+                unmatched[tokens[start].opens] -= 1
+            unmatched[token.closes] -= 1
             starts[start] = _BRACKET[token.closes] if token.weight is None else token.weight
             ends.add(place)
     return starts, ends
 
 
 def _limited(weight: float) -> float:
-    """Return the weight without the rounding of 1.1 * 1.1, so that what cancels out is 1."""
+    """Limit and round a weight, so that factors that cancel out give exactly 1."""
     return round(min(weight, MOST_WEIGHT), 6)
 
 

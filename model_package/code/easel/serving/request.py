@@ -1,4 +1,4 @@
-"""From the bytes that arrive to a checked request."""
+"""From a request's body to a checked request."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from easel.errors import InvalidRequest
 from generation import GenerationRequest
 
 _JSON = "application/json"
-_QUESTION = {"describe": True}
+_DESCRIBE = {"describe": True}
 
 
-class Question:
-    """A wish to know what the model can do, instead of one for a picture."""
+class DescribeRequest:
+    """A request for the model's description instead of an image."""
 
 
 def read_request(
     data: str | bytes | bytearray, content_type: str | None
-) -> GenerationRequest | Question:
-    """Return the request that a body holds; the body `{"describe": true}` is a question.
+) -> GenerationRequest | DescribeRequest:
+    """Return the request in a body; `{"describe": true}` is a `DescribeRequest`.
 
     Args:
-        data: JSON; the toolkit hands over text or bytes, depending on the exact content type.
+        data: JSON; the toolkit passes text or bytes, depending on the exact content type.
         content_type: `application/json`, with or without parameters.
 
     Raises:
         InvalidRequest: for another content type, or a body that is not a JSON object.
         InvalidField: for a field outside the contract's limits.
     """
-    given = media_type(content_type or "")
-    if given != _JSON:
+    if media_type(content_type or "") != _JSON:
         raise InvalidRequest(f"The content type must be {_JSON}.", "Content-Type")
     try:
         body = json.loads(data)
@@ -37,7 +36,7 @@ def read_request(
         raise InvalidRequest("The body must be JSON in UTF-8.") from error
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    return Question() if body == _QUESTION else GenerationRequest.from_dict(body)
+    return DescribeRequest() if body == _DESCRIBE else GenerationRequest.from_dict(body)
 
 
 def media_type(header: str) -> str:

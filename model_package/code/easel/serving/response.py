@@ -1,7 +1,7 @@
-"""From a picture or an error to the bytes that leave.
+"""From an image or an error to the response body.
 
-The toolkit labels the answer with the Accept header's text, verbatim, so only media types that name
-one format are answered; an error is JSON in any case.
+The toolkit copies the Accept header into the response's Content-Type. So only media types that name
+one format are accepted; an error is always JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from easel.errors import EaselError, InvalidRequest
-from easel.generator import Picture
+from easel.generator import GeneratedImage
 from easel.output.png import encode_png
 from easel.serving.request import media_type
 from generation import GenerationRequest
@@ -25,35 +25,37 @@ _IMAGES = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg"}
 
 
 def check_accept(accept: str | None, request: GenerationRequest) -> None:
-    """Refuse an Accept header that cannot be answered, or that is not the request's format.
+    """Refuse an unsupported Accept header, or one that is not the request's format.
 
     Raises:
         InvalidRequest: naming `Accept` or `format`.
     """
-    wanted = media_type(accept or "")
-    if wanted in _JSON:
+    accepted = media_type(accept or "")
+    if accepted in _JSON:
         return
-    if wanted not in _IMAGES:
+    if accepted not in _IMAGES:
         raise InvalidRequest(
             f"Accept must be application/json or one of {', '.join(_IMAGES)}.", "Accept"
         )
-    if _IMAGES[wanted] != request.format:
-        raise InvalidRequest(f"format: is {request.format}, but Accept is {wanted}", "format")
+    if _IMAGES[accepted] != request.format:
+        raise InvalidRequest(f"format: is {request.format}, but Accept is {accepted}", "format")
 
 
-def encode_answer(picture: Picture | Mapping[str, object], accept: str | None) -> bytes | str:
-    """Return the picture's file, or JSON that holds it in base64 where JSON is accepted.
+def encode_response(
+    result: GeneratedImage | Mapping[str, object], accept: str | None
+) -> bytes | str:
+    """Return the image file, or JSON with the file in base64 if Accept is JSON.
 
-    A description is JSON in any case.
+    A description is always JSON.
 
     Raises:
         InvalidRequest: as `check_accept`.
     """
-    if not isinstance(picture, Picture):
-        return json.dumps(picture)
-    request = picture.provenance.request
+    if not isinstance(result, GeneratedImage):
+        return json.dumps(result)
+    request = result.provenance.request
     check_accept(accept, request)
-    file = encode_file(picture)
+    file = encode_file(result)
     if media_type(accept or "") in _IMAGES:
         return file
     return json.dumps(
@@ -65,22 +67,22 @@ def encode_answer(picture: Picture | Mapping[str, object], accept: str | None) -
     )
 
 
-def encode_file(picture: Picture) -> bytes:
-    """Return the picture as a file of the format that its request names."""
-    provenance, kind = picture.provenance, picture.provenance.request.format
+def encode_file(image: GeneratedImage) -> bytes:
+    """Return the image as a file of the request's format."""
+    provenance, kind = image.provenance, image.provenance.request.format
     if kind == "png":
-        return encode_png(picture.pixels, provenance.text() if picture.metadata else None)
-    options: dict[str, Any] = {"exif": provenance.exif()} if picture.metadata else {}
-    # WebP at 90 looks the same at an eighth of a PNG's size, which is what it is asked for; who
-    # wants every pixel has PNG. JPEG without thinned-out colours: prompts ask for red on blue.
+        return encode_png(image.pixels, provenance.text() if image.metadata else None)
+    options: dict[str, Any] = {"exif": provenance.exif()} if image.metadata else {}
+    # WebP at 90 looks the same at an eighth of a PNG's size; PNG is there for exact pixels. JPEG
+    # without chroma subsampling, which blurs the edges of strong colours such as red on blue.
     options |= {"quality": 90} if kind == "webp" else {"quality": 95, "subsampling": "4:4:4"}
     buffer = io.BytesIO()
-    Image.fromarray(picture.pixels).save(buffer, kind, **options)
+    Image.fromarray(image.pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def encode_error(error: EaselError, context: Any) -> str:
-    """Return the error's body, with its status set on the toolkit's context if there is one."""
+    """Return the error's body, and set its status on the toolkit's context if there is one."""
     set_status = getattr(context, "set_response_status", None)
     if set_status is not None:
         set_status(code=error.status, phrase=error.phrase, idx=0)

@@ -36,7 +36,7 @@ class _Conv2d(nn.Conv2d):
 _STORING: dict[type, Any] = {nn.Linear: _Linear, nn.Conv2d: _Conv2d}
 
 
-class Storage:
+class Fp8Storage:
     """How the weights of some pipelines' UNets are stored."""
 
     def __init__(self, pipelines: Sequence[Any]) -> None:

@@ -18,7 +18,7 @@ import torch
 from easel.env_fields import one_of, read_variables, switch, variable
 from easel.pipelines import schedulers
 from easel.speed.compiler import Compiler, Unavailable
-from easel.speed.fp8 import Storage
+from easel.speed.fp8 import Fp8Storage
 from easel.speed.host_timesteps import keep_steps_on_the_host
 from generation import RULES
 
@@ -155,7 +155,7 @@ class Speed:
         self.settings = settings or SpeedSettings()
         self.report: dict[str, str] = {}
         self._compiler = compiler or Compiler([])
-        self._storage = Storage(pipelines)
+        self._storage = Fp8Storage(pipelines)
         if pipelines:
             self._apply(pipelines)
 
@@ -191,7 +191,7 @@ class Speed:
         return device.type == "cuda" and self._compiler.active
 
     @contextmanager
-    def painting(self) -> Iterator[None]:
+    def generating(self) -> Iterator[None]:
         """Paint without compiling anything: a size that was not warmed up is painted plainly."""
         with self._compiler.as_it_is():
             yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class Clock:
+class Stopwatch:
     """Adds up seconds by step, from one mark to the next.
 
     Args:

@@ -24,7 +24,7 @@ def test_a_cpu_never_computes_in_16_bit_floats():
 def test_every_part_of_the_model_is_of_the_chosen_type(stand_in, monkeypatch, name, dtype):
     monkeypatch.setenv("EASEL_DTYPE", name)
     toolkit = Toolkit(stand_in(safety_checker="passes"))
-    parts = toolkit.model.painter()._pipeline.components.values()
+    parts = toolkit.model.generator()._pipeline.components.values()
     modules = [part for part in parts if isinstance(part, torch.nn.Module)]
     assert len(modules) == 4
     assert {part.dtype for part in modules} == {dtype}

@@ -128,14 +128,14 @@ def test_loading_what_is_text_to_image_itself_does_not_import_every_pipeline(sta
 
 
 def test_a_loaded_model_paints_what_plain_diffusers_paints(stand_in):
-    def paint(pipeline):
+    def generate(pipeline):
         noise = torch.Generator().manual_seed(7)
         how = {"num_inference_steps": 2, "output_type": "np", "generator": noise}
         return pipeline("a cat", width=64, height=64, **how).images
 
     plain = diffusers.StableDiffusionXLPipeline.from_pretrained(stand_in(kind="sdxl"))
     with without_warnings():
-        assert (paint(load(stand_in(kind="sdxl"))) == paint(plain)).all()
+        assert (generate(load(stand_in(kind="sdxl"))) == generate(plain)).all()
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "safety_checker", "unet"])

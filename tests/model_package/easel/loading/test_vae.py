@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderTiny
 
 import easel.loading.vae
-from easel.load import load_painter
+from easel.load import load_generator
 from easel.loading.pipeline import load_pipeline
 from easel.startup.quiet import without_warnings
 from generation import GenerationRequest
@@ -104,7 +104,7 @@ def test_a_model_with_a_small_vae_paints_as_diffusers_does(with_small_vae, kind,
     folder = with_small_vae(kind)
     size = {"width": 64, "height": 64}
     wish = GenerationRequest(prompt="a", seed=7, steps=2, guidance_scale=5.0, **size)
-    found = load_painter(folder, {"EASEL_DTYPE": "fp32", **environ}).paint(wish).pixels
+    found = load_generator(folder, {"EASEL_DTYPE": "fp32", **environ}).generate(wish).pixels
     plain = load_pipeline(folder, dtype=torch.float32, device=CPU, allow_pickle=False)
     assert isinstance(plain.vae, AutoencoderTiny)
     with without_warnings():

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from easel.defaults import Defaults
-from easel.generator import Painter
+from easel.generator import ImageGenerator
 from easel.loading.pipeline import load_pipeline
 from easel.loading.refiner import load_refiner
 from easel.lora.adapters import Loras
@@ -53,28 +53,28 @@ def same(one, other):
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
-def painter(pipelines, **files):
+def generator(pipelines, **files):
     refiner = pipelines[1] if len(pipelines) > 1 else None
     loras = Loras(files.items(), pipelines)
-    return Painter(pipelines[0], SIZE, refiner=refiner, loras=loras)
+    return ImageGenerator(pipelines[0], SIZE, refiner=refiner, loras=loras)
 
 
-def paint(by, lora="", **fields):
-    return by.paint(GenerationRequest(**{**WISH, "lora": lora, **fields})).pixels
+def generate(by, lora="", **fields):
+    return by.generate(GenerationRequest(**{**WISH, "lora": lora, **fields})).pixels
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_changes_the_picture_and_leaves_no_trace(pipelines, tmp_path, kind):
     pair, path = pipelines[kind], tmp_path / "a.safetensors"
     write_kohya(path, random_layers(pair[0]))
-    by, before = painter(pair, a=path), state(pair)
-    plain = paint(by)
-    styled = paint(by, "a")
+    by, before = generator(pair, a=path), state(pair)
+    plain = generate(by)
+    styled = generate(by, "a")
     assert (styled != plain).any()
-    assert (paint(by) == plain).all()
+    assert (generate(by) == plain).all()
     assert same(before, state(pair))
-    assert (paint(by, "a") == styled).all()
-    assert (paint(by, "a:0") == plain).all()
+    assert (generate(by, "a") == styled).all()
+    assert (generate(by, "a:0") == plain).all()
     assert same(before, state(pair))
 
 
@@ -84,10 +84,10 @@ def test_both_formats_give_the_same_picture(pipelines, tmp_path, kind, alpha):
     layers = random_layers(pipelines[kind][0], size=0.1)
     write_diffusers(tmp_path / "d", layers, alpha=alpha)
     write_kohya(tmp_path / "k", layers, alpha=alpha, single=kind == "sd")
-    by = painter(pipelines[kind], d=tmp_path / "d", k=tmp_path / "k")
-    assert (paint(by, "d") == paint(by, "k")).all()
-    assert (paint(by, "d") != paint(by)).any()
-    by._loras.take_off()
+    by = generator(pipelines[kind], d=tmp_path / "d", k=tmp_path / "k")
+    assert (generate(by, "d") == generate(by, "k")).all()
+    assert (generate(by, "d") != generate(by)).any()
+    by._loras.restore()
 
 
 @pytest.mark.parametrize("forms", [("lora.down", "lora.up"), ("lora_A.default", "lora_B.default")])
@@ -95,9 +95,9 @@ def test_the_forms_of_diffusers_names_give_the_same_picture(pipelines, tmp_path,
     layers = random_layers(pipelines["sdxl"][0])
     write_diffusers(tmp_path / "new", layers)
     write_diffusers(tmp_path / "other", layers, forms=forms)
-    by = painter(pipelines["sdxl"], new=tmp_path / "new", other=tmp_path / "other")
-    assert (paint(by, "new") == paint(by, "other")).all()
-    by._loras.take_off()
+    by = generator(pipelines["sdxl"], new=tmp_path / "new", other=tmp_path / "other")
+    assert (generate(by, "new") == generate(by, "other")).all()
+    by._loras.restore()
 
 
 def test_files_from_before_peft_are_read(pipelines, tmp_path):
@@ -105,9 +105,9 @@ def test_files_from_before_peft_are_read(pipelines, tmp_path):
     write_diffusers(tmp_path / "new", layers)
     write_old_diffusers(tmp_path / "old", layers)
     assert len(LoraFile(tmp_path / "old").changes) == len(layers)
-    by = painter(pipelines["sd"], new=tmp_path / "new", old=tmp_path / "old")
-    assert (paint(by, "new") == paint(by, "old")).all()
-    by._loras.take_off()
+    by = generator(pipelines["sd"], new=tmp_path / "new", old=tmp_path / "old")
+    assert (generate(by, "new") == generate(by, "old")).all()
+    by._loras.restore()
 
 
 def test_convolutions_are_changed_too(pipelines, tmp_path):
@@ -115,8 +115,8 @@ def test_convolutions_are_changed_too(pipelines, tmp_path):
     layers = random_layers(pipelines["sdxl"][0], ends=ends, parts=("unet",))
     assert any(down.ndim == 4 and down.shape[-1] == 3 for down, _ in layers.values())
     write_kohya(tmp_path / "a", layers)
-    by = painter(pipelines["sdxl"], a=tmp_path / "a")
-    assert (paint(by, "a") != paint(by)).any()
+    by = generator(pipelines["sdxl"], a=tmp_path / "a")
+    assert (generate(by, "a") != generate(by)).any()
 
 
 def test_weights_scale_and_add_up(pipelines, tmp_path):
@@ -127,9 +127,9 @@ def test_weights_scale_and_add_up(pipelines, tmp_path):
     weight = base.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
     original, moved = weight.clone(), {}
     for lora in ("a:1", "a:0.5", "a:-2", "b:1", "a:0.5,b:1"):
-        with loras.worn(lora):
+        with loras.applied(lora):
             moved[lora] = weight - original
-    loras.take_off()
+    loras.restore()
     layers = random_layers(base, seed=0)
     down, up = layers["unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"]
     torch.testing.assert_close(moved["a:1"], up @ down * 2 / 4)
@@ -144,12 +144,12 @@ def test_text_encoders_alone_may_be_changed_and_their_embeddings_are_not_mixed_u
 ):
     layers = random_layers(pipelines["sdxl"][0], parts=("text_encoder_2",), size=1)
     write_kohya(tmp_path / "a", layers)
-    by = painter(pipelines["sdxl"], a=tmp_path / "a")
-    plain, styled = paint(by), paint(by, "a")
+    by = generator(pipelines["sdxl"], a=tmp_path / "a")
+    plain, styled = generate(by), generate(by, "a")
     assert (plain != styled).any()
-    assert (paint(by) == plain).all()
-    assert (paint(by, "a") == styled).all()
-    by._loras.take_off()
+    assert (generate(by) == plain).all()
+    assert (generate(by, "a") == styled).all()
+    by._loras.restore()
 
 
 def test_a_file_for_the_refiner_changes_the_refiner_alone(pipelines, tmp_path):
@@ -160,11 +160,11 @@ def test_a_file_for_the_refiner_changes_the_refiner_alone(pipelines, tmp_path):
     loras = Loras([("r", tmp_path / "r"), ("b", tmp_path / "b")], [base, refiner])
     before = state([base, refiner])
     for name, place in (("b", 0), ("r", 1)):
-        with loras.worn(name):
+        with loras.applied(name):
             after = state([base, refiner])
         changed = {key[:2] for key in after if not torch.equal(after[key], before[key])}
         assert changed == {(place, "unet")}
-    loras.take_off()
+    loras.restore()
     assert same(before, state([base, refiner]))
 
 
@@ -172,9 +172,9 @@ def test_a_file_that_fits_both_unets_changes_both(pipelines, tmp_path):
     base, refiner = pipelines["ensemble"]
     write_kohya(tmp_path / "a", random_layers(base, ends=("attn1.to_q",), parts=("unet",)))
     loras, before = Loras([("a", tmp_path / "a")], [base, refiner]), state([base, refiner])
-    with loras.worn("a"):
+    with loras.applied("a"):
         after = state([base, refiner])
-    loras.take_off()
+    loras.restore()
     changed = {key[:2] for key in after if not torch.equal(after[key], before[key])}
     assert changed == {(0, "unet"), (1, "unet")}
 
@@ -182,15 +182,15 @@ def test_a_file_that_fits_both_unets_changes_both(pipelines, tmp_path):
 def test_a_picture_that_breaks_off_leaves_no_trace(pipelines, tmp_path):
     pair = pipelines["ensemble"]
     write_kohya(tmp_path / "a", random_layers(pair[0]))
-    by, before = painter(pair, a=tmp_path / "a"), state(pair)
-    plain = paint(by)
+    by, before = generator(pair, a=tmp_path / "a"), state(pair)
+    plain = generate(by)
     for pipeline in pair:
         handle = pipeline.unet.register_forward_hook(lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            paint(by, "a")
+            generate(by, "a")
         handle.remove()
         assert same(before, state(pair))
-    assert (paint(by) == plain).all()
+    assert (generate(by) == plain).all()
 
 
 def test_putting_on_that_breaks_off_leaves_no_trace(pipelines, tmp_path, monkeypatch):
@@ -206,8 +206,8 @@ def test_putting_on_that_breaks_off_leaves_no_trace(pipelines, tmp_path, monkeyp
             raise MemoryError
 
     monkeypatch.setattr(Weights, "_add", add)
-    with pytest.raises(MemoryError), loras.worn("a"):
-        raise AssertionError("it is not worn")
+    with pytest.raises(MemoryError), loras.applied("a"):
+        raise AssertionError("it is not applied")
     assert len(added) == 7
     assert same(before, state(pair))
 
@@ -230,10 +230,10 @@ def test_the_weights_stay_where_they_are_so_that_nothing_is_compiled_again(pipel
     loras = Loras([("a", tmp_path / "a")], [base])
     places = [(id(each), each.data_ptr()) for each in base.unet.parameters()]
     modules = [type(each) for each in base.unet.modules()]
-    with loras.worn("a"):
+    with loras.applied("a"):
         assert [(id(each), each.data_ptr()) for each in base.unet.parameters()] == places
         assert [type(each) for each in base.unet.modules()] == modules
-    loras.take_off()
+    loras.restore()
 
 
 def test_a_compiled_layer_changes_without_being_compiled_again(pipelines, tmp_path):
@@ -252,7 +252,7 @@ def test_a_compiled_layer_changes_without_being_compiled_again(pipelines, tmp_pa
     }
     seen, counts = [], []
     for lora in ("", "a", "a:0.5", ""):
-        with loras.worn(lora), torch.no_grad():
+        with loras.applied(lora), torch.no_grad():
             seen.append(layer(**inputs))
         counts.append(len(compiled_graphs))
     assert counts[0] > 0
@@ -274,7 +274,7 @@ def test_the_same_adapters_are_not_put_on_again_and_their_files_not_read_again(
             owner, name, lambda *each, whole=whole, calls=calls: (calls.append(1), whole(*each))[1]
         )
     for lora in ("a", "a", "a:1.0", "", "a:0.5", "a:0", ""):
-        with loras.worn(lora):
+        with loras.applied(lora):
             pass
     assert (len(read), len(changed)) == (1, 4)
 
@@ -286,9 +286,9 @@ def test_only_so_many_adapters_are_kept_in_memory(pipelines, tmp_path, monkeypat
     loras = Loras([(name, tmp_path / name) for name in "abc"], pair)
     monkeypatch.setattr("easel.lora.adapters._KEPT_BYTES", 1)
     for name in "abc":
-        with loras.worn(name):
+        with loras.applied(name):
             assert list(loras._kept) == [name]
-    loras.take_off()
+    loras.restore()
 
 
 def broken(path, layers):
@@ -343,14 +343,14 @@ def dora(path, layers):
     [
         (broken, "it is not a LoRA in a safetensors file"),
         (cut, "it is not a LoRA in a safetensors file"),
-        (empty, "there is nothing in it"),
+        (empty, "it is empty"),
         (pickled, "it is not a LoRA in a safetensors file"),
-        (half, "it lacks a half of "),
+        (half, "it has only one half of "),
         (another_model, "it does not fit this model: unet down_blocks_7_attn_to_q"),
         (another_size, "it does not fit this model: unet "),
         (wrong_rank, "do not multiply"),
-        (another_method, "hada_w1_a, which is no part of a plain LoRA"),
-        (dora, "dora_scale, which is no part of a plain LoRA"),
+        (another_method, "hada_w1_a, which is not part of a plain LoRA"),
+        (dora, "dora_scale, which is not part of a plain LoRA"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_few_words_and_does_no_harm(
@@ -394,11 +394,11 @@ def test_an_unknown_name_is_a_400_with_the_names_that_there_are(stand_in, pipeli
     assert answer.status == 400
     assert answer.error == {
         "code": "invalid_request",
-        "message": "lora: watercolor is not there; there are pixel-art-, watercolour",
+        "message": "lora: unknown adapter watercolor; available: pixel-art-, watercolour",
         "field": "lora",
     }
     assert Toolkit(stand_in()).post({**WISH, "lora": "a"}).error["message"] == (
-        "lora: a is not there; this model has none"
+        "lora: unknown adapter a; this model has no adapters"
     )
 
 

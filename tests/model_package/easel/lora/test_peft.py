@@ -9,7 +9,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from easel.defaults import Defaults
-from easel.generator import Painter
+from easel.generator import ImageGenerator
 from easel.loading.pipeline import load_pipeline
 from easel.lora import layer_names
 from easel.lora.adapters import Loras
@@ -38,9 +38,9 @@ SDXL = {
 BLOCKS = {"input_blocks": "down_blocks", "middle_block": "mid_block", "output_blocks": "up_blocks"}
 
 
-def paint(pipeline, loras=None, lora=""):
+def generate(pipeline, loras=None, lora=""):
     request = GenerationRequest(prompt="a cat", seed=7, lora=lora)
-    return Painter(pipeline, SIZE, loras=loras).paint(request).pixels.astype(int)
+    return ImageGenerator(pipeline, SIZE, loras=loras).generate(request).pixels.astype(int)
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
@@ -54,9 +54,9 @@ def test_the_picture_is_the_one_that_diffusers_paints_with_the_same_file(
     with without_warnings():
         theirs.load_lora_weights(tmp_path, weight_name=path.name, adapter_name="a")
         theirs.set_adapters(["a"], [0.7])
-    expected, found = paint(theirs), paint(ours, Loras([("a", path)], [ours]), "a:0.7")
+    expected, found = generate(theirs), generate(ours, Loras([("a", path)], [ours]), "a:0.7")
     assert np.abs(expected - found).max() <= 1
-    assert np.abs(paint(load_pipeline(stand_in(kind=kind), **HOW)) - found).max() > 10
+    assert np.abs(generate(load_pipeline(stand_in(kind=kind), **HOW)) - found).max() > 10
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_peft_was_told_about_alpha_is_read_from_the_file(stand_in, tmp_path
         )
     (path,) = tmp_path.glob("*.safetensors")
     ours = load_pipeline(stand_in(kind="sdxl"), **HOW)
-    expected, found = paint(pipeline), paint(ours, Loras([("a", path)], [ours]), "a")
+    expected, found = generate(pipeline), generate(ours, Loras([("a", path)], [ours]), "a")
     assert np.abs(expected - found).max() <= 1
 
 
@@ -143,6 +143,6 @@ def test_a_lora_for_sdxl_by_kohya_may_name_layers_as_stability_does(stand_in, tm
     write_kohya(tmp_path / "diffusers", layers)
     write_kohya(tmp_path / "stability", other)
     loras = Loras([(path.name, path) for path in tmp_path.iterdir()], [pipeline])
-    pictures = [paint(pipeline, loras, lora) for lora in ("diffusers", "stability", "")]
+    pictures = [generate(pipeline, loras, lora) for lora in ("diffusers", "stability", "")]
     assert (pictures[0] == pictures[1]).all()
     assert (pictures[0] != pictures[2]).any()

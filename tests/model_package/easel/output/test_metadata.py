@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sd_parsers import ParserManager
 
-from easel.generator import Picture
+from easel.generator import GeneratedImage
 from easel.output.metadata import Provenance
 from easel.pipelines.schedulers import sampler_name, schedule_type
 from easel.serving.response import encode_file
@@ -34,7 +34,7 @@ def make_picture(prompt, kind="png", *, metadata=True, **fields):
         **fields,
     )
     provenance = Provenance(request, "DPM++ 2M", "Karras", "tiny", "diffusers 0.42.1")
-    return Picture(np.zeros((72, 64, 3), np.uint8), provenance, metadata)
+    return GeneratedImage(np.zeros((72, 64, 3), np.uint8), provenance, metadata)
 
 
 _KEPT = []

@@ -8,7 +8,7 @@ import torch
 
 from easel.defaults import Defaults
 from easel.errors import ModelUnusable
-from easel.generator import Painter
+from easel.generator import ImageGenerator
 from easel.loading.pipeline import find_folder, load_pipeline
 from easel.loading.refiner import SHARED, find_refiner, load_refiner
 from easel.pipelines.ensemble import Ensemble
@@ -205,7 +205,7 @@ def test_the_folder_or_the_environment_says_where_the_refiner_starts(
     ):
         monkeypatch.setenv("EASEL_DEFAULTS", defaults)
         toolkit = Toolkit(tmp_path)
-        ensemble = toolkit.model.painter()._ensemble
+        ensemble = toolkit.model.generator()._ensemble
         assert ensemble.handover(10) == (None if "start" in defaults else 0.5)
         bodies.add(toolkit.post(WISH, accept="image/png").body)
     assert len(bodies) == 2
@@ -229,14 +229,14 @@ def test_the_same_request_gives_the_same_bytes_in_threads_too(stand_in):
 
 
 def test_a_picture_that_breaks_off_in_the_refiner_does_not_change_the_next(pair):
-    painter = Painter(pair[0], Defaults(**SIZE, steps=5), refiner=pair[1])
+    generator = ImageGenerator(pair[0], Defaults(**SIZE, steps=5), refiner=pair[1])
     wish = GenerationRequest(**WISH)
-    first = painter.paint(wish).pixels
+    first = generator.generate(wish).pixels
     handle = pair[1].unet.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        painter.paint(wish)
+        generator.generate(wish)
     handle.remove()
-    assert (painter.paint(wish).pixels == first).all()
+    assert (generator.generate(wish).pixels == first).all()
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_a_model_is_warmed_up_with_its_refiner_and_without_guidance(stand_in):
         )
     speed = Speed([base, refiner], SpeedSettings(guidance_cutoff=0.9))
     sizes = Defaults(steps=20, width=64, height=64)
-    Painter(base, sizes, refiner=refiner, speed=speed).warm_up()
+    ImageGenerator(base, sizes, refiner=refiner, speed=speed).warm_up()
     warmed = set(met)
     met.clear()
-    Painter(base, sizes, refiner=refiner, speed=speed).paint(GenerationRequest(**WISH))
+    ImageGenerator(base, sizes, refiner=refiner, speed=speed).generate(GenerationRequest(**WISH))
     assert warmed == met == {("base", 2), ("refiner", 2), ("refiner", 1)}

@@ -9,7 +9,7 @@ from tests.model_package.doubles.pipelines import PlainPipeline
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
 
 
-def paint(pipeline, share, **changes):
+def generate(pipeline, share, **changes):
     """Return a picture, and how many inputs the UNet had in each step."""
     inputs = []
     handle = pipeline.unet.register_forward_hook(lambda _, given, __: inputs.append(len(given[0])))
@@ -30,37 +30,37 @@ def pipeline(request, stand_in):
     [(1.0, [2, 2, 2, 2, 2]), (0.6, [2, 2, 2, 1, 1]), (0.01, [2, 1, 1, 1, 1])],
 )
 def test_the_last_steps_go_without_guidance(pipeline, share, expected):
-    assert paint(pipeline, share)[1] == expected
+    assert generate(pipeline, share)[1] == expected
 
 
 def test_it_changes_the_picture_and_the_next_one_is_guided_again(pipeline):
-    whole = paint(pipeline, 1.0)[0]
-    assert not torch.equal(paint(pipeline, 0.6)[0], whole)
-    assert torch.equal(paint(pipeline, 1.0)[0], whole)
+    whole = generate(pipeline, 1.0)[0]
+    assert not torch.equal(generate(pipeline, 0.6)[0], whole)
+    assert torch.equal(generate(pipeline, 1.0)[0], whole)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_picture_without_guidance_stays_as_it_is(pipeline, scale, steps):
     wish = {"guidance_scale": scale, "num_inference_steps": steps}
-    picture, inputs = paint(pipeline, 0.4, **wish)
+    picture, inputs = generate(pipeline, 0.4, **wish)
     assert inputs == [1] * steps
-    assert torch.equal(picture, paint(pipeline, 1.0, **wish)[0])
+    assert torch.equal(picture, generate(pipeline, 1.0, **wish)[0])
 
 
 def test_one_step_is_guided_whatever_the_share(pipeline):
     wish = {"num_inference_steps": 1}
-    assert paint(pipeline, 0.4, **wish)[1] == [2]
-    assert torch.equal(paint(pipeline, 0.4, **wish)[0], paint(pipeline, 1.0, **wish)[0])
+    assert generate(pipeline, 0.4, **wish)[1] == [2]
+    assert torch.equal(generate(pipeline, 0.4, **wish)[0], generate(pipeline, 1.0, **wish)[0])
 
 
 def test_a_model_that_takes_guidance_as_a_number_stays_as_it_is(pipeline):
     config = {**pipeline.unet.config, "time_cond_proj_dim": 8}
     torch.manual_seed(0)
     pipeline.unet = type(pipeline.unet).from_config(config).eval()
-    picture, inputs = paint(pipeline, 0.4)
+    picture, inputs = generate(pipeline, 0.4)
     assert inputs == [1] * 5
-    assert torch.equal(picture, paint(pipeline, 1.0)[0])
+    assert torch.equal(picture, generate(pipeline, 1.0)[0])
 
 
 def test_other_pipelines_are_left_alone():

@@ -5,7 +5,7 @@ import torch
 from compel import Compel, ReturnedEmbeddingsType
 
 from easel.loading.pipeline import load_pipeline
-from easel.prompts.embeddings import Conditioner
+from easel.prompts.embeddings import PromptEncoder
 from easel.prompts.text_encoder import TextEncoder
 from easel.prompts.weights import parse
 from easel.startup.quiet import without_warnings
@@ -70,6 +70,6 @@ def test_a_short_negative_prompt_is_filled_up_as_in_compel(pipeline):
         ):
             parts.append(compel(tokenizer, encoder, kind)([prompt, negative]))
     expected = torch.cat(parts, dim=-1)
-    found = Conditioner.of(pipeline).embed(prompt, negative, guided=True, state="")
+    found = PromptEncoder.of(pipeline).embed(prompt, negative, guided=True, state="")
     both = torch.cat([found["prompt_embeds"], found["negative_prompt_embeds"]])
     torch.testing.assert_close(both, expected, rtol=1e-5, atol=1e-5)

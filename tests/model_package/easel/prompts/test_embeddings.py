@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from easel.loading.pipeline import load_pipeline
-from easel.prompts.embeddings import Conditioner
+from easel.prompts.embeddings import PromptEncoder
 from easel.prompts.text_encoder import TextEncoder
 from easel.prompts.weights import Fragment
 from easel.startup.quiet import without_warnings
@@ -42,7 +42,7 @@ def own(pipeline, prompt, negative=None):
 
 
 def ours(pipeline, prompt, negative=None, *, guided=True, state=""):
-    return Conditioner.of(pipeline).embed(prompt, negative, guided=guided, state=state)
+    return PromptEncoder.of(pipeline).embed(prompt, negative, guided=guided, state=state)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -91,9 +91,9 @@ def test_the_same_prompts_are_encoded_once_until_the_state_changes(pipeline):
     runs = []
     hook = pipeline.text_encoder_2 if hasattr(pipeline, "text_encoder_2") else pipeline.text_encoder
     handle = hook.register_forward_hook(lambda *_: runs.append(1))
-    conditioner = Conditioner.of(pipeline)
+    prompt_encoder = PromptEncoder.of(pipeline)
     for state in ("", "", "watercolour:1", ""):
-        conditioner.embed("a cat", "a dog", guided=True, state=state)
+        prompt_encoder.embed("a cat", "a dog", guided=True, state=state)
     handle.remove()
     assert len(runs) == 4  # two prompts, two states
 
@@ -101,31 +101,31 @@ def test_the_same_prompts_are_encoded_once_until_the_state_changes(pipeline):
 def test_a_prompt_that_stays_is_not_encoded_again_when_the_other_changes(pipeline):
     runs = []
     hook = pipeline.text_encoder_2 if hasattr(pipeline, "text_encoder_2") else pipeline.text_encoder
-    conditioner = Conditioner.of(pipeline)
-    conditioner.embed("a cat", "grass", guided=True, state="")
+    prompt_encoder = PromptEncoder.of(pipeline)
+    prompt_encoder.embed("a cat", "grass", guided=True, state="")
     handle = hook.register_forward_hook(lambda *_: runs.append(1))
-    found = conditioner.embed("a dog", "grass", guided=True, state="")
+    found = prompt_encoder.embed("a dog", "grass", guided=True, state="")
     handle.remove()
     assert len(runs) == 1
-    fresh = Conditioner.of(pipeline).embed("a dog", "grass", guided=True, state="")
+    fresh = PromptEncoder.of(pipeline).embed("a dog", "grass", guided=True, state="")
     assert {name: each.tolist() for name, each in found.items()} == {
         name: each.tolist() for name, each in fresh.items()
     }
 
 
 def test_only_the_latest_prompts_are_kept(pipeline):
-    conditioner = Conditioner.of(pipeline, kept_bytes=100_000)
+    prompt_encoder = PromptEncoder.of(pipeline, kept_bytes=100_000)
     for number in range(30):
-        conditioner.embed(f"cat {number}", None, guided=False, state="")
-    kept = [text for text, _ in conditioner._kept]
+        prompt_encoder.embed(f"cat {number}", None, guided=False, state="")
+    kept = [text for text, _ in prompt_encoder._kept]
     assert 0 < len(kept) < 15
     assert kept == [f"cat {number}" for number in range(30 - len(kept), 30)]
 
 
 def test_without_room_no_prompt_is_kept(pipeline):
-    conditioner = Conditioner.of(pipeline, kept_bytes=0)
-    assert conditioner.embed("a cat", "a dog", guided=True, state="")["prompt_embeds"].numel()
-    assert not conditioner._kept
+    prompt_encoder = PromptEncoder.of(pipeline, kept_bytes=0)
+    assert prompt_encoder.embed("a cat", "a dog", guided=True, state="")["prompt_embeds"].numel()
+    assert not prompt_encoder._kept
 
 
 def test_a_hostile_prompt_costs_a_bounded_number_of_runs(stand_in):
@@ -139,13 +139,13 @@ def test_a_hostile_prompt_costs_a_bounded_number_of_runs(stand_in):
 
 @pytest.mark.parametrize("pipeline", [PlainPipeline(), BarePipeline()])
 def test_other_pipelines_get_the_prompt_as_it_is(pipeline):
-    assert Conditioner.of(pipeline) is None
+    assert PromptEncoder.of(pipeline) is None
 
 
 def test_a_pipeline_whose_unet_expects_other_embeddings_is_left_alone(stand_in):
     pipeline = load(stand_in())
     pipeline.text_encoder.config.hidden_size = 7
-    assert Conditioner.of(pipeline) is None
+    assert PromptEncoder.of(pipeline) is None
 
 
 def test_the_encoders_own_length_is_used(stand_in):

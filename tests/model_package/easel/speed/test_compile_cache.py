@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from easel.load import load_painter
+from easel.load import load_generator
 from easel.speed import compile_cache
 from easel.speed.compile_cache import (
     cache_folder,
@@ -90,9 +90,9 @@ def test_a_model_with_a_refused_cache_loads_and_paints(stand_in, tmp_path):
     folder = shutil.copytree(stand_in(), tmp_path / "model")
     (folder / "compiled").mkdir()
     write_archive(folder / "compiled" / f"{machine_key()}.tar.gz", {"ab/code.py": "compiled"})
-    painter = load_painter(folder, {"EASEL_DEFAULTS": QUICK})
-    assert "another version" in painter.describe()["speed"]["compile"]
-    assert painter.paint(GenerationRequest(prompt="a cat", seed=7)).pixels.shape == (64, 64, 3)
+    generator = load_generator(folder, {"EASEL_DEFAULTS": QUICK})
+    assert "another version" in generator.describe()["speed"]["compile"]
+    assert generator.generate(GenerationRequest(prompt="a cat", seed=7)).pixels.shape == (64, 64, 3)
 
 
 @pytest.mark.slow
@@ -107,11 +107,11 @@ def test_what_was_compiled_ahead_is_not_compiled_again(stand_in, tmp_path, monke
     monkeypatch.setenv("HOME", str(tmp_path / "another"))
     torch._dynamo.reset()
     counters.clear()
-    painter = load_painter(folder, environ)
-    assert painter.describe()["speed"]["compile"] == "regional, cached"
+    generator = load_generator(folder, environ)
+    assert generator.describe()["speed"]["compile"] == "regional, cached"
     assert counters["inductor"]["fxgraph_cache_hit"] > 0
     assert counters["inductor"]["fxgraph_cache_miss"] == 0
-    plain = load_painter(folder, {**environ, "EASEL_COMPILE": "off"})
+    plain = load_generator(folder, {**environ, "EASEL_COMPILE": "off"})
     wish = GenerationRequest(prompt="a cat", seed=7)
-    difference = painter.paint(wish).pixels.astype(int) - plain.paint(wish).pixels
+    difference = generator.generate(wish).pixels.astype(int) - plain.generate(wish).pixels
     assert abs(difference).max() <= 1

@@ -35,7 +35,7 @@ def pipeline(stand_in):
     return load_pipeline(stand_in(), **HOW)
 
 
-def paint(pipeline, **changes):
+def generate(pipeline, **changes):
     wish = {"prompt": "a cat", "width": 64, "height": 64, "num_inference_steps": 2}
     return (
         Ensemble(pipeline).run({**wish, "guidance_scale": 5.0, **changes}, seed=7, state="").images
@@ -44,10 +44,10 @@ def paint(pipeline, **changes):
 
 @pytest.mark.parametrize("how", ["regional", "full"])
 def test_a_compiled_model_paints_the_same_picture(pipeline, how):
-    plain, backend = paint(pipeline), Backend()
+    plain, backend = generate(pipeline), Backend()
     compiler = Compiler([pipeline], compile_module=backend.compile_module)
     assert compiler.start(how) == how
-    torch.testing.assert_close(paint(pipeline), plain, atol=2e-4, rtol=0)
+    torch.testing.assert_close(generate(pipeline), plain, atol=2e-4, rtol=0)
     assert backend.graphs > 0
 
 
@@ -55,45 +55,45 @@ def test_a_compiled_model_paints_the_same_picture(pipeline, how):
     "change", [{"width": 128}, {"guidance_scale": 1.0}, {"prompt": "a cat on a mat, " * 20}]
 )
 def test_what_was_not_warmed_up_is_painted_without_compiling(pipeline, change):
-    plain, backend = paint(pipeline, **change), Backend()
+    plain, backend = generate(pipeline, **change), Backend()
     compiler = Compiler([pipeline], compile_module=backend.compile_module)
     compiler.start("regional")
-    paint(pipeline)
+    generate(pipeline)
     compiled = backend.graphs
     with compiler.as_it_is():
-        torch.testing.assert_close(paint(pipeline, **change), plain, atol=2e-4, rtol=0)
-        paint(pipeline)
+        torch.testing.assert_close(generate(pipeline, **change), plain, atol=2e-4, rtol=0)
+        generate(pipeline)
     assert backend.graphs == compiled
-    paint(pipeline, **change)
+    generate(pipeline, **change)
     assert backend.graphs > compiled  # or the counter counts nothing
 
 
 def test_adapters_reach_a_compiled_model_without_compiling_anew(pipeline, tmp_path):
     write_kohya(tmp_path / "a.safetensors", random_layers(pipeline, rank=2, parts=("unet",)))
     loras = Loras([("a", tmp_path / "a.safetensors")], [pipeline])
-    with loras.worn("a:1"):
-        expected = paint(pipeline)
-    with loras.worn(""):
-        plain, backend = paint(pipeline), Backend()
+    with loras.applied("a:1"):
+        expected = generate(pipeline)
+    with loras.applied(""):
+        plain, backend = generate(pipeline), Backend()
     Compiler([pipeline], compile_module=backend.compile_module).start("regional")
-    with loras.worn(""):
-        torch.testing.assert_close(paint(pipeline), plain, atol=2e-4, rtol=0)
+    with loras.applied(""):
+        torch.testing.assert_close(generate(pipeline), plain, atol=2e-4, rtol=0)
     graphs = backend.graphs
-    with loras.worn("a:1"):
-        torch.testing.assert_close(paint(pipeline), expected, atol=2e-4, rtol=0)
+    with loras.applied("a:1"):
+        torch.testing.assert_close(generate(pipeline), expected, atol=2e-4, rtol=0)
     assert backend.graphs == graphs
     assert not torch.allclose(plain, expected, atol=2e-3)
 
 
 def test_stopping_leaves_the_model_as_it_was(pipeline):
-    plain, backend = paint(pipeline), Backend(error=RuntimeError("no C compiler"))
+    plain, backend = generate(pipeline), Backend(error=RuntimeError("no C compiler"))
     compiler = Compiler([pipeline], compile_module=backend.compile_module)
     compiler.start("full")
     with pytest.raises(Exception, match="no C compiler"):
-        paint(pipeline)
+        generate(pipeline)
     compiler.stop()
     assert not compiler.active
-    assert torch.equal(paint(pipeline), plain)
+    assert torch.equal(generate(pipeline), plain)
 
 
 def test_without_a_cache_for_this_machine_nothing_is_compiled_by_itself(pipeline, tmp_path):

@@ -8,8 +8,8 @@ from easel.pipelines.ensemble import Ensemble
 from easel.pipelines.schedulers import sampler_name
 from easel.speed import host_timesteps
 from easel.startup.quiet import without_warnings
+from tests.model_package.doubles.fake_gpu import FakeGpu, move
 from tests.model_package.doubles.pipelines import PlainPipeline
-from tests.model_package.doubles.pretend_gpu import PretendGpu, move
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
 WISH = {"prompt": "a cat", "width": 64, "height": 64, "guidance_scale": 5.0}
@@ -27,21 +27,23 @@ def load(folder, scheduler, *, host):
     return pipeline
 
 
-def paint(pipeline, steps):
+def generate(pipeline, steps):
     return Ensemble(pipeline).run({**WISH, "num_inference_steps": steps}, seed=7, state="").images
 
 
 def count_waits(pipeline, steps):
     move(*(part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)))
-    with PretendGpu() as gpu:
-        paint(pipeline, steps)
+    with FakeGpu() as gpu:
+        generate(pipeline, steps)
     return gpu.waits
 
 
 @pytest.mark.parametrize("scheduler", sorted(host_timesteps._SCHEDULERS))
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 def test_the_picture_is_the_same_to_the_bit(stand_in, kind, scheduler):
-    pictures = [paint(load(stand_in(kind=kind), scheduler, host=host), 5) for host in (False, True)]
+    pictures = [
+        generate(load(stand_in(kind=kind), scheduler, host=host), 5) for host in (False, True)
+    ]
     assert torch.equal(*pictures)
 
 
@@ -61,9 +63,9 @@ def test_neither_does_the_first(stand_in, scheduler):
 
 def test_a_scheduler_that_draws_noise_still_draws_the_requests_own(stand_in):
     pipeline = load(stand_in(), "EulerAncestralDiscreteScheduler", host=True)
-    first = paint(pipeline, 4)
+    first = generate(pipeline, 4)
     torch.rand(1)
-    assert torch.equal(paint(pipeline, 4), first)
+    assert torch.equal(generate(pipeline, 4), first)
 
 
 def test_base_and_refiner_paint_the_same_picture_too(stand_in):

@@ -5,7 +5,7 @@ import torch
 
 from easel.defaults import Defaults
 from easel.errors import ModelUnusable, SettingInvalid
-from easel.generator import Painter
+from easel.generator import ImageGenerator
 from easel.loading.pipeline import load_pipeline
 from easel.pipelines.schedulers import SAMPLERS
 from easel.speed.compiler import Compiler
@@ -82,13 +82,13 @@ def test_a_variable_that_cannot_be_read_is_named(name, text):
 
 @pytest.mark.parametrize("layout", ["on", "off", "auto"])
 def test_the_memory_layout_changes_no_more_than_rounding(stand_in, layout):
-    plain = Painter(load_pipeline(stand_in(), **HOW), Defaults()).paint(WISH).pixels
+    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(WISH).pixels
     pipeline = load_pipeline(stand_in(), **HOW)
     speed = Speed([pipeline], settings(CHANNELS_LAST=layout))
     assert speed.report["channels_last"] == ("on" if layout == "on" else "off")
     weight = pipeline.unet.conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) == (layout == "on")
-    found = Painter(pipeline, Defaults(), speed=speed).paint(WISH).pixels
+    found = ImageGenerator(pipeline, Defaults(), speed=speed).generate(WISH).pixels
     assert abs(found.astype(int) - plain).max() <= 1
 
 
@@ -98,7 +98,7 @@ def test_each_sampler_paints_and_is_named_in_the_picture(stand_in, name):
     speed = Speed([pipeline], settings(SAMPLER=name))
     assert speed.report["sampler"] == name
     assert speed.report["steps_on_host"] == "on"
-    provenance = Painter(pipeline, Defaults(), speed=speed).paint(WISH).provenance
+    provenance = ImageGenerator(pipeline, Defaults(), speed=speed).generate(WISH).provenance
     assert not provenance.sampler.endswith("Scheduler")
     assert pipeline.scheduler.config.beta_end == 0.012  # the model's own noise levels
 
@@ -111,7 +111,7 @@ def test_a_sampler_for_another_kind_of_model_is_refused():
 def test_each_size_is_warmed_up():
     pipeline = PlainPipeline()
     speed = Speed([pipeline], settings(WARM_UP="64x72,80x64"))
-    Painter(pipeline, Defaults(), speed=speed).warm_up()
+    ImageGenerator(pipeline, Defaults(), speed=speed).warm_up()
     assert [(call["width"], call["height"]) for call in pipeline.calls] == [
         (128, 128),
         (64, 72),
@@ -132,7 +132,7 @@ def test_a_model_to_compile_is_warmed_up_with_the_default_size_on_a_cpu_too(stan
     pipeline = load_pipeline(stand_in(), **HOW)
     compiler = Compiler([pipeline], compile_module=note)
     speed = Speed([pipeline], settings(COMPILE="full"), compiler)
-    Painter(pipeline, Defaults(width=128, height=128), speed=speed).warm_up()
+    ImageGenerator(pipeline, Defaults(width=128, height=128), speed=speed).warm_up()
     side = 128 // pipeline.vae_scale_factor
     assert (side, side) in compiled_for
 
@@ -143,7 +143,7 @@ def test_a_size_that_the_model_cannot_paint_fails_at_the_start():
 
     speed = Speed([Coarse()], settings(WARM_UP="72x64"))
     with pytest.raises(InvalidField, match="width"):
-        Painter(Coarse(), Defaults(), speed=speed).warm_up()
+        ImageGenerator(Coarse(), Defaults(), speed=speed).warm_up()
 
 
 def broken(module, **options):
@@ -154,16 +154,16 @@ def broken(module, **options):
 
 
 def test_what_fails_to_compile_is_painted_without_and_the_log_says_so(stand_in, capsys):
-    plain = Painter(load_pipeline(stand_in(), **HOW), Defaults()).paint(WISH).pixels
+    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(WISH).pixels
     pipeline = load_pipeline(stand_in(), **HOW)
     compiler = Compiler([pipeline], compile_module=broken)
     speed = Speed([pipeline], settings(COMPILE="full"), compiler)
     assert speed.report["compile"] == "full"
-    painter = Painter(pipeline, Defaults(width=64, height=64), speed=speed)
+    generator = ImageGenerator(pipeline, Defaults(width=64, height=64), speed=speed)
     capsys.readouterr()
-    painter.warm_up()
+    generator.warm_up()
     logged = json.loads(capsys.readouterr().out)
     assert logged["event"] == "speed_given_up"
     assert "Cannot find a working triton installation" in logged["error"]
-    assert painter.describe()["speed"]["compile"].startswith("off: RuntimeError: Cannot find")
-    assert (painter.paint(WISH).pixels == plain).all()
+    assert generator.describe()["speed"]["compile"].startswith("off: RuntimeError: Cannot find")
+    assert (generator.generate(WISH).pixels == plain).all()

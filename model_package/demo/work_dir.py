@@ -9,13 +9,13 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 
 # Packages, pools of pictures and checkpoints: some hundred MB that git ignores.
-WORKSHOP = Path(os.environ.get("EASEL_TRAINING", REPOSITORY / ".training"))
+WORK_DIR = Path(os.environ.get("EASEL_TRAINING", REPOSITORY / ".training"))
 
 # The folder that is committed and that `StableDiffusionPipeline.from_pretrained` loads.
 WEIGHTS = HERE / "weights"
 
 # Pixels on each side. 256 is for those with a GPU: it costs four times as much. All that lies in a
-# workshop is of one size, so another size wants another workshop.
+# working folder is of one size, so another size needs another folder.
 PICTURE_SIZE = int(os.environ.get("EASEL_PICTURE_SIZE", "128"))
 
 

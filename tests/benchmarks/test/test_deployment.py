@@ -1,11 +1,11 @@
-"""How the packaged gateway is set up for many visitors."""
+"""How the packaged gateway is deployed for many clients."""
 
 import json
 
-from tests.benchmarks.lib.load_world import limit_instances
+from tests.benchmarks.lib.deployment import limit_instances
 
 
-def test_the_function_gets_as_many_instances_as_are_asked_for_and_nothing_else_changes(tmp_path):
+def test_the_function_gets_reserved_concurrency_and_nothing_else_changes(tmp_path):
     function = {"Type": "AWS::Serverless::Function", "Properties": {"Timeout": 29}}
     api = {"Type": "AWS::Serverless::Api", "Properties": {"StageName": "api"}}
     template = tmp_path / "sam.json"

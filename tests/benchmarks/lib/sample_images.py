@@ -1,4 +1,4 @@
-"""Pictures made of noise that compress like a diffusion model's output; always the same.
+"""Images of noise that compress like a diffusion model's output; always the same.
 
 Brightness and colour vary on every scale with amplitudes that fall with the scale (octaves of
 smooth noise), with hard edges of flat discs and fine grain.
@@ -14,29 +14,29 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of picture: `falloff` is each octave's amplitude relative to the one before."""
+class ImageKind:
+    """A kind of image; `falloff` is each octave's amplitude relative to the one before."""
 
     name: str
     falloff: float
     grain: float  # standard deviation, of 255
 
 
-KINDS = (
-    Kind("smooth illustration", falloff=0.45, grain=0.5),
-    Kind("photograph", falloff=0.55, grain=1.5),
-    Kind("noisy photograph", falloff=0.6, grain=4.0),
+IMAGE_KINDS = (
+    ImageKind("smooth illustration", falloff=0.45, grain=0.5),
+    ImageKind("photograph", falloff=0.55, grain=1.5),
+    ImageKind("noisy photograph", falloff=0.6, grain=4.0),
 )
 
 
-def paint(kind: Kind, size: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Return a picture of `size` by `size` pixels; the same arguments give the same pixels."""
+def draw(kind: ImageKind, size: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Return `size` by `size` pixels; the same arguments return the same pixels."""
     random = np.random.default_rng(seed)
     canvas = np.full((size, size, 3), 128.0)
     cells, amplitude = 3, 60.0
     while cells <= size // 2:
         noise = _smooth_noise(random, cells, size)
-        # Mostly brightness, since natural colours vary less than light does.
+        # Mostly brightness: natural colours vary less than light.
         brightness = noise.mean(axis=2, keepdims=True)
         canvas += amplitude * (1.3 * brightness + 0.25 * noise)
         cells, amplitude = cells * 2, amplitude * kind.falloff

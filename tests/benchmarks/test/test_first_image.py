@@ -1,7 +1,7 @@
 import pytest
 
-from tests.benchmarks.lib.first_picture import (
-    First,
+from tests.benchmarks.lib.first_image import (
+    FirstImage,
     compile_and_pack,
     compile_from_cache,
     first_row,
@@ -14,7 +14,7 @@ def test_the_cache_goes_from_the_home_that_made_it_to_another():
     def call(measure, name, home, folder):
         calls.append((measure, name, home, folder))
         assert home.is_dir()
-        return First(60.0, 0.5) if measure is compile_and_pack else First(6.0, 0.25)
+        return FirstImage(60.0, 0.5) if measure is compile_and_pack else FirstImage(6.0, 0.25)
 
     row = first_row("demo, cached", "demo", call)
     assert (row.value.median, row.baseline_value.median) == (6.0, 60.0)

@@ -39,10 +39,10 @@ class Remote(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        raise RuntimeError("used outside of PretendGpu")
+        raise RuntimeError("used outside of FakeGpu")
 
 
-class PretendGpu(TorchDispatchMode):
+class FakeGpu(TorchDispatchMode):
     """Within it the device is there.
 
     Attributes:
@@ -99,7 +99,7 @@ class _Literals(TorchFunctionMode):
 
 def move(*modules):
     """Put modules' parameters and buffers there."""
-    with PretendGpu():
+    with FakeGpu():
         for module in (each for whole in modules for each in whole.modules()):
             for name, parameter in module._parameters.items():
                 if parameter is not None:

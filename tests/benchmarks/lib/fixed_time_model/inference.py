@@ -1,6 +1,6 @@
-"""A serving script that takes a fixed time for each picture, so that all else can be measured.
+"""A serving script that takes a fixed time per image, so that everything else can be measured.
 
-EASEL_BENCHMARK_SECONDS says how long; the picture is always the same, noise of 300 kB.
+EASEL_BENCHMARK_SECONDS sets the time; the image is always the same 300 kB of noise.
 """
 
 import io
@@ -15,10 +15,10 @@ SIDE = 320
 
 
 def model_fn(model_dir):
-    picture = io.BytesIO()
+    image = io.BytesIO()
     noise = random.Random(0).randbytes(SIDE * SIDE * 3)
-    Image.frombytes("RGB", (SIDE, SIDE), noise).save(picture, "PNG")
-    return picture.getvalue()
+    Image.frombytes("RGB", (SIDE, SIDE), noise).save(image, "PNG")
+    return image.getvalue()
 
 
 def input_fn(data, content_type):
