@@ -10,16 +10,16 @@ from endpoint.aws import scaling
 from endpoint.costs.simulation import Outcome, Policies, Simulation, arrivals, installed
 
 DAY = 86_400.0
-PAINTING = 10.0
+SERVICE_SECONDS = 10.0
 
 
 def asynchronous(rate: float, seconds: float, most: int = 1, seed: int = 1) -> Outcome:
-    simulation = Simulation(PAINTING, 0, installed(most))
+    simulation = Simulation(SERVICE_SECONDS, 0, installed(most))
     return simulation.run(arrivals(rate, seconds, seed), seconds)
 
 
 def real_time(rate: float, seconds: float, instances: int = 1, seed: int = 1) -> Outcome:
-    return Simulation(PAINTING, instances).run(arrivals(rate, seconds, seed), seconds)
+    return Simulation(SERVICE_SECONDS, instances).run(arrivals(rate, seconds, seed), seconds)
 
 
 def test_the_policies_are_those_that_are_installed(monkeypatch):
@@ -52,10 +52,12 @@ def test_requests_arrive_at_the_given_rate():
 @pytest.mark.parametrize("busy", [0.2, 0.5, 0.8])
 def test_the_waiting_time_of_one_gpu_is_that_of_queueing_theory(busy):
     """Pollaczek-Khinchine for a constant service time (M/D/1)."""
-    outcome = real_time(busy / PAINTING, 60 * DAY)
+    outcome = real_time(busy / SERVICE_SECONDS, 60 * DAY)
     waited = sum(outcome.waits) / len(outcome.waits)
 
-    assert waited == pytest.approx(PAINTING + busy * PAINTING / (2 * (1 - busy)), rel=0.03)
+    assert waited == pytest.approx(
+        SERVICE_SECONDS + busy * SERVICE_SECONDS / (2 * (1 - busy)), rel=0.03
+    )
 
 
 @pytest.mark.parametrize("outcome", [real_time(0.05, 30 * DAY), asynchronous(0.05, 30 * DAY, 3)])
@@ -74,32 +76,32 @@ def test_real_time_instances_are_paid_for_all_the_time():
 
 
 def test_without_requests_nothing_costs_anything():
-    outcome = Simulation(PAINTING, 0, installed(1)).run(iter(()), DAY)
+    outcome = Simulation(SERVICE_SECONDS, 0, installed(1)).run(iter(()), DAY)
 
     assert outcome.instance_seconds == 0
     assert outcome.waits == ()
 
 
 def test_one_picture_costs_its_instance_s_start_and_the_idle_quarter_of_an_hour():
-    outcome = Simulation(PAINTING, 0, installed(1)).run(iter((1.0,)), DAY)
+    outcome = Simulation(SERVICE_SECONDS, 0, installed(1)).run(iter((1.0,)), DAY)
 
     # The alarm's two minutes and one to act, the instance's five; then 15 idle ones and one.
-    assert outcome.waits == (179.0 + 300.0 + PAINTING,)
+    assert outcome.waits == (179.0 + 300.0 + SERVICE_SECONDS,)
     assert 300 + 15 * 60 <= outcome.instance_seconds <= 300 + 18 * 60
     assert outcome.lost == 0
 
 
 def test_a_second_picture_within_the_quarter_of_an_hour_does_not_wait():
-    outcome = Simulation(PAINTING, 0, installed(1)).run(iter((1.0, 900.0, 1_500.0)), DAY)
+    outcome = Simulation(SERVICE_SECONDS, 0, installed(1)).run(iter((1.0, 900.0, 1_500.0)), DAY)
 
-    assert outcome.waits[1:] == (PAINTING, PAINTING)
+    assert outcome.waits[1:] == (SERVICE_SECONDS, SERVICE_SECONDS)
 
 
 def test_a_steady_trickle_keeps_one_instance_and_costs_as_much_as_real_time():
     outcome = asynchronous(1 / 60, 10 * DAY)
 
     assert outcome.instances == pytest.approx(1, abs=0.01)
-    assert outcome.median < 2 * PAINTING
+    assert outcome.median < 2 * SERVICE_SECONDS
 
 
 def test_a_high_rate_gets_as_many_instances_as_it_requires_up_to_the_limit():
@@ -115,7 +117,7 @@ def test_requests_beyond_one_instances_capacity_expire_in_the_queue():
 
     assert outcome.instances <= 1
     assert outcome.lost > len(outcome.waits) / 2
-    assert outcome.percentile(95) <= 1_800 + PAINTING
+    assert outcome.percentile(95) <= 1_800 + SERVICE_SECONDS
 
 
 def test_an_instance_is_not_taken_away_in_the_middle_of_a_picture():
