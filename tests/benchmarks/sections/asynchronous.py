@@ -34,7 +34,7 @@ from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.run import create_endpoint
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
-from tests.end_to_end.conftest import ASYNC_ENDPOINT, BUCKET, ENDPOINT, create_async_endpoint
+from tests.end_to_end.account import ASYNC_ENDPOINT, BUCKET, ENDPOINT, create_async_endpoint
 
 ROUNDS = 60
 WAIT_SECONDS = 20
@@ -109,7 +109,7 @@ def section(quick: bool = False) -> Section:
 @contextmanager
 def emulated_aws() -> Iterator[tuple[str, EmulatorClient]]:
     """Serve AWS with one endpoint of each kind, in front of a model server without delay."""
-    code = Path(__file__).parents[2] / "end_to_end" / "painter"
+    code = Path(__file__).parents[2] / "end_to_end" / "serving_code"
     with AwsServer().serve() as aws, ModelServer(code, code, {}).serve() as model:
         clients = Clients(lambda: aws.url)
         create_endpoint(clients, ENDPOINT, {})
