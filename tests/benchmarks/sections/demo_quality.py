@@ -382,7 +382,7 @@ def examine(artist: Artist, judge: Judge, every: int) -> dict[str, Verdicts]:
     report = {}
     for number, (name, asked) in enumerate(groups(), start=1):
         specs = asked[::every]
-        pictures = artist.draw([captioner.word(spec) for spec in specs], FIRST_SEED * number)
+        pictures = artist.draw([captioner.caption(spec) for spec in specs], FIRST_SEED * number)
         report[name] = judge_pictures(judge, specs, pictures)
         print(line(name, report[name]), flush=True)
     return report

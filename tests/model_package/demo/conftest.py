@@ -45,7 +45,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     rng = np.random.default_rng(0)
     maker, captioner = SpecMaker(rng), Captioner(rng)
-    write_tokenizer([captioner.word(maker.make()) for _ in range(4000)], folder)
+    write_tokenizer([captioner.caption(maker.make()) for _ in range(4000)], folder)
     return folder
 
 

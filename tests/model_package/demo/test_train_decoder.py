@@ -42,6 +42,6 @@ def test_the_same_chance_is_the_same_batch(objective: DecoderObjective) -> None:
 
 def test_some_batches_are_in_a_look_and_most_are_not() -> None:
     rng = Rng(0)
-    looks = [DecoderObjective.pick_look(rng) for _ in range(400)]
+    looks = [DecoderObjective.pick_style(rng) for _ in range(400)]
     assert {None, *STYLES.values()} == set(looks)
     assert 250 < looks.count(None) < 370

@@ -52,7 +52,7 @@ def test_one_who_thinks_of_another_picture_does(objective: UNetObjective, pictur
 
 
 def test_some_pictures_are_learnt_without_words(objective: UNetObjective) -> None:
-    captions = objective.word([0] * 1000, Rng(0))
+    captions = objective.captions([0] * 1000, Rng(0))
     assert 60 < captions.count("") < 140
 
 

@@ -18,7 +18,7 @@ from easel.startup.quiet import without_warnings
 from tests.model_package.doubles.toolkit import Toolkit
 
 CODE = Path(__file__).parents[4] / "model_package" / "code"
-WISH = {"prompt": "a cat", "seed": 7}
+REQUEST = {"prompt": "a cat", "seed": 7}
 
 
 def load(folder, *, allow_pickle=False):
@@ -32,7 +32,7 @@ def test_a_folder_with_only_16_bit_files_paints(stand_in):
     assert [path.name for path in folder.glob("unet/*.safetensors")] == [
         "diffusion_pytorch_model.fp16.safetensors"
     ]
-    answer = Toolkit(folder).post(WISH, accept="image/png")
+    answer = Toolkit(folder).post(REQUEST, accept="image/png")
     assert (answer.status, answer.body[:4]) == (200, b"\x89PNG")
 
 
@@ -41,16 +41,16 @@ def test_a_folder_with_16_bit_files_for_some_parts_only_paints(stand_in, tmp_pat
     for part in ("unet", "text_encoder"):
         shutil.rmtree(tmp_path / part)
         shutil.copytree(stand_in(variant="fp16") / part, tmp_path / part)
-    assert Toolkit(tmp_path).post(WISH, accept="image/png").status == 200
+    assert Toolkit(tmp_path).post(REQUEST, accept="image/png").status == 200
 
 
 def test_pickled_weights_are_refused_unless_a_setting_trusts_them(stand_in, monkeypatch, capsys):
     folder = stand_in(pickled=True)
     assert not list(folder.rglob("*.safetensors"))
-    assert Toolkit(folder).post(WISH, accept="image/png").status == 500
+    assert Toolkit(folder).post(REQUEST, accept="image/png").status == 500
     assert "EASEL_ALLOW_PICKLE=on" in json.loads(capsys.readouterr().out.splitlines()[0])["error"]
     monkeypatch.setenv("EASEL_ALLOW_PICKLE", "on")
-    assert Toolkit(folder).post(WISH, accept="image/png").status == 200
+    assert Toolkit(folder).post(REQUEST, accept="image/png").status == 200
 
 
 def test_the_models_safety_checker_is_kept(stand_in):

@@ -103,8 +103,8 @@ def with_small_vae(stand_in, tmp_path):
 def test_a_model_with_a_small_vae_paints_as_diffusers_does(with_small_vae, kind, environ):
     folder = with_small_vae(kind)
     size = {"width": 64, "height": 64}
-    wish = GenerationRequest(prompt="a", seed=7, steps=2, guidance_scale=5.0, **size)
-    found = load_generator(folder, {"EASEL_DTYPE": "fp32", **environ}).generate(wish).pixels
+    request = GenerationRequest(prompt="a", seed=7, steps=2, guidance_scale=5.0, **size)
+    found = load_generator(folder, {"EASEL_DTYPE": "fp32", **environ}).generate(request).pixels
     plain = load_pipeline(folder, dtype=torch.float32, device=CPU, allow_pickle=False)
     assert isinstance(plain.vae, AutoencoderTiny)
     with without_warnings():

@@ -39,11 +39,11 @@ def test_a_pipelines_own_sample_size_comes_first():
 
 
 def test_everything_that_the_pipeline_takes_is_passed_on():
-    wish = GenerationRequest(
+    request = GenerationRequest(
         prompt="a", negative_prompt="b", seed=1, steps=4, guidance_scale=0, width=64, height=72
     )
     capabilities = Capabilities.of(PlainPipeline())
-    assert capabilities.arguments(capabilities.fit(wish)) == {
+    assert capabilities.arguments(capabilities.fit(request)) == {
         "prompt": "a",
         "negative_prompt": "b",
         "num_inference_steps": 4,
@@ -54,9 +54,9 @@ def test_everything_that_the_pipeline_takes_is_passed_on():
 
 
 def test_what_the_pipeline_does_not_take_is_left_out_and_not_claimed_afterwards():
-    wish = GenerationRequest(prompt="a", negative_prompt="b", seed=1, steps=4, guidance_scale=2)
+    request = GenerationRequest(prompt="a", negative_prompt="b", seed=1, steps=4, guidance_scale=2)
     capabilities = Capabilities.of(BarePipeline())
-    fitted = capabilities.fit(wish)
+    fitted = capabilities.fit(request)
     assert fitted == GenerationRequest(prompt="a", seed=1)
     assert capabilities.arguments(fitted) == {"prompt": "a"}
     assert capabilities.defaults == Defaults()
@@ -94,7 +94,7 @@ def test_a_side_must_be_a_multiple_that_the_model_can_paint(attributes, multiple
 
 @pytest.mark.parametrize("kind", [ImageToImagePipeline, UnconditionalPipeline])
 def test_a_pipeline_that_needs_more_or_other_than_a_prompt_is_refused(kind):
-    with pytest.raises(ModelUnusable, match=f"{kind.__name__} does not make pictures"):
+    with pytest.raises(ModelUnusable, match=f"{kind.__name__} does not generate images"):
         Capabilities.of(kind())
 
 
@@ -110,5 +110,5 @@ def test_the_smallest_size_is_one_that_the_model_can_paint(pipeline, scale, smal
     pipeline.vae_scale_factor = scale
     capabilities = Capabilities.of(pipeline)
     assert capabilities.smallest == smallest
-    wish = GenerationRequest(prompt="a", seed=1, width=smallest[0], height=smallest[1])
-    assert capabilities.fit(wish).width == smallest[0]
+    request = GenerationRequest(prompt="a", seed=1, width=smallest[0], height=smallest[1])
+    assert capabilities.fit(request).width == smallest[0]

@@ -15,7 +15,7 @@ from tests.model_package.doubles.toolkit import Toolkit
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
 SIZE = {"width": 64, "height": 64, "guidance_scale": 5.0}
-WISH = {"prompt": "a cat", "seed": 7}
+REQUEST = {"prompt": "a cat", "seed": 7}
 
 
 def write_refiner(folder, **changes):
@@ -43,8 +43,8 @@ def pair(folder):
 
 
 def run(ensemble, steps):
-    wish = {"prompt": "a cat", "num_inference_steps": steps, **SIZE}
-    return ensemble.run(wish, seed=7, state="").images[0]
+    request = {"prompt": "a cat", "num_inference_steps": steps, **SIZE}
+    return ensemble.run(request, seed=7, state="").images[0]
 
 
 def steps_of(unet, seen):
@@ -102,10 +102,10 @@ def test_a_failure_in_the_refiner_gives_the_pipeline_its_own_unet_back(pair):
 
 
 def test_a_model_folder_with_a_refiner_is_served(folder):
-    wish = {**WISH, **SIZE, "steps": 5}
-    bodies = [Toolkit(folder).post(wish, accept="image/png").body]
+    request = {**REQUEST, **SIZE, "steps": 5}
+    bodies = [Toolkit(folder).post(request, accept="image/png").body]
     shutil.rmtree(folder / "refiner")
-    bodies.append(Toolkit(folder).post(wish, accept="image/png").body)
+    bodies.append(Toolkit(folder).post(request, accept="image/png").body)
     assert all(body.startswith(b"\x89PNG") for body in bodies)
     assert bodies[0] != bodies[1]
 

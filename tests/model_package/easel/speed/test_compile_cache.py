@@ -112,6 +112,6 @@ def test_what_was_compiled_ahead_is_not_compiled_again(stand_in, tmp_path, monke
     assert counters["inductor"]["fxgraph_cache_hit"] > 0
     assert counters["inductor"]["fxgraph_cache_miss"] == 0
     plain = load_generator(folder, {**environ, "EASEL_COMPILE": "off"})
-    wish = GenerationRequest(prompt="a cat", seed=7)
-    difference = generator.generate(wish).pixels.astype(int) - plain.generate(wish).pixels
+    request = GenerationRequest(prompt="a cat", seed=7)
+    difference = generator.generate(request).pixels.astype(int) - plain.generate(request).pixels
     assert abs(difference).max() <= 1

@@ -22,7 +22,7 @@ from tests.model_package.doubles.lora_files import random_layers, write_kohya
 from tests.model_package.doubles.pipelines import PlainPipeline
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
-WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
+REQUEST = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
 FP8 = torch.float8_e4m3fn
 
 
@@ -32,7 +32,7 @@ def generate(pipelines, speed=None):
     generator = ImageGenerator(
         base, Defaults(), refiner=refiners[0] if refiners else None, speed=speed
     )
-    return generator.generate(WISH).pixels.astype(int)
+    return generator.generate(REQUEST).pixels.astype(int)
 
 
 def stored(pipelines, **changes):
@@ -81,16 +81,16 @@ def test_a_compiled_model_stays_in_as_many_pieces(stand_in):
             [pipeline], compile_module=lambda module, **_: module.compile(backend=backend)
         )
         compiler.start("regional")
-        wish = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
-        picture = Ensemble(pipeline).run(wish, seed=7, state="").images
+        request = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
+        picture = Ensemble(pipeline).run(request, seed=7, state="").images
         compiler.stop()
         return len(made), picture
 
     pipeline = load_pipeline(stand_in(), **HOW)
     pieces, _ = graphs(pipeline)
     Fp8Storage([pipeline]).start()
-    wish = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
-    plain = Ensemble(pipeline).run(wish, seed=7, state="").images
+    request = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
+    plain = Ensemble(pipeline).run(request, seed=7, state="").images
     again, picture = graphs(pipeline)
     assert again == pieces > 0
     torch.testing.assert_close(picture, plain, atol=2e-4, rtol=0)

@@ -12,7 +12,7 @@ from tests.model_package.doubles.fake_gpu import FakeGpu, move
 from tests.model_package.doubles.pipelines import PlainPipeline
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
-WISH = {"prompt": "a cat", "width": 64, "height": 64, "guidance_scale": 5.0}
+ARGUMENTS = {"prompt": "a cat", "width": 64, "height": 64, "guidance_scale": 5.0}
 # What goes to the GPU before the first step: prompt, negative prompt, timesteps and noise.
 UPLOADS = 4
 
@@ -28,7 +28,9 @@ def load(folder, scheduler, *, host):
 
 
 def generate(pipeline, steps):
-    return Ensemble(pipeline).run({**WISH, "num_inference_steps": steps}, seed=7, state="").images
+    return (
+        Ensemble(pipeline).run({**ARGUMENTS, "num_inference_steps": steps}, seed=7, state="").images
+    )
 
 
 def count_waits(pipeline, steps):
@@ -76,8 +78,8 @@ def test_base_and_refiner_paint_the_same_picture_too(stand_in):
         pair = [base, load_refiner(folder / "refiner", base, **HOW)]
         if host:
             assert host_timesteps.keep_steps_on_the_host(pair) == "on"
-        wish = {**WISH, "num_inference_steps": 10}
-        pictures.append(Ensemble(*pair).run(wish, seed=7, state="").images)
+        request = {**ARGUMENTS, "num_inference_steps": 10}
+        pictures.append(Ensemble(*pair).run(request, seed=7, state="").images)
     assert torch.equal(*pictures)
 
 

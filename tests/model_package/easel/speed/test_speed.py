@@ -14,7 +14,7 @@ from generation import GenerationRequest, InvalidField
 from tests.model_package.doubles.pipelines import PlainPipeline
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
-WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
+REQUEST = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
 
 
 def settings(**environ):
@@ -82,13 +82,13 @@ def test_a_variable_that_cannot_be_read_is_named(name, text):
 
 @pytest.mark.parametrize("layout", ["on", "off", "auto"])
 def test_the_memory_layout_changes_no_more_than_rounding(stand_in, layout):
-    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(WISH).pixels
+    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(REQUEST).pixels
     pipeline = load_pipeline(stand_in(), **HOW)
     speed = Speed([pipeline], settings(CHANNELS_LAST=layout))
     assert speed.report["channels_last"] == ("on" if layout == "on" else "off")
     weight = pipeline.unet.conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) == (layout == "on")
-    found = ImageGenerator(pipeline, Defaults(), speed=speed).generate(WISH).pixels
+    found = ImageGenerator(pipeline, Defaults(), speed=speed).generate(REQUEST).pixels
     assert abs(found.astype(int) - plain).max() <= 1
 
 
@@ -98,13 +98,15 @@ def test_each_sampler_paints_and_is_named_in_the_picture(stand_in, name):
     speed = Speed([pipeline], settings(SAMPLER=name))
     assert speed.report["sampler"] == name
     assert speed.report["steps_on_host"] == "on"
-    provenance = ImageGenerator(pipeline, Defaults(), speed=speed).generate(WISH).provenance
+    provenance = ImageGenerator(pipeline, Defaults(), speed=speed).generate(REQUEST).provenance
     assert not provenance.sampler.endswith("Scheduler")
     assert pipeline.scheduler.config.beta_end == 0.012  # the model's own noise levels
 
 
 def test_a_sampler_for_another_kind_of_model_is_refused():
-    with pytest.raises(ModelUnusable, match="EASEL_SAMPLER is lcm, which PlainPipeline cannot use"):
+    with pytest.raises(
+        ModelUnusable, match="EASEL_SAMPLER is lcm, which PlainPipeline does not support"
+    ):
         Speed([PlainPipeline()], settings(SAMPLER="lcm"))
 
 
@@ -154,7 +156,7 @@ def broken(module, **options):
 
 
 def test_what_fails_to_compile_is_painted_without_and_the_log_says_so(stand_in, capsys):
-    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(WISH).pixels
+    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(REQUEST).pixels
     pipeline = load_pipeline(stand_in(), **HOW)
     compiler = Compiler([pipeline], compile_module=broken)
     speed = Speed([pipeline], settings(COMPILE="full"), compiler)
@@ -166,4 +168,4 @@ def test_what_fails_to_compile_is_painted_without_and_the_log_says_so(stand_in, 
     assert logged["event"] == "speed_given_up"
     assert "Cannot find a working triton installation" in logged["error"]
     assert generator.describe()["speed"]["compile"].startswith("off: RuntimeError: Cannot find")
-    assert (generator.generate(WISH).pixels == plain).all()
+    assert (generator.generate(REQUEST).pixels == plain).all()
