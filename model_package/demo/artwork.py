@@ -16,12 +16,10 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from model_package.demo.things import all_things
+from model_package.demo.data.things import Artwork, all_things
 from model_package.demo.work_dir import PICTURE_SIZE, WORK_DIR
 
 PACKAGE = "@iconify-json/noto@1.2.9"
-
-Artwork = list[Image.Image]  # one RGBA image for each thing, in the vocabulary's order
 
 
 def fetch(folder: Path) -> Path:

@@ -2,8 +2,8 @@
 
     python -m model_package.demo.pool
 
-Captions are not in it; they are written for each use (`captions.py`). Run it again with a larger
-`SHARDS` to add more; existing shards are kept.
+Captions are not in it; they are written for each use (`data/captions.py`). Run it again with a
+larger `SHARDS` to add more; existing shards are kept.
 """
 
 import os
@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from model_package.demo.artwork import load_artwork
-from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer, Spec, SpecMaker
-from model_package.demo.styles import Style
+from model_package.demo.data.codec import Codec
+from model_package.demo.data.compose import Composer, Spec, SpecMaker
+from model_package.demo.data.styles import Style
 from model_package.demo.work_dir import WORK_DIR, use_threads
 
 # Settings

@@ -25,7 +25,7 @@ from model_package.demo import tokens, train_decoder, train_text, train_unet
 from model_package.demo.export import CODEC_NAME, PREFIX
 from model_package.demo.pool import CODEC_FILE
 from model_package.demo.train_text import TextModel, new_text_encoder
-from model_package.demo.training import Plan, Trainer
+from model_package.demo.training.trainer import Plan, Trainer
 from model_package.demo.work_dir import WEIGHTS
 
 

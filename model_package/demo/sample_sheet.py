@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from model_package.demo.codec import Codec
+from model_package.demo.data.codec import Codec
 from model_package.demo.pipeline import GUIDANCE_SCALE, STEPS, assemble
 from model_package.demo.pool import CODEC_FILE
 from model_package.demo.tokens import load_tokenizer

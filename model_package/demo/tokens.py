@@ -17,8 +17,8 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from model_package.demo.captions import Captioner
-from model_package.demo.compose import SpecMaker
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.compose import SpecMaker
 from model_package.demo.work_dir import WORK_DIR
 
 # Settings

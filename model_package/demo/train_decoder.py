@@ -2,9 +2,9 @@
 
     python -m model_package.demo.train_decoder
 
-The latents have a closed form (`codec.py`), so this needs no UNet and can run at the same time. The
-codec's own inverse is blurred and blocky; the decoder learns the edges of the artwork. The encoder,
-which only img2img needs, is trained to reproduce the codec.
+The latents have a closed form (`data/codec.py`), so this needs no UNet and can run at the same
+time. The codec's own inverse is blurred and blocky; the decoder learns the edges of the artwork.
+The encoder, which only img2img needs, is trained to reproduce the codec.
 """
 
 import os
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 
 from model_package.demo.artwork import load_artwork
-from model_package.demo.codec import CHANNELS, Codec
-from model_package.demo.compose import Composer
+from model_package.demo.data.codec import CHANNELS, Codec
+from model_package.demo.data.compose import Composer
+from model_package.demo.data.styles import STYLES, Style
 from model_package.demo.pool import draw_pictures, load_codec
-from model_package.demo.styles import STYLES, Style
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 from model_package.demo.work_dir import PICTURE_SIZE, WORK_DIR, pick_device, use_threads
 
 # Settings

@@ -1,4 +1,4 @@
-"""Train a LoRA for each style of `styles.py`, for requests such as `lora=pixel:0.8`.
+"""Train a LoRA for each style of `data/styles.py`, for requests such as `lora=pixel:0.8`.
 
     python -m model_package.demo.train_lora
 
@@ -17,18 +17,18 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
 from model_package.demo.artwork import load_artwork
-from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer, Spec
+from model_package.demo.data.codec import Codec
+from model_package.demo.data.compose import Composer, Spec
+from model_package.demo.data.styles import STYLES, Style
 from model_package.demo.pool import Pool, draw_pictures, load_codec
 from model_package.demo.sample_sheet import SHEET_PROMPTS, draw_latents, save_sheet
-from model_package.demo.styles import STYLES, Style
 from model_package.demo.train_unet import (
     ConditionedUNet,
     UNetObjective,
     load_conditioned_unet,
     set_up,
 )
-from model_package.demo.training import Plan, Trainer
+from model_package.demo.training.trainer import Plan, Trainer
 from model_package.demo.work_dir import WORK_DIR, use_threads
 
 # Settings

@@ -15,7 +15,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from model_package.demo.codec import CHANNELS, LATENT_SIZE
+from model_package.demo.data.codec import CHANNELS, LATENT_SIZE
 from model_package.demo.pool import Pool
 from model_package.demo.train_text import WIDTH
 from model_package.demo.train_unet import (
@@ -25,7 +25,7 @@ from model_package.demo.train_unet import (
     load_conditioned_unet,
     set_up,
 )
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 from model_package.demo.work_dir import WORK_DIR, use_threads
 
 # Settings

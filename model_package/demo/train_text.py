@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from model_package.demo.captions import Captioner
-from model_package.demo.codec import CHANNELS, LATENT_SIZE
-from model_package.demo.colours import COLOUR_NAMES
-from model_package.demo.compose import KINDS
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.codec import CHANNELS, LATENT_SIZE
+from model_package.demo.data.colours import COLOUR_NAMES
+from model_package.demo.data.compose import KINDS
+from model_package.demo.data.scenes import BACKGROUNDS
+from model_package.demo.data.things import all_things
 from model_package.demo.pool import Pool
-from model_package.demo.scenes import BACKGROUNDS
-from model_package.demo.things import all_things
 from model_package.demo.tokens import LENGTH, VOCABULARY, load_tokenizer, to_ids
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 from model_package.demo.work_dir import WORK_DIR, pick_device, use_threads
 
 # Settings

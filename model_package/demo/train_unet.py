@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from transformers import CLIPTextModel
 
-from model_package.demo.captions import Captioner
-from model_package.demo.codec import CHANNELS, LATENT_SIZE
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.codec import CHANNELS, LATENT_SIZE
 from model_package.demo.pipeline import NOISING
 from model_package.demo.pool import Pool
 from model_package.demo.sample_sheet import SHEET_PROMPTS, draw_latents, save_sheet
 from model_package.demo.tokens import load_tokenizer, to_ids
 from model_package.demo.train_text import WIDTH, load_text_encoder
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 from model_package.demo.work_dir import WORK_DIR, pick_device, use_threads
 
 # Settings

@@ -21,11 +21,11 @@ def pixels_of(file):
 
 
 def test_a_prompt_becomes_a_png(quick_toolkit):
-    answer = quick_toolkit.post(REQUEST, accept="image/png")
-    assert answer.status == 200
-    assert answer.body.startswith(SIGNATURES["png"])
-    assert pixels_of(answer.body).shape == (64, 64, 3)
-    assert pixels_of(answer.body).std() > 1
+    response = quick_toolkit.post(REQUEST, accept="image/png")
+    assert response.status == 200
+    assert response.body.startswith(SIGNATURES["png"])
+    assert pixels_of(response.body).shape == (64, 64, 3)
+    assert pixels_of(response.body).std() > 1
 
 
 def test_the_same_request_gives_the_same_bytes_and_another_seed_others(quick_toolkit):
@@ -52,9 +52,9 @@ def test_prompt_negative_prompt_steps_and_guidance_change_the_picture(quick_tool
     assert len(set(files)) == len(requests)
 
 
-def test_a_size_is_painted_as_asked(quick_toolkit):
-    answer = quick_toolkit.post({**REQUEST, "width": 72, "height": 128}, accept="image/png")
-    assert pixels_of(answer.body).shape == (128, 72, 3)
+def test_a_size_is_generated_as_asked(quick_toolkit):
+    response = quick_toolkit.post({**REQUEST, "width": 72, "height": 128}, accept="image/png")
+    assert pixels_of(response.body).shape == (128, 72, 3)
 
 
 def test_threads_get_the_bytes_that_they_would_get_alone(quick_toolkit):
@@ -73,7 +73,7 @@ def test_threads_get_the_bytes_that_they_would_get_alone(quick_toolkit):
     assert [together[place] for place in range(4)] == alone
 
 
-def test_sdxl_paints_too(stand_in):
+def test_sdxl_generates_too(stand_in):
     toolkit = Toolkit(stand_in(kind="sdxl"))
     first = toolkit.post(REQUEST, accept="image/png")
     assert first.status == 200
@@ -82,23 +82,23 @@ def test_sdxl_paints_too(stand_in):
 
 
 def test_a_picture_that_the_safety_checker_blocks_is_refused_and_not_black(stand_in):
-    answer = Toolkit(stand_in(safety_checker="blocks")).post(REQUEST, accept="image/png")
-    assert answer.status == 422
-    assert answer.error["code"] == "moderation_blocked"
+    response = Toolkit(stand_in(safety_checker="blocks")).post(REQUEST, accept="image/png")
+    assert response.status == 422
+    assert response.error["code"] == "moderation_blocked"
 
 
 def test_a_picture_that_the_safety_checker_passes_is_shown(stand_in, quick_toolkit):
     toolkit = Toolkit(stand_in(safety_checker="passes"))
-    answer = toolkit.post(REQUEST, accept="image/png")
-    assert answer.status == 200
-    assert answer.body == quick_toolkit.post(REQUEST, accept="image/png").body
+    response = toolkit.post(REQUEST, accept="image/png")
+    assert response.status == 200
+    assert response.body == quick_toolkit.post(REQUEST, accept="image/png").body
 
 
 @pytest.mark.parametrize(
     "prompt",
     ["(" * 1_000, "[" * 999 + "a", "((a:1.2" * 140, "a++ [b] " * 125, "<|endoftext|>" * 76],
 )
-def test_a_hostile_prompt_is_painted_like_any_other(quick_toolkit, prompt):
+def test_a_hostile_prompt_is_generated_like_any_other(quick_toolkit, prompt):
     request = {**REQUEST, "prompt": prompt, "negative_prompt": prompt}
     assert quick_toolkit.post(request, accept="image/png").status == 200
 
@@ -158,9 +158,9 @@ def test_a_model_that_cannot_be_loaded_is_a_500_and_the_log_says_why(tmp_path, c
     logged = json.loads(capsys.readouterr().out)
     assert logged["event"] == "model_unusable"
     assert str(tmp_path) in logged["error"]
-    answer = toolkit.post(REQUEST, accept="image/png")
-    assert (answer.status, answer.error["code"]) == (500, "model_unusable")
-    assert str(tmp_path) not in answer.body
+    response = toolkit.post(REQUEST, accept="image/png")
+    assert (response.status, response.error["code"]) == (500, "model_unusable")
+    assert str(tmp_path) not in response.body
 
 
 def test_a_setting_that_cannot_be_read_is_a_500_and_the_log_names_it(stand_in, monkeypatch, capsys):

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_package.demo.colours import COLOUR_NAMES, COLOUR_WORDS
-from model_package.demo.compose import KINDS, NO_COLOUR, Spec
-from model_package.demo.scenes import BACKGROUNDS, SCENES
-from model_package.demo.things import Thing, all_things
+from model_package.demo.data.colours import COLOUR_NAMES, COLOUR_WORDS
+from model_package.demo.data.compose import KINDS, NO_COLOUR, Spec
+from model_package.demo.data.scenes import BACKGROUNDS, SCENES
+from model_package.demo.data.things import Thing, all_things
 
 # Settings: how captions vary.
 ALIAS = 0.35

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from model_package.demo.artwork import Artwork
-from model_package.demo.colours import COLOUR_NAMES, recolour
-from model_package.demo.scenes import BACKGROUNDS, draw_background
-from model_package.demo.things import Thing, all_things
+from model_package.demo.data.colours import COLOUR_NAMES, recolour
+from model_package.demo.data.scenes import BACKGROUNDS, draw_background
+from model_package.demo.data.things import Artwork, Thing, all_things
 from model_package.demo.work_dir import PICTURE_SIZE
 
 # Settings: how often each kind is drawn.

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from model_package.demo.colours import COLOUR_NAMES, COLOURS
+from model_package.demo.data.colours import COLOUR_NAMES, COLOURS
 from model_package.demo.work_dir import PICTURE_SIZE
 
 Rgb = tuple[int, int, int]

@@ -3,8 +3,11 @@
 import json
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
-from model_package.demo.work_dir import HERE
+from PIL import Image
+
+Artwork = list[Image.Image]  # one RGBA image for each thing, in the vocabulary's order
 
 
 @dataclass(frozen=True)
@@ -28,5 +31,5 @@ class Thing:
 @cache
 def all_things() -> tuple[Thing, ...]:
     """Return the vocabulary in its fixed order: a thing's index is its class in training."""
-    rows = json.loads((HERE / "concepts.json").read_text(encoding="utf-8"))
+    rows = json.loads(Path(__file__).with_name("concepts.json").read_text(encoding="utf-8"))
     return tuple(Thing(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from model_package.demo.artwork import load_artwork
-from model_package.demo.captions import Captioner
-from model_package.demo.colours import COLOUR_NAMES
-from model_package.demo.compose import (
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.colours import COLOUR_NAMES
+from model_package.demo.data.compose import (
     KINDS,
     NO_COLOUR,
     NO_THING,
@@ -39,9 +39,9 @@ from model_package.demo.compose import (
     SpecMaker,
     is_held_out,
 )
-from model_package.demo.scenes import BACKGROUNDS
-from model_package.demo.things import Thing, all_things
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.data.scenes import BACKGROUNDS
+from model_package.demo.data.things import Thing, all_things
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 from model_package.demo.work_dir import WEIGHTS, WORK_DIR, use_threads
 from tests.benchmarks.lib.report import Figure, Row, Section
 

@@ -8,10 +8,9 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import CLIPTokenizer
 
-from model_package.demo.artwork import Artwork
-from model_package.demo.captions import Captioner
-from model_package.demo.compose import Composer, SpecMaker
-from model_package.demo.things import all_things
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.compose import Composer, SpecMaker
+from model_package.demo.data.things import Artwork, all_things
 from model_package.demo.tokens import load_tokenizer, write_tokenizer
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from model_package.demo import train_refiner, train_unet
-from model_package.demo.compose import Spec
+from model_package.demo.data.compose import Spec
 from model_package.demo.pool import Pool
 from model_package.demo.train_refiner import (
     LAST,
@@ -16,7 +16,7 @@ from model_package.demo.train_refiner import (
     outer_name,
 )
 from model_package.demo.train_unet import new_unet
-from model_package.demo.training import Rng
+from model_package.demo.training.trainer import Rng
 
 
 class Silent(nn.Module):

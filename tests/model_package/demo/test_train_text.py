@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from model_package.demo.compose import Spec
+from model_package.demo.data.compose import Spec
 from model_package.demo.tokens import LENGTH
 from model_package.demo.train_text import CLASSES, TextModel, classification_loss
 
@@ -12,14 +12,14 @@ def model() -> TextModel:
     return TextModel().eval()
 
 
-def test_the_pupil_foretells_a_whole_latent(model: TextModel) -> None:
+def test_the_model_predicts_a_whole_latent(model: TextModel) -> None:
     with torch.no_grad():
         answers, foretold = model(torch.ones(2, LENGTH, dtype=torch.long))
     assert answers.shape == (2, sum(CLASSES))
     assert foretold.shape == (2, 8, 16, 16)
 
 
-def test_the_last_position_foretells_the_lower_right(model: TextModel) -> None:
+def test_the_last_position_predicts_the_lower_right(model: TextModel) -> None:
     ids = torch.ones(1, LENGTH, dtype=torch.long)
     changed = ids.clone()
     changed[0, -1] = 7  # being causal, no earlier position sees it

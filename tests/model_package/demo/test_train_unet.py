@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from model_package.demo import train_unet
-from model_package.demo.compose import Spec
+from model_package.demo.data.compose import Spec
 from model_package.demo.pipeline import NOISING, new_scheduler
 from model_package.demo.pool import Pool
 from model_package.demo.train_unet import UNetObjective
-from model_package.demo.training import Rng
+from model_package.demo.training.trainer import Rng
 
 
 class Oracle(nn.Module):

@@ -66,5 +66,5 @@ def catalogue_table():
 )
 def test_the_page_tells_each_familys_defaults(name, table):
     text = PAGE.read_text(encoding="utf-8")
-    (found,) = re.findall(f"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
-    assert found == table()
+    (shown,) = re.findall(f"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
+    assert shown == table()

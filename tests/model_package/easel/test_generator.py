@@ -25,8 +25,8 @@ def ask(pipeline, **fields):
     body = json.dumps({"prompt": "a cat", "seed": 7, "width": 512, "height": 768, **fields})
     request = inference.input_fn(body, "application/json", context)
     prediction = inference.predict_fn(request, model, context)
-    answer = json.loads(inference.output_fn(prediction, "image/png", context))
-    return context.status, answer["error"]
+    response = json.loads(inference.output_fn(prediction, "image/png", context))
+    return context.status, response["error"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_prompt_alone_is_completed_with_the_models_defaults():
     assert call["generator"].device.type == "cpu"
 
 
-def test_warming_up_paints_the_default_size_in_two_steps_and_no_more_than_the_model_takes():
+def test_warming_up_generates_the_default_size_in_two_steps_and_no_more_than_the_model_takes():
     pipeline = PlainPipeline(flags=[True])
     ImageGenerator(pipeline, Defaults(steps=30)).warm_up()
     ImageGenerator(pipeline, Defaults(steps=1)).warm_up()
@@ -170,16 +170,16 @@ def test_only_a_gpu_is_warmed_up_with_the_default_size_which_it_chooses_kernels_
     assert [(call["width"], call["height"]) for call in pipeline.calls] == [(width, width)]
 
 
-def test_a_default_size_that_the_model_cannot_paint_fails_at_the_start_on_a_cpu_too():
+def test_a_default_size_that_the_model_cannot_generate_fails_at_the_start_on_a_cpu_too():
     with pytest.raises(InvalidField, match="width"):
         ImageGenerator(OnDevice("cpu"), Defaults(width=100)).warm_up()
 
 
-def test_a_model_that_cannot_paint_fails_while_it_warms_up():
+def test_a_model_that_cannot_generate_fails_while_it_warms_up():
     with pytest.raises(GenerationFailed):
         ImageGenerator(PlainPipeline(image=np.full((8, 8, 3), np.inf)), Defaults()).warm_up()
 
 
-def test_a_blocked_picture_raises_for_whoever_calls_the_painter():
+def test_a_blocked_picture_raises_for_the_caller_of_the_generator():
     with pytest.raises(ModerationBlocked):
         ImageGenerator(PlainPipeline(flags=[True]), Defaults()).generate(REQUEST)

@@ -34,6 +34,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     Raises:
         SettingInvalid: for fp16 on a CPU.
     """
+    # An error instead of fp32 without a word: a GPU that CUDA does not see would go unnoticed.
     if name == "fp16" and device.type == "cpu":
         raise SettingInvalid(
             "EASEL_DTYPE is fp16, which takes hundreds of times longer on a CPU, and this machine "
@@ -53,5 +54,6 @@ def _cpu_computes_bfloat16() -> bool:
     if not path.is_file():
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
+    # The file has one such line for each core, all with the same flags.
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
     return not _CPU_FLAGS.isdisjoint(flags.split())

@@ -87,6 +87,7 @@ def choose_files(files: list[str], names: list[str], *, allow_pickle: bool) -> l
     pickled = model_folder.pickled_only(files, names)
     if pickled and not allow_pickle:
         raise ModelUnusable(model_folder.pickle_refusal(pickled))
+    # easel.json is Easel's own file of defaults, which a repository may have.
     chosen = [path for path in files if path in {model_folder.INDEX, "easel.json"}]
     for name in names:
         chosen += _choose_weights(model_folder.within(files, name), pickled=name in pickled)
@@ -99,6 +100,7 @@ def _choose_weights(files: list[str], *, pickled: bool) -> list[str]:
     if pickled:
         weights = [path for path in files if path.endswith(".bin")]
     variant = [path for path in weights if model_folder.is_variant(path)]
+    # 16 bits are half the download, and diffusers converts them to any type on loading.
     return texts + (variant or weights)
 
 

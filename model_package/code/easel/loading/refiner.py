@@ -23,6 +23,7 @@ from easel.pipelines import unet_swap
 from easel.settings import Settings
 from easel.startup.stopwatch import Stopwatch
 
+# The same weights in SDXL's base and refiner.
 SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 
 
@@ -62,6 +63,7 @@ def load_refiner(
     Raises:
         ModelUnusable: if it cannot be loaded, or if one of the two does not support an ensemble.
     """
+    # Only pipelines that can stop early have this parameter.
     load = _load_like_sdxl if _has(base, "denoising_end") else _load_like_base
     how: Any = {
         "dtype": dtype,
@@ -84,12 +86,14 @@ def _load_like_sdxl(folder: Path, base: Any, **how: Any) -> Any:
 def _load_like_base(folder: Path, base: Any, **how: Any) -> Any:
     """Return a pipeline with its own UNet and the base's other components."""
     base_class = type(base).__name__
+    # From the index, so that a wrong refiner is refused before anything is loaded.
     refiner_class = model_folder.read_index(folder / model_folder.INDEX).get("_class_name")
     if refiner_class != base_class or not unet_swap.can_swap(base):
         raise ModelUnusable(
             f"{base_class} cannot hand over to {refiner_class}; supported are SDXL's base and "
             "refiner, and two Stable Diffusion models of the same class"
         )
+    # diffusers then reads only the UNet from the folder.
     shared = {name: part for name, part in base.components.items() if name != "unet"}
     refiner = load_pipeline(folder, **how, shared=shared)
     misfit = unet_swap.misfit(base, refiner)

@@ -59,7 +59,7 @@ class Fp8Storage:
             weight_of(next(iter(layers)))[:1].to(fp8).to(torch.float32)
         except (AttributeError, RuntimeError, TypeError) as error:
             return f"off: {type(error).__name__}: {str(error)[:300]}"
-        for layer in layers:
+        for layer in layers:  # in place, so that a LoRA's table of layers stays valid
             self._stored.append((layer, weight_of(layer).dtype))
             _convert(layer, _FP8_CLASSES[type(layer)], fp8)
         return "fp8"

@@ -23,7 +23,7 @@ from easel.speed.host_timesteps import keep_steps_on_the_host
 from generation import RULES
 
 _OWNER = "the owner of the endpoint"
-_MIB = 2**20
+_MIB = 2**20  # bytes
 
 
 def _sizes(value: str) -> tuple[tuple[int, int], ...]:
@@ -161,6 +161,7 @@ class Speed:
 
     def _apply(self, pipelines: Sequence[Any]) -> None:
         settings = self.settings
+        # First: `keep_steps_on_the_host` below makes a subclass of the chosen scheduler.
         self.report["sampler"] = schedulers.choose(pipelines[0], settings.sampler)
         self.report["compile"] = self._compile()
         self.report["channels_last"] = _lay_out(pipelines, self._wants_channels_last(pipelines[0]))
@@ -198,6 +199,7 @@ class Speed:
 
     def give_up(self, error: BaseException) -> bool:
         """Turn off one optimisation after a failure; return False if none is left."""
+        # Compiling first: undoing it changes no weights.
         for name, part in (("compile", self._compiler), ("storage", self._storage)):
             if part.active:
                 part.stop()

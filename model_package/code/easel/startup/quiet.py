@@ -16,6 +16,7 @@ from typing import Any
 import transformers
 
 _logging: Any = transformers.utils.logging
+# On import: diffusers logs during its own import.
 _logging.set_verbosity_error()
 _logging.disable_progress_bar()
 
@@ -70,12 +71,10 @@ class Messages(logging.Handler):
 @contextmanager
 def collecting_warnings() -> Iterator[Messages]:
     """Collect the two libraries' logged warnings; not thread-safe."""
-    messages, libraries = (
-        Messages(),
-        [logging.getLogger(name) for name in ("diffusers", "transformers")],
-    )
+    messages = Messages()
+    libraries = [logging.getLogger(name) for name in ("diffusers", "transformers")]
     before = [(library, library.handlers, library.level) for library in libraries]
-    for library in libraries:
+    for library in libraries:  # whose own handlers would still write
         library.handlers = [messages]
         library.setLevel(logging.WARNING)
     try:

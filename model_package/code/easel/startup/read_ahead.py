@@ -80,4 +80,5 @@ def _free_memory() -> int:
     return int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024
 
 
+# The toolkit's own variable for the folder that holds the model's.
 read_ahead(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")) / "model", os.environ)

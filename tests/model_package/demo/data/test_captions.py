@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from model_package.demo.captions import SCENE_WORDS, Captioner
-from model_package.demo.colours import COLOUR_NAMES, COLOUR_WORDS
-from model_package.demo.compose import KINDS, NO_COLOUR, NO_THING, Spec, SpecMaker
-from model_package.demo.scenes import BACKGROUNDS, SCENES
-from model_package.demo.things import all_things
+from model_package.demo.data.captions import SCENE_WORDS, Captioner
+from model_package.demo.data.colours import COLOUR_NAMES, COLOUR_WORDS
+from model_package.demo.data.compose import KINDS, NO_COLOUR, NO_THING, Spec, SpecMaker
+from model_package.demo.data.scenes import BACKGROUNDS, SCENES
+from model_package.demo.data.things import all_things
 
 NAMES = [thing.name for thing in all_things()]
 APPLE, HORSE, CASTLE = NAMES.index("apple"), NAMES.index("horse"), NAMES.index("castle")

@@ -95,7 +95,7 @@ def test_a_file_that_fits_both_unets_changes_both(pipelines, tmp_path):
     assert changed == {(0, "unet"), (1, "unet")}
 
 
-def test_a_picture_that_breaks_off_leaves_no_trace(pipelines, tmp_path):
+def test_a_generation_that_fails_leaves_no_trace(pipelines, tmp_path):
     pair = pipelines["ensemble"]
     write_kohya(tmp_path / "a", random_layers(pair[0]))
     by, before = generator(pair, a=tmp_path / "a"), state(pair)
@@ -109,7 +109,7 @@ def test_a_picture_that_breaks_off_leaves_no_trace(pipelines, tmp_path):
     assert (generate(by) == plain).all()
 
 
-def test_putting_on_that_breaks_off_leaves_no_trace(pipelines, tmp_path, monkeypatch):
+def test_applying_that_fails_leaves_no_trace(pipelines, tmp_path, monkeypatch):
     pair = pipelines["sdxl"]
     write_kohya(tmp_path / "a", random_layers(pair[0]))
     loras, before, added = Loras([("a", tmp_path / "a")], pair), state(pair), []
@@ -128,7 +128,7 @@ def test_putting_on_that_breaks_off_leaves_no_trace(pipelines, tmp_path, monkeyp
     assert same(before, state(pair))
 
 
-def test_the_same_adapters_are_not_put_on_again_and_their_files_not_read_again(
+def test_the_same_adapters_are_not_applied_again_and_their_files_not_read_again(
     pipelines, tmp_path, monkeypatch
 ):
     pair, read, changed = pipelines["sdxl"], [], []
@@ -145,7 +145,7 @@ def test_the_same_adapters_are_not_put_on_again_and_their_files_not_read_again(
     assert (len(read), len(changed)) == (1, 4)
 
 
-def test_only_so_many_adapters_are_kept_in_memory(pipelines, tmp_path, monkeypatch):
+def test_adapters_above_a_limit_are_not_kept_in_memory(pipelines, tmp_path, monkeypatch):
     pair = pipelines["sdxl"]
     for name in "abc":
         write_kohya(tmp_path / name, random_layers(pair[0]))

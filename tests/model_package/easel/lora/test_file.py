@@ -131,11 +131,11 @@ def test_a_file_that_cannot_be_used_is_refused_in_few_words_and_does_no_harm(
         ("model_loaded", ["good"]),
     ]
     assert reason in logged[0]["error"]
-    answer = toolkit.post({**REQUEST, "lora": "bad:0.5"})
-    assert (answer.status, answer.error["field"]) == (400, "lora")
-    assert reason in answer.error["message"]
-    assert len(answer.error["message"]) < 200
-    assert str(tmp_path) not in answer.body
+    response = toolkit.post({**REQUEST, "lora": "bad:0.5"})
+    assert (response.status, response.error["field"]) == (400, "lora")
+    assert reason in response.error["message"]
+    assert len(response.error["message"]) < 200
+    assert str(tmp_path) not in response.body
     assert toolkit.post({**REQUEST, "lora": "good"}).status == 200
 
 

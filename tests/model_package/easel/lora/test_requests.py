@@ -11,15 +11,15 @@ from tests.model_package.doubles.toolkit import Toolkit
 from tests.model_package.easel.lora.helpers import REQUEST
 
 
-def test_an_unknown_name_is_a_400_with_the_names_that_there_are(stand_in, pipelines, tmp_path):
+def test_an_unknown_name_is_a_400_with_the_available_names(stand_in, pipelines, tmp_path):
     shutil.copytree(stand_in(), tmp_path, dirs_exist_ok=True)
     (tmp_path / "loras").mkdir()
     for name in ("pixel art!", "watercolour"):
         write_kohya(tmp_path / "loras" / f"{name}.safetensors", random_layers(pipelines["sd"][0]))
     toolkit = Toolkit(tmp_path)
-    answer = toolkit.post({**REQUEST, "lora": "watercolor"})
-    assert answer.status == 400
-    assert answer.error == {
+    response = toolkit.post({**REQUEST, "lora": "watercolor"})
+    assert response.status == 400
+    assert response.error == {
         "code": "invalid_request",
         "message": "lora: unknown adapter watercolor; available: pixel-art-, watercolour",
         "field": "lora",
@@ -29,18 +29,16 @@ def test_an_unknown_name_is_a_400_with_the_names_that_there_are(stand_in, pipeli
     )
 
 
-def test_whoever_asks_is_told_the_names_and_what_else_the_model_takes(
-    stand_in, pipelines, tmp_path
-):
+def test_a_description_lists_the_names_and_the_fields_of_the_model(stand_in, pipelines, tmp_path):
     shutil.copytree(stand_in(), tmp_path, dirs_exist_ok=True)
     (tmp_path / "loras").mkdir()
     for name in "ba":
         write_kohya(tmp_path / "loras" / f"{name}.safetensors", random_layers(pipelines["sd"][0]))
     toolkit = Toolkit(tmp_path)
     for accept in (None, "image/png"):
-        told = toolkit.post({"describe": True}, accept=accept).json()
-        assert told.pop("speed")["sampler"] == "own"
-        assert told == {
+        description = toolkit.post({"describe": True}, accept=accept).json()
+        assert description.pop("speed")["sampler"] == "own"
+        assert description == {
             "model": None,
             "fields": ["guidance_scale", "height", "negative_prompt", "steps", "width"],
             "defaults": {"steps": 2, "guidance_scale": 5.0, "width": 64, "height": 64},

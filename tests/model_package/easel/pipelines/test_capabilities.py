@@ -62,7 +62,7 @@ def test_what_the_pipeline_does_not_take_is_left_out_and_not_claimed_afterwards(
     assert capabilities.defaults == Defaults()
 
 
-def test_a_size_is_refused_by_a_model_that_paints_one_size():
+def test_a_size_is_refused_by_a_model_that_generates_one_size():
     with pytest.raises(InvalidField, match="this model generates one size") as caught:
         Capabilities.of(BarePipeline()).fit(GenerationRequest(prompt="a", height=64))
     assert caught.value.field == "height"
@@ -79,7 +79,7 @@ def test_a_size_is_refused_by_a_model_that_paints_one_size():
         ({"image_processor": SimpleNamespace(config={"vae_scale_factor": 16})}, 16),
     ],
 )
-def test_a_side_must_be_a_multiple_that_the_model_can_paint(attributes, multiple):
+def test_a_side_must_be_a_multiple_that_the_model_can_generate(attributes, multiple):
     pipeline = PlainPipeline()
     for name, value in attributes.items():
         setattr(pipeline, name, value)
@@ -106,7 +106,7 @@ def test_a_pipeline_that_needs_more_or_other_than_a_prompt_is_refused(kind):
         (BarePipeline(), 8, (None, None)),
     ],
 )
-def test_the_smallest_size_is_one_that_the_model_can_paint(pipeline, scale, smallest):
+def test_the_smallest_size_is_one_that_the_model_can_generate(pipeline, scale, smallest):
     pipeline.vae_scale_factor = scale
     capabilities = Capabilities.of(pipeline)
     assert capabilities.smallest == smallest

@@ -69,7 +69,7 @@ def run(ensemble, steps, **arguments):
         (1, 10, [10, 0]),
     ],
 )
-def test_the_refiner_takes_over_where_it_is_told_and_steps_count_in_total(
+def test_the_refiner_takes_over_where_the_setting_says_and_steps_count_in_total(
     pair, start, steps, expected
 ):
     with Counter(*pair) as calls:
@@ -161,12 +161,12 @@ def test_the_refiners_folder_need_not_hold_what_it_shares(stand_in, tmp_path):
     shutil.copytree(stand_in(kind="ensemble"), tmp_path, dirs_exist_ok=True)
     for name in SHARED:
         shutil.rmtree(tmp_path / "refiner" / name)
-    answers = [Toolkit(folder).post(REQUEST) for folder in (tmp_path, stand_in(kind="ensemble"))]
-    assert answers[0].status == 200
-    assert answers[0] == answers[1]
+    responses = [Toolkit(folder).post(REQUEST) for folder in (tmp_path, stand_in(kind="ensemble"))]
+    assert responses[0].status == 200
+    assert responses[0] == responses[1]
 
 
-def test_a_refiner_in_16_bit_files_paints(stand_in):
+def test_a_refiner_in_16_bit_files_generates(stand_in):
     assert Toolkit(stand_in(kind="ensemble", variant="fp16")).post(REQUEST).status == 200
 
 
@@ -266,7 +266,7 @@ def test_a_model_is_warmed_up_with_its_refiner_and_without_guidance(stand_in):
     met = set()
     for name, pipeline in (("base", base), ("refiner", refiner)):
         pipeline.unet.register_forward_hook(
-            lambda _, given, __, name=name: met.add((name, len(given[0])))
+            lambda _, args, __, name=name: met.add((name, len(args[0])))
         )
     speed = Speed([base, refiner], SpeedSettings(guidance_cutoff=0.9))
     sizes = Defaults(steps=20, width=64, height=64)

@@ -66,7 +66,7 @@ def test_the_second_unet_takes_the_last_steps(pair, start, steps, expected):
     assert together == sorted(together, reverse=True)
 
 
-def test_two_equal_unets_paint_what_one_paints(pair):
+def test_two_equal_unets_generate_what_one_generates(pair):
     base, refiner = pair
     refiner.unet.load_state_dict(base.unet.state_dict())
     assert (run(Ensemble(base), 10) == run(Ensemble(base, refiner), 10)).all()
@@ -79,7 +79,7 @@ def test_the_refiner_changes_the_picture(pair):
 def test_guidance_may_end_before_the_refiner_comes(pair):
     inputs = []
     for pipeline in pair:
-        pipeline.unet.register_forward_pre_hook(lambda _, given: inputs.append(len(given[0])))
+        pipeline.unet.register_forward_pre_hook(lambda _, args: inputs.append(len(args[0])))
     run(Ensemble(*pair, guided_share=0.6), 10)
 
     assert inputs == [2] * 6 + [1] * 4

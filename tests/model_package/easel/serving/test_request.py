@@ -32,13 +32,13 @@ HOSTILE_BODIES = [
 @pytest.mark.parametrize(("body", "field"), HOSTILE_BODIES)
 def test_a_bad_body_is_refused_by_the_fields_name(quick_toolkit, body, field):
     # As bytes: text that is no UTF-8 fails in the toolkit itself when the type is exactly JSON.
-    answer = quick_toolkit.post(
+    response = quick_toolkit.post(
         body, content_type="application/json; charset=utf-8", accept="image/png"
     )
-    assert answer.status == 400
-    assert answer.error["code"] == "invalid_request"
-    assert answer.error.get("field") == field
-    assert answer.error["message"]
+    assert response.status == 400
+    assert response.error["code"] == "invalid_request"
+    assert response.error.get("field") == field
+    assert response.error["message"]
 
 
 @pytest.mark.parametrize(
@@ -50,5 +50,5 @@ def test_json_may_be_announced_in_any_of_its_spellings(quick_toolkit, content_ty
 
 @pytest.mark.parametrize("content_type", ["text/plain", "text/csv", "", "image/png"])
 def test_another_content_type_is_refused(quick_toolkit, content_type):
-    answer = quick_toolkit.post(REQUEST, content_type=content_type)
-    assert (answer.status, answer.error["field"]) == (400, "Content-Type")
+    response = quick_toolkit.post(REQUEST, content_type=content_type)
+    assert (response.status, response.error["field"]) == (400, "Content-Type")

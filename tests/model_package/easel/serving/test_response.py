@@ -11,18 +11,18 @@ SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "webp": b"RIFF", "jpeg": b"\xff\xd8\x
 
 
 @pytest.mark.parametrize("kind", ["png", "webp", "jpeg"])
-def test_each_format_is_answered_as_raw_bytes(quick_toolkit, kind):
-    answer = quick_toolkit.post({**REQUEST, "format": kind}, accept=f"image/{kind}")
-    assert answer.status == 200
-    assert answer.body.startswith(SIGNATURES[kind])
+def test_each_format_is_returned_as_raw_bytes(quick_toolkit, kind):
+    response = quick_toolkit.post({**REQUEST, "format": kind}, accept=f"image/{kind}")
+    assert response.status == 200
+    assert response.body.startswith(SIGNATURES[kind])
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "application/json", "application/json; q=1"])
 @pytest.mark.parametrize("kind", ["png", "webp", "jpeg"])
-def test_without_an_image_type_the_answer_is_json(quick_toolkit, accept, kind):
-    answer = quick_toolkit.post({**REQUEST, "format": kind}, accept=accept)
-    assert answer.status == 200
-    body = answer.json()
+def test_without_an_image_type_the_response_is_json(quick_toolkit, accept, kind):
+    response = quick_toolkit.post({**REQUEST, "format": kind}, accept=accept)
+    assert response.status == 200
+    body = response.json()
     assert body["format"] == kind
     assert base64.b64decode(body["image"], validate=True).startswith(SIGNATURES[kind])
     assert body["request"] == {
@@ -37,7 +37,7 @@ def test_without_an_image_type_the_answer_is_json(quick_toolkit, accept, kind):
     }
 
 
-def test_the_answers_request_makes_the_same_picture_again(quick_toolkit):
+def test_the_responses_request_makes_the_same_picture_again(quick_toolkit):
     first = quick_toolkit.post({"prompt": "a cat"}).json()
     again = quick_toolkit.post(first["request"]).json()
     assert again == first
@@ -46,17 +46,17 @@ def test_the_answers_request_makes_the_same_picture_again(quick_toolkit):
 
 @pytest.mark.parametrize("accept", ["image/webp", "image/jpeg"])
 def test_a_format_that_is_not_the_accepted_one_is_refused(quick_toolkit, accept):
-    answer = quick_toolkit.post({**REQUEST, "format": "png"}, accept=accept)
-    assert (answer.status, answer.error["field"]) == (400, "format")
+    response = quick_toolkit.post({**REQUEST, "format": "png"}, accept=accept)
+    assert (response.status, response.error["field"]) == (400, "format")
 
 
 @pytest.mark.parametrize("accept", ["image/*", "text/html", "image/png,application/json;q=0.9"])
 def test_an_accept_header_that_names_no_single_format_is_refused(quick_toolkit, accept):
-    answer = quick_toolkit.post(REQUEST, accept=accept)
-    assert (answer.status, answer.error["field"]) == (400, "Accept")
+    response = quick_toolkit.post(REQUEST, accept=accept)
+    assert (response.status, response.error["field"]) == (400, "Accept")
 
 
-def test_a_wrong_accept_header_is_refused_before_anything_is_painted(quick_toolkit, capsys):
+def test_a_wrong_accept_header_is_refused_before_anything_is_generated(quick_toolkit, capsys):
     quick_toolkit.post(REQUEST, accept="text/html")
     assert "picture" not in capsys.readouterr().out
 

@@ -70,7 +70,7 @@ def test_a_scheduler_that_draws_noise_still_draws_the_requests_own(stand_in):
     assert torch.equal(generate(pipeline, 4), first)
 
 
-def test_base_and_refiner_paint_the_same_picture_too(stand_in):
+def test_base_and_refiner_generate_the_same_picture_too(stand_in):
     pictures = []
     for host in (False, True):
         folder = stand_in(kind="ensemble")
@@ -83,7 +83,7 @@ def test_base_and_refiner_paint_the_same_picture_too(stand_in):
     assert torch.equal(*pictures)
 
 
-def test_a_scheduler_that_cannot_begin_in_the_middle_is_left_alone_with_a_refiner(stand_in):
+def test_a_scheduler_that_cannot_begin_in_the_middle_is_not_changed_with_a_refiner(stand_in):
     folder = stand_in(kind="ensemble")
     base = load(folder / "base", "DDIMScheduler", host=False)
     refiner, before = load_refiner(folder / "refiner", base, **HOW), base.scheduler
@@ -91,7 +91,7 @@ def test_a_scheduler_that_cannot_begin_in_the_middle_is_left_alone_with_a_refine
     assert base.scheduler is before
 
 
-def test_pipelines_and_schedulers_that_are_not_known_are_left_alone(stand_in):
+def test_pipelines_and_schedulers_that_are_not_known_do_not_change(stand_in):
     pipeline = load(stand_in(), "HeunDiscreteScheduler", host=False)
     before = pipeline.scheduler
     assert host_timesteps.keep_steps_on_the_host([pipeline]) == "off: not for HeunDiscreteScheduler"
