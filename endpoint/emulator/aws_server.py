@@ -15,9 +15,7 @@ Plain boto3 reaches it when `AWS_ENDPOINT_URL` names its address. Beside AWS it 
 from __future__ import annotations
 
 import json
-import re
 import socket
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -31,17 +29,11 @@ from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import in_background
 from endpoint.emulator.process.keep_alive import KeepAliveHandler
-from endpoint.emulator.sagemaker import faults as kinds
-from endpoint.emulator.sagemaker.async_invocations import AsyncInvocations
 from endpoint.emulator.sagemaker.containers import Registry
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT, find_endpoint, region_of
-from endpoint.emulator.sagemaker.errors import RuntimeRefusal, ValidationError
-from endpoint.emulator.sagemaker.faults import Fault, Faults
-from endpoint.emulator.sagemaker.invocations import LONGEST_BODY, CutOff, Models, check_size, invoke
-from endpoint.emulator.sagemaker.request_log import Entry, RequestLog
+from endpoint.emulator.sagemaker.faults import CutOff, Fault
+from endpoint.emulator.sagemaker.invocations import LONGEST_BODY
+from endpoint.emulator.sagemaker.runtime import Runtime
 from endpoint.emulator.sagemaker.scaling import Autoscaler
-
-_INVOCATION = re.compile(r"/endpoints/([^/]+)/(async-)?invocations")
 
 
 class AwsServer:
@@ -61,12 +53,14 @@ class AwsServer:
         moto_shims.install()
         self.url = ""
         self.registry = Registry(containers)
-        self.faults, self.log, self.clock = Faults(), RequestLog(), Clock()
-        self._longest_body = longest_body
-        self._models = Models(self.registry, self.faults, self.clock)
+        self.clock = Clock()
+        self._runtime = Runtime(
+            self.registry, Clients(lambda: self.url), self.clock, longest_body=longest_body
+        )
+        self.faults, self.log = self._runtime.faults, self._runtime.log
+        self._queue = self._runtime.queue
         self._moto = moto_shims.Shimmed(DomainDispatcherApplication(create_backend_app))
-        self._asynchronous = AsyncInvocations(self._models, Clients(lambda: self.url))
-        self._autoscaler = Autoscaler(self.clock, self._asynchronous.queue.load)
+        self._autoscaler = Autoscaler(self.clock, self._queue)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[AwsServer]:
@@ -77,64 +71,28 @@ class AwsServer:
         """
         server = _listen(port, self)
         self.url = f"http://127.0.0.1:{server.port}"
-        self._asynchronous.queue.start()
+        self._queue.start()
         self._autoscaler.start()
         try:
             with in_background(server):
                 yield self
         finally:
             self._autoscaler.close()
-            self._asynchronous.queue.close()
+            self._queue.close()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        found = _INVOCATION.fullmatch(environ["PATH_INFO"])
-        if found and environ["REQUEST_METHOD"] == "POST":
-            response = self._runtime(Request(environ), found[1], bool(found[2]))
-            return response(environ, start_response)
+        if self._runtime.handles(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+            return self._invoke(Request(environ))(environ, start_response)
         if environ["PATH_INFO"].startswith("/emulator/"):
             return self._control(Request(environ))(environ, start_response)
         return self._moto(environ, start_response)
 
-    # SageMaker Runtime
-
-    def _runtime(self, request: Request, name: str, asynchronous: bool) -> Response:
-        operation = "InvokeEndpointAsync" if asynchronous else "InvokeEndpoint"
-        entry = self.log.add(Entry.of(operation, name, dict(request.headers), request.get_data()))
+    def _invoke(self, request: Request) -> Response:
         try:
-            response = self._invoke(request, name, asynchronous, entry)
-        except RuntimeRefusal as error:
-            response = error.response()
+            return self._runtime.answer(request)
         except CutOff:
-            entry.status = 0
             _cut(request)
             raise
-        entry.status = response.status_code
-        response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
-        return response
-
-    def _invoke(self, request: Request, name: str, asynchronous: bool, entry: Entry) -> Response:
-        self._door(name, asynchronous)
-        region = region_of(request.headers.get("Authorization"))
-        endpoint = find_endpoint(name, region)
-        if endpoint is None:
-            raise ValidationError(f"Endpoint {name} of account {ACCOUNT} not found.")
-        if asynchronous:
-            return self._asynchronous.submit(endpoint, request, entry)
-        check_size(request.get_data(), self._longest_body)
-        return invoke(self._models, endpoint, request, entry)
-
-    def _door(self, name: str, asynchronous: bool) -> None:
-        # An asynchronous endpoint takes requests while it is cold; its queue waits.
-        kind = tuple(kind for kind in kinds.DOOR if not (asynchronous and kind == "cold"))
-        fault = self.faults.take(name, kind)
-        if fault is None:
-            return
-        refusal = fault.refusal()
-        if refusal:
-            raise refusal
-        if fault.kind == "silent":
-            self.clock.sleep(fault.seconds)
-        raise CutOff
 
     # For tests
 
@@ -150,7 +108,7 @@ class AwsServer:
                 case "GET", "faults":
                     return _json([fault.to_dict() for fault in self.faults.get(name)])
                 case "GET", "queues":
-                    return _json({"waiting": self._asynchronous.queue.waiting(name)})
+                    return _json({"waiting": self._queue.waiting(name)})
                 case "PUT", _:
                     self._put(what, name, data)
                 case _:

@@ -27,7 +27,7 @@ for folder in sys.argv[1:]:
     print(Toolkit(folder).post({"prompt": "a cat", "seed": 7}, accept="image/png").status)
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_environment]
 
 
 @pytest.fixture(scope="module", params=installed.TRANSFORMERS)

@@ -29,7 +29,7 @@ class AsyncInvocations:
 
     def __init__(self, models: Models, clients: Clients) -> None:
         self._models, self._clients = models, clients
-        self.queue = AsyncQueue(models.clock, self._work, self._expire, self._held)
+        self.queue = AsyncQueue(models.clock, self._work, self._expire, models.faults.holds_queue)
 
     def submit(self, endpoint: Endpoint, request: Request, entry: Entry) -> Response:
         """Queue one request and answer 202; raises ValidationError."""
@@ -41,9 +41,6 @@ class AsyncInvocations:
             response.headers["X-Amzn-SageMaker-FailureLocation"] = str(asked.failure)
         self.queue.put(asked)
         return response
-
-    def _held(self, endpoint: str) -> bool:
-        return any(fault.kind == "cold" for fault in self._models.faults.get(endpoint))
 
     def _work(self, request: AsyncRequest) -> Rest | None:
         """Ask the model server, and return how its answer is delivered."""

@@ -66,11 +66,10 @@ class AsyncQueue:
         with self._changed:
             return sum(request.endpoint.name == endpoint for request in self._waiting)
 
-    def load(self, endpoint: Endpoint) -> int:
-        """Return how many requests of an endpoint wait or are under way."""
+    def under_way(self, endpoint: Endpoint) -> int:
+        """Return how many of an endpoint's requests are at a container."""
         with self._changed:
-            under_way = self._under_way.get((endpoint.region, endpoint.name), 0)
-            return under_way + sum(each.endpoint.name == endpoint.name for each in self._waiting)
+            return self._under_way.get((endpoint.region, endpoint.name), 0)
 
     def close(self) -> None:
         """Forget what waits; what is under way ends by itself."""

@@ -9,6 +9,7 @@
     ├── ModelNotReady            429  ModelNotReadyException
     ├── InternalFailure          500
     ├── ServiceUnavailable       503
+    ├── Refused                  any status and code, from a fault
     └── InternalDependency       530  InternalDependencyException
 
 Names and statuses are those of botocore's model of the service (sagemaker-runtime, 2017-05-13);
@@ -18,7 +19,8 @@ ThrottlingException and AccessDeniedException are common to all AWS services and
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 from werkzeug.wrappers import Response
 
@@ -31,8 +33,8 @@ class RuntimeRefusal(Exception):
         code: the name that botocore puts into `response["Error"]["Code"]`.
     """
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str | None] = None
+    status: int = 500
+    code: str | None = None
 
     def details(self) -> dict[str, Any]:
         """Return the members of the error's shape beside the message."""
@@ -141,6 +143,17 @@ class ServiceUnavailable(RuntimeRefusal):
 
     status = 503
     code = "ServiceUnavailable"
+
+
+class Refused(RuntimeRefusal):
+    """An error that a test chose; `extra` are the members of its shape next to the message."""
+
+    def __init__(self, status: int, code: str, message: str, extra: Mapping[str, Any]) -> None:
+        self.status, self.code, self._extra = status, code, dict(extra)
+        super().__init__(message)
+
+    def details(self) -> dict[str, Any]:
+        return self._extra
 
 
 class InternalDependency(RuntimeRefusal):

@@ -1,8 +1,8 @@
-"""A share of one core for a process, as Lambda gives it by memory size; Linux and root alone.
+"""A share of one core for a process, as Lambda assigns by memory size; Linux and root only.
 
-A control group with a quota: in each period of 20 ms its processes together may compute for so many
-milliseconds, and then wait for the next period. That is how Lambda's own virtual machines are
-limited, too.
+A control group with a quota: in each period of 20 ms its processes together get a number of
+milliseconds, and then wait for the next period. Lambda's virtual machines are limited in the same
+way.
 https://docs.kernel.org/scheduler/sched-bwc.html
 """
 
@@ -21,19 +21,19 @@ MEGABYTES_PER_CORE = 1_769
 
 
 class NoControlGroup(OSError):
-    """This machine does not let us make a control group."""
+    """This machine does not permit creating a control group."""
 
 
 @contextmanager
 def cpu_share(share: float) -> Iterator[Path]:
-    """Make a control group with that share of one core, and yield its list of processes.
+    """Create a control group with a share of one core, and yield its list of processes.
 
-    Writing a process's id into that file limits the process, and all that it starts later.
+    Writing a process id to that file limits the process and the processes it starts later.
 
     Raises:
-        NoControlGroup: when this machine does not allow it.
+        NoControlGroup: if this machine does not permit it.
     """
-    quota = max(round(_PERIOD * share), 1_000)  # the kernel takes 1 ms at least
+    quota = max(round(_PERIOD * share), 1_000)  # the kernel's minimum is 1 ms
     second = (_ROOT / "cgroup.controllers").exists()
     group = (_ROOT if second else _ROOT / "cpu") / f"easel-benchmark-{os.getpid()}"
     try:
@@ -48,7 +48,7 @@ def cpu_share(share: float) -> Iterator[Path]:
 
 
 def _limit(group: Path, quota: int, *, second: bool) -> None:
-    """Set the quota in the way of control groups of the second or the first version."""
+    """Set the quota of a control group of version 2 or 1."""
     try:
         if second:
             (group / "cpu.max").write_text(f"{quota} {_PERIOD}")

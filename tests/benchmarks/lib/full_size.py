@@ -1,7 +1,7 @@
-"""Pipelines as large as the published models, with random weights, made on the device, offline.
+"""Pipelines of the size of the published models, with random weights, created on the device.
 
-What they paint is noise, and takes as long and as much memory as a picture: the numbers of weights
-are exactly those of the released models.
+Nothing is downloaded. The images are noise, but take the same time and memory: the numbers of
+weights are exactly those of the released models.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _NOISE |= {"steps_offset": 1}
 
 
 @dataclass(frozen=True)
-class Kind:
+class ModelSpec:
     """A published model: how to make it, and what its makers recommend to ask it for."""
 
     make: Callable[[], list[Any]]
@@ -89,7 +89,7 @@ class Kind:
     weights: dict[str, int] = field(default_factory=dict)
 
 
-def make(kind: Kind, dtype: torch.dtype, device: torch.device) -> list[Any]:
+def make(kind: ModelSpec, dtype: torch.dtype, device: torch.device) -> list[Any]:
     """Return the pipeline, and the refiner's if there is one; the same weights each time."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
@@ -197,9 +197,9 @@ def _with_refiner() -> list[Any]:
 
 # SDXL takes as many steps as in MLPerf Inference, and with its refiner as many as in diffusers'
 # guide: what others publish is for those.
-KINDS = {
-    "sd": Kind(_sd15, 25, 7.5, 512, {"unet": 859_520_964, "vae": 83_653_863}),
-    "sd-turbo": Kind(_sd_turbo, 1, 0.0, 512, {"unet": 865_910_724}),
-    "sdxl": Kind(_sdxl, 20, 5.0, 1024, {"unet": 2_567_463_684}),
-    "sdxl-refiner": Kind(_with_refiner, 40, 5.0, 1024, {"unet": 2_567_463_684}),
+MODELS = {
+    "sd": ModelSpec(_sd15, 25, 7.5, 512, {"unet": 859_520_964, "vae": 83_653_863}),
+    "sd-turbo": ModelSpec(_sd_turbo, 1, 0.0, 512, {"unet": 865_910_724}),
+    "sdxl": ModelSpec(_sdxl, 20, 5.0, 1024, {"unet": 2_567_463_684}),
+    "sdxl-refiner": ModelSpec(_with_refiner, 40, 5.0, 1024, {"unet": 2_567_463_684}),
 }

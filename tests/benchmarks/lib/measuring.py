@@ -1,4 +1,4 @@
-"""What every benchmark shares: samples, a table, and a line about the machine."""
+"""Samples, interleaved measurements, tables, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Samples:
-    """Measurements of one variant, in one unit; two at least."""
+    """At least two measurements of one variant, in one unit."""
 
     values: tuple[float, ...]
 
@@ -23,13 +23,13 @@ class Samples:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The first and the third, which one slow run does not move."""
+        """The first and the third quartile; a single slow run does not change them."""
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
         return low, high
 
     @property
     def spread(self) -> str:
-        """The quartiles in words."""
+        """The quartiles as text."""
         low, high = self.quartiles
         return f"{low:.1f} to {high:.1f}"
 
@@ -39,7 +39,7 @@ class Samples:
 
 
 def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Samples]:
-    """Measure all variants in each round, so that a noisy moment meets every one of them."""
+    """Measure all variants in each round, so that other load on the machine affects all of them."""
     values: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, measure in variants.items():
@@ -50,7 +50,7 @@ def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
 def milliseconds(
     action: Callable[[], object], clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Return how long an action takes by a clock that counts seconds."""
+    """Return the milliseconds that an action takes by a clock in seconds."""
     started = clock()
     action()
     return (clock() - started) * 1_000
@@ -63,12 +63,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def machine() -> str:
-    """Return what the figures were measured on."""
+    """Return the processor, the number of cores and the operating system."""
     return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
 
 
-def busy() -> float:
-    """Return how many processes wanted a core in the last minute, on average (the load)."""
+def load_average() -> float:
+    """Return the load average of the last minute."""
     return round(os.getloadavg()[0], 1)
 
 

@@ -1,4 +1,4 @@
-"""What /proc tells of a process and its children; Linux alone."""
+"""A process and its children, from /proc; Linux only."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def below(pid: int) -> Iterator[int]:
-    """Yield a process's id and those of all that it started, theirs included."""
+def process_tree(pid: int) -> Iterator[int]:
+    """Yield the ids of a process and of its descendants."""
     yield pid
     for task in _tasks(pid):
-        with suppress(OSError):  # a thread may have ended meanwhile
+        with suppress(OSError):  # a thread can have ended meanwhile
             for child in (task / "children").read_text().split():
-                yield from below(int(child))
+                yield from process_tree(int(child))
 
 
 def _tasks(pid: int) -> list[Path]:
@@ -31,15 +31,17 @@ def megabytes(pid: int, what: str = "VmRSS") -> float:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0.0
-    found = re.search(rf"{what}:\s+(\d+)", status)
-    return int(found[1]) * 1024 / 1e6 if found else 0.0
+    match = re.search(rf"{what}:\s+(\d+)", status)
+    return int(match[1]) * 1024 / 1e6 if match else 0.0
 
 
 def processor_milliseconds(pid: int) -> float:
-    """Return for how long a process has computed so far; other processes' work is not in it.
+    """Return the processor time that a process has used so far, in steps of 10 ms.
 
-    The kernel counts in hundredths of a second.
+    Raises:
+        OSError: if the process has ended.
     """
-    # The name, in parentheses, may hold anything; the fields after it are numbers (proc(5)).
+    # The name, in parentheses, can contain any character; the fields after it are numbers
+    # (proc(5)).
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * 1_000 / os.sysconf("SC_CLK_TCK")

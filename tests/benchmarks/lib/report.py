@@ -1,11 +1,16 @@
-"""What a benchmark hands over: figures, each beside its baseline, and the section they stand in.
+"""The result of a benchmark: rows of figures with their baselines, in a section of the page.
 
 A benchmark is a module of `sections/` that `__main__.BENCHMARKS` lists. It has one function,
 
     def section(quick: bool = False) -> Section: ...
 
-that measures and returns; with `quick` it measures just enough to show that it works. Everything
-else is done for it: the date, the machine, `results/NAME.json`, and docs/performance.md.
+that measures and returns; with `quick` it only shows that it works. `__main__` adds the date and
+the machine, and writes `results/NAME.json` and docs/performance.md. Those of `__main__.COMPARED`
+also have
+
+    def compare(other: Path, quick: bool = False) -> Section: ...
+
+that measures this checkout in turns with another one.
 
     Row("cold start", "ms", Figure.of(ours), "a bare Chalice app", Figure.of(theirs),
         aim=Aim("ratio", at_most=1.5))
@@ -20,16 +25,17 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Literal
 
-from tests.benchmarks.lib.measuring import Samples, busy, machine, table
+from tests.benchmarks.lib.measuring import Samples, load_average, machine, table
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A median, and the quartiles where it was measured more than once."""
+    """A median, and the quartiles if it was measured more than once."""
 
     median: float
     quartiles: tuple[float, float] | None = None
@@ -41,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Aim:
-    """What a row is meant to reach: its own value, its ratio or its difference to the baseline."""
+    """Bounds for a row's value, its ratio to the baseline or its difference from it."""
 
     what: Literal["value", "ratio", "difference"]
     at_most: float | None = None
@@ -51,7 +57,7 @@ class Aim:
         low = self.at_least is None or reached >= self.at_least
         return low and (self.at_most is None or reached <= self.at_most)
 
-    def in_words(self, unit: str) -> str:
+    def described(self, unit: str) -> str:
         of = "" if self.what == "value" else f"{self.what} "
         unit = f" {unit}" if unit and self.what != "ratio" else ""
         bounds = (("at most", self.at_most), ("at least", self.at_least))
@@ -62,16 +68,16 @@ class Aim:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of Easel's beside what it is compared with.
+    """One figure of Easel's with its baseline.
 
     Attributes:
-        what: what was measured.
+        what: the measured quantity.
         unit: of both values.
-        value: Easel's; None where there was nothing to measure it on, such as a GPU.
-        baseline: the name of what a user would otherwise run, "" for none.
+        value: Easel's; None if it could not be measured, such as without a GPU.
+        baseline: the name of the alternative, "" for none.
         baseline_value: its figure, measured in the same run.
-        aim: what the figure should reach.
-        note: a reason, or a source where the value is published by others.
+        aim: the bounds to meet.
+        note: an explanation, or the source of a published value.
     """
 
     what: str
@@ -91,7 +97,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the aim was reached; None without an aim, or without a figure."""
+        """Whether the aim is met; None without an aim or without a figure."""
         if self.aim is None or self.value is None:
             return None
         reached = {
@@ -107,16 +113,27 @@ class Row:
         """The row of a table, under `HEAD`."""
         baseline = f"{self.baseline}: " if self.baseline and self.baseline_value else self.baseline
         if self.baseline_value:
-            baseline += _said(self.baseline_value, self.unit)
+            baseline += _formatted(self.baseline_value, self.unit)
         ratio = "" if self.ratio is None else number(self.ratio)
-        value = "not measured" if self.value is None else _said(self.value, self.unit)
+        value = "not measured" if self.value is None else _formatted(self.value, self.unit)
         return [self.what, value, baseline, ratio, "; ".join(filter(None, self._remarks()))]
 
     def _remarks(self) -> list[str]:
         if self.aim is None:
             return [self.note]
         outcome = {True: "met", False: "**missed**", None: "open"}[self.met]
-        return [f"aim: {self.aim.in_words(self.unit)}, {outcome}", self.note]
+        return [f"aim: {self.aim.described(self.unit)}, {outcome}", self.note]
+
+
+def _wrapped(text: str) -> str:
+    """Wrap paragraphs like the other pages of docs/, except tables."""
+    paragraphs = text.strip().split("\n\n")
+    return "\n\n".join(
+        each
+        if each.startswith("|")
+        else fill(each, 100, break_long_words=False, break_on_hyphens=False)
+        for each in paragraphs
+    )
 
 
 HEAD = ("figure", "Easel", "baseline", "ratio", "aim and note")
@@ -124,15 +141,15 @@ HEAD = ("figure", "Easel", "baseline", "ratio", "aim and note")
 
 @dataclass(frozen=True)
 class Section:
-    """What one benchmark found.
+    """The result of one benchmark.
 
     Attributes:
         title: its heading.
-        text: what was done and against what, in Markdown, before the rows.
+        text: what was measured against which baseline, in Markdown, before the rows.
         rows: the figures.
-        details: more tables or what follows from the figures, in Markdown, after the rows.
-        packages: distributions whose versions matter.
-        hardware: where that is not this machine's processor, such as a GPU's name.
+        details: more tables or conclusions, in Markdown, after the rows.
+        packages: distributions whose versions are reported.
+        hardware: such as a GPU's name; "" for this machine's processor.
     """
 
     title: str
@@ -145,29 +162,30 @@ class Section:
     def markdown(self) -> str:
         """Return text, table and details."""
         figures = table(HEAD, [row.cells() for row in self.rows]) if self.rows else ""
-        return "\n\n".join(part.strip() for part in (self.text, figures, self.details) if part)
+        parts = (_wrapped(self.text), figures, _wrapped(self.details))
+        return "\n\n".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A section as it was measured once: what `results/NAME.json` holds."""
+    """A section and the conditions of its measurement: the content of `results/NAME.json`."""
 
     section: Section
     date: str
     hardware: str
-    load: float  # processes that wanted a core when the benchmark began
+    load: float  # the load average when the benchmark started
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, section: Section, load: float) -> Result:
-        """Put the date, the machine and the versions beside what was found just now."""
+        """Add the date, the machine and the versions to a section measured now."""
         hardware = section.hardware or machine()
         today = datetime.now(UTC).date().isoformat()
         return cls(section, today, hardware, load, versions(section.packages))
 
     @classmethod
     def read(cls, path: Path) -> Result:
-        """Return what `save` wrote."""
+        """Read a file that `save` wrote."""
         data = json.loads(path.read_text("utf-8"))
         section = data.pop("section")
         rows = tuple(_row(row) for row in section.pop("rows"))
@@ -180,15 +198,17 @@ class Result:
         path.write_text(text + "\n", "utf-8")
 
     def markdown(self) -> str:
-        """Return the section with its heading, and under which conditions it was measured."""
+        """Return the section with its heading and the conditions of the measurement."""
         made = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         conditions = f"{self.date}, {self.hardware}, load {self.load:g} at the start; {made}."
-        return f"## {self.section.title}\n\n{self.section.markdown()}\n\n*{conditions}*"
+        return (
+            f"## {self.section.title}\n\n{self.section.markdown()}\n\n{_wrapped(f'*{conditions}*')}"
+        )
 
 
-def run_alone(section: Callable[[], Section]) -> None:
-    """Measure and print; what a benchmark's own command line does."""
-    load = busy()
+def print_section(section: Callable[[], Section]) -> None:
+    """Run a benchmark and print its section, without writing a file."""
+    load = load_average()
     print(Result.of(section(), load).markdown())
 
 
@@ -206,18 +226,18 @@ def _figure(data: dict[str, Any] | None) -> Figure | None:
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Return Python's and the packages' versions; those that are not installed are left out."""
-    found = {"Python": platform.python_version()}
+    """Return Python's and the installed packages' versions."""
+    installed = {"Python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def number(value: float) -> str:
-    """Return a number with as many digits as it deserves: three, or all of a whole number's."""
+    """Return a number with three significant digits, or all digits of a whole number."""
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 10:
@@ -225,9 +245,9 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
-def _said(figure: Figure, unit: str) -> str:
-    said = f"{number(figure.median)} {unit}".strip()
+def _formatted(figure: Figure, unit: str) -> str:
+    text = f"{number(figure.median)} {unit}".strip()
     if figure.quartiles is None:
-        return said
+        return text
     low, high = figure.quartiles
-    return f"{said} ({number(low)} to {number(high)})"
+    return f"{text} ({number(low)} to {number(high)})"

@@ -1,9 +1,9 @@
-"""Easel against the recipe that it descends from: the Lambda, the picture, the bytes.
+"""Easel against the recipe it is based on: the Lambda, the image, the bytes.
 
     python -m tests.benchmarks.sections.ancestor_recipe
 
-The recipe is rebuilt in `ancestor/` from its public description, none of its code is here. What its
-Lambda carries is installed into `.cache/ancestor` the first time, which needs a network.
+`ancestor/` implements the recipe from its public description; none of its code is used. Its
+Lambda's dependencies are installed into `.cache/ancestor` on the first run, which needs a network.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.http_server import QuietHandler, serving
 from endpoint.emulator.run import CONTAINER, create_endpoint
 from endpoint.emulator.served_model import CACHE, DEMO
+from tests.benchmarks.lib.lambda_packages import unpack
 from tests.benchmarks.lib.measuring import Samples, in_turns
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import unpack
-from tests.benchmarks.sections.png_encoding import KINDS, paint
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
+from tests.benchmarks.lib.sample_images import IMAGE_KINDS, draw
 from tests.packages import ROOT, package_gateway, proxy_event
 
 RECIPE = Path(__file__).parent / "ancestor"
 INSTALLED = CACHE / "ancestor"
-COLD_ROUNDS, PICTURES = 7, 7
+COLD_ROUNDS, IMAGES = 7, 7
 LOADING_TRIES = 20
 LAMBDA_LIMIT = (
     250  # MB, unpacked: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 )
 PROMPT = "a%20red%20apple"
 TEXT = """\
-The recipe that Easel descends from, rebuilt from its public description: a Chalice Lambda with the
-SageMaker SDK (2.257.7, the newest that still has its predictors) and essential-generators, whose
-constructor reads a model of 46 MB at import; an endpoint that runs `StableDiffusionPipeline` with
-its defaults, which are 50 steps, and answers with a JPEG as base64 in JSON; an HTML page with the
-picture as base64. The Lambdas run under AWS's Runtime Interface Client. For cold starts the
-endpoint is an HTTP server that answers at once, with a picture of 512 pixels; for the time to a
-picture it is the emulated SageMaker with the bundled model, on one thread.
+The recipe, implemented from its public description: a Chalice Lambda with the SageMaker SDK
+(2.257.7, the last version with predictors) and essential-generators, whose constructor reads a
+model of 46 MB at import; an endpoint that runs `StableDiffusionPipeline` with its defaults (50
+steps) and returns a JPEG as base64 in JSON; an HTML page that contains the image as base64. The
+Lambdas run under AWS's Runtime Interface Client. For cold starts, the endpoint is an HTTP server
+that returns an image of 512 pixels without delay; for the time of an image, it is the emulated
+SageMaker with the bundled model on one thread.
 """
 
 
 class Recipe(NamedTuple):
-    """A packaged Lambda, and the event that makes it paint."""
+    """A packaged Lambda, and the event that requests an image."""
 
     folder: Path
     environment: dict[str, str]
@@ -69,7 +69,7 @@ class Recipe(NamedTuple):
 
 def section(quick: bool = False) -> Section:
     """Measure all of it."""
-    cold_rounds, pictures = (2, 2) if quick else (COLD_ROUNDS, PICTURES)
+    cold_rounds, images = (2, 2) if quick else (COLD_ROUNDS, IMAGES)
     with tempfile.TemporaryDirectory() as temporary:
         folders = _packages(Path(temporary))
         with _stub() as url:
@@ -80,9 +80,9 @@ def section(quick: bool = False) -> Section:
             )
             memory = {name: _memory(recipe) for name, recipe in recipes.items()}
             sizes = {name: _size(recipe) for name, recipe in recipes.items()}
-            sizes["jpeg"] = _size(_asked(recipes["easel"], format="jpeg"))
+            sizes["jpeg"] = _size(_with_query(recipes["easel"], format="jpeg"))
         unpacked = {name: _megabytes(folder) for name, folder in folders.items()}
-        times = _time_pictures(folders, pictures)
+        times = _time_images(folders, images)
     return _report(cold, times, {"memory": memory, "unpacked": unpacked}, sizes)
 
 
@@ -102,25 +102,47 @@ def _report(
     limit = Aim("value", at_most=LAMBDA_LIMIT)
     kilobytes = {name: Figure(round(size / 1e3)) for name, size in sizes.items()}
     start = Figure.of(cold["easel"]), Figure.of(cold["ancestor"])
-    paints = {name: Figure.of(each) for name, each in times.items()}
+    generation = {name: Figure.of(each) for name, each in times.items()}
     rows = (
-        row("cold start, to the first picture", "ms", *start, faster, ""),
+        row("cold start, to the first image", "ms", *start, faster, ""),
         row("memory of the Lambda, peak", "MB", *both(megabytes["memory"]), faster, ""),
-        row("Lambda, unpacked", "MB", *both(megabytes["unpacked"]), limit, "Lambda takes 250 MB"),
-        row("a picture, warm", "ms", paints["easel"], paints["ancestor"], faster, "20 steps to 50"),
-        row("a picture of as many steps", "ms", paints["easel, 50"], paints["ancestor"], None, ""),
-        row("to the visitor", "kB", kilobytes["easel"], kilobytes["ancestor"], None, "PNG to JPEG"),
         row(
-            "to the visitor, `format=jpeg`",
+            "Lambda, unpacked",
+            "MB",
+            *both(megabytes["unpacked"]),
+            limit,
+            "Lambda's limit is 250 MB",
+        ),
+        row(
+            "an image, warm",
+            "ms",
+            generation["easel"],
+            generation["ancestor"],
+            faster,
+            "20 steps against 50",
+        ),
+        row(
+            "an image of 50 steps", "ms", generation["easel, 50"], generation["ancestor"], None, ""
+        ),
+        row(
+            "response body",
+            "kB",
+            kilobytes["easel"],
+            kilobytes["ancestor"],
+            None,
+            "PNG against JPEG",
+        ),
+        row(
+            "response body, `format=jpeg`",
             "kB",
             kilobytes["jpeg"],
             kilobytes["ancestor"],
             Aim("ratio", at_most=0.8),
-            "the same JPEG, without base64 and HTML",
+            "JPEG without base64 and HTML",
         ),
     )
     packages = ("chalice", "boto3", "diffusers", "torch")
-    return Section("Against the recipe that Easel descends from", TEXT, rows, "", packages)
+    return Section("Against the recipe that Easel is based on", TEXT, rows, "", packages)
 
 
 # --- The two Lambdas ------------------------------------------------------------------------------
@@ -135,20 +157,20 @@ def _packages(folder: Path) -> dict[str, Path]:
 
 
 def install() -> Path:
-    """Return the folder with what the recipe's Lambda carries, installing it where it is missing.
+    """Return the folder with the dependencies of the recipe's Lambda; install them if missing.
 
     Raises:
-        subprocess.CalledProcessError: if pip could not.
+        subprocess.CalledProcessError: if pip fails.
     """
     done = INSTALLED / ".installed"
-    wanted = (RECIPE / "requirements.txt").read_text()
-    if not done.exists() or done.read_text() != wanted:
-        print(f"installing what the recipe needs into {INSTALLED.relative_to(ROOT)}")
+    requirements = (RECIPE / "requirements.txt").read_text()
+    if not done.exists() or done.read_text() != requirements:
+        print(f"installing the recipe's dependencies into {INSTALLED.relative_to(ROOT)}")
         shutil.rmtree(INSTALLED, ignore_errors=True)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         target = ["--target", str(INSTALLED), "-r", str(RECIPE / "requirements.txt")]
         subprocess.run([*pip, *target], check=True)
-        done.write_text(wanted)
+        done.write_text(requirements)
     return INSTALLED
 
 
@@ -161,7 +183,7 @@ def _recipes(folders: dict[str, Path], variables: dict[str, str]) -> dict[str, R
     }
 
 
-def _asked(recipe: Recipe, **query: str) -> Recipe:
+def _with_query(recipe: Recipe, **query: str) -> Recipe:
     """Return the recipe with query parameters."""
     lists = {name: [value] for name, value in query.items()}
     event = {
@@ -192,9 +214,13 @@ def _size(recipe: Recipe) -> int:
 
 
 def _body(payload: Any) -> bytes:
-    """Return what the visitor gets, after making sure that it is a picture or a page with one."""
+    """Return the response body.
+
+    Raises:
+        RuntimeError: for any status but 200.
+    """
     if not isinstance(payload, dict) or payload.get("statusCode") != 200:
-        raise RuntimeError(f"no picture: {str(payload)[:500]}")
+        raise RuntimeError(f"no image: {str(payload)[:500]}")
     body: str = payload["body"]
     return base64.b64decode(body) if payload.get("isBase64Encoded") else body.encode()
 
@@ -208,11 +234,11 @@ def _megabytes(folder: Path) -> float:
 
 @contextmanager
 def _stub() -> Iterator[str]:
-    """Answer at once: with a picture for Easel, with JSON for the recipe."""
-    pixels = paint(KINDS[1], 512)
+    """Serve an image for Easel and JSON for the recipe, without delay."""
+    pixels = draw(IMAGE_KINDS[1], 512)
     jpeg = io.BytesIO()
     Image.fromarray(pixels).save(jpeg, "JPEG")
-    answers = {
+    bodies = {
         "image/png": encode_png(pixels),
         "image/jpeg": jpeg.getvalue(),
         "application/json": json.dumps(
@@ -223,16 +249,16 @@ def _stub() -> Iterator[str]:
     class Handler(QuietHandler):
         def do_POST(self) -> None:
             self.body()
-            wanted = self.headers["Accept"] or self.headers["X-Amzn-SageMaker-Accept"]
-            kind = wanted if wanted in answers else "application/json"
-            self.answer(200, [("Content-Type", kind)], answers[kind])
+            accept = self.headers["Accept"] or self.headers["X-Amzn-SageMaker-Accept"]
+            kind = accept if accept in bodies else "application/json"
+            self.answer(200, [("Content-Type", kind)], bodies[kind])
 
     with serving(Handler) as server:
         yield server.url
 
 
-def _time_pictures(folders: dict[str, Path], rounds: int) -> dict[str, Samples]:
-    """Return milliseconds of a warm visit, with the bundled model behind it."""
+def _time_images(folders: dict[str, Path], rounds: int) -> dict[str, Samples]:
+    """Return the milliseconds of a warm request, with the bundled model."""
     code = {"easel": ROOT / "model_package" / "code", "ancestor": RECIPE / "code"}
     variables = container_environment({**CONTAINER, "OMP_NUM_THREADS": "1"})
     with ExitStack() as stack:
@@ -242,7 +268,7 @@ def _time_pictures(folders: dict[str, Path], rounds: int) -> dict[str, Samples]:
             create_endpoint(Clients(lambda: aws.url), name, {})
             aws.registry.register(name, model.url)
         recipes = _recipes(folders, environment(aws.url, "us-east-1"))
-        recipes["easel, 50"] = _asked(recipes["easel"], steps="50")
+        recipes["easel, 50"] = _with_query(recipes["easel"], steps="50")
         functions = {
             name: (stack.enter_context(recipe.function()), recipe.event)
             for name, recipe in recipes.items()
@@ -251,16 +277,16 @@ def _time_pictures(folders: dict[str, Path], rounds: int) -> dict[str, Samples]:
             name: functools.partial(_warm, *function) for name, function in functions.items()
         }
         for function in functions.values():
-            _wait_for_the_model(*function)
+            _wait_for_model(*function)
         return in_turns(variants, rounds)
 
 
-def _wait_for_the_model(function: LambdaFunction, event: dict[str, Any]) -> None:
-    """Ask until there is a picture: both Lambdas give up while the model still loads."""
+def _wait_for_model(function: LambdaFunction, event: dict[str, Any]) -> None:
+    """Send requests until an image is returned: both Lambdas time out while the model loads."""
     for _ in range(LOADING_TRIES):
         if function.invoke(event).payload.get("statusCode") == 200:
             return
-    raise RuntimeError("the model does not answer")
+    raise RuntimeError("the model returns no image")
 
 
 def _warm(function: LambdaFunction, event: dict[str, Any]) -> float:
@@ -270,4 +296,4 @@ def _warm(function: LambdaFunction, event: dict[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    run_alone(section)
+    print_section(section)

@@ -1,9 +1,9 @@
-"""How often a picture lies in the Lambda's memory on its way through.
+"""The number of copies of an image in the Lambda's memory during a request.
 
     python -m tests.benchmarks.sections.copies
 
-Python's own count of what it allocates (tracemalloc), while one visit is answered, up to the JSON
-document that AWS's Runtime Interface Client posts.
+Counted with Python's tracemalloc, from the event to the JSON document that AWS's Runtime Interface
+Client posts.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import EVENT, noise_png, stub_endpoint, unpack, variables
+from tests.benchmarks.lib import against
+from tests.benchmarks.lib.lambda_packages import EVENT, unpack, variables
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
+from tests.benchmarks.lib.stub_endpoint import noise_png, stub_endpoint
 from tests.packages import package_gateway
 
 TEXT = """\
-How much memory a visit takes at its peak, as a multiple of its picture, a PNG of 1.5 MB: from the
-event that a warm Lambda is given to the bytes of the JSON document that it answers with. Lambda
-speaks JSON, so the least is 4: the picture's base64, which is 4/3 of it, the document as text, and
-the document as bytes. The picture as it came is let go before. The bare handler does just this.
+Peak memory of a request to a warm Lambda, as a multiple of the image's size (a PNG of 1.5 MB), from
+the event to the bytes of the JSON document that is returned. Lambda requires JSON, so the minimum
+is 4: base64 (4/3 of the image), the document as text, and the document as bytes; the image itself
+has been freed by then. The bare handler does just this.
 """
 
 _COUNT = """
@@ -40,37 +42,37 @@ class Context:
     def get_remaining_time_in_millis(self):
         return 29_000
 
-def visit():
+def request():
     with contextlib.redirect_stdout(io.StringIO()):
-        answer = app.app(event, Context())
-    document = json.dumps(answer, ensure_ascii=False).encode()
-    return answer["statusCode"], len(document)
+        response = app.app(event, Context())
+    document = json.dumps(response, ensure_ascii=False).encode()
+    return response["statusCode"], len(document)
 
 event = json.load(sys.stdin)
-visit()  # what is made once, such as clients, is none of a picture's copies
+request()  # objects that are created once, such as clients, do not count
 tracemalloc.start()
 before, _ = tracemalloc.get_traced_memory()
-status, size = visit()
+status, size = request()
 _, peak = tracemalloc.get_traced_memory()
 print(json.dumps({"status": status, "size": size, "bytes": peak - before}))
 """
 
 
 def section(quick: bool = False) -> Section:
-    """Count them; it takes no longer than when it is to be quick."""
+    """Count the copies; `quick` changes nothing."""
     del quick
-    picture = len(noise_png(850, 600))
+    image = len(noise_png(850, 600))
     with tempfile.TemporaryDirectory() as folder, stub_endpoint() as url:
         package = package_gateway(Path(folder, "package")) / "deployment.zip"
         folders = unpack(package, Path(folder))
         ours, chalice, bare = (
-            Figure(round(count(folders[name], variables(url)) / picture, 2))
+            Figure(round(count(folders[name], variables(url)) / image, 2))
             for name in ("easel", "bare chalice", "bare handler")
         )
     aim = Aim("ratio", at_most=1.05)
-    what = "memory of a visit, by its picture"
+    what = "memory of a request, as a multiple of its image"
     return Section(
-        "A picture's copies in the Lambda",
+        "An image's copies in the Lambda",
         TEXT,
         (
             Row(what, "times", ours, "bare handler", bare, aim),
@@ -80,11 +82,25 @@ def section(quick: bool = False) -> Section:
     )
 
 
+def compare(other: Path, quick: bool = False) -> Section:
+    """Count this gateway's copies against another checkout's."""
+    del quick
+    image = len(noise_png(850, 600))
+    with tempfile.TemporaryDirectory() as folder, stub_endpoint() as url:
+        folders = against.unpack_gateways(Path(folder), other)
+        figures = {
+            name: Figure(round(count(unpacked, variables(url)) / image, 2))
+            for name, unpacked in folders.items()
+        }
+    rows = [against.row("memory of a request, as a multiple of its image", "times", figures)]
+    return against.section("An image's copies in the Lambda", rows, packages=("chalice", "boto3"))
+
+
 def count(folder: Path, environment: dict[str, str]) -> int:
-    """Return the bytes that the second visit to an unpacked Lambda takes at its peak.
+    """Return the peak bytes of the second request to an unpacked Lambda.
 
     Raises:
-        RuntimeError: if what came was no picture.
+        RuntimeError: if the response is no image.
     """
     done = subprocess.run(
         [sys.executable, "-S", "-c", _COUNT],
@@ -96,10 +112,10 @@ def count(folder: Path, environment: dict[str, str]) -> int:
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2_000:])
-    found = json.loads(done.stdout.splitlines()[-1])
-    if found["status"] != 200 or found["size"] < 1_000_000:
-        raise RuntimeError(f"no picture: {found}")
-    return int(found["bytes"])
+    result = json.loads(done.stdout.splitlines()[-1])
+    if result["status"] != 200 or result["size"] < 1_000_000:
+        raise RuntimeError(f"no image: {result}")
+    return int(result["bytes"])
 
 
 _CREDENTIALS = {
@@ -110,4 +126,4 @@ _CREDENTIALS = {
 
 
 if __name__ == "__main__":
-    run_alone(section)
+    print_section(section)

@@ -1,9 +1,9 @@
-"""How many AWS calls the endpoint's scripts make, and how long they take against moto.
+"""AWS calls of the endpoint scripts, and their time against moto.
 
     python -m tests.benchmarks.sections.endpoint_life [--rounds 5]
 
-moto answers in this process, so the time is the scripts' own, botocore's and moto's; AWS adds the
-network, and its own minutes to start an instance.
+moto runs in this process, so the time is that of the scripts, botocore and moto; AWS adds the
+network and the minutes to start an instance.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from endpoint import create_endpoint, delete_endpoint, status
+from endpoint import create_endpoint, delete_endpoint
+from endpoint.commands import status
 from endpoint.provision import payload
 from tests.benchmarks.lib.measuring import Samples
-from tests.benchmarks.lib.report import Figure, Row, Section, run_alone
+from tests.benchmarks.lib.report import Figure, Row, Section, print_section
 from tests.endpoint.world import IMAGE, World, empty_account
 
 ROUNDS = 5
 TEXT = """\
-What creating, looking at and deleting an endpoint takes beside AWS's own minutes: the scripts,
-botocore and moto in one process. There is no baseline. AWS adds the network, and the start of an
-instance.
+The time to create an endpoint, to show its status and to delete it, without AWS's own minutes: the
+scripts, botocore and moto in one process. There is no baseline. AWS adds the network and the start
+of an instance.
 """
 
 
@@ -42,8 +43,8 @@ def measure(world: World, main: Any, *arguments: str) -> tuple[int, float]:
     return len(world.calls) - calls, seconds
 
 
-def life(model: str) -> dict[str, tuple[int, float]]:
-    """Return what each step of one endpoint's life takes."""
+def life_cycle(model: str) -> dict[str, tuple[int, float]]:
+    """Return the calls and seconds of each script in an endpoint's life cycle."""
     create = ("--model", model, "--image", IMAGE, "--yes")
     with empty_account() as world:
         return {
@@ -64,7 +65,7 @@ def section(quick: bool = False, rounds: int = ROUNDS) -> Section:
 
 @contextlib.contextmanager
 def _small_payload(folder: Path) -> Iterator[None]:
-    """Send a serving code of two lines: packing the real one is not what is measured."""
+    """Upload serving code of two lines, because packing the real one is not measured."""
     (folder / "inference.py").write_text("import generation\n")
     (folder / "generation.py").write_text("STEPS = 25\n")
     code, payload.CODE = payload.CODE, folder
@@ -75,8 +76,8 @@ def _small_payload(folder: Path) -> Iterator[None]:
 
 
 def _rows(model: str, rounds: int) -> list[Row]:
-    life(model)  # botocore reads its service descriptions once
-    runs = [life(model) for _ in range(rounds)]
+    life_cycle(model)  # the first run includes botocore loading its service descriptions
+    runs = [life_cycle(model) for _ in range(rounds)]
     return [
         Row(
             f"{model}, {step}",
@@ -93,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     rounds = parser.parse_args().rounds
-    run_alone(lambda: section(rounds=rounds))
+    print_section(lambda: section(rounds=rounds))
 
 
 if __name__ == "__main__":

@@ -2,77 +2,42 @@
 
     python -m tests.benchmarks.sections.gateway
 
-The zip that `chalice package` makes runs under AWS's own Runtime Interface Client, in front of an
-HTTP server that answers InvokeEndpoint at once with a PNG of 1.5 MB. Baselines:
+The zip from `chalice package` runs under AWS's own Runtime Interface Client, in front of an HTTP
+server that returns a PNG of 1.5 MB for InvokeEndpoint without delay. Baselines are the smallest
+programs for the task with the same tools:
 
-* cold start: the least that could do the work with the same tools, a Chalice app that makes one
-  boto3 client at import and passes the picture on
+* cold start: a Chalice app that creates one boto3 client at import and returns the image
 * warm: a bare Lambda handler that only calls InvokeEndpoint and encodes base64
 """
 
 from __future__ import annotations
 
-import base64
 import functools
-import random
-import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
-from endpoint.emulator.process.http_server import QuietHandler, serving
+from tests.benchmarks.lib import against
+from tests.benchmarks.lib.lambda_packages import EVENT, PACKAGES, check, unpack, variables
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.processes import processor_milliseconds
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.packages import package_gateway, proxy_event
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
+from tests.benchmarks.lib.stub_endpoint import stub_endpoint
+from tests.packages import package_gateway
 
 COLD_ROUNDS = 15
 WARM_ROUNDS = 200
-EVENT = proxy_event("/inference/a%20cat", "/inference/{text}", text="a%20cat")
-
-PACKAGES = ("chalice", "boto3", "aws-lambda-powertools", "awslambdaric")
 TEXT = """\
-What `chalice package` makes, in a process of AWS's Runtime Interface Client, in front of an HTTP
-server that answers InvokeEndpoint at once with a PNG of 1.5 MB. A cold start is everything from the
-start of the process to the first picture. Baselines are the least that could do the work with the
-same tools: for the cold start a Chalice app that makes one boto3 client and passes the picture on,
-for a warm visit a handler that only calls InvokeEndpoint and encodes base64.
-"""
-
-BARE_CHALICE = """
-import boto3
-from chalice import Chalice, Response
-
-app = Chalice(app_name="bare")
-app.api.binary_types = ["*/*"]
-client = boto3.client("sagemaker-runtime")
-
-@app.route("/inference/{text}")
-def picture(text):
-    answer = client.invoke_endpoint(
-        EndpointName="easel-sd", ContentType="application/json", Accept="image/png", Body=b"{}")
-    return Response(answer["Body"].read(), headers={"Content-Type": "image/png"})
-"""
-BARE_HANDLER = """
-import base64
-import boto3
-
-client = boto3.client("sagemaker-runtime")
-
-def app(event, context):
-    answer = client.invoke_endpoint(
-        EndpointName="easel-sd", ContentType="application/json", Accept="image/png", Body=b"{}")
-    body = base64.b64encode(answer["Body"].read()).decode()
-    return {"statusCode": 200, "headers": {"Content-Type": "image/png"},
-            "isBase64Encoded": True, "body": body}
+The zip from `chalice package` runs under AWS's Runtime Interface Client, in front of an HTTP server
+that returns a PNG of 1.5 MB for InvokeEndpoint without delay. A cold start lasts from the start of
+the process to the first image. Baselines are the smallest programs for the task with the same
+tools: for the cold start a Chalice app that creates one boto3 client and returns the image, for a
+warm request a handler that only calls InvokeEndpoint and encodes base64.
 """
 
 
@@ -83,60 +48,66 @@ def section(quick: bool = False) -> Section:
         package = package_gateway(Path(folder, "package")) / "deployment.zip"
         folders = unpack(package, Path(folder))
         environment = variables(url)
-        cold = measure_cold(folders, environment, rounds.cold)
-        warm, memory = measure_warm(folders, environment, rounds.warm)
+        cold = measure_cold(_only(folders, "easel", "bare chalice"), environment, rounds.cold)
+        warm, memory = measure_warm(
+            _only(folders, "easel", "bare handler"), environment, rounds.warm
+        )
         imports = measure_imports(folders["easel"], rounds.cold)
         return report(package, cold, warm, memory, imports)
 
 
-def variables(url: str) -> dict[str, str]:
-    """Return the Lambda's own variables, with AWS at `url`."""
-    return {"AWS_ENDPOINT_URL": url, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
+def compare(other: Path, quick: bool = False) -> Section:
+    """Measure this gateway against another checkout's."""
+    rounds = Rounds(2, 5) if quick else Rounds(COLD_ROUNDS, WARM_ROUNDS)
+    with tempfile.TemporaryDirectory() as folder, stub_endpoint() as url:
+        folders = against.unpack_gateways(Path(folder), other)
+        cold = measure_cold(folders, variables(url), rounds.cold)
+        warm, memory = measure_warm(folders, variables(url), rounds.warm)
+    rows = [
+        against.row(what, "ms", {name: Figure.of(samples[name + suffix]) for name in folders})
+        for what, samples, suffix in (
+            ("cold start, to the first image", cold, ""),
+            ("cold start, processor time", cold, ", computing"),
+            ("warm request", warm, ""),
+            ("warm request, processor time, mean", warm, ", computing"),
+        )
+    ]
+    peaks = {name: _megabytes(peak) for name, peak in memory.items()}
+    rows.append(against.row("memory, peak", "MB", peaks))
+    return against.section("The gateway's Lambda", rows, packages=PACKAGES)
+
+
+def _only(folders: dict[str, Path], *names: str) -> dict[str, Path]:
+    return {name: folders[name] for name in names}
 
 
 class Rounds(NamedTuple):
-    """How often the slow and the fast things are measured."""
+    """The numbers of cold starts and of warm requests."""
 
     cold: int
     warm: int
 
 
-def unpack(package: Path, folder: Path) -> dict[str, Path]:
-    """Lay out the gateway and both baselines, all with the packages that the gateway ships."""
-    folders = {name: folder / name for name in ("easel", "bare chalice", "bare handler")}
-    with zipfile.ZipFile(package) as archive:
-        archive.extractall(folders["easel"])
-    for name, code in (("bare chalice", BARE_CHALICE), ("bare handler", BARE_HANDLER)):
-        shutil.copytree(folders["easel"], folders[name])
-        shutil.rmtree(folders[name] / "chalicelib")
-        (folders[name] / "app.py").write_text(code)
-    for each in folders.values():  # Lambda's file system is read-only; a first run may not compile
-        command = [sys.executable, "-m", "compileall", "-q", str(each)]
-        subprocess.run(command, check=True, capture_output=True)
-    return folders
-
-
 def measure_cold(
     folders: dict[str, Path], environment: dict[str, str], rounds: int
 ) -> dict[str, Samples]:
-    """Start each variant anew, time after time, until its first picture.
+    """Start each variant in a new process in each round, and wait for its first image.
 
-    What is said of a variant's computing is how long its process had the processor until then.
+    "NAME, computing" is the processor time until then.
     """
-    names = ("easel", "bare chalice")
-    computing: dict[str, list[float]] = {name: [] for name in names}
+    computing: dict[str, list[float]] = {name: [] for name in folders}
     variants = {
-        name: functools.partial(cold_start, folders[name], environment, computing[name])
-        for name in names
+        name: functools.partial(cold_start, folder, environment, computing[name])
+        for name, folder in folders.items()
     }
     samples = in_turns(variants, rounds)
-    return samples | {f"{name}, computing": Samples(tuple(computing[name])) for name in names}
+    return samples | {f"{name}, computing": Samples(tuple(computing[name])) for name in folders}
 
 
 def cold_start(folder: Path, environment: dict[str, str], computing: list[float]) -> float:
-    """Return the milliseconds from the process's start to the first picture.
+    """Return the milliseconds from the process's start to the first image.
 
-    How many of them the process computed for is put into `computing`.
+    Appends the milliseconds of processor time to `computing`.
     """
     with LambdaFunction(folder, environment, output=subprocess.DEVNULL) as function:
         result = function.invoke(EVENT)
@@ -148,28 +119,32 @@ def cold_start(folder: Path, environment: dict[str, str], computing: list[float]
 def measure_warm(
     folders: dict[str, Path], environment: dict[str, str], rounds: int
 ) -> tuple[dict[str, Samples], dict[str, int]]:
-    """Invoke each variant's one instance again and again; return milliseconds and peak bytes."""
-    names = ("easel", "bare handler")
-    functions = {
-        name: LambdaFunction(folders[name], environment, output=subprocess.DEVNULL)
-        for name in names
-    }
-    with functions["easel"] as ours, functions["bare handler"] as bare:
+    """Invoke one instance of each variant in turns; return milliseconds and peak bytes."""
+    with ExitStack() as stack:
+        functions = {
+            name: stack.enter_context(
+                LambdaFunction(folder, environment, output=subprocess.DEVNULL)
+            )
+            for name, folder in folders.items()
+        }
         variants = {
-            "easel": lambda: ours.invoke(EVENT).duration * 1_000,
-            "bare handler": lambda: bare.invoke(EVENT).duration * 1_000,
+            name: functools.partial(_warm, function) for name, function in functions.items()
         }
         in_turns(variants, 10)
-        before = [processor_milliseconds(each.pids[0]) for each in (ours, bare)]
+        before = {name: processor_milliseconds(each.pids[0]) for name, each in functions.items()}
         samples = in_turns(variants, rounds)
-        for name, function, start in zip(variants, (ours, bare), before, strict=True):
-            each = (processor_milliseconds(function.pids[0]) - start) / rounds
-            samples[f"{name}, computing"] = Samples((each, each))
-        return samples, {"easel": ours.max_rss(), "bare handler": bare.max_rss()}
+        for name, function in functions.items():
+            mean = (processor_milliseconds(function.pids[0]) - before[name]) / rounds
+            samples[f"{name}, computing"] = Samples((mean, mean))
+        return samples, {name: function.max_rss() for name, function in functions.items()}
+
+
+def _warm(function: LambdaFunction) -> float:
+    return function.invoke(EVENT).duration * 1_000
 
 
 def measure_imports(folder: Path, rounds: int) -> dict[str, Samples]:
-    """Start Python and import, in a process of its own each time: what the loggers cost."""
+    """Time a new Python process per import: the cost of the loggers."""
     statements = {
         "nothing": "pass",
         "json and logging": "import json, logging",
@@ -183,7 +158,7 @@ def measure_imports(folder: Path, rounds: int) -> dict[str, Samples]:
 
 
 def run_python(statement: str, folder: Path) -> None:
-    """Run a statement in a fresh Python that sees the package alone."""
+    """Run a statement in a new Python process that sees only the package."""
     command = [sys.executable, "-S", "-c", statement]
     subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(folder)}, check=True)
 
@@ -195,11 +170,11 @@ def report(
     memory: dict[str, int],
     imports: dict[str, Samples],
 ) -> Section:
-    """Return all figures beside their baselines."""
+    """Return all figures with their baselines."""
     powertools = (Figure.of(imports["powertools"]), Figure.of(imports["json and logging"]))
     rows = (
         Row(
-            "cold start, to the first picture",
+            "cold start, to the first image",
             "ms",
             Figure.of(cold["easel"]),
             "bare Chalice app",
@@ -213,10 +188,10 @@ def report(
             "bare Chalice app",
             Figure.of(cold["bare chalice, computing"]),
             Aim("ratio", at_most=1.5),
-            "other work on the machine is not in it",
+            "excludes other work on the machine",
         ),
         Row(
-            "warm visit",
+            "warm request",
             "ms",
             Figure.of(warm["easel"]),
             "bare handler",
@@ -224,7 +199,7 @@ def report(
             Aim("difference", at_most=3),
         ),
         Row(
-            "warm visit, processor time",
+            "warm request, processor time",
             "ms",
             Figure(warm["easel, computing"].median),
             "bare handler",
@@ -238,7 +213,7 @@ def report(
             powertools[0],
             "json and logging",
             powertools[1],
-            note="start of Python included; a part of the cold start",
+            note="includes the start of Python; part of the cold start",
         ),
         Row(
             "memory, peak",
@@ -265,42 +240,5 @@ def unpacked(package: Path) -> int:
         return sum(each.file_size for each in archive.infolist())
 
 
-def check(payload: object) -> None:
-    """Make sure that it was a picture that was timed."""
-    if not isinstance(payload, dict) or payload.get("statusCode") != 200:
-        raise RuntimeError(f"no picture: {str(payload)[:500]}")
-    if not base64.b64decode(payload["body"]).startswith(b"\x89PNG"):
-        raise RuntimeError("no PNG")
-
-
-# --- The stub endpoint ----------------------------------------------------------------------------
-
-
-@contextmanager
-def stub_endpoint() -> Iterator[str]:
-    """Answer every InvokeEndpoint at once with the same PNG of about 1.5 MB."""
-    png = noise_png(850, 600)
-
-    class Handler(QuietHandler):
-        def do_POST(self) -> None:
-            self.body()
-            self.answer(200, [("Content-Type", "image/png")], png)
-
-    with serving(Handler) as server:
-        yield server.url
-
-
-def noise_png(width: int, height: int) -> bytes:
-    """Return a PNG that does not compress: 3 bytes a pixel."""
-    noise = random.Random(0)
-    rows = b"".join(b"\0" + noise.randbytes(width * 3) for _ in range(height))
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-
-
 if __name__ == "__main__":
-    run_alone(section)
+    print_section(section)

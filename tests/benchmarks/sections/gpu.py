@@ -1,17 +1,16 @@
-"""The model's speed on a GPU: plain diffusers, the ancestor's way, and each of Easel's settings.
+"""The model's speed on a GPU: plain diffusers, the ancestor's pipeline, and Easel's settings.
 
     python -m tests.benchmarks.sections.gpu [--models sd,sd-turbo,sdxl,sdxl-refiner]
         [--variants ...] [--rounds 5] [--minutes 7] [--out FILE.json]
 
-One command on a machine with a CUDA GPU, torch, diffusers, transformers, accelerate and no
-network: the models are as large as the published ones, with random weights (`full_size.py`).
-Variants that fail or do not fit into the minutes are left out, and said to be; those that tell
-most come first, and FILE.json holds what there is after each. After the minutes nothing new is
-begun, and what was begun may take two more.
+Requires a CUDA GPU, torch, diffusers, transformers and accelerate, but no network: the models have
+the size of the published ones and random weights (`full_size.py`). Variants that fail or do not fit
+into the minutes are reported as such; the most informative ones come first, and FILE.json is
+written after each row. After the minutes no variant is started; a running one can take two more.
 
-`--models demo` measures the bundled model, on any machine. Since its weights are real, how close a
-picture comes to plain diffusers' means something there: it is the peak signal-to-noise ratio of
-the pixels, and from 40 dB on two pictures are not to be told apart.
+`--models demo` measures the bundled model, on any machine. Its weights are real, so its images can
+be compared with plain diffusers': the peak signal-to-noise ratio of the pixels, where two images
+cannot be told apart from 40 dB on.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from typing import Any
 import torch
 
 from tests.benchmarks.lib.batches import batch_rows
-from tests.benchmarks.lib.first_picture import first_row
-from tests.benchmarks.lib.full_size import KINDS, Kind
+from tests.benchmarks.lib.first_image import first_row
+from tests.benchmarks.lib.full_size import MODELS, ModelSpec
 from tests.benchmarks.lib.gpu_aims import target_rows
-from tests.benchmarks.lib.measuring import Samples, busy, in_turns
+from tests.benchmarks.lib.measuring import Samples, in_turns, load_average
 from tests.benchmarks.lib.report import Figure, Result, Row, Section
-from tests.benchmarks.lib.ways import (
+from tests.benchmarks.lib.variants import (
     ANCESTOR,
     ANCESTOR_STEPS,
     BATCHES,
@@ -46,19 +45,19 @@ from tests.benchmarks.lib.ways import (
     PLAIN,
     VARIANTS,
     Reference,
-    build_way,
+    build_variant,
     clock,
-    kind_of,
     psnr,
     read_pixels,
+    spec_of,
 )
 
 _ONLY_CUDA = {"Easel, CUDA graphs"}
 
 
 @dataclass
-class Found:
-    """One variant of one model, and plain diffusers in turns with it; seconds, but for the rest."""
+class Measurement:
+    """One variant of one model, and plain diffusers measured in turns with it; times in seconds."""
 
     seconds: Samples
     plain: Samples | None
@@ -69,56 +68,61 @@ class Found:
     report: dict[str, str] = field(default_factory=dict)
 
 
-def measure(name: str, kind: Kind, variant: str, plain: Reference | None, rounds: int) -> Found:
-    """Build one variant and time it: the first picture with all that comes before, then others.
+def measure(
+    name: str, spec: ModelSpec, variant: str, plain: Reference | None, rounds: int
+) -> Measurement:
+    """Build one variant and time it: the first image, loading included, then others.
 
-    In each round `plain`, if it is given, takes its turn: a busy moment meets both.
+    `plain`, if given, is measured in every round, too, so that other load on the machine affects
+    both.
     """
     cuda = torch.cuda.is_available()
-    steps = ANCESTOR_STEPS if variant == ANCESTOR else kind.steps
+    steps = ANCESTOR_STEPS if variant == ANCESTOR else spec.steps
     if plain is not None:
-        plain.way.paint(kind.steps)  # before it is timed, and before memory is counted
+        plain.model.generate(spec.steps)  # before it is timed, and before memory is counted
     held = torch.cuda.memory_allocated() if cuda else 0
     started = clock()
-    way = build_way(name, kind, variant)
+    model = build_variant(name, spec, variant)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    file = way.paint(steps)
+    file = model.generate(steps)
     first = clock() - started
     peak = (torch.cuda.max_memory_allocated() - held) / 2**30 if cuda else None
-    turns = {variant: lambda: _timed(way, steps)}
+    turns = {variant: lambda: _timed(model, steps)}
     if plain is not None:
-        turns[PLAIN] = lambda: _timed(plain.way, kind.steps)
+        turns[PLAIN] = lambda: _timed(plain.model, spec.steps)
     seconds = in_turns(turns, rounds)
-    half = statistics.median(_timed(way, max(steps // 2, 1)) for _ in range(max(rounds // 2, 1)))
+    half = statistics.median(_timed(model, max(steps // 2, 1)) for _ in range(max(rounds // 2, 1)))
     per_step = (seconds[variant].median - half) / max(steps - steps // 2, 1)
-    beside = None if plain is None else seconds[PLAIN]
-    return Found(seconds[variant], beside, first, per_step, read_pixels(file), peak, way.report)
+    reference = None if plain is None else seconds[PLAIN]
+    return Measurement(
+        seconds[variant], reference, first, per_step, read_pixels(file), peak, model.report
+    )
 
 
-def _timed(way: Any, steps: int) -> float:
+def _timed(model: Any, steps: int) -> float:
     started = clock()
-    way.paint(steps)  # ends with a file, so the GPU has ended, too
+    model.generate(steps)  # returns a file, so the GPU has finished, too
     return clock() - started
 
 
 def rows_of(name: str, variants: Sequence[str], rounds: int, until: float) -> Iterator[Row]:
-    """Measure a model's variants; each is built anew, and takes turns with plain diffusers."""
-    kind = kind_of(name)
-    plain = Reference(name, kind)
+    """Measure a model's variants, each loaded again and in turns with plain diffusers."""
+    spec = spec_of(name)
+    plain = Reference(name, spec)
     for variant in variants:
         if name not in ONLY_FOR.get(variant, {name}):
             continue
-        reason = _why_not(variant, until)
+        reason = _skip_reason(variant, until)
         if reason:
             yield Row(f"{name}, {variant}", _unit(variant), None, note=reason)
             continue
-        yield from _measured(name, kind, variant, plain, rounds)
+        yield from _measured(name, spec, variant, plain, rounds)
         _forget()
 
 
 def _forget() -> None:
-    """Free what a variant held; what was compiled for it would slow the next one down."""
+    """Free a variant's memory, and its compiled code, which would slow the next one down."""
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()
     gc.collect()
@@ -126,59 +130,62 @@ def _forget() -> None:
 
 
 def _unit(variant: str) -> str:
-    return "pictures/s" if variant == BATCHES else "s"
+    return "images/s" if variant == BATCHES else "s"
 
 
-def _why_not(variant: str, until: float) -> str:
+def _skip_reason(variant: str, until: float) -> str:
     if variant in _ONLY_CUDA and not torch.cuda.is_available():
         return "needs a GPU"
-    return "no time was left" if time.monotonic() > until else ""
+    return "no time left" if time.monotonic() > until else ""
 
 
-def _measured(name: str, kind: Kind, variant: str, plain: Reference, rounds: int) -> Iterator[Row]:
-    """Measure a variant; one that fails is a row that says so."""
+def _measured(
+    name: str, spec: ModelSpec, variant: str, plain: Reference, rounds: int
+) -> Iterator[Row]:
+    """Measure a variant; a failure is a row with the error."""
     what = f"{name}, {variant}"
     print(what, file=sys.stderr, flush=True)
     try:
         if variant == BATCHES:
-            yield from batch_rows(name, kind, plain.way, max(rounds // 2, 2))
+            yield from batch_rows(name, spec, plain.model, max(rounds // 2, 2))
         elif variant == CACHED:
             yield first_row(what, name)
         else:
-            with redirect_stdout(StringIO()):  # the painter's log
-                found = measure(name, kind, variant, None if variant == PLAIN else plain, rounds)
-                row = _row(what, found, plain)
+            with redirect_stdout(StringIO()):  # the model's log
+                measured = measure(name, spec, variant, None if variant == PLAIN else plain, rounds)
+                row = _row(what, measured, plain)
             yield row
-    except Exception as error:  # noqa: BLE001 - one variant less, such as for want of memory
+    except Exception as error:  # noqa: BLE001 - such as out of memory; others go on
         note = f"failed: {type(error).__name__}: {str(error)[:200]}"
         yield Row(what, _unit(variant), None, note=note)
 
 
-def _row(what: str, found: Found, plain: Reference) -> Row:
-    notes = [f"first picture {found.first:.1f} s", f"{found.per_step * 1_000:.1f} ms per step"]
-    if found.gibibytes is not None:
-        notes.append(f"peak {found.gibibytes:.1f} GiB while painting")
-    if found.plain is not None:
-        closeness = psnr(found.pixels, plain.pixels)
+def _row(what: str, measured: Measurement, plain: Reference) -> Row:
+    notes = [f"first image {measured.first:.1f} s", f"{measured.per_step * 1_000:.1f} ms per step"]
+    if measured.gibibytes is not None:
+        notes.append(f"peak {measured.gibibytes:.1f} GiB during generation")
+    if measured.plain is not None:
+        closeness = psnr(measured.pixels, plain.pixels)
         notes.append("equal pixels" if math.isinf(closeness) else f"{closeness:.0f} dB")
-    notes += [f"{name} {told}" for name, told in found.report.items() if told.startswith("off: ")]
-    row = Row(what, "s", Figure.of(found.seconds), note="; ".join(notes))
-    if found.plain is None:
+    notes += [
+        f"{name} {state}" for name, state in measured.report.items() if state.startswith("off: ")
+    ]
+    row = Row(what, "s", Figure.of(measured.seconds), note="; ".join(notes))
+    if measured.plain is None:
         return row
-    return replace(row, baseline=PLAIN, baseline_value=Figure.of(found.plain))
+    return replace(row, baseline=PLAIN, baseline_value=Figure.of(measured.plain))
 
 
 TEXT = """
-From a request to a PNG file, one picture at a time; prompts are known from the second picture on.
-"First picture" is what loading, warming up, compiling and the first picture take together. Each
-variant takes turns with plain diffusers. Without a GPU the time is the process's own CPU time, on
-one thread. All weights are random but the demo model's: how close its pictures are to plain
-diffusers' is the figure to read. For `sdxl-refiner`, plain diffusers is the recipe of diffusers'
-guide to SDXL: 40 steps, of which the refiner does the last 20 %, with one VAE and one second text
-encoder for both. With "nothing shared" each has its own, as where both are loaded by name alone.
-Rows of batches are pictures per second; Easel itself serves none. The aims are for one H200, and
-each takes its figure from the row that its note names.
-`python -m tests.benchmarks.sections.gpu` measures all of it on a machine with a GPU.
+From a request to a PNG file, one image at a time; prompt embeddings are cached from the second
+image on. "First image" includes loading, warm-up and compiling. Each variant is measured in turns
+with plain diffusers. Without a GPU, the time is the process's CPU time on one thread. All weights
+are random except the demo model's, so only its images can be compared with plain diffusers' (in
+dB). For `sdxl-refiner`, plain diffusers follows diffusers' guide to SDXL: 40 steps, of which the
+refiner runs the last 20 %, with a shared VAE and second text encoder; with "nothing shared", each
+pipeline loads its own. Rows of batches are images per second; Easel does not serve batches. The
+aims are for one H200, and each takes its figure from the row that its note names.
+`python -m tests.benchmarks.sections.gpu` measures everything on a machine with a GPU.
 """
 
 
@@ -189,16 +196,16 @@ def measure_all(
     minutes: float,
     keep: Callable[[Section], None] = lambda _: None,
 ) -> Section:
-    """Measure models, and say of those that need a GPU that they were not, where there is none.
+    """Measure models; without a GPU, those that need one are rows without a figure.
 
-    Each model may take an equal share of what is left of the minutes.
+    Each model gets an equal share of the remaining minutes.
 
     Args:
-        models: names of `full_size.KINDS`, and demo.
-        variants: names of `ways.VARIANTS`.
+        models: names of `full_size.MODELS`, and demo.
+        variants: names of `variants.VARIANTS`.
         rounds: how often each is timed, at least 2.
-        minutes: after these nothing new is begun.
-        keep: is given what there is after each row, should the rest never come, and at the end.
+        minutes: after these no variant is started.
+        keep: is called with the section so far after each row, and at the end.
     """
     until = time.monotonic() + minutes * 60
     rows: list[Row] = []
@@ -236,35 +243,37 @@ def _section(rows: Sequence[Row]) -> Section:
 def section(quick: bool = False) -> Section:
     """Measure the demo model, and the large ones where there is a GPU."""
     torch.set_num_threads(1)
-    # Compiling all of it takes a CPU many minutes, and a GPU is what it is for.
+    # Compiling the whole model takes a CPU many minutes.
     slow = set() if torch.cuda.is_available() else {"Easel, compiled fully"}
     variants = [PLAIN, "Easel"] if quick else [each for each in VARIANTS if each not in slow]
-    return measure_all(["demo", *KINDS], variants, 2 if quick else 5, 1 if quick else 7)
+    return measure_all(["demo", *MODELS], variants, 2 if quick else 5, 1 if quick else 7)
 
 
 def main() -> None:
     """Read the command line, measure, print, and write JSON."""
     parser = argparse.ArgumentParser(description="Measure the model's speed.")
-    parser.add_argument("--models", default=",".join(KINDS), help="beside these: demo")
+    parser.add_argument("--models", default=",".join(MODELS), help="these, and demo")
     parser.add_argument("--variants", help=f"separated by /: {' / '.join(VARIANTS)}")
     parser.add_argument("--rounds", type=int, default=5, help="at least 2")
-    parser.add_argument("--minutes", type=float, default=7, help="then nothing is begun")
-    parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
-    asked = parser.parse_args()
-    variants = asked.variants.split("/") if asked.variants else list(VARIANTS)
-    strange = ({*variants} - {*VARIANTS}) | ({*asked.models.split(",")} - {"demo", *KINDS})
-    if strange:
-        parser.error(f"there is no {', '.join(sorted(strange))}")
+    parser.add_argument(
+        "--minutes", type=float, default=7, help="after these no variant is started"
+    )
+    parser.add_argument("--out", type=Path, help="write the figures here as JSON")
+    options = parser.parse_args()
+    variants = options.variants.split("/") if options.variants else list(VARIANTS)
+    unknown = ({*variants} - {*VARIANTS}) | ({*options.models.split(",")} - {"demo", *MODELS})
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
-    load = busy()
+    load = load_average()
 
     def keep(section: Section) -> None:
-        if asked.out:
-            Result.of(section, load).save(asked.out)
+        if options.out:
+            Result.of(section, load).save(options.out)
 
-    models, rounds = asked.models.split(","), max(asked.rounds, 2)
-    found = measure_all(models, variants, rounds, asked.minutes, keep)
-    print(Result.of(found, load).markdown())
+    models, rounds = options.models.split(","), max(options.rounds, 2)
+    measured = measure_all(models, variants, rounds, options.minutes, keep)
+    print(Result.of(measured, load).markdown())
 
 
 if __name__ == "__main__":

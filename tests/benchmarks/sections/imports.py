@@ -1,9 +1,9 @@
-"""How long importing the gateway takes, module by module.
+"""Time to import the gateway, by package.
 
     python -m tests.benchmarks.sections.imports
 
-`python -X importtime` in the unpacked package, which Python has compiled before, as Lambda's file
-system cannot be written to. tests/gateway/test_imports.py keeps heavy modules out.
+`python -X importtime` in the unpacked and compiled package. tests/gateway/test_imports.py keeps
+heavy modules out.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.benchmarks.lib import against
+from tests.benchmarks.lib.lambda_packages import unpack
 from tests.benchmarks.lib.measuring import Samples, in_turns, table
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.gateway import unpack
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
 from tests.packages import package_gateway
 
 ROUNDS = 15
 SHOWN = 12
 TEXT = """\
-Processor time of a Python that runs `import app` in the unpacked package, its own start included,
-against what nobody can do without who answers with Chalice and calls AWS: importing chalice and
-boto3. Easel imports botocore's clients only when the first picture is asked for, so pages,
-`/api/options`, `/api/health` and refusals do not wait for them, and boto3 itself never.
+Processor time of a Python process that runs `import app` in the unpacked package, including the
+start of Python. The baseline is what every Chalice app that calls AWS needs: importing chalice and
+boto3. Easel imports botocore's clients at the first request for an image, so that pages,
+`/api/options`, `/api/health` and rejected requests do not wait for them; it never imports boto3.
 """
 _LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 
@@ -44,13 +45,27 @@ def section(quick: bool = False) -> Section:
             "first client": "import app; from chalicelib.aws.clients import LazyClient;"
             " LazyClient('sagemaker-runtime', 1).client()",
         }
-        seen: dict[str, list[Counter[str]]] = {name: [] for name in statements}
+        reports: dict[str, list[Counter[str]]] = {name: [] for name in statements}
         variants = {
-            name: functools.partial(_measure, statement, folder, seen[name])
+            name: functools.partial(_measure, statement, folder, reports[name])
             for name, statement in statements.items()
         }
         totals = in_turns(variants, 2 if quick else ROUNDS)
-    return _report(totals, seen["app"])
+    return _report(totals, reports["app"])
+
+
+def compare(other: Path, quick: bool = False) -> Section:
+    """Measure the import of this gateway against another checkout's."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = against.unpack_gateways(Path(temporary), other)
+        variants = {
+            name: functools.partial(_measure, "import app", folder, [])
+            for name, folder in folders.items()
+        }
+        totals = in_turns(variants, 2 if quick else ROUNDS)
+    figures = {name: Figure.of(samples) for name, samples in totals.items()}
+    rows = [against.row("import of the gateway, processor time", "ms", figures)]
+    return against.section("Importing the gateway", rows, packages=("boto3", "chalice"))
 
 
 def _report(totals: dict[str, Samples], runs: list[Counter[str]]) -> Section:
@@ -65,12 +80,12 @@ def _report(totals: dict[str, Samples], runs: list[Counter[str]]) -> Section:
             Aim("ratio", at_most=1.0),
         ),
         Row(
-            "and of the first AWS client",
+            "import and first AWS client",
             "ms",
             Figure.of(totals["first client"]),
             "chalice and boto3",
             floor,
-            note="boto3 makes the baseline's client, too, but only later",
+            note="the baseline does not create a client",
         ),
     )
     medians = _medians(runs)
@@ -80,7 +95,7 @@ def _report(totals: dict[str, Samples], runs: list[Counter[str]]) -> Section:
         ("package", "share"), [(f"`{name}`", f"{ms / whole:.0%}") for name, ms in largest]
     )
     details = (
-        "What the time of `import app` goes to, by package, without what that imports "
+        "The time of `import app` by package, without the imports of each "
         f"(`python -X importtime`):\n\n{shown}"
     )
     return Section("Importing the gateway", TEXT, rows, details, ("boto3", "chalice"))
@@ -91,8 +106,8 @@ def _medians(runs: list[Counter[str]]) -> dict[str, float]:
     return {name: Samples(tuple(run[name] for run in runs)).median for name in names}
 
 
-def _measure(statement: str, folder: Path, seen: list[Counter[str]]) -> float:
-    """Return the milliseconds that Python computed for, and keep those of imports by package."""
+def _measure(statement: str, folder: Path, reports: list[Counter[str]]) -> float:
+    """Return the milliseconds of processor time; append those of imports to `reports`."""
     before = _computed()
     done = subprocess.run(
         [sys.executable, "-S", "-X", "importtime", "-c", statement],
@@ -102,12 +117,12 @@ def _measure(statement: str, folder: Path, seen: list[Counter[str]]) -> float:
         capture_output=True,
         text=True,
     )
-    seen.append(parse(done.stderr))
+    reports.append(parse(done.stderr))
     return _computed() - before
 
 
 def _computed() -> float:
-    """Return the milliseconds that ended child processes have had the processor for."""
+    """Return the processor time of ended child processes, in milliseconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (used.ru_utime + used.ru_stime) * 1_000
 
@@ -121,4 +136,4 @@ def parse(report: str) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    run_alone(section)
+    print_section(section)

@@ -1,9 +1,9 @@
-"""Many visitors at once: how fast, how long, and what is refused.
+"""Many clients at the same time: throughput, latency and rejected requests.
 
     python -m tests.benchmarks.sections.load [--seconds 10]
 
-All of it goes through the emulated API Gateway to real Lambdas; the model takes a fixed time for
-each picture, so that gateway and queue are what is measured.
+Requests go through the emulated API Gateway to real Lambdas. The model takes a fixed time per
+image, so that the gateway and the queue are measured and not the model.
 """
 
 from __future__ import annotations
@@ -16,125 +16,138 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from tests.benchmarks.lib.load_world import (
+import aiohttp
+
+from tests.benchmarks.lib.clients import (
+    ClientResults,
+    Response,
+    run_clients,
+    send_request,
+    session,
+)
+from tests.benchmarks.lib.cpu_time import CpuTime, Groups, cpu_time
+from tests.benchmarks.lib.deployment import (
+    GENERATION_SECONDS,
     INSTANCES,
     MOST_WAITING,
-    PAINTING_SECONDS,
-    World,
-    running,
+    Deployment,
+    deployed,
 )
 from tests.benchmarks.lib.measuring import Samples, table
-from tests.benchmarks.lib.processes import below
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, number, run_alone
-from tests.benchmarks.lib.visitors import Crowd, Visit, ask, session, visit_for
-from tests.benchmarks.lib.work import Parts, Work, work
-from tests.end_to_end.conftest import ASYNC_ENDPOINT, ENDPOINT
+from tests.benchmarks.lib.processes import process_tree
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, number, print_section
+from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
 
-WAYS = {"real-time": "sd", "asynchronous": "sdxl"}
-CEILING = 1 / PAINTING_SECONDS
-# A crowd that waits for one picture, and how often one visitor asks for another meanwhile.
-CROWD, LONE_VISITS = MOST_WAITING + 4, 12
+MODELS = {"real-time": "sd", "asynchronous": "sdxl"}  # the model behind each kind of endpoint
+CEILING = 1 / GENERATION_SECONDS
+# How many clients request one image, and how many other requests one client sends meanwhile.
+SAME_IMAGE_CLIENTS, OTHER_REQUESTS = MOST_WAITING + 4, 12
 TEXT = f"""\
-Visitors who ask for a picture, wait for it and ask for the next, without a pause; who is refused
-comes back when told, after 5 seconds at most. Between them and the model stand the emulated API
-Gateway, up to {INSTANCES} Lambdas and the emulated SageMaker, all on this machine. The model takes
-{PAINTING_SECONDS:g} s for each picture of 300 kB, one after the other: {CEILING:g} pictures in a
-second are the most that there can be, and the baseline. `EASEL_MOST_WAITING` is {MOST_WAITING}.
-What counts as throughput is pictures that came while the crowd kept asking.
+Each client requests an image, waits for it and requests the next without a pause; after a rejection
+it waits for `Retry-After`, 5 seconds at most. Requests pass the emulated API Gateway, up to
+{INSTANCES} Lambdas and the emulated SageMaker, all on this machine. The model generates one image
+of 300 kB at a time and takes {GENERATION_SECONDS:g} s for it. The baseline is therefore the
+ceiling: {CEILING:g} images per second. `EASEL_MOST_WAITING` is {MOST_WAITING}. Throughput counts
+images that arrived while the clients were sending requests.
 """
-
-
-TIMES = """\
-How long pictures took, redirects included, and what came in their place. `500 Internal server
-error` is API Gateway's own, when all Lambdas are busy."""
-WORK = """\
-What that took: how often the model painted, the processor time of each part for one picture that
-came, in milliseconds, and the share of both cores that other programs had meanwhile. Each part is
-one process but the Lambdas; {ceiling:g} pictures in a second want more than a core where the times
-of a line add up to more than {painting:g} ms."""
+LATENCIES = """\
+Latency of images, redirects included, and the responses without one. `500 Internal server error`
+comes from API Gateway itself when all Lambdas are busy."""
+CPU_TIMES = """\
+Generations on the model, processor time of each component per delivered image in milliseconds, and
+the share of both cores that other programs used. Each component except the Lambdas is one process;
+{ceiling:g} images per second require more than one core where the times of a line add up to more
+than {generation:g} ms."""
 REMARK = """\
-Every look of a waiting visitor into S3 is a call that a Lambda signs and the emulated S3, a thread
-of one Python process, answers: that is what an asynchronous picture costs more here. A crowd that
-asks for one real-time picture is a queue in front of one GPU, in which everybody else stands,
-too."""
+Each poll of S3 for a waiting client is a call that a Lambda signs and the emulated S3, one thread
+of a Python process, answers; this is the additional cost of an asynchronous image here. Clients
+that request the same real-time image form a queue in front of one GPU, which delays all other
+requests, too."""
 
 
 class Knobs(NamedTuple):
     """What the command line sets."""
 
     seconds: float = 10.0
-    visitors: tuple[int, ...] = (1, 5, 20, 50, 200)
-    lone_visits: int = LONE_VISITS
+    clients: tuple[int, ...] = (1, 5, 20, 50, 200)
+    other_requests: int = OTHER_REQUESTS
 
 
 def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
-    """Measure all of it."""
+    """Measure throughput, reuse of stored images, and fairness."""
     knobs = knobs or (Knobs(2.0, (2,), 2) if quick else Knobs())
-    with running() as world:
-        crowds = {
-            (way, count): _crowd(world, model, knobs.seconds, count)
-            for way, model in WAYS.items()
-            for count in knobs.visitors
+    with deployed() as deployment:
+        runs = {
+            (kind, count): _run(deployment, model, knobs.seconds, count)
+            for kind, model in MODELS.items()
+            for count in knobs.clients
         }
-        again = served_again(world)
-        fairness = one_beside_a_crowd(world, knobs.lone_visits)
+        stored = stored_image_rows(deployment)
+        fairness = fairness_rows(deployment, knobs.other_requests)
     rows = (
-        *(_throughput(way, count, each.crowd) for (way, count), each in crowds.items()),
-        *again,
+        *(_throughput(kind, count, run.results) for (kind, count), run in runs.items()),
+        *stored,
         *fairness,
     )
-    return Section("Under load", TEXT, rows, _details(crowds), ("chalice", "boto3", "aiohttp"))
+    return Section("Under load", TEXT, rows, _details(runs), ("chalice", "boto3", "aiohttp"))
 
 
-class Measured(NamedTuple):
-    """A crowd, what was computed for it, and how often the model painted."""
+class Run(NamedTuple):
+    """The responses of a run, the processor time it took and the generations on the model."""
 
-    crowd: Crowd
-    work: Work
-    runs: int
+    results: ClientResults
+    cpu_time: CpuTime
+    generations: int
 
 
-def _crowd(world: World, model: str, seconds: float, count: int) -> Measured:
-    parts: Parts = {
-        "the Lambdas": world.lambdas,
-        "API Gateway": lambda: [world.gateway.process.pid],
-        "SageMaker and S3": lambda: [world.cloud.process.pid],
-        "the model": lambda: below(world.model.process.pid),
-        "the visitors": lambda: [os.getpid()],
+def _run(deployment: Deployment, model: str, seconds: float, count: int) -> Run:
+    groups: Groups = {
+        "the Lambdas": deployment.lambdas,
+        "API Gateway": lambda: [deployment.gateway.process.pid],
+        "SageMaker and S3": lambda: [deployment.cloud.process.pid],
+        "the model": lambda: process_tree(deployment.model.process.pid),
+        "the clients": lambda: [os.getpid()],
     }
-    world.aws.clear_requests()
-    before = work(parts)
-    crowd = visit_for(seconds, count, partial(world.picture, model))
-    runs = sum(world.aws.runs(endpoint) for endpoint in (ENDPOINT, ASYNC_ENDPOINT))
-    return Measured(crowd, work(parts).since(before), runs)
+    deployment.aws.clear_requests()
+    before = cpu_time(groups)
+    results = run_clients(seconds, count, partial(deployment.image_url, model))
+    generations = sum(deployment.aws.runs(endpoint) for endpoint in (ENDPOINT, ASYNC_ENDPOINT))
+    return Run(results, cpu_time(groups).since(before), generations)
 
 
-def _throughput(way: str, visitors: int, crowd: Crowd) -> Row:
-    # One visitor's next question is on its way while the model has nothing to do.
-    aim = Aim("ratio", at_least=0.5) if visitors > 1 else None
-    what = f"{way}, {visitors} visitor{'s' if visitors > 1 else ''}"
-    speed = Figure(round(crowd.per_second, 2))
-    return Row(what, "pictures/s", speed, "the model alone", Figure(CEILING), aim)
+def _throughput(kind: str, clients: int, results: ClientResults) -> Row:
+    # A single client leaves the model idle while its next request is on its way.
+    aim = Aim("ratio", at_least=0.5) if clients > 1 else None
+    what = f"{kind}, {clients} client{'s' if clients > 1 else ''}"
+    speed = Figure(round(results.per_second, 2))
+    return Row(what, "images/s", speed, "the model alone", Figure(CEILING), aim)
 
 
-def _details(crowds: dict[tuple[str, int], Measured]) -> str:
-    parts = next(iter(crowds.values())).work.parts
-    times = [("", "visitors", "pictures", "median s", "95 % s", "99 % s", "refused or failed")]
-    efforts: list[tuple[object, ...]] = [("", "visitors", "runs", *parts, "other programs")]
-    for (way, count), (crowd, done, runs) in crowds.items():
-        counted = str(count), str(crowd.pictures)
-        times.append((way, *counted, *_percentiles(crowd), _refusals(crowd)))
-        each = [f"{spent / max(crowd.pictures, 1):.0f}" for spent in done.parts.values()]
-        efforts.append((way, count, runs, *each, f"{done.others:.0%}"))
-    said = WORK.format(ceiling=CEILING, painting=1_000 / CEILING)
-    tables = (TIMES, table(times[0], times[1:]), said, table(efforts[0], efforts[1:]), REMARK)
-    return "\n\n".join(tables)
+def _details(runs: dict[tuple[str, int], Run]) -> str:
+    groups = next(iter(runs.values())).cpu_time.groups
+    latencies = [("", "clients", "images", "median s", "95 % s", "99 % s", "rejected or failed")]
+    times: list[tuple[object, ...]] = [("", "clients", "generations", *groups, "other programs")]
+    for (kind, count), (results, used, generations) in runs.items():
+        counted = str(count), str(results.images)
+        latencies.append((kind, *counted, *_percentiles(results), _errors(results)))
+        per_image = [f"{each / max(results.images, 1):.0f}" for each in used.groups.values()]
+        times.append((kind, count, generations, *per_image, f"{used.other_programs:.0%}"))
+    described = CPU_TIMES.format(ceiling=CEILING, generation=1_000 / CEILING)
+    return "\n\n".join(
+        (
+            LATENCIES,
+            table(latencies[0], latencies[1:]),
+            described,
+            table(times[0], times[1:]),
+            REMARK,
+        )
+    )
 
 
-def _percentiles(crowd: Crowd) -> tuple[str, str, str]:
-    if crowd.pictures < 2:
+def _percentiles(results: ClientResults) -> tuple[str, str, str]:
+    if results.images < 2:
         return ("", "", "")
-    latencies = crowd.latencies
+    latencies = results.latencies
     return (
         number(latencies.median),
         number(latencies.percentile(95)),
@@ -142,105 +155,112 @@ def _percentiles(crowd: Crowd) -> tuple[str, str, str]:
     )
 
 
-def _refusals(crowd: Crowd) -> str:
-    return ", ".join(f"{count} x {what}" for what, count in crowd.refused.most_common()) or "none"
+def _errors(results: ClientResults) -> str:
+    counted = results.errors.most_common()
+    return ", ".join(f"{count} x {error}" for error, count in counted) or "none"
 
 
 # --- Experiments ----------------------------------------------------------------------------------
 
 
-def served_again(world: World) -> list[Row]:
-    """Ask for an asynchronous picture that is there already."""
-    url = world.picture("sdxl")
-    world.aws.clear_requests(ASYNC_ENDPOINT)
-    visits = asyncio.run(_one_by_one([url] * 31))
-    runs = world.aws.runs(ASYNC_ENDPOINT)
-    fresh = asyncio.run(_one_by_one([world.picture("sdxl") for _ in range(15)]))
-    times = [_milliseconds(some) for some in (visits[1:], fresh)]
-    baseline = "painting it"
-    return [
-        Row("a picture served again from S3", "ms", times[0], baseline, times[1]),
-        Row(f"GPU runs for {len(visits)} visits to one picture", "", Figure(runs), aim=_ONE),
-    ]
-
-
-_ONE = Aim("value", at_most=1)
-
-
-def one_beside_a_crowd(world: World, visits: int) -> list[Row]:
-    """Let one visitor ask for other pictures while a crowd asks for the same one.
-
-    On an asynchronous endpoint that has no instance yet, the crowd waits in the gateway's places;
-    on a real-time one, in the model's queue.
-    """
-    with world.aws.fault(ASYNC_ENDPOINT, "cold"):
-        lone = _beside(world, "sdxl", visits, {"Prefer": "wait=2"})
-    taken = sum(visit.status == 202 for visit in lone)
-    alone = _milliseconds(asyncio.run(_one_by_one([world.picture("sd") for _ in range(visits)])))
-    beside = _beside(world, "sd", visits, {})
-    painted = [visit for visit in beside if visit.is_picture]
-    what = f"beside {CROWD} who ask for one picture"
+def stored_image_rows(deployment: Deployment) -> list[Row]:
+    """Request an asynchronous image that is stored already, against one that is not."""
+    url = deployment.image_url("sdxl")
+    deployment.aws.clear_requests(ASYNC_ENDPOINT)
+    responses = asyncio.run(_one_by_one([url] * 31))
+    generations = deployment.aws.runs(ASYNC_ENDPOINT)
+    new = asyncio.run(_one_by_one([deployment.image_url("sdxl") for _ in range(15)]))
+    what = f"generations for {len(responses)} requests for one image"
     return [
         Row(
-            f"asynchronous, cold: another picture {what}",
-            "% taken",
-            Figure(round(100 * taken / visits)),
-            aim=Aim("value", at_least=90),
-            note=_refusals(Crowd([visit for visit in lone if visit.status != 202], 1)),
-        ),
-        Row(
-            f"real-time: another picture {what}",
+            "an image served again from S3",
             "ms",
-            _milliseconds(painted) if len(painted) > 1 else None,
-            "with nobody else",
-            alone,
-            note="they stand in one queue",
+            _milliseconds(responses[1:]),
+            "generating it",
+            _milliseconds(new),
+        ),
+        Row(what, "", Figure(generations), aim=Aim("value", at_most=1)),
+    ]
+
+
+def fairness_rows(deployment: Deployment, count: int) -> list[Row]:
+    """Request other images while many clients request the same one.
+
+    On an asynchronous endpoint without an instance, the many clients hold the gateway's wait slots;
+    on a real-time one, they queue in front of the model.
+    """
+    with deployment.aws.fault(ASYNC_ENDPOINT, "cold"):
+        cold = _during_same_image_requests(deployment, "sdxl", count, {"Prefer": "wait=2"})
+    accepted = [each for each in cold if each.status == 202]
+    rejected = [each for each in cold if each.status != 202]
+    alone = asyncio.run(_one_by_one([deployment.image_url("sd") for _ in range(count)]))
+    queued = _during_same_image_requests(deployment, "sd", count, {})
+    delivered = [each for each in queued if each.is_image]
+    what = f"another image while {SAME_IMAGE_CLIENTS} clients request the same one"
+    return [
+        Row(
+            f"asynchronous, cold: {what}",
+            "% accepted",
+            Figure(round(100 * len(accepted) / count)),
+            aim=Aim("value", at_least=90),
+            note=f"rejected: {_errors(ClientResults(rejected, 1))}",
+        ),
+        Row(
+            f"real-time: {what}",
+            "ms",
+            _milliseconds(delivered) if len(delivered) > 1 else None,
+            "without other clients",
+            _milliseconds(alone),
+            note="all requests share one queue",
         ),
     ]
 
 
-def _beside(world: World, model: str, visits: int, headers: dict[str, str]) -> list[Visit]:
-    """Return what one visitor gets while a crowd keeps asking for the same picture."""
-    same = world.picture(model)
+def _during_same_image_requests(
+    deployment: Deployment, model: str, count: int, headers: dict[str, str]
+) -> list[Response]:
+    """Return the responses to one client while many others keep requesting one image."""
+    same = deployment.image_url(model)
     done = threading.Event()
 
-    async def crowd() -> None:
-        async with session() as client:
-            await asyncio.gather(*(_until(client, same, done) for _ in range(CROWD)))
+    async def request_same() -> None:
+        async with session() as http:
+            clients = [_until(http, same, done) for _ in range(SAME_IMAGE_CLIENTS)]
+            await asyncio.gather(*clients)
 
-    thread = threading.Thread(target=lambda: asyncio.run(crowd()), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(request_same()), daemon=True)
     thread.start()
-    time.sleep(3)  # the crowd has found its places, and Lambdas have started
+    time.sleep(3)  # until the wait slots are taken and the Lambdas have started
     try:
-        urls = [world.picture(model) for _ in range(visits)]
+        urls = [deployment.image_url(model) for _ in range(count)]
         return asyncio.run(_one_by_one(urls, headers))
     finally:
         done.set()
         thread.join()
 
 
-async def _until(client: object, url: str, done: threading.Event) -> None:
+async def _until(http: aiohttp.ClientSession, url: str, done: threading.Event) -> None:
     while not done.is_set():
-        visit = await ask(client, url, {"Prefer": "wait=10"})  # type: ignore[arg-type]
-        if not visit.is_picture and visit.status != 202:
-            await asyncio.sleep(visit.pause)
+        response = await send_request(http, url, {"Prefer": "wait=10"})
+        if not response.is_image and response.status != 202:
+            await asyncio.sleep(response.retry_after)
 
 
-async def _one_by_one(urls: list[str], headers: dict[str, str] | None = None) -> list[Visit]:
-    async with session() as client:
-        return [await ask(client, url, headers) for url in urls]
+async def _one_by_one(urls: list[str], headers: dict[str, str] | None = None) -> list[Response]:
+    async with session() as http:
+        return [await send_request(http, url, headers) for url in urls]
 
 
-def _milliseconds(visits: list[Visit]) -> Figure:
-    return Figure.of(Samples(tuple(visit.seconds * 1_000 for visit in visits)))
+def _milliseconds(responses: list[Response]) -> Figure:
+    return Figure.of(Samples(tuple(each.seconds * 1_000 for each in responses)))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="Many visitors at once.")
-    parser.add_argument("--seconds", type=float, default=10, help="for each crowd")
-    asked = parser.parse_args()
-    run_alone(lambda: section(knobs=Knobs(asked.seconds)))
+    parser = argparse.ArgumentParser(description="Many clients at the same time.")
+    parser.add_argument("--seconds", type=float, default=10, help="of each run")
+    options = parser.parse_args()
+    print_section(lambda: section(knobs=Knobs(options.seconds)))
 
 
 if __name__ == "__main__":

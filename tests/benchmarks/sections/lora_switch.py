@@ -1,28 +1,25 @@
-"""What it takes to change adapters, against loading the model anew; and what our prompts cost.
+"""Time to switch LoRA adapters, against loading the model again; and to encode prompts.
 
     python -m tests.benchmarks.sections.lora_switch [--rounds 7] [--width 320] [--rank 16]
 
-The model is SDXL's UNet with random weights, `width` channels wide in its first block (320 is the
-real one: 2.4 billion weights; the default is a quarter of that), with tiny text encoders and VAE.
-The adapter changes every attention layer of the UNet. Both ways end with the same weights in place:
-one merges the adapter into the loaded model, the other reads the model from disk, which is in the
-page cache after the first round, and then merges. diffusers' own way, through peft, only sets the
-adapter beside the weights. `--model FOLDER` measures a model of yours instead.
+The model is SDXL's UNet with random weights and `width` channels in its first block (320 is the
+real one: 2.4 billion weights; the default has a quarter of them), with tiny text encoders and VAE.
+The adapter changes every attention layer of the UNet. Both variants result in the same weights: one
+merges the adapter into the loaded model, the other loads the model from the page cache and then
+merges. diffusers with peft keeps the adapter separate from the weights. `--model FOLDER` measures
+another model.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import UNet2DConditionModel
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
 from easel.loading.dtype import choose_device, choose_dtype
 from easel.loading.pipeline import load_pipeline
 from easel.lora.adapters import Loras
@@ -30,20 +27,21 @@ from easel.prompts.embeddings import PromptEncoder
 from easel.startup.quiet import without_warnings
 from model_package.stand_in import make_stand_in
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
-from tests.benchmarks.lib.report import Figure, Row, Section, run_alone
+from tests.benchmarks.lib.narrow_sdxl import make_model
+from tests.benchmarks.lib.report import Figure, Row, Section, print_section
 from tests.model_package.doubles.lora_files import random_layers, write_kohya
 
 LORA = "style:0.8"
 TEXT = """\
-A LoRA adapter is put on and taken off in the loaded model, against loading the model from the page
-cache and merging the adapter into it; and diffusers' own way, which sets it beside the weights with
-peft. The model is SDXL's UNet with random weights, half as wide as the real one. Below that:
-encoding prompt and negative prompt with SDXL's two encoders, tiny ones, so that Python's share
-shows.
+A LoRA adapter is applied to the loaded model and removed again, against loading the model from the
+page cache and merging the adapter, and against diffusers with peft, which keeps the adapter
+separate from the weights. The model is SDXL's UNet with random weights, half as wide as the real
+one. The rows of prompts encode a prompt and a negative prompt with SDXL's two encoders, which are
+tiny here so that Python's share is visible.
 """
 
 
-ANEW, PEFT = "load the model anew, then merge", "diffusers and peft: load, set, unload"
+RELOAD, PEFT = "load the model again, then merge", "diffusers and peft: load, set, unload"
 
 
 class Knobs(NamedTuple):
@@ -62,45 +60,22 @@ PROMPTS = {
 }
 
 
-def make_model(folder: Path, width: int) -> Path:
-    """Write a model with SDXL's UNet, narrowed; heads have 64 channels in any width."""
-    make_stand_in(folder, kind="sdxl")
-    widths = (width, 2 * width, 4 * width)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        unet: Any = UNet2DConditionModel(
-            sample_size=32,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=widths,
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=tuple(max(each // 64, 1) for each in widths),
-            cross_attention_dim=64,  # as wide as the stand-in's text encoders
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=6 * 8 + 32,
-        )
-    unet.save_pretrained(folder / "unet")
-    return folder
-
-
 def load(folder: Path) -> Any:
-    """Return the pipeline as the endpoint loads it."""
+    """Load the pipeline as the endpoint does."""
     device = choose_device()
     dtype = choose_dtype("auto", device)
     return load_pipeline(folder, dtype=dtype, device=device, allow_pickle=False)
 
 
-def wear(loras: Loras, lora: str) -> None:
-    """Put adapters on, or others off, and wait until that is done."""
+def apply(loras: Loras, lora: str) -> None:
+    """Apply adapters, or restore the weights for "", and wait until the GPU has finished."""
     with loras.applied(lora):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
 
-def put_on_peft(pipeline: Any, path: Path) -> None:
-    """Load the adapter in diffusers' own way, beside the weights, and remove it again."""
+def apply_with_peft(pipeline: Any, path: Path) -> None:
+    """Load the adapter with diffusers and peft, and remove it again."""
     with without_warnings():
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name="style")
         pipeline.set_adapters(["style"], [0.8])
@@ -108,36 +83,36 @@ def put_on_peft(pipeline: Any, path: Path) -> None:
 
 
 def measure_switching(folder: Path, rank: int, rounds: int) -> tuple[str, list[Row]]:
-    """Return what was changed, and a row for each way to change adapters."""
+    """Return a description of the model, and a row for each comparison."""
     pipeline = load(folder)
     path = folder / "style.safetensors"
     write_kohya(path, random_layers(pipeline, rank=rank, parts=("unet",), size=0.01))
     loras = Loras([("style", path)], [pipeline])
-    wear(loras, LORA)  # the first time copies the originals away
+    apply(loras, LORA)  # the first time also copies the original weights
     peft = load(folder)
 
     def reload() -> None:
-        wear(Loras([("style", path)], [load(folder)]), LORA)
+        apply(Loras([("style", path)], [load(folder)]), LORA)
 
     def switch() -> float:
-        wear(loras, "")
-        return milliseconds(lambda: wear(loras, LORA))
+        apply(loras, "")
+        return milliseconds(lambda: apply(loras, LORA))
 
-    def take_off() -> float:
-        wear(loras, LORA)
-        return milliseconds(lambda: wear(loras, ""))
+    def remove() -> float:
+        apply(loras, LORA)
+        return milliseconds(lambda: apply(loras, ""))
 
     results = in_turns(
         {
-            ANEW: lambda: milliseconds(reload),
-            PEFT: lambda: milliseconds(partial(put_on_peft, peft, path)),
-            "put on": switch,
-            "take off": take_off,
+            RELOAD: lambda: milliseconds(reload),
+            PEFT: lambda: milliseconds(partial(apply_with_peft, peft, path)),
+            "apply": switch,
+            "remove": remove,
         },
         rounds,
     )
-    pairs = (("put on", ANEW), ("put on", PEFT), ("take off", ANEW))
-    rows = [_row(way, results[way], name, results[name]) for way, name in pairs]
+    pairs = (("apply", RELOAD), ("apply", PEFT), ("remove", RELOAD))
+    rows = [_row(what, results[what], name, results[name]) for what, name in pairs]
     weights = sum(each.numel() for each in pipeline.unet.parameters())
     return f"UNet of {weights / 1e6:,.0f} million weights, {pipeline.dtype}, rank {rank}.", rows
 
@@ -147,7 +122,7 @@ def _row(what: str, samples: Samples, name: str, baseline: Samples) -> Row:
 
 
 def measure_prompts(folder: Path, rounds: int) -> list[Row]:
-    """Return what encoding takes, against diffusers' own; none of it from memory."""
+    """Return rows for encoding prompts, against diffusers; only the last one uses the cache."""
     pipeline = load(folder)
 
     def theirs(prompt: str) -> None:
@@ -157,10 +132,10 @@ def measure_prompts(folder: Path, rounds: int) -> list[Row]:
     def ours(prompt: str) -> None:
         PromptEncoder.of(pipeline).embed(prompt, "grass", guided=True, state="")  # type: ignore[union-attr]
 
-    kept: Any = PromptEncoder.of(pipeline)
+    cached: Any = PromptEncoder.of(pipeline)
     variants = {"diffusers, plain": partial(theirs, PROMPTS["plain"])}
     variants |= {name: partial(ours, prompt) for name, prompt in PROMPTS.items()}
-    variants["asked again"] = lambda: kept.embed(PROMPTS["plain"], "grass", guided=True, state="")
+    variants["cached"] = lambda: cached.embed(PROMPTS["plain"], "grass", guided=True, state="")
     for action in variants.values():
         action()
     results = in_turns(
@@ -182,18 +157,18 @@ def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
         tiny = make_stand_in(Path(folder) / "tiny", kind="sdxl")
         rows += measure_prompts(tiny, max(knobs.rounds, 2))
     packages = ("torch", "diffusers", "peft")
-    return Section("Changing adapters, and prompts", f"{TEXT}\n{what}", tuple(rows), "", packages)
+    return Section("Switching adapters, and prompts", f"{TEXT}\n{what}", tuple(rows), "", packages)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="Measure changing adapters, and prompts.")
+    parser = argparse.ArgumentParser(description="Measure switching adapters, and prompts.")
     parser.add_argument("--rounds", type=int, default=7, help="at least 2")
     parser.add_argument("--width", type=int, default=160, help="channels of the first block")
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--model", type=Path, help="a folder of yours")
+    parser.add_argument("--model", type=Path, help="the folder of another model")
     knobs = Knobs(**vars(parser.parse_args()))
-    run_alone(lambda: section(knobs=knobs))
+    print_section(lambda: section(knobs=knobs))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Memory over half an hour of visitors: whether anything grows.
+"""Memory over half an hour of requests: whether it grows.
 
     python -m tests.benchmarks.sections.memory_growth [--minutes 30]
 
-A few visitors keep asking, each in turns for a real-time and for an asynchronous picture, and for
-each only once. The resident memory of every process is looked at all the while.
+A few clients request real-time and asynchronous images alternately, each image once. The resident
+memory of every process is polled meanwhile.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import linear_regression, mean, median
 
-from tests.benchmarks.lib.load_world import running
-from tests.benchmarks.lib.processes import below, megabytes
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.lib.visitors import Crowd, visit_for
+from tests.benchmarks.lib.clients import ClientResults, run_clients
+from tests.benchmarks.lib.deployment import deployed
+from tests.benchmarks.lib.processes import megabytes, process_tree
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
 
-MODELS = ("sd", "sdxl")  # real-time and asynchronous, as `load_world` names them
-VISITORS = 4
+MODELS = ("sd", "sdxl")  # real-time and asynchronous, as in deployment.py
+CLIENTS = 4
 PAUSE_SECONDS = 1.0
-LOOKS = 200
-# How much of the time is the beginning, and how much the end.
+POLLS = 200
+# The beginning and the end, each as a share of the time.
 SHARE = 0.1
 WARM_UP_SECONDS = 20.0
 KEPT_SECONDS = 20.0
 TEXT = """\
-{visitors} visitors ask for {minutes:g} minutes, each in turns for a real-time and for an
-asynchronous picture of 300 kB that nobody has asked for before, and look at each for {pause:g} s;
-the first {warm:g} s are not counted. Pictures leave the emulated S3, which is memory, after
-{kept:g} s, as the bucket's lifecycle rule lets them after days. Resident memory was read {looks}
-times all the while: Easel's column is the median of the last tenth of the time, the baseline that
-of the first. Growth is the slope of the straight line that fits all of it best (least squares).
+{clients} clients send requests for {minutes:g} minutes, alternately for a new real-time and a new
+asynchronous image of 300 kB, with a pause of {pause:g} s after each; the first {warm:g} s are not
+counted. The emulated S3, which keeps objects in memory, deletes images after {kept:g} s, as the
+bucket's lifecycle rule does after days. Resident memory is read {polls} times: Easel's column is
+the median of the last tenth of the time, the baseline that of the first. Growth is the slope of a
+least-squares line.
 """
 
 
 @dataclass
-class Part:
-    """What one kind of process had at each look.
+class ProcessMemory:
+    """The memory of one kind of process at each poll.
 
     Attributes:
-        hours: since the beginning.
-        megabytes: the mean of all processes of that kind.
+        hours: since the start.
+        megabytes: the mean of the processes of that kind.
     """
 
     hours: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
 
     def add(self, hours: float, sizes: list[float]) -> None:
-        """Note one look; processes that have ended are not in it."""
+        """Add one poll; processes that have ended, with a size of 0, do not count."""
         if living := [size for size in sizes if size]:
             self.hours.append(hours)
             self.megabytes.append(mean(living))
@@ -67,7 +67,7 @@ class Part:
 
     @property
     def slope(self) -> float:
-        """Megabytes an hour, by least squares."""
+        """Megabytes per hour, by least squares."""
         return linear_regression(self.hours, self.megabytes).slope
 
     def _share(self) -> int:
@@ -80,105 +80,109 @@ def section(quick: bool = False, minutes: float = 30.0) -> Section:
     pause = 0.1 if quick else PAUSE_SECONDS
     warm = min(WARM_UP_SECONDS, minutes * 60 / 5)
     models = itertools.cycle(MODELS)
-    with running() as world:
+    with deployed() as deployment:
 
-        def visitors(seconds: float) -> Crowd:
-            return visit_for(seconds, VISITORS, lambda: world.picture(next(models)), pause)
+        def run(seconds: float) -> ClientResults:
+            return run_clients(seconds, CLIENTS, lambda: deployment.image_url(next(models)), pause)
 
-        visitors(warm)
-        parts, crowd = watched(
+        run(warm)
+        memory, results = poll_memory(
             {
-                "a Lambda": world.lambdas,
-                "API Gateway, emulated": lambda: [world.gateway.process.pid],
-                "AWS, emulated": lambda: [world.cloud.process.pid],
-                "the model server": lambda: list(below(world.model.process.pid)),
+                "a Lambda": deployment.lambdas,
+                "API Gateway, emulated": lambda: [deployment.gateway.process.pid],
+                "AWS, emulated": lambda: [deployment.cloud.process.pid],
+                "the model server": lambda: list(process_tree(deployment.model.process.pid)),
             },
-            lambda: visitors(minutes * 60),
-            minutes * 60 / LOOKS,
-            lambda: world.forget_pictures(KEPT_SECONDS),
+            lambda: run(minutes * 60),
+            minutes * 60 / POLLS,
+            lambda: deployment.delete_old_images(KEPT_SECONDS),
         )
-        count = len(world.lambdas())
-    return report(parts, crowd, minutes, warm, count)
+        count = len(deployment.lambdas())
+    return report(memory, results, minutes, warm, count)
 
 
-def watched(
+def poll_memory(
     kinds: Mapping[str, Callable[[], list[int]]],
-    visit: Callable[[], Crowd],
+    run: Callable[[], ClientResults],
     pause: float,
-    tidy: Callable[[], None] = lambda: None,
-) -> tuple[dict[str, Part], Crowd]:
-    """Look at processes by their kind while `visit` runs.
+    clean_up: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, ProcessMemory], ClientResults]:
+    """Poll the memory of processes while `run` runs.
 
     Args:
-        kinds: the process ids of each kind, as they are at the moment.
-        visit: what they are busy with.
-        pause: seconds between two looks.
-        tidy: is done before each look.
+        kinds: return the current process ids of each kind.
+        run: sends the requests.
+        pause: seconds between two polls.
+        clean_up: runs before each poll.
 
     Returns:
-        What the processes of each kind had, and what `visit` returned.
+        The memory of each kind, and the result of `run`.
     """
-    parts = {name: Part() for name in kinds}
+    memory = {name: ProcessMemory() for name in kinds}
     started, done = time.monotonic(), threading.Event()
 
-    def look() -> None:
+    def poll() -> None:
         while not done.wait(pause):
-            tidy()
+            clean_up()
             hours = (time.monotonic() - started) / 3_600
             for name, processes in kinds.items():
-                parts[name].add(hours, [megabytes(pid) for pid in processes()])
+                memory[name].add(hours, [megabytes(pid) for pid in processes()])
 
-    looking = threading.Thread(target=look)
-    looking.start()
+    polling = threading.Thread(target=poll)
+    polling.start()
     try:
-        return parts, visit()
+        return memory, run()
     finally:
         done.set()
-        looking.join()
+        polling.join()
 
 
 def report(
-    parts: Mapping[str, Part], crowd: Crowd, minutes: float, warm: float, count: int
+    memory: Mapping[str, ProcessMemory],
+    results: ClientResults,
+    minutes: float,
+    warm: float,
+    count: int,
 ) -> Section:
-    """Return all figures."""
-    if crowd.pictures == 0:
-        raise RuntimeError(f"no pictures: {crowd.refused}")
+    """Return the section of a run."""
+    if results.images == 0:
+        raise RuntimeError(f"no images: {results.errors}")
     text = TEXT.format(
-        visitors=VISITORS,
+        clients=CLIENTS,
         minutes=minutes,
         pause=PAUSE_SECONDS,
         warm=warm,
-        looks=LOOKS,
+        polls=POLLS,
         kept=KEPT_SECONDS,
     )
-    rows = [_row(name, part) for name, part in parts.items()]
-    refused = sum(crowd.refused.values())
+    rows = [_row(name, each) for name, each in memory.items()]
+    errors = sum(results.errors.values())
     details = (
-        f"{crowd.pictures:,} pictures came, {refused} visits were refused; {count} Lambdas ran. "
-        "What a part of the emulator holds is its own: on AWS there is none of it."
+        f"{results.images:,} images were delivered, {errors} requests failed; {count} Lambdas ran. "
+        "Memory of the emulator has no counterpart on AWS."
     )
     title = "Memory over half an hour"
     return Section(title, text, tuple(rows), details, ("chalice", "boto3", "moto", "aiohttp"))
 
 
-def _row(name: str, part: Part) -> Row:
+def _row(name: str, memory: ProcessMemory) -> Row:
     return Row(
         f"memory of {name}",
         "MB",
-        Figure(round(part.last, 1)),
-        "at the beginning",
-        Figure(round(part.first, 1)),
+        Figure(round(memory.last, 1)),
+        "first tenth",
+        Figure(round(memory.first, 1)),
         Aim("ratio", at_most=1.05),
-        f"growth {part.slope:+.1f} MB an hour",
+        f"growth {memory.slope:+.1f} MB per hour",
     )
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Whether memory grows.")
-    parser.add_argument("--minutes", type=float, default=30, help="how long visitors ask")
-    asked = parser.parse_args()
-    run_alone(lambda: section(minutes=asked.minutes))
+    parser.add_argument("--minutes", type=float, default=30, help="how long clients send requests")
+    options = parser.parse_args()
+    print_section(lambda: section(minutes=options.minutes))
 
 
 if __name__ == "__main__":

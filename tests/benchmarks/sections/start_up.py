@@ -1,13 +1,12 @@
-"""From the start of a process to its first picture, step by step, beside plain diffusers.
+"""From the start of a process to its first image, step by step, against plain diffusers.
 
-    python -m tests.benchmarks.sections.start_up [--rounds 5] [--width 64] [--beside FOLDER]
+    python -m tests.benchmarks.sections.start_up [--rounds 5] [--width 64]
 
-Each way runs in a process of its own, in turns. Before each, the weights are dropped from the page
-cache, as on an instance that was just started. The model is SDXL's UNet, narrowed as in
-`lora_switch.py`, with tiny text encoders and VAE. Plain diffusers is `from_pretrained` and a
-picture as a PNG file, in the same 32 bits; Easel is `inference.py` as the serving toolkit uses it:
-import, `model_fn`, which warms up, and the picture's bytes. A second picture follows, which tells
-what is left to do at first use. `--beside` measures another checkout's `model_package/code`, too.
+Each variant runs in its own process, in turns. Before each run, the weights are dropped from the
+page cache, as on a new instance. The model is SDXL's UNet, narrowed as in `narrow_sdxl.py`, with
+tiny text encoders and VAE. Plain diffusers is `from_pretrained` and an image as a PNG file, in 32
+bits as well; Easel is `inference.py` as the serving toolkit uses it: import, `model_fn`, which
+warms up, and the image's bytes. A second image shows the cost of first use.
 """
 
 from __future__ import annotations
@@ -22,14 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.benchmarks.lib import against
 from tests.benchmarks.lib.measuring import Samples, table
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, run_alone
-from tests.benchmarks.sections.lora_switch import make_model
+from tests.benchmarks.lib.narrow_sdxl import make_model
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
 
 CODE = Path(__file__).parents[3] / "model_package" / "code"
-WISH = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
-PARTS = ("import", "load", "first picture", "second picture")
+REQUEST = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
+PARTS = ("import", "load", "first image", "second image")
 PLAIN = "plain diffusers"
+PACKAGES = ("torch", "diffusers", "transformers")
 _CHUNK = 8 * 2**20
 
 _CLOCK = """
@@ -48,8 +49,8 @@ pipeline.set_progress_bar_config(disable=True)
 mark()
 for _ in range(2):
     noise = torch.Generator().manual_seed(7)
-    picture = pipeline("a cat", num_inference_steps=2, width=64, height=64, generator=noise)
-    picture.images[0].save(io.BytesIO(), "PNG")
+    image = pipeline("a cat", num_inference_steps=2, width=64, height=64, generator=noise)
+    image.images[0].save(io.BytesIO(), "PNG")
     mark()
 """
 _EASEL = """
@@ -61,17 +62,17 @@ with contextlib.redirect_stdout(io.StringIO()) as log:
     mark()
     steps = json.loads(log.getvalue().splitlines()[-1]).get("steps", {})
     for _ in range(2):
-        wish = inference.input_fn(sys.argv[2], "application/json")
-        file = inference.output_fn(inference.predict_fn(wish, model), "image/png")
+        request = inference.input_fn(sys.argv[2], "application/json")
+        file = inference.output_fn(inference.predict_fn(request, model), "image/png")
         assert isinstance(file, bytes), file
         mark()
 """
-_TELL = """
+_REPORT = """
 used = resource.getrusage(resource.RUSAGE_SELF)
-told = {"marks": marks, "steps": steps, "computed": used.ru_utime + used.ru_stime}
-with open("/proc/self/status") as status:  # what getrusage says was inherited from the parent
+report = {"marks": marks, "steps": steps, "computed": used.ru_utime + used.ru_stime}
+with open("/proc/self/status") as status:  # getrusage's peak includes the parent's
     peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read())[1])
-print(json.dumps({**told, "peak": peak / 1024}))
+print(json.dumps({**report, "peak": peak / 1024}))
 """
 
 
@@ -81,9 +82,9 @@ class Start:
 
     Attributes:
         parts: seconds of each of PARTS.
-        steps: seconds by step, as Easel's own log has them.
-        computed: seconds of processor time, from the first line to the second picture.
-        peak: most memory that it held at once, in MiB, with the weights that it mapped.
+        steps: seconds by step, from Easel's log.
+        computed: seconds of processor time to the second image.
+        peak: peak memory in MiB, mapped weights included.
     """
 
     parts: tuple[float, ...]
@@ -93,14 +94,14 @@ class Start:
 
     @property
     def total(self) -> float:
-        """The seconds to the first picture."""
+        """The seconds to the first image."""
         return sum(self.parts[:-1])
 
 
 def drop(folder: Path) -> None:
-    """Let the operating system forget what it read of a folder's files.
+    """Drop a folder's files from the page cache.
 
-    They are read once more before, so that each way finds memory in the same state.
+    They are read first, so that each variant starts with memory in the same state.
     """
     for path in folder.rglob("*"):
         if path.is_file():
@@ -112,11 +113,11 @@ def drop(folder: Path) -> None:
 
 
 def run(script: str, base: Path, environ: dict[str, str]) -> Start:
-    """Start a process that paints two pictures, with the weights on disk only."""
+    """Start a process that generates two images, with the weights only on disk."""
     drop(base)
-    command = [sys.executable, "-W", "ignore", "-c", _CLOCK + script + _TELL]
+    command = [sys.executable, "-W", "ignore", "-c", _CLOCK + script + _REPORT]
     done = subprocess.run(
-        [*command, str(base / "model"), json.dumps(WISH)],
+        [*command, str(base / "model"), json.dumps(REQUEST)],
         env={**os.environ, "SAGEMAKER_BASE_DIR": str(base), **environ},
         capture_output=True,
         text=True,
@@ -124,57 +125,93 @@ def run(script: str, base: Path, environ: dict[str, str]) -> Start:
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2_000:])
-    told = json.loads(done.stdout.splitlines()[-1])
-    marks = told["marks"]
+    report = json.loads(done.stdout.splitlines()[-1])
+    marks = report["marks"]
     parts = tuple(mark - before for mark, before in zip(marks, [0.0, *marks], strict=False))
-    return Start(parts, told["steps"], told["computed"], told["peak"])
+    return Start(parts, report["steps"], report["computed"], report["peak"])
 
 
-def measure(width: int, rounds: int, beside: Path | None = None) -> Section:
-    """Run all ways in turns."""
-    ways = {
+def measure(width: int, rounds: int) -> Section:
+    """Measure Easel against plain diffusers."""
+    variants = {
         PLAIN: (_PLAIN, {}),
         "Easel, weights not read ahead": (_EASEL, {"EASEL_READ_AHEAD": "off"}),
         "Easel": (_EASEL, {}),
     }
-    if beside is not None:
-        ways[f"Easel in {beside}"] = (_EASEL, {"PYTHONPATH": str(beside)})
+    starts_by_variant, size = _in_turns(variants, width, rounds)
+    text = (
+        f"From the start of a process to the first image's bytes, with {size:,.0f} MB of weights"
+        " that are not in the page cache, on one thread. Easel's loading includes a warm-up"
+        " image. Peak memory includes the mapped weights, which the operating system can"
+        " reclaim."
+    )
+    return Section(
+        "The model's start",
+        text,
+        tuple(_rows(starts_by_variant)),
+        _details(starts_by_variant),
+        PACKAGES,
+    )
+
+
+def compare(other: Path, quick: bool = False) -> Section:
+    """Measure this model package's start against another checkout's."""
+    variants = {
+        against.THIS: (_EASEL, {}),
+        against.OTHER: (_EASEL, {"PYTHONPATH": str(other / "model_package" / "code")}),
+    }
+    starts_by_variant, _ = _in_turns(variants, width=32 if quick else 64, rounds=2 if quick else 7)
+    rows = [
+        against.row(
+            what,
+            unit,
+            {
+                name: _of([getattr(each, part) for each in starts_by_variant[name]])
+                for name in variants
+            },
+        )
+        for what, unit, part in (
+            ("start to the first image", "s", "total"),
+            ("processor time, with a second image", "s", "computed"),
+            ("peak memory", "MiB", "peak"),
+        )
+    ]
+    return against.section("The model's start", rows, _parts(starts_by_variant), PACKAGES)
+
+
+def _in_turns(
+    variants: dict[str, tuple[str, dict[str, str]]], width: int, rounds: int
+) -> tuple[dict[str, list[Start]], float]:
+    """Run all variants in turns with one model; return their starts and the model's megabytes."""
     environ = {
         "PYTHONPATH": str(CODE),
         "EASEL_DTYPE": "fp32",
         "EASEL_DEFAULTS": json.dumps({"steps": 2}),
-        # Threads that wait for one another would measure what else the machine does.
+        # With several threads, other load on the machine would affect the result.
         "OMP_NUM_THREADS": "1",
     }
-    found: dict[str, list[Start]] = {name: [] for name in ways}
+    starts_by_variant: dict[str, list[Start]] = {name: [] for name in variants}
     with TemporaryDirectory() as folder:
         base = Path(folder)
         make_model(base / "model", width)
         size = sum(path.stat().st_size for path in base.rglob("*.safetensors")) / 1e6
         for _ in range(rounds):
-            for name, (script, more) in ways.items():
-                found[name].append(run(script, base, {**environ, **more}))
-    text = (
-        f"From the start of a process to the first picture's bytes, with {size:,.0f} MB of weights"
-        " that are not in the page cache, computing on one thread. Easel's loading includes a"
-        " picture to warm up with. The peak of memory counts the mapped weights, which the"
-        " operating system could take back."
-    )
-    packages = ("torch", "diffusers", "transformers")
-    return Section("The model's start", text, tuple(_rows(found)), _details(found), packages)
+            for name, (script, more) in variants.items():
+                starts_by_variant[name].append(run(script, base, {**environ, **more}))
+    return starts_by_variant, size
 
 
-def _rows(found: dict[str, list[Start]]) -> list[Row]:
-    plain, easel = found[PLAIN], found["Easel"]
+def _rows(starts_by_variant: dict[str, list[Start]]) -> list[Row]:
+    plain, easel = starts_by_variant[PLAIN], starts_by_variant["Easel"]
     rows = [
         Row(name, "s", _of([each.total for each in starts]), PLAIN, _of([p.total for p in plain]))
-        for name, starts in found.items()
+        for name, starts in starts_by_variant.items()
         if name not in (PLAIN, "Easel")
     ]
     for what, unit, aim, ours, theirs in (
         ("Easel", "s", Aim("ratio", at_most=1.0), *_both("total", easel, plain)),
-        ("processor time, with a second picture", "s", None, *_both("computed", easel, plain)),
-        ("peak of memory", "MiB", None, *_both("peak", easel, plain)),
+        ("processor time, with a second image", "s", None, *_both("computed", easel, plain)),
+        ("peak memory", "MiB", None, *_both("peak", easel, plain)),
     ):
         rows.append(Row(what, unit, ours, PLAIN, theirs, aim))
     return rows
@@ -188,24 +225,28 @@ def _of(values: Sequence[float]) -> Figure:
     return Figure.of(Samples(tuple(values)))
 
 
-def _details(found: dict[str, list[Start]]) -> str:
+def _parts(starts_by_variant: dict[str, list[Start]]) -> str:
     parts = [
         [name, *(f"{_of([s.parts[place] for s in starts]).median:.2f}" for place in range(4))]
-        for name, starts in found.items()
+        for name, starts in starts_by_variant.items()
     ]
-    easel = found["Easel"]
+    return table(["seconds, median", *PARTS], parts)
+
+
+def _details(starts_by_variant: dict[str, list[Start]]) -> str:
+    easel = starts_by_variant["Easel"]
     steps = [
         [f"`{step}`", f"{_of([start.steps[step] for start in easel]).median:.2f}"]
         for step in easel[0].steps
     ]
-    told = "The steps of Easel, as its log's `model_loaded` tells them to the owner of an endpoint:"
+    heading = "The steps of Easel's start, from `model_loaded` in its log:"
     return "\n\n".join(
-        [table(["seconds, median", *PARTS], parts), told, table(["step", "seconds, median"], steps)]
+        [_parts(starts_by_variant), heading, table(["step", "seconds, median"], steps)]
     )
 
 
 def section(quick: bool = False) -> Section:
-    """Measure with a model of some 400 MB; quickly with a tiny one."""
+    """Measure with a model of about 400 MB, or with a tiny one if `quick`."""
     return measure(width=32 if quick else 64, rounds=2 if quick else 7)
 
 
@@ -214,9 +255,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the model's start.")
     parser.add_argument("--rounds", type=int, default=5, help="at least 2")
     parser.add_argument("--width", type=int, default=64, help="channels of the UNet's first block")
-    parser.add_argument("--beside", type=Path, help="another checkout's model_package/code")
-    asked = parser.parse_args()
-    run_alone(lambda: measure(asked.width, max(asked.rounds, 2), asked.beside))
+    options = parser.parse_args()
+    print_section(lambda: measure(options.width, max(options.rounds, 2)))
 
 
 if __name__ == "__main__":

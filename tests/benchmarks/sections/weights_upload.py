@@ -3,10 +3,9 @@
     python -m tests.benchmarks.sections.weights_upload
         [--gigabytes 2] [--files 5] [--aws aws] [--rounds 3]
 
-Random data, as weights are to a compressor, goes to an S3 server in another process of this
-machine, which keeps nothing: it reads every byte, checks the length and forgets it. So the client
-is what is measured, and not a server's memory. Each way runs in a process of its own; its largest
-resident set is the kernel's.
+Random data, which compresses like weights, is uploaded to an S3 server in another process on this
+machine. The server reads and discards every byte, so that only the client is measured. Each variant
+runs in its own process; its memory is the largest resident set, as reported by the kernel.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.benchmarks.lib.processes import below, megabytes
-from tests.benchmarks.lib.report import Figure, Row, Section, run_alone
+from tests.benchmarks.lib.processes import megabytes, process_tree
+from tests.benchmarks.lib.report import Figure, Row, Section, print_section
 
 EASEL = "easel --weights s3"
 TEXT = """\
-{gigabytes:g} GB of random data in {files} files go to an S3 server on this machine that reads every
-byte and keeps none. Each way runs in a process of its own; its memory is the largest resident set.
-The other ways are {aws}'s; what {gzip} packs lies on the disk first, as a model.tar.gz does.
+{gigabytes:g} GB of random data in {files} files are uploaded to an S3 server on this machine that
+reads and discards every byte. Each variant runs in its own process; its memory is the largest
+resident set. The baselines use {aws}; {gzip} writes its archive to disk first, like a model.tar.gz.
 """
 BUCKET = "easel-main-123456789012-us-east-1"
 _CHUNK = 1 << 20
@@ -50,17 +49,17 @@ class Knobs(NamedTuple):
 
 
 class _Sink(BaseHTTPRequestHandler):
-    """As much of S3 as an upload needs; bodies are read and forgotten."""
+    """The part of S3's API that an upload uses; bodies are read and discarded."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
 
     def handle_expect_100(self) -> bool:
-        """Say so at once: a client would wait for a second, and then send its body anyway."""
-        going_on = super().handle_expect_100()
+        """Respond without delay: a client waits a second, and then sends its body anyway."""
+        proceed = super().handle_expect_100()
         self.wfile.flush()
-        return going_on
+        return proceed
 
     def do_PUT(self) -> None:
         self._swallow()
@@ -93,7 +92,7 @@ class _Sink(BaseHTTPRequestHandler):
         while size:
             read = len(self.rfile.read(min(size, _CHUNK)))
             if not read:
-                raise ConnectionError("cut off")
+                raise ConnectionError("connection closed")
             size -= read
 
     def _answer(self, body: bytes, **headers: str) -> None:
@@ -104,7 +103,7 @@ class _Sink(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 _COMPLETED = "CompleteMultipartUploadResult"
@@ -117,7 +116,7 @@ def _serve(ready: multiprocessing.Queue[int]) -> None:
 
 
 def make_files(folder: Path, gigabytes: float, count: int) -> None:
-    """Write files of random bytes that look like a model's folder."""
+    """Write a folder with the file names of a model and random bytes."""
     folder.mkdir()
     (folder / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
     (folder / "unet").mkdir()
@@ -129,7 +128,7 @@ def make_files(folder: Path, gigabytes: float, count: int) -> None:
                 left -= file.write(os.urandom(min(left, 16 * _CHUNK)))
 
 
-# What each way runs, in a process of its own; {folder} and {target} are put in.
+# Easel's variant; {folder} and {bucket} are filled in.
 _EASEL = """
 import boto3
 from pathlib import Path
@@ -141,13 +140,14 @@ from endpoint.provision.upload import Upload
 from endpoint.provision import weights as files
 clock = Clock()
 console = Console(clock)
-found = files._files(Path("{folder}"), None)
-Upload(Bucket(boto3.client("s3"), "{bucket}"), console, clock).ensure("models/x/00000000/", found)
+model_files = files._files(Path("{folder}"), None)
+upload = Upload(Bucket(boto3.client("s3"), "{bucket}"), console, clock)
+upload.ensure("models/x/00000000/", model_files)
 """
 
 
-def ways(folder: Path, aws: str) -> dict[str, str]:
-    """Return the shell command of each way."""
+def upload_commands(folder: Path, aws: str) -> dict[str, str]:
+    """Return the shell command of each variant."""
     easel = _EASEL.format(folder=folder, bucket=BUCKET)
     script = folder.parent / "easel.py"
     script.write_text(easel)
@@ -169,9 +169,9 @@ def _packer() -> str:
 
 
 def _version(aws: str) -> str:
-    """Return how the AWS CLI names itself, such as aws-cli/2.1."""
+    """Return the AWS CLI's name and version, such as aws-cli/2.1."""
     if shutil.which(aws) is None:
-        return "no AWS CLI here"
+        return "no AWS CLI"
     shown = subprocess.run([aws, "--version"], capture_output=True, text=True, check=True)
     return shown.stdout.partition(" ")[0]
 
@@ -194,17 +194,17 @@ def run(command: str, environment: dict[str, str]) -> tuple[float, float]:
 
 def _largest_below(pid: int) -> float:
     """Return the peak megabytes of the largest process among `pid` and its children."""
-    return max(megabytes(each, "VmHWM") for each in below(pid))
+    return max(megabytes(each, "VmHWM") for each in process_tree(pid))
 
 
 def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
-    """Measure all of it; the AWS CLI's ways only where there is an AWS CLI."""
+    """Measure all variants; those with the AWS CLI only if it is installed."""
     knobs = knobs or (Knobs(0.02, 2) if quick else Knobs())
     with _sink() as url, tempfile.TemporaryDirectory() as temporary:
         environment = _environment(url)
         folder = Path(temporary) / "model"
         make_files(folder, knobs.gigabytes, knobs.files)
-        commands = ways(folder, knobs.aws)
+        commands = upload_commands(folder, knobs.aws)
         runs = {
             name: [run(command, environment) for _ in range(knobs.rounds)]
             for name, command in commands.items()
@@ -219,7 +219,7 @@ def section(quick: bool = False, knobs: Knobs | None = None) -> Section:
 
 
 def _rows(runs: dict[str, list[tuple[float, float]]], other: str, gigabytes: float) -> list[Row]:
-    """Return throughput and memory beside another way's."""
+    """Return rows of throughput and memory against another variant."""
     figures = {
         name: (
             Figure(round(gigabytes * 1_000 / statistics.median(seconds for seconds, _ in each))),
@@ -229,7 +229,7 @@ def _rows(runs: dict[str, list[tuple[float, float]]], other: str, gigabytes: flo
     }
     theirs = figures.get(other, (None, None))
     return [
-        Row("throughput", "MB/s", figures[EASEL][0], other, theirs[0], note="more is better"),
+        Row("throughput", "MB/s", figures[EASEL][0], other, theirs[0], note="higher is better"),
         Row("memory of the largest process", "MB", figures[EASEL][1], other, theirs[1]),
     ]
 
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--aws", default="aws", help="the AWS CLI")
     knobs = Knobs(**vars(parser.parse_args()))
-    run_alone(lambda: section(knobs=knobs))
+    print_section(lambda: section(knobs=knobs))
 
 
 if __name__ == "__main__":

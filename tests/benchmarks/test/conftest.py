@@ -4,8 +4,8 @@ import torch
 from easel.loading.pipeline import load_pipeline
 from easel.loading.refiner import load_refiner
 from model_package.stand_in import make_stand_in
-from tests.benchmarks.lib import ways
-from tests.benchmarks.lib.full_size import Kind
+from tests.benchmarks.lib import variants
+from tests.benchmarks.lib.full_size import ModelSpec
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
 
@@ -24,6 +24,6 @@ def narrow(monkeypatch, tmp_path):
         made.append([base, load_refiner(folder / "refiner", base, **HOW)])
         return made[-1]
 
-    kind = Kind(pair, steps=5, guidance_scale=5.0, side=64)
-    monkeypatch.setitem(ways.KINDS, "narrow", kind)
+    spec = ModelSpec(pair, steps=5, guidance_scale=5.0, side=64)
+    monkeypatch.setitem(variants.MODELS, "narrow", spec)
     return made

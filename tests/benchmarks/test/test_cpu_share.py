@@ -1,4 +1,4 @@
-"""A share of a core, where this machine lets us set one."""
+"""A share of a core, where this machine permits it."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks.lib.cpu_share import NoControlGroup, cpu_share
 
 
-def test_a_process_in_the_group_is_limited_and_the_group_is_gone_afterwards() -> None:
+def test_a_process_in_the_group_is_limited_and_the_group_is_removed_afterwards():
     waits = [sys.executable, "-c", "input()"]
     try:
         with (
@@ -21,15 +21,15 @@ def test_a_process_in_the_group_is_limited_and_the_group_is_gone_afterwards() ->
             assert _quota(processes.parent) == 5_000
             process.communicate(b"\n")
     except NoControlGroup:
-        pytest.skip("no control groups for us here")
+        pytest.skip("control groups are unavailable")
 
     assert not processes.parent.exists()
     assert str(os.getpid()) in processes.parent.name
 
 
-def _quota(group: object) -> int:
+def _quota(group):
     for name in ("cpu.max", "cpu.cfs_quota_us"):
-        file = group / name  # type: ignore[operator]
+        file = group / name
         if file.exists():
             return int(file.read_text().split()[0])
     raise AssertionError("no quota")

@@ -1,4 +1,4 @@
-from tests.benchmarks.lib import ways
+from tests.benchmarks.lib import variants
 from tests.benchmarks.lib.gpu_aims import target_rows
 from tests.benchmarks.lib.report import Figure, Row
 
@@ -6,30 +6,30 @@ H200 = "NVIDIA H200"
 
 
 def timed(what, seconds, plain=1.0):
-    return Row(what, "s", Figure(seconds), ways.PLAIN, Figure(plain))
+    return Row(what, "s", Figure(seconds), variants.PLAIN, Figure(plain))
 
 
 SD = [
-    timed(f"sd, {ways.ANCESTOR}", 4.0),
+    timed(f"sd, {variants.ANCESTOR}", 4.0),
     timed("sd, Easel", 0.9),
-    timed(f"sd, {ways.COMPILED}", 0.7),
+    timed(f"sd, {variants.COMPILED}", 0.7),
     timed("sd, Easel, guidance for 40 % of the steps", 0.1),
     Row("sd, Easel, compiled fully", "s", None, note="failed"),
-    Row(f"sd, {ways.CACHED}", "s", Figure(12.0), "compiled without a cache", Figure(60.0)),
+    Row(f"sd, {variants.CACHED}", "s", Figure(12.0), "compiled without a cache", Figure(60.0)),
 ]
 
 
-def test_the_fastest_variant_that_changes_no_picture_is_held_to_the_aims():
+def test_the_fastest_variant_that_changes_no_image_is_held_to_the_aims():
     ancestor, plain, cached = target_rows("sd", SD, H200)
     assert (ancestor.value.median, ancestor.baseline_value.median, ancestor.met) == (0.7, 4.0, True)
-    assert (plain.ratio, plain.met, plain.note) == (0.7, False, ways.COMPILED)
+    assert (plain.ratio, plain.met, plain.note) == (0.7, False, variants.COMPILED)
     assert (cached.value.median, cached.met) == (12.0, False)
 
 
 def test_the_best_batch_is_held_to_its_aim():
     rates = {1: 0.9, 4: 1.6, 8: 1.5}
     rows = [
-        Row(f"sdxl, batches of {count}, {ways.COMPILED}", "pictures/s", Figure(rate))
+        Row(f"sdxl, batches of {count}, {variants.COMPILED}", "images/s", Figure(rate))
         for count, rate in rates.items()
     ]
     one, batches = target_rows("sdxl", [timed("sdxl, Easel", 0.85), *rows], H200)
@@ -45,4 +45,4 @@ def test_without_a_gpu_the_aims_are_open_and_on_another_one_there_are_none():
 
 
 def test_every_variant_that_counts_as_unchanged_is_a_variant():
-    assert set(ways.VARIANTS) >= ways.UNCHANGED
+    assert set(variants.VARIANTS) >= variants.UNCHANGED

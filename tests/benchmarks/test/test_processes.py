@@ -1,22 +1,22 @@
-"""What is told of processes."""
+"""A process's memory, processor time and children."""
 
 import os
 import subprocess
 import sys
 
-from tests.benchmarks.lib.processes import below, megabytes, processor_milliseconds
+from tests.benchmarks.lib.processes import megabytes, process_tree, processor_milliseconds
 
 _WORK = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
 
 
-def test_a_process_s_work_memory_and_children_are_found() -> None:
+def test_a_process_s_time_memory_and_children_are_read():
     with subprocess.Popen(
         [sys.executable, "-c", _WORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         worked, size = processor_milliseconds(process.pid), megabytes(process.pid)
-        peak, family = megabytes(process.pid, "VmHWM"), list(below(os.getpid()))
+        peak, family = megabytes(process.pid, "VmHWM"), list(process_tree(os.getpid()))
         process.communicate(b"\n")
 
     assert worked >= 290  # counted in hundredths of a second
@@ -24,9 +24,9 @@ def test_a_process_s_work_memory_and_children_are_found() -> None:
     assert {os.getpid(), process.pid} <= set(family)
 
 
-def test_a_process_that_has_ended_has_no_memory() -> None:
+def test_a_process_that_has_ended_has_no_memory():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
 
     assert megabytes(ended.pid) == 0
-    assert list(below(ended.pid)) == [ended.pid]
+    assert list(process_tree(ended.pid)) == [ended.pid]

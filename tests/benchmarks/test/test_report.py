@@ -1,6 +1,4 @@
-"""Rows, sections, and what is kept of them."""
-
-from pathlib import Path
+"""Rows, sections, and their files."""
 
 import pytest
 
@@ -8,7 +6,7 @@ from tests.benchmarks.lib.measuring import Samples
 from tests.benchmarks.lib.report import Aim, Figure, Result, Row, Section, number
 
 FAST = Row(
-    "a picture",
+    "an image",
     "ms",
     Figure(50, (45, 60)),
     "the other way",
@@ -18,14 +16,14 @@ FAST = Row(
 )
 
 
-def row(value: float | None, aim: Aim | None = None, baseline: float | None = 10.0) -> Row:
+def row(value, aim=None, baseline=10.0):
     figures = [None if each is None else Figure(each) for each in (value, baseline)]
-    return Row("a picture", "ms", figures[0], "the other way", figures[1], aim)
+    return Row("an image", "ms", figures[0], "the other way", figures[1], aim)
 
 
-def test_a_row_tells_both_figures_their_ratio_and_whether_the_aim_was_met() -> None:
+def test_a_row_shows_both_figures_their_ratio_and_whether_the_aim_was_met():
     assert FAST.cells() == [
-        "a picture",
+        "an image",
         "50 ms (45 to 60)",
         "the other way: 200 ms (150 to 300)",
         "0.25",
@@ -47,11 +45,11 @@ def test_a_row_tells_both_figures_their_ratio_and_whether_the_aim_was_met() -> N
         (None, None),
     ],
 )
-def test_an_aim_is_for_the_value_the_ratio_or_the_difference(aim: Aim | None, met: bool) -> None:
+def test_an_aim_bounds_the_value_the_ratio_or_the_difference(aim, met):
     assert row(12, aim).met is met
 
 
-def test_an_aim_without_a_baseline_to_compare_with_stays_open() -> None:
+def test_an_aim_without_a_baseline_to_compare_with_stays_open():
     assert row(12, Aim("ratio", at_most=2), baseline=None).met is None
     assert row(12, Aim("difference", at_most=2), baseline=None).met is None
 
@@ -69,26 +67,26 @@ def test_an_aim_without_a_baseline_to_compare_with_stays_open() -> None:
         ),
     ],
 )
-def test_an_aim_is_said_with_its_unit_where_it_has_one(aim: Aim, unit: str, said: str) -> None:
-    assert aim.in_words(unit) == said
+def test_an_aim_is_shown_with_its_unit(aim, unit, said):
+    assert aim.described(unit) == said
 
 
-def test_a_missed_aim_is_said_in_bold() -> None:
+def test_a_missed_aim_is_bold():
     assert "**missed**" in row(12, Aim("value", at_most=1)).cells()[-1]
 
 
-def test_what_was_not_measured_is_said_to_be_so() -> None:
+def test_a_missing_figure_is_shown_as_not_measured():
     cells = row(None, Aim("value", at_most=1), baseline=None).cells()
 
     assert cells[1:4] == ["not measured", "the other way", ""]
     assert "open" in cells[-1]
 
 
-def test_a_figure_has_the_median_and_the_quartiles_of_its_samples() -> None:
+def test_a_figure_has_the_median_and_the_quartiles_of_its_samples():
     assert Figure.of(Samples((1, 2, 3, 4, 100))) == Figure(3, (2, 4))
 
 
-def test_a_percentile_is_the_value_that_so_many_do_not_exceed() -> None:
+def test_a_percentile_is_the_value_that_n_percent_do_not_exceed():
     assert Samples(tuple(range(101))).percentile(95) == 95
 
 
@@ -96,11 +94,11 @@ def test_a_percentile_is_the_value_that_so_many_do_not_exceed() -> None:
     ("value", "said"),
     [(0, "0"), (3, "3"), (1234.5, "1,234"), (12.34, "12.3"), (1.234, "1.23"), (0.0123, "0.012")],
 )
-def test_numbers_have_as_many_digits_as_they_deserve(value: float, said: str) -> None:
+def test_numbers_have_three_significant_digits(value, said):
     assert number(value) == said
 
 
-def test_a_result_is_read_as_it_was_saved(tmp_path: Path) -> None:
+def test_a_result_is_read_as_it_was_saved(tmp_path):
     section = Section("Speed", "Said first.", (FAST, row(None)), "Said last.", ("pytest",))
     result = Result.of(section, load=1.5)
     path = tmp_path / "results" / "speed.json"
@@ -110,7 +108,15 @@ def test_a_result_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert Result.read(path) == result
 
 
-def test_a_section_says_when_and_on_what_it_was_measured() -> None:
+def test_paragraphs_are_wrapped_and_tables_are_not():
+    table = f"| {'cell ' * 40}|\n| --- |"
+    text = Section("Speed", "word " * 40, (), f"{table}\n\n{'again ' * 40}").markdown()
+
+    long = [line for line in text.splitlines() if len(line) > 100]
+    assert long == [table.splitlines()[0]]
+
+
+def test_a_section_shows_the_conditions_of_its_measurement():
     section = Section("Speed", "Said first.", (FAST,), "Said last.", ("pytest", "no-such"), "a GPU")
     result = Result.of(section, load=1.5)
     text = result.markdown()

@@ -1,8 +1,7 @@
-"""The ancestor's Lambda, rebuilt from its public description; see ../ancestor_recipe.py.
+"""The recipe's Lambda, implemented from its public description; see ../ancestor_recipe.py.
 
-A Chalice app whose requirements hold the SageMaker SDK and essential-generators. It asks the
-endpoint for JSON, and answers with an HTML page that holds the picture as base64 and the sentence
-below it.
+A Chalice app that depends on the SageMaker SDK and essential-generators. It requests JSON from the
+endpoint, and returns an HTML page with the picture as base64 and the sentence below it.
 """
 
 import html
@@ -26,9 +25,9 @@ def random_picture():
 @app.route("/inference/{text}")
 def picture(text):
     text = unquote(text)
-    answer = predictor.predict({"inputs": text})
+    result = predictor.predict({"inputs": text})
     page = (
-        f'<html><body><img src="data:image/jpeg;base64,{answer["image"]}">'
+        f'<html><body><img src="data:image/jpeg;base64,{result["image"]}">'
         f"<p>{html.escape(text)}</p></body></html>"
     )
     return Response(page, headers={"Content-Type": "text/html"})

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from endpoint.costs.autoscaling import COLD_START_SECONDS
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients
-from endpoint.emulator.sagemaker.scaling import COLD_START_SECONDS
 from tests.endpoint.emulator.conftest import REGION
 from tests.endpoint.emulator.sagemaker.test_async_invocations import (
     exists,
@@ -117,7 +117,8 @@ def test_a_request_wakes_an_endpoint_with_both_policies(
     account.track_the_backlog()
     account.wake()
     account.have(0)
-    switches.set_clock(speed=SPEED)
+    # Slow enough for this process to look before a quarter of an hour of idleness is over.
+    switches.set_clock(speed=SPEED / 4)
     answer = submit(runtime, account.endpoint)
 
     wait_for(s3, answer["OutputLocation"])

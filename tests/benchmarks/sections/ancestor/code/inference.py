@@ -1,7 +1,7 @@
-"""The ancestor's serving code, rebuilt from its public description: the pipeline's own defaults.
+"""The recipe's serving code, implemented from its public description, with pipeline defaults.
 
-Half precision on a GPU, as described; single on a processor, which computes halves far slower. The
-picture travels as JPEG in base64 in JSON, as in the serving toolkit's examples.
+Half precision on a GPU, as described; single precision on a CPU, where half precision is much
+slower. The picture is returned as a JPEG in base64 in JSON, as in the serving toolkit's examples.
 """
 
 import base64
