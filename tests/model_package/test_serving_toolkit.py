@@ -40,7 +40,7 @@ print(json.dumps({
 }))
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_environment]
 
 
 @pytest.fixture(scope="module")
