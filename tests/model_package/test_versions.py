@@ -7,15 +7,25 @@ import pytest
 from tests.model_package import installed
 
 CORE = [
-    "easel/prompts/test_embeddings.py",
-    "easel/pipelines/test_ensemble.py",
-    "easel/pipelines/test_guidance.py",
-    "easel/lora/test_adapters.py",
-    "easel/test_generator.py",
-    "easel/loading/test_pipeline.py",
-    "easel/speed/test_host_timesteps.py",
-    "easel/loading/test_vae.py",
     "test_inference.py",
+    *(
+        f"easel/{path}"
+        for path in [
+            "loading/test_pipeline.py",
+            "loading/test_vae.py",
+            "lora/test_adapters.py",
+            "lora/test_file.py",
+            "lora/test_requests.py",
+            "lora/test_weights.py",
+            "pipelines/test_ensemble.py",
+            "pipelines/test_guidance.py",
+            "prompts/test_embeddings.py",
+            "serving/test_request.py",
+            "serving/test_response.py",
+            "speed/test_host_timesteps.py",
+            "test_generator.py",
+        ]
+    ),
 ]
 SHOW = "import diffusers, transformers; print(diffusers.__version__, transformers.__version__)"
 

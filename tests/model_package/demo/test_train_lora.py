@@ -6,11 +6,11 @@ from diffusers import UNet2DConditionModel
 
 from easel.lora.adapters import Loras
 from model_package.demo import train_lora
-from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer
+from model_package.demo.data.codec import Codec
+from model_package.demo.data.compose import Composer
+from model_package.demo.data.styles import pixel
 from model_package.demo.export import CODEC_NAME
 from model_package.demo.pipeline import assemble
-from model_package.demo.styles import pixel
 from model_package.demo.tokens import load_tokenizer
 from model_package.demo.train_decoder import new_autoencoder
 from model_package.demo.train_lora import add_lora, draw_pool, save_lora

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from model_package.demo.data.styles import BLOCKS
 from model_package.demo.export import LIMIT, size_of
-from model_package.demo.styles import BLOCKS
 from model_package.demo.work_dir import WEIGHTS
 from tests.model_package.doubles.toolkit import Toolkit
 
@@ -50,12 +50,12 @@ def lead(pixels: Pixels, channel: int) -> float:
     ("prompt", "channel"),
     [("a red apple", RED), ("a green apple", GREEN), ("a blue car", BLUE), ("a red car", RED)],
 )
-def test_a_thing_has_the_colour_that_was_asked_for(draw: Draw, prompt: str, channel: int) -> None:
+def test_a_thing_has_the_colour_that_was_requested(draw: Draw, prompt: str, channel: int) -> None:
     assert lead(draw(prompt)[MIDDLE], channel) > 20
 
 
 @pytest.mark.parametrize(("name", "channel"), [("red", RED), ("green", GREEN), ("blue", BLUE)])
-def test_a_background_has_the_colour_that_was_asked_for(
+def test_a_background_has_the_colour_that_was_requested(
     draw: Draw, name: str, channel: int
 ) -> None:
     assert lead(draw(f"a dog on a {name} background")[CORNERS], channel) > 40

@@ -68,18 +68,18 @@ class FakeGpu(TorchDispatchMode):
         tensors = [each for each in tree_flatten((args, kwargs))[0] if _is_tensor(each)]
         remote = any(isinstance(each, Remote) for each in tensors)
         self._check(name, tensors, remote)
-        wanted = kwargs.get("device")
-        to_remote = remote if wanted is None else torch.device(wanted) == DEVICE
-        if wanted is not None:
+        requested = kwargs.get("device")
+        to_remote = remote if requested is None else torch.device(requested) == DEVICE
+        if requested is not None:
             kwargs["device"] = torch.device("cpu")
         if remote and name in _READING:
             self.waits[name] += 1
         if name in _COPYING and _crosses(name, args, to_remote):
             self.waits[name] += 1
-        found = function(*tree_map(_inner, args), **tree_map(_inner, kwargs))
-        if function._schema.is_mutable and found is _inner(args[0] if args else None):
+        result = function(*tree_map(_inner, args), **tree_map(_inner, kwargs))
+        if function._schema.is_mutable and result is _inner(args[0] if args else None):
             return args[0]
-        return tree_map(lambda each: _remote(each) if to_remote else each, found)
+        return tree_map(lambda each: _remote(each) if to_remote else each, result)
 
     def _check(self, name, tensors, remote):
         local = [each for each in tensors if not isinstance(each, Remote) and each.ndim]

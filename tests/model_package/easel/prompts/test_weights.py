@@ -64,7 +64,7 @@ def test_both_ways_of_writing_weights_are_read(prompt, expected):
         "50% off, #1, <tag> & more | {x}",
     ],
 )
-def test_ordinary_text_stays_as_it_is(prompt):
+def test_ordinary_text_does_not_change(prompt):
     assert parse(prompt) == [Fragment(prompt)]
 
 
@@ -82,7 +82,7 @@ def test_ordinary_text_stays_as_it_is(prompt):
         ("", [("", 1)]),
     ],
 )
-def test_what_lies_between_text_and_weights_is_decided(prompt, expected):
+def test_borderline_cases_of_text_and_weights_are_decided(prompt, expected):
     assert pieces(prompt) == expected
 
 

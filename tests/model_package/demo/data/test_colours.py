@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from model_package.demo.colours import COLOUR_NAMES, COLOURS, recolour
+from model_package.demo.data.colours import COLOUR_NAMES, COLOURS, recolour
 
 BODY = (64, 80)  # a pixel of the apple
 LEAF = (68, 10)
@@ -18,14 +18,14 @@ def cloud() -> Image.Image:
 
 @pytest.mark.parametrize("colour", COLOUR_NAMES)
 def test_a_thing_lands_on_the_named_colour(apple: Image.Image, colour: str) -> None:
-    found = recolour(apple, colour).getpixel(BODY)
-    assert np.abs(np.subtract(found[:3], COLOURS[colour])).max() <= 12
+    actual = recolour(apple, colour).getpixel(BODY)
+    assert np.abs(np.subtract(actual[:3], COLOURS[colour])).max() <= 12
 
 
 @pytest.mark.parametrize("colour", COLOUR_NAMES)
 def test_a_thing_without_a_hue_is_tinted(cloud: Image.Image, colour: str) -> None:
-    found = recolour(cloud, colour).getpixel((64, 64))
-    assert np.abs(np.subtract(found[:3], COLOURS[colour])).max() <= 12
+    actual = recolour(cloud, colour).getpixel((64, 64))
+    assert np.abs(np.subtract(actual[:3], COLOURS[colour])).max() <= 12
 
 
 def test_parts_of_another_hue_stay_as_they_are(apple: Image.Image) -> None:
