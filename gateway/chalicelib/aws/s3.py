@@ -1,7 +1,7 @@
-"""Objects in S3 under a prefix: the only place where anything is kept; botocore's errors end here.
+"""Objects in S3 under a prefix: the only storage of the gateway. botocore's errors end here.
 
-S3 answers a write that carries `If-None-Match: *` or `If-Match` with 412 when somebody was faster:
-that makes it a lock without a database.
+S3 refuses a write with `If-None-Match: *` or `If-Match` with 412 when another writer was faster:
+this makes it a lock without a database.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
 
@@ -21,7 +21,7 @@ _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 
 @dataclass(frozen=True)
 class Stored:
-    """An object: its content, its size in bytes, and the tag that names this very version of it."""
+    """An object: its content, its size in bytes, and the tag that identifies this version of it."""
 
     body: bytes
     size: int
@@ -37,20 +37,19 @@ class Store:
         self._prefix = prefix
 
     def read(self, key: str, longest: int | None = None) -> Stored | None:
-        """Return an object, or None where there is none.
+        """Return an object, or None if there is none.
 
-        The content of one that is larger than `longest` bytes stays where it is.
+        The content of an object larger than `longest` bytes is not read.
 
         Raises:
-            StoreUnavailable: if S3 gives neither.
+            StoreUnavailable: if S3 returns neither.
         """
         try:
-            found = self._client.get_object(**self._address(key))
-            size = int(found["ContentLength"])
-            wanted = longest is None or size <= longest
-            body = found["Body"].read() if wanted else b""
-            found["Body"].close()
-            return Stored(body, size, found["ETag"])
+            response = self._client.get_object(**self._address(key))
+            size = int(response["ContentLength"])
+            body = response["Body"].read() if longest is None or size <= longest else b""
+            response["Body"].close()
+            return Stored(body, size, response["ETag"])
         except ClientError as error:
             if _code(error) in _MISSING:
                 return None
@@ -70,29 +69,29 @@ class Store:
             raise _unavailable() from error
 
     def create(self, key: str, body: bytes) -> str | None:
-        """Write an object that must not be there yet.
+        """Write an object that must not exist yet.
 
         Returns:
-            Its tag; None if somebody else wrote it first.
+            Its tag; None if another writer was first.
 
         Raises:
-            StoreUnavailable: if S3 did not say that it was written. It may be, all the same.
+            StoreUnavailable: if S3 did not confirm the write. It may have happened nevertheless.
         """
         return self._put(key, body, IfNoneMatch="*")
 
     def replace(self, key: str, body: bytes, tag: str) -> str | None:
-        """Write an object in the place of the version that `tag` names; otherwise as `create`."""
+        """Replace the version of an object that `tag` identifies; otherwise as `create`."""
         return self._put(key, body, IfMatch=tag)
 
     def delete(self, key: str) -> None:
-        """Delete an object, whether or not it is there; raises StoreUnavailable."""
+        """Delete an object, whether or not it exists; raises StoreUnavailable."""
         try:
             self._client.delete_object(**self._address(key))
         except (ClientError, BotoCoreError) as error:
             raise _unavailable() from error
 
     def link(self, key: str, seconds: int, **headers: str) -> str:
-        """Return a URL that anybody may fetch the object with for so long."""
+        """Return a URL with which anyone can fetch the object for a number of seconds."""
         return str(
             self._client.generate_presigned_url(
                 "get_object", Params={**self._address(key), **headers}, ExpiresIn=seconds

@@ -21,7 +21,7 @@ from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
 from tests.benchmarks.lib.processes import process_tree
-from tests.end_to_end.conftest import (
+from tests.end_to_end.account import (
     ASYNC_ENDPOINT,
     BUCKET,
     ENDPOINT,

@@ -23,9 +23,10 @@ from typing import Any
 import boto3
 
 from chalicelib.aws.clients import LazyClient
-from chalicelib.images.service import Painter
+from chalicelib.dialects import urls
+from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Queue, Settings
-from chalicelib.web.request import Visit
+from chalicelib.web.request import Request
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.container.model_server import ModelServer
@@ -33,7 +34,7 @@ from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.run import create_endpoint
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
-from tests.end_to_end.conftest import ASYNC_ENDPOINT, BUCKET, ENDPOINT, create_async_endpoint
+from tests.end_to_end.account import ASYNC_ENDPOINT, BUCKET, ENDPOINT, create_async_endpoint
 
 ROUNDS = 60
 WAIT_SECONDS = 20
@@ -65,14 +66,15 @@ class Gateway:
             client.meta.events.register("before-call.*.*", self._count)
         settings = Settings(models, 24, log_prompts=False)
         lazy = {name: _FixedClient(client) for name, client in self._clients.items()}
-        self._painter = Painter(settings, lazy["sagemaker-runtime"], lazy["s3"])
+        self._service = ImageService(settings, lazy["sagemaker-runtime"], lazy["s3"])
 
     def request(self, model: str, seconds: str | None = None) -> int:
         """Request a new image, and return the status."""
         query = {"model": [model], "seed": [str(next(_NUMBERS))]}
         headers = {} if seconds is None else {"prefer": f"wait={seconds}"}
-        visit = Visit("GET", "/inference/{text}", "/api/inference/x", headers, query, "benchmark")
-        return self._painter.paint(visit, "a cat").status
+        path = "/api/inference/x"
+        request = Request("GET", "/inference/{text}", path, headers, query, "benchmark")
+        return urls.picture(self._service, request, "a cat").status
 
     def _count(self, model: Any, **_: Any) -> None:
         self.calls[model.name] += 1
@@ -107,7 +109,7 @@ def section(quick: bool = False) -> Section:
 @contextmanager
 def emulated_aws() -> Iterator[tuple[str, EmulatorClient]]:
     """Serve AWS with one endpoint of each kind, in front of a model server without delay."""
-    code = Path(__file__).parents[2] / "end_to_end" / "painter"
+    code = Path(__file__).parents[2] / "end_to_end" / "serving_code"
     with AwsServer().serve() as aws, ModelServer(code, code, {}).serve() as model:
         clients = Clients(lambda: aws.url)
         create_endpoint(clients, ENDPOINT, {})

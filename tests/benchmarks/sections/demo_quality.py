@@ -13,7 +13,6 @@ colour that is held out from the model's training.
 import argparse
 import json
 import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
+from easel.pipelines.ensemble import REFINER_START
+from easel.pipelines.unet_swap import CALLBACK, UNetSwap
 from model_package.demo.artwork import load_artwork
 from model_package.demo.captions import Captioner
 from model_package.demo.colours import COLOUR_NAMES
@@ -44,10 +45,6 @@ from model_package.demo.things import Thing, all_things
 from model_package.demo.training import Plan, Rng, Trainer
 from model_package.demo.work_dir import WEIGHTS, WORK_DIR, use_threads
 from tests.benchmarks.lib.report import Figure, Row, Section
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
-from easel.pipelines.ensemble import REFINER_START
-from easel.pipelines.unet_swap import CALLBACK, UNetSwap
 
 # Knobs
 JUDGE_SECONDS = 800  # of processor time on one core

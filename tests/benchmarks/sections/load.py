@@ -36,7 +36,7 @@ from tests.benchmarks.lib.deployment import (
 from tests.benchmarks.lib.measuring import Samples, table
 from tests.benchmarks.lib.processes import process_tree
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, number, print_section
-from tests.end_to_end.conftest import ASYNC_ENDPOINT, ENDPOINT
+from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
 
 MODELS = {"real-time": "sd", "asynchronous": "sdxl"}  # the model behind each kind of endpoint
 CEILING = 1 / GENERATION_SECONDS

@@ -5,7 +5,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import StoreUnavailable
-from tests.gateway.memory import Breaks, Bucket
+from tests.gateway.doubles import Breaks, Bucket
 
 
 class Refusing:

@@ -25,12 +25,12 @@ def test_a_thread_that_leaves_its_block_does_not_end_the_silence_of_another():
     def other():
         with without_warnings():
             entered.set()
-            leave.wait(10)
+            leave.wait(60)
 
     # The other enters first, so what it found is the filters without silence.
     thread = threading.Thread(target=other)
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     with without_warnings():
         leave.set()
         thread.join()

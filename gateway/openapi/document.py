@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document: what each route takes, and everything that it may answer.
+"""The OpenAPI 3.1 document: what each route accepts, and every response that it has.
 
-It is made of the contract, the tree of errors and the table of routes; tests hold that table
-to the routes that there are. https://spec.openapis.org/oas/v3.1.1.html
+It is made of the contract, the tree of errors and the table of operations; a test compares that
+table with the routes of the app. https://spec.openapis.org/oas/v3.1.1.html
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from collections.abc import Mapping, Sequence
 
 from chalicelib import __version__
 from chalicelib.auth.authenticate import SESSION_COOKIE
-from chalicelib.errors import GatewayError, InvalidRequest
-from chalicelib.openapi.operations import HTML, JSON, OPERATIONS, PLAIN, Operation
-from chalicelib.openapi.schemas import TEXT, Schema, ref, schemas
+from chalicelib.errors import GatewayError, InvalidRequest, every_error
+from openapi.operations import HTML, JSON, OPERATIONS, PLAIN, Operation
+from openapi.schemas import TEXT, Schema, ref, schemas
 
-# Stand for a key, where the gateway asks for one.
+# The responses of authentication, where the gateway has keys.
 _ACCESS = (401, 429)
-# API Gateway answers these by itself: too large, throttled, a Lambda that broke or took too long.
+# API Gateway sends these by itself: too large, throttled, a Lambda that crashed or took too long.
 _API_GATEWAYS_OWN = (413, 429, 502, 504)
 _INTRODUCTION = (
-    "Text to image. A slow model's picture is answered with a chain of `303 See Other`, each of"
-    " which waits as long as a visit may. API Gateway itself answers an address that there is not"
-    ' with 403 and `{"message": ...}`.'
+    "Text to image. A request for a slow model's picture returns a chain of `303 See Other`"
+    " redirects, each of which waits as long as a request can. API Gateway itself responds to an"
+    ' unknown path with 403 and `{"message": ...}`.'
 )
 _MEANINGS = {
-    200: "As asked for.",
-    201: "Made.",
+    200: "Success.",
+    201: "Created.",
     202: "Not ready yet.",
-    204: "Done.",
-    303: "Ready elsewhere, or not yet: to be fetched with GET.",
-    304: "What the client has already, by the `ETag` that it named.",
+    204: "Success, without a body.",
+    303: "The picture is at another URL, or not ready yet: fetch the URL with GET.",
+    304: "The client has this version already, by the `ETag` that it sent.",
 }
 _HEADERS = {
     202: {"Retry-After": "Seconds.", "Location": "The job."},
-    303: {"Location": "Where to go on."},
+    303: {"Location": "The next URL."},
 }
 _SCHEMES: dict[str, Schema] = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -44,8 +44,8 @@ _SCHEMES: dict[str, Schema] = {
 }
 
 
-def document(address: str) -> Schema:
-    """Return the document of the gateway at an address, without a slash at its end."""
+def document() -> Schema:
+    """Return the document; its server is filled in when it is requested."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -55,10 +55,10 @@ def document(address: str) -> Schema:
             "description": _INTRODUCTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": address or "/"}],
+        "servers": [{"url": "/"}],
         "tags": [{"name": group} for group in _groups()],
-        "paths": {path: _methods(path, each) for path, each in OPERATIONS.items()},
-        # None of it where the gateway is open to everyone.
+        "paths": {path: _methods(path, methods) for path, methods in OPERATIONS.items()},
+        # None of them is required by a gateway without keys.
         "security": [{}, *({name: []} for name in _SCHEMES)],
         "components": {
             "schemas": schemas(),
@@ -71,15 +71,17 @@ def document(address: str) -> Schema:
 
 
 def _groups() -> list[str]:
-    return list(dict.fromkeys(each.group for each in _all()))
+    return list(dict.fromkeys(operation.group for operation in _all()))
 
 
 def _all() -> list[Operation]:
-    return [each for methods in OPERATIONS.values() for each in methods.values()]
+    return [operation for methods in OPERATIONS.values() for operation in methods.values()]
 
 
 def _methods(path: str, methods: Mapping[str, Operation]) -> Schema:
-    described = {method: _operation(path, method, each) for method, each in methods.items()}
+    described = {
+        method: _operation(path, method, operation) for method, operation in methods.items()
+    }
     if "get" in methods and methods["get"].head:
         described["head"] = _without_bodies(_operation(path, "head", methods["get"]))
     return described
@@ -92,8 +94,8 @@ def _operation(path: str, method: str, operation: Operation) -> Schema:
         "summary": operation.summary,
         "tags": [operation.group],
         "responses": {
-            str(status): each
-            for status, each in sorted({**_good(operation), **_bad(operation)}.items())
+            str(status): response
+            for status, response in sorted({**_good(operation), **_bad(operation)}.items())
         },
     }
     if operation.parameters:
@@ -106,33 +108,37 @@ def _operation(path: str, method: str, operation: Operation) -> Schema:
 
 def _without_bodies(operation: Schema) -> Schema:
     bare = {
-        status: {name: part for name, part in each.items() if name != "content"}
-        for status, each in operation["responses"].items()
+        status: {name: part for name, part in response.items() if name != "content"}
+        for status, response in operation["responses"].items()
     }
     return {**operation, "responses": bare}
 
 
 def _good(operation: Operation) -> dict[int, Schema]:
-    found: dict[int, Schema] = {}
-    for status, contents in operation.answers.items():
-        content = {kind: {"schema": each} if each else {} for kind, each in contents.items()}
-        found[status] = {"description": _MEANINGS[status], "content": content}
+    responses: dict[int, Schema] = {}
+    for status, contents in operation.responses.items():
+        content = {
+            media_type: {"schema": schema} if schema else {}
+            for media_type, schema in contents.items()
+        }
+        response: Schema = {"description": _MEANINGS[status], "content": content}
         headers = {**_HEADERS.get(status, {}), **(operation.headers if status == 200 else {})}
         if headers:
-            found[status]["headers"] = _described(headers)
-    return found
+            response["headers"] = _described(headers)
+        responses[status] = response
+    return responses
 
 
 def _bad(operation: Operation) -> dict[int, Schema]:
     by_status: dict[int, list[type[GatewayError]]] = {status: [] for status in _API_GATEWAYS_OWN}
-    access = [each for each in GatewayError.__subclasses__() if each.status in _ACCESS]
+    access = [error for error in every_error() if error.status in _ACCESS]
     for error in dict.fromkeys([*operation.errors, *access]):
         by_status.setdefault(_status(error, operation.problem), []).append(error)
-    return {status: _failure(status, each, operation) for status, each in by_status.items()}
+    return {status: _failure(status, errors, operation) for status, errors in by_status.items()}
 
 
 def _status(error: type[GatewayError], problem: str) -> int:
-    """Return with which status an error is told; FastAPI has one of its own for bad fields."""
+    """Return the status of an error; FastAPI has one of its own for bad fields."""
     return 422 if problem == "WebUIProblem" and error is InvalidRequest else error.status
 
 
@@ -143,14 +149,14 @@ def _failure(status: int, errors: Sequence[type[GatewayError]], operation: Opera
     content: Schema = {JSON: {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}}
     if operation.problem == "Problem":
         content[HTML] = {}
-    if status == 503 and operation.answers.keys() & {303}:
-        content[PLAIN] = {}  # a browser that fetches ahead
-    meanings = [f"`{each.code}`: {_first_line(each)}" for each in errors]
+    if status == 503 and operation.responses.keys() & {303}:
+        content[PLAIN] = {}  # the response to a prefetch
+    meanings = [f"`{error.code}`: {_first_line(error)}" for error in errors]
     described: Schema = {
-        "description": "\n".join(meanings) or "API Gateway's own.",
+        "description": "\n".join(meanings) or "Sent by API Gateway itself.",
         "content": content,
     }
-    if any(each.retry_after is not None for each in errors):
+    if any(error.retry_after is not None for error in errors):
         described["headers"] = _described({"Retry-After": "Seconds."})
     return described
 
@@ -160,4 +166,4 @@ def _first_line(error: type[GatewayError]) -> str:
 
 
 def _described(headers: Mapping[str, str]) -> Schema:
-    return {name: {"description": each, "schema": TEXT} for name, each in headers.items()}
+    return {name: {"description": meaning, "schema": TEXT} for name, meaning in headers.items()}

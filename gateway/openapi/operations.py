@@ -1,4 +1,4 @@
-"""The table of routes for the OpenAPI document: what each takes, and what it may answer."""
+"""The table of operations for the OpenAPI document: what each accepts, and what it returns."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.dialects.automatic1111_lists import FRESH, FROM_PICTURES, NOTHING
+from chalicelib.dialects.automatic1111_lists import EMPTY, FROM_PICTURES, REFRESHED
 from chalicelib.errors import (
     GatewayError,
     InternalError,
     InvalidRequest,
     NotOffered,
     Unauthorized,
+    every_error,
 )
 from chalicelib.image_files import MEDIA_TYPES
-from chalicelib.openapi.schemas import TEXT, WHOLE, Schema, query_parameters, ref
+from openapi.schemas import TEXT, WHOLE, Schema, query_parameters, ref
 
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
-# By status and media type; None for a body that is no JSON.
-Answers = Mapping[int, Mapping[str, Schema | None]]
+# By status and media type; None for a body that is not JSON.
+Responses = Mapping[int, Mapping[str, Schema | None]]
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,21 @@ class Operation:
     """One method of one route.
 
     Attributes:
-        summary: what it does, in a line.
-        group: under which heading it stands.
-        answers: the schemas of what comes back if all is well, by status and media type; None for
-            a body that is no JSON.
-        errors: what may go wrong.
-        problem: the schema in which that is told.
+        summary: what it does, in one line.
+        group: the heading under which it is listed.
+        responses: the schemas of successful responses, by status and media type; None for a body
+            that is not JSON.
+        errors: what can go wrong.
+        problem: the schema of its errors.
         parameters: in path and query.
         body: the schema of the body.
-        headers: of the answer with status 200.
-        head: whether HEAD is answered as well.
+        headers: of the response with status 200.
+        head: whether HEAD is supported as well.
     """
 
     summary: str
     group: str
-    answers: Answers
+    responses: Responses
     errors: Sequence[type[GatewayError]] = (InternalError,)
     problem: str = "Problem"
     parameters: Sequence[Schema] = ()
@@ -50,27 +51,27 @@ class Operation:
     head: bool = True
 
 
-_ANY = tuple(GatewayError.__subclasses__())
+_ANY = every_error()
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
-# HTML is what a link's preview is told of a picture that nobody has painted.
+# A crawler gets HTML for a picture that was not generated before.
 _PICTURE: dict[str, Schema | None] = dict.fromkeys([*MEDIA_TYPES.values(), HTML])
-_PAINTED: Answers = {
+_GENERATED: Responses = {
     200: _PICTURE,
     202: {JSON: ref("Job"), HTML: None},
     303: {PLAIN: None},
     304: {},
 }
 _MADE_BY = {
-    "X-Seed": "What it was made with.",
-    "X-Model": "What painted it.",
-    "X-Prompt": "Percent-encoded UTF-8, cut after 6,000 bytes.",
-    "Content-Disposition": "A name for the file.",
+    "X-Seed": "The seed.",
+    "X-Model": "The model.",
+    "X-Prompt": "The prompt in percent-encoded UTF-8, cut after 6,000 bytes.",
+    "Content-Disposition": "A file name.",
 }
 _HOP: Schema = {
     "name": "hop",
     "in": "query",
-    "description": "How many redirects have led here.",
+    "description": "The number of redirects so far.",
     "schema": {**WHOLE, "minimum": 0, "maximum": 999},
 }
 
@@ -85,31 +86,31 @@ def _in_path(name: str, meaning: str, **schema: Any) -> Schema:
     }
 
 
-_PROMPT = _in_path("text", "The prompt; `%2F` stands for a slash in it.", maxLength=1_000)
+_PROMPT = _in_path("text", "The prompt; a slash in it is sent as `%2F`.", maxLength=1_000)
 _JOB = _in_path("identifier", "A job's id.")
-_JOBS = _in_path("identifiers", "The jobs' ids, with commas between.")
+_JOBS = _in_path("identifiers", "The jobs' ids, separated by commas.")
 
 
-def _told(schema: Schema) -> Answers:
+def _json(schema: Schema) -> Responses:
     return {200: {JSON: schema}}
 
 
-def _painting(summary: str, *parameters: Schema) -> Operation:
+def _generating(summary: str, *parameters: Schema) -> Operation:
     every = (*parameters, *query_parameters())
-    return Operation(summary, "Pictures", _PAINTED, _ANY, parameters=every, headers=_MADE_BY)
+    return Operation(summary, "Pictures", _GENERATED, _ANY, parameters=every, headers=_MADE_BY)
 
 
-def _openai(summary: str, answers: Any, **more: Any) -> Operation:
+def _openai(summary: str, responses: Any, **more: Any) -> Operation:
     group = "OpenAI's Images API"
-    return Operation(summary, group, answers, problem="OpenAIProblem", head=False, **more)
+    return Operation(summary, group, responses, problem="OpenAIProblem", head=False, **more)
 
 
-def _web_ui(summary: str, answers: Any, **more: Any) -> Operation:
+def _web_ui(summary: str, responses: Any, **more: Any) -> Operation:
     group = "AUTOMATIC1111's web UI"
-    return Operation(summary, group, answers, problem="WebUIProblem", head=False, **more)
+    return Operation(summary, group, responses, problem="WebUIProblem", head=False, **more)
 
 
-def _chained(schema: str) -> Answers:
+def _chained(schema: str) -> Responses:
     return {200: {JSON: ref(schema)}, 303: {PLAIN: None}}
 
 
@@ -123,20 +124,20 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             {200: {HTML: None}, 303: {PLAIN: None}, 304: {}},
         )
     },
-    "/inference/{text}": {"get": _painting("The picture of the prompt in the path.", _PROMPT)},
-    "/inference/default": {"get": _painting("An astronaut riding a horse on mars.")},
+    "/inference/{text}": {"get": _generating("The picture of the prompt in the path.", _PROMPT)},
+    "/inference/default": {"get": _generating("An astronaut riding a horse on mars.")},
     "/inference": {
-        "get": _painting(
-            "The picture of a random sentence; or, with `prompt`, as a plain HTML form sends it,"
-            " the way to that prompt's picture.",
+        "get": _generating(
+            "The picture of a random sentence; with `prompt`, as a plain HTML form sends it, a"
+            " redirect to that prompt's picture.",
             {"name": "prompt", "in": "query", "schema": TEXT},
         )
     },
     "/sentence": {
         "get": Operation(
-            "A random sentence, not painted yet.",
+            "A random sentence, without its picture.",
             "Pictures",
-            _told(ref("Sentence")),
+            _json(ref("Sentence")),
             _READING,
             parameters=query_parameters(),
         )
@@ -152,7 +153,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     "/jobs/{identifier}": {
         "get": Operation(
-            "How a queued picture stands.",
+            "The state of a queued picture.",
             "Jobs",
             {200: {JSON: ref("Job")}, 202: {JSON: ref("Job")}},
             _ANY,
@@ -161,9 +162,9 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     "/jobs/{identifier}/image": {
         "get": Operation(
-            "A queued picture, waited for.",
+            "A queued picture, when it is ready.",
             "Jobs",
-            _PAINTED,
+            _GENERATED,
             _ANY,
             parameters=[_JOB, _HOP],
             headers=_MADE_BY,
@@ -176,23 +177,23 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     f"{_IMAGES}/{{identifiers}}": {
         "get": _openai(
-            "Pictures of a call, waited for.",
+            "The pictures of a call, when they are ready.",
             _chained("ImagesAnswer"),
             errors=_ANY,
             parameters=[_JOBS, _HOP],
         )
     },
-    "/v1/models": {"get": _openai("The models on offer.", _told(ref("Models")))},
+    "/v1/models": {"get": _openai("The models on offer.", _json(ref("Models")))},
     "/v1/models/{name}": {
         "get": _openai(
             "One of the models on offer.",
-            _told(ref("OpenAIModel")),
+            _json(ref("OpenAIModel")),
             errors=_REFUSING,
             parameters=[_in_path("name", "The model's name.")],
         )
     },
     **{
-        f"/v1/images/{name}": {"post": _openai("Not offered.", {}, errors=_REFUSING)}
+        f"/v1/images/{name}": {"post": _openai("Not supported.", {}, errors=_REFUSING)}
         for name in ("edits", "variations")
     },
     f"{_SDAPI}/txt2img": {
@@ -202,42 +203,38 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     f"{_SDAPI}/txt2img/{{identifiers}}": {
         "get": _web_ui(
-            "Pictures of a call, waited for.",
+            "The pictures of a call, when they are ready.",
             _chained("Txt2ImgAnswer"),
             errors=_ANY,
             parameters=[_JOBS, _HOP],
         )
     },
     f"{_SDAPI}/options": {
-        "get": _web_ui("The settings.", _told(ref("WebUIOptions"))),
+        "get": _web_ui("The settings.", _json(ref("WebUIOptions"))),
         "post": _web_ui(
-            "Accepts settings that are so already.",
-            _told({"type": "null"}),
+            "Accepts settings that have these values already.",
+            _json({"type": "null"}),
             errors=_READING,
             body="WebUISettings",
         ),
     },
-    f"{_SDAPI}/sd-models": {"get": _web_ui("The models on offer.", _told(ref("Checkpoints")))},
+    f"{_SDAPI}/sd-models": {"get": _web_ui("The models on offer.", _json(ref("Checkpoints")))},
     **{
-        f"{_SDAPI}/{name}": {"get": _web_ui(f"The {name}.", _told(ref("Named")))}
+        f"{_SDAPI}/{name}": {"get": _web_ui(f"The {name}.", _json(ref("Named")))}
         for name in ("loras", "samplers", "schedulers")
     },
-    f"{_SDAPI}/progress": {"get": _web_ui("That of an idle web UI.", _told(ref("Progress")))},
+    f"{_SDAPI}/progress": {
+        "get": _web_ui("The progress of an idle web UI.", _json(ref("Progress")))
+    },
     **{
-        f"{_SDAPI}/{name}": {"post": _web_ui("Not offered.", {}, errors=_REFUSING)}
+        f"{_SDAPI}/{name}": {"post": _web_ui("Not supported.", {}, errors=_REFUSING)}
         for name in ("interrupt", "skip")
     },
+    **{path: {"post": _web_ui("Nothing to do.", _json({"type": "null"}))} for path in REFRESHED},
+    **{path: {"post": _web_ui("Not supported.", {}, errors=_REFUSING)} for path in FROM_PICTURES},
     **{
-        f"{_SDAPI}/{name}": {"post": _web_ui("Done already.", _told({"type": "null"}))}
-        for name in FRESH
-    },
-    **{
-        f"{_SDAPI}/{name}": {"post": _web_ui("Not offered.", {}, errors=_REFUSING)}
-        for name in FROM_PICTURES
-    },
-    **{
-        f"{_SDAPI}/{name}": {"get": _web_ui("Nothing of the kind.", _told({"const": nothing}))}
-        for name, nothing in NOTHING.items()
+        path: {"get": _web_ui("Always empty.", _json({"const": value}))}
+        for path, value in EMPTY.items()
     },
     "/session": {
         "post": Operation(
@@ -251,20 +248,18 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     "/links": {
         "post": Operation(
-            "Make a link with which a friend may paint.",
+            "Make a link with which others can generate pictures.",
             "Access",
             {201: {JSON: ref("Link")}},
             _READING,
             body="LinkRequest",
         )
     },
-    "/robots.txt": {
-        "get": Operation("What crawlers are asked to leave.", "About", {200: {PLAIN: None}})
-    },
+    "/robots.txt": {"get": Operation("The rules for crawlers.", "About", {200: {PLAIN: None}})},
     "/options": {
-        "get": Operation("The fields, and the models on offer.", "About", _told(ref("Options")))
+        "get": Operation("The fields, and the models on offer.", "About", _json(ref("Options")))
     },
-    "/health": {"get": Operation("Version and configuration.", "About", _told(ref("Health")))},
-    "/openapi.json": {"get": Operation("This document.", "About", _told({"type": "object"}))},
+    "/health": {"get": Operation("Version and configuration.", "About", _json(ref("Health")))},
+    "/openapi.json": {"get": Operation("This document.", "About", _json({"type": "object"}))},
     "/docs": {"get": Operation("This document as a page.", "About", {200: {HTML: None}})},
 }

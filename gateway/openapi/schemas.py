@@ -1,4 +1,4 @@
-"""The shapes of what goes in and out, as JSON Schema in the dialect of OpenAPI 3.1."""
+"""The shapes of requests and responses, as JSON Schema in the dialect of OpenAPI 3.1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chalicelib.auth.link_quota import MOST_PICTURES as MOST_LINKED
 from chalicelib.auth.sessions import LONGEST_LINK, SHORTEST_LINK
 from chalicelib.dialects.automatic1111 import FIELDS, FORMATS
 from chalicelib.dialects.batch import MOST_PICTURES
-from chalicelib.dialects.openai import LEFT_ASIDE, QUALITIES
+from chalicelib.dialects.openai import IGNORED, QUALITIES
 from chalicelib.generation import RULES, describe
 
 Schema = dict[str, Any]
@@ -28,8 +28,8 @@ def listed(of: Schema) -> Schema:
     return {"type": "array", "items": of}
 
 
-def thing(required: dict[str, Schema], **optional: Schema) -> Schema:
-    """Return the schema of an object that may have more than these."""
+def json_object(required: dict[str, Schema], **optional: Schema) -> Schema:
+    """Return the schema of an object; it can have more properties than these."""
     return {
         "type": "object",
         "properties": {**required, **optional},
@@ -38,7 +38,7 @@ def thing(required: dict[str, Schema], **optional: Schema) -> Schema:
 
 
 def or_null(schema: Schema) -> Schema:
-    """Return the schema with null beside; in a request null means that a field is unset."""
+    """Return the schema or null; in a request null means that a field is unset."""
     if "enum" in schema:
         return {**schema, "type": [schema["type"], "null"], "enum": [*schema["enum"], None]}
     return {**schema, "type": [schema["type"], "null"]}
@@ -95,14 +95,14 @@ def _easel() -> dict[str, Schema]:
     }
     return {
         "Request": request,
-        "Model": thing(model),
-        "Options": thing(options),
-        "Key": thing({"key": {**TEXT, "minLength": 1}}),
+        "Model": json_object(model),
+        "Options": json_object(options),
+        "Key": json_object({"key": {**TEXT, "minLength": 1}}),
         "LinkRequest": {"type": "object", "properties": invitation, "additionalProperties": False},
-        "Link": thing({"url": TEXT, "expires": TEXT, "pictures": invitation["pictures"]}),
-        "Sentence": thing({"sentence": TEXT, "seed": fields["seed"]}),
-        "Health": thing({"status": TEXT, "version": TEXT, "models": listed(TEXT)}),
-        "Job": thing(job, error=thing({"code": TEXT, "message": TEXT})),
+        "Link": json_object({"url": TEXT, "expires": TEXT, "pictures": invitation["pictures"]}),
+        "Sentence": json_object({"sentence": TEXT, "seed": fields["seed"]}),
+        "Health": json_object({"status": TEXT, "version": TEXT, "models": listed(TEXT)}),
+        "Job": json_object(job, error=json_object({"code": TEXT, "message": TEXT})),
     }
 
 
@@ -121,8 +121,8 @@ def _openai() -> dict[str, Schema]:
     contract = {
         name: or_null(each) for name, each in _contract().items() if name not in {*own, "format"}
     }
-    aside = {name: {"description": "Taken, and left aside."} for name in sorted(LEFT_ASIDE)}
-    data = thing({"seed": WHOLE}, b64_json=TEXT, url=TEXT)
+    aside = {name: {"description": "Taken, and left aside."} for name in sorted(IGNORED)}
+    data = json_object({"seed": WHOLE}, b64_json=TEXT, url=TEXT)
     return {
         "ImagesRequest": {
             "type": "object",
@@ -130,12 +130,12 @@ def _openai() -> dict[str, Schema]:
             "required": ["prompt"],
             "additionalProperties": False,
         },
-        "ImagesAnswer": thing(
+        "ImagesAnswer": json_object(
             {"created": WHOLE, "data": listed(data), "model": TEXT, "output_format": TEXT},
             size=TEXT,
         ),
-        "Models": thing({"object": TEXT, "data": listed(ref("OpenAIModel"))}),
-        "OpenAIModel": thing({"id": TEXT, "object": TEXT}),
+        "Models": json_object({"object": TEXT, "data": listed(ref("OpenAIModel"))}),
+        "OpenAIModel": json_object({"id": TEXT, "object": TEXT}),
     }
 
 
@@ -147,14 +147,14 @@ def _web_ui() -> dict[str, Schema]:
         "sd_model_checkpoint": {"description": "One on offer; any other is the default one."},
         "samples_format": {"description": f"One of {', '.join(FORMATS)}; any other is png."},
     }
-    request = thing(
+    request = json_object(
         {"prompt": _contract()["prompt"]},
         **{name: each for name, each in fields.items() if name != "prompt"},
         batch_size=counts,
         n_iter=counts,
         override_settings={"type": ["object", "null"], "properties": override},
     )
-    answer = {
+    response = {
         "images": listed({**TEXT, "contentEncoding": "base64"}),
         "parameters": {"type": "object"},
         "info": {**TEXT, "contentMediaType": "application/json"},
@@ -162,12 +162,12 @@ def _web_ui() -> dict[str, Schema]:
     checkpoint = {"title": TEXT, "model_name": TEXT, "filename": TEXT}
     return {
         "Txt2ImgRequest": request,
-        "Txt2ImgAnswer": thing(answer),
-        "WebUIOptions": thing({"sd_model_checkpoint": TEXT}),
+        "Txt2ImgAnswer": json_object(response),
+        "WebUIOptions": json_object({"sd_model_checkpoint": TEXT}),
         "WebUISettings": {"type": "object"},
-        "Checkpoints": listed(thing(checkpoint)),
-        "Named": listed(thing({"name": TEXT})),
-        "Progress": thing({"progress": NUMBER, "state": {"type": "object"}}),
+        "Checkpoints": listed(json_object(checkpoint)),
+        "Named": listed(json_object({"name": TEXT})),
+        "Progress": json_object({"progress": NUMBER, "state": {"type": "object"}}),
     }
 
 
@@ -181,17 +181,17 @@ def _lenient(schema: Schema) -> Schema:
 
 def _problems() -> dict[str, Schema]:
     optional = {"field": TEXT, "retry_after": WHOLE}
-    easel = thing({"code": TEXT, "message": TEXT, "request_id": TEXT}, **optional)
-    openai = thing(
+    easel = json_object({"code": TEXT, "message": TEXT, "request_id": TEXT}, **optional)
+    openai = json_object(
         {"message": TEXT, "type": TEXT, "param": {"type": ["string", "null"]}, "code": TEXT}
     )
-    place = thing({"loc": listed(TEXT), "msg": TEXT, "type": TEXT})
+    place = json_object({"loc": listed(TEXT), "msg": TEXT, "type": TEXT})
     return {
-        "Problem": thing({"error": easel}),
-        "OpenAIProblem": thing({"error": openai}),
-        "WebUIProblem": thing({"error": TEXT, "detail": TEXT, "errors": TEXT}),
-        "WebUIBadField": thing({"detail": listed(place)}),
-        "ApiGatewayProblem": thing({"message": TEXT}),
+        "Problem": json_object({"error": easel}),
+        "OpenAIProblem": json_object({"error": openai}),
+        "WebUIProblem": json_object({"error": TEXT, "detail": TEXT, "errors": TEXT}),
+        "WebUIBadField": json_object({"detail": listed(place)}),
+        "ApiGatewayProblem": json_object({"message": TEXT}),
     }
 
 
