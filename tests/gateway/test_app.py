@@ -2,12 +2,15 @@
 
 import io
 import json
+import re
 from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
+import app as gateway
 from chalicelib.generation import RULES
+from chalicelib.settings import Settings
 from tests.gateway.doubles import BROWSER, GatewayClient, refusal
 
 
@@ -274,6 +277,22 @@ def test_what_nobody_foresaw_is_a_500_that_says_nothing_of_it(client, log):
     assert crash["message"] == "crash"
     assert crash["request_id"] == error["request_id"]
     assert "ZeroDivisionError" in crash["exception"]
+
+
+def test_an_unusable_setting_is_a_500_on_every_route_and_named_in_the_log(client, log, monkeypatch):
+    variables = {"EASEL_MODELS": '{"sd": {"endpoint": "e"}}', "EASEL_CORS_ORIGINS": "a.example"}
+    monkeypatch.setattr(gateway, "settings", lambda: Settings.from_environment(variables))
+    for path, methods in gateway.app.routes.items():
+        for method in methods:
+            url = re.sub(r"\{\w+\}", "x", path)
+            response = client.get(url, method, origin="https://friend.example")
+            line = json.loads(log()[-2])
+
+            assert response.status_code == 500, (method, path)
+            if method != "HEAD":
+                assert b"its log says which" in response.body, (method, path)
+            assert (line["message"], line["variable"]) == ("bad setting", "EASEL_CORS_ORIGINS")
+            assert "https://example.org" in line["problem"]
 
 
 def test_options_tell_the_fields_and_the_models(client):
