@@ -86,7 +86,7 @@ class Ownership:
     def owns_scaling(self, endpoint: str) -> bool:
         """Whether an endpoint's alarm, policies and target are the deployment's."""
         # AWS scales only what exists: without its endpoint it is what an interrupted run left.
-        return self._context.endpoints.find(endpoint) is None or self.owns_endpoint(endpoint)
+        return not self._exists(endpoint) or self.owns_endpoint(endpoint)
 
     def refuse_others(self, endpoint: str) -> None:
         """Raise ScriptError if the stack or an endpoint of this name exists and is not own.
@@ -96,7 +96,7 @@ class Ownership:
         stack, others = self._deployment.stack, []
         if self._context.stacks.find(stack) and not self.owns_stack:
             others.append(f"stack {stack}")
-        if self._context.endpoints.find(endpoint) and not self.owns_endpoint(endpoint):
+        if self._exists(endpoint) and not self.owns_endpoint(endpoint):
             others.append(f"endpoint {endpoint}")
         self._refuse(others)
 
@@ -113,6 +113,10 @@ class Ownership:
                 f" {TAG}={self._deployment.name}.",
                 "Choose another --name.",
             )
+
+    def _exists(self, endpoint: str) -> bool:
+        description = self._context.endpoints.find(endpoint)
+        return description is not None and description["EndpointStatus"] != "Deleting"
 
     def _is_own(self, tags: dict[str, str]) -> bool:
         return tags.get(TAG) == self._deployment.name
@@ -137,8 +141,10 @@ class Ownership:
             return self._is_own(tags)
         # SageMaker makes the group again, without tags, for the last lines of a deleted endpoint.
         name = group.removeprefix(group_of(""))
-        exists = name != group and self._context.endpoints.find(name) is not None
-        return not exists or self.owns_endpoint(name)
+        if name == group:  # Lambda's
+            function = self._context.gateway.function(self._deployment.function)
+            return function is None or self.owns_function
+        return not self._exists(name) or self.owns_endpoint(name)
 
     def _owns_bucket(self) -> bool:
         if self._is_own(self._context.bucket.tags()):

@@ -149,15 +149,20 @@ def delete_infrastructure(context: Context, found: Found) -> None:
     CloudFormation deletes only an empty bucket; so both steps are repeated once.
     """
     context.begin(f"bucket {context.deployment.bucket} and stack {context.deployment.stack}")
-    bucket, stack = found.names("bucket"), found.names("stack")
-    if bucket:
+    if found.names("bucket"):
         context.bucket.empty()
-    if not stack:
-        return
+    if found.names("stack"):
+        _delete_stack(context, found)
+    # The stack's is gone with it, unless Lambda made it again for a last line.
+    for group in found.names("log group"):
+        context.logs.delete(group)
+
+
+def _delete_stack(context: Context, found: Found) -> None:
     try:
         context.stacks.delete(context.deployment.stack)
     except StackFailed:
-        if not bucket:
+        if not found.names("bucket"):
             raise
         context.bucket.empty()
         context.stacks.delete(context.deployment.stack)
