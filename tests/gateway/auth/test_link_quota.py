@@ -13,7 +13,7 @@ from chalicelib.errors import RateLimited, StoreUnavailable
 from chalicelib.web.principal import Link
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import environment
-from tests.gateway.doubles import Breaks, Bucket
+from tests.gateway.doubles import Breaks, Bucket, Provided
 
 LINK = Link("0123456789abcdef", 4_000_000_000, 3)
 
@@ -25,7 +25,7 @@ def breaks():
 
 @pytest.fixture
 def quota(breaks):
-    return LinkQuota(Store(Bucket(breaks), "bucket", "links/"))
+    return LinkQuota(Store(Provided(Bucket(breaks)), "bucket", "links/"))
 
 
 def outcomes(work, each):
@@ -97,7 +97,7 @@ def test_nothing_is_given_out_while_s3_does_not_tell():
             raise ReadTimeoutError(endpoint_url="u")
 
     with pytest.raises(StoreUnavailable):
-        LinkQuota(Store(Silent(), "bucket", "links/")).spend(LINK, "a")
+        LinkQuota(Store(Provided(Silent()), "bucket", "links/")).spend(LINK, "a")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def s3():
 
 @pytest.mark.parametrize("pictures", [1, 7, 20])
 def test_exactly_so_many_of_50_parallel_uses_are_allowed(s3, pictures):
-    quota = LinkQuota(Store(s3, "easel-links", "links/"))
+    quota = LinkQuota(Store(Provided(s3), "easel-links", "links/"))
     link = Link(f"parallel{pictures}", LINK.expires, pictures)
     allowed = outcomes(lambda name: quota.spend(link, name), [f"p{n}" for n in range(50)])
 
@@ -129,7 +129,7 @@ def test_exactly_so_many_of_50_parallel_uses_are_allowed(s3, pictures):
 
 
 def test_50_parallel_resends_of_one_request_pay_once(s3):
-    quota = LinkQuota(Store(s3, "easel-links", "links/"))
+    quota = LinkQuota(Store(Provided(s3), "easel-links", "links/"))
     link = Link("resends", LINK.expires, 2)
     allowed = outcomes(lambda _: quota.spend(link, "the same"), range(50))
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from chalicelib.dialects.not_ready import longest_wait, not_ready
+from chalicelib.dialects.calls import longest_wait
+from chalicelib.dialects.not_ready import not_ready
 from chalicelib.errors import StillPainting
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Job, State

@@ -19,10 +19,10 @@ from chalicelib.errors import EndpointBusy, InvalidRequest, JobUnknown
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Jobs, State, model_of
 from chalicelib.images.resolved_request import ResolvedRequest, job_id
-from chalicelib.images.service import Call, ImageService
+from chalicelib.images.service import Call, ImageService, _JobQueue
 from chalicelib.settings import Model, Queue, Settings
 from chalicelib.telemetry import LogRecord
-from tests.gateway.doubles import Breaks, Bucket, Crash, Runs
+from tests.gateway.doubles import Breaks, Bucket, Crash, Provided, Runs
 
 TIMEOUTS = QueueTimeouts(queue_seconds=600, run_seconds=100)
 MODEL = Model("sdxl", None, Queue("easel-sdxl", "bucket", "jobs/"), revision="revision")
@@ -42,10 +42,7 @@ class Service(ImageService):
 
     def __init__(self, jobs):
         super().__init__(Settings({MODEL.name: MODEL}, 24, log_prompts=False))
-        self._world_jobs = jobs
-
-    def _jobs(self, queue):
-        return self._world_jobs
+        self._queues = {MODEL.name: _JobQueue(jobs, None)}
 
 
 class World:
@@ -56,7 +53,7 @@ class World:
         self.breaks = Breaks()
         self.bucket = Bucket(self.breaks)
         self.runs = Runs(self.breaks)
-        store = Store(self.bucket, "bucket", "jobs/")
+        store = Store(Provided(self.bucket), "bucket", "jobs/")
         endpoint = AsyncEndpoint(self.runs, "easel-sdxl")
         self.jobs = Jobs(store, endpoint, TIMEOUTS, lambda: self.time, self.sleep)
         self.service = Service(self.jobs)

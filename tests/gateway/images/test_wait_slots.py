@@ -7,7 +7,7 @@ import pytest
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import TooManyWaiting
 from chalicelib.images.wait_slots import ConcurrencyLimiter
-from tests.gateway.doubles import Breaks, Bucket
+from tests.gateway.doubles import Breaks, Bucket, Provided
 
 
 @pytest.fixture
@@ -16,13 +16,13 @@ def bucket():
 
 
 def limiter(bucket, most=3, now=0.0):
-    return ConcurrencyLimiter(Store(bucket, "bucket", "jobs/"), most, lambda: now)
+    return ConcurrencyLimiter(Store(Provided(bucket), "bucket", "jobs/"), most, lambda: now)
 
 
 @contextmanager
 def taken(bucket, picture="cat", **more):
-    with limiter(bucket, **more).slot(picture) as slot:
-        slot.take()
+    with limiter(bucket, **more).slot() as slot:
+        slot.take(picture)
         yield slot
 
 
@@ -76,10 +76,10 @@ def test_a_crowd_that_waits_for_one_picture_leaves_places_for_others(bucket):
 
 
 def test_a_place_is_taken_only_when_it_is_wanted_and_then_once(bucket):
-    with limiter(bucket).slot("cat") as slot:
+    with limiter(bucket).slot() as slot:
         assert bucket.objects == {}
-        slot.take()
-        slot.take()
+        slot.take("cat")
+        slot.take("cat")
         assert len(bucket.objects) == 1
 
     assert bucket.objects == {}
