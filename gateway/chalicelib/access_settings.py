@@ -1,4 +1,4 @@
-"""What stands between the Internet and the GPU, as the environment says it."""
+"""The settings that protect the GPU from the Internet: keys, limits, filter and CORS."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from chalicelib.web.principal import Key
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?")
@@ -19,22 +17,39 @@ _SHORTEST_SECRET = 32
 _MOST_PER_MINUTE = 1_000
 FILTER_MODES = ("off", "warn", "refuse")
 
-# Reads a variable: its name, its cast, an example, and its default.
+# Reads a variable: takes its name, its cast, an example, and its default.
 Read = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Protection:
-    """Keys, links, limits, the prompt filter, and who may read answers from other sites.
+class Key:
+    """A key of `EASEL_API_KEYS`.
 
     Attributes:
-        keys: who may paint; everybody, if there are none.
+        name: identifies the key in the log and in links; not a secret.
+        digest: SHA-256 of the key.
+        per_minute: the number of pictures that it can request in a minute; None for no limit.
+        expires: seconds since 1970; None for never.
+    """
+
+    name: str
+    digest: bytes
+    per_minute: int | None = None
+    expires: float | None = None
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Keys, links, limits, the prompt filter, and the sites whose scripts can read responses.
+
+    Attributes:
+        keys: one is required of every caller; without any, the gateway is open.
         secrets: sign sessions and links: the first signs, all of them verify.
         accounts: bucket and prefix in S3 where the pictures of links are counted.
-        per_minute: how many pictures one visitor without a key may ask for in a minute.
+        per_minute: the number of pictures that a client without a key can request in a minute.
         filter_mode: off, warn or refuse.
-        filter_words: words to refuse beside the list's own; a leading minus allows instead.
-        origins: sites whose scripts may use this gateway; `*` for any.
+        filter_words: words to refuse in addition to the list; a leading minus allows one instead.
+        origins: sites whose scripts can use this gateway; `*` for any.
     """
 
     keys: tuple[Key, ...] = ()
@@ -47,9 +62,9 @@ class Protection:
 
     @classmethod
     def read(cls, read: Read) -> Protection:
-        """Read every variable; `read` raises BadSetting for the first that cannot be."""
+        """Read every variable; `read` raises BadSetting for the first that is invalid."""
         keys = read("EASEL_API_KEYS", _keys, '[{"name": "ada", "sha256": "..."}]', default="[]")
-        # Without keys there is no one to sign in and no need for links.
+        # Without keys there are no sessions and no links to sign.
         secret = None if keys else ""
         return cls(
             keys=keys,
@@ -65,7 +80,7 @@ class Protection:
 def _keys(text: str) -> tuple[Key, ...]:
     entries = json.loads(text)
     if not isinstance(entries, list):
-        raise ValueError("is no list")
+        raise ValueError("is not a list")
     keys = tuple(_key(entry) for entry in entries)
     if len({key.name for key in keys}) != len(keys):
         raise ValueError("two keys have one name")
@@ -93,8 +108,8 @@ def _moment(text: str) -> float:
 
 
 def _secrets(text: str) -> tuple[bytes, ...]:
-    secrets = tuple(each.strip().encode() for each in text.split(",") if each.strip())
-    if any(len(each) < _SHORTEST_SECRET for each in secrets):
+    secrets = tuple(part.strip().encode() for part in text.split(",") if part.strip())
+    if any(len(secret) < _SHORTEST_SECRET for secret in secrets):
         # The value itself must not reach the log.
         raise ValueError("one is shorter than 32 characters")
     return secrets
@@ -105,7 +120,7 @@ def _place(text: str) -> tuple[str, str] | None:
         return None
     place = PLACE.fullmatch(text)
     if place is None:
-        raise ValueError("is no s3://bucket/prefix/")
+        raise ValueError("is not s3://bucket/prefix/")
     return place[1], place[2]
 
 
@@ -128,11 +143,11 @@ def _mode(text: str) -> str:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(each.strip() for each in text.split(",") if each.strip())
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(each.strip() for each in text.split(",") if each.strip())
-    if origins != ("*",) and not all(_ORIGIN.fullmatch(each) for each in origins):
+    origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
         raise ValueError("origins look like https://example.org, without a path; or * alone")
     return origins

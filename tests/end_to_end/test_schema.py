@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks
 
-from chalicelib.openapi.document import document
+from chalicelib.web.pages import openapi_document
 from endpoint.emulator.apigateway import packaged_gateway
 from tests.conftest import ALL
 from tests.end_to_end.account import ENDPOINT
@@ -19,7 +19,7 @@ from tests.end_to_end.account import ENDPOINT
 # API Gateway answers a method that a route has not with 403, and does not call the gateway.
 NO_OTHER_METHODS = {"phases": {"coverage": {"unexpected-methods": []}}}
 schema = schemathesis.openapi.from_dict(
-    document(""), config=SchemathesisConfig.from_dict(NO_OTHER_METHODS)
+    openapi_document(""), config=SchemathesisConfig.from_dict(NO_OTHER_METHODS)
 )
 # Every check of schemathesis's but this: what the contract refuses cannot all be said in JSON
 # Schema, such as a prompt of white space alone, or an adapter that the model does not have.

@@ -29,7 +29,7 @@ def test_a_key_signs_in_once_and_paints_from_then_on(guarded_url, emulator, page
     dialog = page.get_by_role("dialog", name="This easel asks for a key")
     expect(dialog).to_be_visible()
     give_key(studio, "wrong")
-    expect(dialog.get_by_role("alert")).to_contain_text("not known here")
+    expect(dialog.get_by_role("alert")).to_contain_text("Unknown or expired key")
     assert emulator.requests(ENDPOINT) == []
 
     give_key(studio, KEY)

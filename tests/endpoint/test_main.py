@@ -44,7 +44,7 @@ def test_an_unknown_command_is_a_wrong_argument(capsys):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_known_name_runs_as_a_file_as_a_module_and_as_a_command(name, tmp_path):
+def test_the_three_files_run_as_a_file_as_a_module_and_as_a_command(name, tmp_path):
     module = f"endpoint.{FILES[name]}"
     file = ROOT / "endpoint" / f"{FILES[name]}.py"
     by_file = run(str(file), "--help", folder=tmp_path)
@@ -64,7 +64,7 @@ def test_it_has_the_common_options(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_page_names_it(name):
+def test_the_page_lists_it(name):
     assert f"`{name}`" in (ROOT / "docs" / "endpoint-scripts.md").read_text("utf-8")
 
 

@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_named(variable, value):
 
 
 def test_no_message_repeats_a_secret():
-    with pytest.raises(BadSetting) as told:
+    with pytest.raises(BadSetting) as described:
         read(EASEL_SECRET="hush-hush")
 
-    assert "hush" not in str(told.value)
+    assert "hush" not in str(described.value)

@@ -1,118 +1,110 @@
-"""What a visitor pays with just before a model is asked: a place in the minute, a link's picture.
+"""What a run costs its caller, just before it starts: one use of a rate limit, one of a link.
 
-Nothing else is counted. What exists already, in S3 or in a cache, costs nobody anything.
+Nothing else is counted. A picture that exists already, in S3 or in a cache, costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from chalicelib.access_settings import Protection
-from chalicelib.auth.link_quota import Ledger
-from chalicelib.auth.rate_limit import Limits, visitor_of
+from chalicelib.auth.link_quota import LinkQuota
+from chalicelib.auth.rate_limit import RateLimiter, client_of
 from chalicelib.aws.s3 import Store
-from chalicelib.errors import (
-    EndpointBusy,
-    EndpointForbidden,
-    EndpointMissing,
-    EndpointUnreachable,
-    InvalidRequest,
-    StoreUnavailable,
-    Unauthorized,
-)
-from chalicelib.web.principal import Guest, Kind
-from chalicelib.web.request import Visit
-
-# After these no GPU has seen the request: it was refused on the way, or by the container's check.
-_NEVER_PAINTED = (
-    EndpointBusy,
-    EndpointForbidden,
-    EndpointMissing,
-    EndpointUnreachable,
-    InvalidRequest,
-)
+from chalicelib.errors import StoreUnavailable, Unauthorized
+from chalicelib.web.principal import ANONYMOUS, AuthMethod, Principal
 
 
 class Stores(Protocol):
-    """Gives the part of S3 below a prefix."""
+    """Provides the part of S3 below a prefix."""
 
     def __call__(self, bucket: str, prefix: str) -> Store:
         """Return it."""
 
 
-class Allowance:
-    """Takes payment from visitors.
+@dataclass
+class Payment:
+    """What one request has paid for.
+
+    Attributes:
+        principal: pays.
+        address: the IP address, which stands for a caller without a key.
+        pictures: the ids of the pictures that are paid for.
+        headers: report to the caller what is left.
+    """
+
+    principal: Principal = ANONYMOUS
+    address: str = ""
+    pictures: set[str] = field(default_factory=set)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Quota:
+    """Charges callers for runs.
 
     Args:
         protection: the gateway's.
-        stores: asked only for links with a number of pictures.
+        stores: used only for links with a quota.
     """
 
     def __init__(self, protection: Protection, stores: Stores) -> None:
         self._protection = protection
         self._stores = stores
-        self._limits = Limits()
+        self._limiter = RateLimiter()
 
-    def spend(self, visit: Visit, picture: str) -> None:
-        """Let a visit pay for a picture; once, whatever is tried for it.
+    def spend(self, payment: Payment, picture: str) -> None:
+        """Charge a request for a picture; once, however often its run is tried.
+
+        Args:
+            payment: the request's.
+            picture: the id of the resolved request.
 
         Raises:
-            RateLimited: if the visitor has none left for now, or the link has none left at all.
-            Unauthorized: if the visitor's address is that of another picture.
-            StoreUnavailable: if nobody can tell.
+            RateLimited: if the caller's limit is reached, or the link's quota is used up.
+            Unauthorized: if the caller has access to another picture only.
+            StoreUnavailable: if S3 does not confirm the use.
         """
-        if picture in visit.paid:
+        if picture in payment.pictures:
             return
-        guest = visit.guest
-        if guest.kind is Kind.PICTURE and guest.picture != picture:
+        principal = payment.principal
+        if principal.method is AuthMethod.PICTURE and principal.picture != picture:
             raise Unauthorized("This link is for another picture.")
-        per_minute = self._per_minute(guest)
+        per_minute = self._per_minute(principal)
         if per_minute is not None:
-            visit.remarks.update(self._limits.take(_payer(visit), per_minute))
-        if guest.link is not None and guest.link.pictures is not None:
-            left = self._ledger().spend(guest.link, picture)
-            visit.remarks["X-Link-Pictures-Left"] = str(left)
-        visit.paid.add(picture)
+            payment.headers.update(self._limiter.take(_payer(payment), per_minute))
+        if principal.link is not None and principal.link.pictures is not None:
+            left = self._link_quota().spend(principal.link, picture)
+            payment.headers["X-Link-Pictures-Left"] = str(left)
+        payment.pictures.add(picture)
 
-    @contextmanager
-    def refunding(self, visit: Visit, picture: str, last_try: bool = True) -> Iterator[None]:
-        """Give a link's picture back if what happens inside certainly never reached a GPU.
-
-        What is not the visit's last try keeps it: the next one is paid for already.
-        """
-        try:
-            yield
-        except _NEVER_PAINTED:
-            if last_try and picture in visit.paid:
-                visit.paid.discard(picture)
-                self._give_back(visit, picture)
-            raise
-
-    def _give_back(self, visit: Visit, picture: str) -> None:
-        link = visit.guest.link
+    def refund(self, payment: Payment, picture: str) -> None:
+        """Undo a link's use, if it was charged, for a picture that never reached a GPU."""
+        if picture not in payment.pictures:
+            return
+        payment.pictures.discard(picture)
+        link = payment.principal.link
         if link is None or link.pictures is None:
             return
         try:
-            self._ledger().give_back(link, picture)
+            self._link_quota().refund(link, picture)
         except StoreUnavailable:
-            return  # asking for the same picture again costs nothing more
+            return  # the same picture can be requested again at no further cost
 
-    def _per_minute(self, guest: Guest) -> int | None:
-        if guest.kind is Kind.KEY and guest.key is not None:
-            return guest.key.per_minute
+    def _per_minute(self, principal: Principal) -> int | None:
+        if principal.method is AuthMethod.KEY and principal.key is not None:
+            return principal.key.per_minute
         return self._protection.per_minute
 
-    def _ledger(self) -> Ledger:
+    def _link_quota(self) -> LinkQuota:
         if self._protection.accounts is None:
             # The setting was there when the link was made.
             raise StoreUnavailable("This link's pictures cannot be counted at the moment.")
-        return Ledger(self._stores(*self._protection.accounts))
+        return LinkQuota(self._stores(*self._protection.accounts))
 
 
-def _payer(visit: Visit) -> str:
-    guest = visit.guest
-    if guest.kind is Kind.KEY and guest.key is not None:
-        return f"key {guest.key.name}"
-    return visitor_of(visit.address)
+def _payer(payment: Payment) -> str:
+    principal = payment.principal
+    if principal.method is AuthMethod.KEY and principal.key is not None:
+        return f"key {principal.key.name}"
+    return client_of(payment.address)

@@ -1,8 +1,9 @@
-"""Signing in and out, inviting friends with a link, and following one."""
+"""Signing in and out, and making and following signed links."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -11,92 +12,90 @@ from chalicelib.access_settings import Protection
 from chalicelib.auth.authenticate import (
     LINK_COOKIE,
     SESSION_COOKIE,
-    admit,
+    authenticate,
     check_same_origin,
+    cookie,
     find_key,
+    link_cookie,
     new_link,
     new_session,
 )
 from chalicelib.auth.link_quota import MOST_PICTURES
 from chalicelib.errors import InvalidRequest, Unauthorized
 from chalicelib.web.body import read_json_object
-from chalicelib.web.principal import Guest, Kind
-from chalicelib.web.request import Visit
-from chalicelib.web.response import Answer, json_answer, see_other
+from chalicelib.web.principal import AuthMethod
+from chalicelib.web.request import Request
+from chalicelib.web.response import Response, json_response, see_other
 
 _DAY = 86_400
-# An account of a link's pictures is kept for longer; see the bucket's lifecycle.
+# The object that counts a link's pictures is stored for longer; see the bucket's lifecycle.
 LONGEST_LINK = 30 * _DAY
 SHORTEST_LINK = 60
 _DEFAULT_PICTURES = 10
 
 
-def sign_in(protection: Protection, visit: Visit) -> Answer:
-    """Give a browser a session for the key in the body; where no key is needed, nothing.
+def sign_in(protection: Protection, request: Request) -> Response:
+    """Set a session cookie for the key in the body; where no key is needed, set none.
 
     Raises:
         InvalidRequest: if there is no key in the body.
-        Unauthorized: if the key is wrong or has expired, or another site's page sent it.
+        Unauthorized: if the key is unknown or has expired, or another site's page sent it.
     """
-    key = read_json_object(visit).get("key")
-    if not isinstance(key, str) or not key:
+    text = read_json_object(request).get("key")
+    if not isinstance(text, str) or not text:
         raise InvalidRequest("key: must be the key, as text", field="key")
-    if protection.keys:
-        check_same_origin(protection, visit)
-        now = time.time()
-        value, seconds = new_session(protection, find_key(protection.keys, key.strip(), now), now)
-        visit.new_cookies.append(_cookie(visit, SESSION_COOKIE, value, seconds))
-    return Answer(204, b"")
+    if not protection.keys:
+        return Response(204, b"")
+    check_same_origin(protection, request)
+    now = time.time()
+    value, seconds = new_session(protection, find_key(protection.keys, text.strip(), now), now)
+    return Response(204, b"", cookies=(cookie(request, SESSION_COOKIE, value, seconds),))
 
 
-def sign_out(protection: Protection, visit: Visit) -> Answer:
-    """Take back whatever session and link a browser has."""
-    check_same_origin(protection, visit)
-    visit.new_cookies.extend(_cookie(visit, name, "", 0) for name in (SESSION_COOKIE, LINK_COOKIE))
-    return Answer(204, b"")
+def sign_out(protection: Protection, request: Request) -> Response:
+    """Delete a browser's session and link cookies."""
+    check_same_origin(protection, request)
+    names = (SESSION_COOKIE, LINK_COOKIE)
+    return Response(204, b"", cookies=tuple(cookie(request, name, "", 0) for name in names))
 
 
-def follow_link(protection: Protection, visit: Visit) -> Answer:
-    """Keep the link that a browser came with, and send it to the page; raises Unauthorized."""
-    remember_link(visit, admit(protection, visit))
-    return see_other(f"{visit.root}/")
+def follow_link(protection: Protection, request: Request) -> Response:
+    """Set a cookie for a valid link, and redirect to the page; raises Unauthorized."""
+    link = authenticate(protection, request).link
+    response = see_other(f"{request.root}/")
+    if link is None or not request.link or not request.is_navigation:
+        return response
+    return replace(response, cookies=(link_cookie(request, link),))
 
 
-def remember_link(visit: Visit, guest: Guest) -> None:
-    """Let a browser keep the link in its address bar: what the page fetches next needs it, too."""
-    if guest.kind is Kind.LINK and guest.link is not None and visit.link and visit.is_navigation:
-        seconds = max(guest.link.expires - int(time.time()), 0)
-        visit.new_cookies.append(_cookie(visit, LINK_COOKIE, visit.link, seconds))
+def make_link(protection: Protection, request: Request) -> Response:
+    """Make a signed link with which others can generate pictures at the expense of the key.
 
-
-def invite(protection: Protection, visit: Visit) -> Answer:
-    """Make a signed link with which others may paint, at the expense of the key.
-
-    The body may have `pictures`, 1 to 1,000 or null for any number until the link expires, and
+    The body can have `pictures`, 1 to 1,000 or null for no limit until the link expires, and
     `expires_in`, in seconds, from a minute to 30 days.
 
     Raises:
         InvalidRequest: naming the field that is wrong.
-        Unauthorized: if the visitor has no key: a link makes no links.
+        Unauthorized: if the caller has no key: a link cannot make links.
     """
-    key = visit.guest.key
-    if visit.guest.kind is Kind.OPEN:
-        raise InvalidRequest("Everybody may paint here without a link: there are no keys.")
-    if visit.guest.kind is not Kind.KEY or key is None:
-        raise Unauthorized("Only who has a key makes links.")
-    body = read_json_object(visit)
+    key = request.principal.key
+    if request.principal.method is AuthMethod.OPEN:
+        raise InvalidRequest("No link is needed: this gateway has no keys.")
+    if request.principal.method is not AuthMethod.KEY or key is None:
+        raise Unauthorized("Creating links requires an API key.")
+    body = read_json_object(request)
     for name in sorted(set(body) - {"pictures", "expires_in"}):
         raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
     pictures = _pictures(protection, body)
     seconds = _whole("expires_in", body.get("expires_in", _DAY), SHORTEST_LINK, LONGEST_LINK)
     token, link = new_link(protection, key, seconds, pictures, time.time())
-    visit.notes["link"] = link.id
-    told = {
-        "url": f"{visit.origin}{visit.root}/?link={quote(token, safe='')}",
+    request.log.add(link=link.id)
+    described = {
+        "url": f"{request.origin}{request.root}/?link={quote(token, safe='')}",
         "expires": datetime.fromtimestamp(link.expires, UTC).isoformat(),
         "pictures": pictures,
     }
-    return json_answer(told, 201)
+    return json_response(described, 201)
 
 
 def _pictures(protection: Protection, body: dict[str, Any]) -> int | None:
@@ -106,8 +105,8 @@ def _pictures(protection: Protection, body: dict[str, Any]) -> int | None:
     count = _whole("pictures", pictures, 1, MOST_PICTURES)
     if protection.accounts is None:
         raise InvalidRequest(
-            "pictures: cannot be counted here, as EASEL_LINKS names no bucket; null makes a link"
-            " that holds until it expires",
+            "pictures: cannot be counted, because EASEL_LINKS names no bucket; null makes a link"
+            " without a quota",
             field="pictures",
         )
     return count
@@ -118,10 +117,3 @@ def _whole(name: str, value: object, least: int, most: int) -> int:
         message = f"{name}: must be a whole number from {least:,} to {most:,}"
         raise InvalidRequest(message, field=name)
     return value
-
-
-def _cookie(visit: Visit, name: str, value: str, seconds: int) -> str:
-    """Return a `Set-Cookie` value that no script reads and no other site's request carries."""
-    secure = "; Secure" if visit.origin.startswith("https:") else ""
-    path = quote(visit.root, safe="/") or "/"
-    return f"{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"

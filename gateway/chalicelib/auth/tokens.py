@@ -1,9 +1,9 @@
-"""Signed values that a visitor carries and cannot change: sessions and links.
+"""Signed values that a client stores and cannot change: sessions and links.
 
     v1.<claims, JSON in base64url>.<HMAC-SHA256, base64url>
 
-The purpose is part of what is signed, so that a link is no session. Nothing in it is secret: who
-holds a token may read its claims. https://www.rfc-editor.org/rfc/rfc2104
+The purpose is part of what is signed, so that a link cannot be used as a session. Nothing in it is
+secret: the holder of a token can read its claims. https://www.rfc-editor.org/rfc/rfc2104
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from typing import Any
 
 _VERSION = "v1"
-# Far more than any of ours has; what is longer is no token, and is not looked at.
+# Far longer than any real token; a longer text is not parsed.
 _LONGEST = 1_000
 
 
 def sign(secret: bytes, purpose: str, claims: dict[str, Any]) -> str:
-    """Return the token that says `claims` for one purpose; safe in a URL and in a cookie."""
+    """Return a token with claims for one purpose; safe in a URL and in a cookie."""
     content = json.dumps(claims, separators=(",", ":"), sort_keys=True).encode()
     payload = _encode(content)
     return f"{_VERSION}.{payload}.{_encode(_mac(secret, purpose, payload))}"
@@ -33,10 +33,10 @@ def verify(secrets: Sequence[bytes], purpose: str, token: str) -> dict[str, Any]
     parts = token.split(".")
     if len(token) > _LONGEST or len(parts) != 3 or parts[0] != _VERSION or not token.isascii():
         return None
-    given = parts[2].encode()
+    mac = parts[2].encode()
     expected = [_encode(_mac(secret, purpose, parts[1])).encode() for secret in secrets]
-    # Every secret is compared, so that the time says nothing of which one it was.
-    matches = [hmac.compare_digest(each, given) for each in expected]
+    # Every secret is compared, so that the time does not reveal which one it was.
+    matches = [hmac.compare_digest(candidate, mac) for candidate in expected]
     return _claims(parts[1]) if any(matches) else None
 
 

@@ -1,7 +1,7 @@
-"""The AWS clients: each made once, when first needed, and told never to repeat a picture.
+"""The AWS clients: each is made once, when it is first needed, and never repeats a generation.
 
 They are botocore's, as those of `boto3.client` are. What boto3 adds, resources and file transfers,
-is of no use here, and would take a tenth of a cold start's processor time.
+is not used here, and would take a tenth of a cold start's processor time.
 """
 
 from __future__ import annotations
@@ -9,14 +9,21 @@ from __future__ import annotations
 import threading
 import time
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 _CONNECT_SECONDS = 2
-# A frozen Lambda does not see the far side close an idle connection, and a request sent into one
-# fails. Retrying could paint twice, so connections that may have gone stale are dropped instead.
+# A frozen Lambda does not see the server close an idle connection, and a request sent on it fails.
+# A retry could start a second run, so connections that may be stale are dropped instead.
 _LONGEST_IDLE = 20.0
-# A session's clients must be made one after the other; what it has read serves all of them.
+# A session's clients must be made one after the other; they share the files that it has read.
 _making = threading.Lock()
+
+
+class Client(Protocol):
+    """Provides an AWS client when it is needed."""
+
+    def client(self) -> Any:
+        """Return the one client."""
 
 
 class LazyClient:
@@ -24,9 +31,9 @@ class LazyClient:
 
     Args:
         service: as botocore names it.
-        read_seconds: how long the service may stay silent.
-        attempts: how often a call is sent at most. A generation that is sent twice is painted
-            twice, and paid for twice; what reads or writes S3 may be sent again.
+        read_seconds: the timeout for the next byte of a response.
+        attempts: the number of times that a call is sent at most. A generation that is sent twice
+            runs twice, and costs twice; calls to S3 can be sent again.
     """
 
     def __init__(self, service: str, read_seconds: float, attempts: int = 1) -> None:
@@ -48,7 +55,7 @@ class LazyClient:
             return self._client
 
     def _make(self) -> Any:
-        from botocore.config import Config  # 100 ms that pages, options and health do without
+        from botocore.config import Config  # 100 ms that pages, options and health need not wait
 
         with _making:
             return _session().create_client(

@@ -1,4 +1,4 @@
-"""The one deadline that everything done for a visitor shares."""
+"""The one deadline that everything done for a request shares."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Result = TypeVar("Result")
 
 
 class DeadlinePassed(Exception):
-    """The moment came before the work was done."""
+    """The deadline passed before the work was done."""
 
 
 class Deadline:
-    """A moment by `clock`, which never jumps; in seconds."""
+    """A moment in seconds by `clock`, which never jumps; infinity for no deadline."""
 
     def __init__(self, moment: float, clock: Clock = time.monotonic) -> None:
         self._moment = moment
@@ -29,17 +29,19 @@ class Deadline:
         return self._moment - self._clock()
 
     def keep(self, work: Callable[[], Result]) -> Result:
-        """Return what `work` returns, or raise what it raises, unless the moment comes first.
+        """Return what `work` returns, or raise what it raises, unless the deadline passes first.
 
-        A socket's timeout starts anew with every byte that arrives, and looking up a name has
-        none: so the work is done in a thread of its own, and left to itself when time is up.
+        A socket's timeout starts again with every byte that arrives, and a name lookup has none:
+        so the work is done in a thread of its own, which is abandoned when the time is up.
 
         Raises:
-            DeadlinePassed: when the moment has come. The work goes on, and nobody hears of it.
+            DeadlinePassed: if the deadline passes. The work continues, and its result is lost.
         """
         outcome: Future[Result] = Future()
         threading.Thread(target=_settle, args=(outcome, work), daemon=True).start()
-        if not wait([outcome], timeout=max(self.remaining, 0)).done:
+        # The longest wait that a lock accepts: a longer one, infinity too, overflows.
+        seconds = min(max(self.remaining, 0), threading.TIMEOUT_MAX)
+        if not wait([outcome], timeout=seconds).done:
             raise DeadlinePassed
         return outcome.result()
 
@@ -47,5 +49,5 @@ class Deadline:
 def _settle(outcome: Future[Result], work: Callable[[], Result]) -> None:
     try:
         outcome.set_result(work())
-    except BaseException as error:  # noqa: BLE001 (handed on to the thread that waits)
+    except BaseException as error:  # noqa: BLE001 (raised in the thread that waits)
         outcome.set_exception(error)

@@ -1,17 +1,17 @@
-"""Objects in S3 under a prefix: the only place where anything is kept; botocore's errors end here.
+"""Objects in S3 under a prefix: the only storage of the gateway. botocore's errors end here.
 
-S3 answers a write that carries `If-None-Match: *` or `If-Match` with 412 when somebody was faster:
-that makes it a lock without a database.
+S3 refuses a write with `If-None-Match: *` or `If-Match` with 412 when another writer was faster:
+this makes it a lock without a database.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.aws.clients import Client
 from chalicelib.errors import StoreUnavailable
 
 _MISSING = {"404", "NoSuchKey"}
@@ -21,7 +21,7 @@ _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 
 @dataclass(frozen=True)
 class Stored:
-    """An object: its content, its size in bytes, and the tag that names this very version of it."""
+    """An object: its content, its size in bytes, and the tag that identifies this version of it."""
 
     body: bytes
     size: int
@@ -29,28 +29,33 @@ class Stored:
 
 
 class Store:
-    """A bucket's objects below a prefix that ends with a slash, or is empty."""
+    """A bucket's objects below a prefix.
 
-    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
-        self._client = client
+    Args:
+        s3: provides the S3 client.
+        bucket: its name.
+        prefix: ends with a slash, or is empty.
+    """
+
+    def __init__(self, s3: Client, bucket: str, prefix: str) -> None:
+        self._s3 = s3
         self._bucket = bucket
         self._prefix = prefix
 
     def read(self, key: str, longest: int | None = None) -> Stored | None:
-        """Return an object, or None where there is none.
+        """Return an object, or None if there is none.
 
-        The content of one that is larger than `longest` bytes stays where it is.
+        The content of an object larger than `longest` bytes is not read.
 
         Raises:
-            StoreUnavailable: if S3 gives neither.
+            StoreUnavailable: if S3 returns neither.
         """
         try:
-            found = self._client.get_object(**self._address(key))
-            size = int(found["ContentLength"])
-            wanted = longest is None or size <= longest
-            body = found["Body"].read() if wanted else b""
-            found["Body"].close()
-            return Stored(body, size, found["ETag"])
+            response = self._s3.client().get_object(**self._address(key))
+            size = int(response["ContentLength"])
+            body = response["Body"].read() if longest is None or size <= longest else b""
+            response["Body"].close()
+            return Stored(body, size, response["ETag"])
         except ClientError as error:
             if _code(error) in _MISSING:
                 return None
@@ -61,7 +66,7 @@ class Store:
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None if there is none; raises StoreUnavailable."""
         try:
-            return int(self._client.head_object(**self._address(key))["ContentLength"])
+            return int(self._s3.client().head_object(**self._address(key))["ContentLength"])
         except ClientError as error:
             if _code(error) in _MISSING:
                 return None
@@ -70,31 +75,31 @@ class Store:
             raise _unavailable() from error
 
     def create(self, key: str, body: bytes) -> str | None:
-        """Write an object that must not be there yet.
+        """Write an object that must not exist yet.
 
         Returns:
-            Its tag; None if somebody else wrote it first.
+            Its tag; None if another writer was first.
 
         Raises:
-            StoreUnavailable: if S3 did not say that it was written. It may be, all the same.
+            StoreUnavailable: if S3 did not confirm the write. It may have happened nevertheless.
         """
         return self._put(key, body, IfNoneMatch="*")
 
     def replace(self, key: str, body: bytes, tag: str) -> str | None:
-        """Write an object in the place of the version that `tag` names; otherwise as `create`."""
+        """Replace the version of an object that `tag` identifies; otherwise as `create`."""
         return self._put(key, body, IfMatch=tag)
 
     def delete(self, key: str) -> None:
-        """Delete an object, whether or not it is there; raises StoreUnavailable."""
+        """Delete an object, whether or not it exists; raises StoreUnavailable."""
         try:
-            self._client.delete_object(**self._address(key))
+            self._s3.client().delete_object(**self._address(key))
         except (ClientError, BotoCoreError) as error:
             raise _unavailable() from error
 
     def link(self, key: str, seconds: int, **headers: str) -> str:
-        """Return a URL that anybody may fetch the object with for so long."""
+        """Return a URL with which anyone can fetch the object for a number of seconds."""
         return str(
-            self._client.generate_presigned_url(
+            self._s3.client().generate_presigned_url(
                 "get_object", Params={**self._address(key), **headers}, ExpiresIn=seconds
             )
         )
@@ -106,7 +111,7 @@ class Store:
 
     def _put(self, key: str, body: bytes, **condition: str) -> str | None:
         try:
-            written = self._client.put_object(**self._address(key), Body=body, **condition)
+            written = self._s3.client().put_object(**self._address(key), Body=body, **condition)
             return str(written["ETag"])
         except ClientError as error:
             if _code(error) in _TAKEN | _MISSING:

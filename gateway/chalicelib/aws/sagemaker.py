@@ -1,10 +1,10 @@
-"""A private SageMaker endpoint, invoked for one picture at a time; botocore's errors end here."""
+"""A private SageMaker endpoint, invoked for one picture at a time. botocore's errors end here."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -19,6 +19,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
+from chalicelib.aws.clients import Client
 from chalicelib.aws.deadline import Deadline, DeadlinePassed
 from chalicelib.errors import (
     BadPicture,
@@ -38,13 +39,6 @@ from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE, MEDIA_TYPES, check_picture
 
 
-class Client(Protocol):
-    """Gives the AWS client when it is needed."""
-
-    def client(self) -> Any:
-        """Return the one client."""
-
-
 class Endpoint:
     """A model's real-time endpoint in this account and region."""
 
@@ -57,11 +51,11 @@ class Endpoint:
 
         Args:
             request: complete, that is with seed and model.
-            deadline: the invocation, once sent, is given up when it has passed; the GPU works on.
+            deadline: the invocation is abandoned when it has passed; the GPU continues.
             trace: an identifier for the container's log, at most 1,024 visible characters.
 
         Raises:
-            GatewayError: one of this project's own, whatever AWS or the network does.
+            GatewayError: for every failure of AWS or the network.
         """
         try:
             body = deadline.keep(lambda: self._fetch(request, trace))
@@ -75,34 +69,39 @@ class Endpoint:
         return body
 
     def _fetch(self, request: GenerationRequest, trace: str) -> bytes:
-        answer = self._runtime.client().invoke_endpoint(
+        response = self._runtime.client().invoke_endpoint(
             EndpointName=self._name,
             ContentType="application/json",
-            # The serving container labels its answer with this very string.
+            # The serving container labels its response with this very string.
             Accept=MEDIA_TYPES[request.format],
             CustomAttributes=trace,
             Body=json.dumps(request.to_dict()).encode(),
         )
-        stream = answer["Body"]
-        if _announced_length(answer) > LARGEST_PICTURE:
+        stream = response["Body"]
+        if _content_length(response) > LARGEST_PICTURE:
             stream.close()
             raise BadPicture(
-                "The picture is too large to be sent back. Ask for format=webp or format=jpeg,"
-                " or for a smaller one.",
+                "The picture is too large to be returned. Set format=webp or format=jpeg, or"
+                " request a smaller one.",
                 field="format",
             )
         return bytes(stream.read())
 
 
 class AsyncEndpoint:
-    """A model's asynchronous endpoint: it queues requests, and puts its answers into S3."""
+    """A model's asynchronous endpoint: it queues requests, and writes the pictures to S3."""
 
     def __init__(self, runtime: Client, name: str) -> None:
         self._runtime = runtime
         self._name = name
 
     def submit(
-        self, request: GenerationRequest, folder: str, file: str, life: Life, trace: str
+        self,
+        request: GenerationRequest,
+        folder: str,
+        file: str,
+        timeouts: QueueTimeouts,
+        trace: str,
     ) -> str | None:
         """Queue `request`; its picture will be `file` in `folder`, below the endpoint's S3 path.
 
@@ -110,15 +109,15 @@ class AsyncEndpoint:
             request: complete, that is with seed and model.
             folder: at most 512 characters.
             file: at most 32 characters, with one dot.
-            life: how long it may wait, and how long the container may take.
+            timeouts: how long it may wait, and how long the container may take.
             trace: an identifier for the container's log.
 
         Returns:
-            Where SageMaker will say why, should it fail: an `s3://` address, if it names one.
+            The `s3://` URL where SageMaker will write the reason of a failure, if it names one.
 
         Raises:
-            Unsettled: if nobody can tell whether the request was queued.
-            GatewayError: another of this project's own, if it certainly was not.
+            MayHaveReachedGpu: if the response was lost: the request may be queued or not.
+            GatewayError: any other, if it certainly was not queued.
         """
         try:
             queued = self._runtime.client().invoke_endpoint_async(
@@ -130,22 +129,19 @@ class AsyncEndpoint:
                 Body=json.dumps(request.to_dict()).encode(),
                 S3OutputPathExtension=folder,
                 Filename=file,
-                RequestTTLSeconds=life.queue_seconds,
-                InvocationTimeoutSeconds=life.run_seconds,
+                RequestTTLSeconds=timeouts.queue_seconds,
+                InvocationTimeoutSeconds=timeouts.run_seconds,
             )
             return str(queued["FailureLocation"]) if "FailureLocation" in queued else None
         except ClientError as error:
             raise _translate_refusal(error) from error
         except BotoCoreError as error:
-            trouble = _translate_failure(error)
-            if isinstance(trouble, EndpointTooSlow | ConnectionCut):
-                raise Unsettled from error
-            raise trouble from error
+            raise _translate_failure(error) from error
 
 
 @dataclass(frozen=True)
-class Life:
-    """How long a queued request lives.
+class QueueTimeouts:
+    """The limits of a queued request.
 
     Attributes:
         queue_seconds: how long it may wait for an instance, from 60 to 21,600.
@@ -156,12 +152,8 @@ class Life:
     run_seconds: int = 600
 
 
-class Unsettled(Exception):
-    """The answer to a submission was lost: the request may be queued or not."""
-
-
-def _announced_length(answer: Any) -> int:
-    return int(answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
+def _content_length(response: Any) -> int:
+    return int(response["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
 
 
 def _too_slow() -> EndpointTooSlow:
@@ -174,19 +166,19 @@ _UNSIGNED = (NoCredentialsError, PartialCredentialsError)
 
 
 def _translate_failure(error: BotoCoreError) -> GatewayError:
-    """Name what happened when no answer came from SageMaker, or only half of one."""
+    """Return the error for a response of SageMaker that is missing or incomplete."""
     if isinstance(error, ReadTimeoutError):
         return _too_slow()
     if isinstance(error, _UNREACHABLE):
         return EndpointUnreachable("The model could not be reached.")
     if isinstance(error, _CUT):
-        return ConnectionCut("The connection to the model broke before the picture was there.")
+        return ConnectionCut("The connection to the model broke before the picture was complete.")
     if isinstance(error, _UNSIGNED):
         return _forbidden()
-    return EndpointFailed("The model could not be asked.")
+    return EndpointFailed("The model could not be invoked.")
 
 
-# The error codes of SageMaker Runtime's service model, and those that any AWS service may give:
+# The error codes of SageMaker Runtime's service model, and those of all AWS services:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html
 _BUSY_CODES = {
@@ -213,18 +205,18 @@ _FORBIDDEN_CODES = {
 
 
 def _translate_refusal(error: ClientError) -> GatewayError:
-    """Name what happened when SageMaker answered with an error."""
+    """Return the error for an error response of SageMaker."""
     code = error.response.get("Error", {}).get("Code", "")
     message = error.response.get("Error", {}).get("Message", "")
     if code == "ModelError":
         return _translate_model_error(error.response)
     if code in _BUSY_CODES:
-        return EndpointBusy("The model has more to do than it can take, or is still starting.")
+        return EndpointBusy("The model is at capacity, or is still starting.")
     if code in _FORBIDDEN_CODES:
         return _forbidden()
     if code in {"ValidationError", "ValidationException"} and "not found" in message:
         return EndpointMissing("The model has no endpoint at the moment.")
-    return EndpointFailed("The model could not be asked.")
+    return EndpointFailed("The model could not be invoked.")
 
 
 def _forbidden() -> EndpointForbidden:
@@ -232,29 +224,29 @@ def _forbidden() -> EndpointForbidden:
 
 
 def _translate_model_error(response: Any) -> GatewayError:
-    """Read the container's own status and body, which SageMaker passes on in its error."""
+    """Return the error for the container's own status and body, which SageMaker passes on."""
     status = int(response.get("OriginalStatusCode") or 500)
     reported = _reported_error(response.get("OriginalMessage") or "")
-    known = _translate_report(reported)
-    if known is not None:
-        return known
+    error = _translate_report(reported)
+    if error is not None:
+        return error
     if status in {429, 503}:
-        return EndpointBusy("The model has more pictures to paint than it can queue.")
-    return EndpointFailed("The model failed while it painted this picture.")
+        return EndpointBusy("The model's queue is full.")
+    return EndpointFailed("The model failed to generate this picture.")
 
 
 def failure_of(text: str) -> GatewayError:
-    """Name what happened to a queued request, from what SageMaker wrote in its picture's place.
+    """Return the error for what SageMaker wrote when a queued request failed.
 
-    How SageMaker words that is not documented; the container's own JSON is looked for in it.
+    Its format is not documented; the container's own JSON is searched in it.
     """
     start = text.find('{"error"')
     try:
         reported = json.JSONDecoder().raw_decode(text, start)[0]["error"] if start >= 0 else {}
     except (ValueError, TypeError, KeyError):
         reported = {}
-    known = _translate_report(reported if isinstance(reported, dict) else {})
-    return known or JobFailed("The model failed while it painted this picture.")
+    error = _translate_report(reported if isinstance(reported, dict) else {})
+    return error or JobFailed("The model failed to generate this picture.")
 
 
 def _translate_report(reported: dict[str, Any]) -> GatewayError | None:
@@ -264,12 +256,12 @@ def _translate_report(reported: dict[str, Any]) -> GatewayError | None:
     if reported.get("code") == "invalid_request":
         return InvalidRequest(message, field=str(reported.get("field", "")) or None)
     if reported.get("code") == "out_of_memory":
-        return EndpointFailed("The picture did not fit the model's memory. Ask for a smaller one.")
+        return EndpointFailed("The picture did not fit the model's memory. Request a smaller one.")
     return None
 
 
 def _reported_error(body: str) -> dict[str, Any]:
-    """Return the `error` object of this project's container, or nothing for any other body."""
+    """Return the `error` object of this project's container, empty for any other body."""
     try:
         reported = json.loads(body)
     except ValueError:

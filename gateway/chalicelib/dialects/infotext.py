@@ -1,7 +1,7 @@
-"""How a picture was made, in the words of AUTOMATIC1111's web UI: read from its file, or composed.
+"""How a picture was made, in the format of AUTOMATIC1111's web UI: read from its file, or composed.
 
 The text has the prompt, the negative prompt, and one line of parameters. The container writes it
-into every PNG unless it was told not to, and alone knows the sampler and the model's own defaults.
+into every PNG unless that is switched off, and only it knows the sampler and the model's defaults.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _KEYWORD = b"parameters"
 
 
 def infotext(picture: bytes, request: GenerationRequest) -> str:
-    """Return the text that stands in the picture's file, or else what the request alone tells."""
+    """Return the text in the picture's file, or else the one composed of the request alone."""
     return _written(picture) or composed(request)
 
 
 def composed(request: GenerationRequest) -> str:
-    """Return the text that follows from a request; what it leaves to the model is not in it."""
+    """Return the text of a request; fields that it leaves to the model are missing."""
     size = f"{request.width}x{request.height}" if request.width and request.height else None
     guidance = request.guidance_scale
     pairs = [
@@ -43,10 +43,10 @@ def composed(request: GenerationRequest) -> str:
 def setting(text: str, name: str) -> str | None:
     """Return one value of the text's line of parameters, such as `Steps`; None if it has none."""
     line = text.rpartition("\n")[2]
-    found = re.search(rf'(?:^|, ){re.escape(name)}: ("(?:[^"\\]|\\.)*"|[^,]*)', line)
-    if found is None:
+    match = re.search(rf'(?:^|, ){re.escape(name)}: ("(?:[^"\\]|\\.)*"|[^,]*)', line)
+    if match is None:
         return None
-    value = found[1]
+    value = match[1]
     return str(json.loads(value)) if value.startswith('"') else value
 
 
@@ -59,8 +59,8 @@ def size_of(picture: bytes) -> tuple[int, int] | None:
 
 
 def lora_tags(lora: str) -> list[str]:
-    """Return adapters as the web UI names them in a prompt, from the contract's spelling."""
-    return [f"<lora:{each}>" for each in lora.split(",") if each]
+    """Return adapters as the web UI names them in a prompt."""
+    return [f"<lora:{adapter}>" for adapter in lora.split(",") if adapter]
 
 
 def _written(picture: bytes) -> str | None:

@@ -1,8 +1,8 @@
-"""What a visitor gets whose picture is not ready: by the client, a redirect, a page or a receipt.
+"""The response to a client whose picture is not ready: a redirect, a page or a JSON receipt.
 
-An image client follows a chain of `303 See Other`, each of which waits as long as a visit may; a
-person's browser shows a page that waits by itself; an API client that asked for it is told where to
-look (RFC 7240, `Prefer: respond-async`).
+An image client follows a chain of `303 See Other`, each of which waits as long as a request can; a
+browser navigation gets a page that waits by itself; an API client that asks for it is given the
+job's URL (RFC 7240, `Prefer: respond-async`).
 """
 
 from __future__ import annotations
@@ -12,93 +12,86 @@ import re
 from chalicelib.errors import StillPainting
 from chalicelib.images.jobs import Job, State
 from chalicelib.web.pages import waiting_page
-from chalicelib.web.request import Visit
-from chalicelib.web.response import Answer, json_answer, page_answer, see_other
+from chalicelib.web.request import Request
+from chalicelib.web.response import Response, json_response, page_response, see_other
 
-# A person looks at a page that moves rather than at an empty tab.
-_PERSONS_PATIENCE = 4.0
 _POLL_SECONDS = 2
-# How many redirects clients follow, less one or two for the way to here. Measured in unmodified
+# How many redirects clients follow, less one or two for those that led here. Measured in unmodified
 # clients: Chromium's navigation 19, its <img>, openai-python and node's fetch 20, aiohttp 9,
 # requests 30, curl -L 50.
 _HOPS = 18
 _HOPS_BY_AGENT = {"aiohttp": 8, "python-requests": 28, "curl": 48}
 
 
-def patience(visit: Visit, remaining: float) -> float:
-    """Return for how many seconds this visit may wait for its picture, of those that remain."""
-    wish = _wish(visit)
-    if wish is not None:
-        return min(wish, remaining)
-    return min(_PERSONS_PATIENCE, remaining) if visit.is_navigation else remaining
-
-
-def not_ready(visit: Visit, job: Job) -> Answer:
-    """Answer a visit whose job is still waiting.
+def not_ready(request: Request, job: Job) -> Response:
+    """Return the response to a request whose job is still waiting.
 
     Raises:
-        StillPainting: to a client that has followed as many redirects as it will.
+        StillPainting: for a client that has followed as many redirects as it will.
     """
-    if _wish(visit) is not None:
-        return receipt(visit, job)
-    if visit.is_navigation:
-        return page_answer(waiting_page(visit.root, job.id, job.request.prompt, job.waited), 202)
-    if hops_left(visit) <= 0:
-        raise StillPainting(f"The picture is not ready yet. It will be at {image_url(visit, job)}")
-    return see_other(f"{image_url(visit, job)}?hop={hop_of(visit) + 1}")
+    if request.requested_wait is not None:
+        return receipt(request.root, job)
+    if request.is_navigation:
+        page = waiting_page(request.root, job.id, job.request.prompt, job.waited)
+        return page_response(page, 202)
+    url = image_url(request.root, job)
+    return next_hop(request, url, f"The picture is not ready yet. It will be at {url}")
 
 
-def receipt(visit: Visit, job: Job) -> Answer:
-    """Return the job in JSON: 202 with `Retry-After` while it waits."""
-    answer = json_answer(describe(visit, job), 202 if job.state is State.WAITING else 200)
-    headers = {**answer.headers, "Location": f"{visit.root}/jobs/{job.id}"}
-    if job.state is State.WAITING:
-        headers["Retry-After"] = str(_POLL_SECONDS)
-    return Answer(answer.status, answer.body, headers)
+def next_hop(request: Request, url: str, message: str) -> Response:
+    """Redirect to a URL that waits again.
+
+    Args:
+        request: its query counts the redirects so far.
+        url: without a query.
+        message: of the error.
+
+    Raises:
+        StillPainting: for a client that has followed as many redirects as it will.
+    """
+    hop = _hop_of(request.parameters().get("hop", "0"))
+    if hop >= _hop_budget(request.headers.get("user-agent", "").lower()):
+        raise StillPainting(message)
+    return see_other(f"{url}?hop={hop + 1}")
 
 
-def describe(visit: Visit, job: Job) -> dict[str, object]:
-    """Return what a program may know of a job."""
+def receipt(root: str, job: Job) -> Response:
+    """Return the job in JSON: 202 with `Retry-After` while it waits.
+
+    Args:
+        root: the public path of the home page.
+        job: any.
+    """
+    described, headers = _described(root, job), {"Location": f"{root}/jobs/{job.id}"}
+    if job.state is not State.WAITING:
+        return json_response(described, 200, headers)
+    return json_response(described, 202, {**headers, "Retry-After": str(_POLL_SECONDS)})
+
+
+def _described(root: str, job: Job) -> dict[str, object]:
     described: dict[str, object] = {
         "id": job.id,
         "state": job.state.value,
         "waited_seconds": round(job.waited, 1),
         "request": job.request.to_dict(),
-        "url": f"{visit.root}/jobs/{job.id}",
-        "image": image_url(visit, job),
+        "url": f"{root}/jobs/{job.id}",
+        "image": image_url(root, job),
     }
     if job.error is not None:
         described["error"] = {"code": job.error.code, "message": job.error.message}
     return described
 
 
-def image_url(visit: Visit, job: Job) -> str:
+def image_url(root: str, job: Job) -> str:
     """Return the public path of a job's picture."""
-    return f"{visit.root}/jobs/{job.id}/image"
+    return f"{root}/jobs/{job.id}/image"
 
 
-def _wish(visit: Visit) -> float | None:
-    """Return for how long the client itself wants to wait, if it says so."""
-    preferences = visit.headers.get("prefer", "").lower()
-    wait = re.search(r"\bwait\s*=\s*\"?(\d{1,4})\b", preferences)
-    if wait:
-        return float(wait[1])
-    return 0.0 if re.search(r"\brespond-async\b", preferences) else None
-
-
-def hop_of(visit: Visit) -> int:
-    """Return how many redirects of ours have led here."""
-    text = visit.parameters().get("hop", "0")
+def _hop_of(text: str) -> int:
     return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else 0
 
 
-def hops_left(visit: Visit) -> int:
-    """Return how many more redirects this client will follow."""
-    return _budget(visit) - hop_of(visit)
-
-
-def _budget(visit: Visit) -> int:
-    agent = visit.headers.get("user-agent", "").lower()
+def _hop_budget(agent: str) -> int:
     for name, hops in _HOPS_BY_AGENT.items():
         if name in agent:
             return hops

@@ -1,12 +1,12 @@
-"""Finds words in a prompt that are not to be painted, however they are spelled.
+"""Finds refused words in a prompt, however they are spelled.
 
-A prompt is read in several ways: as it stands, with digits and signs read as the letters that they
-are typed for, with what stands between letters taken out, and with spaced letters put together. A
-word counts if one of the readings has it whole. Letters that only look Latin are read as Latin,
-and letters that are repeated as one, before that (https://www.unicode.org/reports/tr39/).
+A prompt is read in several ways: as it is, with digits and signs read as the letters that they are
+typed for, with the characters between letters removed, and with spaced letters joined. A word
+matches if one of the readings contains it whole. Before that, letters that only look Latin are read
+as Latin, and repeated letters as one (https://www.unicode.org/reports/tr39/).
 
-It is a list of words, so it stops what is careless and not who is determined: a picture can be
-described without any of its words. The words are in `filter.json`, to be edited.
+It is a list of words, so it stops careless prompts and not determined users: a picture can be
+described without any of its words. The words are in `filter.json`, which can be edited.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ _FOLDER = Path(__file__).parent
 _OWN_WORDS = "house_rules"
 _VOWELS = "aeiou"
 _BETWEEN_WORDS = re.compile(r"[^a-z0-9]+")
-# What stands between the letters of one word when somebody hides it; a comma stands between words.
+# Characters that hide a word when they are put between its letters; a comma separates words.
 _BETWEEN_LETTERS = re.compile(r"[^a-z\s,;:()/\[\]{}?&\"]+")
 _MASKED = re.compile(r"(?<=[a-z])[*#%]+(?=[a-z])")
 _LONGEST_RUN = re.compile(r"(.)\1{3,}")
@@ -34,18 +34,18 @@ _SPACED_LENGTHS = range(3, 13)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the filter found: a category, and how to say it to the visitor."""
+class Match:
+    """What the filter found: a category, and its description for the caller."""
 
     category: str
     reason: str
 
 
 class PromptFilter:
-    """A list of words, made ready.
+    """A list of words, compiled.
 
     Args:
-        more: words beside the list's own; one that begins with a minus is allowed instead.
+        more: words in addition to the file's; a word with a leading minus is allowed instead.
     """
 
     def __init__(self, more: Sequence[str] = ()) -> None:
@@ -54,35 +54,33 @@ class PromptFilter:
         refused = [word for word in more if not word.startswith("-")]
         self._allowed = _any_of((_plain(word) for word in allowed), space=" ?")
         self._words = [
-            (Found(name, each["reason"]), _any_of(each["words"]))
-            for name, each in data["categories"].items()
+            (Match(name, category["reason"]), _any_of(category["words"]))
+            for name, category in data["categories"].items()
         ]
         self._pairs = [
-            (Found(name, each["reason"]), [_any_of(words) for words in each["both"]])
-            for name, each in data["categories"].items()
-            if "both" in each
+            (Match(name, category["reason"]), [_any_of(words) for words in category["both"]])
+            for name, category in data["categories"].items()
+            if "both" in category
         ]
         if refused:
-            found = Found(_OWN_WORDS, "words that this gateway's owner does not want painted")
-            self._words.append((found, _any_of(_plain(word) for word in refused)))
+            match = Match(_OWN_WORDS, "words that this gateway's operator does not allow")
+            self._words.append((match, _any_of(_plain(word) for word in refused)))
 
-    def look(self, prompt: str) -> Found | None:
-        """Return the first category that a prompt falls into, or None."""
+    def check(self, prompt: str) -> Match | None:
+        """Return the first category that a prompt matches, or None."""
         readings = [self._allowed.sub(" ", reading) for reading in readings_of(prompt)]
-        for found, halves in self._pairs:
-            if all(any(half.search(each) for each in readings) for half in halves):
-                return found
-        for found, words in self._words:
+        for match, halves in self._pairs:
+            if all(any(half.search(reading) for reading in readings) for half in halves):
+                return match
+        for match, words in self._words:
             if any(words.search(reading) for reading in readings):
-                return found
+                return match
         return None
 
 
-# A visit is looked at as soon as it is read, and each of its pictures again before it is painted.
-@lru_cache(maxsize=64)
-def look(more: tuple[str, ...], prompt: str) -> Found | None:
+def check_prompt(more: tuple[str, ...], prompt: str) -> Match | None:
     """Return what the filter of these settings finds in a prompt."""
-    return prompt_filter(more).look(prompt)
+    return prompt_filter(more).check(prompt)
 
 
 @cache
@@ -96,7 +94,7 @@ def readings_of(prompt: str) -> list[str]:
     text = _latin(prompt)
     readings = [_words(text)]
     for masked in _unmasked(text):
-        # A mark at a word's end is punctuation for most part, and a letter in "hent@!".
+        # A mark at a word's end is usually punctuation, but a letter in "hent@!".
         for letter, marks in product("il", (_MARKS, "")):
             typed = " ".join(_typed(chunk, letter, marks) for chunk in masked.split())
             joined = _words(_BETWEEN_LETTERS.sub("", typed))
@@ -122,8 +120,8 @@ def _words(text: str) -> str:
 def _typed(chunk: str, letter: str, marks: str) -> str:
     """Read the signs in a chunk that has letters; `7` and `1920x1080` are numbers.
 
-    A sign alone may be one letter of a word that is spaced: "s 3 x". What stands in `marks` is left
-    aside at the chunk's ends.
+    A sign alone can be one letter of a spaced word: "s 3 x". The characters in `marks` are ignored
+    at the ends of the chunk.
     """
     core = chunk.strip(marks) or chunk
     if len(core) > 1 and not any("a" <= each <= "z" for each in core):
@@ -133,7 +131,7 @@ def _typed(chunk: str, letter: str, marks: str) -> str:
 
 
 def _unmasked(text: str) -> Iterator[str]:
-    """Yield the text, and with each vowel in the place of a mask: p*rn."""
+    """Yield the text, and the text with each vowel in place of a mask: p*rn."""
     yield text
     if _MASKED.search(text):
         for vowel in _VOWELS:
@@ -141,9 +139,9 @@ def _unmasked(text: str) -> Iterator[str]:
 
 
 def _without_spacing(words: str) -> str:
-    """Put letters that stand alone together, where there are at least three in a row.
+    """Join single letters, where there are at least three in a row.
 
-    Wherever the word begins among them: the first may be an article, as in "a n u d e".
+    The word can begin at any of them: the first may be an article, as in "a n u d e".
     """
     pieces = []
     for alone, group in groupby(words.split(" "), key=lambda word: len(word) == 1):
@@ -161,7 +159,7 @@ def _stretches(letters: str) -> Iterator[str]:
 
 
 def _any_of(words: Iterable[str], space: str = " ") -> re.Pattern[str]:
-    """Return what matches any of the words, each letter of them once or more often."""
+    """Return a pattern for any of the words, with each letter once or more often."""
     return re.compile(r"\b(?:" + "|".join(_pattern(word, space) for word in words) + r")\b")
 
 

@@ -1,4 +1,4 @@
-"""Where a prompt comes from when nobody typed one, and how a typed one is read from the path."""
+"""The prompt of a request: typed into the path, or a random sentence."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _RANDOM_STATE = threading.Lock()
 
 
 def prompt_from_path(text: str) -> str:
-    """Return the prompt that the last part of an inference URL spells.
+    """Return the prompt of the last part of an inference URL.
 
-    API Gateway hands a path parameter on as it was sent, and so does `chalice local`: it is decoded
-    here, once. In a path a plus sign is a plus sign.
+    API Gateway passes a path parameter on as it was sent, and so does `chalice local`: it is
+    decoded here, once. In a path a plus sign is a plus sign.
 
     Raises:
-        InvalidRequest: if the percent-encoding does not spell UTF-8.
+        InvalidRequest: if it is not percent-encoded UTF-8.
     """
     try:
         return unquote_to_bytes(text).decode("utf-8")
@@ -48,7 +48,7 @@ def random_sentence(seed: int) -> str:
 
 @cache
 def _generator() -> Any:
-    """Return a generator that chooses among sentences made ahead by `prepare_sentences.py`."""
+    """Return a generator that chooses one of the sentences of `prepare_sentences.py`."""
     from essential_generators import (
         DocumentGenerator,
         MarkovTextGenerator,

@@ -1,292 +1,230 @@
-"""The way of a picture: from what a visitor asked for to the bytes that answer it."""
+"""The image service: from a resolved request to its picture, or to the job that will make it."""
 
 from __future__ import annotations
 
-import secrets
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import uuid
+from dataclasses import dataclass
 
-from chalicelib.auth.authenticate import picture_token
-from chalicelib.auth.quota import Allowance
-from chalicelib.aws.clients import LazyClient
+from chalicelib.auth.quota import Payment, Quota
+from chalicelib.aws.clients import Client, LazyClient
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import AsyncEndpoint, Client, Endpoint
-from chalicelib.dialects.not_ready import not_ready, patience, receipt
+from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint
 from chalicelib.errors import (
-    EndpointBusy,
-    EndpointMissing,
     EndpointTooSlow,
-    EndpointUnreachable,
+    EndpointUnavailable,
     InvalidRequest,
     JobUnknown,
+    NeverReachedGpu,
     PromptRefused,
 )
 from chalicelib.generation import GenerationRequest
-from chalicelib.images.jobs import Finished, Job, Jobs, State, job_id, model_of
-from chalicelib.images.prompt_filter import look
-from chalicelib.images.wait_slots import Place, Waiters
+from chalicelib.images import resolved_request
+from chalicelib.images.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.images.prompt_filter import check_prompt
+from chalicelib.images.resolved_request import ResolvedRequest
+from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
 from chalicelib.settings import Queue, Settings
-from chalicelib.web.body import read_body, read_request
-from chalicelib.web.crawlers import is_crawler, preview_answer
-from chalicelib.web.principal import Kind
-from chalicelib.web.request import Visit
-from chalicelib.web.response import (
-    Answer,
-    head_answer,
-    is_known,
-    known_picture_answer,
-    picture_answer,
-    prefetch_answer,
-    see_other,
-)
+from chalicelib.telemetry import LogRecord
 
 # A picture, or the job that it is still waiting for.
 Outcome = Finished | Job
-# What an asynchronous endpoint behind a real-time one can help with.
-_ELSEWHERE = (EndpointBusy, EndpointMissing, EndpointTooSlow, EndpointUnreachable)
 
 
-class Painter:
-    """Paints for visitors with the models on offer.
+@dataclass
+class Call:
+    """One caller's use of the service.
+
+    Attributes:
+        payment: pays for the runs.
+        log: collects what happened.
+        deadline: when the caller must have its response.
+        trace: an identifier for the container's log, at most 1,024 visible characters.
+        longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
+        prompt_warning: the category of a prompt that the filter let through with a warning.
+    """
+
+    payment: Payment
+    log: LogRecord
+    deadline: Deadline
+    trace: str
+    longest_wait: float = math.inf
+    prompt_warning: str | None = None
+
+    @property
+    def wait_budget(self) -> float:
+        """Seconds for which the caller can wait from now on."""
+        return min(self.longest_wait, self.deadline.remaining)
+
+
+@dataclass(frozen=True)
+class _JobQueue:
+    """The jobs of one model, and the slots of those that wait for them."""
+
+    jobs: Jobs
+    limiter: ConcurrencyLimiter
+
+
+class ImageService:
+    """Generates pictures with the models on offer.
 
     Args:
         settings: the gateway's.
-        runtime: gives the SageMaker Runtime client.
-        s3: gives the S3 client; asked only by asynchronous models.
+        runtime: provides the SageMaker Runtime client.
+        s3: provides the S3 client; used only by asynchronous models and by links with a quota.
     """
 
     def __init__(
         self, settings: Settings, runtime: Client | None = None, s3: Client | None = None
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
-        self._allowance = Allowance(settings.protection, self._stored_below)
+        self._quota = Quota(settings.protection, self._store)
+        self._queues = {
+            model.name: self._queue(model.queue)
+            for model in settings.models.values()
+            if model.queue is not None
+        }
 
-    @property
-    def models(self) -> Sequence[str]:
-        """The names of the models on offer, the default first."""
-        return list(self._settings.models)
+    def complete(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request with a seed and a model; raises InvalidRequest naming `model`."""
+        return resolved_request.complete(self.settings, request, None)
 
-    def defaults(self, request: GenerationRequest) -> Mapping[str, Any]:
-        """Return what is known of the own steps, guidance and size of a request's model."""
-        return self._settings.models[str(request.model)].defaults
-
-    def is_queued(self, request: GenerationRequest) -> bool:
-        """Whether a complete request's model has an asynchronous endpoint alone."""
-        return self._settings.models[str(request.model)].endpoint is None
-
-    def request_of(self, identifier: str) -> GenerationRequest:
-        """Return what a job was asked for with; raises JobUnknown."""
-        return self._jobs(self._queue_of(identifier)).find(identifier).request
-
-    def paint(self, visit: Visit, prompt: str, seed: int | None = None) -> Answer:
-        """Answer with the picture of `prompt`, made as the visit's parameters say.
+    def resolve(self, request: GenerationRequest, seed: int | None = None) -> ResolvedRequest:
+        """Return the request complete, with its model and its id.
 
         Args:
-            visit: its query holds the contract's other fields.
-            prompt: what to paint, as typed.
-            seed: what to use where the query leaves the seed open; any, if this does too.
+            request: its own seed and model are kept.
+            seed: used if the request has none; None for a random one.
 
         Raises:
-            GatewayError: if the request is not valid, or no picture came of it.
+            InvalidRequest: naming `model`, if there is no model of that name.
         """
-        request = self.complete(read_request(visit, prompt), seed)
-        self._note(visit, request)
-        self.check_prompt(visit, request)
-        # A URL that names its seed is one picture for ever.
-        fixed = any(visit.query.get("seed", ()))
-        unseen = self._unseen(visit, request)
-        if unseen is not None:
-            return unseen
-        tag = self._id(request)
-        if fixed and is_known(visit, tag):
-            return known_picture_answer(request, tag)
-        return _answer(visit, self.obtain(visit, request), request, fixed=fixed, tag=tag)
+        return resolved_request.resolve(self.settings, request, seed)
 
-    def submit(self, visit: Visit) -> Answer:
-        """Answer with the job of the request in the visit's body.
+    def check_prompt(self, call: Call, prompt: str) -> None:
+        """Apply the prompt filter as the settings say. Negative prompts are not filtered.
 
         Raises:
-            GatewayError: if the request is not valid, or cannot be queued.
+            PromptRefused: if the filter finds a word, and is not set to warn only.
         """
-        request = self.complete(read_body(visit))
-        self._note(visit, request)
-        return receipt(visit, self.enqueue(visit, request))
+        protection = self.settings.protection
+        if protection.filter_mode == "off":
+            return
+        match = check_prompt(protection.filter_words, prompt)
+        if match is None:
+            return
+        call.log.add(prompt_filter=match.category)
+        if protection.filter_mode == "refuse":
+            message = f"prompt: contains {match.reason}, which this gateway refuses"
+            raise PromptRefused(message, field="prompt")
+        call.prompt_warning = match.category
 
-    def job(self, visit: Visit, identifier: str) -> Answer:
-        """Answer with what is known of a job; raises JobUnknown."""
-        return receipt(visit, self._jobs(self._queue_of(identifier)).find(identifier))
+    def generate(self, call: Call, resolved: ResolvedRequest) -> Outcome:
+        """Return the picture, or its job if that takes longer than the caller can wait.
 
-    def job_picture(self, visit: Visit, identifier: str) -> Answer:
-        """Answer with a job's picture, waiting for it as long as the visit may.
+        Args:
+            call: pays and waits.
+            resolved: its prompt has passed `check_prompt`.
 
         Raises:
-            GatewayError: if there is no such job, or no picture came of it.
+            GatewayError: if there is no picture.
         """
-        queue = self._queue_of(identifier)
-        job = self._jobs(queue).find(identifier)
-        self._note(visit, job.request)
-        unseen = self._unseen(visit, job.request)
-        if unseen is not None:
-            return unseen
-        outcome = self._wait_for(visit, queue, job)
-        return _answer(visit, outcome, job.request, fixed=True, tag=identifier)
-
-    def obtain(self, visit: Visit, request: GenerationRequest) -> Outcome:
-        """Return the picture of a complete request, or its job if that takes longer.
-
-        Raises:
-            GatewayError: if no picture came of it.
-        """
-        self.check_prompt(visit, request)
-        model = self._settings.models[str(request.model)]
-        if model.endpoint is not None:
+        if resolved.model.endpoint is not None:
             try:
-                with self._allowance.refunding(visit, self._id(request), model.queue is None):
-                    return Finished(self._ask(visit, request, model.endpoint))
-            except _ELSEWHERE:
-                if model.queue is None:
+                return Finished(self._invoke(call, resolved, resolved.model.endpoint))
+            except (EndpointUnavailable, EndpointTooSlow):
+                if resolved.model.queue is None:
                     raise
-        queue = self._queue_for(request)
-        with self._waiters(queue).place(self._id(request)) as place:
-            # Who may not wait is sent away before a run that nobody would wait for.
-            waits = self._patience(visit) > 0
-            job = self.enqueue(visit, request, place.take if waits else lambda: None)
-            return self._wait(visit, queue, job, place)
+        queue = self._queue_of(resolved)
+        with queue.limiter.slot() as slot:
+            # A caller that can wait but finds no slot is refused before it pays for a run.
+            job = self._enqueue(call, resolved, queue.jobs, slot if call.wait_budget > 0 else None)
+            return self._wait(call, job, queue.jobs, slot)
 
-    def enqueue(
-        self,
-        visit: Visit,
-        request: GenerationRequest,
-        before_a_run: Callable[[], None] = lambda: None,
-    ) -> Job:
-        """Return the job of a complete request.
+    def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
+        """Return the job of a request, without waiting for it.
 
         Args:
-            visit: pays for the run.
-            request: a complete one.
-            before_a_run: is called before a run is claimed, and may refuse by raising.
+            call: pays.
+            resolved: its prompt has passed `check_prompt`.
 
         Raises:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        jobs = self._jobs(self._queue_for(request))
-        self.check_prompt(visit, request)
-        picture = self._id(request)
+        return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
 
-        def begin() -> None:
-            before_a_run()
-            self._allowance.spend(visit, picture)
-
-        with self._allowance.refunding(visit, picture):
-            revision = self._settings.models[str(request.model)].revision
-            return jobs.submit(request, revision, visit.request_id, begin)
-
-    def revisit(self, visit: Visit, identifier: str) -> Outcome:
-        """Return a job's picture, or the job if that is still waiting when time is up."""
-        queue = self._queue_of(identifier)
-        return self._wait_for(visit, queue, self._jobs(queue).find(identifier))
-
-    def complete(self, request: GenerationRequest, seed: int | None = None) -> GenerationRequest:
-        """Return the request with a seed and a model; any seed where `seed` is None.
+    def wait(self, call: Call, job: Job) -> Outcome:
+        """Return a job's picture, or the job if it is still waiting when the caller must leave.
 
         Raises:
-            InvalidRequest: naming `model`, if that is not on offer.
+            GatewayError: if there will be no picture.
         """
-        seed = random_seed() if seed is None else seed
-        request = request.complete(seed=seed, model=self._settings.default_model)
-        if request.model not in self._settings.models:
-            offered = ", ".join(self._settings.models)
-            raise InvalidRequest(f"model: must be one of {offered}", field="model")
-        return request
+        queue = self._queue_named(job.id)
+        with queue.limiter.slot() as slot:
+            return self._wait(call, job, queue.jobs, slot)
 
-    def check_prompt(self, visit: Visit, request: GenerationRequest) -> None:
-        """Look for words that are not painted here, as the settings say; negative prompts may.
+    def find(self, identifier: str) -> Job:
+        """Return a job by its id; raises JobUnknown."""
+        return self._queue_named(identifier).jobs.find(identifier)
 
-        Raises:
-            PromptRefused: if there are some, and the settings do not say to warn alone.
-        """
-        protection = self._settings.protection
-        if protection.filter_mode == "off":
-            return
-        found = look(protection.filter_words, request.prompt)
-        if found is None:
-            return
-        visit.notes["prompt_filter"] = found.category
-        if protection.filter_mode == "refuse":
-            message = f"prompt: has {found.reason}, which are not painted here"
-            raise PromptRefused(message, field="prompt")
-        visit.remarks["X-Prompt-Warning"] = found.category
-
-    def token_for(self, visit: Visit, request: GenerationRequest) -> str | None:
-        """Return what a picture's address needs to be opened by who has no key, if anything.
-
-        A visitor who came with a link gets the address with that very link.
-        """
-        if visit.guest.kind is Kind.LINK:
-            return visit.link
-        return picture_token(self._settings.protection, visit.guest, self._id(request))
-
-    def _unseen(self, visit: Visit, request: GenerationRequest) -> Answer | None:
-        """Answer a visit that no person looks at: it costs no run, and sees what exists."""
-        if visit.is_prefetch:
-            return prefetch_answer()
-        if visit.method == "HEAD":
-            return head_answer(request.format)
-        if not is_crawler(visit):
-            return None
-        picture = self._existing(request)
-        if picture is None:
-            return preview_answer(visit, request.prompt)
-        return _answer(visit, picture, request, fixed=True, tag=self._id(request))
-
-    def _existing(self, request: GenerationRequest) -> Finished | None:
-        """Return the picture of a complete request, if somebody had it painted before."""
-        queue = self._settings.models[str(request.model)].queue
-        if queue is None:
-            return None
-        jobs = self._jobs(queue)
+    def existing_picture(self, identifier: str) -> Finished | None:
+        """Return the picture of an id, if it was queued and generated before; costs nothing."""
         try:
-            return jobs.picture(jobs.find(self._id(request)))
+            jobs = self._queue_named(identifier).jobs
+            return jobs.picture(jobs.find(identifier))
         except JobUnknown:
             return None
 
-    def _id(self, request: GenerationRequest) -> str:
-        return job_id(request, self._settings.models[str(request.model)].revision)
-
-    def _note(self, visit: Visit, request: GenerationRequest) -> None:
-        visit.notes.update(request.to_dict())
-        if not self._settings.log_prompts:
-            del visit.notes["prompt"], visit.notes["negative_prompt"]
-
-    def _ask(self, visit: Visit, request: GenerationRequest, name: str) -> bytes:
-        self._allowance.spend(visit, self._id(request))
-        deadline = Deadline(visit.arrived + self._settings.deadline_seconds)
-        before = visit.elapsed
+    def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
+        """Return the picture of a real-time endpoint."""
+        self._quota.spend(call.payment, resolved.id)
+        endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
         try:
-            endpoint = Endpoint(self._runtime, name)
-            body = endpoint.invoke(request, deadline, trace=visit.request_id)
-            visit.notes["bytes"] = len(body)
-            return body
+            body = endpoint.invoke(resolved.request, call.deadline, trace=call.trace)
+        except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
+            if resolved.model.queue is None:  # with a queue, the next try is paid for already
+                self._quota.refund(call.payment, resolved.id)
+            raise
         finally:
-            visit.notes["endpoint_milliseconds"] = round((visit.elapsed - before) * 1_000, 1)
+            milliseconds = round((call.log.elapsed - started) * 1_000, 1)
+            call.log.add(endpoint_milliseconds=milliseconds)
+        call.log.add(bytes=len(body))
+        return body
 
-    def _wait_for(self, visit: Visit, queue: Queue, job: Job) -> Outcome:
-        with self._waiters(queue).place(job.id) as place:
-            return self._wait(visit, queue, job, place)
+    def _enqueue(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
+        """Look the job up; if it needs a run, take the slot, pay, claim the run, and start it."""
+        owner = uuid.uuid4().hex
+        try:
+            while True:
+                record = jobs.read(resolved.id)
+                if record is not None and record.claim.owner == owner:
+                    # S3 wrote our claim, though its response was lost.
+                    return jobs.start(record, call.trace)
+                if record is not None and not (job := jobs.job(record)).is_over:
+                    return job
+                if slot is not None:
+                    slot.take(resolved.id)
+                self._quota.spend(call.payment, resolved.id)
+                claimed = jobs.claim(resolved, owner, record)
+                if claimed is not None:
+                    return jobs.start(claimed, call.trace)
+                # Another request claimed the run first: its job is read next.
+        except (NeverReachedGpu, InvalidRequest):
+            self._quota.refund(call.payment, resolved.id)
+            raise
 
-    def _wait(self, visit: Visit, queue: Queue, job: Job, place: Place) -> Outcome:
-        """Return the job with its picture, if that is there before this visit must end."""
-        visit.notes.update(job=job.id, attempt=job.attempt)
-        jobs, picture = self._jobs(queue), None
+    def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Outcome:
+        call.log.add(job=job.id, attempt=job.attempt)
+        picture = None
         if job.state is State.DONE:
             picture = jobs.picture(job)
-        elif job.state is State.WAITING and (seconds := self._patience(visit)) > 0:
-            place.take()
+        elif job.state is State.WAITING and (seconds := call.wait_budget) > 0:
+            slot.take(job.id)
             job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
         if picture is not None:
             return picture
@@ -294,45 +232,21 @@ class Painter:
             raise job.error
         return job
 
-    def _patience(self, visit: Visit) -> float:
-        return patience(visit, self._settings.deadline_seconds - visit.elapsed)
+    def _queue_of(self, resolved: ResolvedRequest) -> _JobQueue:
+        resolved.require_queue()
+        return self._queues[resolved.model.name]
 
-    def _queue_for(self, request: GenerationRequest) -> Queue:
-        queue = self._settings.models[str(request.model)].queue
+    def _queue_named(self, identifier: str) -> _JobQueue:
+        """Return the queue of a job; raises JobUnknown if no model has it."""
+        queue = self._queues.get(model_of(identifier))
         if queue is None:
-            raise InvalidRequest("model: has no asynchronous endpoint", field="model")
+            raise JobUnknown("Unknown job.")
         return queue
 
-    def _queue_of(self, identifier: str) -> Queue:
-        model = self._settings.models.get(model_of(identifier))
-        if model is None or model.queue is None:
-            raise JobUnknown("There is no such picture.")
-        return model.queue
+    def _queue(self, queue: Queue) -> _JobQueue:
+        store = self._store(queue.bucket, queue.prefix)
+        jobs = Jobs(store, AsyncEndpoint(self._runtime, queue.endpoint))
+        return _JobQueue(jobs, ConcurrencyLimiter(store, self.settings.most_waiting))
 
-    def _jobs(self, queue: Queue) -> Jobs:
-        return Jobs(self._store(queue), AsyncEndpoint(self._runtime, queue.endpoint))
-
-    def _waiters(self, queue: Queue) -> Waiters:
-        return Waiters(self._store(queue), self._settings.most_waiting)
-
-    def _store(self, queue: Queue) -> Store:
-        return self._stored_below(queue.bucket, queue.prefix)
-
-    def _stored_below(self, bucket: str, prefix: str) -> Store:
-        return Store(self._s3.client(), bucket, prefix)
-
-
-def _answer(
-    visit: Visit, outcome: Outcome, request: GenerationRequest, *, fixed: bool, tag: str
-) -> Answer:
-    """Answer with the picture, or as suits a client whose picture is not ready."""
-    if isinstance(outcome, Job):
-        return not_ready(visit, outcome)
-    if outcome.link is not None:
-        return see_other(outcome.link)
-    return picture_answer(outcome.body, request, fixed=fixed, tag=tag)
-
-
-def random_seed() -> int:
-    """Return any seed of the contract's, each as likely as the next."""
-    return secrets.randbelow(2**32)
+    def _store(self, bucket: str, prefix: str) -> Store:
+        return Store(self._s3, bucket, prefix)

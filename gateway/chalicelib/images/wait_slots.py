@@ -1,11 +1,11 @@
-"""How many visitors wait at once: a number of places in S3, each taken by writing an object.
+"""How many requests wait at once: a number of slots in S3, each taken by writing an object.
 
-A visitor who waits keeps a Lambda busy, and an account has only so many. Without a database, a
-place is an object that is written only if it is not there; one whose owner died is free again after
-`_LEASE` seconds.
+A request that waits keeps a Lambda busy, and an account has a limited number of them. Without a
+database, a slot is an object that is written only if it does not exist; one whose owner died is
+free again after `_LEASE` seconds.
 
-Who waits for a picture may take only half of the places, which half depends on the picture: so a
-crowd that wants one picture leaves places for those who want others (shuffle sharding,
+Requests for one picture can take only half of the slots, and the picture decides which half: so a
+crowd that wants one picture leaves slots for other pictures (shuffle sharding,
 https://aws.amazon.com/builders-library/workload-isolation-using-shuffle-sharding/).
 """
 
@@ -18,85 +18,90 @@ from collections.abc import Callable
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import StoreUnavailable, TooManyWaiting
 
-# Longer than any visit: API Gateway gives up at 29 s.
+# Longer than any request: API Gateway gives up at 29 s.
 _LEASE = 40.0
 _TRIES = 6
 
 
-class Waiters:
-    """At most `most` places."""
+class ConcurrencyLimiter:
+    """Limits the number of requests that wait.
+
+    Args:
+        store: a part of a bucket, shared by all Lambdas.
+        most: the number of slots.
+        now: seconds since 1970.
+    """
 
     def __init__(self, store: Store, most: int, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._most = most
         self._now = now
 
-    def place(self, picture: str) -> Place:
-        """Return a place that is taken when its `take` is called, and left with its context.
-
-        Args:
-            picture: names what is waited for.
-        """
-        return Place(self, picture)
+    def slot(self) -> Slot:
+        """Return a slot that is taken when its `take` is called, and released with its context."""
+        return Slot(self)
 
     def take(self, picture: str) -> str:
-        """Take a place and return its name.
+        """Take a slot and return its key.
 
-        A few places are tried, in random order: when nearly all are taken, a visitor may be sent
-        away although one is free. Whose time is over is asked only where none of them is free.
+        A few slots are tried, in random order: when nearly all are taken, a request may be refused
+        although one is free. Leases are read only if none of them is free.
 
         Raises:
-            TooManyWaiting: if those that were tried are taken.
+            TooManyWaiting: if the slots that were tried are taken.
         """
-        own = self._places_of(picture)
+        own = self._slots_of(picture)
         keys = [f"waiting/{number}" for number in random.sample(own, min(_TRIES, len(own)))]
-        for take in (self._occupy, self._inherit):
+        for take in (self._take_free, self._take_expired):
             for key in keys:
                 if take(key):
                     return key
-        raise TooManyWaiting("As many visitors wait for pictures as this gateway lets wait.")
+        raise TooManyWaiting("Too many requests are waiting for pictures.")
 
-    def leave(self, key: str) -> None:
-        """Let somebody else have the place."""
+    def release(self, key: str) -> None:
+        """Free a slot for another request."""
         try:
             self._store.delete(key)
         except StoreUnavailable:
-            return  # it is free again when its time is over
+            return  # it is free again when its lease ends
 
-    def _places_of(self, picture: str) -> list[int]:
-        """Return the same half of the places each time, but as many as are tried at least."""
+    def _slots_of(self, picture: str) -> list[int]:
+        """Return the same half of the slots each time, but at least as many as are tried."""
         count = max(self._most // 2, min(_TRIES, self._most))
         return random.Random(picture).sample(range(self._most), count)  # noqa: S311 - no secret
 
-    def _occupy(self, key: str) -> bool:
-        return self._store.create(key, self._until()) is not None
+    def _take_free(self, key: str) -> bool:
+        return self._store.create(key, self._lease()) is not None
 
-    def _inherit(self, key: str) -> bool:
-        """Take a place whose owner's time is over."""
-        found = self._store.read(key)
-        if found is None or float(found.body) > self._now():
+    def _take_expired(self, key: str) -> bool:
+        lease = self._store.read(key)
+        if lease is None or float(lease.body) > self._now():
             return False
-        return self._store.replace(key, self._until(), found.tag) is not None
+        return self._store.replace(key, self._lease(), lease.tag) is not None
 
-    def _until(self) -> bytes:
+    def _lease(self) -> bytes:
         return str(self._now() + _LEASE).encode()
 
 
-class Place:
-    """One visitor's place, once it is taken; left when the context ends."""
+class Slot:
+    """The slot of one request, once it is taken; released when the context ends."""
 
-    def __init__(self, waiters: Waiters, picture: str) -> None:
-        self._waiters, self._picture = waiters, picture
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self._limiter = limiter
         self._key: str | None = None
 
-    def take(self) -> None:
-        """Take a place, unless there is one already; raises TooManyWaiting if there is none."""
-        if self._key is None:
-            self._key = self._waiters.take(self._picture)
+    def take(self, picture: str) -> None:
+        """Take a slot, unless this request has one; raises TooManyWaiting if there is none.
 
-    def __enter__(self) -> Place:
+        Args:
+            picture: the id of the picture that is waited for.
+        """
+        if self._key is None:
+            self._key = self._limiter.take(picture)
+
+    def __enter__(self) -> Slot:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._key is not None:
-            self._waiters.leave(self._key)
+            self._limiter.release(self._key)

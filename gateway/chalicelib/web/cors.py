@@ -1,4 +1,4 @@
-"""Which other sites' scripts may use this gateway: Cross-Origin Resource Sharing.
+"""Cross-Origin Resource Sharing: which other sites' scripts can use this gateway.
 
 https://fetch.spec.whatwg.org/#http-cors-protocol
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from chalicelib.web.request import Visit
+from chalicelib.web.request import Request
 
 _METHODS = "GET, HEAD, POST, DELETE"
 _EXPOSED = (
@@ -16,20 +16,20 @@ _EXPOSED = (
     " X-Prompt-Warning, X-Request-Id, X-Seed"
 )
 _REMEMBERED_SECONDS = 600
-# Headers are allowed as they are asked for: OpenAI's library in a browser sends a dozen of its own.
+# Any header is allowed: OpenAI's library in a browser sends a dozen of its own.
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]{1,64}(?:\s*,\s*[A-Za-z0-9-]{1,64}){0,49}")
 
 
-def cors_headers(origins: Sequence[str], visit: Visit) -> dict[str, str]:
-    """Return what lets a script of another site read the answer; nothing for sites not named.
+def cors_headers(origins: Sequence[str], request: Request) -> dict[str, str]:
+    """Return the headers that let a script of another site read the response, if it is allowed to.
 
-    Cookies go along only for sites that are named one by one, never for `*`.
+    Cookies are allowed only for sites that are listed one by one, never for `*`.
     """
     if not origins:
         return {}
     if "*" in origins:
         return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED}
-    origin = visit.headers.get("origin", "")
+    origin = request.headers.get("origin", "")
     if origin not in origins:
         return {"Vary": "Origin"}
     return {
@@ -40,9 +40,9 @@ def cors_headers(origins: Sequence[str], visit: Visit) -> dict[str, str]:
     }
 
 
-def preflight_headers(origins: Sequence[str], visit: Visit) -> dict[str, str]:
-    """Return the answer to a browser that asks before it sends."""
-    allowed = cors_headers(origins, visit)
+def preflight_headers(origins: Sequence[str], request: Request) -> dict[str, str]:
+    """Return the headers of a response to a browser's preflight request."""
+    allowed = cors_headers(origins, request)
     if "Access-Control-Allow-Origin" not in allowed:
         return allowed
     headers = {
@@ -50,7 +50,7 @@ def preflight_headers(origins: Sequence[str], visit: Visit) -> dict[str, str]:
         "Access-Control-Allow-Methods": _METHODS,
         "Access-Control-Max-Age": str(_REMEMBERED_SECONDS),
     }
-    asked = visit.headers.get("access-control-request-headers", "").strip()
-    if _HEADER_NAMES.fullmatch(asked):
-        headers["Access-Control-Allow-Headers"] = asked
+    names = request.headers.get("access-control-request-headers", "").strip()
+    if _HEADER_NAMES.fullmatch(names):
+        headers["Access-Control-Allow-Headers"] = names
     return headers

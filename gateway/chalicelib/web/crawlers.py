@@ -1,7 +1,7 @@
-"""Visitors that nobody sits behind: they are shown what exists, and never cost a run.
+"""Search engines, link previews and the like: they get what exists, and never cost a run.
 
-They are known by what they call themselves, as `crawlers.json` lists them. One that calls itself a
-browser is taken for one: the limits hold for it as for anybody.
+They are recognised by the names that they send, as `crawlers.json` lists them. A crawler that calls
+itself a browser is treated as one: the limits apply to it as to any client.
 """
 
 from __future__ import annotations
@@ -10,36 +10,30 @@ import json
 from functools import cache
 from pathlib import Path
 
-from chalicelib.web.pages import preview_page
-from chalicelib.web.request import Visit
-from chalicelib.web.response import Answer, page_answer
+from chalicelib.web.request import Request
+from chalicelib.web.response import Response
 
 _FILE = Path(__file__).with_name("crawlers.json")
-_NOT_TO_BE_READ = ("inference", "jobs", "v1", "sdapi")
+_DISALLOWED = ("inference", "jobs", "v1", "sdapi")
 
 
-def is_crawler(visit: Visit) -> bool:
-    """Whether a visit is a search engine's, a link preview's or another program's of that kind."""
-    agent = visit.headers.get("user-agent", "").lower()
+def is_crawler(request: Request) -> bool:
+    """Whether a request is that of a search engine, a link preview or a similar program."""
+    agent = request.headers.get("user-agent", "").lower()
     return any(name in agent for names in _agents() for name in names)
 
 
-def preview_answer(visit: Visit, prompt: str) -> Answer:
-    """Return what stands for a picture that nobody has painted: its words, for a link's preview."""
-    return page_answer(preview_page(visit.root, prompt))
+def robots_response(request: Request) -> Response:
+    """Return a robots.txt that asks crawlers not to fetch pictures, and allows link previews.
 
-
-def robots_answer(visit: Visit) -> Answer:
-    """Ask crawlers to leave the pictures alone; previews of links may look.
-
-    A robots.txt counts at the root of a host alone, so it has to be a custom domain that leads its
-    root here: https://www.rfc-editor.org/rfc/rfc9309#section-2.3
+    A robots.txt applies only at the root of a host, so this one takes effect only where a custom
+    domain maps its root to the gateway: https://www.rfc-editor.org/rfc/rfc9309#section-2.3
     """
     previews = [f"User-agent: {name.rstrip('/')}\n" for name in _agents()[0] if name.isalpha()]
-    forbidden = [f"Disallow: {visit.root}/{part}\n" for part in _NOT_TO_BE_READ]
-    lines = [*previews, "Allow: /\n", "\n", "User-agent: *\n", *forbidden]
+    disallowed = [f"Disallow: {request.root}/{part}\n" for part in _DISALLOWED]
+    lines = [*previews, "Allow: /\n", "\n", "User-agent: *\n", *disallowed]
     headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "public, max-age=3600"}
-    return Answer(200, "".join(lines).encode(), headers)
+    return Response(200, "".join(lines).encode(), headers)
 
 
 @cache

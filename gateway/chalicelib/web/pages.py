@@ -1,9 +1,9 @@
-"""The pages that a person sees: whole in one response, nothing loaded from elsewhere.
+"""The HTML pages: each is complete in one response, and loads nothing from elsewhere.
 
-A page in `pages/` names what it shares with others, and its own style and script, in their place:
+A page in `pages/` includes what it shares with others, and its own style and script, by name:
 
-    <!-- head.html -->     first in <head>: base address, icon, shared style
-    <!-- brand.html -->    in the page's <header>: the mark, which leads home
+    <!-- head.html -->     first in <head>: base URL, icon, shared style
+    <!-- brand.html -->    in the page's <header>: the logo, which links to the home page
     /* home.css */         in <style>
     /* home.js */          in <script>
 """
@@ -13,12 +13,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import re
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from string import Template
+from typing import Any
 
 _FOLDER = Path(__file__).parents[1] / "pages"
 _INCLUDE = re.compile(r"<!-- ([a-z_]+\.html) -->|/\* ([a-z_]+\.(?:css|js)) \*/")
@@ -40,7 +42,7 @@ class Page:
 
 
 def home_page(root: str) -> Page:
-    """Return the page with the prompt box; `root` is its own public path without a final slash."""
+    """Return the page with the prompt box; `root` is its public path without a final slash."""
     return _page("home.html", base=f"{root}/")
 
 
@@ -49,10 +51,10 @@ def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
     return _page("waiting.html", base=f"{root}/", job=job, prompt=prompt, waited=f"{waited:.0f}")
 
 
-def problem_page(status: int, message: str, retry_after: int | None, root: str) -> Page:
-    """Return the page that tells a person what went wrong and when to try again."""
+def error_page(status: int, message: str, retry_after: int | None, root: str) -> Page:
+    """Return the page that describes an error and says when to try again."""
     return _page(
-        "problem.html",
+        "error.html",
         base=f"{root}/",
         status=str(status),
         title=HTTPStatus(status).phrase,
@@ -62,14 +64,19 @@ def problem_page(status: int, message: str, retry_after: int | None, root: str) 
     )
 
 
-def docs_page(root: str, **parts: str) -> Page:
-    """Return the API's reference; the `parts` are HTML already, with everything in it escaped."""
-    template, policy = _template("docs.html")
-    return Page(template.substitute(base=html.escape(f"{root}/"), **parts).encode(), policy)
+def docs_page(origin: str, root: str) -> Page:
+    """Return the API reference of the gateway at `origin` and `root`."""
+    return _page("docs.html", base=f"{root}/", origin=origin, root=root)
+
+
+def openapi_document(address: str) -> dict[str, Any]:
+    """Return the OpenAPI document of the gateway at an address, without a slash at its end."""
+    document = json.loads((_FOLDER / "openapi.json").read_text(encoding="utf-8"))
+    return {**document, "servers": [{"url": address or "/"}]}
 
 
 def preview_page(root: str, prompt: str) -> Page:
-    """Return the page that tells a link's preview the prompt of a picture that is not painted."""
+    """Return the page that shows a link preview the prompt of a picture that was not generated."""
     return _page("preview.html", base=f"{root}/", prompt=prompt)
 
 
@@ -81,7 +88,7 @@ def _page(name: str, **values: str) -> Page:
 
 @cache
 def _template(name: str) -> tuple[Template, str]:
-    """Put a page together, and allow exactly its own styles and scripts."""
+    """Assemble a page, and return it with a policy that allows only its own styles and scripts."""
     text = _assembled(name)
     policy = (
         "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; form-action 'self';"
@@ -92,15 +99,15 @@ def _template(name: str) -> tuple[Template, str]:
 
 
 def _assembled(name: str) -> str:
-    """Return a file with every file that it names put in the place of the name.
+    """Return a file with the files that it includes.
 
-    Pages hold placeholders such as `$base`. Styles and scripts hold none: their dollar signs are
-    their own, and doubled for the template.
+    Pages have placeholders such as `$base`. Styles and scripts have none: their dollar signs are
+    doubled for the template.
     """
     text = (_FOLDER / name).read_text(encoding="utf-8")
     if not name.endswith(".html"):
         text = text.replace("$", "$$")
-    return _INCLUDE.sub(lambda found: _assembled(found[1] or found[2]).rstrip("\n"), text)
+    return _INCLUDE.sub(lambda include: _assembled(include[1] or include[2]).rstrip("\n"), text)
 
 
 def _hashes(tag: str, text: str) -> str:
@@ -110,4 +117,6 @@ def _hashes(tag: str, text: str) -> str:
     """
     contents = re.findall(f"<{tag}>(.*?)</{tag}>", text.replace("$$", "$"), re.DOTALL)
     digests = (hashlib.sha256(content.encode()).digest() for content in contents)
-    return " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests) or "'none'"
+    return (
+        " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests) or "'none'"
+    )

@@ -1,35 +1,20 @@
-"""Who a visitor is, once the door has let them in."""
+"""Who sent a request, as authentication found out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from chalicelib.access_settings import Key
 
-class Kind(StrEnum):
-    """What let a visitor in."""
 
-    OPEN = "open"  # no keys are configured: everybody may paint
+class AuthMethod(StrEnum):
+    """How a request was authenticated."""
+
+    OPEN = "open"  # no keys are configured: every caller can generate pictures
     KEY = "key"
     LINK = "link"
-    PICTURE = "picture"  # an address of one picture, given to somebody who had a key
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of `EASEL_API_KEYS`.
-
-    Attributes:
-        name: what the log and the links made with it call it; no secret.
-        digest: SHA-256 of the key.
-        per_minute: how many pictures it may ask for in a minute; None for any number.
-        expires: seconds since 1970; None for never.
-    """
-
-    name: str
-    digest: bytes
-    per_minute: int | None = None
-    expires: float | None = None
+    PICTURE = "picture"  # the URL of one picture, which a caller with a key passed on
 
 
 @dataclass(frozen=True)
@@ -37,9 +22,9 @@ class Link:
     """A signed link.
 
     Attributes:
-        id: names its account of pictures.
+        id: identifies its quota in S3.
         expires: seconds since 1970.
-        pictures: how many it is good for; None for any number until it expires.
+        pictures: its quota; None for no limit until it expires.
     """
 
     id: str
@@ -48,18 +33,20 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Guest:
-    """A visitor who may paint.
+class Principal:
+    """The sender of an authenticated request.
 
     Attributes:
-        key: the visitor's own, or the one that the link was made with.
-        picture: the id of the one picture that a visitor of kind PICTURE may have.
+        method: how the request was authenticated.
+        key: the caller's own key, or the one that the link was made with.
+        link: the signed link of a caller without a key.
+        picture: the id of the one picture that `AuthMethod.PICTURE` gives access to.
     """
 
-    kind: Kind
+    method: AuthMethod
     key: Key | None = None
     link: Link | None = None
     picture: str | None = None
 
 
-ANYBODY = Guest(Kind.OPEN)
+ANONYMOUS = Principal(AuthMethod.OPEN)

@@ -1,4 +1,4 @@
-"""A visit: one request to the gateway, read once."""
+"""A request to the gateway, read once and never changed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from chalicelib.errors import InvalidRequest
-from chalicelib.web.principal import ANYBODY, Guest
+from chalicelib.telemetry import LogRecord
+from chalicelib.web.principal import ANONYMOUS, Principal
 
 # What every route but the home page's begins with.
 _AFTER_ROOT = re.compile(
@@ -20,8 +20,8 @@ _AFTER_ROOT = re.compile(
 
 
 @dataclass(frozen=True)
-class Visit:
-    """What a visitor sent, apart from the path's own text.
+class Request:
+    """What a client sent; the route's own path parameters reach the handler as arguments.
 
     Attributes:
         method: GET, HEAD and so on.
@@ -30,15 +30,12 @@ class Visit:
         headers: by lower-case name.
         query: decoded parameters, each with all its values; without a signed link.
         request_id: Lambda's own, or API Gateway's.
-        body: what was sent along.
+        body: the bytes that were sent; empty for all methods but POST.
         arrived: when, by the monotonic clock, in seconds.
-        notes: what the log line will say about this visit.
-        link: the signed link that came as `?link=`; None if none did.
-        address: the IP address that API Gateway saw, which a visitor cannot choose.
-        guest: who the door found the visitor to be.
-        paid: the ids of the pictures that this visit has paid for.
-        remarks: headers that the answer will carry, whatever it is.
-        new_cookies: values of `Set-Cookie` that it will carry.
+        link: the signed link that came as `?link=`; None if there was none.
+        address: the IP address that API Gateway saw, which a client cannot choose.
+        principal: who sent it; ANONYMOUS until it is authenticated.
+        log: collects what the log line of this request will contain.
     """
 
     method: str
@@ -49,24 +46,16 @@ class Visit:
     request_id: str
     body: bytes = b""
     arrived: float = field(default_factory=time.monotonic)
-    notes: dict[str, Any] = field(default_factory=dict)
     link: str | None = None
     address: str = ""
-    guest: Guest = ANYBODY
-    paid: set[str] = field(default_factory=set)
-    remarks: dict[str, str] = field(default_factory=dict)
-    new_cookies: list[str] = field(default_factory=list)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the visitor arrived."""
-        return time.monotonic() - self.arrived
+    principal: Principal = ANONYMOUS
+    log: LogRecord = field(default_factory=LogRecord)
 
     @property
     def is_navigation(self) -> bool:
-        """Whether a person looks at the answer itself: a page is better than JSON then.
+        """Whether a browser shows the response as a document: HTML then suits it better than JSON.
 
-        Browsers name text/html when they navigate and never when an `<img>` fetches.
+        Browsers accept text/html when they navigate and never when an `<img>` fetches.
         """
         destination = self.headers.get("sec-fetch-dest", "document")
         wants_html = "text/html" in self.headers.get("accept", "").lower()
@@ -74,42 +63,52 @@ class Visit:
 
     @property
     def is_prefetch(self) -> bool:
-        """Whether a browser loads ahead what nobody asked for yet.
+        """Whether a browser loads a page before its user opens it.
 
-        `Sec-Purpose` is in the Fetch standard; the other two are Safari's and old Firefox's.
+        `Sec-Purpose` is in the Fetch standard; the others are those of Safari and of old
+        versions of Firefox.
         """
         names = ("sec-purpose", "purpose", "x-purpose", "x-moz")
-        said = " ".join(self.headers.get(name, "") for name in names).lower()
-        return "prefetch" in said or "preview" in said
+        purposes = " ".join(self.headers.get(name, "") for name in names).lower()
+        return "prefetch" in purposes or "preview" in purposes
+
+    @property
+    def requested_wait(self) -> float | None:
+        """The seconds of RFC 7240's `Prefer: wait`, 0 for `respond-async`; None without either."""
+        preferences = self.headers.get("prefer", "").lower()
+        wait = re.search(r"\bwait\s*=\s*\"?(\d{1,4})\b", preferences)
+        if wait:
+            return float(wait[1])
+        return 0.0 if re.search(r"\brespond-async\b", preferences) else None
 
     @property
     def cookies(self) -> dict[str, str]:
         """The cookies, by name."""
-        pairs = (each.partition("=") for each in self.headers.get("cookie", "").split(";"))
+        pairs = (cookie.partition("=") for cookie in self.headers.get("cookie", "").split(";"))
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     @property
     def root(self) -> str:
         """The public path of the home page, without a slash at its end.
 
-        On AWS the stage (`/api`) is part of the public path and of no route; a custom domain may
+        On AWS the stage (`/api`) is part of the public path and of no route; a custom domain can
         add a part of its own.
         """
         return _AFTER_ROOT.split(self.path, maxsplit=1)[0].rstrip("/")
 
     @property
     def origin(self) -> str:
-        """Scheme and host as the visitor spelled them; API Gateway is HTTPS only."""
+        """Scheme and host as the client spelled them; API Gateway is HTTPS only."""
         scheme = self.headers.get("x-forwarded-proto", "http").partition(",")[0].strip()
         return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
     def picture_url(self, prompt: str, seed: int) -> str:
-        """Return the public path of a prompt's picture, with the visit's own parameters.
+        """Return the public path of a prompt's picture, with the request's own parameters.
 
-        Those of a form that was left empty in places are unset where they are empty.
+        Parameters without a value, as a form with empty fields sends them, are left out.
         """
-        given = {name: text for name, text in self.parameters().items() if text}
-        parameters = {**given, "seed": seed}
+        filled = {name: text for name, text in self.parameters().items() if text}
+        parameters = {**filled, "seed": seed}
         parameters.pop("prompt", None)
         query = urlencode(parameters, quote_via=quote)
         return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
@@ -118,7 +117,7 @@ class Visit:
         """Return the query's parameters.
 
         Raises:
-            InvalidRequest: if one is given twice: which of the two was meant?
+            InvalidRequest: if one is given twice, because it is unclear which value is meant.
         """
         for name, values in self.query.items():
             if len(values) > 1:

@@ -1,135 +1,176 @@
-"""Answers: status, headers and bytes, before Chalice wraps them."""
+"""Responses: status, headers, cookies and bytes, before Chalice wraps them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
 from chalicelib.errors import GatewayError
 from chalicelib.generation import GenerationRequest
-from chalicelib.image_files import MEDIA_TYPES, content_disposition
-from chalicelib.web.pages import Page, problem_page
-from chalicelib.web.request import Visit
+from chalicelib.image_files import MEDIA_TYPES
+from chalicelib.web.pages import Page, error_page, preview_page
+from chalicelib.web.request import Request
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _NEVER = "no-store"
-# API Gateway allows 10,240 bytes for all headers together, and one character may take 12 of them.
+# API Gateway allows 10,240 bytes for all headers together, and one character can take 12 of them.
 _LONGEST_PROMPT_HEADER = 6_000
+_FILE_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What goes back to the visitor; `Content-Type` is spelled as Chalice looks for it."""
+class Response:
+    """What goes back to the client.
+
+    Attributes:
+        status: the HTTP status code.
+        body: is not sent in response to HEAD.
+        headers: `Content-Type` is spelled as Chalice looks for it.
+        cookies: the values of its `Set-Cookie` headers.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
+
+    def with_headers(self, headers: Mapping[str, str]) -> Response:
+        """Return the response with more headers; they replace those of the same name."""
+        return replace(self, headers={**self.headers, **headers})
 
 
-def picture_answer(body: bytes, request: GenerationRequest, *, fixed: bool, tag: str) -> Answer:
-    """Return the picture itself, with what made it in the headers.
+def picture_response(
+    body: bytes | None, generation: GenerationRequest, *, fixed: bool, tag: str
+) -> Response:
+    """Return a picture, with the fields that it was made with in the headers.
 
-    `fixed` says that the visitor's own URL names the seed: such a URL is one picture for ever, and
-    any cache may keep it, under `tag`. A URL that leaves the seed open must paint anew each time.
+    Args:
+        body: the file; None for 304, if the client has it already.
+        generation: a complete request.
+        fixed: whether the client's URL names the seed. Such a URL always returns the same picture
+            and can be cached indefinitely, under `tag`; any other generates a new one each time.
+        tag: the picture's id.
     """
     headers = {
-        "Content-Type": MEDIA_TYPES[request.format],
-        "Content-Disposition": content_disposition(request),
+        "Content-Type": MEDIA_TYPES[generation.format],
+        "Content-Disposition": content_disposition(generation),
         "Cache-Control": _FOR_EVER if fixed else _NEVER,
-        "X-Seed": str(request.seed),
-        "X-Model": str(request.model),
-        "X-Prompt": _prompt_header(request.prompt),
+        "X-Seed": str(generation.seed),
+        "X-Model": str(generation.model),
+        "X-Prompt": _prompt_header(generation.prompt),
     }
-    return Answer(200, body, {**headers, "ETag": f'"{tag}"'} if fixed else headers)
+    if fixed:
+        headers["ETag"] = f'"{tag}"'
+    return Response(304, b"", headers) if body is None else Response(200, body, headers)
 
 
-def is_known(visit: Visit, tag: str) -> bool:
-    """Whether the visitor has what `tag` names already, and asks only if it is still the same.
+def has_tag(request: Request, tag: str) -> bool:
+    """Whether the client has the version that `tag` names, and only asks for a newer one.
 
     https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match
     """
-    return f'"{tag}"' in visit.headers.get("if-none-match", "")
+    return f'"{tag}"' in request.headers.get("if-none-match", "")
 
 
-def known_picture_answer(request: GenerationRequest, tag: str) -> Answer:
-    """Return word that the picture is as the visitor has it; its headers are those of the first."""
-    return Answer(304, b"", picture_answer(b"", request, fixed=True, tag=tag).headers)
+def head_response(format: str) -> Response:  # noqa: A002 (the contract's word)
+    """Return the response to HEAD for a picture, which generates nothing."""
+    return Response(200, b"", {"Content-Type": MEDIA_TYPES[format]})
 
 
-def head_answer(format: str) -> Answer:  # noqa: A002 (the contract's word)
-    """Return what a HEAD request may know of a picture that nobody has painted."""
-    return Answer(200, b"", {"Content-Type": MEDIA_TYPES[format]})
-
-
-def json_answer(value: Any, status: int = 200) -> Answer:
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a value as JSON."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Answer(status, body, {"Content-Type": "application/json"})
+    return Response(status, body, {"Content-Type": "application/json", **(headers or {})})
 
 
-def home_answer(page: Page, visit: Visit) -> Answer:
-    """Return a page that a browser may keep, though it asks each time whether it has changed."""
+def home_response(page: Page, request: Request) -> Response:
+    """Return a page that a browser can store but has to revalidate each time."""
     tag = hashlib.sha256(page.html).hexdigest()[:32]
-    answer = page_answer(page)
-    headers = {**answer.headers, "ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
-    known = is_known(visit, tag)
-    return Answer(304 if known else 200, b"" if known else answer.body, headers)
+    response = page_response(page).with_headers(
+        {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
+    )
+    return replace(response, status=304, body=b"") if has_tag(request, tag) else response
 
 
-def page_answer(page: Page, status: int = 200) -> Answer:
+def page_response(page: Page, status: int = 200) -> Response:
     """Return a page under its own content security policy."""
     headers = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": page.policy,
         "Referrer-Policy": "same-origin",
     }
-    return Answer(status, page.html, headers)
+    return Response(status, page.html, headers)
 
 
-def see_other(location: str) -> Answer:
-    """Send the visitor on to another address of this gateway, to be fetched with GET."""
-    return Answer(303, b"", {"Location": location, "Content-Type": "text/plain; charset=utf-8"})
+def preview_response(request: Request, prompt: str) -> Response:
+    """Return a page with the prompt of a picture that was not generated, for a link preview."""
+    return page_response(preview_page(request.root, prompt))
 
 
-def prefetch_answer() -> Answer:
-    """Refuse to paint ahead; browsers ask again when the visitor really comes."""
+def see_other(location: str) -> Response:
+    """Redirect the client to another URL of this gateway, to be fetched with GET."""
+    return Response(303, b"", {"Location": location, "Content-Type": "text/plain; charset=utf-8"})
+
+
+def prefetch_response() -> Response:
+    """Refuse a prefetch, which would cost a run; the browser asks again when the user navigates."""
     headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
-    return Answer(503, b"Pictures are painted when they are asked for.\n", headers)
+    return Response(503, b"Pictures are painted when they are asked for.\n", headers)
 
 
-def problem_answer(error: GatewayError, visit: Visit) -> Answer:
-    """Return an error as a short page to a person, and as JSON to a program."""
-    if visit.is_navigation:
-        page = problem_page(error.status, error.message, error.retry_after, visit.root)
-        answer = page_answer(page, error.status)
+def render_error(error: GatewayError, request: Request) -> Response:
+    """Return an error as JSON, or as an HTML page for browser navigations."""
+    if request.is_navigation:
+        page = error_page(error.status, error.message, error.retry_after, request.root)
+        response = page_response(page, error.status)
     else:
-        answer = json_answer({"error": _describe(error, visit)}, error.status)
-    return Answer(answer.status, answer.body, {**answer.headers, **retry_headers(error)})
+        response = json_response({"error": _described(error, request)}, error.status)
+    return response.with_headers(retry_headers(error))
 
 
 def retry_headers(error: GatewayError) -> dict[str, str]:
-    """Return what tells a client when, and whether by itself, to send its request again."""
+    """Return the headers that say when to retry, and whether a library can do so by itself."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if not error.resend:
-        headers["x-should-retry"] = "false"  # what OpenAI's client libraries look for
+        headers["x-should-retry"] = "false"  # OpenAI's client libraries read this
     return headers
 
 
-def _describe(error: GatewayError, visit: Visit) -> dict[str, Any]:
-    described = {
+def _described(error: GatewayError, request: Request) -> dict[str, Any]:
+    fields = {
         "code": error.code,
         "message": error.message,
         "field": error.field,
         "retry_after": error.retry_after,
-        "request_id": visit.request_id,
+        "request_id": request.request_id,
     }
-    return {name: value for name, value in described.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def file_names(generation: GenerationRequest) -> tuple[str, str]:
+    """Return a name in ASCII and one in the prompt's own letters, both safe as file names."""
+    words = re.sub(r"[^\w]+", "-", generation.prompt).strip("-_")[:_FILE_NAME_LENGTH].rstrip("-_")
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-") or "easel"
+    ending = f"-{generation.seed}.{generation.format}"
+    return plain + ending, (words or "easel") + ending
+
+
+def content_disposition(generation: GenerationRequest) -> str:
+    """Return the header that shows the picture inline, and names the file if it is saved.
+
+    It has both spellings of the name, as RFC 6266, appendix D, advises.
+    """
+    plain, full = file_names(generation)
+    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(full, safe='')}"
 
 
 def _prompt_header(prompt: str) -> str:

@@ -1,6 +1,6 @@
-"""The headers that every answer carries, Chalice's own among them.
+"""The headers of every response, including those of Chalice itself.
 
-OWASP's HTTP headers cheat sheet has the reasons:
+The reasons are in OWASP's HTTP headers cheat sheet:
 https://cheatsheetseries.owasp.org/cheatsheets/HTTP_Headers_Cheat_Sheet.html
 """
 
@@ -19,8 +19,8 @@ _NOT_PICTURES = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# A picture may stand on other sites' pages: that is what its URL is for. Opened by itself, it is a
-# document, in which nothing may run; the browser's own style for it may.
+# Other sites' pages can embed a picture: that is what its URL is for. Opened by itself it is a
+# document, in which no script runs; the browser's own style for it is allowed.
 _PICTURES = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
@@ -30,20 +30,20 @@ _PICTURES = {
 _STRICT = "max-age=63072000"
 
 
-def make_safe(headers: MutableMapping[str, Any], request: Mapping[str, str]) -> None:
-    """Add the headers that an answer does not have yet.
+def add_security_headers(headers: MutableMapping[str, Any], request: Mapping[str, str]) -> None:
+    """Add the headers that a response does not have yet.
 
     Args:
-        headers: the answer's.
-        request: the visit's, by lower-case name.
+        headers: those of the response.
+        request: the headers of the request, by lower-case name.
     """
     present = {name.lower(): value for name, value in headers.items()}
     is_picture = str(present.get("content-type", "")).startswith("image/")
-    wanted = {**_ALWAYS, **(_PICTURES if is_picture else _NOT_PICTURES)}
+    additional = {**_ALWAYS, **(_PICTURES if is_picture else _NOT_PICTURES)}
     if request.get("x-forwarded-proto", "").rpartition(",")[2].strip() == "https":
-        wanted["Strict-Transport-Security"] = _STRICT
+        additional["Strict-Transport-Security"] = _STRICT
     if "access-control-allow-origin" in present:
-        wanted["Cross-Origin-Resource-Policy"] = "cross-origin"
-    for name, value in wanted.items():
+        additional["Cross-Origin-Resource-Policy"] = "cross-origin"
+    for name, value in additional.items():
         if name.lower() not in present:
             headers[name] = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
 from easel.defaults import Defaults
 from easel.generator import ImageGenerator, to_pixels
 from easel.loading import vae

@@ -23,9 +23,10 @@ from typing import Any
 import boto3
 
 from chalicelib.aws.clients import LazyClient
-from chalicelib.images.service import Painter
+from chalicelib.dialects import urls
+from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Queue, Settings
-from chalicelib.web.request import Visit
+from chalicelib.web.request import Request
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.container.model_server import ModelServer
@@ -65,14 +66,15 @@ class Gateway:
             client.meta.events.register("before-call.*.*", self._count)
         settings = Settings(models, 24, log_prompts=False)
         lazy = {name: _FixedClient(client) for name, client in self._clients.items()}
-        self._painter = Painter(settings, lazy["sagemaker-runtime"], lazy["s3"])
+        self._service = ImageService(settings, lazy["sagemaker-runtime"], lazy["s3"])
 
     def request(self, model: str, seconds: str | None = None) -> int:
         """Request a new image, and return the status."""
         query = {"model": [model], "seed": [str(next(_NUMBERS))]}
         headers = {} if seconds is None else {"prefer": f"wait={seconds}"}
-        visit = Visit("GET", "/inference/{text}", "/api/inference/x", headers, query, "benchmark")
-        return self._painter.paint(visit, "a cat").status
+        path = "/api/inference/x"
+        request = Request("GET", "/inference/{text}", path, headers, query, "benchmark")
+        return urls.picture(self._service, request, "a cat").status
 
     def _count(self, model: Any, **_: Any) -> None:
         self.calls[model.name] += 1

@@ -22,7 +22,7 @@ from pathlib import Path
 import urllib3
 from playwright.sync_api import Browser
 
-from chalicelib.web.pages import home_page, problem_page, waiting_page
+from chalicelib.web.pages import error_page, home_page, waiting_page
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from endpoint.emulator.process.processes import Child, free_port
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
@@ -79,7 +79,7 @@ def weights() -> Iterator[Row]:
     pages = {
         "the page": home_page("/api"),
         "the waiting page": waiting_page("/api", "sdxl-0", "a red apple", 3),
-        "the error page": problem_page(503, "Busy.", 15, "/api"),
+        "the error page": error_page(503, "Busy.", 15, "/api"),
     }
     for name, page in pages.items():
         size, small = len(page.html) / 1_000, len(gzip.compress(page.html)) / 1_000

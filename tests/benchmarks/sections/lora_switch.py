@@ -13,7 +13,6 @@ another model.
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "model_package" / "code"))
 from easel.loading.dtype import choose_device, choose_dtype
 from easel.loading.pipeline import load_pipeline
 from easel.lora.adapters import Loras

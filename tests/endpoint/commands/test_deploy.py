@@ -17,38 +17,16 @@ import boto3
 import pytest
 
 from endpoint.commands import create_key, deploy, destroy
-from endpoint.core.clock import Clock
+from endpoint.core.naming import Deployment
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process import clients
-from endpoint.emulator.process.http_server import QuietHandler, serving
+from endpoint.emulator.process.http_server import serving
 from endpoint.provision import checks, gateway_project, payload
+from tests.endpoint.doubles import BUCKET, PNG, Container, InstantClock
 from tests.endpoint.world import ACCOUNT, REGION
 
-# As much of a PNG as the gateway looks at.
-PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10 + b"\x00\x00\x00\x00IEND\xaeB`\x82"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
-
-
-BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
-
-
-class _Container(QuietHandler):
-    def do_POST(self) -> None:
-        self.body()
-        self.answer(200, [("Content-Type", "image/png")], PNG)
-
-
-class _Hurried(Clock):
-    """Waits for nothing, as long as that takes: the server's endpoints are in service at once."""
-
-    _slept = 0.0
-
-    def monotonic(self) -> float:
-        return self._slept
-
-    def sleep(self, seconds: float) -> None:
-        self._slept += seconds
 
 
 class Cloud:
@@ -64,7 +42,7 @@ class Cloud:
         return boto3.client(service)
 
     def run(self, script: Any, *argv: str, **more: Any) -> int:
-        return int(script.main(["--yes", *argv], clock=_Hurried(), **more))
+        return int(script.main(["--yes", *argv], clock=InstantClock(), **more))
 
     def deploy(self, *more: str, fetch: Any = None) -> int:
         fetch = fetch or self.fetch
@@ -101,7 +79,7 @@ class Cloud:
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving_code: Path) -> Iterator[Cloud]:
     assert serving_code == payload.CODE
-    with serving(_Container) as container, AwsServer().serve() as server:
+    with serving(Container) as container, AwsServer().serve() as server:
         urllib.request.urlopen(
             urllib.request.Request(f"{server.url}/moto-api/reset", method="POST"), timeout=10
         ).close()
@@ -126,24 +104,24 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving_code: Path) -
             yield Cloud(server, tmp_path, open_)
 
 
-def left(cloud: Cloud) -> list[str]:
-    """Return what is in the account, by asking moto itself."""
-    found = [item["FunctionName"] for item in cloud.client("lambda").list_functions()["Functions"]]
-    found += [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]]
-    found += [item["Name"] for item in cloud.client("s3").list_buckets()["Buckets"]]
-    found += [item["RoleName"] for item in cloud.client("iam").list_roles()["Roles"]]
+def remaining(cloud: Cloud) -> list[str]:
+    """Return the names of the account's resources, from moto itself."""
+    names = [item["FunctionName"] for item in cloud.client("lambda").list_functions()["Functions"]]
+    names += [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]]
+    names += [item["Name"] for item in cloud.client("s3").list_buckets()["Buckets"]]
+    names += [item["RoleName"] for item in cloud.client("iam").list_roles()["Roles"]]
     sagemaker = cloud.client("sagemaker")
-    found += [item["EndpointName"] for item in sagemaker.list_endpoints()["Endpoints"]]
-    found += [item["ModelName"] for item in sagemaker.list_models()["Models"]]
+    names += [item["EndpointName"] for item in sagemaker.list_endpoints()["Endpoints"]]
+    names += [item["ModelName"] for item in sagemaker.list_models()["Models"]]
     stacks = cloud.client("cloudformation").list_stacks()["StackSummaries"]
-    return found + [item["StackName"] for item in stacks if "DELETE" not in item["StackStatus"]]
+    return names + [item["StackName"] for item in stacks if "DELETE" not in item["StackStatus"]]
 
 
 @pytest.mark.slow
 def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
     assert cloud.deploy("--also", "sdxl") == 0
-    said = capsys.readouterr().out
-    assert f".execute-api.{REGION}.amazonaws.com/api/" in said
+    output = capsys.readouterr().out
+    assert f".execute-api.{REGION}.amazonaws.com/api/" in output
 
     function = cloud.client("lambda").get_function(FunctionName="easel-main")["Configuration"]
     assert function["Role"].endswith(f"role/easel-main-gateway-{REGION}")
@@ -164,7 +142,7 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     slow = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat?model=sdxl"
     assert cloud.fetch(slow) == PNG
 
-    # Again, from a clone that knows nothing of what was deployed before.
+    # Again, from a clone without a record of the first deployment.
     gateway_project.GatewayProject(_deployment()).remove()
     assert cloud.deploy() == 0
     assert [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]] == [
@@ -172,7 +150,7 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     ]
 
     assert cloud.run(destroy) == 0
-    assert left(cloud) == []
+    assert remaining(cloud) == []
     assert not cloud.project().exists()
     assert cloud.run(destroy) == 0
 
@@ -189,15 +167,15 @@ def test_a_deployment_with_keys_is_tested_with_one_and_keeps_them(cloud, tmp_pat
     with pytest.raises(urllib.error.HTTPError, match="401"):
         cloud.fetch(picture)
     variables = _variables(cloud)
-    # The front is the first deployment's, and does not know this one's key for the smoke test.
+    # The emulated API still serves the first deployment, without this one's key for the smoke test.
     assert cloud.deploy("--prompt-filter", "off", fetch=lambda *_, **__: PNG) == 0
     again = _variables(cloud)
     assert again["EASEL_SECRET"] == variables["EASEL_SECRET"]
     assert json.loads(again["EASEL_API_KEYS"])[0] == json.loads(variables["EASEL_API_KEYS"])[0]
     assert again["EASEL_PROMPT_FILTER"] == "off"
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     for secret in (key, again["EASEL_SECRET"]):
-        assert secret not in said.out + said.err
+        assert secret not in output.out + output.err
 
 
 def _variables(cloud: Cloud) -> dict[str, str]:
@@ -206,9 +184,7 @@ def _variables(cloud: Cloud) -> dict[str, str]:
     return variables
 
 
-def _deployment() -> Any:
-    from endpoint.core.naming import Deployment
-
+def _deployment() -> Deployment:
     return Deployment("main", ACCOUNT, REGION)
 
 
@@ -218,22 +194,22 @@ def test_a_public_url_that_does_not_work_fails_the_deployment_and_destroy_cleans
         raise OSError("HTTP Error 502: Bad Gateway")
 
     assert cloud.deploy(fetch=broken) == 1
-    said = capsys.readouterr().err
-    assert "The public URL does not work: HTTP Error 502" in said
-    assert "/aws/lambda/easel-main" in said
-    assert "endpoint easel-main-sd" in said
+    output = capsys.readouterr().err
+    assert "The public URL does not work: HTTP Error 502" in output
+    assert "/aws/lambda/easel-main" in output
+    assert "endpoint easel-main-sd" in output
     assert cloud.run(destroy) == 0
-    assert left(cloud) == []
+    assert remaining(cloud) == []
 
 
-def test_the_doctor_stops_a_deployment_before_anything_is_made(cloud, capsys, monkeypatch):
+def test_a_failed_check_stops_a_deployment_before_anything_is_created(cloud, capsys, monkeypatch):
     monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": True})
     assert cloud.deploy() == 1
     assert "gated" in capsys.readouterr().err
-    assert left(cloud) == []
+    assert remaining(cloud) == []
 
 
 def test_a_dry_run_deploys_nothing(cloud, capsys):
     assert cloud.deploy("--dry-run") == 0
     assert "would run chalice deploy" in capsys.readouterr().err
-    assert left(cloud) == []
+    assert remaining(cloud) == []

@@ -2,20 +2,16 @@ from __future__ import annotations
 
 import json
 
-from endpoint import create_endpoint
 from endpoint.commands import status
-from tests.endpoint.world import IMAGE, World
-
-
-def create(world: World, *more: str) -> None:
-    assert world.run(create_endpoint.main, "--image", IMAGE, "--yes", *more) == 0
+from tests.endpoint.doubles import BUCKET, create
+from tests.endpoint.world import World
 
 
 def report(world: World, capsys, *more: str) -> dict:
     capsys.readouterr()
     assert world.run(status.main, "--json", *more) == 0
-    found: dict = json.loads(capsys.readouterr().out)
-    return found
+    data: dict = json.loads(capsys.readouterr().out)
+    return data
 
 
 def test_an_empty_account_costs_nothing(world, capsys):
@@ -24,8 +20,8 @@ def test_an_empty_account_costs_nothing(world, capsys):
 
 
 def test_every_deployment_is_shown_unless_one_is_named(world, capsys):
-    create(world)
-    create(world, "--name", "second")
+    assert create(world) == 0
+    assert create(world, "--name", "second") == 0
     everything = report(world, capsys)
     assert {resource["deployment"] for resource in everything["things"]} == {"main", "second"}
     one = report(world, capsys, "--name", "second")
@@ -33,10 +29,9 @@ def test_every_deployment_is_shown_unless_one_is_named(world, capsys):
 
 
 def test_an_endpoint_is_shown_with_what_it_costs_and_has_cost(world, capsys):
-    create(world, "--instance-type", "ml.g5.xlarge")
+    assert create(world, "--instance-type", "ml.g5.xlarge") == 0
     world.seconds = 10 * 3600
-    found = report(world, capsys)
-    endpoint = found["things"][0]
+    endpoint = report(world, capsys)["things"][0]
     assert endpoint["name"] == "easel-main-sd"
     assert endpoint["usd_per_hour"] == 1.408
     assert endpoint["usd_so_far"] == 14.08
@@ -44,15 +39,15 @@ def test_an_endpoint_is_shown_with_what_it_costs_and_has_cost(world, capsys):
 
 
 def test_an_instance_type_of_unknown_price_is_not_called_free(world, capsys):
-    create(world, "--instance-type", "ml.g6.48xlarge")
-    endpoint = report(world, capsys)["things"]
-    (found,) = [resource for resource in endpoint if resource["kind"] == "endpoint"]
-    assert found["usd_per_hour"] is None
-    assert found["costs"]
+    assert create(world, "--instance-type", "ml.g6.48xlarge") == 0
+    resources = report(world, capsys)["things"]
+    (endpoint,) = [resource for resource in resources if resource["kind"] == "endpoint"]
+    assert endpoint["usd_per_hour"] is None
+    assert endpoint["costs"]
 
 
-def test_all_kinds_of_things_are_found(world, capsys):
-    create(world, "--model", "sdxl")
+def test_all_kinds_of_resources_are_listed(world, capsys):
+    assert create(world, model="sdxl") == 0
     kinds = {resource["kind"] for resource in report(world, capsys)["things"]}
     assert kinds == {
         "alarm",
@@ -66,12 +61,12 @@ def test_all_kinds_of_things_are_found(world, capsys):
     }
 
 
-def test_what_would_end_the_costs_is_said(world, capsys):
-    create(world)
+def test_the_commands_that_end_the_costs_are_printed(world, capsys):
+    assert create(world) == 0
     assert world.run(status.main) == 0
-    said = capsys.readouterr().out
-    assert "python -m endpoint stop --name main" in said
-    assert "python -m endpoint delete --name main" in said
+    output = capsys.readouterr().out
+    assert "python -m endpoint stop --name main" in output
+    assert "python -m endpoint delete --name main" in output
 
 
 def test_something_unexpected_with_the_tag_is_found(world, capsys):
@@ -86,17 +81,15 @@ def test_something_unexpected_with_the_tag_is_found(world, capsys):
     assert resource["costs"]
 
 
-def test_tags_that_may_not_be_read_are_mentioned(world, capsys):
+def test_denied_access_to_tags_is_reported(world, capsys):
     world.fail("GetResources", "AccessDeniedException")
     assert "by name only" in report(world, capsys)["notes"][0]
 
 
 def test_a_bucket_with_unfinished_uploads_can_cost_money(world, capsys):
-    create(world)
-    bucket = "easel-main-123456789012-us-east-1"
-    world.client("s3").create_multipart_upload(Bucket=bucket, Key="x")
-    found = [
-        resource for resource in report(world, capsys)["things"] if resource["kind"] == "bucket"
-    ]
-    assert "1 unfinished uploads" in found[0]["remark"]
-    assert found[0]["costs"]
+    assert create(world) == 0
+    world.client("s3").create_multipart_upload(Bucket=BUCKET, Key="x")
+    resources = report(world, capsys)["things"]
+    (bucket,) = [resource for resource in resources if resource["kind"] == "bucket"]
+    assert "1 unfinished uploads" in bucket["remark"]
+    assert bucket["costs"]

@@ -2,30 +2,27 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint import create_endpoint
 from endpoint.commands import start, stop
-from tests.endpoint.world import IMAGE, World
+from tests.endpoint.doubles import create, names
+from tests.endpoint.world import World
 
 
 @pytest.fixture
 def both(world: World) -> World:
     for model in ("sd", "sdxl"):
-        arguments = ("--model", model, "--image", IMAGE, "--yes", "--most-instances", "2")
-        assert world.run(create_endpoint.main, *arguments) == 0
+        assert create(world, "--most-instances", "2", model=model) == 0
     return world
 
 
 def endpoints(world: World) -> set[str]:
-    found = world.client("sagemaker").list_endpoints()["Endpoints"]
-    return {item["EndpointName"] for item in found}
+    return set(names(world, "Endpoint"))
 
 
 def targets(world: World) -> list[dict]:
     client = world.client("application-autoscaling")
-    found: list[dict] = client.describe_scalable_targets(ServiceNamespace="sagemaker")[
-        "ScalableTargets"
-    ]
-    return found
+    response = client.describe_scalable_targets(ServiceNamespace="sagemaker")
+    scalable: list[dict] = response["ScalableTargets"]
+    return scalable
 
 
 def test_a_stopped_deployment_has_no_endpoint_and_no_scaling_but_its_configurations(both):
@@ -51,24 +48,24 @@ def test_one_model_can_be_stopped_and_started(both):
     assert endpoints(both) == {"easel-main-sd", "easel-main-sdxl"}
 
 
-def test_starting_tells_the_price_and_asks(both, capsys):
+def test_starting_prints_the_price_and_asks(both, capsys):
     assert both.run(stop.main, "--yes") == 0
     assert both.run(start.main) == 1
-    said = capsys.readouterr().err
-    assert "4.018 USD per hour" in said
+    output = capsys.readouterr().err
+    assert "4.018 USD per hour" in output
     assert endpoints(both) == set()
 
 
-def test_starting_what_runs_already_changes_nothing(both):
+def test_starting_a_running_endpoint_changes_nothing(both):
     assert both.run(start.main, "--yes") == 0
     assert endpoints(both) == {"easel-main-sd", "easel-main-sdxl"}
 
 
-def test_stopping_what_does_not_run_succeeds(world, capsys):
+def test_stopping_without_an_endpoint_succeeds(world, capsys):
     assert world.run(stop.main, "--yes") == 0
     assert "No endpoint is running" in capsys.readouterr().out
 
 
-def test_starting_nothing_says_what_would_make_something(world, capsys):
+def test_starting_without_a_configuration_names_the_command_to_create_one(world, capsys):
     assert world.run(start.main, "--yes") == 1
     assert "python -m endpoint create" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def test_an_image_can_be_named_by_its_digest():
 
 @pytest.mark.parametrize("uri", ["nginx:latest", "x.dkr.ecr.us-east-1.amazonaws.com/a:b", "",
                                  "123456789012.dkr.ecr.us-east-1.amazonaws.com/a"])  # fmt: skip
-def test_what_is_no_image_in_ecr_is_refused(uri):
+def test_a_uri_outside_ecr_is_refused(uri):
     with pytest.raises(BadArgument, match="not the URI"):
         choose_image(uri or "-", "us-east-1", "ml.g5.xlarge")
 

@@ -1,7 +1,7 @@
 """The template through cfn-lint, and its policies statement by statement.
 
-checkov and parliament bring requirements that clash with this project's; where they are installed
-beside it (CHECKOV and PARLIAMENT name the programs, or they are on the PATH), they run here, too.
+checkov and parliament have requirements that conflict with this project's. They run here if they
+are installed in another environment: on the PATH, or with their paths in CHECKOV and PARLIAMENT.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from endpoint import create_endpoint
 from endpoint.provision.infrastructure import TEMPLATE
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World
+from tests.endpoint.doubles import BUCKET, create
+from tests.endpoint.world import ACCOUNT, REGION, World
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
-# Actions that know no resources; each has a condition or reads only.
+# Actions that support no resource ARNs; each has a condition or only reads.
 WITHOUT_RESOURCE = {
     "cloudwatch:PutMetricData",
     "ec2:DescribeDhcpOptions",
@@ -34,10 +34,10 @@ WITHOUT_RESOURCE = {
 }
 
 
-def _document(found: dict[str, Any]) -> dict[str, Any]:
-    document: dict[str, Any] = ast.literal_eval(found["PolicyDocument"])  # as moto writes it
-    # moto leaves the holes that AWS::NoValue makes.
-    return {**document, "Statement": [each for each in document["Statement"] if each]}
+def _document(response: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = ast.literal_eval(response["PolicyDocument"])  # as moto writes it
+    # moto keeps an empty statement for AWS::NoValue.
+    return {**document, "Statement": list(filter(None, document["Statement"]))}
 
 
 def _run(command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
@@ -95,7 +95,7 @@ def _is_own(resource: str) -> bool:
     return any(part in resource for part in named + network)
 
 
-def test_the_gateway_may_ask_endpoints_and_keep_jobs_and_nothing_more(policies):
+def test_the_gateways_role_can_invoke_endpoints_and_store_jobs_and_nothing_more(policies):
     actions = {
         action for statement in policies[ROLES[1]]["Statement"] for action in statement["Action"]
     }
@@ -111,19 +111,22 @@ def test_the_gateway_may_ask_endpoints_and_keep_jobs_and_nothing_more(policies):
     }
 
 
-def test_the_gateway_counts_the_pictures_of_links_where_nothing_is_forgotten_too_early(policies):
+def test_the_image_count_of_a_link_outlives_the_link(policies):
     (statement,) = (
-        each for each in policies[ROLES[1]]["Statement"] if each["Sid"] == "CountThePicturesOfLinks"
+        statement
+        for statement in policies[ROLES[1]]["Statement"]
+        if statement["Sid"] == "CountThePicturesOfLinks"
     )
     assert statement["Resource"].endswith("/links/*")
-    # A link holds for 30 days at most; an account that expired before it would begin anew.
+    # A link is valid for 30 days at most; a count that expires before would start again at zero.
     rules = TEMPLATE.read_text("utf-8").partition("Prefix: links/")[2]
     assert rules.strip().startswith("ExpirationInDays: 40")
 
 
 def test_the_bucket_is_encrypted_private_and_tidies_itself(world, policies):
-    s3, name = world.client("s3"), f"easel-main-{ACCOUNT}-{REGION}"
-    encryption = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]
+    encryption = world.client("s3").get_bucket_encryption(Bucket=BUCKET)[
+        "ServerSideEncryptionConfiguration"
+    ]
     rule = encryption["Rules"][0]["ApplyServerSideEncryptionByDefault"]
     assert rule["SSEAlgorithm"] == "AES256"
     text = TEMPLATE.read_text("utf-8")
@@ -153,8 +156,7 @@ def test_a_private_network_has_two_subnets_an_s3_gateway_and_no_way_out(world, t
 
 def _create_privately(world: World, tmp_path: Path) -> None:
     folder = _tiny_model(tmp_path)
-    arguments = ("--model", str(folder), "--weights", "s3", "--private-network")
-    assert world.run(create_endpoint.main, "--image", IMAGE, "--yes", *arguments) == 0
+    assert create(world, "--weights", "s3", "--private-network", model=str(folder)) == 0
 
 
 def _tiny_model(tmp_path: Path) -> Path:
@@ -167,10 +169,10 @@ def _tiny_model(tmp_path: Path) -> Path:
 
 
 def _program(name: str) -> str:
-    found = os.environ.get(name.upper()) or shutil.which(name)
-    if not found:
+    program = os.environ.get(name.upper()) or shutil.which(name)
+    if not program:
         pytest.skip(f"{name} is not installed; its name goes into {name.upper()}")
-    return found
+    return program
 
 
 def test_checkov_finds_nothing_that_the_template_does_not_explain():

@@ -7,13 +7,13 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
-from chalicelib.auth.link_quota import RUNS_PER_PICTURE, Ledger
+from chalicelib.auth.link_quota import RUNS_PER_PICTURE, LinkQuota
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import RateLimited, StoreUnavailable
 from chalicelib.web.principal import Link
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import environment
-from tests.gateway.memory import Breaks, Bucket
+from tests.gateway.doubles import Breaks, Bucket, Provided
 
 LINK = Link("0123456789abcdef", 4_000_000_000, 3)
 
@@ -24,8 +24,8 @@ def breaks():
 
 
 @pytest.fixture
-def ledger(breaks):
-    return Ledger(Store(Bucket(breaks), "bucket", "links/"))
+def quota(breaks):
+    return LinkQuota(Store(Provided(Bucket(breaks)), "bucket", "links/"))
 
 
 def outcomes(work, each):
@@ -42,53 +42,53 @@ def outcomes(work, each):
         return list(pool.map(use, each))
 
 
-def test_a_link_is_good_for_its_number_of_pictures(ledger):
-    assert [ledger.spend(LINK, name) for name in "abc"] == [2, 1, 0]
+def test_a_link_is_good_for_its_number_of_pictures(quota):
+    assert [quota.spend(LINK, name) for name in "abc"] == [2, 1, 0]
     with pytest.raises(RateLimited, match="no pictures left") as refused:
-        ledger.spend(LINK, "d")
+        quota.spend(LINK, "d")
     assert refused.value.retry_after > 0
 
 
-def test_the_same_request_is_paid_for_once_and_painted_a_few_times(ledger):
-    lefts = [ledger.spend(LINK, "a") for _ in range(RUNS_PER_PICTURE)]
+def test_the_same_request_is_paid_for_once_and_painted_a_few_times(quota):
+    lefts = [quota.spend(LINK, "a") for _ in range(RUNS_PER_PICTURE)]
 
     assert set(lefts) == {2}
-    with pytest.raises(RateLimited, match="often enough"):
-        ledger.spend(LINK, "a")
-    assert ledger.spend(LINK, "b") == 1
+    with pytest.raises(RateLimited, match="as often as allowed"):
+        quota.spend(LINK, "a")
+    assert quota.spend(LINK, "b") == 1
 
 
-def test_links_have_accounts_of_their_own(ledger):
+def test_links_have_accounts_of_their_own(quota):
     for name in "abc":
-        ledger.spend(LINK, name)
+        quota.spend(LINK, name)
 
-    assert ledger.spend(Link("fedcba9876543210", LINK.expires, 1), "a") == 0
+    assert quota.spend(Link("fedcba9876543210", LINK.expires, 1), "a") == 0
 
 
-def test_what_is_given_back_can_be_spent_again(ledger):
+def test_what_is_given_back_can_be_spent_again(quota):
     for name in "abc":
-        ledger.spend(LINK, name)
-    ledger.give_back(LINK, "b")
-    ledger.give_back(LINK, "nobody's")
+        quota.spend(LINK, name)
+    quota.refund(LINK, "b")
+    quota.refund(LINK, "nobody's")
 
-    assert ledger.spend(LINK, "d") == 0
+    assert quota.spend(LINK, "d") == 0
     with pytest.raises(RateLimited):
-        ledger.spend(LINK, "b")
+        quota.spend(LINK, "b")
 
 
-def test_who_gives_back_does_not_give_back_anothers_run(ledger):
-    ledger.spend(LINK, "a")
-    ledger.spend(LINK, "a")
-    ledger.give_back(LINK, "a")
+def test_who_gives_back_does_not_give_back_anothers_run(quota):
+    quota.spend(LINK, "a")
+    quota.spend(LINK, "a")
+    quota.refund(LINK, "a")
 
-    assert ledger.spend(LINK, "b") == 1
+    assert quota.spend(LINK, "b") == 1
 
 
-def test_two_who_read_the_same_account_are_both_counted(ledger, breaks):
-    breaks.interrupt(1, lambda: ledger.spend(LINK, "b"))
+def test_two_who_read_the_same_account_are_both_counted(quota, breaks):
+    breaks.interrupt(1, lambda: quota.spend(LINK, "b"))
 
-    assert ledger.spend(LINK, "a") == 1
-    assert ledger.spend(LINK, "c") == 0
+    assert quota.spend(LINK, "a") == 1
+    assert quota.spend(LINK, "c") == 0
 
 
 def test_nothing_is_given_out_while_s3_does_not_tell():
@@ -97,7 +97,7 @@ def test_nothing_is_given_out_while_s3_does_not_tell():
             raise ReadTimeoutError(endpoint_url="u")
 
     with pytest.raises(StoreUnavailable):
-        Ledger(Store(Silent(), "bucket", "links/")).spend(LINK, "a")
+        LinkQuota(Store(Provided(Silent()), "bucket", "links/")).spend(LINK, "a")
 
 
 @pytest.fixture(scope="module")
@@ -119,19 +119,19 @@ def s3():
 
 @pytest.mark.parametrize("pictures", [1, 7, 20])
 def test_exactly_so_many_of_50_parallel_uses_are_allowed(s3, pictures):
-    ledger = Ledger(Store(s3, "easel-links", "links/"))
+    quota = LinkQuota(Store(Provided(s3), "easel-links", "links/"))
     link = Link(f"parallel{pictures}", LINK.expires, pictures)
-    allowed = outcomes(lambda name: ledger.spend(link, name), [f"p{n}" for n in range(50)])
+    allowed = outcomes(lambda name: quota.spend(link, name), [f"p{n}" for n in range(50)])
 
     assert sum(allowed) == pictures
     with pytest.raises(RateLimited):
-        ledger.spend(link, "one more")
+        quota.spend(link, "one more")
 
 
 def test_50_parallel_resends_of_one_request_pay_once(s3):
-    ledger = Ledger(Store(s3, "easel-links", "links/"))
+    quota = LinkQuota(Store(Provided(s3), "easel-links", "links/"))
     link = Link("resends", LINK.expires, 2)
-    allowed = outcomes(lambda _: ledger.spend(link, "the same"), range(50))
+    allowed = outcomes(lambda _: quota.spend(link, "the same"), range(50))
 
     assert sum(allowed) == RUNS_PER_PICTURE
-    assert ledger.spend(link, "another") == 0
+    assert quota.spend(link, "another") == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chalicelib.auth.rate_limit import Limits, visitor_of
+from chalicelib.auth.rate_limit import RateLimiter, client_of
 from chalicelib.errors import RateLimited
 
 
@@ -19,7 +19,7 @@ def clock():
 
 
 def test_a_visitor_has_so_many_pictures_in_any_60_seconds(clock):
-    limits = Limits(now=clock)
+    limits = RateLimiter(now=clock)
     granted = []
     for second in range(0, 300, 7):
         clock.moment = 1_000.0 + second
@@ -35,7 +35,7 @@ def test_a_visitor_has_so_many_pictures_in_any_60_seconds(clock):
 
 
 def test_whoever_has_none_left_is_told_when_there_is_one_again(clock):
-    limits = Limits(now=clock)
+    limits = RateLimiter(now=clock)
     limits.take("ada", 2)
     clock.moment += 20
     limits.take("ada", 2)
@@ -48,7 +48,7 @@ def test_whoever_has_none_left_is_told_when_there_is_one_again(clock):
 
 
 def test_the_headers_tell_what_is_left(clock):
-    limits = Limits(now=clock)
+    limits = RateLimiter(now=clock)
     limits.take("ada", 5)
     clock.moment += 10
 
@@ -59,14 +59,14 @@ def test_the_headers_tell_what_is_left(clock):
 
 
 def test_visitors_do_not_pay_for_one_another(clock):
-    limits = Limits(now=clock)
+    limits = RateLimiter(now=clock)
     limits.take("ada", 1)
 
     assert limits.take("bob", 1)["RateLimit"].startswith('"pictures";r=0')
 
 
 def test_only_so_many_visitors_are_remembered(clock):
-    limits = Limits(most_visitors=3, now=clock)
+    limits = RateLimiter(max_clients=3, now=clock)
     for name in "abcd":
         limits.take(name, 1)
 
@@ -77,7 +77,7 @@ def test_only_so_many_visitors_are_remembered(clock):
 
 
 def test_a_network_of_ipv6_is_one_visitor():
-    assert visitor_of("2001:db8::1") == visitor_of("2001:db8::ffff:1") == "2001:db8::/64"
-    assert visitor_of("2001:db8:0:1::1") != visitor_of("2001:db8::1")
-    assert visitor_of("192.0.2.1") == "192.0.2.1"
-    assert visitor_of("") == visitor_of("nonsense\n") == "unknown"
+    assert client_of("2001:db8::1") == client_of("2001:db8::ffff:1") == "2001:db8::/64"
+    assert client_of("2001:db8:0:1::1") != client_of("2001:db8::1")
+    assert client_of("192.0.2.1") == "192.0.2.1"
+    assert client_of("") == client_of("nonsense\n") == "unknown"

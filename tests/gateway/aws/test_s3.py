@@ -5,7 +5,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import StoreUnavailable
-from tests.gateway.memory import Breaks, Bucket
+from tests.gateway.doubles import Breaks, Bucket, Provided
 
 
 class Refusing:
@@ -37,7 +37,7 @@ def bucket():
 
 @pytest.fixture
 def store(bucket):
-    return Store(bucket, "bucket", "jobs/")
+    return Store(Provided(bucket), "bucket", "jobs/")
 
 
 def test_an_object_is_read_as_it_was_written_below_the_prefix(store, bucket):
@@ -97,7 +97,7 @@ def test_an_address_below_the_prefix_is_told_from_others(store):
 def test_whatever_else_s3_says_is_one_error_that_hides_it(call, code):
     error = ClientError({"Error": {"Code": code, "Message": "arn:aws:s3:::secret"}}, "Operation")
     with pytest.raises(StoreUnavailable) as raised:
-        CALLS[call](Store(Refusing(error), "bucket", ""))
+        CALLS[call](Store(Provided(Refusing(error)), "bucket", ""))
 
     assert "secret" not in raised.value.message
 
@@ -105,10 +105,10 @@ def test_whatever_else_s3_says_is_one_error_that_hides_it(call, code):
 @pytest.mark.parametrize("call", CALLS)
 def test_an_s3_that_does_not_answer_is_told(call):
     with pytest.raises(StoreUnavailable):
-        CALLS[call](Store(Refusing(ReadTimeoutError(endpoint_url="u")), "bucket", ""))
+        CALLS[call](Store(Provided(Refusing(ReadTimeoutError(endpoint_url="u"))), "bucket", ""))
 
 
 def test_two_writes_that_meet_leave_one_winner():
     error = ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, "PutObject")
 
-    assert Store(Refusing(error), "bucket", "").create("key", b"1") is None
+    assert Store(Provided(Refusing(error)), "bucket", "").create("key", b"1") is None

@@ -9,7 +9,6 @@ import json
 
 import botocore.exceptions as aws
 import pytest
-from botocore.response import StreamingBody
 from PIL import Image
 
 from chalicelib.aws.deadline import Deadline
@@ -28,6 +27,7 @@ from chalicelib.errors import (
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE
+from tests.gateway.doubles import Provided, RuntimeClient, endpoint_response, refusal
 
 REQUEST = GenerationRequest(prompt="a cat", seed=7, model="sd")
 
@@ -38,43 +38,9 @@ def png():
     return buffer.getvalue()
 
 
-class Client:
-    """A sagemaker-runtime client that answers, or raises, what it was given."""
-
-    def __init__(self, outcome):
-        self.outcome = outcome
-        self.asked = []
-
-    def invoke_endpoint(self, **arguments):
-        self.asked.append(arguments)
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
-
-
-class Given:
-    """A runtime whose client is given."""
-
-    def __init__(self, client):
-        self._client = client
-
-    def client(self):
-        return self._client
-
-
-def answer(body, announced=None):
-    length = len(body) if announced is None else announced
-    stream = StreamingBody(io.BytesIO(body), length)
-    return {"Body": stream, "ResponseMetadata": {"HTTPHeaders": {"content-length": str(length)}}}
-
-
 def invoke(outcome, request=REQUEST, deadline=None):
-    endpoint = Endpoint(Given(Client(outcome)), "easel-sd")
+    endpoint = Endpoint(Provided(RuntimeClient(outcome)), "easel-sd")
     return endpoint.invoke(request, deadline or Deadline(float("inf")), trace="id")
-
-
-def refusal(code, message="", **more):
-    return aws.ClientError({"Error": {"Code": code, "Message": message}, **more}, "InvokeEndpoint")
 
 
 def model_error(status, body):
@@ -83,8 +49,10 @@ def model_error(status, body):
 
 
 def test_the_request_is_sent_as_json_and_the_picture_comes_back_as_bytes():
-    client = Client(answer(png()))
-    body = Endpoint(Given(client), "easel-sd").invoke(REQUEST, Deadline(float("inf")), trace="id-1")
+    client = RuntimeClient(endpoint_response(png()))
+    body = Endpoint(Provided(client), "easel-sd").invoke(
+        REQUEST, Deadline(float("inf")), trace="id-1"
+    )
 
     (asked,) = client.asked
     assert body == png()
@@ -183,15 +151,15 @@ def test_a_field_that_the_model_cannot_do_is_named():
 @pytest.mark.parametrize("body", [b"", b"<html>busy</html>", b'{"image": "..."}'])
 def test_an_answer_that_is_no_picture_is_not_passed_on(body):
     with pytest.raises(BadPicture):
-        invoke(answer(body))
+        invoke(endpoint_response(body))
 
 
 def test_a_body_that_ends_before_its_announced_length_is_a_cut_connection():
     with pytest.raises(ConnectionCut):
-        invoke(answer(png()[:30], announced=len(png())))
+        invoke(endpoint_response(png()[:30], announced=len(png())))
 
 
 def test_a_picture_too_large_for_lambda_is_refused_before_it_is_read():
-    too_large = answer(b"", announced=LARGEST_PICTURE + 1)
+    too_large = endpoint_response(b"", announced=LARGEST_PICTURE + 1)
     with pytest.raises(BadPicture, match="format=webp"):
         invoke(too_large)

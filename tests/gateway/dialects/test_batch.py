@@ -6,9 +6,9 @@ from chalicelib.dialects.batch import (
     LARGEST_TOGETHER,
     Batch,
     check_weight,
-    count_of,
     fit,
-    requests_of,
+    read_count,
+    with_seeds,
 )
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest
@@ -18,25 +18,25 @@ FIRST = GenerationRequest(prompt="a cat", seed=2**32 - 1, width=1536, height=153
 
 
 def test_seeds_count_up_and_begin_anew_after_the_last():
-    assert [each.seed for each in requests_of(FIRST, 3)] == [2**32 - 1, 0, 1]
+    assert [each.seed for each in with_seeds(FIRST, 3)] == [2**32 - 1, 0, 1]
 
 
 @pytest.mark.parametrize("value", [0, 5, -1, True, "2", 1.5, None, []])
 def test_a_count_is_a_whole_number_from_1_to_4(value):
     with pytest.raises(InvalidRequest, match="n: must be a whole number from 1 to 4"):
-        count_of(value, "n")
+        read_count(value, "n")
 
 
 def test_what_certainly_does_not_fit_is_refused_with_advice():
-    with pytest.raises(InvalidRequest, match="n: .*do not fit one answer; ask for webp"):
-        check_weight(requests_of(FIRST, 4), "n", "ask for webp")
+    with pytest.raises(InvalidRequest, match="n: .*do not fit one response; ask for webp"):
+        check_weight(with_seeds(FIRST, 4), "n", "ask for webp")
 
 
 @pytest.mark.parametrize("changes", [{"format": "webp"}, {"width": 512}, {"width": None}])
 def test_what_may_fit_is_let_through(changes):
     first = GenerationRequest.from_dict({**FIRST.to_dict(), **changes})
 
-    check_weight(requests_of(first, 2), "n", "")
+    check_weight(with_seeds(first, 2), "n", "")
 
 
 def test_pictures_fit_as_long_as_they_do_together():
@@ -48,7 +48,9 @@ def test_pictures_fit_as_long_as_they_do_together():
 
 
 def test_a_batch_is_finished_when_every_picture_is_there():
-    requests = requests_of(FIRST, 2)
+    requests = with_seeds(FIRST, 2)
 
-    assert Batch(requests, (Finished(b"a"), Finished(b"b"))).finished
-    assert Batch(requests, (Finished(b"a"), object())).finished is None
+    ids = ("sd-a", "sd-b")
+
+    assert Batch(requests, ids, (Finished(b"a"), Finished(b"b")), is_queued=False).finished
+    assert Batch(requests, ids, (Finished(b"a"), object()), is_queued=False).finished is None

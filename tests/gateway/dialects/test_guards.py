@@ -6,11 +6,11 @@ import json
 import jsonschema
 import pytest
 
-from chalicelib.openapi.document import document
+from openapi.document import document
 from tests import recorded
-from tests.gateway.guarded import KEY, Guest, guarded
+from tests.gateway.doubles import KEY, GuardedClient, guarded
 
-DOCUMENT = document("")
+DOCUMENT = document()
 PAINTING = ["/v1/images/generations", "/sdapi/v1/txt2img"]
 
 
@@ -18,46 +18,46 @@ def basic(key):
     return "Basic " + base64.b64encode(f"somebody:{key}".encode()).decode()
 
 
-def as_documented(path, answer):
+def as_documented(path, response):
     """Check an answer against what the document has under its status."""
-    described = DOCUMENT["paths"][path]["post"]["responses"][str(answer.status_code)]
+    described = DOCUMENT["paths"][path]["post"]["responses"][str(response.status_code)]
     schema = described["content"]["application/json"]["schema"]
-    jsonschema.validate(json.loads(answer.body), {**schema, "components": DOCUMENT["components"]})
+    jsonschema.validate(json.loads(response.body), {**schema, "components": DOCUMENT["components"]})
 
 
 @pytest.fixture
-def guest(monkeypatch):
-    return Guest(monkeypatch, guarded())
+def client(monkeypatch):
+    return GuardedClient(monkeypatch, guarded())
 
 
 @pytest.mark.parametrize("name", recorded.BODIES)
-def test_a_program_paints_with_its_key_where_it_puts_it(guest, name):
+def test_a_program_paints_with_its_key_where_it_puts_it(client, name):
     each = recorded.BODIES[name]
     bearer = each["path"].startswith("/v1")
     authorization = f"Bearer {KEY}" if bearer else basic(KEY)
 
-    answer = guest.post(each["path"], each["body"], Authorization=authorization)
+    response = client.post(each["path"], each["body"], Authorization=authorization)
 
-    assert answer.status_code == 200, answer.body
+    assert response.status_code == 200, response.body
 
 
 @pytest.mark.parametrize("path", PAINTING)
 @pytest.mark.parametrize("headers", [{}, {"Authorization": basic("wrong")}])
-def test_without_it_the_answer_is_a_401_as_the_document_says(guest, path, headers):
-    answer = guest.post(path, {"prompt": "a cat"}, **headers)
+def test_without_it_the_answer_is_a_401_as_the_document_says(client, path, headers):
+    response = client.post(path, {"prompt": "a cat"}, **headers)
 
-    assert answer.status_code == 401
-    as_documented(path, answer)
+    assert response.status_code == 401
+    as_documented(path, response)
 
 
 @pytest.mark.parametrize("path", PAINTING)
-def test_a_wrong_field_is_answered_as_the_document_says(guest, path):
-    answer = guest.post(path, {"prompt": "a cat", "steps": 0}, x_api_key=KEY)
+def test_a_wrong_field_is_answered_as_the_document_says(client, path):
+    response = client.post(path, {"prompt": "a cat", "steps": 0}, x_api_key=KEY)
 
-    as_documented(path, answer)
+    as_documented(path, response)
 
 
 @pytest.mark.parametrize("name", ["options", "sd-models", "samplers", "progress", "upscalers"])
-def test_what_a_web_ui_tells_before_it_paints_needs_the_key_as_well(guest, name):
-    assert guest.get(f"/sdapi/v1/{name}").status_code == 401
-    assert guest.get(f"/sdapi/v1/{name}", Authorization=basic(KEY)).status_code == 200
+def test_what_a_web_ui_tells_before_it_paints_needs_the_key_as_well(client, name):
+    assert client.get(f"/sdapi/v1/{name}").status_code == 401
+    assert client.get(f"/sdapi/v1/{name}", Authorization=basic(KEY)).status_code == 200

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from chalicelib.dialects.not_ready import not_ready, patience
+from chalicelib.dialects.calls import longest_wait
+from chalicelib.dialects.not_ready import not_ready
 from chalicelib.errors import StillPainting
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Job, State
-from chalicelib.web.request import Visit
+from chalicelib.web.request import Request
 
 IDENTIFIER = "sdxl-" + "0" * 32
 BROWSER = {"accept": "text/html,*/*;q=0.8"}
@@ -17,10 +18,10 @@ JOB = Job(
 )
 
 
-def visit(hop=None, **headers):
+def request(hop=None, **headers):
     query = {} if hop is None else {"hop": [hop]}
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Visit("GET", "/inference/{text}", "/api/inference/x", names, query, "id")
+    return Request("GET", "/inference/{text}", "/api/inference/x", names, query, "id")
 
 
 @pytest.mark.parametrize(
@@ -37,12 +38,12 @@ def visit(hop=None, **headers):
     ],
 )
 def test_a_visit_waits_as_long_as_suits_its_client(headers, seconds):
-    assert patience(visit(**headers), 20) == seconds
+    assert min(longest_wait(request(**headers)), 20) == seconds
 
 
 def test_an_image_client_is_sent_along_a_chain():
-    first = not_ready(visit(), JOB)
-    second = not_ready(visit(hop="1"), JOB)
+    first = not_ready(request(), JOB)
+    second = not_ready(request(hop="1"), JOB)
 
     assert (first.status, second.status) == (303, 303)
     assert first.headers["Location"] == f"/api/jobs/{IDENTIFIER}/image?hop=1"
@@ -59,32 +60,32 @@ def test_an_image_client_is_sent_along_a_chain():
         ("Python/3.11 aiohttp/3.13.0", 8),
     ],
 )
-def test_the_chain_ends_before_the_clients_patience_does(agent, budget):
-    not_ready(visit(hop=str(budget - 1), user_agent=agent), JOB)
+def test_the_chain_ends_before_the_clients_redirect_budget(agent, budget):
+    not_ready(request(hop=str(budget - 1), user_agent=agent), JOB)
     with pytest.raises(StillPainting, match=f"/api/jobs/{IDENTIFIER}/image"):
-        not_ready(visit(hop=str(budget), user_agent=agent), JOB)
+        not_ready(request(hop=str(budget), user_agent=agent), JOB)
 
     assert StillPainting.resend is False
 
 
 @pytest.mark.parametrize("hop", ["", "-1", "x", "1e9", "99999", "1.5"])
 def test_a_hop_that_no_chain_of_ours_has_counts_as_the_first(hop):
-    assert not_ready(visit(hop=hop), JOB).headers["Location"].endswith("?hop=1")
+    assert not_ready(request(hop=hop), JOB).headers["Location"].endswith("?hop=1")
 
 
 def test_a_person_gets_a_page_that_waits():
-    answer = not_ready(visit(**BROWSER), JOB)
+    response = not_ready(request(**BROWSER), JOB)
 
-    assert answer.status == 202
-    assert answer.headers["Content-Type"].startswith("text/html")
-    assert b"<h1>&lt;b&gt;</h1>" in answer.body
-    assert IDENTIFIER.encode() in answer.body
+    assert response.status == 202
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert b"<h1>&lt;b&gt;</h1>" in response.body
+    assert IDENTIFIER.encode() in response.body
 
 
 def test_who_asked_for_it_gets_a_receipt():
-    answer = not_ready(visit(prefer="respond-async", **BROWSER), JOB)
+    response = not_ready(request(prefer="respond-async", **BROWSER), JOB)
 
-    assert answer.status == 202
-    assert answer.headers["Location"] == f"/api/jobs/{IDENTIFIER}"
-    assert int(answer.headers["Retry-After"]) > 0
-    assert json.loads(answer.body)["waited_seconds"] == 12.3
+    assert response.status == 202
+    assert response.headers["Location"] == f"/api/jobs/{IDENTIFIER}"
+    assert int(response.headers["Retry-After"]) > 0
+    assert json.loads(response.body)["waited_seconds"] == 12.3

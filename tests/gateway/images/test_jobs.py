@@ -11,15 +11,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from PIL import Image
 
+from chalicelib.auth.quota import Payment
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import AsyncEndpoint, Life
+from chalicelib.aws.sagemaker import AsyncEndpoint, QueueTimeouts
 from chalicelib.errors import EndpointBusy, InvalidRequest, JobUnknown
 from chalicelib.generation import GenerationRequest
-from chalicelib.images.jobs import Jobs, State, job_id, model_of
-from tests.gateway.memory import Breaks, Bucket, Crash, Runs
+from chalicelib.images.jobs import Jobs, State, model_of
+from chalicelib.images.resolved_request import ResolvedRequest, job_id
+from chalicelib.images.service import Call, ImageService, _JobQueue
+from chalicelib.settings import Model, Queue, Settings
+from chalicelib.telemetry import LogRecord
+from tests.gateway.doubles import Breaks, Bucket, Crash, Provided, Runs
 
-LIFE = Life(queue_seconds=600, run_seconds=100)
+TIMEOUTS = QueueTimeouts(queue_seconds=600, run_seconds=100)
+MODEL = Model("sdxl", None, Queue("easel-sdxl", "bucket", "jobs/"), revision="revision")
 LONGEST = 60 + 600 + 100
 WISHES = [GenerationRequest(prompt=f"cat {n}", seed=n, model="sdxl") for n in range(3)]
 
@@ -31,6 +37,14 @@ def picture(request):
     return buffer.getvalue()
 
 
+class Service(ImageService):
+    """The image service, in front of the jobs of a world with its own clock."""
+
+    def __init__(self, jobs):
+        super().__init__(Settings({MODEL.name: MODEL}, 24, log_prompts=False))
+        self._queues = {MODEL.name: _JobQueue(jobs, None)}
+
+
 class World:
     """Visitors, an S3 bucket, and an endpoint whose runs are let to end one way or another."""
 
@@ -39,9 +53,10 @@ class World:
         self.breaks = Breaks()
         self.bucket = Bucket(self.breaks)
         self.runs = Runs(self.breaks)
-        store = Store(self.bucket, "bucket", "jobs/")
+        store = Store(Provided(self.bucket), "bucket", "jobs/")
         endpoint = AsyncEndpoint(self.runs, "easel-sdxl")
-        self.jobs = Jobs(store, endpoint, LIFE, lambda: self.time, self.sleep)
+        self.jobs = Jobs(store, endpoint, TIMEOUTS, lambda: self.time, self.sleep)
+        self.service = Service(self.jobs)
         self.plans = []
         self.begun = {}
         self.over = set()
@@ -58,7 +73,7 @@ class World:
     def deadline(self, seconds):
         return Deadline(self.time + seconds, lambda: self.time)
 
-    def looks(self):
+    def checks(self):
         """Return a list of the moments at which S3 is asked from now on."""
         moments = []
         read = self.bucket.get_object
@@ -71,16 +86,19 @@ class World:
         return moments
 
     def submit(self, request):
+        """Enqueue a request as one Lambda does, with the bucket and the endpoint of this world."""
         before = len(self.runs.queued)
+        call = Call(Payment(), LogRecord(), Deadline(float("inf")), "trace")
+        resolved = ResolvedRequest(request, MODEL, job_id(request, MODEL.revision))
         try:
-            return self.jobs.submit(request, "revision", "trace")
+            return self.service.enqueue(call, resolved)
         finally:
             for number in range(before, len(self.runs.queued)):
                 self.begun[number] = self.time
 
     def alive(self):
         """Runs that wait or work, by number: SageMaker ends what has outlived its time."""
-        limit = LIFE.queue_seconds + LIFE.run_seconds
+        limit = TIMEOUTS.queue_seconds + TIMEOUTS.run_seconds
         return [
             number
             for number, begun in self.begun.items()
@@ -114,7 +132,7 @@ class Histories(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.world = World()
-        self.painted = set()
+        self.generated = set()
 
     @rule(request=st.sampled_from(WISHES))
     def submit(self, request):
@@ -145,7 +163,7 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_run_finishes(self, data):
         number = data.draw(st.sampled_from(self.world.alive()))
-        self.painted.add(self.world.asked(number)["seed"])
+        self.generated.add(self.world.asked(number)["seed"])
         self.world.finish(number)
 
     @precondition(lambda self: self.world.alive())
@@ -170,7 +188,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def no_finished_picture_is_lost_or_another_ones(self):
         for request in WISHES:
-            if request.seed in self.painted:
+            if request.seed in self.generated:
                 job = self.world.jobs.find(job_id(request, "revision"))
                 assert job.state is State.DONE
                 assert self.world.jobs.picture(job).body == picture(request.to_dict())
@@ -332,14 +350,14 @@ def test_waiting_ends_with_the_failure(world):
 def test_waiting_ends_shortly_before_the_deadline_with_a_last_look(world, seconds):
     job = world.submit(WISHES[0])
     begun = world.time
-    looks = world.looks()
+    checks = world.checks()
 
     job, found = world.jobs.wait(job, world.deadline(seconds))
 
     assert (job.state, found) == (State.WAITING, None)
-    pauses = [now - before for before, now in itertools.pairwise([begun, *looks])]
+    pauses = [now - before for before, now in itertools.pairwise([begun, *checks])]
     assert max(pauses) < 2.01
-    assert seconds - min(seconds / 4, 0.5) - 0.02 < looks[-1] - begun < seconds
+    assert seconds - min(seconds / 4, 0.5) - 0.02 < checks[-1] - begun < seconds
 
 
 def test_a_picture_that_comes_just_before_the_deadline_is_found(world):
@@ -354,11 +372,11 @@ def test_a_picture_that_comes_just_before_the_deadline_is_found(world):
 
 def test_who_has_just_been_told_that_a_picture_waits_does_not_ask_again_at_once(world):
     job = world.submit(WISHES[0])
-    begun, looks = world.time, world.looks()
+    begun, checks = world.time, world.checks()
 
     world.jobs.wait(job, world.deadline(4))
 
-    assert looks[0] - begun > 0.09
+    assert checks[0] - begun > 0.09
 
 
 def test_a_wait_whose_time_is_over_asks_nothing(world):

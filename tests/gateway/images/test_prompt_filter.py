@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.images.prompt_filter import PromptFilter, prompt_filter, readings_of
-from tests.gateway.guarded import Guest, error_of, guarded
+from tests.gateway.doubles import GuardedClient, error_of, guarded
 
 # Traps for most part: towns, birds, ships, other alphabets, spelled-out letters, sizes and prices.
 INNOCENT = Path(__file__).with_name("innocent_prompts.txt").read_text("utf-8").splitlines()
@@ -152,7 +152,7 @@ def words():
 
 
 def test_500_innocent_prompts_pass(words):
-    stopped = {prompt: words.look(prompt) for prompt in INNOCENT if words.look(prompt)}
+    stopped = {prompt: words.check(prompt) for prompt in INNOCENT if words.check(prompt)}
 
     assert len(set(INNOCENT)) == 500
     assert stopped == {}
@@ -161,16 +161,16 @@ def test_500_innocent_prompts_pass(words):
 def test_no_random_sentence_is_stopped(words):
     sentences = json.loads(SENTENCES.read_text("utf-8"))
 
-    assert [each for each in sentences if words.look(each)] == []
+    assert [each for each in sentences if words.check(each)] == []
 
 
 @pytest.mark.parametrize("name", DISGUISES)
 def test_a_disguised_word_is_found(words, name):
     for word, category in WORDS.items():
         for prompt in ("{}", "a photo of {} in a garden, 35 mm"):
-            found = words.look(prompt.format(DISGUISES[name](word)))
-            assert found is not None, (name, word, prompt)
-            assert found.category == category
+            match = words.check(prompt.format(DISGUISES[name](word)))
+            assert match is not None, (name, word, prompt)
+            assert match.category == category
 
 
 def test_there_are_more_than_150_evasions():
@@ -179,26 +179,26 @@ def test_there_are_more_than_150_evasions():
 
 @pytest.mark.parametrize("prompt", HANDWRITTEN)
 def test_what_people_really_type_is_found(words, prompt):
-    found = words.look(prompt)
+    match = words.check(prompt)
 
-    assert found is not None
-    assert found.category == HANDWRITTEN[prompt]
+    assert match is not None
+    assert match.category == HANDWRITTEN[prompt]
 
 
 def test_an_owner_adds_words_and_allows_others():
     own = prompt_filter(("Voldemort", "-sex and violence", "big brother"))
 
-    assert own.look("v0ldemort in a hat").category == "house_rules"
-    assert own.look("Big  Brother watches").category == "house_rules"
-    assert own.look("a lecture on sex and violence") is None
-    assert own.look("sex").category == "sexual"
+    assert own.check("v0ldemort in a hat").category == "house_rules"
+    assert own.check("Big  Brother watches").category == "house_rules"
+    assert own.check("a lecture on sex and violence") is None
+    assert own.check("sex").category == "sexual"
 
 
 @given(st.text(max_size=1_000))
 def test_any_text_can_be_read(text):
-    found = prompt_filter(()).look(text)
+    match = prompt_filter(()).check(text)
 
-    assert found is None or found.category in {"minors", "sexual", "gore"}
+    assert match is None or match.category in {"minors", "sexual", "gore"}
 
 
 @pytest.mark.parametrize("prompt", ["p" * 1_000, "po" * 500, "a " * 500, "s.e" * 333, "*" * 1_000])
@@ -209,8 +209,8 @@ def test_no_prompt_is_read_in_more_than_so_many_letters(prompt):
 # --- In the gateway -------------------------------------------------------------------------------
 
 
-def guest(monkeypatch, mode, **more):
-    return Guest(monkeypatch, guarded(keys=(), filter_mode=mode, **more))
+def new_client(monkeypatch, mode, **more):
+    return GuardedClient(monkeypatch, guarded(keys=(), filter_mode=mode, **more))
 
 
 ASKED = [
@@ -229,39 +229,39 @@ ASKED = [
 def test_a_refused_prompt_is_a_400_that_names_the_reason_before_any_gpu_time(
     monkeypatch, method, path, body
 ):
-    visitor = guest(monkeypatch, "refuse")
-    answer = visitor.visit(method, path, json.dumps(body).encode() if body else b"")
+    client = new_client(monkeypatch, "refuse")
+    response = client.request(method, path, json.dumps(body).encode() if body else b"")
 
-    assert answer.status_code == 400
-    assert (visitor.painted, visitor.queued) == (0, 0)
+    assert response.status_code == 400
+    assert (client.generated, client.queued) == (0, 0)
     if path.startswith("/sdapi"):
-        told = json.loads(answer.body)
-        assert told["error"] == "moderation_blocked"
-        assert "explicit sexual content" in told["detail"]
+        described = json.loads(response.body)
+        assert described["error"] == "moderation_blocked"
+        assert "explicit sexual content" in described["detail"]
     elif method != "HEAD":
-        error = error_of(answer)
+        error = error_of(response)
         assert error["code"] == "moderation_blocked"
         assert error.get("field", error.get("param")) == "prompt"
         assert "explicit sexual content" in error["message"]
 
 
 def test_a_warning_paints_and_says_so(monkeypatch):
-    visitor = guest(monkeypatch, "warn")
-    warned = visitor.get("/inference/a%20nude?seed=1")
+    client = new_client(monkeypatch, "warn")
+    warned = client.get("/inference/a%20nude?seed=1")
 
     assert (warned.status_code, warned.headers["X-Prompt-Warning"]) == (200, "sexual")
-    assert "X-Prompt-Warning" not in visitor.get("/inference/a%20cat?seed=1").headers
-    assert visitor.painted == 2
+    assert "X-Prompt-Warning" not in client.get("/inference/a%20cat?seed=1").headers
+    assert client.generated == 2
 
 
 def test_without_the_filter_nothing_is_looked_for(monkeypatch):
-    answer = guest(monkeypatch, "off").get("/inference/a%20nude?seed=1")
+    response = new_client(monkeypatch, "off").get("/inference/a%20nude?seed=1")
 
-    assert answer.status_code == 200
-    assert "X-Prompt-Warning" not in answer.headers
+    assert response.status_code == 200
+    assert "X-Prompt-Warning" not in response.headers
 
 
 def test_what_nobody_wants_in_the_picture_may_be_named(monkeypatch):
-    visitor = guest(monkeypatch, "refuse")
+    client = new_client(monkeypatch, "refuse")
 
-    assert visitor.get("/inference/a%20cat?negative_prompt=nude,%20nsfw").status_code == 200
+    assert client.get("/inference/a%20cat?negative_prompt=nude,%20nsfw").status_code == 200

@@ -6,8 +6,8 @@ import pytest
 
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import TooManyWaiting
-from chalicelib.images.wait_slots import Waiters
-from tests.gateway.memory import Breaks, Bucket
+from chalicelib.images.wait_slots import ConcurrencyLimiter
+from tests.gateway.doubles import Breaks, Bucket, Provided
 
 
 @pytest.fixture
@@ -15,15 +15,15 @@ def bucket():
     return Bucket(Breaks())
 
 
-def waiters(bucket, most=3, now=0.0):
-    return Waiters(Store(bucket, "bucket", "jobs/"), most, lambda: now)
+def limiter(bucket, most=3, now=0.0):
+    return ConcurrencyLimiter(Store(Provided(bucket), "bucket", "jobs/"), most, lambda: now)
 
 
 @contextmanager
 def taken(bucket, picture="cat", **more):
-    with waiters(bucket, **more).place(picture) as place:
-        place.take()
-        yield place
+    with limiter(bucket, **more).slot() as slot:
+        slot.take(picture)
+        yield slot
 
 
 def test_there_are_as_many_places_as_were_set(bucket):
@@ -76,10 +76,10 @@ def test_a_crowd_that_waits_for_one_picture_leaves_places_for_others(bucket):
 
 
 def test_a_place_is_taken_only_when_it_is_wanted_and_then_once(bucket):
-    with waiters(bucket).place("cat") as place:
+    with limiter(bucket).slot() as slot:
         assert bucket.objects == {}
-        place.take()
-        place.take()
+        slot.take("cat")
+        slot.take("cat")
         assert len(bucket.objects) == 1
 
     assert bucket.objects == {}

@@ -5,15 +5,14 @@ import re
 
 import pytest
 from openapi_spec_validator import validate
+from prepare_openapi import PAGES, contents
 
 import app as gateway
-from chalicelib.errors import GatewayError
+from chalicelib.errors import every_error
 from chalicelib.generation import describe
-from chalicelib.openapi.document import document
-from chalicelib.openapi.page import openapi_page
-from tests.gateway.test_app import visitor  # noqa: F401 (a fixture)
+from chalicelib.web.pages import docs_page, openapi_document
 
-DOCUMENT = document("https://somewhere/api")
+DOCUMENT = openapi_document("https://somewhere/api")
 ROUTES = {
     (path, method.lower())
     for path, methods in gateway.app.routes.items()
@@ -28,6 +27,13 @@ def responses(path, method="get"):
     return DOCUMENT["paths"][path][method]["responses"]
 
 
+@pytest.mark.parametrize("name", contents())
+def test_the_shipped_file_is_the_one_made_of_the_code(name):
+    shipped = (PAGES / name).read_text(encoding="utf-8")
+
+    assert shipped == contents()[name], "run: python gateway/prepare_openapi.py"
+
+
 def test_it_is_a_valid_document():
     validate(DOCUMENT)
 
@@ -36,14 +42,14 @@ def test_every_route_is_in_it_and_nothing_else():
     assert DOCUMENTED == ROUTES
 
 
-def test_it_is_served_with_the_visitors_own_address(visitor):  # noqa: F811
-    response = visitor.get(
+def test_it_is_served_with_the_visitors_own_address(client):
+    response = client.get(
         "/openapi.json", Host="pictures.example", **{"X-Forwarded-Proto": "https"}
     )
-    told = json.loads(response.body)
+    described = json.loads(response.body)
 
-    assert told["servers"] == [{"url": "https://pictures.example"}]
-    assert told["paths"].keys() == DOCUMENT["paths"].keys()
+    assert described["servers"] == [{"url": "https://pictures.example"}]
+    assert described["paths"].keys() == DOCUMENT["paths"].keys()
 
 
 def test_the_contracts_fields_and_limits_are_its_own():
@@ -54,7 +60,7 @@ def test_the_contracts_fields_and_limits_are_its_own():
     assert request["properties"]["seed"]["type"] == ["integer", "null"]
 
 
-@pytest.mark.parametrize("error", GatewayError.__subclasses__(), ids=lambda each: each.__name__)
+@pytest.mark.parametrize("error", every_error(), ids=lambda each: each.__name__)
 def test_whoever_paints_may_be_told_of_every_trouble(error):
     for path in PAINTING:
         for each in DOCUMENT["paths"][path].values():
@@ -78,8 +84,8 @@ def test_operations_have_names_of_their_own():
     assert len(set(names)) == len(names)
 
 
-def test_the_page_shows_every_route_and_shape(visitor):  # noqa: F811
-    response = visitor.get("/docs", Host="pictures.example")
+def test_the_page_shows_every_route_and_shape(client):
+    response = client.get("/docs", Host="pictures.example")
     page = response.body.decode()
 
     assert response.headers["Content-Type"].startswith("text/html")
@@ -92,13 +98,13 @@ def test_the_page_shows_every_route_and_shape(visitor):  # noqa: F811
 
 
 def test_the_page_tells_limits_and_what_is_meant_by_leaving_out():
-    page = openapi_page("https://somewhere", "/api").html.decode()
+    page = docs_page("https://somewhere", "/api").html.decode()
 
     assert "integer, 1 to 100; else the model&#x27;s own default" in page
 
 
 def test_every_link_inside_the_page_leads_somewhere():
-    page = openapi_page("https://somewhere", "/api").html.decode()
+    page = docs_page("https://somewhere", "/api").html.decode()
     targets = set(re.findall(r'href="docs#([^"]+)"', page))
 
     assert targets
@@ -106,7 +112,7 @@ def test_every_link_inside_the_page_leads_somewhere():
 
 
 def test_an_address_cannot_write_into_the_page():
-    page = openapi_page('https://"><script>alert(1)</script>', "/<b>").html.decode()
+    page = docs_page('https://"><script>alert(1)</script>', "/<b>").html.decode()
 
     assert "<script>" not in page
     assert "/<b>" not in page

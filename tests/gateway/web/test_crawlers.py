@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.gateway.guarded import Guest, guarded
-from tests.gateway.test_app import BROWSER
+from tests.gateway.doubles import BROWSER, GuardedClient, guarded
 
 CRAWLERS = [
     "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
@@ -33,70 +32,70 @@ PEOPLE = [
 
 
 @pytest.fixture
-def guest(monkeypatch):
-    return Guest(monkeypatch, guarded(keys=()))
+def client(monkeypatch):
+    return GuardedClient(monkeypatch, guarded(keys=()))
 
 
 @pytest.mark.parametrize("agent", CRAWLERS)
 @pytest.mark.parametrize("path", ["/inference/a%20cat", "/inference/a?seed=1&model=slow"])
-def test_a_crawler_costs_no_run(guest, agent, path):
-    answer = guest.get(path, User_Agent=agent)
+def test_a_crawler_costs_no_run(client, agent, path):
+    response = client.get(path, User_Agent=agent)
 
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert (guest.painted, guest.queued) == (0, 0)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert (client.generated, client.queued) == (0, 0)
 
 
 @pytest.mark.parametrize("agent", PEOPLE)
-def test_people_and_programs_are_painted_for(guest, agent):
-    answer = guest.get("/inference/a%20cat", User_Agent=agent)
+def test_people_and_programs_are_painted_for(client, agent):
+    response = client.get("/inference/a%20cat", User_Agent=agent)
 
-    assert answer.headers["Content-Type"] == "image/png"
-    assert guest.painted == 1
+    assert response.headers["Content-Type"] == "image/png"
+    assert client.generated == 1
 
 
 @pytest.mark.parametrize("path", ["/inference", "/inference/default"])
 @pytest.mark.parametrize("headers", [{}, BROWSER])
-def test_no_other_way_to_a_picture_costs_a_run_either(guest, path, headers):
-    answer = guest.get(path, User_Agent="Googlebot/2.1", **headers)
-    if answer.status_code == 303:
-        answer = guest.get(answer.headers["Location"], User_Agent="Googlebot/2.1", **headers)
+def test_no_other_way_to_a_picture_costs_a_run_either(client, path, headers):
+    response = client.get(path, User_Agent="Googlebot/2.1", **headers)
+    if response.status_code == 303:
+        response = client.get(response.headers["Location"], User_Agent="Googlebot/2.1", **headers)
 
-    assert b"og:title" in answer.body
-    assert guest.painted == 0
+    assert b"og:title" in response.body
+    assert client.generated == 0
 
 
-def test_a_crawler_is_shown_the_picture_that_exists(guest):
+def test_a_crawler_is_shown_the_picture_that_exists(client):
     path = "/inference/a%20cat?seed=1&model=slow"
-    job = guest.get(path, Prefer="respond-async").headers["Location"]
-    before = guest.get(f"{job}/image", User_Agent="Twitterbot/1.0")
-    (run,) = guest.runtime.runs.queued
+    job = client.get(path, Prefer="respond-async").headers["Location"]
+    before = client.get(f"{job}/image", User_Agent="Twitterbot/1.0")
+    (run,) = client.runtime.runs.queued
     place = f"jobs/outputs/{run['S3OutputPathExtension']}/{run['Filename']}"
-    guest.bucket.objects[place] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x00IEND\xaeB`\x82"
+    client.bucket.objects[place] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x00IEND\xaeB`\x82"
 
     assert b"og:title" in before.body
     for shown in (path, f"{job}/image"):
-        after = guest.get(shown, User_Agent="Twitterbot/1.0")
+        after = client.get(shown, User_Agent="Twitterbot/1.0")
         assert after.headers["Content-Type"] == "image/png"
         assert after.headers["X-Robots-Tag"] == "noindex"
-    assert guest.queued == 1
+    assert client.queued == 1
 
 
-def test_a_preview_tells_the_prompt_and_nothing_but_text(guest):
+def test_a_preview_tells_the_prompt_and_nothing_but_text(client):
     prompt = "%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E"
-    answer = guest.get(f"/inference/{prompt}", User_Agent="Slackbot 1.0")
+    response = client.get(f"/inference/{prompt}", User_Agent="Slackbot 1.0")
 
-    assert b"<script" not in answer.body
-    assert b'content="&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;"' in answer.body
-    assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert b"<script" not in response.body
+    assert b'content="&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;"' in response.body
+    assert "script-src 'none'" in response.headers["Content-Security-Policy"]
 
 
-def test_robots_are_asked_to_leave_the_pictures_alone(guest):
-    answer = guest.get("/robots.txt")
-    groups = answer.body.decode().split("\n\n")
+def test_robots_are_asked_to_leave_the_pictures_alone(client):
+    response = client.get("/robots.txt")
+    groups = response.body.decode().split("\n\n")
 
-    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert "User-agent: facebookexternalhit\n" in groups[0]
     assert groups[0].endswith("Allow: /")
     assert groups[1].startswith("User-agent: *\nDisallow: /inference\nDisallow: /jobs\n")

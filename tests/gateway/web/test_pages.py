@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from chalicelib.web.pages import home_page, problem_page, waiting_page
+from chalicelib.web.pages import error_page, home_page, waiting_page
 
 HOSTILE = "<script>alert(1)</script>\"'&$base<!-- head.html -->/* style.css */"
 PAGES = {
     "home": home_page("/api"),
     "waiting": waiting_page("/api", "sdxl-0", "a red apple", 3.2),
-    "problem": problem_page(503, "Busy.", 15, "/api"),
+    "problem": error_page(503, "Busy.", 15, "/api"),
 }
 every_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
@@ -28,7 +28,7 @@ def test_a_page_allows_exactly_its_own_styles_and_scripts(page):
 
 
 def test_a_page_without_a_script_allows_none():
-    assert "script-src 'none'" in problem_page(503, "Busy.", 15, "/api").policy
+    assert "script-src 'none'" in error_page(503, "Busy.", 15, "/api").policy
 
 
 @every_page
@@ -49,8 +49,8 @@ def test_a_page_arrives_whole(page):
     assert not re.search(rb"<!-- [a-z_]+\.html -->|/\* [a-z_]+\.(?:css|js) \*/|\$[a-z]", page.html)
 
 
-def test_a_problem_page_says_what_happened_and_when_to_try_again():
-    html = problem_page(503, "The model is busy.", 15, "/api").html.decode()
+def test_a_error_page_says_what_happened_and_when_to_try_again():
+    html = error_page(503, "The model is busy.", 15, "/api").html.decode()
 
     assert "Service Unavailable" in html
     assert "The model is busy." in html
@@ -58,7 +58,7 @@ def test_a_problem_page_says_what_happened_and_when_to_try_again():
 
 
 def test_whatever_reaches_a_page_is_escaped():
-    html = problem_page(400, HOSTILE, None, HOSTILE).html.decode()
+    html = error_page(400, HOSTILE, None, HOSTILE).html.decode()
 
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;$base&lt;!--" in html

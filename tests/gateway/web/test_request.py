@@ -3,15 +3,15 @@
 import pytest
 
 from chalicelib.errors import InvalidRequest
-from chalicelib.web.request import Visit
+from chalicelib.web.request import Request
 
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 
 
-def visit(path="/api/inference/a%20cat", query=None, **headers):
+def request(path="/api/inference/a%20cat", query=None, **headers):
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Visit("GET", "/inference/{text}", path, names, query or {}, "id")
+    return Request("GET", "/inference/{text}", path, names, query or {}, "id")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def visit(path="/api/inference/a%20cat", query=None, **headers):
     ],
 )
 def test_a_navigation_is_told_from_a_program(headers, expected):
-    assert visit(**headers).is_navigation is expected
+    assert request(**headers).is_navigation is expected
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_navigation_is_told_from_a_program(headers, expected):
     ],
 )
 def test_a_prefetch_is_recognised(headers, expected):
-    assert visit(**headers).is_prefetch is expected
+    assert request(**headers).is_prefetch is expected
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,11 @@ def test_a_prefetch_is_recognised(headers, expected):
     ],
 )
 def test_the_root_is_what_stands_before_the_route(path, root):
-    assert visit(path).root == root
+    assert request(path).root == root
 
 
 def test_a_picture_url_keeps_the_parameters_and_names_the_seed():
-    asked = visit("/api/inference", {"steps": ["3"], "seed": ["1"]})
+    asked = request("/api/inference", {"steps": ["3"], "seed": ["1"]})
 
     assert asked.picture_url("Who? A/B, 100% + more", 7) == (
         "/api/inference/Who%3F%20A%2FB,%20100%25%20%2B%20more?steps=3&seed=7"
@@ -73,6 +73,6 @@ def test_a_picture_url_keeps_the_parameters_and_names_the_seed():
 
 def test_a_parameter_given_twice_is_refused_by_name():
     with pytest.raises(InvalidRequest, match="^seed: is given twice") as refused:
-        visit(query={"seed": ["1", "2"]}).parameters()
+        request(query={"seed": ["1", "2"]}).parameters()
 
     assert refused.value.field == "seed"

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.gateway.guarded import KEY, Guest, guarded
-from tests.gateway.test_app import BROWSER
+from tests.gateway.doubles import BROWSER, KEY, GuardedClient, guarded
 
 EVERY_KIND = {
     "page": ("GET", "/", {}),
@@ -23,46 +22,46 @@ EVERY_KIND = {
 
 
 @pytest.fixture
-def guest(monkeypatch):
-    return Guest(monkeypatch, guarded())
+def client(monkeypatch):
+    return GuardedClient(monkeypatch, guarded())
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_every_answer_carries_them(guest, kind):
+def test_every_answer_carries_them(client, kind):
     method, path, headers = EVERY_KIND[kind]
-    answer = guest.visit(method, path, **headers).headers
+    response = client.request(method, path, **headers).headers
 
-    assert answer["X-Content-Type-Options"] == "nosniff"
-    assert answer["Referrer-Policy"] in {"no-referrer", "same-origin"}
-    assert answer["Content-Security-Policy"].startswith("default-src 'none'; ")
-    assert "camera=()" in answer["Permissions-Policy"]
-    assert answer["Cache-Control"]
-    assert answer["Cross-Origin-Resource-Policy"] in {"same-origin", "cross-origin"}
-    assert "Strict-Transport-Security" not in answer
-
-
-def test_browsers_are_told_to_stay_with_https_where_there_is_https(guest):
-    answer = guest.get("/options", X_Forwarded_Proto="https")
-
-    assert answer.headers["Strict-Transport-Security"] == "max-age=63072000"
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["Referrer-Policy"] in {"no-referrer", "same-origin"}
+    assert response["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert "camera=()" in response["Permissions-Policy"]
+    assert response["Cache-Control"]
+    assert response["Cross-Origin-Resource-Policy"] in {"same-origin", "cross-origin"}
+    assert "Strict-Transport-Security" not in response
 
 
-def test_a_picture_may_stand_on_other_sites_pages_and_in_no_index(guest):
-    answer = guest.get("/inference/a?seed=1", x_api_key=KEY).headers
+def test_browsers_are_told_to_stay_with_https_where_there_is_https(client):
+    response = client.get("/options", X_Forwarded_Proto="https")
 
-    assert answer["Cross-Origin-Resource-Policy"] == "cross-origin"
-    assert answer["X-Robots-Tag"] == "noindex"
-    assert answer["Content-Security-Policy"].endswith("; sandbox")
+    assert response.headers["Strict-Transport-Security"] == "max-age=63072000"
 
 
-def test_a_pages_own_policy_is_kept(guest):
-    assert "script-src 'sha256-" in guest.get("/").headers["Content-Security-Policy"]
+def test_a_picture_may_stand_on_other_sites_pages_and_in_no_index(client):
+    response = client.get("/inference/a?seed=1", x_api_key=KEY).headers
+
+    assert response["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert response["X-Robots-Tag"] == "noindex"
+    assert response["Content-Security-Policy"].endswith("; sandbox")
+
+
+def test_a_pages_own_policy_is_kept(client):
+    assert "script-src 'sha256-" in client.get("/").headers["Content-Security-Policy"]
 
 
 def test_all_headers_together_fit_api_gateway(monkeypatch):
-    guest = Guest(monkeypatch, guarded(origins=("https://friend.example",), per_minute=5))
+    client = GuardedClient(monkeypatch, guarded(origins=("https://friend.example",), per_minute=5))
     path = "/inference/" + "%F0%9F%90%88" * 640
     headers = {"x-api-key": KEY, "Origin": "https://friend.example", "X-Forwarded-Proto": "https"}
-    answer = guest.get(path, **headers)
+    response = client.get(path, **headers)
 
-    assert sum(len(name) + len(value) + 4 for name, value in answer.headers.items()) < 10_240
+    assert sum(len(name) + len(value) + 4 for name, value in response.headers.items()) < 10_240
