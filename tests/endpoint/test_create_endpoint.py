@@ -6,7 +6,7 @@ import pytest
 
 from endpoint import create_endpoint
 from endpoint.aws.scaling import alarm_name
-from endpoint.emulator.moto_ import moto_shims
+from endpoint.emulator.moto_ import service_quotas
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 
 BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
@@ -175,7 +175,7 @@ def test_nothing_is_changed_unless_somebody_agrees(world, capsys):
 
 def test_a_quota_of_zero_is_found_before_anything_is_made(world, capsys, monkeypatch):
     types = ("ml.g4dn.xlarge", "ml.g6.xlarge", "ml.g5.xlarge")
-    monkeypatch.setattr(moto_shims, "QUOTAS", dict.fromkeys(types, 0.0))
+    monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(types, 0.0))
     assert create(world) == 1
     said = capsys.readouterr().err
     assert "quota is 0" in said
@@ -185,7 +185,7 @@ def test_a_quota_of_zero_is_found_before_anything_is_made(world, capsys, monkeyp
 
 
 def test_a_type_without_quota_is_passed_over(world, monkeypatch):
-    monkeypatch.setattr(moto_shims, "QUOTAS", {"ml.g4dn.xlarge": 0.0, "ml.g6.xlarge": 0.0})
+    monkeypatch.setattr(service_quotas, "QUOTAS", {"ml.g4dn.xlarge": 0.0, "ml.g6.xlarge": 0.0})
     assert create(world) == 0
     assert only_config(world)["ProductionVariants"][0]["InstanceType"] == "ml.g5.xlarge"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from endpoint import doctor
-from endpoint.emulator.moto_ import moto_shims
+from endpoint.emulator.moto_ import service_quotas
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 
 
@@ -32,7 +32,7 @@ def test_a_good_account_is_told_what_it_will_cost_and_changes_nothing(world, cap
 
 
 def test_a_quota_of_zero_comes_with_the_call_that_raises_it(world, capsys, monkeypatch):
-    monkeypatch.setattr(moto_shims, "QUOTAS", {"ml.g5.xlarge": 0.0})
+    monkeypatch.setattr(service_quotas, "QUOTAS", {"ml.g5.xlarge": 0.0})
     found = checks(world, capsys, "--instance-type", "ml.g5.xlarge", code=1)
     (quota,) = found["quota"]
     assert quota["state"] == "bad"
@@ -41,7 +41,7 @@ def test_a_quota_of_zero_comes_with_the_call_that_raises_it(world, capsys, monke
 
 
 def test_one_type_with_a_quota_is_enough(world, capsys, monkeypatch):
-    monkeypatch.setattr(moto_shims, "QUOTAS", {"ml.g4dn.xlarge": 0.0})
+    monkeypatch.setattr(service_quotas, "QUOTAS", {"ml.g4dn.xlarge": 0.0})
     states = [check["state"] for check in checks(world, capsys)["quota"]]
     assert sorted(states) == ["good", "good", "note"]
 
