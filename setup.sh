@@ -10,7 +10,10 @@ Easel: your own text-to-image URL.
   ./setup.sh run [OPTIONS]   run Easel on this machine: the gateway, and an emulated AWS with a
                              real diffusers model behind it; prints the URL when it is ready.
                              `./setup.sh run --help` tells the options and the ports.
-  ./setup.sh test [ARGS]     check and test everything; ARGS go to pytest and leave the linters out
+  ./setup.sh test            run the linters and the tests; takes a few minutes
+  ./setup.sh test --all      also run the tests that need an environment of their own (older or
+                             other versions of libraries), and more random examples of each test
+  ./setup.sh test ARGS       pass ARGS to pytest, without the linters; --all can come first
   ./setup.sh deploy [OPTIONS]   put Easel on AWS and print its URL; asks before it costs anything
   ./setup.sh destroy [OPTIONS]  take all of it down again, and prove it
   ./setup.sh install         only install what `run` needs
@@ -26,6 +29,47 @@ HELP
 say() { printf '%s\n' "easel: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
+# --- Side by side ----------------------------------------------------------------------------
+
+# The commands that were started and not waited for, by the number of their process group.
+started=
+
+# Run a command beside this script. `set -m` puts it into a process group of its own, through
+# which it is ended together with everything that it starts.
+start() {
+  set -m
+  ( set +m; "$@" ) < /dev/null &
+  set +m
+  started="$started $!"
+}
+
+# Wait for all that was started; fails if one of them did.
+finish() {
+  local group failed=0
+  for group in $started; do
+    wait "$group" || failed=$?
+  done
+  started=
+  return "$failed"
+}
+
+# End what is still running, and this script with the status $1. Servers and browsers get ten
+# seconds to close.
+end_all() {
+  local group groups waited=0
+  trap '' INT TERM
+  groups=$(jobs -p)  # which, unlike $started, knows a command from its first moment
+  for group in $groups; do kill -TERM -- "-$group" 2>/dev/null || true; done
+  for group in $groups; do
+    while [ "$waited" -lt 100 ] && kill -0 -- "-$group" 2>/dev/null; do
+      sleep 0.1
+      waited=$((waited + 1))
+    done
+    kill -KILL -- "-$group" 2>/dev/null || true
+  done
+  exit "$1"
+}
+
 # --- Python and packages ---------------------------------------------------------------------
 
 find_python() {
@@ -39,6 +83,13 @@ find_python() {
   fail "no Python 3.11 or newer found; install one, or name it: PYTHON=/path/to/python3 ./setup.sh"
 }
 
+# Compiling every module of torch and its like takes longer than compiling those that are used.
+pip_install() {
+  local python=$1
+  shift
+  "$python" -m pip install --quiet --disable-pip-version-check --no-compile "$@"
+}
+
 # Install the requirements of one purpose unless this very set is installed already.
 install_for() {
   local purpose=$1 wanted stamp=.venv/.installed-$1
@@ -46,24 +97,24 @@ install_for() {
   wanted=$(cat "$@" | cksum)
   [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
   say "installing what '$purpose' needs into .venv (the first time takes a few minutes)"
-  local file
-  for file in "$@"; do
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$file"
-  done
+  pip_install .venv/bin/python -r "$1"
   printf '%s' "$wanted" > "$stamp"
 }
 
+make_venv() {
+  .venv/bin/python -c '' 2>/dev/null && return
+  local python
+  python=$(find_python)
+  say "making .venv with $python"
+  "$python" -m venv --clear .venv
+  # chalice 1.34 asks for a pip older than 26.3.
+  pip_install .venv/bin/python 'pip<26.3'
+}
+
 install_run() {
-  if ! .venv/bin/python -c '' 2>/dev/null; then
-    local python
-    python=$(find_python)
-    say "making .venv with $python"
-    "$python" -m venv --clear .venv
-    # chalice 1.34 asks for a pip older than 26.3.
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip<26.3'
-  fi
-  # torch comes before anything that depends on it, so that exactly this build is used.
-  install_for run model_package/requirements.txt requirements.txt gateway/requirements.txt \
+  make_venv
+  # The first file reads the others.
+  install_for run requirements.txt model_package/requirements.txt gateway/requirements.txt \
     endpoint/requirements.txt
 }
 
@@ -72,25 +123,36 @@ install_deploy() {
   install_for deploy endpoint/requirements-deploy.txt
 }
 
+# Two installations at a time, which share nothing but the package cache.
 install_test() {
-  install_run
-  install_for test tests/requirements.txt
-  install_policy_tools
+  make_venv
+  start install_policy_tools
+  start install_tests
+  finish || fail "could not install what the tests need"
+  export CHECKOV=$PWD/.cache/policy-tools/bin/checkov
+  export PARLIAMENT=$PWD/.cache/policy-tools/bin/parliament
   find_chromium || install_chromium
 }
 
-# What looks at policies wants other versions of what Easel uses, so it has a place of its own.
+install_tests() {
+  install_run
+  install_for test tests/requirements.txt
+}
+
+# What reads policies needs other versions of what Easel uses, so it has an environment of its own.
 install_policy_tools() {
-  local tools=$PWD/.cache/policy-tools wanted
-  wanted=$(cksum < tests/requirements-policies.txt)
-  if [ "$(cat "$tools/.installed" 2>/dev/null)" != "$wanted" ]; then
-    say "installing checkov and parliament into $tools"
-    .venv/bin/python -m venv --clear "$tools"
-    "$tools/bin/python" -m pip install --quiet --disable-pip-version-check \
-      -r tests/requirements-policies.txt
-    printf '%s' "$wanted" > "$tools/.installed"
-  fi
-  export CHECKOV=$tools/bin/checkov PARLIAMENT=$tools/bin/parliament
+  install_apart policy-tools tests/requirements-policies.txt
+}
+
+# Install one file of requirements into .cache/NAME, unless this very set is installed already.
+install_apart() {
+  local environment=$PWD/.cache/$1 requirements=$2 wanted
+  wanted=$(cksum < "$requirements")
+  [ "$(cat "$environment/.installed" 2>/dev/null)" = "$wanted" ] && return
+  say "installing $requirements into $environment"
+  .venv/bin/python -m venv --clear "$environment"
+  pip_install "$environment/bin/python" -r "$requirements"
+  printf '%s' "$wanted" > "$environment/.installed"
 }
 
 # --- A browser for the tests -----------------------------------------------------------------
@@ -124,39 +186,46 @@ run() {
 }
 
 run_tests() {
+  if [ "${1:-}" = --all ]; then
+    shift
+    export ALL_TESTS=1
+  fi
+  trap 'end_all 130' INT
+  trap 'end_all 143' TERM
   install_test
   [ $# = 0 ] || exec .venv/bin/python -m pytest "$@"
   .venv/bin/ruff check .
   .venv/bin/ruff format --check .
-  .venv/bin/mypy
   run_all_tests
 }
 
-# Two at a time: the end-to-end tests mostly wait, and the others mostly compute.
+# The end-to-end tests mostly wait, so three of them fit beside the others, which mostly compute.
 run_all_tests() {
-  local log failed=0 ends
-  log=$(mktemp)
-  say "running the end-to-end tests beside the others; what they say comes after these"
-  .venv/bin/python -m pytest -p no:cacheprovider tests/end_to_end > "$log" 2>&1 &
-  ends=$!
-  trap 'kill "$ends" 2>/dev/null; exit 130' INT TERM
-  .venv/bin/python -m pytest --ignore=tests/end_to_end || failed=$?
-  wait "$ends" || failed=$?
-  trap - INT TERM
+  local cores logs failed=0
+  cores=$(getconf _NPROCESSORS_ONLN)
+  logs=$(mktemp -d)
+  say "running mypy and the end-to-end tests beside the other tests; their output comes after these"
+  start .venv/bin/mypy > "$logs/mypy" 2>&1
+  start .venv/bin/python -m pytest -p no:cacheprovider -n 3 --dist loadfile tests/end_to_end \
+    > "$logs/end_to_end" 2>&1
+  start .venv/bin/python -m pytest -n "$cores" --dist loadfile --ignore=tests/end_to_end
+  finish || failed=$?
+  say "mypy:"
+  cat "$logs/mypy"
   say "the end-to-end tests:"
-  cat "$log"
-  rm -f "$log"
+  cat "$logs/end_to_end"
+  rm -rf "$logs"
   return "$failed"
 }
 
 deploy() {
   install_deploy
-  exec .venv/bin/python -m endpoint.deploy "$@"
+  exec .venv/bin/python -m endpoint deploy "$@"
 }
 
 destroy() {
   install_run
-  exec .venv/bin/python -m endpoint.destroy "$@"
+  exec .venv/bin/python -m endpoint destroy "$@"
 }
 
 command=${1:-help}

@@ -1,145 +1,50 @@
-"""Delete what create_endpoint made, in the order in which things depend on each other.
+"""Delete what create_endpoint made; `endpoint/provision/removal.py` has the steps.
 
-    scaling          alarms first: they could wake what is being deleted
-    endpoint         until it is really gone; from then on no instance is paid for
-    configurations and models, and their logs
-    bucket           its files, and the parts of unfinished uploads
-    stack            roles, bucket, dashboard, budget, network
-    left-overs       looked for by name and by tag; exit code 1 while there are any
-
-Whatever is gone already is skipped, so the same command continues after any interruption.
+The exit code is 1 while anything remains.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if not __package__:  # run as `python endpoint/delete_endpoint.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint.aws.logs import group_of
-from endpoint.aws.scaling import alarm_name
-from endpoint.cli import inventory, script
-from endpoint.cli.context import Life
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.options import ModelOptions, common_parser
 from endpoint.cli.script import Result
-from endpoint.core.naming import Deployment
-from endpoint.core.problems import StackFailed
-from endpoint.provision import payload
+from endpoint.provision import removal
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parsed = script.arguments("delete_endpoint", "Delete a deployment's endpoints and the rest.")
-    parsed.add_argument("--model", help="delete this model's endpoint only, and keep the rest")
-    return parsed
+    """Return the parser of the command line."""
+    parser = common_parser("delete", "Delete a deployment's endpoints and its infrastructure.")
+    parser.add_argument("--model", help="delete this model's endpoint only, and keep the rest")
+    return parser
 
 
-def delete(life: Life, args: argparse.Namespace) -> Result:
-    """Delete one model's endpoint, or everything of the deployment."""
-    what = f"the endpoint of {args.model}" if args.model else "everything"
-    life.console.ask(f"Delete {what} of {life.deployment.prefix} in {life.account.region}?")
-    delete_endpoints(life, args.model)
-    if args.model:
-        _delete_files(life, args.model)
-        return Result({"deleted": args.model}, [f"The endpoint of {args.model} is gone."])
-    delete_infrastructure(life)
-    return look_for_the_rest(life)
+def delete(context: Context, options: ModelOptions) -> Result:
+    """Delete one model's endpoint, or all of the deployment's resources."""
+    scope = f"the endpoint of {options.model}" if options.model else "everything"
+    context.console.ask(
+        f"Delete {scope} of {context.deployment.prefix} in {context.account.region}?"
+    )
+    removal.delete_endpoints(context, options.model)
+    if options.model:
+        removal.delete_files(context, options.model)
+        return Result({"deleted": options.model}, [f"Deleted the endpoint of {options.model}."])
+    removal.delete_infrastructure(context)
+    return removal.verify(context)
 
 
-def delete_endpoints(life: Life, model: str | None) -> None:
-    """Delete endpoints with their scaling, configurations, models and logs.
-
-    Args:
-        life: where.
-        model: only this one's; None for all of the deployment's.
-    """
-    mine = _Mine(life.deployment, model)
-    life.begin("scaling policies and alarms")
-    life.scaling.delete_alarms(mine.of(life.scaling.alarms(mine.prefix)))
-    for name in mine.of(life.scaling.scaled(mine.prefix)):
-        life.scaling.remove(name)
-    for name in mine.of(life.endpoints.names(mine.prefix)):
-        life.begin(f"endpoint {name}")
-        life.endpoints.delete(name)
-    life.begin("endpoint configurations, models and logs")
-    configs = life.models.configs(mine.prefix)
-    for name in mine.of(item["EndpointConfigName"] for item in configs):
-        life.models.delete_config(name)
-    for name in mine.of(item["ModelName"] for item in life.models.models(mine.prefix)):
-        life.models.delete_model(name)
-    groups = life.logs.sizes(group_of(mine.prefix))
-    for name in mine.of(group.removeprefix(group_of("")) for group in groups):
-        life.logs.delete(group_of(name))
-
-
-@dataclass(frozen=True)
-class _Mine:
-    """Tells the names of a deployment's things, or of one model's, from others that begin alike."""
-
-    deployment: Deployment
-    model: str | None
-
-    @property
-    def prefix(self) -> str:
-        """What all of the names begin with."""
-        return self.deployment.endpoint(self.model or "")
-
-    def of(self, names: Iterable[str]) -> list[str]:
-        """Return those of the names that are meant."""
-        return [name for name in names if self._is(name)]
-
-    def _is(self, name: str) -> bool:
-        if self.model is None:
-            return self.deployment.owns(name)
-        exact = {self.prefix, alarm_name(self.prefix)}
-        return name in exact or self.deployment.is_version_of(name, self.model)
-
-
-def _delete_files(life: Life, model: str) -> None:
-    life.begin(f"files of {model}")
-    life.bucket.delete(payload.superseded(life.bucket, model, prefix="/"))
-
-
-def delete_infrastructure(life: Life) -> None:
-    """Empty the bucket and delete the stack.
-
-    An endpoint that was at work a moment ago may still put a picture into the emptied bucket, and
-    CloudFormation deletes no bucket that holds anything: then both are done once more.
-    """
-    life.begin(f"bucket {life.deployment.bucket} and stack {life.deployment.stack}")
-    life.bucket.empty()
-    try:
-        life.stacks.delete(life.deployment.stack)
-    except StackFailed:
-        life.bucket.empty()
-        life.stacks.delete(life.deployment.stack)
-
-
-def look_for_the_rest(life: Life) -> Result:
-    """Return what is left of the deployment, and whether that is nothing."""
-    if life.dry_run:
-        return Result({"left": []}, ["Dry run: nothing was deleted."])
-    found = inventory.take(life, life.name)
-    left = [thing for thing in found.things if thing.deployment or thing.kind == "tagged"]
-    data = {"left": [thing.to_dict() for thing in left], "notes": found.notes}
-    if not left:
-        return Result(data, ["Nothing of it is left; nothing costs anything.", *found.notes])
-    lines = ["This is left:", *(f"  {thing.line()}" for thing in left), *found.notes]
-    if all(thing.kind in inventory.GATEWAY_KINDS for thing in left):
-        lines.append("`./setup.sh destroy` removes the gateway as well.")
-    else:
-        lines.append("Run the same command again; what stays has to be removed by hand.")
-    return Result(data, lines, good=False)
-
-
-def main(argv: Sequence[str] | None = None, **given: Any) -> int:
-    """Run the script and return its exit code; `given` as in `script.run`."""
-    return script.run(parser(), delete, argv, **given)
+def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:
+    """Run the script and return its exit code; `overrides` as in `script.run`."""
+    return script.run(parser(), ModelOptions, delete, argv, **overrides)
 
 
 if __name__ == "__main__":

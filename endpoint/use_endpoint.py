@@ -1,4 +1,4 @@
-"""Ask an endpoint for a picture, past the gateway: a prompt in, a PNG file out."""
+"""Request a picture from an endpoint without the gateway: a prompt in, a PNG file out."""
 
 from __future__ import annotations
 
@@ -6,98 +6,121 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 if not __package__:  # run as `python endpoint/use_endpoint.py`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from endpoint.aws.runtime import NotReady
+from endpoint.aws.models import is_asynchronous
 from endpoint.cli import script
-from endpoint.cli.context import Life
+from endpoint.cli.context import Context
+from endpoint.cli.options import CommonOptions, common_parser
 from endpoint.cli.script import Result
-from endpoint.core.problems import BadArgument, Problem, UploadFailed
+from endpoint.core.problems import BadArgument, NotReady, ScriptError, UploadFailed
 
-_FIELDS = {
-    "negative_prompt": str,
-    "seed": int,
-    "steps": int,
-    "guidance_scale": float,
-    "width": int,
-    "height": int,
-}
+
+@dataclass(frozen=True)
+class UseOptions(CommonOptions):
+    """A request, and where to store the picture; the model decides what is None."""
+
+    prompt: str
+    model: str | None
+    output: Path
+    negative_prompt: str | None
+    seed: int | None
+    steps: int | None
+    guidance_scale: float | None
+    width: int | None
+    height: int | None
+
+    def request(self) -> dict[str, Any]:
+        """Return the body of the invocation."""
+        fields = {
+            "prompt": self.prompt,
+            "format": "png",
+            "seed": self.seed,
+            "negative_prompt": self.negative_prompt,
+            "steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "width": self.width,
+            "height": self.height,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parsed = script.arguments("use_endpoint", "Have an endpoint paint a picture.")
-    parsed.add_argument("prompt", help="what to paint")
-    parsed.add_argument("--model", help="which model (default: the deployment's only one)")
-    parsed.add_argument("--output", type=Path, default=Path("picture.png"), help="the PNG file")
-    for name, kind in _FIELDS.items():
-        parsed.add_argument(f"--{name.replace('_', '-')}", type=kind)
-    return parsed
+    """Return the parser of the command line."""
+    parser = common_parser("use", "Generate a picture on an endpoint.")
+    add = parser.add_argument
+    add("prompt", help="the text to generate a picture for")
+    add("--model", help="the model (default: the deployment's only one)")
+    add("--output", type=Path, default=Path("picture.png"), help="the PNG file (picture.png)")
+    add("--negative-prompt")
+    add("--seed", type=int)
+    add("--steps", type=int)
+    add("--guidance-scale", type=float)
+    add("--width", type=int)
+    add("--height", type=int)
+    return parser
 
 
-def use(life: Life, args: argparse.Namespace) -> Result:
-    """Have a picture painted and write it to a file."""
-    endpoint = _choose(life, args.model)
-    request = {"prompt": args.prompt, "format": "png", "seed": args.seed}
-    request |= {name: getattr(args, name) for name in _FIELDS}
-    request = {name: value for name, value in request.items() if value is not None}
-    if life.dry_run:
+def use(context: Context, options: UseOptions) -> Result:
+    """Generate a picture and write it to a file."""
+    endpoint = _choose(context, options.model)
+    request = options.request()
+    if context.dry_run:
         return Result({"endpoint": endpoint, "request": request}, [f"{endpoint}: {request}"])
-    start = life.clock.monotonic()
-    picture = _paint(life, endpoint, request)
-    seconds = round(life.clock.monotonic() - start, 2)
+    start = context.clock.monotonic()
+    picture = _generate(context, endpoint, request)
+    seconds = round(context.clock.monotonic() - start, 2)
     try:
-        args.output.write_bytes(picture)
+        options.output.write_bytes(picture)
     except OSError as error:
-        raise UploadFailed(f"{args.output} cannot be written: {error}") from error
+        raise UploadFailed(f"{options.output} cannot be written: {error}") from error
     data = {
         "endpoint": endpoint,
-        "output": str(args.output),
+        "output": str(options.output),
         "bytes": len(picture),
         "seconds": seconds,
         "request": request,
     }
-    return Result(data, [f"{args.output}: {len(picture)} bytes in {seconds} s from {endpoint}"])
+    return Result(data, [f"{options.output}: {len(picture)} bytes in {seconds} s from {endpoint}"])
 
 
-def _paint(life: Life, endpoint: str, request: dict[str, Any]) -> bytes:
-    if _is_asynchronous(life, endpoint):
-        return life.runtime.paint_later(endpoint, request, f"{time.time_ns()}.png")
+def _generate(context: Context, endpoint: str, request: dict[str, Any]) -> bytes:
+    description = context.endpoints.find(endpoint)
+    if description is None:
+        raise BadArgument(
+            f"There is no endpoint {endpoint}.", "`python -m endpoint status` lists the endpoints."
+        )
+    if is_asynchronous(context.models.find_config(description["EndpointConfigName"]) or {}):
+        # A new name for every request, because SageMaker overwrites an existing output.
+        return context.runtime.generate_async(endpoint, request, f"{time.time_ns()}.png")
     try:
-        return life.runtime.paint(endpoint, request)
+        return context.runtime.generate(endpoint, request)
     except NotReady as error:
-        raise Problem(
+        raise ScriptError(
             f"{endpoint} does not answer: {error}",
-            "If it was made a moment ago, its model is still being loaded: try again.",
+            "A new endpoint is still being loaded for some minutes: try again.",
         ) from error
 
 
-def _is_asynchronous(life: Life, endpoint: str) -> bool:
-    found = life.endpoints.find(endpoint)
-    if found is None:
-        raise BadArgument(f"There is no endpoint {endpoint}.", "`status` shows what there is.")
-    config = life.models.find_config(found["EndpointConfigName"]) or {}
-    return bool(config.get("AsyncInferenceConfig"))
-
-
-def _choose(life: Life, model: str | None) -> str:
+def _choose(context: Context, model: str | None) -> str:
     if model:
-        return life.deployment.endpoint(model)
-    names = [name for name in life.endpoints.names(f"{life.deployment.prefix}-")
-             if life.deployment.owns(name)]  # fmt: skip
+        return context.deployment.endpoint(model)
+    deployment = context.deployment
+    names = list(filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-")))
     if len(names) == 1:
         return names[0]
-    models = ", ".join(life.deployment.model_of(name) for name in names) or "none"
-    raise BadArgument(f"Name one of the models with --model; there is {models}.")
+    models = ", ".join(deployment.model_of(name) for name in names) or "none"
+    raise BadArgument(f"Choose a model with --model; available: {models}.")
 
 
-def main(argv: Sequence[str] | None = None, **given: Any) -> int:
-    """Run the script and return its exit code; `given` as in `script.run`."""
-    return script.run(parser(), use, argv, **given)
+def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:
+    """Run the script and return its exit code; `overrides` as in `script.run`."""
+    return script.run(parser(), UseOptions, use, argv, **overrides)
 
 
 if __name__ == "__main__":

@@ -1,273 +1,267 @@
-"""Easel's public face: a URL that turns words into a picture."""
+"""Easel's public API: a URL that turns a prompt into a picture. Every route is listed here."""
 
 from __future__ import annotations
 
 from functools import cache
 from urllib.parse import unquote
 
-from chalicelib import __version__, openai_images, sdapi, sdapi_lists, sessions
-from chalicelib.answers import Answer, home_answer, json_answer, page_answer, see_other
-from chalicelib.crawlers import robots_answer
-from chalicelib.generation import GenerationRequest, describe
-from chalicelib.pages import home_page
-from chalicelib.painting import Painter, random_seed
-from chalicelib.prompts import DEFAULT_PROMPT, prompt_from_path, random_sentence
-from chalicelib.reading import read_form, read_request
+from chalicelib import __version__
+from chalicelib.auth import sessions
+from chalicelib.auth.authenticate import Guard
+from chalicelib.dialects import automatic1111, automatic1111_lists, openai, urls
+from chalicelib.generation import describe
+from chalicelib.images.prompts import DEFAULT_PROMPT, prompt_from_path
+from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Settings, route_prefix
-from chalicelib.visits import Visit
-from chalicelib.web import Gateway, Routes
+from chalicelib.web.crawlers import robots_response
+from chalicelib.web.pages import docs_page, home_page, openapi_document
+from chalicelib.web.request import Request
+from chalicelib.web.response import (
+    Response,
+    home_response,
+    json_response,
+    page_response,
+    render_error,
+)
+from chalicelib.web.routing import Gateway, Routes
 
 settings = cache(Settings.from_environment)
-routes = Routes(__name__, lambda: settings())
+guard = Guard(lambda: settings())
+easel = Routes(__name__, guard, render_error, head=True)
+images_api = Routes(__name__, guard, openai.render_error)
+web_ui = Routes(__name__, guard, automatic1111.render_error)
 
 
-@routes.get("/")
-def home(visit: Visit) -> Answer:
-    """Show the page with the prompt box; who comes with a signed link keeps it."""
-    if visit.link is not None:
-        return sessions.follow_link(settings().protection, visit)
-    return home_answer(home_page(visit.root), visit)
+# --- Easel's own URLs -----------------------------------------------------------------------------
 
 
-@routes.get("/inference/{text}")
-def picture(visit: Visit, text: str) -> Answer:
-    """Paint the prompt in the path."""
-    return painter().paint(visit, prompt_from_path(text))
+@easel.get("/", public=True)
+def home(request: Request) -> Response:
+    """Show the page with the prompt box; a signed link sets a cookie first."""
+    if request.link is not None:
+        return sessions.follow_link(settings().protection, request)
+    return home_response(home_page(request.root), request)
 
 
-@routes.get("/inference/default")
-def default_picture(visit: Visit) -> Answer:
-    """Paint an astronaut riding a horse on mars."""
-    return painter().paint(visit, DEFAULT_PROMPT)
+@easel.get("/inference/{text}")
+def picture(request: Request, text: str) -> Response:
+    """Return the picture of the prompt in the path."""
+    return urls.picture(images(), request, prompt_from_path(text))
 
 
-@routes.get("/inference")
-def random_picture(visit: Visit) -> Answer:
-    """Paint a random sentence; a browser is sent to that sentence's own URL."""
-    if "prompt" in visit.query:
-        return typed_picture(visit)
-    seed = _seed(read_request(visit, DEFAULT_PROMPT))
-    sentence = random_sentence(seed)
-    if visit.is_navigation:
-        return see_other(visit.picture_url(sentence, seed))
-    return painter().paint(visit, sentence, seed)
+@easel.get("/inference/default")
+def default_picture(request: Request) -> Response:
+    """Return the picture of an astronaut riding a horse on mars."""
+    return urls.picture(images(), request, DEFAULT_PROMPT)
 
 
-def typed_picture(visit: Visit) -> Answer:
-    """Send a plain HTML form, whose prompt is a parameter like all others, to the prompt's URL."""
-    asked = read_form(visit)
-    return see_other(visit.picture_url(asked.prompt, _seed(asked)))
+@easel.get("/inference")
+def random_picture(request: Request) -> Response:
+    """Return the picture of a random sentence; a browser is redirected to that sentence's URL."""
+    return urls.random_picture(images(), request)
 
 
-@routes.get("/sentence")
-def sentence(visit: Visit) -> Answer:
-    """Tell the random sentence of a seed, for somebody who may want it painted."""
-    seed = _seed(read_request(visit, DEFAULT_PROMPT))
-    return json_answer({"sentence": random_sentence(seed), "seed": seed})
+@easel.get("/sentence", public=True)
+def sentence(request: Request) -> Response:
+    """Return the random sentence of a seed, without its picture."""
+    return urls.sentence(request)
 
 
-@routes.post("/jobs")
-def submit(visit: Visit) -> Answer:
-    """Queue a picture, and tell where it will be."""
-    return painter().submit(visit)
+@easel.post("/jobs")
+def submit(request: Request) -> Response:
+    """Queue a picture, and return its job."""
+    return urls.submit(images(), request)
 
 
-@routes.get("/jobs/{identifier}")
-def job(visit: Visit, identifier: str) -> Answer:
-    """Tell how a queued picture stands."""
-    return painter().job(visit, identifier)
+@easel.get("/jobs/{identifier}")
+def job(request: Request, identifier: str) -> Response:
+    """Return the state of a queued picture."""
+    return urls.job(images(), request, identifier)
 
 
-@routes.get("/jobs/{identifier}/image")
-def job_picture(visit: Visit, identifier: str) -> Answer:
-    """Show a queued picture, waiting for it."""
-    return painter().job_picture(visit, identifier)
+@easel.get("/jobs/{identifier}/image")
+def job_picture(request: Request, identifier: str) -> Response:
+    """Return a queued picture, and wait for it."""
+    return urls.job_picture(images(), request, identifier)
 
 
-@routes.post_openai("/v1/images/generations")
-def openai_generate(visit: Visit) -> Answer:
-    """Paint as OpenAI's Images API is asked to."""
-    return openai_images.generate(painter(), visit)
+@easel.post("/session", public=True)
+def sign_in(request: Request) -> Response:
+    """Sign a browser in with a key, for its address bar and its `<img>`."""
+    return sessions.sign_in(settings().protection, request)
 
 
-@routes.get_openai("/v1/images/generations/{identifiers}")
-def openai_resume(visit: Visit, identifiers: str) -> Answer:
-    """Wait for pictures that OpenAI's Images API was asked for."""
-    return openai_images.go_on(painter(), visit, unquote(identifiers))
-
-
-@routes.get_openai("/v1/models")
-def openai_models(visit: Visit) -> Answer:
-    """List the models on offer as OpenAI does."""
-    return openai_images.models(list(settings().models))
-
-
-@routes.get_openai("/v1/models/{name}")
-def openai_model(visit: Visit, name: str) -> Answer:
-    """Tell of one model as OpenAI does."""
-    return openai_images.model(list(settings().models), unquote(name))
-
-
-@routes.post_openai("/v1/images/edits")
-@routes.post_openai("/v1/images/variations")
-def openai_edit(visit: Visit) -> Answer:
-    """Refuse what starts from a picture."""
-    return openai_images.edit()
-
-
-@routes.post_sdapi("/sdapi/v1/txt2img")
-def sdapi_generate(visit: Visit) -> Answer:
-    """Paint as AUTOMATIC1111's web UI is asked to."""
-    return sdapi.generate(painter(), visit)
-
-
-@routes.get_sdapi("/sdapi/v1/txt2img/{identifiers}")
-def sdapi_resume(visit: Visit, identifiers: str) -> Answer:
-    """Wait for pictures that AUTOMATIC1111's web UI was asked for."""
-    return sdapi.go_on(painter(), visit, unquote(identifiers))
-
-
-@routes.get_sdapi("/sdapi/v1/options")
-def sdapi_options(visit: Visit) -> Answer:
-    """Tell the web UI's settings."""
-    return json_answer(sdapi_lists.options(offered()))
-
-
-@routes.post_sdapi("/sdapi/v1/options")
-def sdapi_set_options(visit: Visit) -> Answer:
-    """Accept the web UI's settings, if they are so already."""
-    return sdapi_lists.set_options(offered(), visit)
-
-
-@routes.get_sdapi("/sdapi/v1/sd-models")
-def sdapi_models(visit: Visit) -> Answer:
-    """List the models on offer as the web UI does."""
-    return sdapi_lists.models(offered())
-
-
-@routes.get_sdapi("/sdapi/v1/loras")
-def sdapi_loras(visit: Visit) -> Answer:
-    """List the LoRA adapters as the web UI does."""
-    return sdapi_lists.loras(offered())
-
-
-@routes.get_sdapi("/sdapi/v1/samplers")
-def sdapi_samplers(visit: Visit) -> Answer:
-    """List the one sampler."""
-    return sdapi_lists.samplers()
-
-
-@routes.get_sdapi("/sdapi/v1/schedulers")
-def sdapi_schedulers(visit: Visit) -> Answer:
-    """List the one schedule."""
-    return sdapi_lists.schedulers()
-
-
-@routes.get_sdapi("/sdapi/v1/progress")
-def sdapi_progress(visit: Visit) -> Answer:
-    """Tell that nothing is known to be under way."""
-    return sdapi_lists.progress()
-
-
-@routes.post_sdapi("/sdapi/v1/interrupt")
-@routes.post_sdapi("/sdapi/v1/skip")
-def sdapi_interrupt(visit: Visit) -> Answer:
-    """Refuse to stop a picture."""
-    return sdapi_lists.interrupt()
-
-
-def sdapi_fresh(visit: Visit) -> Answer:
-    """Agree that the lists are fresh."""
-    return json_answer(None)
-
-
-def sdapi_from_picture(visit: Visit) -> Answer:
-    """Refuse what starts from a picture."""
-    return sdapi_lists.from_picture()
-
-
-def sdapi_nothing(visit: Visit) -> Answer:
-    """Tell that there is nothing of the kind."""
-    return json_answer(sdapi_lists.NOTHING[visit.route.rpartition("/")[2]])
-
-
-for _name in sdapi_lists.NOTHING:
-    routes.get_sdapi(f"/sdapi/v1/{_name}")(sdapi_nothing)
-for _name in sdapi_lists.FRESH:
-    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_fresh)
-for _name in sdapi_lists.FROM_PICTURES:
-    routes.post_sdapi(f"/sdapi/v1/{_name}")(sdapi_from_picture)
-
-
-@routes.post("/session")
-def sign_in(visit: Visit) -> Answer:
-    """Sign a browser in with a key, so that its address bar and its `<img>` may paint."""
-    return sessions.sign_in(settings().protection, visit)
-
-
-@routes.delete("/session")
-def sign_out(visit: Visit) -> Answer:
+@easel.delete("/session", public=True)
+def sign_out(request: Request) -> Response:
     """Sign a browser out."""
-    return sessions.sign_out(settings().protection, visit)
+    return sessions.sign_out(settings().protection, request)
 
 
-@routes.post("/links")
-def invite(visit: Visit) -> Answer:
-    """Make a signed link with which a friend may paint without a key."""
-    return sessions.invite(settings().protection, visit)
+@easel.post("/links")
+def make_link(request: Request) -> Response:
+    """Make a signed link with which others can generate pictures without a key."""
+    return sessions.make_link(settings().protection, request)
 
 
-@routes.get("/robots.txt")
-def robots(visit: Visit) -> Answer:
-    """Ask crawlers to leave the pictures alone."""
-    return robots_answer(visit)
-
-
-@routes.get("/options")
-def options(visit: Visit) -> Answer:
-    """Tell which fields a request may have, and which models are on offer."""
-    models = [model.describe() for model in offered()]
+@easel.get("/options", public=True)
+def options(request: Request) -> Response:
+    """Return the fields of a request, and the models on offer."""
+    described = [model.describe() for model in models()]
     access = "key" if settings().protection.keys else "open"
-    return json_answer({"fields": describe(), "models": models, "access": access})
+    return json_response({"fields": describe(), "models": described, "access": access})
 
 
-@routes.get("/openapi.json")
-def openapi(visit: Visit) -> Answer:
-    """Tell everything that may be asked and answered here, as OpenAPI 3.1."""
-    from chalicelib.openapi import document  # what pictures do without, a cold start does too
-
-    return json_answer(document(visit.origin + visit.root))
-
-
-@routes.get("/docs")
-def docs(visit: Visit) -> Answer:
-    """Show the same for a person to read."""
-    from chalicelib.openapi_page import openapi_page
-
-    return page_answer(openapi_page(visit.origin, visit.root))
-
-
-@routes.get("/health")
-def health(visit: Visit) -> Answer:
-    """Tell the version and the configuration, touching no GPU."""
+@easel.get("/health", public=True)
+def health(request: Request) -> Response:
+    """Return the version and the configuration, without using a GPU."""
     configuration = {"models": list(settings().models), "deadline": settings().deadline_seconds}
-    return json_answer({"status": "ok", "version": __version__, **configuration})
+    return json_response({"status": "ok", "version": __version__, **configuration})
 
 
-def offered() -> list[Model]:
+@easel.get("/openapi.json", public=True)
+def openapi(request: Request) -> Response:
+    """Return the OpenAPI 3.1 document."""
+    return json_response(openapi_document(request.origin + request.root))
+
+
+@easel.get("/docs", public=True)
+def docs(request: Request) -> Response:
+    """Show the OpenAPI document as a page."""
+    return page_response(docs_page(request.origin, request.root))
+
+
+@easel.get("/robots.txt", public=True)
+def robots(request: Request) -> Response:
+    """Ask crawlers not to fetch pictures."""
+    return robots_response(request)
+
+
+# --- OpenAI's Images API --------------------------------------------------------------------------
+
+
+@images_api.post("/v1/images/generations")
+def openai_generate(request: Request) -> Response:
+    """Generate pictures."""
+    return openai.generate(images(), request)
+
+
+@images_api.get("/v1/images/generations/{identifiers}")
+def openai_resume(request: Request, identifiers: str) -> Response:
+    """Continue to wait for the pictures of a call."""
+    return openai.resume(images(), request, unquote(identifiers))
+
+
+@images_api.get("/v1/models", public=True)
+def openai_models(request: Request) -> Response:
+    """Return the models on offer."""
+    return openai.models(list(settings().models))
+
+
+@images_api.get("/v1/models/{name}", public=True)
+def openai_model(request: Request, name: str) -> Response:
+    """Return one model."""
+    return openai.model(list(settings().models), unquote(name))
+
+
+@images_api.post("/v1/images/edits", "/v1/images/variations")
+def openai_edit(request: Request) -> Response:
+    """Refuse operations that start from a picture."""
+    return openai.edit()
+
+
+# --- AUTOMATIC1111's web UI -----------------------------------------------------------------------
+
+
+@web_ui.post("/sdapi/v1/txt2img")
+def sdapi_generate(request: Request) -> Response:
+    """Generate pictures."""
+    return automatic1111.generate(images(), request)
+
+
+@web_ui.get("/sdapi/v1/txt2img/{identifiers}")
+def sdapi_resume(request: Request, identifiers: str) -> Response:
+    """Continue to wait for the pictures of a call."""
+    return automatic1111.resume(images(), request, unquote(identifiers))
+
+
+@web_ui.get("/sdapi/v1/options")
+def sdapi_options(request: Request) -> Response:
+    """Return the settings."""
+    return json_response(automatic1111_lists.options(models()))
+
+
+@web_ui.post("/sdapi/v1/options")
+def sdapi_set_options(request: Request) -> Response:
+    """Accept settings that have these values already."""
+    return automatic1111_lists.set_options(models(), request)
+
+
+@web_ui.get("/sdapi/v1/sd-models")
+def sdapi_models(request: Request) -> Response:
+    """Return the models as checkpoints."""
+    return automatic1111_lists.models(models())
+
+
+@web_ui.get("/sdapi/v1/loras")
+def sdapi_loras(request: Request) -> Response:
+    """Return the LoRA adapters."""
+    return automatic1111_lists.loras(models())
+
+
+@web_ui.get("/sdapi/v1/samplers")
+def sdapi_samplers(request: Request) -> Response:
+    """Return the one sampler."""
+    return automatic1111_lists.samplers()
+
+
+@web_ui.get("/sdapi/v1/schedulers")
+def sdapi_schedulers(request: Request) -> Response:
+    """Return the one schedule."""
+    return automatic1111_lists.schedulers()
+
+
+@web_ui.get("/sdapi/v1/progress")
+def sdapi_progress(request: Request) -> Response:
+    """Return the progress of an idle web UI."""
+    return automatic1111_lists.progress()
+
+
+@web_ui.post("/sdapi/v1/interrupt", "/sdapi/v1/skip")
+def sdapi_interrupt(request: Request) -> Response:
+    """Refuse to stop a picture."""
+    return automatic1111_lists.interrupt()
+
+
+@web_ui.get(*automatic1111_lists.EMPTY)
+def sdapi_empty(request: Request) -> Response:
+    """Return an empty list of what the web UI has and the gateway does not."""
+    return automatic1111_lists.empty(request.route)
+
+
+@web_ui.post(*automatic1111_lists.REFRESHED)
+def sdapi_refresh(request: Request) -> Response:
+    """Confirm that a list is up to date."""
+    return json_response(None)
+
+
+@web_ui.post(*automatic1111_lists.FROM_PICTURES)
+def sdapi_from_picture(request: Request) -> Response:
+    """Refuse operations that start from a picture."""
+    return automatic1111_lists.from_picture()
+
+
+def models() -> list[Model]:
     """Return the models on offer, the default first."""
     return list(settings().models.values())
 
 
-def _seed(asked: GenerationRequest) -> int:
-    return random_seed() if asked.seed is None else asked.seed
-
-
 @cache
-def painter() -> Painter:
-    """Return the one painter, and with it the AWS clients."""
-    return Painter(settings())
+def images() -> ImageService:
+    """Return the one image service, and with it the AWS clients."""
+    return ImageService(settings())
 
 
 app = Gateway("easel")
-app.register_blueprint(routes, url_prefix=route_prefix())
+app.register_blueprint(easel, url_prefix=route_prefix())
+app.register_blueprint(images_api, url_prefix=route_prefix())
+app.register_blueprint(web_ui, url_prefix=route_prefix())

@@ -1,4 +1,4 @@
-"""Prepare the random sentences: generate them once, keep the clean ones, write them down.
+"""Prepare the random sentences: generate them once, filter them, and write them to a file.
 
 essential-generators reads a 46 MB model for its first sentence: three seconds and 476 MB in a
 process that has 10 s to start. The gateway loads this script's output instead, in milliseconds.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from essential_generators import DocumentGenerator
 
-from chalicelib.prompt_filter import PromptFilter
+from chalicelib.images.prompt_filter import PromptFilter
 
 SENTENCES = 10_000
 SEED = 20_221_008
@@ -27,7 +27,7 @@ OUTPUT = Path(__file__).parent / "chalicelib" / "sentences.json"
 # Plain words and commas: no digits, brackets, quotation marks, slashes or letters outside ASCII,
 # which in this generator's sentences are mostly the remains of references and markup.
 CLEAN = re.compile(r"[A-Z][a-z]*(?:[ ,'-]{1,2}[A-Za-z]+){4,14}[.?!]")
-# A random picture is shown to people who asked for none in particular.
+# A random picture is shown to people who did not choose its subject.
 UNFIT = re.compile(
     r"\b(?:abus|bomb|corpse|dead|death|die[sd]?\b|drug|execut|genocid|holocaust|kill|massacr|"
     r"murder|naked|nazi|nud|porn|rape|rapist|sex|slave|suicid|terror|tortur|victim|weapon)",
@@ -36,15 +36,15 @@ UNFIT = re.compile(
 
 
 def main() -> int:
-    """Write the sentences, and say how many of those generated were kept."""
+    """Write the sentences, and print how many of those generated were kept."""
     random.seed(SEED)
-    generator, unpaintable = DocumentGenerator(), PromptFilter()
+    generator, prompt_filter = DocumentGenerator(), PromptFilter()
     kept: dict[str, None] = {}
     made = 0
     while len(kept) < SENTENCES:
         sentence = " ".join(generator.gen_sentence().split())
         made += 1
-        if is_fit(sentence) and unpaintable.look(sentence) is None:
+        if is_fit(sentence) and prompt_filter.check(sentence) is None:
             kept[sentence] = None
     OUTPUT.write_text(json.dumps(list(kept), indent=0) + "\n", encoding="utf-8")
     print(f"kept {SENTENCES} of {made} sentences: {OUTPUT} ({OUTPUT.stat().st_size} bytes)")
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def is_fit(sentence: str) -> bool:
-    """Tell whether a sentence reads as words and suits everybody."""
+    """Return whether a sentence consists of words and is suitable for everyone."""
     return bool(CLEAN.fullmatch(sentence)) and not UNFIT.search(sentence)
 
 

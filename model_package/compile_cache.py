@@ -4,7 +4,11 @@
 
 FOLDER holds a diffusers model, or `base/` and `refiner/`. To be run on a machine of the kind that
 will serve it (the same GPU), in the same container image: the archive's name,
-`FOLDER/compiled/<machine>.tar.gz`, says for which. Several machines' archives may lie side by side.
+`FOLDER/compiled/<machine>.tar.gz`, says for which. One folder may hold several machines' archives.
+
+Compiled code depends on the paths and the source of some of Easel's modules (`_TRACED` in
+`easel/speed/compile_cache.py`): an endpoint whose code differs there refuses the archive, says so
+in its log and generates without compiled code. So run this again after updating Easel.
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "code"))
-import easel_compile
-from easel_loading import load_painter
+from easel.load import load_generator
+from easel.speed.compile_cache import cache_folder, point_torch_at, save_cache
 
 
 def make_cache(model_dir: Path, *, how: str = "regional", sizes: str = "") -> Path:
@@ -33,14 +37,14 @@ def make_cache(model_dir: Path, *, how: str = "regional", sizes: str = "") -> Pa
         RuntimeError: if it paints, but could not be compiled.
     """
     # Nothing that was compiled before: only what this model needs is packed.
-    shutil.rmtree(easel_compile.cache_folder(), ignore_errors=True)
-    easel_compile.point_torch_at(easel_compile.cache_folder())
+    shutil.rmtree(cache_folder(), ignore_errors=True)
+    point_torch_at(cache_folder())
     wanted = {"EASEL_COMPILE": how, "EASEL_WARM_UP": sizes}
-    painter = load_painter(model_dir, {**os.environ, **wanted})
-    told = painter.describe()["speed"]
+    generator = load_generator(model_dir, {**os.environ, **wanted})
+    told = generator.describe()["speed"]
     if not isinstance(told, dict) or str(told["compile"]).startswith("off"):
         raise RuntimeError(f"the model could not be compiled: {told}")
-    return easel_compile.save_cache(model_dir / "compiled")
+    return save_cache(model_dir / "compiled")
 
 
 def main() -> None:

@@ -1,6 +1,10 @@
 """What holds for every test."""
 
 import os
+import signal
+
+import pytest
+from hypothesis import settings
 
 # Set before anything imports botocore or torch, and inherited by every process a test starts.
 os.environ.update(
@@ -16,3 +20,25 @@ os.environ.update(
 )
 for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
+
+# Set by `./setup.sh test --all`.
+ALL = bool(os.environ.get("ALL_TESTS"))
+
+# A deadline for one example would fail on a busy machine. The quick profile tries the same examples
+# in every run; the thorough one tries others each time, and prints how to repeat a failure.
+settings.register_profile("quick", deadline=None, derandomize=True)
+settings.register_profile("thorough", deadline=None, max_examples=1_000, print_blob=True)
+settings.load_profile("thorough" if ALL else "quick")
+
+# Asked to end, pytest closes its servers and browsers, as it does on Ctrl-C.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs an environment of its own, unless that or everything is asked for."""
+    if ALL or config.option.markexpr:
+        return
+    apart = [item for item in items if item.get_closest_marker("own_environment")]
+    if apart:
+        config.hook.pytest_deselected(items=apart)
+        items[:] = [item for item in items if item not in apart]

@@ -10,7 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-from endpoint import estimate
+from endpoint.catalogue import benchmarks
+from endpoint.catalogue.benchmarks import Benchmark
+from endpoint.costs import estimate
 from tests.packages import ROOT
 
 README, COSTS = ROOT / "README.md", ROOT / "docs" / "costs.md"
@@ -19,16 +21,17 @@ README, COSTS = ROOT / "README.md", ROOT / "docs" / "costs.md"
 def tables() -> dict[tuple[Path, str], str]:
     """Return each table by its page and its marker's name."""
     growing = {
-        (COSTS, f"growth-{each.model}"): estimate.growth_table(each) for each in _first_of_each()
+        (COSTS, f"growth-{benchmark.model}"): estimate.growth_table(benchmark)
+        for benchmark in _first_of_each()
     }
     return {(README, "costs"): estimate.price_table(), **growing}
 
 
-def _first_of_each() -> list[estimate.Painting]:
-    """Return the first published painting of each model."""
-    first: dict[str, estimate.Painting] = {}
-    for each in estimate.published():
-        first.setdefault(each.model, each)
+def _first_of_each() -> list[Benchmark]:
+    """Return the first published benchmark of each model."""
+    first: dict[str, Benchmark] = {}
+    for benchmark in benchmarks.published():
+        first.setdefault(benchmark.model, benchmark)
     return list(first.values())
 
 

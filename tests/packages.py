@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 _CHALICE = "from chalice.cli import main; main()"
 
 
-def package_gateway(folder: Path) -> Path:
+def package_gateway(folder: Path, checkout: Path = ROOT) -> Path:
     """Run `chalice package` for the stage `dev`, and return the folder with its two files.
 
     Chalice keeps what it has zipped beside the project, and another test run must not find half of
@@ -24,7 +24,7 @@ def package_gateway(folder: Path) -> Path:
     """
     command = [sys.executable, "-c", _CHALICE, "package", "--stage", "dev", str(folder)]
     environment = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1"}
-    project = ROOT / "gateway"
+    project = checkout / "gateway"
     with (project / "app.py").open() as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         done = subprocess.run(

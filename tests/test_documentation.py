@@ -1,108 +1,130 @@
-"""The pages, held to the code."""
+"""The README and docs/, compared with the code and with each other."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chalicelib import errors
-from chalicelib.generation import describe
-from chalicelib.openai_images import QUALITIES
-from easel_errors import EaselError
+from easel.errors import EaselError
 
 ROOT = Path(__file__).parents[1]
+CARD = ROOT / "model_package" / "demo" / "MODEL_CARD.md"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", CARD, *sorted((ROOT / "docs").glob("*.md"))]
+WIDTH = 100
+WEIGHTS = ROOT / "model_package" / "demo" / "weights"
+# Where the paths in the pages begin.
+TOPS = dict.fromkeys(["docs", "endpoint", "gateway", "model_package", "tests"], ROOT) | {
+    "chalicelib": ROOT / "gateway",
+    "easel": ROOT / "model_package" / "code",
+}
+# The code appends _ID and _REVISION to these.
+PREFIXES = {"EASEL_MODEL", "EASEL_REFINER"}
+# Words of this project's former vocabulary; STYLE's standard terms replace them.
+FORMER_WORDS = re.compile(
+    r"\b(visit(s|ors?)?|guests?|paint(s|ed|ers?|ing)?|anew|beside|patience|waiters?|ledger"
+    r"|stands in|who may|whoever|of so many)\b",
+    re.IGNORECASE,
+)
 
 
-def marked(page, name):
-    """Return what stands between a page's markers."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    (found,) = re.findall(f"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
-    return found
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def field_table():
-    rows = [
-        f"| `{name}` | {limits(field)} | {unset(name, field)} | {field['description']} |\n"
-        for name, field in describe()["properties"].items()
+def prose(page: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a page that are neither code, tables, headings nor comments."""
+    fenced = indented = False
+    blank = True
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith("```"):
+            fenced = not fenced
+        # Four spaces after an empty line begin a code block; within a list they do not.
+        indented = line.startswith("    ") and (indented or blank)
+        blank = not line.strip()
+        if not (fenced or indented or line.startswith(("```", "|", "<!--", "#"))):
+            yield number, line
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+def without_code(line: str) -> str:
+    return re.sub(r"`[^`]*`|first (contentful )?paint", "", line, flags=re.IGNORECASE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if ":" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=named)
+def test_every_path_of_the_repository_exists(page):
+    text = page.read_text(encoding="utf-8")
+    paths = set(re.findall(rf"(?<![\w/.])(?:{'|'.join(TOPS)})/[\w./-]*\w/?", text))
+
+    assert {path for path in paths if not (TOPS[path.split("/")[0]] / path).exists()} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_prose_is_wrapped(page):
+    """The target of a link does not count, because it cannot be broken."""
+    too_long = [
+        number for number, line in prose(page) if len(re.sub(r"\]\([^)]*\)", "]", line)) > WIDTH
     ]
-    return "| field | values | when left out | |\n|---|---|---|---|\n" + "".join(rows)
+
+    assert not too_long, f"longer than {WIDTH} columns"
 
 
-def limits(field):
-    if "enum" in field:
-        return ", ".join(f"`{choice}`" for choice in field["enum"])
-    if "maxLength" in field:
-        return f"{field['minLength']} to {field['maxLength']:,} characters"
-    if "examples" in field:
-        return f"such as `{field['examples'][0]}`"
-    if "pattern" in field:
-        return "a name"
-    step = f", multiples of {field['multipleOf']}" if "multipleOf" in field else ""
-    return f"{field['minimum']:,} to {field['maximum']:,}{step}"
-
-
-def unset(name, field):
-    if name in describe()["required"]:
-        return "it stands in the path"
-    return field.get("x-unset") or (f"`{field['default']}`" if field["default"] else "nothing")
-
-
-def error_table():
-    rows = [
-        f"| {each.status} | `{each.code}` | {each.retry_after or ''} | {first_line(each)} |\n"
-        for each in errors.GatewayError.__subclasses__()
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_prose_uses_the_standard_terms(page):
+    former = [
+        f"{number}: {match[0]}"
+        for number, line in prose(page)
+        if (match := FORMER_WORDS.search(without_code(line)))
     ]
-    return "| status | code | `Retry-After` | |\n|---|---|---|---|\n" + "".join(rows)
 
-
-def quality_table():
-    def steps(share):
-        return "the model's own" if share == 1 else f"{share:g} times the model's own"
-
-    rows = [f"| `{name}` | {steps(share)} |\n" for name, share in QUALITIES.items()]
-    return "| `quality` | steps |\n|---|---|\n" + "".join(rows)
-
-
-def first_line(each):
-    return " ".join(each.__doc__.split("\n\n")[0].split())
-
-
-def test_the_readme_lists_the_contracts_fields():
-    assert marked("README.md", "fields") == field_table()
-
-
-def test_the_gateways_page_lists_its_errors():
-    assert marked("docs/gateway.md", "errors") == error_table()
-
-
-def test_the_dialects_page_lists_the_qualities():
-    assert marked("docs/dialects.md", "qualities") == quality_table()
-
-
-def test_every_link_to_a_page_of_ours_leads_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    assert not former
 
 
 @pytest.mark.parametrize(
-    ("page", "code"),
+    ("part", "pages"),
     [
-        ("docs/gateway.md", "gateway/chalicelib/settings.py"),
-        ("docs/gateway.md", "gateway/chalicelib/protection.py"),
-        ("docs/model-package.md", "model_package/code/easel_settings.py"),
-        ("docs/speed.md", "model_package/code/easel_speed.py"),
+        ("gateway", ["docs/gateway.md"]),
+        ("model_package/code", ["docs/model-package.md", "docs/speed.md"]),
     ],
 )
-def test_a_page_names_every_setting_of_its_part(page, code):
-    variables = set(re.findall(r"EASEL_[A-Z_]+", (ROOT / code).read_text(encoding="utf-8")))
+def test_the_pages_list_every_setting_of_a_part(part, pages):
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / part).rglob("*.py")]
+    settings = set(re.findall(r"\bEASEL_[A-Z_]+\b", "".join(sources)))
+    settings -= PREFIXES
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
 
-    for variable in variables:
-        assert f"`{variable}`" in (ROOT / page).read_text(encoding="utf-8")
+    assert settings
+    assert {setting for setting in settings if f"| `{setting}` |" not in text} == set()
 
 
-def test_the_model_packages_page_lists_its_errors():
-    page = (ROOT / "docs/model-package.md").read_text(encoding="utf-8")
+def test_the_model_package_page_lists_its_errors():
+    page = (ROOT / "docs" / "model-package.md").read_text(encoding="utf-8")
 
-    for each in (EaselError, *EaselError.__subclasses__()):
-        assert f"| {each.status} | `{each.code}` |" in page
+    for error in (EaselError, *EaselError.__subclasses__()):
+        assert f"| {error.status} | `{error.code}` |" in page
+
+
+def test_the_stated_size_of_the_bundled_model_is_that_of_its_files():
+    sizes = {path: path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
+    extras = {path for path in sizes if {"refiner", "loras"} & {*path.relative_to(WEIGHTS).parts}}
+    total = sum(sizes.values()) / 1e6
+    alone = total - sum(sizes[path] for path in extras) / 1e6
+
+    assert f"bundled {total:.0f} MB model" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{total:.0f} MB in total: the model {alone:.1f} MB" in CARD.read_text(encoding="utf-8")

@@ -1,8 +1,12 @@
 """The shell script that a stranger meets first."""
 
 import os
+import signal
 import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from tests.packages import ROOT
@@ -53,20 +57,21 @@ def test_a_python_that_is_too_old_is_not_used(tmp_path):
     assert "no Python 3.11 or newer found" in shown.stderr
 
 
-# A Python whose pytest ends as it is told to, and whose venv is a copy of itself.
+# A Python whose pytest and mypy do as they are told, and whose venv is a copy of itself.
 PRETENDED = """#!/bin/sh
-echo "$@"
+echo "$(basename "$0") $@"
 case "$*" in
-  *"-m pytest"*--ignore*) exit $REST ;;
-  *"-m pytest"*) exit $ENDS ;;
+  *"-m pytest"*--ignore*) eval "$REST" ;;
+  *"-m pytest"*) eval "$ENDS" ;;
   *"-m venv"*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
 esac
+[ "$(basename "$0")" != mypy ] || eval "$TYPES"
 """
 
 
-@pytest.mark.parametrize(("ends", "rest"), [(0, 0), (1, 0), (0, 1), (1, 1)])
-def test_the_tests_fail_where_either_half_of_them_does(tmp_path, ends, rest):
-    """Both halves run whatever becomes of the other, and both are told."""
+@pytest.fixture
+def pretended(tmp_path):
+    """Return the command that tests a copy of the repository with pretended tools."""
     (tmp_path / "setup.sh").write_bytes((ROOT / "setup.sh").read_bytes())
     for requirements in ROOT.glob("**/requirements*.txt"):
         if ".venv" not in requirements.parts:
@@ -78,15 +83,103 @@ def test_the_tests_fail_where_either_half_of_them_does(tmp_path, ends, rest):
     for tool in ("python", "ruff", "mypy"):
         (tools / tool).write_text(PRETENDED)
         (tools / tool).chmod(0o755)
+    return ["/bin/bash", str(tmp_path / "setup.sh"), "test"]
+
+
+def variables(ends="", rest="", types=""):
+    return {**os.environ, "ENDS": ends, "REST": rest, "TYPES": types}
+
+
+@pytest.mark.parametrize("types", [0, 1])
+@pytest.mark.parametrize(("ends", "rest"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_the_tests_fail_where_any_part_of_them_does(pretended, ends, rest, types):
+    """Every part runs whatever becomes of the others, and all are reported."""
     shown = subprocess.run(
-        ["/bin/bash", str(tmp_path / "setup.sh"), "test"],
-        env={**os.environ, "ENDS": str(ends), "REST": str(rest)},
+        pretended,
+        env=variables(f"exit {ends}", f"exit {rest}", f"exit {types}"),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
 
-    assert (shown.returncode != 0) == bool(ends or rest), shown.stderr
-    assert "pytest -p no:cacheprovider tests/end_to_end" in shown.stdout
-    assert "pytest --ignore=tests/end_to_end" in shown.stdout
+    assert (shown.returncode != 0) == bool(ends or rest or types), shown.stderr
+    assert "pytest -p no:cacheprovider -n 3 --dist loadfile tests/end_to_end" in shown.stdout
+    assert "--dist loadfile --ignore=tests/end_to_end" in shown.stdout
+    assert "mypy" in shown.stdout
+
+
+def test_arguments_go_to_pytest_and_all_selects_everything(pretended):
+    command = [*pretended, "--all", "tests/a.py", "-k", "b c"]
+    shown = subprocess.run(
+        command,
+        env=variables(ends='echo "all: $ALL_TESTS"'),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert "python -m pytest tests/a.py -k b c" in shown.stdout
+    assert "all: 1" in shown.stdout
+    assert "ruff" not in shown.stdout
+
+
+def is_running(pid):
+    """Return whether a process exists and is more than an entry that nobody has waited for."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+# One ends when it is asked to, one does not, and both have a server that outlives them.
+WILLING = "sleep 600 & echo $! $$ > willing.tmp; mv willing.tmp willing; wait"
+STUBBORN = f"trap '' INT TERM; {WILLING.replace('willing', 'stubborn')}"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_tests_and_everything_that_they_started(
+    pretended, tmp_path, number, status
+):
+    files = [tmp_path / "willing", tmp_path / "stubborn"]
+    with subprocess.Popen(
+        pretended, env=variables(WILLING, STUBBORN), stdout=subprocess.DEVNULL
+    ) as tests:
+        wait_until(lambda: all(file.exists() for file in files))
+        tests.send_signal(number)
+        assert tests.wait(60) == status
+
+    pids = [int(pid) for file in files for pid in file.read_text().split()]
+    assert len(pids) == 4
+    wait_until(lambda: not any(map(is_running, pids)))
+
+
+def test_pytest_closes_its_servers_when_it_is_asked_to_end(tmp_path):
+    """What runs in a process group of its own is closed by its fixture alone."""
+    (tmp_path / "test_server.py").write_text(
+        "import pathlib, time, pytest\n"
+        "@pytest.fixture\n"
+        "def server():\n"
+        "    yield pathlib.Path('running').touch()\n"
+        "    pathlib.Path('closed').touch()\n"
+        "def test(server):\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "test_server.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    ) as tests:
+        wait_until((tmp_path / "running").exists)
+        tests.send_signal(signal.SIGTERM)
+        assert tests.wait(60) == pytest.ExitCode.INTERRUPTED
+
+    assert (tmp_path / "closed").exists()

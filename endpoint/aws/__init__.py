@@ -1,1 +1,1 @@
-"""One small class per AWS service, each given its boto3 client."""
+"""One small class per AWS service; it receives its boto3 client."""

@@ -9,8 +9,9 @@ from botocore.exceptions import ClientError
 
 from endpoint.core.problems import code_of
 
+# HEAD responses have no body, so S3 reports only the status as the code.
 _MISSING = {"NoSuchBucket", "404", "NotFound"}
-_LARGEST_BATCH = 1000  # keys in one DeleteObjects
+_LARGEST_BATCH = 1000  # S3's limit of keys in one DeleteObjects
 
 
 class Bucket:
@@ -26,7 +27,7 @@ class Bucket:
         self.name = name
 
     def exists(self) -> bool:
-        """Whether the bucket is there; raises ClientError 403 if it is somebody else's."""
+        """Whether the bucket exists; raises ClientError 403 if it is another account's."""
         try:
             self.client.head_bucket(Bucket=self.name)
         except ClientError as error:
@@ -36,45 +37,46 @@ class Bucket:
         return True
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Return the sizes in bytes of all objects below a prefix; none if there is no bucket."""
+        """Return the sizes in bytes of all objects with a prefix; empty without a bucket."""
         pages = self.client.get_paginator("list_objects_v2")
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         try:
             for page in pages.paginate(Bucket=self.name, Prefix=prefix):
-                found |= {item["Key"]: item["Size"] for item in page.get("Contents", [])}
+                sizes |= {item["Key"]: item["Size"] for item in page.get("Contents", [])}
         except ClientError as error:
             if code_of(error) not in _MISSING:
                 raise
-        return found
+        return sizes
 
     def put(self, key: str, body: bytes) -> None:
-        """Write a small object at once."""
+        """Store a small object in one call."""
         self.client.put_object(Bucket=self.name, Key=key, Body=body)
 
     def get(self, key: str) -> bytes | None:
-        """Return an object, or None if there is none."""
+        """Return an object's bytes, or None if it does not exist."""
         try:
-            answer = self.client.get_object(Bucket=self.name, Key=key)
+            response = self.client.get_object(Bucket=self.name, Key=key)
         except ClientError as error:
             if code_of(error) in _MISSING | {"NoSuchKey"}:
                 return None
             raise
-        body: bytes = answer["Body"].read()
+        body: bytes = response["Body"].read()
         return body
 
     def copy(self, source: str, key: str) -> None:
-        """Copy an object inside the bucket; its bytes do not leave S3, however large it is."""
+        """Copy an object of any size inside the bucket; its bytes do not leave S3."""
+        # The managed copy splits objects above 5 GB, the limit of one CopyObject.
         self.client.copy({"Bucket": self.name, "Key": source}, self.name, key)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those that are not there are deleted."""
+        """Delete objects; S3 accepts keys that do not exist."""
         self._delete_versions({"Key": key} for key in keys)
 
     def uploads(self, prefix: str = "") -> list[dict[str, Any]]:
-        """Return the multipart uploads that were begun and not ended; their parts cost money."""
+        """Return the unfinished multipart uploads; their parts cost money."""
         pages = self.client.get_paginator("list_multipart_uploads")
         try:
-            found = [
+            uploads = [
                 upload
                 for page in pages.paginate(Bucket=self.name, Prefix=prefix)
                 for upload in page.get("Uploads", [])
@@ -83,10 +85,11 @@ class Bucket:
             if code_of(error) in _MISSING:
                 return []
             raise
-        return found
+        return uploads
 
     def empty(self) -> None:
-        """Delete every object, every version and every unfinished upload, if there is a bucket."""
+        """Delete every object, version and unfinished upload, if the bucket exists."""
+        # Their parts are not objects, but cost money in the same way.
         for upload in self.uploads():
             self._abort(upload)
         try:
@@ -101,6 +104,7 @@ class Bucket:
                 Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"]
             )
         except ClientError as error:
+            # The lifecycle rule can remove it first.
             if code_of(error) != "NoSuchUpload":
                 raise
 
@@ -111,9 +115,9 @@ class Bucket:
                 yield {"Key": item["Key"], "VersionId": item["VersionId"]}
 
     def _delete_versions(self, versions: Iterable[dict[str, str]]) -> None:
-        waiting = list(versions)
-        for start in range(0, len(waiting), _LARGEST_BATCH):
+        pending = list(versions)
+        for start in range(0, len(pending), _LARGEST_BATCH):
             self.client.delete_objects(
                 Bucket=self.name,
-                Delete={"Objects": waiting[start : start + _LARGEST_BATCH], "Quiet": True},
+                Delete={"Objects": pending[start : start + _LARGEST_BATCH], "Quiet": True},
             )

@@ -1,4 +1,4 @@
-"""SageMaker's endpoints: what costs money by the hour."""
+"""SageMaker's endpoints: the resources that cost money by the hour."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from endpoint.core.problems import (
 )
 from endpoint.core.waiting import Waiting
 
-VARIANT = "AllTraffic"
-# A pool of three types may be searched for 15 minutes, then comes the container's own time.
+VARIANT = "AllTraffic"  # the name that SageMaker's own tools use for a single variant
+# SageMaker searches three instance types for up to 15 minutes; download and start of the container
+# come after that.
 _MOST_SECONDS = 5400
 _BUSY = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
+# SageMaker updates no endpoint in one of these states; it can only be deleted.
 _BEYOND_REPAIR = {"Failed", "OutOfService", "UpdateRollbackFailed"}
 _NO_CAPACITY = re.compile(r"InsufficientInstanceCapacity|unable to provision|capacity error", re.I)
 _UNHEALTHY = re.compile(r"health check|CannotStartContainer|did not pass", re.I)
@@ -36,50 +38,50 @@ class Endpoints:
         self._waiting = waiting
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """Return SageMaker's description of an endpoint, or None if there is none."""
+        """Return SageMaker's description of an endpoint, or None if it does not exist."""
         try:
-            found: dict[str, Any] = self._client.describe_endpoint(EndpointName=name)
+            description: dict[str, Any] = self._client.describe_endpoint(EndpointName=name)
         except ClientError as error:
             if is_missing(error):
                 return None
             raise
-        return found
+        return description
 
     def names(self, contains: str) -> list[str]:
-        """Return the names of endpoints whose name has `contains`."""
+        """Return the names of the endpoints whose name contains `contains`."""
         pages = self._client.get_paginator("list_endpoints").paginate(NameContains=contains)
         return [item["EndpointName"] for page in pages for item in page["Endpoints"]]
 
     def has_other_config(self, name: str, config: str) -> bool:
-        """Whether the endpoint is there with another configuration than this."""
-        found = self.find(name)
-        return found is not None and found["EndpointConfigName"] != config
+        """Whether the endpoint exists with a configuration other than this."""
+        description = self.find(name)
+        return description is not None and description["EndpointConfigName"] != config
 
     def ensure(self, name: str, config: str, tags: list[dict[str, str]]) -> None:
-        """Bring the endpoint into service with this configuration, whatever it is now.
+        """Bring the endpoint into service with this configuration, whatever its state is now.
 
         Raises:
-            NoCapacity: if AWS has no instance.
-            NeverHealthy: if its container does not answer.
-            EndpointFailed: if it fails for another reason, or its update is rolled back.
+            NoCapacity: if AWS has no free instance.
+            NeverHealthy: if the container does not pass its health check.
+            EndpointFailed: if it fails for another reason, or SageMaker rolls the update back.
             TookTooLong: after an hour and a half.
         """
         self.settle(name)
-        found = self.find(name)
-        if found and found["EndpointStatus"] in _BEYOND_REPAIR:
+        description = self.find(name)
+        if description and description["EndpointStatus"] in _BEYOND_REPAIR:
             self.delete(name)
-            found = None
-        if found is None:
+            description = None
+        if description is None:
             self._client.create_endpoint(EndpointName=name, EndpointConfigName=config, Tags=tags)
-        elif found["EndpointConfigName"] != config:
+        elif description["EndpointConfigName"] != config:
             self._client.update_endpoint(EndpointName=name, EndpointConfigName=config)
         self.settle(name)
         self._check(name, config)
 
     def delete(self, name: str) -> None:
-        """Delete an endpoint and wait until it is gone; one that is not there is gone.
+        """Delete an endpoint, if it exists, and wait until it is gone.
 
-        SageMaker may refuse while the endpoint is being made or changed; that is waited for.
+        SageMaker can refuse while it creates or updates the endpoint; this waits until it is done.
 
         Raises:
             EndpointFailed: if it still exists afterwards.
@@ -104,66 +106,67 @@ class Endpoints:
         return True
 
     def settle(self, name: str) -> None:
-        """Wait while SageMaker is at work on the endpoint, showing what it does.
+        """Wait while SageMaker creates, updates or deletes the endpoint; show its progress.
 
         Raises:
             TookTooLong: after an hour and a half.
         """
 
-        def look() -> str | None:
-            found = self.find(name)
-            status = found["EndpointStatus"] if found else ""
-            return _phase(name, found or {}, status) if status in _BUSY else None
+        def poll() -> str | None:
+            description = self.find(name)
+            status = description["EndpointStatus"] if description else ""
+            return _phase(name, description or {}, status) if status in _BUSY else None
 
-        self._waiting.until_done(look, at_most=_MOST_SECONDS, every=15)
+        self._waiting.until_done(poll, at_most=_MOST_SECONDS, every=15)
 
     def _check(self, name: str, config: str) -> None:
         if self._waiting.pretend:
             return
-        found = self.find(name) or {"EndpointStatus": "gone"}
-        reason = found.get("FailureReason", "no reason given")
-        if found["EndpointStatus"] != "InService":
+        description = self.find(name) or {"EndpointStatus": "gone"}
+        reason = description.get("FailureReason", "no reason given")
+        if description["EndpointStatus"] != "InService":
             raise failure(name, reason)
-        if found["EndpointConfigName"] != config:
+        # After a rollback the endpoint is in service again, with its old configuration.
+        if description["EndpointConfigName"] != config:
             raise EndpointFailed(
                 f"SageMaker rolled the update of {name} back: {reason}",
-                f"The endpoint serves as it did before, and costs the same. {AGAIN}",
+                f"The endpoint still serves its previous version, at the same price. {AGAIN}",
             )
 
 
-def _phase(name: str, found: dict[str, Any], status: str) -> str:
-    """Return what goes on: the variant says more than the endpoint."""
+def _phase(name: str, description: dict[str, Any], status: str) -> str:
+    """Return the current phase; the variant's status is more detailed than the endpoint's."""
     phase = f"endpoint {name}: {status.lower()}"
-    variants = found.get("PendingDeploymentSummary", {}).get("ProductionVariants", [])
-    said = [
+    variants = description.get("PendingDeploymentSummary", {}).get("ProductionVariants", [])
+    details = [
         item.get("StatusMessage") or item.get("Status", "")
-        for variant in variants or found.get("ProductionVariants", [])
+        for variant in variants or description.get("ProductionVariants", [])
         for item in variant.get("VariantStatus", [])
     ]
-    return f"{phase}: {said[0]}" if said and said[0] else phase
+    return f"{phase}: {details[0]}" if details and details[0] else phase
 
 
 def failure(name: str, reason: str) -> EndpointFailed:
-    """Return what a FailureReason of SageMaker's means."""
-    said = f"The endpoint {name} failed: {reason}"
+    """Return the error for a FailureReason; SageMaker documents no codes, only its wording."""
+    message = f"The endpoint {name} failed: {reason}"
     if _NO_CAPACITY.search(reason):
         return NoCapacity(
-            said,
-            "AWS has no such instance free at the moment: name others with --instance-type (it may"
-            " be given several times, the first is tried first), take another --region, or try"
-            f" again later. {AGAIN}",
+            message,
+            "AWS has no free instance of this type at the moment: pass other types with"
+            " --instance-type (repeat it; the types are tried in this order), choose another"
+            f" --region, or try again later. {AGAIN}",
         )
     if _UNHEALTHY.search(reason):
         return NeverHealthy(
-            said,
-            "The container did not start: its log is shown above. Check --image and the model."
+            message,
+            "The container did not start; its log is shown above. Check --image and the model."
             f" {AGAIN}",
         )
     if "ResourceLimitExceeded" in reason or "service limit" in reason:
-        return EndpointFailed(said, f"{quota_advice()} {AGAIN}")
-    return EndpointFailed(said, AGAIN)
+        return EndpointFailed(message, f"{quota_advice()} {AGAIN}")
+    return EndpointFailed(message, AGAIN)
 
 
 def _is_busy(error: ClientError) -> bool:
-    said = message_of(error).lower()
-    return code_of(error) == "ValidationException" and "in-progress" in said
+    message = message_of(error).lower()
+    return code_of(error) == "ValidationException" and "in-progress" in message

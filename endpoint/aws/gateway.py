@@ -1,8 +1,8 @@
-"""Lambda and API Gateway: the gateway as chalice deploys it, found again without chalice's notes.
+"""Lambda and API Gateway: the gateway that chalice deploys, found without chalice's own records.
 
-chalice writes what it made into a file at the end of a deployment. One that is interrupted leaves a
-function or an API that no file knows; here they are found by what they are: the function by its
-name, the API by the function that it calls.
+chalice records what it created in a file at the end of a deployment. An interrupted deployment
+leaves a function or an API without a record. Here the function is found by its name, and the API by
+the function that it calls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 from endpoint.core.naming import APP
 from endpoint.core.problems import code_of
 
-STAGE = "api"
+STAGE = "api"  # the first segment of every public path; chalice's own default
+# Lambda's code, and API Gateway's.
 _MISSING = {"ResourceNotFoundException", "NotFoundException"}
 
 
@@ -31,28 +32,30 @@ class Gateway:
         self._apis = apis
 
     def function(self, name: str) -> dict[str, Any] | None:
-        """Return a function's configuration, if it is there."""
+        """Return a function's configuration, or None if it does not exist."""
         try:
-            found: dict[str, Any] = self._functions.get_function(FunctionName=name)
+            response: dict[str, Any] = self._functions.get_function(FunctionName=name)
         except ClientError as error:
             if code_of(error) in _MISSING:
                 return None
             raise
-        configuration: dict[str, Any] = found["Configuration"]
+        configuration: dict[str, Any] = response["Configuration"]
         return configuration
 
     def functions(self, prefix: str) -> list[str]:
         """Return the names of the functions with this prefix."""
+        # Lambda cannot filter by name.
         pages = self._functions.get_paginator("list_functions").paginate()
         names = [item["FunctionName"] for page in pages for item in page["Functions"]]
         return [name for name in names if name.startswith(prefix)]
 
     def apis(self) -> dict[str, str]:
-        """Return the function that each of Easel's REST APIs calls, by the API's id.
+        """Return the name of the function behind each of Easel's REST APIs, by the API's id.
 
-        An API that was imported only in part calls none: it has an empty name.
+        The name is empty for an API that was imported only in part and calls no function.
         """
         pages = self._apis.get_paginator("get_rest_apis").paginate()
+        # chalice gives the APIs of all deployments the app's name.
         ids = [api["id"] for page in pages for api in page["items"] if api["name"] == APP]
         return {id_: self._function_behind(id_) for id_ in ids}
 
@@ -62,19 +65,21 @@ class Gateway:
             for resource in page["items"]:
                 for method in resource.get("resourceMethods", {}).values():
                     uri = str((method.get("methodIntegration") or {}).get("uri", ""))
+                    # ...:lambda:path/2015-03-31/functions/<function ARN>/invocations
                     if ":function:" in uri:
                         return uri.partition(":function:")[2].partition("/")[0].partition(":")[0]
         return ""
 
     def apis_of(self, function: str) -> list[str]:
         """Return the ids of the REST APIs that call this function."""
-        return [api for api, behind in self.apis().items() if behind == function]
+        return [api for api, name in self.apis().items() if name == function]
 
     def throttle(self, api: str, per_second: float, burst: int) -> None:
-        """Let the stage take so many requests per second, and so many at once."""
+        """Limit the stage to a number of requests per second, and of requests at once."""
         self._apis.update_stage(
             restApiId=api,
             stageName=STAGE,
+            # `/*/*` is every resource and every method of the stage.
             patchOperations=[
                 {"op": "replace", "path": "/*/*/throttling/rateLimit", "value": str(per_second)},
                 {"op": "replace", "path": "/*/*/throttling/burstLimit", "value": str(burst)},
@@ -82,16 +87,16 @@ class Gateway:
         )
 
     def tag_api(self, api: str, region: str, partition: str, tags: dict[str, str]) -> None:
-        """Tag a REST API, which chalice does not."""
+        """Tag a REST API; chalice tags only functions."""
         arn = f"arn:{partition}:apigateway:{region}::/restapis/{api}"
         self._apis.tag_resource(resourceArn=arn, tags=tags)
 
     def delete_api(self, api: str) -> None:
-        """Delete a REST API, if it is there."""
+        """Delete a REST API, if it exists."""
         _unless_missing(self._apis.delete_rest_api, restApiId=api)
 
     def delete_function(self, name: str) -> None:
-        """Delete a function, if it is there."""
+        """Delete a function, if it exists."""
         _unless_missing(self._functions.delete_function, FunctionName=name)
 
 

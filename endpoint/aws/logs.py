@@ -8,14 +8,14 @@ from botocore.exceptions import ClientError
 
 from endpoint.core.problems import code_of
 
-_KEPT_DAYS = 30
-# What a serving container writes when its model did not load, while its ping says that all is well.
-_TROUBLE = ("Worker died", "Load model failed", "ImportError", "OutOfMemory", "Traceback")
+_RETENTION_DAYS = 30
+# A serving container logs these when it could not load its model; its health check still passes.
+_LOAD_FAILURES = ("Worker died", "Load model failed", "ImportError", "OutOfMemory", "Traceback")
 _MISSING = "ResourceNotFoundException"
 
 
 def group_of(endpoint: str) -> str:
-    """Return the log group that SageMaker gives an endpoint."""
+    """Return the log group that SageMaker writes an endpoint's logs to."""
     return f"/aws/sagemaker/Endpoints/{endpoint}"
 
 
@@ -26,13 +26,16 @@ class Logs:
         self._client = client
 
     def ensure(self, group: str, tags: dict[str, str]) -> None:
-        """Make the group, to be kept for 30 days; SageMaker's own would be kept for ever."""
+        """Create the group with a retention of 30 days.
+
+        SageMaker would create the group itself, but without tags, and would keep logs for ever.
+        """
         try:
             self._client.create_log_group(logGroupName=group, tags=tags)
         except ClientError as error:
             if code_of(error) != "ResourceAlreadyExistsException":
                 raise
-        self._client.put_retention_policy(logGroupName=group, retentionInDays=_KEPT_DAYS)
+        self._client.put_retention_policy(logGroupName=group, retentionInDays=_RETENTION_DAYS)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return the sizes in bytes of the groups with this prefix, by name."""
@@ -44,24 +47,25 @@ class Logs:
         }
 
     def delete(self, group: str) -> None:
-        """Delete a group, if it is there."""
+        """Delete a group, if it exists."""
         try:
             self._client.delete_log_group(logGroupName=group)
         except ClientError as error:
             if code_of(error) != _MISSING:
                 raise
 
-    def trouble(self, group: str, since_milliseconds: int, most: int = 10) -> list[str]:
-        """Return the last lines since then that tell of a model that does not load."""
-        pattern = " ".join(f'?"{word}"' for word in _TROUBLE)
+    def load_failures(self, group: str, since_milliseconds: int, most: int = 10) -> list[str]:
+        """Return the last lines since then that report a model that could not be loaded."""
+        pattern = " ".join(f'?"{phrase}"' for phrase in _LOAD_FAILURES)
         pages = self._client.get_paginator("filter_log_events")
-        found: list[str] = []
+        lines: list[str] = []
         try:
             for page in pages.paginate(
                 logGroupName=group, startTime=since_milliseconds, filterPattern=pattern
             ):
-                found += [event["message"].rstrip() for event in page["events"]]
+                lines += [event["message"].rstrip() for event in page["events"]]
         except ClientError as error:
+            # The group appears with the container's first line.
             if code_of(error) != _MISSING:
                 raise
-        return found[-most:]
+        return lines[-most:]

@@ -1,7 +1,7 @@
-"""SageMaker's models and endpoint configurations: neither can be changed, so each has its version.
+"""SageMaker's models and endpoint configurations.
 
-Both cost nothing. Their names end in a hash of their content (`Deployment.versioned`), so one that
-is there already is the right one.
+SageMaker cannot change either, so every change makes a new version. Their names end in a hash of
+their content (`Deployment.versioned`): one that exists already is the right one. Both are free.
 """
 
 from __future__ import annotations
@@ -13,21 +13,30 @@ from botocore.exceptions import ClientError
 from endpoint.core.problems import AGAIN, AccessDenied, TookTooLong, code_of, message_of
 from endpoint.core.waiting import Waiting
 
-_ROLE_SECONDS = 120  # a new role is known everywhere within seconds, usually
+# IAM is eventually consistent: a new role usually reaches SageMaker within seconds.
+_ROLE_SECONDS = 120
 
 
 def instance_types(config: dict[str, Any]) -> list[str]:
-    """Return the instance types that an endpoint configuration may use."""
+    """Return the instance types that an endpoint configuration allows."""
     return [
         pool["InstanceType"]
         for variant in config.get("ProductionVariants", [])
+        # A variant has either pools or a type of its own.
         for pool in [*variant.get("InstancePools", []), variant]
         if pool.get("InstanceType")
     ]
 
 
+def is_asynchronous(config: dict[str, Any]) -> bool:
+    """Whether an endpoint configuration is for asynchronous invocations."""
+    return bool(config.get("AsyncInferenceConfig"))
+
+
 def is_missing(error: ClientError) -> bool:
-    """Whether SageMaker says that there is no such thing."""
+    """Whether an error means that the resource does not exist."""
+    # SageMaker reports a missing resource as a ValidationException: only the message tells it apart
+    # from an invalid parameter.
     return code_of(error) in {"ValidationException", "ResourceNotFound"} and (
         "could not find" in message_of(error).lower()
     )
@@ -41,14 +50,14 @@ class Models:
         self._waiting = waiting
 
     def ensure_model(self, name: str, definition: dict[str, Any], tags: list[Any]) -> None:
-        """Make the model unless it is there.
+        """Create the model unless it exists.
 
-        A role that was made a moment ago may not be known to SageMaker yet; that is waited for.
+        Waits for a new role, which SageMaker may not see at first.
 
         Raises:
             AccessDenied: if SageMaker cannot use the role after two minutes.
         """
-        if self._describes(self._client.describe_model, ModelName=name):
+        if self.find_model(name):
             return
         refusal = ""
 
@@ -60,31 +69,31 @@ class Models:
                 if not _is_role_unknown(error):
                     raise
                 refusal = message_of(error)
-                return "waiting for the new role to be known everywhere"
+                return "waiting until SageMaker can use the new role"
             return None
 
         try:
+            # Outside the wait, because a dry run waits for nothing but should print the call.
             if attempt() is not None:
                 self._waiting.until_done(attempt, at_most=_ROLE_SECONDS, every=5)
         except TookTooLong as error:
             raise AccessDenied(
                 f"SageMaker cannot use the endpoint's role: {refusal}",
-                f"Check that no policy of your organization forbids it. {AGAIN}",
+                f"Check whether a policy of your organization forbids it. {AGAIN}",
             ) from error
 
     def ensure_config(self, name: str, definition: dict[str, Any], tags: list[Any]) -> None:
-        """Make the endpoint configuration unless it is there."""
-        found = self._describes(self._client.describe_endpoint_config, EndpointConfigName=name)
-        if not found:
+        """Create the endpoint configuration unless it exists."""
+        if not self.find_config(name):
             self._client.create_endpoint_config(EndpointConfigName=name, **definition, Tags=tags)
 
     def find_model(self, name: str) -> dict[str, Any] | None:
-        """Return SageMaker's description of a model, if it is there."""
-        return self._describes(self._client.describe_model, ModelName=name)
+        """Return SageMaker's description of a model, or None if it does not exist."""
+        return self._describe(self._client.describe_model, ModelName=name)
 
     def find_config(self, name: str) -> dict[str, Any] | None:
-        """Return SageMaker's description of an endpoint configuration, if it is there."""
-        return self._describes(self._client.describe_endpoint_config, EndpointConfigName=name)
+        """Return SageMaker's description of a configuration, or None if it does not exist."""
+        return self._describe(self._client.describe_endpoint_config, EndpointConfigName=name)
 
     def tags(self, arn: str) -> dict[str, str]:
         """Return the tags of a SageMaker resource."""
@@ -92,41 +101,41 @@ class Models:
         return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
 
     def configs(self, contains: str) -> list[dict[str, Any]]:
-        """Return the summaries of configurations whose name has `contains`, the newest first."""
+        """Return the summaries of configurations whose name has `contains`, newest first."""
         return self._all("list_endpoint_configs", "EndpointConfigs", contains)
 
     def models(self, contains: str) -> list[dict[str, Any]]:
-        """Return the summaries of models whose name has `contains`, the newest first."""
+        """Return the summaries of models whose name has `contains`, newest first."""
         return self._all("list_models", "Models", contains)
 
     def _all(self, operation: str, key: str, contains: str) -> list[dict[str, Any]]:
         pages = self._client.get_paginator(operation).paginate(NameContains=contains)
-        found = [item for page in pages for item in page[key]]
-        return sorted(found, key=lambda item: str(item["CreationTime"]), reverse=True)
+        items = [item for page in pages for item in page[key]]
+        return sorted(items, key=lambda item: str(item["CreationTime"]), reverse=True)
 
     def delete_config(self, name: str) -> None:
-        """Delete a configuration, if it is there."""
+        """Delete a configuration, if it exists."""
         _delete(self._client.delete_endpoint_config, EndpointConfigName=name)
 
     def delete_model(self, name: str) -> None:
-        """Delete a model, if it is there."""
+        """Delete a model, if it exists."""
         _delete(self._client.delete_model, ModelName=name)
 
     @staticmethod
-    def _describes(describe: Any, **name: str) -> dict[str, Any] | None:
+    def _describe(describe: Any, **name: str) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = describe(**name)
+            description: dict[str, Any] = describe(**name)
         except ClientError as error:
             if is_missing(error):
                 return None
             raise
-        return found
+        return description
 
 
 def _is_role_unknown(error: ClientError) -> bool:
-    said = message_of(error).lower()
+    message = message_of(error).lower()
     return code_of(error) == "ValidationException" and (
-        "could not assume role" in said or "trust relationship" in said
+        "could not assume role" in message or "trust relationship" in message
     )
 
 

@@ -1,11 +1,11 @@
-"""Service Quotas: how many instances of a type an account may have."""
+"""Service Quotas: how many instances of a type the account can run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from endpoint.core.problems import AwsError, translated
 
 _SERVICE = "sagemaker"
 _NAME = "{} for endpoint usage"
@@ -18,34 +18,36 @@ class Quotas:
         self._client = client
 
     def read(self, types: Iterable[str]) -> dict[str, tuple[float, str]] | None:
-        """Return quota and quota code of each instance type, looked up by the quota's name.
+        """Return quota and quota code of each instance type; the quota is found by its name.
 
-        A type without a quota of its own is left out. None if they may not be read, which must
-        not keep anyone from deploying.
-
-        What is read is a hint: the table has been seen to say 1 where 0 was enforced.
+        Types without a quota of their own are left out. Returns None if the quotas cannot be read:
+        that must not prevent a deployment. The values are a hint: the service has been seen to
+        return 1 where 0 was enforced.
         """
-        wanted = {_NAME.format(name): name for name in types}
-        found: dict[str, tuple[float, str]] = {}
         try:
-            # 100 to a page, of well over a thousand.
-            pages = self._client.get_paginator("list_service_quotas").paginate(
-                ServiceCode=_SERVICE, PaginationConfig={"PageSize": 100}
-            )
-            for page in pages:
-                for quota in page["Quotas"]:
-                    if quota["QuotaName"] in wanted:
-                        name = wanted[quota["QuotaName"]]
-                        found[name] = (float(quota["Value"]), str(quota["QuotaCode"]))
-                if len(found) == len(wanted):
-                    break
-        except (ClientError, BotoCoreError):
+            with translated():
+                return self._find({_NAME.format(name): name for name in types})
+        except AwsError:
             return None
-        return found
+
+    def _find(self, names: dict[str, str]) -> dict[str, tuple[float, str]]:
+        quotas: dict[str, tuple[float, str]] = {}
+        # SageMaker has well over a thousand quotas, and a page has at most 100.
+        pages = self._client.get_paginator("list_service_quotas").paginate(
+            ServiceCode=_SERVICE, PaginationConfig={"PageSize": 100}
+        )
+        for page in pages:
+            for quota in page["Quotas"]:
+                if quota["QuotaName"] in names:
+                    name = names[quota["QuotaName"]]
+                    quotas[name] = (float(quota["Value"]), str(quota["QuotaCode"]))
+            if len(quotas) == len(names):
+                break
+        return quotas
 
 
-def raise_call(code: str, region: str) -> str:
-    """Return the command that asks for a quota of 1."""
+def increase_command(code: str, region: str) -> str:
+    """Return the AWS CLI command that requests a quota of 1."""
     return (
         "aws service-quotas request-service-quota-increase --service-code sagemaker"
         f" --quota-code {code} --desired-value 1 --region {region}"

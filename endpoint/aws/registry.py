@@ -1,4 +1,4 @@
-"""ECR: the registry that the serving image is pulled from."""
+"""ECR: the registry that SageMaker pulls the serving image from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from endpoint.core.problems import BadArgument, code_of
+from endpoint.core.problems import AccessDenied, BadArgument, code_of, translated
 
 _URI = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/"
@@ -18,11 +18,7 @@ _URI = re.compile(
 
 @dataclass(frozen=True)
 class Image:
-    """A container image in ECR.
-
-    Raises:
-        BadArgument: from `parse`, if the text is no image's URI.
-    """
+    """A container image in ECR."""
 
     uri: str
     account: str
@@ -33,40 +29,52 @@ class Image:
 
     @classmethod
     def parse(cls, uri: str) -> Image:
-        """Read `<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>`."""
-        found = _URI.fullmatch(uri)
-        if not found or not (found["tag"] or found["digest"]):
+        """Read `<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>`.
+
+        Raises:
+            BadArgument: if the text is not the URI of an image in ECR.
+        """
+        match = _URI.fullmatch(uri)
+        # Without either, the URI does not identify one image.
+        if not match or not (match["tag"] or match["digest"]):
             raise BadArgument(
                 f"{uri!r} is not the URI of an image in ECR.",
-                "It looks like 763104351884.dkr.ecr.us-east-1.amazonaws.com/name:tag.",
+                "An example is 763104351884.dkr.ecr.us-east-1.amazonaws.com/name:tag.",
             )
-        return cls(uri, **found.groupdict())
+        return cls(uri, **match.groupdict())
 
     def repository_arn(self, partition: str) -> str:
-        """Return the repository's ARN, for the role that pulls it."""
+        """Return the repository's ARN, for the policy of the role that pulls the image."""
         return f"arn:{partition}:ecr:{self.region}:{self.account}:repository/{self.repository}"
 
 
 class Registry:
-    """ECR, also of other accounts."""
+    """ECR, including other accounts' repositories."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
     def has(self, image: Image) -> bool | None:
-        """Whether the image is there; None if that may not be asked.
+        """Whether the image exists; None if the caller is not allowed to find out.
 
-        Asks as a pull does, because AWS's own repositories allow pulling and little else.
+        Uses the call that a pull makes, because AWS's own repositories allow little else.
         """
-        wanted = {"imageDigest": image.digest} if image.digest else {"imageTag": image.tag}
+        image_id: dict[str, str | None] = (
+            {"imageDigest": image.digest} if image.digest else {"imageTag": image.tag}
+        )
         try:
-            answer = self._client.batch_get_image(
-                registryId=image.account, repositoryName=image.repository, imageIds=[wanted]
+            with translated():
+                return self._find(image, image_id)
+        except AccessDenied:
+            return None
+
+    def _find(self, image: Image, image_id: dict[str, str | None]) -> bool:
+        try:
+            response = self._client.batch_get_image(
+                registryId=image.account, repositoryName=image.repository, imageIds=[image_id]
             )
         except ClientError as error:
             if code_of(error) in {"RepositoryNotFoundException", "ImageNotFoundException"}:
                 return False
-            if code_of(error) in {"AccessDeniedException", "AccessDenied"}:
-                return None
             raise
-        return bool(answer["images"])
+        return bool(response["images"])

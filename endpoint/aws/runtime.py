@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from endpoint.core.problems import AwsProblem, Problem, code_of, message_of
+from endpoint.core.problems import InvocationError, NotReady, PictureFailed, code_of, message_of
 from endpoint.core.waiting import Waiting
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+# SageMaker's own states, in which the request has not reached the model.
 _NOT_YET = {
     "ModelNotReadyException",
     "ServiceUnavailable",
@@ -20,23 +21,15 @@ _NOT_YET = {
     "InternalDependencyException",
     "InternalFailure",
 }
-_MOST_SECONDS = 3600  # an asynchronous invocation's own limit
-
-
-class PictureFailed(Problem):
-    """The container refused or failed a picture; the message is its own."""
-
-
-class NotReady(AwsProblem):
-    """The endpoint is there, but does not serve yet."""
+_MOST_SECONDS = 3600  # the longest processing time of an asynchronous invocation
 
 
 class Runtime:
     """Invokes endpoints.
 
     Args:
-        client: of sagemaker-runtime, without retries.
-        s3: of s3, where asynchronous pictures appear.
+        client: the client of sagemaker-runtime, without retries.
+        s3: the client of s3, where the output of asynchronous invocations is stored.
     """
 
     def __init__(self, client: Any, s3: Any, waiting: Waiting) -> None:
@@ -44,91 +37,99 @@ class Runtime:
         self._s3 = s3
         self._waiting = waiting
 
-    def paint(self, endpoint: str, request: dict[str, Any]) -> bytes:
-        """Return the PNG that a real-time endpoint makes of a request.
+    def generate(self, endpoint: str, request: dict[str, Any]) -> bytes:
+        """Return the PNG that a real-time endpoint generates for a request.
 
         Raises:
-            NotReady: if asking again later may help.
-            PictureFailed: if the container says no, or answers no PNG.
+            NotReady: if a later attempt can succeed.
+            PictureFailed: if the container returns an error, or something other than a PNG.
         """
         try:
-            answer = self._client.invoke_endpoint(
+            response = self._client.invoke_endpoint(
                 EndpointName=endpoint,
                 ContentType="application/json",
                 Accept="image/png",
                 Body=json.dumps(request).encode(),
             )
-            body: bytes = answer["Body"].read()
+            body: bytes = response["Body"].read()
+        # No response: the container can still be working on the request.
         except (ReadTimeoutError, ConnectionClosedError) as error:
             raise NotReady(f"{endpoint} did not answer in time") from error
         except ClientError as error:
             raise _translate(error) from error
         return _checked(body)
 
-    def paint_later(self, endpoint: str, request: dict[str, Any], key: str) -> bytes:
-        """Return the PNG that an asynchronous endpoint makes of a request, waiting for it in S3.
+    def generate_async(self, endpoint: str, request: dict[str, Any], key: str) -> bytes:
+        """Return the PNG that an asynchronous endpoint generates, polling S3 for it.
 
         Args:
             endpoint: its name.
-            request: what to paint.
+            request: the generation request.
             key: the output's file name, 1 to 32 characters with one dot.
 
         Raises:
-            PictureFailed: if the container says no, or answers no PNG.
+            PictureFailed: if the container returns an error, or something other than a PNG.
             TookTooLong: after an hour.
         """
-        answer = self._client.invoke_endpoint_async(
+        response = self._client.invoke_endpoint_async(
             EndpointName=endpoint,
             ContentType="application/json",
             Accept="image/png",
             Body=json.dumps(request).encode(),
             Filename=key,
         )
-        done: list[bytes] = []
+        outputs: list[bytes] = []
 
-        def look() -> str | None:
-            found = self._fetch(answer["OutputLocation"])
-            if found is None:
-                self._raise_failure(answer.get("FailureLocation"))
-                return f"{endpoint}: waiting for the picture; an endpoint at rest wakes in minutes"
-            done.append(found)
+        def poll() -> str | None:
+            output = self._fetch(response["OutputLocation"])
+            if output is None:
+                self._raise_failure(response.get("FailureLocation"))
+                return f"{endpoint}: waiting for the picture (an idle endpoint starts in minutes)"
+            outputs.append(output)
             return None
 
-        self._waiting.until_done(look, at_most=_MOST_SECONDS, every=2)
-        return _checked(done[0])
+        self._waiting.until_done(poll, at_most=_MOST_SECONDS, every=2)
+        return _checked(outputs[0])
 
     def _raise_failure(self, location: str | None) -> None:
-        said = self._fetch(location) if location else None
-        if said is not None:
-            raise PictureFailed(f"The model failed: {said.decode(errors='replace')[:500]}")
+        message = self._fetch(location) if location else None
+        if message is not None:
+            raise PictureFailed(f"The model failed: {message.decode(errors='replace')[:500]}")
 
     def _fetch(self, location: str) -> bytes | None:
         parts = urlsplit(location)
         try:
-            answer = self._s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
+            response = self._s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
         except ClientError as error:
+            # The object appears when the invocation ends.
             if code_of(error) in {"NoSuchKey", "404"}:
                 return None
             raise
-        body: bytes = answer["Body"].read()
+        body: bytes = response["Body"].read()
         return body
 
 
-def _translate(error: ClientError) -> Problem:
-    code, said = code_of(error), message_of(error)
+def _translate(error: ClientError) -> InvocationError:
+    code, message = code_of(error), message_of(error)
     if code == "ModelError":
         status = int(error.response.get("OriginalStatusCode") or 500)
-        said = str(error.response.get("OriginalMessage") or said)[:500]
-        # 500 is also "worker died": it is being started anew.
-        return NotReady(said) if status >= 500 else PictureFailed(f"The model refused: {said}")
+        message = str(error.response.get("OriginalMessage") or message)[:500]
+        # The container also reports 500 for "Worker died.", after which it starts a new worker.
+        if status >= 500:
+            return NotReady(message)
+        return PictureFailed(f"The model rejected the request: {message}")
     if code in _NOT_YET:
-        return NotReady(said or code)
-    if code == "ValidationError" and "not found" in said:
-        return PictureFailed(said, "`status` shows what there is; `start` brings it back.")
-    return PictureFailed(f"{code}: {said}")
+        return NotReady(message or code)
+    if code == "ValidationError" and "not found" in message:
+        return PictureFailed(
+            message,
+            "`python -m endpoint status` lists the endpoints; `python -m endpoint start` restores"
+            " a stopped one.",
+        )
+    return PictureFailed(f"{code}: {message}")
 
 
 def _checked(body: bytes) -> bytes:
     if not body.startswith(_PNG):
-        raise PictureFailed(f"The endpoint answered {len(body)} bytes that are not a PNG.")
+        raise PictureFailed(f"The endpoint returned {len(body)} bytes that are not a PNG.")
     return body

@@ -1,7 +1,7 @@
-"""Application Auto Scaling of asynchronous endpoints, down to no instance at all.
+"""Application Auto Scaling of asynchronous endpoints, down to zero instances.
 
-It takes two policies: target tracking on the backlog can neither leave zero instances nor see a
-backlog there, so a step policy behind an alarm on HasBacklogWithoutCapacity wakes the endpoint.
+This requires two policies. Target tracking uses the backlog per instance, which has no value at
+zero instances; so a step policy, behind an alarm on HasBacklogWithoutCapacity, adds the first one.
 https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference-autoscale.html
 """
 
@@ -18,17 +18,18 @@ from endpoint.core.problems import code_of, message_of
 _NAMESPACE = "sagemaker"
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _BACKLOG, _WAKE = "backlog", "wake"
-_WAITING_PICTURES = 2.0  # per instance, before another instance is worth its price
+_WAITING_PICTURES = 2.0  # per instance; a longer backlog justifies the price of another instance
 _SCALE_IN_SECONDS = 600
+# About as long as an instance takes to start: no second one is added before the first can help.
 _SCALE_OUT_SECONDS = 300
 
 
 class Scaling:
-    """What scales endpoints, by their names.
+    """The scaling of endpoints, by their names.
 
     Args:
-        client: of application-autoscaling.
-        alarms: of cloudwatch.
+        client: the client of application-autoscaling.
+        alarms: the client of cloudwatch.
     """
 
     def __init__(self, client: Any, alarms: Any) -> None:
@@ -36,43 +37,45 @@ class Scaling:
         self._alarms = alarms
 
     def ensure(self, endpoint: str, most: int, deployment: str) -> None:
-        """Let the endpoint have 0 to `most` instances, by its backlog. Each call is repeatable."""
-        place = _place(_resource(endpoint))
+        """Scale the endpoint between 0 and `most` instances; every call can be repeated."""
+        target = _target(_resource(endpoint))
         self._client.register_scalable_target(
-            **place, MinCapacity=0, MaxCapacity=most, Tags={TAG: deployment}
+            **target, MinCapacity=0, MaxCapacity=most, Tags={TAG: deployment}
         )
         self._client.put_scaling_policy(
-            **place,
+            **target,
             PolicyName=_BACKLOG,
             PolicyType="TargetTrackingScaling",
             TargetTrackingScalingPolicyConfiguration=_backlog_policy(endpoint),
         )
-        woken_by = self._client.put_scaling_policy(
-            **place,
+        wake_policy = self._client.put_scaling_policy(
+            **target,
             PolicyName=_WAKE,
             PolicyType="StepScaling",
             StepScalingPolicyConfiguration=_WAKE_POLICY,
         )
         self._alarms.put_metric_alarm(
             **_wake_alarm(endpoint),
-            AlarmActions=[woken_by["PolicyARN"]],
+            AlarmActions=[wake_policy["PolicyARN"]],
             Tags=[{"Key": TAG, "Value": deployment}],
         )
 
     def remove(self, endpoint: str) -> None:
-        """Remove alarm, policies and target, in this order; what is not there is removed."""
+        """Remove alarm, policies and target, in this order; missing ones are ignored."""
+        # The alarm first: it could start an instance while the policies are removed.
         self._alarms.delete_alarms(AlarmNames=[alarm_name(endpoint)])
         self._remove(_resource(endpoint))
 
     def _remove(self, resource: str) -> None:
-        place = _place(resource)
+        target = _target(resource)
         for policy in (_BACKLOG, _WAKE):
-            _unless_missing(self._client.delete_scaling_policy, **place, PolicyName=policy)
-        _unless_missing(self._client.deregister_scalable_target, **place)
+            _unless_missing(self._client.delete_scaling_policy, **target, PolicyName=policy)
+        _unless_missing(self._client.deregister_scalable_target, **target)
 
     def scaled(self, prefix: str) -> list[str]:
-        """Return the endpoints with this prefix that have a target or a policy left."""
-        found = {
+        """Return the endpoints with this prefix that still have a target or a policy."""
+        # Policies as well, because an interrupted removal can leave them without a target.
+        resources = {
             item["ResourceId"]
             for operation, key in (
                 ("describe_scalable_targets", "ScalableTargets"),
@@ -81,7 +84,9 @@ class Scaling:
             for page in self._client.get_paginator(operation).paginate(ServiceNamespace=_NAMESPACE)
             for item in page[key]
         }
-        names = {resource.split("/")[1] for resource in found if resource.startswith("endpoint/")}
+        names = {
+            resource.split("/")[1] for resource in resources if resource.startswith("endpoint/")
+        }
         return sorted(name for name in names if name.startswith(prefix))
 
     def alarms(self, prefix: str) -> list[str]:
@@ -104,7 +109,7 @@ def _resource(endpoint: str) -> str:
     return f"endpoint/{endpoint}/variant/{VARIANT}"
 
 
-def _place(resource: str) -> dict[str, str]:
+def _target(resource: str) -> dict[str, str]:
     return {
         "ServiceNamespace": _NAMESPACE,
         "ResourceId": resource,
@@ -137,7 +142,7 @@ _WAKE_POLICY = {
 def _wake_alarm(endpoint: str) -> dict[str, Any]:
     return {
         "AlarmName": alarm_name(endpoint),
-        "AlarmDescription": "Wakes the endpoint when a picture waits and no instance runs.",
+        "AlarmDescription": "Adds an instance when a request is queued and no instance runs.",
         "Namespace": "AWS/SageMaker",
         "MetricName": "HasBacklogWithoutCapacity",
         "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
@@ -146,7 +151,7 @@ def _wake_alarm(endpoint: str) -> dict[str, Any]:
         "EvaluationPeriods": 2,
         "DatapointsToAlarm": 2,
         "Threshold": 1,
-        # With "greater than" a single waiting picture would wait for ever.
+        # With GreaterThanThreshold a single queued request would never start an instance.
         "ComparisonOperator": "GreaterThanOrEqualToThreshold",
         "TreatMissingData": "missing",
     }
@@ -156,6 +161,6 @@ def _unless_missing(call: Any, **arguments: str) -> None:
     try:
         call(**arguments)
     except ClientError as error:
-        # The message is the same wherever the code differs.
+        # The error code differs by operation; the message does not.
         if code_of(error) != "ObjectNotFoundException" and "No scal" not in message_of(error):
             raise

@@ -11,7 +11,7 @@ from endpoint.core.waiting import Waiting
 
 _MOST_SECONDS = 1800
 _GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
-# A stack in one of these can only be deleted.
+# CloudFormation updates no stack in one of these states; it can only be deleted.
 _BROKEN = {
     "CREATE_FAILED",
     "DELETE_FAILED",
@@ -29,17 +29,18 @@ class Stacks:
         self._waiting = waiting
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """Return CloudFormation's description of a stack, or None if there is none."""
+        """Return CloudFormation's description of a stack, or None if it does not exist."""
         try:
-            found: dict[str, Any] = self._client.describe_stacks(StackName=name)["Stacks"][0]
+            stack: dict[str, Any] = self._client.describe_stacks(StackName=name)["Stacks"][0]
         except ClientError as error:
+            # Only the message tells a missing stack apart.
             if "does not exist" in message_of(error):
                 return None
             raise
-        return None if found["StackStatus"] == "DELETE_COMPLETE" else found
+        return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
 
     def every(self) -> list[dict[str, Any]]:
-        """Return the descriptions of all stacks that have not been deleted."""
+        """Return the descriptions of all stacks that are not deleted."""
         pages = self._client.get_paginator("describe_stacks").paginate()
         stacks = [stack for page in pages for stack in page["Stacks"]]
         return [stack for stack in stacks if stack["StackStatus"] != "DELETE_COMPLETE"]
@@ -47,10 +48,10 @@ class Stacks:
     def ensure(
         self, name: str, template: str, parameters: dict[str, str], tags: list[dict[str, str]]
     ) -> None:
-        """Make the stack, or bring it to this template and these parameters, whatever it is now.
+        """Create the stack, or update it, whatever its state is now.
 
         Raises:
-            StackFailed: if CloudFormation rolls back; says which resource failed and why.
+            StackFailed: if CloudFormation rolls back; the message has the resource and the reason.
             TookTooLong: after 30 minutes.
         """
         self._settle(name)
@@ -80,15 +81,16 @@ class Stacks:
                     {"ParameterKey": key, "ParameterValue": value}
                     for key, value in parameters.items()
                 ],
-                Capabilities=["CAPABILITY_NAMED_IAM"],
+                Capabilities=["CAPABILITY_NAMED_IAM"],  # the roles have names of their own
                 Tags=tags,
             )
         except ClientError as error:
+            # CloudFormation reports an update without changes as an error.
             if "No updates are to be performed" not in message_of(error):
                 raise
 
     def delete(self, name: str) -> None:
-        """Delete the stack and wait until it is gone; a stack that is not there is gone.
+        """Delete the stack, if it exists, and wait until it is gone.
 
         Raises:
             StackFailed: if CloudFormation cannot delete one of its resources.
@@ -102,40 +104,40 @@ class Stacks:
         if not self._waiting.pretend and self.find(name) is not None:
             raise StackFailed(
                 f"The stack {name} could not be deleted: {self._reason(name)}",
-                "Remove what the message names, and run the same command again.",
+                "Remove the resource that the message names, and run the same command again.",
             )
 
     def outputs(self, name: str) -> dict[str, str]:
-        """Return the stack's outputs; none of a stack that is not there."""
+        """Return the stack's outputs; empty if the stack does not exist."""
         stack = self.find(name) or {}
         return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
 
     def parameters(self, name: str) -> dict[str, str]:
-        """Return the stack's parameters; none of a stack that is not there."""
+        """Return the stack's parameters; empty if the stack does not exist."""
         stack = self.find(name) or {}
-        given = stack.get("Parameters", [])
-        return {item["ParameterKey"]: item["ParameterValue"] for item in given}
+        parameters = stack.get("Parameters", [])
+        return {item["ParameterKey"]: item["ParameterValue"] for item in parameters}
 
     def _settle(self, name: str) -> None:
-        def look() -> str | None:
+        def poll() -> str | None:
             stack = self.find(name)
             status = stack["StackStatus"] if stack else ""
             busy = status.endswith("_IN_PROGRESS") and status not in _BROKEN
             return f"infrastructure: {status.lower().replace('_', ' ')}" if busy else None
 
-        self._waiting.until_done(look, at_most=_MOST_SECONDS, every=5)
+        self._waiting.until_done(poll, at_most=_MOST_SECONDS, every=5)
 
     def _check(self, name: str) -> None:
         stack = self.find(name)
         if self._waiting.pretend or (stack and stack["StackStatus"] in _GOOD):
             return
         raise StackFailed(
-            f"CloudFormation could not make the stack {name}: {self._reason(name)}",
-            "Remove the cause, and run the same command again.",
+            f"CloudFormation could not create the stack {name}: {self._reason(name)}",
+            "Fix the cause, and run the same command again.",
         )
 
     def _reason(self, name: str) -> str:
-        """Return why the stack failed: its oldest failed event of the last attempt."""
+        """Return the first failure of the last attempt; later ones are its consequences."""
         pages = self._client.get_paginator("describe_stack_events").paginate(StackName=name)
         reasons = []
         for event in (event for page in pages for event in page["StackEvents"]):  # newest first

@@ -1,17 +1,15 @@
-"""The tagging API: everything that carries Easel's tag, whatever service it is of.
+"""The tagging API: every resource with Easel's tag, of whatever service.
 
-It lags behind by seconds to minutes and does not know every service, so the scripts look by name
-as well; this finds what no name leads to.
+Its index is seconds to minutes behind and does not cover every service, so the scripts also search
+by name; this finds the resources whose names do not reveal them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from endpoint.core.naming import TAG
-from endpoint.core.problems import code_of
+from endpoint.core.problems import AccessDenied, translated
 
 
 class Tagged:
@@ -21,15 +19,13 @@ class Tagged:
         self._client = client
 
     def arns(self, deployment: str | None) -> list[str] | None:
-        """Return the ARNs of one deployment's resources, or of all; None if that is not allowed."""
-        wanted: dict[str, Any] = {"Key": TAG, "Values": [deployment] if deployment else []}
-        pages = self._client.get_paginator("get_resources").paginate(TagFilters=[wanted])
+        """Return the ARNs of one deployment's resources, or of all; None if access is denied."""
+        tag_filter: dict[str, Any] = {"Key": TAG, "Values": [deployment] if deployment else []}
+        pages = self._client.get_paginator("get_resources").paginate(TagFilters=[tag_filter])
         try:
-            found = [
-                item["ResourceARN"] for page in pages for item in page["ResourceTagMappingList"]
-            ]
-        except ClientError as error:
-            if code_of(error) in {"AccessDenied", "AccessDeniedException"}:
-                return None
-            raise
-        return sorted(found)
+            with translated():
+                return sorted(
+                    item["ResourceARN"] for page in pages for item in page["ResourceTagMappingList"]
+                )
+        except AccessDenied:
+            return None

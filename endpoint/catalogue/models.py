@@ -1,6 +1,6 @@
-"""The models that Easel knows, from `catalogue.json`, and any other diffusers model.
+"""The models of `catalogue.json`, and any other diffusers model.
 
-Adding a model is adding an entry there. The tests hold every entry to the form below.
+To add a model, add an entry to that file; the tests check every entry.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from endpoint.core.problems import BadArgument
+
 _FILE = Path(__file__).with_name("catalogue.json")
-# A SageMaker name is `easel-<deployment>-<model>-<8 digits of a hash>`, 63 characters at most, of
-# which a deployment may take 20.
+# A SageMaker name is `easel-<deployment>-<model>-<8 digits of a hash>`, at most 63 characters, of
+# which a deployment's name can take 20.
 LONGEST_NAME = 27
 _NAME = re.compile(rf"[a-z0-9](-?[a-z0-9]){{0,{LONGEST_NAME - 1}}}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# What an unlisted model is tried on: a 24 GB GPU, cheapest first.
+# The types tried for a model outside the catalogue: 24 GB of GPU memory hold most of them. The
+# cheapest is first.
 _UNLISTED_TYPES = ("ml.g6.xlarge", "ml.g5.xlarge", "ml.g6e.xlarge")
-
-
-class UnknownModel(ValueError):
-    """There is no such model; the message lists what there is."""
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the Hugging Face hub, at a commit (or a branch, where nobody pinned it)."""
+    """A repository of the Hugging Face hub at a commit, or at a branch if it is not pinned."""
 
     name: str
     revision: str
@@ -35,24 +34,24 @@ class Repository:
 
 @dataclass(frozen=True)
 class Model:
-    """A text-to-image model and how it is best served.
+    """A text-to-image model and the settings to serve it with.
 
     Attributes:
-        name: what a request calls it, and a part of its endpoint's name.
-        title: what a person calls it.
-        source: the repository it is fetched from; None for a folder of the user's own.
-        refiner: a second repository whose model finishes the pictures.
-        folder: the diffusers folder on this machine, in the repository's place.
-        licence: under which its weights may be used, in words.
-        gated: whether the hub hands it out only to accounts that accepted its terms; None where
-            that is not known.
-        dtype: the numbers to compute in: auto, fp16, bf16 or fp32.
-        variant: the infix of its 16-bit weight files' names, if it has such.
-        defaults: steps, guidance_scale, and width and height in pixels where a request names none.
-        seconds: how long a picture with those takes on the first of the instance types, once the
-            model is awake, by a measurement; None where nobody has made one.
-        asynchronous: whether its pictures take longer than API Gateway waits.
-        instance_types: what serves it, the best buy first.
+        name: the name in requests, and a part of the endpoint's name.
+        title: the name in messages.
+        source: the repository with its weights; None for a local folder.
+        refiner: a second repository, whose model runs the last steps of every request.
+        folder: the local diffusers folder, where there is no repository.
+        licence: the licence of its weights, in words.
+        gated: whether the hub requires an account that accepted its terms; None if unknown.
+        dtype: the number format to compute in: auto, fp16, bf16 or fp32.
+        variant: the infix in the names of its 16-bit weight files, if it has such files.
+        defaults: steps, guidance_scale, width and height (pixels) for requests that leave them
+            out.
+        seconds: the measured duration of a request with the defaults on the first instance type,
+            once the model is loaded; None if it has not been measured.
+        asynchronous: whether a request takes longer than API Gateway waits.
+        instance_types: the types to serve it on, in order of preference.
     """
 
     name: str
@@ -71,31 +70,31 @@ class Model:
 
     @property
     def repository(self) -> str:
-        """The repository's name, or the folder's for a model that comes from one."""
+        """The repository's name, or the folder's path where there is no repository."""
         return self.source.name if self.source else str(self.folder)
 
 
 def read() -> dict[str, Model]:
-    """Return the catalogue's models by name, the default one first."""
+    """Return the catalogue's models by name, the default model first."""
     entries = json.loads(_FILE.read_text("utf-8"))
     return {name: _model(name, entry) for name, entry in entries.items()}
 
 
 def _model(name: str, entry: dict[str, Any]) -> Model:
-    given = dict(entry)
-    source = Repository(given.pop("repository"), given.pop("revision"))
-    refiner = given.pop("refiner", None)
+    fields = dict(entry)
+    source = Repository(fields.pop("repository"), fields.pop("revision"))
+    refiner = fields.pop("refiner", None)
     return Model(
         name=name,
         source=source,
         refiner=Repository(refiner["repository"], refiner["revision"]) if refiner else None,
-        instance_types=tuple(given.pop("instance_types")),
-        **given,
+        instance_types=tuple(fields.pop("instance_types")),
+        **fields,
     )
 
 
 def find(name_or_repository: str) -> Model | None:
-    """Return the model with that name or in that repository."""
+    """Return the catalogue's model with this name or in this repository, if there is one."""
     for model in read().values():
         if name_or_repository in (model.name, model.repository):
             return model
@@ -103,14 +102,14 @@ def find(name_or_repository: str) -> Model | None:
 
 
 def resolve(text: str, revision: str | None = None) -> Model:
-    """Return the model that a person names.
+    """Return the model that `--model` names.
 
     Args:
-        text: a name of the catalogue, a folder on this machine, or `org/name` on the hub.
-        revision: the branch, tag or commit of a hub repository, in place of the pinned one.
+        text: a name in the catalogue, a local folder, or `org/name` on the hub.
+        revision: the branch, tag or commit of a hub repository, instead of the pinned commit.
 
     Raises:
-        UnknownModel: if it is none of these.
+        BadArgument: if it is none of these.
     """
     listed = find(text)
     if listed and (revision is None or (listed.source and listed.source.revision == revision)):
@@ -119,27 +118,29 @@ def resolve(text: str, revision: str | None = None) -> Model:
     if not listed and (folder / "model_index.json").is_file():
         return Model(as_name(folder.resolve().name), text, None, {}, folder=folder.resolve())
     if not listed and not _REPOSITORY.fullmatch(text):
-        raise UnknownModel(_unknown(text))
+        raise BadArgument(_unknown(text))
+    # Another revision of a listed model can have other weights: none of the catalogue's settings
+    # apply to it, and its name must not be the listed model's.
     name = listed.repository if listed else text
     return Model(as_name(name.rpartition("/")[2]), name, Repository(name, revision or "main"), {})
 
 
 def _unknown(text: str) -> str:
     return (
-        f"there is no model {text!r}. The catalogue has {', '.join(read())}; any `org/name` of the"
-        " Hugging Face hub will do as well, or a folder with a model_index.json in it"
+        f"there is no model {text!r}: pass a name in the catalogue ({', '.join(read())}), an"
+        " `org/name` of the Hugging Face hub, or a folder that contains a model_index.json"
     )
 
 
 def as_name(text: str) -> str:
-    """Return the nearest thing to `text` that can be a model's name.
+    """Return the valid model name that is closest to `text`.
 
-    Lower-case letters, digits and single hyphens stay; at most 27 characters.
+    It keeps lower-case letters, digits and single hyphens; at most 27 characters.
     """
     kept = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST_NAME].strip("-")
     return kept if is_name(kept) else "model"
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can be a model's name."""
+    """Whether `text` is a valid model name."""
     return bool(_NAME.fullmatch(text))

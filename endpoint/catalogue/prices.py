@@ -1,7 +1,7 @@
-"""What instance types cost and can hold, from `prices.json`, which says as of when and from where.
+"""The prices and sizes of instance types, from `prices.json`, which states their date and source.
 
-AWS's own price list needs an account to be read by a program, so these are copies: good enough to
-warn, not to settle a bill.
+A program can read AWS's own price list only with an account, so these are copies. They are accurate
+enough for a warning, not for a bill.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _FILE = Path(__file__).with_name("prices.json")
-HOURS_PER_MONTH = 730  # as AWS counts them: 365 days / 12
+HOURS_PER_MONTH = 730  # AWS's own convention: 365 days x 24 / 12
 _GIB = 1024**3
 
 
@@ -23,11 +23,11 @@ class InstanceType:
     """An instance type for endpoints.
 
     Attributes:
-        usd_per_hour: the on-demand hosting price in us-east-1.
-        gpu_gib: its GPU's memory.
+        usd_per_hour: the on-demand price for hosting in us-east-1.
+        gpu_gib: the memory of its GPU.
         ram_gib: its main memory.
         bf16: whether its GPU computes in bfloat16.
-        quota_code: of its quota "for endpoint usage", where it is known.
+        quota_code: the code of its quota "for endpoint usage", if known.
     """
 
     name: str
@@ -47,7 +47,7 @@ def _read() -> dict[str, Any]:
 
 @cache
 def instance_types() -> dict[str, InstanceType]:
-    """Return the instance types whose price is known, by name."""
+    """Return the instance types with a known price, by name."""
     return {
         name: InstanceType(name, **{"usd_per_hour": entry["usd"]} | _without(entry, "usd"))
         for name, entry in _read()["hosting_per_hour"].items()
@@ -59,55 +59,56 @@ def _without(entry: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def dearest(types: Iterable[str]) -> float | None:
-    """Return the highest price per hour among the types; None if one of them is not known."""
+    """Return the highest price per hour among the types; None if any price is unknown."""
     prices = [_price(name) for name in types]
-    known = [price for price in prices if price is not None]
-    return max(known) if known and len(known) == len(prices) else None
+    # A partial maximum would understate the price, so one unknown type makes it unknown.
+    listed = [price for price in prices if price is not None]
+    return max(listed) if listed and len(listed) == len(prices) else None
 
 
 def _price(name: str) -> float | None:
-    known = instance_types().get(name)
-    return known.usd_per_hour if known else None
+    instance_type = instance_types().get(name)
+    return instance_type.usd_per_hour if instance_type else None
 
 
 def storage_per_month(size: int) -> float:
-    """Return what `size` bytes in S3 cost per month in USD."""
+    """Return the price of `size` bytes in S3, in USD per month."""
     return size / _GIB * float(_read()["s3_per_gib_month"])
 
 
 def logs_per_month(size: int) -> float:
-    """Return what `size` bytes of logs cost per month in USD."""
+    """Return the price of `size` bytes of stored logs, in USD per month."""
     return size / _GIB * float(_read()["logs_per_gib_month"])
 
 
 def gateway_per_picture(seconds: float, size: int = 1_500_000) -> float:
-    """Return what API Gateway, Lambda, S3 and the traffic cost for one picture, in USD.
+    """Return the price of one picture in API Gateway, Lambda, S3 and traffic, in USD.
 
     Args:
-        seconds: for how long the visit keeps a Lambda of 1 GB busy.
-        size: the picture's, in bytes.
+        seconds: how long the request occupies a Lambda function of 1 GB.
+        size: the picture's size in bytes.
 
-    What an account has for free in a month is not subtracted. S3 counts as for an asynchronous
-    picture: three writes and two reads.
+    The monthly free tier is not subtracted. S3 is counted as for an asynchronous picture: three
+    writes and two reads.
     """
-    each = _read()["requests"]
-    requests = (each["lambda_per_million"] + each["rest_api_per_million"]) / 1e6
-    store = (3 * each["s3_per_1000_writes"] + 2 * each["s3_per_1000_reads"]) / 1_000
-    traffic = size / 1e9 * each["transfer_per_gb"]
-    return float(requests + store + traffic + seconds * each["lambda_per_gb_second"])
+    rates = _read()["requests"]
+    requests = (rates["lambda_per_million"] + rates["rest_api_per_million"]) / 1e6
+    store = (3 * rates["s3_per_1000_writes"] + 2 * rates["s3_per_1000_reads"]) / 1_000
+    traffic = size / 1e9 * rates["transfer_per_gb"]
+    return float(requests + store + traffic + seconds * rates["lambda_per_gb_second"])
 
 
 def provenance() -> str:
-    """Return one sentence on how far these prices can be trusted."""
+    """Return one sentence on the region, date and source of these prices."""
     data = _read()
     return (
         f"Prices are for {data['region']} as of {data['as_of']}, from secondary sources; "
-        "your bill is what counts."
+        "only your bill is authoritative."
     )
 
 
 def in_words(usd_per_hour: float | None, count: int = 1) -> str:
-    """Return a price per hour, day and month as a person reads it."""
+    """Return a price per hour, day and month for `count` instances, in words."""
     if usd_per_hour is None:
         return "an unknown price (not in endpoint/catalogue/prices.json)"
     hour = usd_per_hour * count

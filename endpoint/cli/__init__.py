@@ -1,1 +1,1 @@
-"""What makes a script: its options, its context, and what exists in the account."""
+"""The frame of a script: its options, its context, and the inventory of resources."""

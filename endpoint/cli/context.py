@@ -1,4 +1,4 @@
-"""Everything that a script needs: the deployment, the services, the console."""
+"""What a script works with: the deployment, the AWS services, the console."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from endpoint.core.naming import Deployment, check_name
 from endpoint.core.waiting import Waiting
 
 
-class Life:
-    """One deployment in one account, with the services that it lives in.
+class Context:
+    """One deployment in one account, with the AWS services that it uses.
 
     Args:
-        name: the deployment's.
-        dry_run: nothing is changed, so nothing needs to be waited for.
+        name: the deployment's name.
+        dry_run: change nothing, and therefore wait for nothing.
 
     Attributes:
-        touched: what this run began to make or change, for when AWS cannot be asked any more.
+        begun: the steps that this run began, for a report when AWS cannot be asked any more.
 
     Raises:
-        BadName: if the deployment cannot be called that.
+        BadArgument: if the name is not valid for a deployment.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class Life:
         self.clock = account.clock
         self.dry_run = dry_run
         self.waiting = Waiting(account.clock, console, pretend=dry_run)
-        self.touched: list[str] = []
+        self.begun: list[str] = []
 
-    def begin(self, what: str) -> None:
-        """Announce a step, and remember it for the report of a failure."""
-        self.touched.append(what)
-        self.console.say(f"- {what}")
+    def begin(self, step: str) -> None:
+        """Print a step, and keep it for the report of a failure."""
+        self.begun.append(step)
+        self.console.say(f"- {step}")
 
     @cached_property
     def deployment(self) -> Deployment:
-        """The deployment; asks AWS whose account this is."""
+        """The deployment; the first access calls STS for the account."""
         account = self.account
         return Deployment(self.name, account.id, account.region, account.partition)
 
@@ -71,9 +71,9 @@ class Life:
         return Bucket(self.account.client("s3"), name)
 
     def buckets(self) -> list[tuple[str, datetime]]:
-        """Return the names of the account's buckets, and since when they exist."""
-        found = self.account.client("s3").list_buckets()["Buckets"]
-        return [(item["Name"], item["CreationDate"]) for item in found]
+        """Return the names of the account's buckets, and their creation dates."""
+        buckets = self.account.client("s3").list_buckets()["Buckets"]
+        return [(item["Name"], item["CreationDate"]) for item in buckets]
 
     @cached_property
     def models(self) -> Models:

@@ -1,6 +1,7 @@
-"""What of Easel's exists in an account and region, since when, and what it costs.
+"""Easel's resources in an account and region: since when they exist, and what they cost.
 
-Looks by name at every service that Easel uses, and then by tag for what no name led to.
+The search goes by name through every service that Easel uses, and then by tag for resources whose
+names do not reveal them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from endpoint.aws.models import instance_types
+from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.catalogue import prices
-from endpoint.cli.context import Life
+from endpoint.cli.context import Context
 from endpoint.core.naming import APP, owner
 
 _ENDPOINT_LOGS = f"/aws/sagemaker/Endpoints/{APP}-"
@@ -22,17 +23,17 @@ GATEWAY_KINDS = {"Lambda function", "REST API"}
 
 
 @dataclass(frozen=True)
-class Thing:
-    """Something that exists.
+class Resource:
+    """A resource in AWS.
 
     Attributes:
         kind: endpoint, bucket, log group ...
         name: its name in AWS.
-        deployment: the deployment it belongs to; empty where that cannot be told.
-        since: when it was made, where AWS tells.
-        usd_per_hour: its price; None where it is unknown.
-        usd_so_far: what it has cost at most since then.
-        remark: what else there is to say.
+        deployment: the deployment it belongs to; empty if unknown.
+        since: its creation date, if AWS reports one.
+        usd_per_hour: its price; None if unknown.
+        usd_so_far: an upper limit of its cost since its creation.
+        remark: further details.
     """
 
     kind: str
@@ -45,7 +46,7 @@ class Thing:
 
     @property
     def costs(self) -> bool:
-        """Whether it can cost money."""
+        """Whether it can cost money; true if its price is unknown."""
         return self.usd_per_hour is None or self.usd_per_hour > 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Thing:
         return {**vars(self), "costs": self.costs}
 
     def line(self) -> str:
-        """Return it for a person."""
+        """Return it as one line of text."""
         parts = [f"{self.kind} {self.name}"]
         if self.since:
             parts.append(f"since {self.since:%Y-%m-%d %H:%M} UTC")
@@ -65,6 +66,7 @@ class Thing:
 
 
 def _price(usd_per_hour: float | None) -> str:
+    # An hour of an alarm or of logs would round to zero.
     if usd_per_hour is not None and usd_per_hour < 0.001:
         return f"{usd_per_hour * prices.HOURS_PER_MONTH:.4f} USD per month"
     return prices.in_words(usd_per_hour)
@@ -72,174 +74,181 @@ def _price(usd_per_hour: float | None) -> str:
 
 @dataclass
 class Inventory:
-    """Everything found.
+    """The resources of one deployment, or of all.
 
     Attributes:
-        things: what exists, the dearest first.
-        notes: what could not be looked at.
+        resources: the most expensive first.
+        notes: what could not be searched.
     """
 
-    things: list[Thing] = field(default_factory=list)
+    resources: list[Resource] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def usd_per_hour(self) -> float:
-        """What all of it costs per hour, as far as that is known."""
-        return sum(thing.usd_per_hour or 0.0 for thing in self.things)
+        """The sum of the known prices per hour."""
+        return sum(resource.usd_per_hour or 0.0 for resource in self.resources)
 
 
-def take(life: Life, deployment: str | None) -> Inventory:
-    """Look everywhere.
+def scan(context: Context, deployment: str | None) -> Inventory:
+    """Return the resources in the context's account and region.
 
     Args:
-        life: whose account and region are looked at.
-        deployment: only this one's things; None for every deployment's.
+        context: the account and region to search.
+        deployment: one deployment's resources, with those of unknown deployments; None for all.
     """
-    found = [
-        thing
-        for thing in _everything(life)
-        if deployment is None or thing.deployment in {deployment, ""}
+    resources = [
+        resource
+        for resource in _by_name(context)
+        if deployment is None or resource.deployment in {deployment, ""}
     ]
-    inventory = Inventory(found)
-    _add_tagged(life, deployment, inventory)
-    inventory.things.sort(key=lambda thing: -(thing.usd_per_hour or 0.0))
+    inventory = Inventory(resources)
+    _add_tagged(context, deployment, inventory)
+    inventory.resources.sort(key=lambda resource: -(resource.usd_per_hour or 0.0))
     return inventory
 
 
-def _everything(life: Life) -> Iterator[Thing]:
-    yield from _endpoints(life)
-    yield from _scaling(life)
-    yield from _models(life)
-    yield from _gateway(life)
-    yield from _logs(life)
-    yield from _stacks(life)
-    yield from _buckets(life)
+def _by_name(context: Context) -> Iterator[Resource]:
+    yield from _endpoints(context)
+    yield from _scaling(context)
+    yield from _models(context)
+    yield from _gateway(context)
+    yield from _logs(context)
+    yield from _stacks(context)
+    yield from _buckets(context)
 
 
-def _endpoints(life: Life) -> Iterator[Thing]:
-    for name in life.endpoints.names(f"{APP}-"):
-        if (of := owner(name)) and (found := life.endpoints.find(name)):
-            yield _endpoint(life, name, of, found)
+def _endpoints(context: Context) -> Iterator[Resource]:
+    for name in context.endpoints.names(f"{APP}-"):
+        deployment = owner(name)
+        # It can disappear between the two calls.
+        if deployment and (description := context.endpoints.find(name)):
+            yield _endpoint(context, name, deployment, description)
 
 
-def _endpoint(life: Life, name: str, of: str, found: dict[str, Any]) -> Thing:
-    config = life.models.find_config(found["EndpointConfigName"]) or {}
-    per_hour, count, remark = _price_of(found, config)
-    since = found["CreationTime"]
-    hours = max((life.clock.now() - since).total_seconds() / 3600, 0)
-    status = found["EndpointStatus"]
+def _endpoint(
+    context: Context, name: str, deployment: str, description: dict[str, Any]
+) -> Resource:
+    since, status = description["CreationTime"], description["EndpointStatus"]
     if status == "Failed":
-        reason = found.get("FailureReason", "")
-        return Thing("endpoint", name, of, since, 0.0, None, f"failed: {reason}")
-    return Thing(
+        # A failed endpoint has no instance.
+        remark = f"failed: {description.get('FailureReason', '')}"
+        return Resource("endpoint", name, deployment, since, 0.0, None, remark)
+    config = context.models.find_config(description["EndpointConfigName"]) or {}
+    per_hour, count, types = _price_of(description, config)
+    hours = max((context.clock.now() - since).total_seconds() / 3600, 0)
+    return Resource(
         "endpoint",
         name,
-        of,
+        deployment,
         since,
         per_hour,
         None if per_hour is None else round(per_hour * hours, 2),
-        f"{status}, {count} x {remark}" + (", asynchronous" if _is_async(config) else ""),
+        f"{status}, {count} x {types}" + (", asynchronous" if is_asynchronous(config) else ""),
     )
 
 
-def _is_async(config: dict[str, Any]) -> bool:
-    return bool(config.get("AsyncInferenceConfig"))
-
-
-def _price_of(found: dict[str, Any], config: dict[str, Any]) -> tuple[float | None, int, str]:
-    """Return an endpoint's price per hour, its instances, and their types."""
-    variants = found.get("ProductionVariants") or [{}]
+def _price_of(description: dict[str, Any], config: dict[str, Any]) -> tuple[float | None, int, str]:
+    """Return an endpoint's price per hour, its number of instances, and their types."""
+    variants = description.get("ProductionVariants") or [{}]
     pools = variants[0].get("InstancePools") or []
     count = sum(int(variant.get("CurrentInstanceCount", 1)) for variant in variants)
-    types = instance_types(config)
     if pools and all("CurrentInstanceCount" in pool for pool in pools):
         running = [pool for pool in pools if pool["CurrentInstanceCount"]]
-        known = [prices.dearest([pool["InstanceType"]]) for pool in running]
-        words = " or ".join(pool["InstanceType"] for pool in running)
-        if None not in known:
-            each = zip(running, known, strict=True)
-            usd = sum(pool["CurrentInstanceCount"] * (price or 0) for pool, price in each)
-            return usd, count, words or "no instance"
+        usd = [prices.dearest([pool["InstanceType"]]) for pool in running]
+        names = " or ".join(pool["InstanceType"] for pool in running)
+        if None not in usd:
+            priced = zip(running, usd, strict=True)
+            total = sum(pool["CurrentInstanceCount"] * (price or 0) for pool, price in priced)
+            return total, count, names or "no instance"
+    # AWS does not report which of the types runs, so the most expensive one is assumed.
+    types = instance_types(config)
     dearest = prices.dearest(types)
-    # Which of the types runs is not told, so it is counted as the dearest.
     return None if dearest is None else dearest * count, count, " or ".join(types) or "unknown"
 
 
-def _scaling(life: Life) -> Iterator[Thing]:
-    for name in life.scaling.scaled(f"{APP}-"):
-        yield Thing("scaling of", name, owner(name) or "")
-    for name in life.scaling.alarms(f"{APP}-"):
-        if of := owner(name):
-            yield Thing("alarm", name, of, usd_per_hour=0.10 / prices.HOURS_PER_MONTH)
+def _scaling(context: Context) -> Iterator[Resource]:
+    for name in context.scaling.scaled(f"{APP}-"):
+        yield Resource("scaling of", name, owner(name) or "")
+    for name in context.scaling.alarms(f"{APP}-"):
+        if deployment := owner(name):
+            # CloudWatch charges 0.10 USD per alarm and month.
+            price = 0.10 / prices.HOURS_PER_MONTH
+            yield Resource("alarm", name, deployment, usd_per_hour=price)
 
 
-def _models(life: Life) -> Iterator[Thing]:
-    for item in life.models.configs(f"{APP}-"):
-        if of := owner(item["EndpointConfigName"]):
-            name = item["EndpointConfigName"]
-            yield Thing("endpoint configuration", name, of, item["CreationTime"])
-    for item in life.models.models(f"{APP}-"):
-        if of := owner(item["ModelName"]):
-            yield Thing("model", item["ModelName"], of, item["CreationTime"])
+def _models(context: Context) -> Iterator[Resource]:
+    for item in context.models.configs(f"{APP}-"):
+        name = item["EndpointConfigName"]
+        if deployment := owner(name):
+            yield Resource("endpoint configuration", name, deployment, item["CreationTime"])
+    for item in context.models.models(f"{APP}-"):
+        if deployment := owner(item["ModelName"]):
+            yield Resource("model", item["ModelName"], deployment, item["CreationTime"])
 
 
-def _gateway(life: Life) -> Iterator[Thing]:
-    for name in life.gateway.functions(f"{APP}-"):
-        if of := owner(name):
-            yield Thing("Lambda function", name, of, remark="costs by use only")
-    for api, function in life.gateway.apis().items():
-        yield Thing("REST API", api, owner(function) or "", remark="costs by use only")
+def _gateway(context: Context) -> Iterator[Resource]:
+    for name in context.gateway.functions(f"{APP}-"):
+        if deployment := owner(name):
+            yield Resource("Lambda function", name, deployment, remark="pay per use")
+    for api, function in context.gateway.apis().items():
+        yield Resource("REST API", api, owner(function) or "", remark="pay per use")
 
 
-def _logs(life: Life) -> Iterator[Thing]:
+def _logs(context: Context) -> Iterator[Resource]:
     for prefix in (_ENDPOINT_LOGS, _GATEWAY_LOGS):
-        for group, size in life.logs.sizes(prefix).items():
-            if of := owner(group.rpartition("/")[2]):
+        for group, size in context.logs.sizes(prefix).items():
+            if deployment := owner(group.rpartition("/")[2]):
                 usd = prices.logs_per_month(size) / prices.HOURS_PER_MONTH
-                yield Thing("log group", group, of, usd_per_hour=usd)
+                yield Resource("log group", group, deployment, usd_per_hour=usd)
 
 
-def _stacks(life: Life) -> Iterator[Thing]:
-    for stack in life.stacks.every():
-        if of := owner(stack["StackName"]):
+def _stacks(context: Context) -> Iterator[Resource]:
+    for stack in context.stacks.every():
+        name = stack["StackName"]
+        if deployment := owner(name):
             status = stack["StackStatus"].lower().replace("_", " ")
-            yield Thing("stack", stack["StackName"], of, stack["CreationTime"], remark=status)
+            yield Resource("stack", name, deployment, stack["CreationTime"], remark=status)
 
 
-def _buckets(life: Life) -> Iterator[Thing]:
-    place = re.compile(rf"{APP}-([a-z0-9]+)-{life.account.id}-{life.account.region}")
-    for name, since in life.buckets():
-        if found := place.fullmatch(name):
-            yield _bucket(life, name, found[1], since)
+def _buckets(context: Context) -> Iterator[Resource]:
+    account = context.account
+    pattern = re.compile(rf"{APP}-([a-z0-9]+)-{account.id}-{account.region}")
+    for name, since in context.buckets():
+        if match := pattern.fullmatch(name):
+            yield _bucket(context, name, match[1], since)
 
 
-def _bucket(life: Life, name: str, of: str, since: datetime) -> Thing:
-    bucket = life.bucket_called(name)
+def _bucket(context: Context, name: str, deployment: str, since: datetime) -> Resource:
+    bucket = context.bucket_called(name)
     size = sum(bucket.sizes().values())
     unfinished = len(bucket.uploads())
     remark = f"{size / 1e9:.2f} GB"
     if unfinished:
-        remark += f" and {unfinished} unfinished uploads, whose parts cost as well"
-    usd = prices.storage_per_month(size) / prices.HOURS_PER_MONTH
-    return Thing("bucket", name, of, since, None if unfinished else usd, None, remark)
+        remark += f" and {unfinished} unfinished uploads, whose parts cost money as well"
+    # The size of unfinished uploads would take one call for each, so the price is unknown then.
+    usd = None if unfinished else prices.storage_per_month(size) / prices.HOURS_PER_MONTH
+    return Resource("bucket", name, deployment, since, usd, None, remark)
 
 
-# What was looked for by name already: where only the tag index still knows such a thing, it is gone
-# and the index lags behind.
-_LOOKED_AT = re.compile(
+# Kinds that the search by name covers completely. If only the tag index lists such a resource, it
+# is deleted, and the index is behind.
+_FOUND_BY_NAME = re.compile(
     r"arn:[^:]+:(s3|lambda|logs|cloudformation|cloudwatch|apigateway|iam)"
     r":|arn:[^:]+:sagemaker:[^:]*:[^:]*:(endpoint|endpoint-config|model)/"
 )
 
 
-def _add_tagged(life: Life, deployment: str | None, inventory: Inventory) -> None:
-    arns = life.tagged.arns(deployment)
+def _add_tagged(context: Context, deployment: str | None, inventory: Inventory) -> None:
+    arns = context.tagged.arns(deployment)
     if arns is None:
-        inventory.notes.append("Tags could not be read (tag:GetResources): looked by name only.")
+        inventory.notes.append(
+            "Tags could not be read (tag:GetResources): the search was by name only."
+        )
         return
-    if any(thing.kind == "stack" for thing in inventory.things):
+    if any(resource.kind == "stack" for resource in inventory.resources):
         arns = [arn for arn in arns if ":ec2:" not in arn]  # the stack's own network
     for arn in arns:
-        if not _LOOKED_AT.search(arn):
-            found = Thing("tagged", arn, deployment or "", None, None, None, "found by its tag")
-            inventory.things.append(found)
+        if not _FOUND_BY_NAME.search(arn):
+            tagged = Resource("tagged", arn, deployment or "", None, None, None, "found by its tag")
+            inventory.resources.append(tagged)

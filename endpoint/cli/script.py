@@ -1,32 +1,32 @@
-"""What every script does around its own work: arguments, errors, the report of a failure."""
+"""The frame of every script: options, errors, and the report of a failure."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from endpoint.catalogue.models import UnknownModel
 from endpoint.cli import inventory
-from endpoint.cli.context import Life
+from endpoint.cli.context import Context
+from endpoint.cli.options import CommonOptions, read
 from endpoint.core.account import Account, open_session
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console
 from endpoint.core.dry_run import DryRun
-from endpoint.core.naming import BadName
-from endpoint.core.problems import BadArgument, Problem, Refused, translated
+from endpoint.core.problems import Declined, ScriptError, translated
 
-_INTERRUPTED = 130  # as shells report Ctrl-C
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+ScriptOptions = TypeVar("ScriptOptions", bound=CommonOptions)
 
 
 @dataclass
 class Result:
-    """What a script found or did.
+    """What a script prints at its end.
 
     Attributes:
-        data: for --json.
-        lines: for a person.
+        data: with --json.
+        lines: without --json.
         good: whether the exit code is 0.
     """
 
@@ -35,31 +35,10 @@ class Result:
     good: bool = True
 
 
-Work = Callable[[Life, argparse.Namespace], Result]
-
-
-def arguments(module: str, story: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that all scripts have.
-
-    Args:
-        module: the script's name.
-        story: what it does, in a sentence or two.
-    """
-    parser = argparse.ArgumentParser(prog=f"python -m endpoint.{module}", description=story)
-    parser.add_argument("--name", default="main", help="the deployment (default: main)")
-    parser.add_argument("--region", help="AWS region (default: your configuration's)")
-    parser.add_argument("--profile", help="profile of your AWS configuration")
-    parser.add_argument("--yes", action="store_true", help="agree to everything that is asked")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the calls that would change something"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    return parser
-
-
 def run(
     parser: argparse.ArgumentParser,
-    work: Work,
+    options_type: type[ScriptOptions],
+    work: Callable[[Context, ScriptOptions], Result],
     argv: Sequence[str] | None = None,
     *,
     session: Any = None,
@@ -68,74 +47,80 @@ def run(
     """Run a script and return its exit code: 0 done, 1 failed, 2 wrong arguments, 130 Ctrl-C.
 
     Args:
-        parser: from `arguments`, with the script's own options added.
+        parser: from `common_parser`, with the script's own options added.
+        options_type: the class for the parsed options.
         work: the script's own work.
         argv: the command line; this process's by default.
-        session: a boto3 session in place of the one that --profile and --region describe.
-        clock: in place of the real time.
+        session: a boto3 session to use instead of --profile and --region.
+        clock: a clock to use instead of the system's.
     """
-    args = parser.parse_args(argv)
+    options = read(options_type, parser.parse_args(argv))
     clock = clock or Clock()
-    console = Console(clock, as_json=args.json, yes=args.yes or args.dry_run)
-    life: Life | None = None
+    # A dry run changes nothing, so it asks nothing.
+    console = Console(clock, as_json=options.json, yes=options.yes or options.dry_run)
+    context: Context | None = None
     try:
         with translated():
-            life = _open(args, console, session, clock)
-            result = work(life, args)
-    except (BadName, UnknownModel) as error:
-        return _report(None, console, BadArgument(str(error)))
-    except Problem as problem:
-        return _report(life, console, problem)
+            context = _open(options, console, session, clock)
+            result = work(context, options)
+    except ScriptError as error:
+        return _report(context, console, error)
     except KeyboardInterrupt:
-        _report(life, console, Problem("Interrupted.", "The same command continues."))
+        _report(context, console, ScriptError("Interrupted.", "The same command continues."))
         return _INTERRUPTED
     console.result(result.data, result.lines)
     return 0 if result.good else 1
 
 
-def _open(args: argparse.Namespace, console: Console, session: Any, clock: Clock) -> Life:
-    session = session or open_session(args.profile, args.region)
-    if args.dry_run:
+def _open(options: CommonOptions, console: Console, session: Any, clock: Clock) -> Context:
+    session = session or open_session(options.profile, options.region)
+    if options.dry_run:
         DryRun(session, console)
         console.say("Dry run: nothing is changed.")
-    return Life(Account(session, clock), console, args.name or "main", dry_run=args.dry_run)
+    name = options.name or "main"
+    return Context(Account(session, clock), console, name, dry_run=options.dry_run)
 
 
-def _report(life: Life | None, console: Console, problem: Problem) -> int:
-    """Say what went wrong, what to do, what there is now and what that costs; return 1."""
-    left, lines = _left(life) if life and not isinstance(problem, Refused) else ([], [])
-    console.say(f"error: {problem}")
-    if problem.advice:
-        console.say(problem.advice)
+def _report(context: Context | None, console: Console, error: ScriptError) -> int:
+    """Print the error, the advice, and the remaining resources with their price; return 1."""
+    # The scan comes before the output: it takes seconds, and the error should stay together.
+    left, lines = _remaining(context) if context and not isinstance(error, Declined) else ([], [])
+    console.say(f"error: {error}")
+    if error.advice:
+        console.say(error.advice)
     for line in lines:
         console.say(line)
     if console.as_json:
-        error = {
-            "type": type(problem).__name__,
-            "message": str(problem),
-            "advice": problem.advice,
-        }
-        console.result({"error": error, "left": left}, [])
+        details = {"type": type(error).__name__, "message": str(error), "advice": error.advice}
+        console.result({"error": details, "left": left}, [])
     return 1
 
 
-def _left(life: Life) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return what exists of the deployment; from this run's memory where AWS does not answer."""
-    if life.dry_run:
+def _remaining(context: Context) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the deployment's resources as data and as lines.
+
+    If AWS cannot be asked, which expired credentials prevent, they are the steps that this run
+    began.
+    """
+    if context.dry_run:
         return [], []
     try:
         with translated():
-            found = inventory.take(life, life.name)
-    except Problem as error:
-        lines = [f"What there is now could not be asked ({error}). This run did, in this order:"]
-        lines += [f"  {what}" for what in life.touched] or ["  nothing"]
-        lines.append("`status` shows what that costs, once AWS answers.")
-        return [{"kind": "step", "name": what} for what in life.touched], lines
-    if not found.things:
-        return [], ["Nothing of this deployment exists; nothing costs anything."]
-    lines = ["What there is of this deployment now:"]
-    lines += [f"  {thing.line()}" for thing in found.things]
-    public = any(thing.kind in inventory.GATEWAY_KINDS for thing in found.things)
-    command = "./setup.sh destroy" if public else "delete_endpoint"
-    lines.append(f"In all about {found.usd_per_hour:.3f} USD per hour; `{command}` removes it.")
-    return [thing.to_dict() for thing in found.things], lines
+            inventoried = inventory.scan(context, context.name)
+    except ScriptError as error:
+        lines = [f"Could not list the remaining resources ({error}). This run began these steps:"]
+        lines += [f"  {step}" for step in context.begun] or ["  none"]
+        lines.append("Once AWS answers, `python -m endpoint status` shows their cost.")
+        return [{"kind": "step", "name": step} for step in context.begun], lines
+    resources = inventoried.resources
+    if not resources:
+        return [], ["This deployment has no resources; nothing costs anything."]
+    lines = ["This deployment's resources now:", *(f"  {item.line()}" for item in resources)]
+    # `delete` leaves the gateway, so a deployment with one has to be destroyed.
+    public = any(resource.kind in inventory.GATEWAY_KINDS for resource in resources)
+    command = "./setup.sh destroy" if public else "python -m endpoint delete"
+    lines.append(
+        f"Together they cost about {inventoried.usd_per_hour:.3f} USD per hour;"
+        f" `{command}` removes them."
+    )
+    return [resource.to_dict() for resource in resources], lines

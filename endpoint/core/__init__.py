@@ -1,1 +1,1 @@
-"""What every script shares, and what knows no AWS service; imports nothing else of ours."""
+"""What every script uses, independent of AWS services; imports nothing of this project."""

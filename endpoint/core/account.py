@@ -1,4 +1,4 @@
-"""An AWS account in one region: its clients, made when they are first needed."""
+"""An AWS account in one region: its clients, each created when it is first needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from botocore.config import Config
 from endpoint.core.clock import Clock
 from endpoint.core.problems import BadArgument, translated
 
-# Throttling is AWS's everyday: standard mode waits 1, 2, 4 ... up to 20 s between its attempts.
+# Throttling is routine on AWS: standard mode waits 1, 2, 4 ... up to 20 s between its attempts.
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 7},
     connect_timeout=10,
@@ -19,7 +19,8 @@ _CONFIG = Config(
     max_pool_connections=20,
     user_agent_extra="easel",
 )
-# A picture that is asked for twice is painted twice; the container may take 60 s for one.
+# A retried invocation would generate the picture twice, so there is no retry. SageMaker ends an
+# invocation after 60 s; the read timeout lets its own error arrive first.
 _RUNTIME_CONFIG = Config(
     retries={"total_max_attempts": 1},
     connect_timeout=10,
@@ -32,7 +33,7 @@ def open_session(profile: str | None, region: str | None) -> boto3.Session:
     """Return a boto3 session.
 
     Raises:
-        CredentialsMissing: if there is no such profile.
+        CredentialsMissing: if the profile does not exist.
     """
     with translated():
         return boto3.Session(profile_name=profile, region_name=region)
@@ -54,7 +55,7 @@ class Account:
 
     @property
     def region(self) -> str:
-        """The region's name."""
+        """The region's name, such as us-east-1."""
         return str(self.session.region_name)
 
     @cached_property
@@ -64,17 +65,17 @@ class Account:
 
     @cached_property
     def id(self) -> str:
-        """The account's number; one call to AWS."""
+        """The account's twelve digits; the first access calls STS."""
         return str(self.caller["Account"])
 
     @cached_property
     def caller(self) -> dict[str, Any]:
-        """Who the credentials belong to."""
+        """The identity that the credentials belong to, as STS returns it."""
         identity: dict[str, Any] = self.client("sts").get_caller_identity()
         return identity
 
     def client(self, service: str) -> Any:
-        """Return the service's client."""
+        """Return the boto3 client of a service."""
         if service not in self._clients:
             config = _RUNTIME_CONFIG if service == "sagemaker-runtime" else _CONFIG
             self._clients[service] = self.session.client(service, config=config)

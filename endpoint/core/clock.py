@@ -1,4 +1,4 @@
-"""Time, passed in so that tests need not wait."""
+"""Time, passed in so that tests do not have to wait."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """The real time."""
+    """The system's clock."""
 
     def monotonic(self) -> float:
-        """Return seconds since some moment."""
+        """Return seconds since an arbitrary moment; never decreases."""
         return time.monotonic()
 
     def now(self) -> datetime:
@@ -18,5 +18,5 @@ class Clock:
         return datetime.now(UTC)
 
     def sleep(self, seconds: float) -> None:
-        """Do nothing for that long."""
+        """Block for `seconds`."""
         time.sleep(seconds)

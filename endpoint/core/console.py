@@ -1,4 +1,4 @@
-"""Talking to the person: progress on standard error, results on standard output."""
+"""The scripts' output: progress on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from endpoint.core.clock import Clock
-from endpoint.core.problems import Refused
+from endpoint.core.problems import Declined
 
-_QUIET_SECONDS = 60  # between two lines that say the same, where lines cannot be overwritten
+# Between two lines with the same phase where lines cannot be overwritten, as in a CI log.
+_QUIET_SECONDS = 60
 
 
 class Console:
-    """Says what happens, asks, and prints results.
+    """Prints progress and results, and asks for confirmation.
 
     Args:
         as_json: print results as one JSON object.
-        yes: take every question as answered with yes.
+        yes: confirm every question without asking.
     """
 
     def __init__(
@@ -35,11 +36,11 @@ class Console:
         self._yes = yes
         self._progress = progress or sys.stderr
         self._results = results or sys.stdout
-        self._shown: tuple[str, float] | None = None  # a waiting line, and when it was shown
+        self._shown: tuple[str, float] | None = None  # the last waiting line's phase, and when
 
     @property
     def overwrites(self) -> bool:
-        """Whether a line that counts up is written over itself: on a terminal."""
+        """Whether progress is shown on a terminal, where a line can be overwritten."""
         return self._progress.isatty()
 
     def say(self, text: str) -> None:
@@ -48,14 +49,15 @@ class Console:
         print(text, file=self._progress, flush=True)
 
     def waiting(self, phase: str, since: float) -> None:
-        """Show that something goes on, since `since` on the monotonic clock.
+        """Show a phase that began at `since` on the monotonic clock.
 
-        On a terminal one line counts the seconds; elsewhere a line is printed when the phase
+        On a terminal one line counts the seconds; otherwise a line is printed when the phase
         changes, and once a minute.
         """
         now = self._clock.monotonic()
         line = f"  {phase} ({elapsed(now - since)})"
         if self.overwrites:
+            # Back to the first column, then erase to the end of the line.
             print(f"\r\033[K{line}", end="", file=self._progress, flush=True)
         elif (
             self._shown is None or self._shown[0] != phase or now - self._shown[1] >= _QUIET_SECONDS
@@ -71,29 +73,29 @@ class Console:
         self._shown = None
 
     def ask(self, question: str) -> None:
-        """Return if the person agrees.
+        """Return if the operator confirms.
 
         Raises:
-            Refused: if they do not, or there is no terminal to ask at and no --yes.
+            Declined: on any answer but yes, or without both a terminal and --yes.
         """
         if self._yes:
             return
         if not sys.stdin.isatty():
-            raise Refused(f"{question} Nobody can be asked here.", "Pass --yes to agree.")
+            raise Declined(f"{question} Not a terminal.", "Pass --yes to confirm.")
         self._end_line()
         print(f"{question} [y/N] ", end="", file=self._progress, flush=True)
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            raise Refused("Nothing was changed.")
+            raise Declined("Nothing was changed.")
 
     def result(self, data: dict[str, Any], lines: Iterable[str]) -> None:
-        """Print a result: the data with --json, the lines without."""
+        """Print the data with --json, otherwise the lines."""
         self._end_line()
         text = json.dumps(data, indent=2, default=str) if self.as_json else "\n".join(lines)
         print(text, file=self._results, flush=True)
 
 
 def elapsed(seconds: float) -> str:
-    """Return a duration as a person reads it: 9 s, 2 min 05 s, 1 h 10 min."""
+    """Return a duration in words: 9 s, 2 min 05 s, 1 h 10 min."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole} s"

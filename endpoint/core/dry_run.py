@@ -1,7 +1,8 @@
-"""What --dry-run does: calls that would change something are printed and not sent.
+"""What --dry-run does: calls that would change something are printed instead of sent.
 
-The hook sits in botocore, below every client, so that no script can forget it. A call that only
-reads is sent. A call that would change something gets a made-up answer of the right shape.
+The hook is registered with botocore, below every client, so no script can bypass it. Calls that
+only read are sent. A call that would change something gets a made-up response of the right shape,
+so that the script runs on to its end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from botocore.model import OperationModel, Shape
 
 from endpoint.core.console import Console
 
+# By name, because botocore's models do not mark operations that only read. An operation that no
+# prefix matches is treated as one that changes something.
 _READS = re.compile(r"(Describe|List|Get|Head|BatchGet|Simulate|Filter|Validate)[A-Z]\w*")
 _LONGEST = 2000  # characters of a call that are printed
 
@@ -23,12 +26,13 @@ class DryRun:
     """Keeps a session from changing anything.
 
     Attributes:
-        calls: what would have been called, as printed.
+        calls: the calls that were not sent, as printed.
     """
 
     def __init__(self, session: Any, console: Console) -> None:
         self.calls: list[str] = []
         self._console = console
+        # Only the first event has the parameters as passed, and only the second can answer.
         session.events.register("before-parameter-build", self._keep)
         session.events.register("before-call", self._answer)
 
@@ -40,15 +44,15 @@ class DryRun:
     ) -> tuple[AWSResponse, dict[str, Any]] | None:
         if _READS.fullmatch(model.name):
             return None
-        call = f"{model.service_model.service_name}.{model.name} {_shown(context)}"
+        call = f"{model.service_model.service_name}.{model.name} {_printable(context)}"
         self.calls.append(call)
         self._console.say(f"  would call {call}")
-        answer: dict[str, Any] = _made_up(model.output_shape) if model.output_shape else {}
-        answer["ResponseMetadata"] = {"HTTPStatusCode": 200, "HTTPHeaders": {}}
-        return AWSResponse("", 200, {}, None), answer
+        parsed: dict[str, Any] = _made_up(model.output_shape) if model.output_shape else {}
+        parsed["ResponseMetadata"] = {"HTTPStatusCode": 200, "HTTPHeaders": {}}
+        return AWSResponse("", 200, {}, None), parsed
 
 
-def _shown(context: dict[str, Any]) -> str:
+def _printable(context: dict[str, Any]) -> str:
     params = context.get("easel_params", {})
     return json.dumps(params, default=_abbreviated, ensure_ascii=False)[:_LONGEST]
 
@@ -58,7 +62,7 @@ def _abbreviated(value: Any) -> str:
 
 
 def _made_up(shape: Shape) -> Any:
-    """Return an answer in which every text says that it is not known yet."""
+    """Return a response whose every string is a placeholder."""
     members: dict[str, Shape] = getattr(shape, "members", {})
     return {
         name: "<known after the call>"

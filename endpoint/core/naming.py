@@ -1,4 +1,4 @@
-"""A deployment's names: everything is found again by them, and by one tag."""
+"""The names of a deployment's resources: every script finds resources by them, and by one tag."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from endpoint.core.problems import BadArgument
+
 APP = "easel"
 TAG = "easel"
 LONGEST_NAME = 20
-# No hyphen: `easel-main-...` must belong to `main` and to nothing else.
+# No hyphen: `easel-main-sd` must belong to the deployment `main` and to no other.
 _NAME = re.compile(rf"[a-z][a-z0-9]{{0,{LONGEST_NAME - 1}}}")
+# The optional rest is the model's name, or the bucket's account and region.
 _OWNED = re.compile(r"easel-([a-z][a-z0-9]*)(?:-.*)?")
-
-
-class BadName(ValueError):
-    """A deployment cannot be called that."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Deployment:
         partition: aws, aws-cn or aws-us-gov.
 
     Raises:
-        BadName: if the name has another form.
+        BadArgument: if the name has another form.
     """
 
     name: str
@@ -44,7 +43,7 @@ class Deployment:
 
     @property
     def prefix(self) -> str:
-        """What every name of this deployment begins with."""
+        """The beginning of every name of this deployment."""
         return f"{APP}-{self.name}"
 
     @property
@@ -59,17 +58,17 @@ class Deployment:
 
     @property
     def bucket(self) -> str:
-        """The S3 bucket; at most 59 of 63 characters."""
+        """The S3 bucket; at most 59 characters of the 63 that S3 allows."""
         return f"{self.prefix}-{self.account}-{self.region}"
 
     @property
     def endpoint_role(self) -> str:
-        """The ARN of the role that the model runs as; roles are global, so the region is in it."""
+        """The ARN of the model's role; role names are global, so they include the region."""
         return self._role("endpoint")
 
     @property
     def gateway_role(self) -> str:
-        """The ARN of the role that the Lambda runs as."""
+        """The ARN of the Lambda function's role."""
         return self._role("gateway")
 
     def _role(self, what: str) -> str:
@@ -77,11 +76,11 @@ class Deployment:
 
     @property
     def tags(self) -> list[dict[str, str]]:
-        """The tag on everything, in the form that most services take."""
+        """The tag of every resource, in the form that most services take."""
         return [{"Key": TAG, "Value": self.name}]
 
     def endpoint(self, model: str) -> str:
-        """Return a model's endpoint's name."""
+        """Return the name of a model's endpoint."""
         return f"{self.prefix}-{model}"
 
     def model_of(self, endpoint: str) -> str:
@@ -89,19 +88,19 @@ class Deployment:
         return endpoint.removeprefix(f"{self.prefix}-")
 
     def versioned(self, model: str, content: Any) -> str:
-        """Return the name of something that cannot be changed once it is there.
+        """Return a name for a resource that SageMaker cannot change once it exists.
 
-        It ends in a hash of its content, so that the same content has the same name and other
-        content another.
+        It ends in a hash of the content: equal content has an equal name, so that a resource that
+        already exists can be used as it is.
         """
         return f"{self.endpoint(model)}-{digest(content)}"
 
     def is_version_of(self, name: str, model: str) -> bool:
-        """Whether `name` is that of a model or endpoint configuration behind `model`."""
+        """Whether `name` is a version, from `versioned`, of this model."""
         return bool(re.fullmatch(rf"{re.escape(self.endpoint(model))}-[0-9a-f]{{8}}", name))
 
     def owns(self, name: str) -> bool:
-        """Whether something with this name belongs to this deployment."""
+        """Whether a resource of this name belongs to this deployment."""
         return owner(name) == self.name
 
 
@@ -109,23 +108,23 @@ def check_name(name: str) -> str:
     """Return a deployment's name.
 
     Raises:
-        BadName: if it has the wrong form.
+        BadArgument: if it has the wrong form.
     """
     if not _NAME.fullmatch(name):
-        raise BadName(
-            f"{name!r} cannot be a deployment's name: a lower-case letter, then lower-case letters"
-            f" and digits, {LONGEST_NAME} at most; for example main"
+        raise BadArgument(
+            f"{name!r} cannot be a deployment's name: it must be a lower-case letter, then"
+            f" lower-case letters and digits, at most {LONGEST_NAME} in all; for example main"
         )
     return name
 
 
 def owner(name: str) -> str | None:
-    """Return the deployment that something with this name belongs to, if it is Easel's at all."""
-    found = _OWNED.fullmatch(name)
-    return found.group(1) if found else None
+    """Return the deployment that a resource belongs to by its name; None if not Easel's."""
+    match = _OWNED.fullmatch(name)
+    return match.group(1) if match else None
 
 
 def digest(content: Any) -> str:
-    """Return 8 hexadecimal digits that stand for anything JSON can hold."""
+    """Return 8 hexadecimal digits of the hash of any JSON value."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]

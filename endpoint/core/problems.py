@@ -1,22 +1,24 @@
-"""What can go wrong with an endpoint's life, each with what to do about it.
+"""What can go wrong in a script, each with what the operator can do about it.
 
-Problem                     the script ends with exit code 1
-Refused                   the person said no, or could not be asked
-BadArgument               the command line does not fit
-AwsProblem                AWS refused or failed
-CredentialsMissing
-CredentialsExpired
-AccessDenied
-QuotaTooSmall
-Throttled
-Unreachable
-StackFailed               CloudFormation rolled back
-EndpointFailed            SageMaker gave up
-NoCapacity
-NeverHealthy            the container did not answer, or answers with errors
-TookTooLong
-UploadFailed
-SomethingLeft             a deletion is not complete
+ScriptError                 any failure that the operator can act on; exit code 1
+├── Declined                the operator did not agree; nothing was changed
+├── BadArgument             an option has an unusable value
+├── AwsError                AWS refused a call, or did not answer it
+│   ├── CredentialsMissing
+│   ├── CredentialsExpired
+│   ├── AccessDenied
+│   ├── QuotaTooSmall
+│   ├── Throttled
+│   └── Unreachable
+├── StackFailed             CloudFormation could not create or delete the stack
+├── EndpointFailed          SageMaker could not bring an endpoint into service
+│   ├── NoCapacity
+│   └── NeverHealthy
+├── InvocationError         an endpoint returned no picture
+│   ├── NotReady            a later attempt can succeed
+│   └── PictureFailed       every attempt would fail in the same way
+├── TookTooLong
+└── UploadFailed
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ from botocore.exceptions import (
 )
 
 
-class Problem(Exception):
-    """A failure that a person can do something about.
+class ScriptError(Exception):
+    """A failure that the operator can act on.
 
     Attributes:
         advice: what to do, in one or two sentences.
@@ -53,72 +55,81 @@ class Problem(Exception):
         self.advice = advice
 
 
-class Refused(Problem):
-    """Nothing was done, because the person did not agree."""
+class Declined(ScriptError):
+    """The operator did not confirm, so nothing was changed."""
 
 
-class BadArgument(Problem):
-    """An option has a value that cannot be."""
+class BadArgument(ScriptError):
+    """An option has an unusable value, or options contradict each other."""
 
 
-class AwsProblem(Problem):
-    """AWS refused or failed a call."""
+class AwsError(ScriptError):
+    """AWS refused a call, or did not answer it."""
 
 
-class CredentialsMissing(AwsProblem):
-    """boto3 found no credentials."""
+class CredentialsMissing(AwsError):
+    """boto3 found no usable credentials."""
 
 
-class CredentialsExpired(AwsProblem):
-    """The credentials were good once."""
+class CredentialsExpired(AwsError):
+    """The credentials or the SSO session must be renewed."""
 
 
-class AccessDenied(AwsProblem):
-    """The caller may not do this."""
+class AccessDenied(AwsError):
+    """A policy does not allow the call."""
 
 
-class QuotaTooSmall(AwsProblem):
-    """The account may not have that many instances."""
+class QuotaTooSmall(AwsError):
+    """The account's quota does not allow the instances."""
 
 
-class Throttled(AwsProblem):
-    """AWS asked for patience, several times."""
+class Throttled(AwsError):
+    """AWS still throttled the call after all of boto3's retries."""
 
 
-class Unreachable(AwsProblem):
-    """No answer from AWS."""
+class Unreachable(AwsError):
+    """No connection to AWS, or no response from it."""
 
 
-class StackFailed(Problem):
-    """CloudFormation could not make or delete the infrastructure."""
+class StackFailed(ScriptError):
+    """CloudFormation could not create, update or delete the stack."""
 
 
-class EndpointFailed(Problem):
-    """SageMaker gave an endpoint up."""
+class EndpointFailed(ScriptError):
+    """SageMaker could not bring an endpoint into service, or could not delete it."""
 
 
 class NoCapacity(EndpointFailed):
-    """AWS has no free instance of the type."""
+    """AWS has no free instance of the requested types."""
 
 
 class NeverHealthy(EndpointFailed):
-    """The container does not serve pictures."""
+    """The container did not start, or serves no pictures."""
 
 
-class TookTooLong(Problem):
-    """A wait ended without the thing waited for."""
+class InvocationError(ScriptError):
+    """An endpoint returned no picture."""
 
 
-class UploadFailed(Problem):
-    """A file did not get into the bucket."""
+class NotReady(InvocationError):
+    """The endpoint exists but does not serve yet; a later attempt can succeed."""
 
 
-class SomethingLeft(Problem):
-    """A deletion left something that exists, and may cost money."""
+class PictureFailed(InvocationError):
+    """The container refused or failed the request; the message is the container's own."""
+
+
+class TookTooLong(ScriptError):
+    """A wait reached its time limit."""
+
+
+class UploadFailed(ScriptError):
+    """A file could not be read here, or could not be stored."""
 
 
 AGAIN = "Then run the same command again: it continues where it stopped."
 
+# AWS's error codes differ by service and by protocol; these are the ones met so far.
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _INVALID = {
     "InvalidClientTokenId",
@@ -128,6 +139,7 @@ _INVALID = {
     "InvalidAccessKeyId",
     "InvalidSignatureException",
 }
+# HEAD responses have no body, so S3 reports only the status as the code.
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
 _THROTTLED = {
     "Throttling",
@@ -158,7 +170,7 @@ def translated() -> Iterator[None]:
     """Turn botocore's errors into this module's.
 
     Raises:
-        AwsProblem: in the place of any error of botocore's.
+        AwsError: instead of any botocore error.
     """
     try:
         yield
@@ -169,57 +181,60 @@ def translated() -> Iterator[None]:
 
 
 def code_of(error: ClientError) -> str:
-    """Return the error code of an AWS error."""
+    """Return the code of an AWS error response; empty if it has none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def message_of(error: ClientError) -> str:
-    """Return the message of an AWS error."""
+    """Return the message of an AWS error response; empty if it has none."""
     return str(error.response.get("Error", {}).get("Message", ""))
 
 
-def from_client_error(error: ClientError) -> AwsProblem:
-    """Return what an error response of AWS means."""
-    code, said = code_of(error), f"{error.operation_name}: {message_of(error) or code_of(error)}"
+def from_client_error(error: ClientError) -> AwsError:
+    """Return the error for an error response of AWS."""
+    code = code_of(error)
+    message = f"{error.operation_name}: {message_of(error) or code}"
     if code in _EXPIRED:
-        return _expired(said)
+        return _expired(message)
     if code in _INVALID:
-        return CredentialsMissing(said, f"Check the access key, or --profile. {AGAIN}")
+        return CredentialsMissing(message, f"Check the access key, or --profile. {AGAIN}")
     if code in _DENIED:
         return AccessDenied(
-            said,
-            "Ask for this permission, or use --profile with one that has it; `doctor` lists what"
-            f" is needed. {AGAIN}",
+            message,
+            "Ask for this permission, or pass a --profile that has it;"
+            f" `python -m endpoint doctor` lists the permissions needed. {AGAIN}",
         )
     if code in _QUOTA:
-        return QuotaTooSmall(said, f"{quota_advice()} {AGAIN}")
+        return QuotaTooSmall(message, f"{quota_advice()} {AGAIN}")
     if code in _THROTTLED:
-        return Throttled(said, f"Wait a minute. {AGAIN}")
-    return AwsProblem(said, "Run the same command again: it continues where it stopped.")
+        return Throttled(message, f"Wait a minute. {AGAIN}")
+    return AwsError(message, "Run the same command again: it continues where it stopped.")
 
 
 def quota_advice() -> str:
-    """Return how a quota for instances is raised."""
+    """Return how to raise a quota for instances."""
     return (
         "Raise the quota `<instance type> for endpoint usage` of Amazon SageMaker"
-        " (https://console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas; `doctor`"
-        " prints the call), or take another type with --instance-type."
+        " (https://console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas;"
+        " `python -m endpoint doctor` prints the command), or choose another type with"
+        " --instance-type."
     )
 
 
-def _expired(said: str) -> CredentialsExpired:
+def _expired(message: str) -> CredentialsExpired:
     return CredentialsExpired(
-        said, f"Your credentials have expired: renew them (`aws sso login`, or new keys). {AGAIN}"
+        message,
+        f"Your credentials have expired: renew them (`aws sso login`, or new keys). {AGAIN}",
     )
 
 
-def _from_botocore(error: BotoCoreError) -> AwsProblem:
+def _from_botocore(error: BotoCoreError) -> AwsError:
     if isinstance(error, _SIGNED_OUT):
         return _expired(str(error))
     if isinstance(error, _NO_CREDENTIALS):
         return CredentialsMissing(
-            str(error), f"Run `aws configure` or `aws sso login`, or name --profile. {AGAIN}"
+            str(error), f"Run `aws configure` or `aws sso login`, or pass --profile. {AGAIN}"
         )
     if isinstance(error, _UNREACHABLE):
         return Unreachable(str(error), f"Check the network, and --region. {AGAIN}")
-    return AwsProblem(str(error))
+    return AwsError(str(error))

@@ -1,4 +1,4 @@
-"""Waiting for AWS with a display of what is waited for, and an end."""
+"""Polling AWS until something is done, with a progress line and a time limit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from endpoint.core.problems import AGAIN, TookTooLong
 
 
 class Waiting:
-    """Looks again and again until something is done.
+    """Polls until something is done.
 
     Args:
-        pretend: never wait (a dry run has nothing to wait for).
+        pretend: return at once, because a dry run starts nothing that could be waited for.
     """
 
     def __init__(self, clock: Clock, console: Console, *, pretend: bool = False) -> None:
@@ -22,27 +22,27 @@ class Waiting:
         self.pretend = pretend
 
     def until_done(
-        self, look: Callable[[], str | None], *, at_most: float, every: float = 10.0
+        self, poll: Callable[[], str | None], *, at_most: float, every: float = 10.0
     ) -> None:
-        """Return when `look` returns None; show the phase that it returns until then.
+        """Return when `poll` returns None; until then show the phase that it returns.
 
         Args:
-            look: asks AWS.
+            poll: asks AWS for the current phase; returns None when it is done.
             at_most: seconds to wait in all.
-            every: seconds between two looks.
+            every: seconds between two polls.
 
         Raises:
-            TookTooLong: when the time is over.
+            TookTooLong: after `at_most` seconds.
         """
         if self.pretend:
             return
         start = self._clock.monotonic()
-        while (phase := look()) is not None:
+        while (phase := poll()) is not None:
             waited = self._clock.monotonic() - start
             if waited >= at_most:
                 raise TookTooLong(
-                    f"After {elapsed(waited)} it still says: {phase}.",
-                    f"Look again with `status`. {AGAIN}",
+                    f"After {elapsed(waited)} the state is still: {phase}.",
+                    f"Check with `python -m endpoint status`. {AGAIN}",
                 )
             self._console.waiting(phase, start)
             self._clock.sleep(every)

@@ -1,1 +1,1 @@
-"""What an endpoint costs at a given rate of requests."""
+"""What an endpoint costs at a rate of requests, and how long clients wait."""

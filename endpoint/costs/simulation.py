@@ -1,11 +1,11 @@
-"""How long visitors wait, and how many instances run meanwhile: a small discrete-event simulation.
+"""Waiting times and running instances of an endpoint: a small discrete-event simulation.
 
-Pictures are asked for at random moments, evenly over day and night (a Poisson process), and each
-takes the same time on one GPU, first come, first served. Either the number of instances is fixed,
-or it follows the policies that `aws/scaling.py` installs, as `autoscaling.py` models them. They are
-read from the calls that installing them makes, not written down a second time.
+Requests arrive at random, at the same rate day and night (a Poisson process). Each takes the same
+time on one GPU, first come, first served. The number of instances is either fixed, or it follows
+the policies that `aws/scaling.py` installs, in the model of `autoscaling.py`. The policies are read
+from the calls that install them, so that their numbers are stated once.
 
-A new instance takes five minutes, and is paid for from its request on.
+A new instance takes five minutes to start, and costs money from the moment of its request.
 """
 
 from __future__ import annotations
@@ -24,53 +24,53 @@ from typing import Any
 from endpoint.aws.scaling import Scaling
 from endpoint.costs.autoscaling import COLD_START_SECONDS, MINUTE, Minute, Policies, State, step
 
-# The gateway's requests leave SageMaker's queue after that (chalicelib/sagemaker.py: Life).
+# The gateway's requests expire in SageMaker's queue after that (chalicelib/aws/sagemaker.py).
 QUEUE_SECONDS = 1_800.0
 
 
-class _Listener:
+class _Recorder:
     """Replaces AWS's clients and records the parameters of every call."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def __getattr__(self, operation: str) -> Callable[..., dict[str, str]]:
         def call(**arguments: Any) -> dict[str, str]:
-            self.asked.append((operation, arguments))
+            self.calls.append((operation, arguments))
             return {"PolicyARN": operation}
 
         return call
 
     def find(self, key: str) -> dict[str, Any]:
-        """Return what was given under that name, or the arguments that have it."""
-        found = next(arguments for _, arguments in self.asked if key in arguments)
-        return found[key] if isinstance(found[key], dict) else found
+        """Return a parameter of that name; if it is no dict, all parameters of its call."""
+        parameters = next(parameters for _, parameters in self.calls if key in parameters)
+        return parameters[key] if isinstance(parameters[key], dict) else parameters
 
 
 def installed(most: int) -> Policies:
     """Return the policies that `Scaling.ensure` installs for an endpoint of up to `most`."""
-    listener = _Listener()
-    Scaling(listener, listener).ensure("an-endpoint", most, "a-deployment")
-    limits = listener.find("MaxCapacity")
+    recorder = _Recorder()
+    Scaling(recorder, recorder).ensure("an-endpoint", most, "a-deployment")
+    limits = recorder.find("MaxCapacity")
     return Policies.read(
         limits["MinCapacity"],
         limits["MaxCapacity"],
-        listener.find("TargetTrackingScalingPolicyConfiguration"),
-        listener.find("StepScalingPolicyConfiguration"),
-        listener.find("EvaluationPeriods"),
+        recorder.find("TargetTrackingScalingPolicyConfiguration"),
+        recorder.find("StepScalingPolicyConfiguration"),
+        recorder.find("EvaluationPeriods"),
     )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it.
+    """The result of a simulation.
 
     Attributes:
-        waits: seconds from each question to its picture, in the order of the questions.
-        lost: how many waited in the queue for longer than they live.
-        instance_seconds: what is paid for.
-        in_system: how many pictures waited or were painted, on average over time.
-        seconds: how long it all took.
+        waits: seconds from each request to its picture, in the order of the requests.
+        lost: the number of requests that expired in the queue.
+        instance_seconds: the paid time of all instances.
+        in_system: the number of requests in the queue or on a GPU, averaged over time.
+        seconds: the simulated time.
     """
 
     waits: tuple[float, ...]
@@ -81,7 +81,7 @@ class Outcome:
 
     @property
     def instances(self) -> float:
-        """How many there were, on average over time."""
+        """The number of instances, averaged over time."""
         return self.instance_seconds / self.seconds
 
     @property
@@ -89,7 +89,7 @@ class Outcome:
         return statistics.median(self.waits) if self.waits else math.inf
 
     def percentile(self, percent: int) -> float:
-        """Return the seconds that `percent` of 100 visitors waited at most."""
+        """Return the waiting time in seconds that `percent` % of the requests do not exceed."""
         if len(self.waits) < 2:
             return self.median
         return statistics.quantiles(self.waits, n=100, method="inclusive")[percent - 1]
@@ -97,23 +97,23 @@ class Outcome:
 
 def arrivals(per_second: float, seconds: float, seed: int) -> Iterator[float]:
     """Yield random moments up to `seconds`; the same arguments give the same ones."""
-    chance, now = random.Random(seed), 0.0  # noqa: S311 - a simulation, no secret
+    rng, now = random.Random(seed), 0.0  # noqa: S311 - a simulation, no secret
 
     def moments() -> Iterator[float]:
         nonlocal now
         while True:
-            now += chance.expovariate(per_second)
+            now += rng.expovariate(per_second)
             yield now
 
     return takewhile(lambda moment: moment <= seconds, moments())
 
 
 class _Event(IntEnum):
-    """In the order in which those of the same moment happen."""
+    """The kinds of events; at the same moment they happen in this order."""
 
     READY = 0
     DONE = 1
-    ASKED = 2
+    REQUESTED = 2
     MINUTE = 3
 
 
@@ -121,20 +121,21 @@ class Simulation:
     """One endpoint.
 
     Args:
-        painting: seconds for one picture.
-        instances: how many there are, at the beginning.
-        policies: what changes that; None leaves it as it is.
-        start: seconds that a new instance takes.
+        service_seconds: the duration of one picture on a GPU.
+        instances: their number at the beginning.
+        policies: the scaling policies; None for a fixed number of instances.
+        start: seconds until a new instance is ready.
     """
 
     def __init__(
         self,
-        painting: float,
+        service_seconds: float,
         instances: int,
         policies: Policies | None = None,
         start: float = COLD_START_SECONDS,
     ) -> None:
-        self._painting, self._policies, self._start = painting, policies, start
+        self._service_seconds = service_seconds
+        self._policies, self._start = policies, start
         self._ready, self._starting, self._busy = instances, 0, 0
         self._queue: deque[float] = deque()
         self._events: list[tuple[float, _Event]] = []
@@ -145,12 +146,12 @@ class Simulation:
         self._ticking = False
 
     def run(self, moments: Iterator[float], seconds: float) -> Outcome:
-        """Let visitors ask at these moments, for so many seconds."""
+        """Simulate requests at these moments, for `seconds`."""
         upcoming = next(moments, None)
         while True:
             self._keep_ticking()
             if upcoming is not None and (not self._events or upcoming <= self._events[0][0]):
-                time, event, upcoming = upcoming, _Event.ASKED, next(moments, None)
+                time, event, upcoming = upcoming, _Event.REQUESTED, next(moments, None)
             elif self._events:
                 time, event = heapq.heappop(self._events)
             else:
@@ -158,14 +159,18 @@ class Simulation:
             self._advance(min(time, seconds))
             if time >= seconds:
                 return self._outcome(seconds)
-            self._happen(event)
-            self._paint()
+            self._handle(event)
+            self._serve()
 
     def _outcome(self, seconds: float) -> Outcome:
         return Outcome(tuple(self._waits), self._lost, self._paid, self._area / seconds, seconds)
 
     def _keep_ticking(self) -> None:
-        """Let minutes pass only while there is something to see in them."""
+        """Schedule the next minute, unless the policies have nothing to act on.
+
+        An endpoint at zero instances with an empty queue would otherwise cost an event for each of
+        a year's minutes.
+        """
         alive = self._ready + self._starting + len(self._queue) > 0
         if self._policies is not None and alive and not self._ticking:
             self._ticking = True
@@ -174,14 +179,15 @@ class Simulation:
 
     def _advance(self, time: float) -> None:
         passed, self._now = time - self._now, time
-        here = (len(self._queue) + self._busy) * passed
-        self._area += here
-        self._minute_area += here
+        # The integral of the number in the system over time; its mean is the metric's value.
+        area = (len(self._queue) + self._busy) * passed
+        self._area += area
+        self._minute_area += area
         self._paid += (self._ready + self._starting) * passed
 
-    def _happen(self, event: _Event) -> None:
+    def _handle(self, event: _Event) -> None:
         match event:
-            case _Event.ASKED:
+            case _Event.REQUESTED:
                 self._queue.append(self._now)
             case _Event.DONE:
                 self._busy -= 1
@@ -191,18 +197,19 @@ class Simulation:
                 self._ticking = False
                 self._scale()
 
-    def _paint(self) -> None:
+    def _serve(self) -> None:
         while self._queue and self._busy < self._ready:
-            asked = self._queue.popleft()
-            if self._policies is not None and self._now - asked > QUEUE_SECONDS:
+            requested = self._queue.popleft()
+            # Only SageMaker's asynchronous queue has a time limit.
+            if self._policies is not None and self._now - requested > QUEUE_SECONDS:
                 self._lost += 1
                 continue
             self._busy += 1
-            self._waits.append(self._now - asked + self._painting)
-            heapq.heappush(self._events, (self._now + self._painting, _Event.DONE))
+            self._waits.append(self._now - requested + self._service_seconds)
+            heapq.heappush(self._events, (self._now + self._service_seconds, _Event.DONE))
 
     def _scale(self) -> None:
-        """Do what the policies do at the end of a minute."""
+        """Apply the policies at the end of a minute."""
         if self._policies is None:
             return
         minute = Minute(

@@ -25,7 +25,7 @@ from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import ROOT, Child, ChildEnded, free_port, port_is_free
 from endpoint.emulator.served_model import NoModel, ServedModel, choose
-from endpoint.provision.model_metadata import known
+from endpoint.provision.model_metadata import metadata
 
 REGION = "us-east-1"
 BUCKET = "easel-local"
@@ -210,7 +210,7 @@ def _described(runtime: Any, endpoint: str) -> dict[str, Any]:
             Accept="application/json",
         )
         described = json.loads(answer["Body"].read())
-        return known(json.dumps(described["defaults"]), None, described["loras"])
+        return metadata(json.dumps(described["defaults"]), None, described["loras"])
     except (runtime.exceptions.ModelError, ValueError, KeyError, TypeError):
         return {}  # with --code, a serving script need not support `describe`
 

@@ -1,1 +1,1 @@
-"""What SageMaker and Lambda are given: definitions, images, files, and the gateway project."""
+"""What SageMaker and Lambda receive: definitions, images, files, and the gateway project."""

@@ -1,4 +1,4 @@
-"""How a model is served: the definitions that SageMaker is given."""
+"""The definitions of a SageMaker model and of an endpoint configuration."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from typing import Any
 from endpoint.aws.endpoints import VARIANT
 from endpoint.catalogue.models import Model
 
-# Until the container answers its health check. The default container does so before its model is
-# loaded, but another one may load first.
+# Until the container passes its health check. The default container passes it before its model is
+# loaded, but another one can load the model first.
 _STARTUP_SECONDS = 1200
 _DOWNLOAD_SECONDS = 3600
-# How long each instance type is tried before the next: the least that SageMaker allows.
+# How long SageMaker tries each instance type before the next: the minimum that it allows.
 _PROVISION_SECONDS = 300
 _MOST_POOLS = 5
-_LARGEST_RESPONSE = 100 * 1024 * 1024  # the server's own default, 6.5 MB, is less than a large PNG
+# The server's own default, 6.5 MB, is smaller than a large PNG.
+_LARGEST_RESPONSE = 100 * 1024 * 1024
 _LARGEST_REQUEST = 25 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Serving:
-    """All that decides how a model is served; whatever changes here makes a new version.
+    """The settings for serving a model; any change makes a new version.
 
     Attributes:
         image: the container image's URI.
-        role: the ARN of the role that the container runs as.
-        data: the S3 address below which code (and weights, if they come from S3) lie; ends in /.
-        weights_in_s3: whether the weights lie there, too.
-        instance_types: tried in this order when an instance is to be had.
-        subnets: of the private network, if there is one.
-        security_group: of the private network.
-        inference_ami: SageMaker's machine image, for container images that need another.
-        log_prompts: whether the container may log prompts.
-        output: the S3 address below which asynchronous pictures are put; ends in /.
+        role: the ARN of the container's role.
+        data: the S3 address of the code, and of the weights if they are in S3; ends in /.
+        weights_in_s3: whether the weights are stored there as well.
+        instance_types: the types to try, in this order.
+        output: the S3 address below which asynchronous pictures are stored; ends in /.
+        subnets: the private network's subnets, if there is one.
+        security_group: the private network's security group.
+        inference_ami: SageMaker's machine image, for container images that require another.
+        log_prompts: whether the container can log prompts.
     """
 
     image: str
@@ -67,14 +68,14 @@ class Serving:
         return definition
 
     def environment(self, model: Model) -> dict[str, str]:
-        """Return the container's environment: no secret is ever in it.
+        """Return the container's environment; it never contains a secret.
 
-        A model's environment is readable for everyone who may describe it. So a token for the hub
-        stays on the user's machine, where `--weights s3` uses it to fetch a gated model.
+        Every caller that can describe the model can read it. So a token for the hub stays on the
+        operator's machine, where `--weights s3` uses it to download a gated model.
         """
         variables = {
             "SAGEMAKER_PROGRAM": "inference.py",
-            # One worker per GPU: SageMaker's default is one per core, each with its own model.
+            # One worker for the one GPU: the default is one per CPU core, each with its own model.
             "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
             "MMS_MAX_RESPONSE_SIZE": str(_LARGEST_RESPONSE),
             "MMS_MAX_REQUEST_SIZE": str(_LARGEST_REQUEST),
@@ -103,7 +104,7 @@ class Serving:
         return definition
 
     def _instances(self) -> dict[str, Any]:
-        """Return one instance type, or several in SageMaker's own order of fallback.
+        """Return one instance type, or several as pools: SageMaker tries them by priority.
 
         https://docs.aws.amazon.com/sagemaker/latest/dg/realtime-endpoints-heterogeneous.html
         """
@@ -120,7 +121,7 @@ class Serving:
 
     def _asynchronous(self, model: Model) -> dict[str, Any]:
         return {
-            # The container has one worker.
+            # The container has one worker, so a second request would only wait inside it.
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 1},
             "OutputConfig": {
                 "S3OutputPath": f"{self.output}{model.name}/outputs/",
@@ -134,11 +135,11 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 def _fetched(model: Model) -> dict[str, str]:
     if model.source is None:
-        raise ValueError("a model without a repository has its weights in S3")
+        raise ValueError("a model without a repository must have its weights in S3")
     variables = {
         "EASEL_MODEL_ID": model.source.name,
         "EASEL_MODEL_REVISION": model.source.revision,
-        # Where an instance's local disk is, if it has one; the container's own is small.
+        # On the instance's local disk, if it has one; the container's own disk is small.
         "HF_HOME": "/tmp/huggingface",  # noqa: S108 - a path in the container, which is alone there
     }
     if model.refiner:

@@ -1,9 +1,8 @@
-"""The gateway as a chalice project for one deployment: the one place that writes its settings.
+"""The gateway as a chalice project for one deployment; nothing else writes its settings.
 
-`gateway/` is copied to `.easel/<deployment>-<account>-<region>/`, where chalice finds a
-configuration for just this stage, and notes of what is deployed already. Those notes are written
-anew from AWS each time, so that a deployment can be continued from any clone, and after any
-interruption.
+`gateway/` is copied to `.easel/<deployment>-<account>-<region>/`, with a configuration for this
+stage alone and chalice's record of what is deployed. That record is written from AWS's state each
+time, so that a deployment can continue from any clone, and after any interruption.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ from typing import Any
 
 from endpoint.aws.gateway import STAGE
 from endpoint.core.naming import TAG, Deployment
-from endpoint.core.problems import Problem
+from endpoint.core.problems import ScriptError
 
 _ROOT = Path(__file__).parents[2]
 SOURCE = _ROOT / "gateway"
 PROJECTS = _ROOT / ".easel"
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html; names count as well.
+# Bytes of names and values together:
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _LARGEST_ENVIRONMENT = 4_096
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "deployed", "deployments", "vendor")
 
@@ -32,39 +32,38 @@ class OfferedModel:
     """A model that the gateway offers.
 
     Attributes:
-        name: what visitors call it.
+        name: its name in requests.
         endpoint: its endpoint.
-        revision: tells its pictures from those of other weights or other code.
-        jobs: the S3 address below which an asynchronous endpoint's pictures are kept; None for a
+        revision: changes with its weights or its code, so that cached pictures are not reused.
+        jobs: the S3 address below which an asynchronous endpoint stores pictures; None for a
             real-time one.
-        known: what visitors are told of it beside: `defaults`, `seconds` and `loras`, each only if
-            it is known.
+        metadata: `defaults`, `seconds` and `loras`, without unknown ones.
     """
 
     name: str
     endpoint: str
     revision: str
     jobs: str | None = None
-    known: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def entry(self) -> dict[str, Any]:
-        """Return it as the gateway reads it."""
+        """Return it in the form of the gateway's settings."""
         if self.jobs is None:
-            return {"endpoint": self.endpoint, "revision": self.revision, **self.known}
+            return {"endpoint": self.endpoint, "revision": self.revision, **self.metadata}
         queue = {"endpoint": self.endpoint, "jobs": self.jobs}
-        return {"asynchronous": queue, "revision": self.revision, **self.known}
+        return {"asynchronous": queue, "revision": self.revision, **self.metadata}
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What the gateway is deployed with.
+    """The settings that the gateway is deployed with.
 
     Attributes:
-        models: what is on offer, the default first.
-        deadline_seconds: how long an answer may take, below API Gateway's 29.
-        log_prompts: whether prompts may appear in the log.
-        concurrency: how many Lambda functions may run at once; None for no limit of its own.
-        access: variables that say who may paint, and how much.
+        models: the offered models, the default first.
+        deadline_seconds: the time limit of a response, below API Gateway's 29 s.
+        log_prompts: whether the log can contain prompts.
+        concurrency: how many Lambda functions can run at once; None for no limit of its own.
+        access: the variables for keys, limits and the prompt filter.
     """
 
     models: tuple[OfferedModel, ...]
@@ -77,7 +76,7 @@ class GatewaySettings:
         """Return the function's environment variables.
 
         Raises:
-            Problem: if they take more than Lambda has room for.
+            ScriptError: if they exceed Lambda's limit.
         """
         models = {model.name: model.entry() for model in self.models}
         return _checked(
@@ -93,11 +92,10 @@ class GatewaySettings:
 def _checked(variables: dict[str, str]) -> dict[str, str]:
     size = sum(len(name.encode()) + len(value.encode()) for name, value in variables.items())
     if size > _LARGEST_ENVIRONMENT:
-        raise Problem(
-            f"The gateway's settings take {size:,} bytes, and Lambda has room for"
-            f" {_LARGEST_ENVIRONMENT:,}.",
-            "Offer fewer models behind one URL (`delete_endpoint --model NAME` removes one), or"
-            " fewer LoRA adapters, or give out fewer keys.",
+        raise ScriptError(
+            f"The gateway's settings have {size:,} bytes; Lambda allows {_LARGEST_ENVIRONMENT:,}.",
+            "Offer fewer models behind one URL (`python -m endpoint delete --model NAME` removes"
+            " one), fewer LoRA adapters, or fewer keys.",
         )
     return variables
 
@@ -106,7 +104,7 @@ class GatewayProject:
     """A deployment's chalice project on this machine.
 
     Attributes:
-        folder: where it is.
+        folder: the project.
     """
 
     def __init__(self, deployment: Deployment) -> None:
@@ -118,8 +116,8 @@ class GatewayProject:
         """Copy the gateway and write its configuration.
 
         Args:
-            settings: what it is deployed with.
-            role: the ARN of the role that the function runs as.
+            settings: the settings to deploy with.
+            role: the ARN of the function's role.
         """
         self._clear()
         shutil.copytree(SOURCE, self.folder, ignore=_NOT_COPIED, dirs_exist_ok=True)
@@ -127,10 +125,10 @@ class GatewayProject:
         (self.folder / ".chalice" / "config.json").write_text(text)
 
     def configuration(self, settings: GatewaySettings, role: str) -> dict[str, Any]:
-        """Return chalice's configuration: the repository's, with this deployment's stage."""
+        """Return chalice's configuration: the repository's, with this deployment's stage only."""
         common = json.loads((SOURCE / ".chalice" / "config.json").read_text("utf-8"))
         stage = dict(common.pop("stages")["dev"])
-        # The role comes with its policy from infrastructure.yaml; chalice makes none.
+        # infrastructure.yaml defines the role and its policy, so chalice creates neither.
         del stage["iam_policy_file"], stage["autogen_policy"]
         stage |= {
             "api_gateway_stage": STAGE,
@@ -143,8 +141,8 @@ class GatewayProject:
             stage["reserved_concurrency"] = settings.concurrency
         return {**common, "stages": {self._deployment.name: stage}}
 
-    def note_deployed(self, function: str | None, api: str | None) -> None:
-        """Write chalice's notes of what there is: the function's ARN, the REST API's id."""
+    def record_deployed(self, function: str | None, api: str | None) -> None:
+        """Write chalice's record of the existing function (ARN) and REST API (id)."""
         resources = []
         if function:
             resources.append(
@@ -163,17 +161,17 @@ class GatewayProject:
                     "rest_api_url": url_of(api, self._deployment.region),
                 }
             )
-        notes = {"resources": resources, "schema_version": "2.0", "backend": "api"}
+        record = {"resources": resources, "schema_version": "2.0", "backend": "api"}
         folder = self.folder / ".chalice" / "deployed"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self._deployment.name}.json").write_text(json.dumps(notes, indent=2))
+        (folder / f"{self._deployment.name}.json").write_text(json.dumps(record, indent=2))
 
     def remove(self) -> None:
-        """Delete the project's folder, if it is there."""
+        """Delete the project's folder, if it exists."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _clear(self) -> None:
-        """Delete all but what chalice built for these requirements before."""
+        """Delete everything but chalice's build of the requirements, which takes minutes."""
         if not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
@@ -186,6 +184,6 @@ class GatewayProject:
 
 
 def url_of(api: str, region: str) -> str:
-    """Return the public address of a REST API's stage; ends in a slash."""
+    """Return the public URL of a REST API's stage; it ends in a slash."""
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"https://{api}.execute-api.{region}.{suffix}/{STAGE}/"

@@ -1,4 +1,4 @@
-"""What is known of a deployed model beside where it is; visitors are told it."""
+"""A deployed model's metadata for the gateway: defaults, duration and LoRA adapters."""
 
 from __future__ import annotations
 
@@ -12,53 +12,57 @@ from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
 
-# What a model decides where a request leaves it open; it may have more defaults than these.
+# The fields that a model decides where a request leaves them out. Its other defaults, such as the
+# refiner's share of the steps, do not concern clients.
 FIELDS = ("steps", "guidance_scale", "width", "height")
 _ADAPTER = ".safetensors"
 
 
-def known_of(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> dict[str, Any]:
-    """Return a deployed model's `defaults`, `seconds` and `loras`, each only if it is known.
+def read_metadata(
+    models: Models, bucket: Bucket, name: str, sagemaker_model: str
+) -> dict[str, Any]:
+    """Return a deployed model's `defaults`, `seconds` and `loras`, without unknown ones.
 
-    Nothing is asked of the model itself, which may sleep: the defaults are those that its container
-    was given, or `easel.json` beside its weights; the adapters are the files in `loras/` there.
+    The model itself is not asked, because it can be scaled to zero. The defaults are those in its
+    container's environment, or `easel.json` next to its weights; the adapters are the files in
+    `loras/` there.
 
     Args:
-        models: SageMaker's.
-        bucket: the deployment's.
-        name: the model's own.
-        sagemaker_model: what SageMaker calls it.
+        models: SageMaker's models.
+        bucket: the deployment's bucket.
+        name: the model's name in requests.
+        sagemaker_model: its name in SageMaker.
     """
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
-    given = container.get("Environment", {}).get("EASEL_DEFAULTS")
+    defaults = container.get("Environment", {}).get("EASEL_DEFAULTS")
     prefix = _prefix(container, bucket)
-    if given is None and prefix:
-        given = bucket.get(f"{prefix}easel.json")
+    if defaults is None and prefix:
+        defaults = bucket.get(f"{prefix}easel.json")
     listed = catalogue.read().get(name)
     adapters = bucket.sizes(f"{prefix}loras/") if prefix else {}
-    return known(given, listed.seconds if listed else None, names_of(adapters))
+    return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters))
 
 
-def known(
+def metadata(
     defaults: str | bytes | None, seconds: float | None, loras: Iterable[str]
 ) -> dict[str, Any]:
-    """Return what the gateway's entry of a model says; `defaults` is JSON."""
-    read = json.loads(defaults) if defaults else {}
-    chosen = {field: read[field] for field in FIELDS if read.get(field) is not None}
-    told = {"defaults": chosen, "seconds": seconds, "loras": list(loras)}
-    return {name: value for name, value in told.items() if value}
+    """Return the metadata in the form of the gateway's settings; `defaults` is JSON."""
+    values = json.loads(defaults) if defaults else {}
+    fields = {field: values[field] for field in FIELDS if values.get(field) is not None}
+    entries = {"defaults": fields, "seconds": seconds, "loras": list(loras)}
+    return {name: value for name, value in entries.items() if value}
 
 
-def names_of(paths: Iterable[str]) -> list[str]:
-    """Return the names that the container gives adapters, from their files' paths."""
+def adapter_names(paths: Iterable[str]) -> list[str]:
+    """Return the container's names for adapters, from the paths of their files."""
     stems = (PurePosixPath(path).stem for path in paths if path.endswith(_ADAPTER))
     names = {re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:63] for stem in stems}
     return sorted(name for name in names if name)
 
 
 def _prefix(container: dict[str, Any], bucket: Bucket) -> str:
-    """Return where in the bucket a container's files lie; nothing if they lie elsewhere."""
+    """Return the prefix of a container's files; empty if they are in another bucket."""
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    place = str(source.get("S3Uri", ""))
-    here = f"s3://{bucket.name}/"
-    return place.removeprefix(here) if place.startswith(here) else ""
+    address = str(source.get("S3Uri", ""))
+    own = f"s3://{bucket.name}/"
+    return address.removeprefix(own) if address.startswith(own) else ""

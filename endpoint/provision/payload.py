@@ -1,7 +1,7 @@
-"""The files that an endpoint is given below one S3 prefix: its code, and weights if wanted.
+"""The files of an endpoint below one S3 prefix: its code, and its weights if requested.
 
-The prefix is named by the content of the files, so a file that is there is the right one, and an
-upload that broke off goes on where it stopped.
+The prefix contains a hash of the files' content. So a file that exists there is the right one, and
+an interrupted upload continues where it stopped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from endpoint.core.naming import digest
 from endpoint.core.problems import BadArgument
 
 CODE = Path(__file__).parents[2] / "model_package" / "code"
+# Tests, caches and editors' files stay here.
 _CODE_SUFFIXES = {".py", ".json", ".txt"}
 
 
 @dataclass(frozen=True)
 class File:
-    """A file on this machine and its place below the prefix."""
+    """A local file, and its path below the prefix."""
 
     path: Path
     place: str
@@ -29,20 +30,20 @@ class File:
 
     @classmethod
     def read(cls, path: Path, place: str) -> File:
-        """Look at a file, reading all of it once."""
+        """Describe a file; reads all of it once."""
         with path.open("rb") as opened:
             content = hashlib.file_digest(opened, "sha256").hexdigest()
         return cls(path, place, path.stat().st_size, content)
 
 
 def code_files(folder: Path | None = None) -> list[File]:
-    """Return the serving code's files, with their places below `code/`.
+    """Return the files of the serving code, those in subfolders included; places are below `code/`.
 
     Args:
-        folder: where it is; this repository's by default.
+        folder: the code; this repository's by default.
 
     Raises:
-        BadArgument: if there is no inference.py.
+        BadArgument: if the folder has no inference.py.
     """
     folder = folder or CODE
     if not (folder / "inference.py").is_file():
@@ -56,24 +57,27 @@ def code_files(folder: Path | None = None) -> list[File]:
 
 def prefix_of(model: str, files: list[File]) -> str:
     """Return the prefix for exactly these files: `models/<model>/<hash>/`."""
+    # Sorted, so that the order of the files does not change the hash.
     content = sorted([file.place, file.sha256] for file in files)
     return f"models/{model}/{digest(content)}/"
 
 
 def ensure_code(bucket: Bucket, prefix: str, files: list[File]) -> None:
-    """Upload the code's files that are not there yet."""
-    there = bucket.sizes(prefix)
+    """Upload the code files that the bucket does not have yet."""
+    stored = bucket.sizes(prefix)
     for file in files:
-        if there.get(prefix + file.place) != file.size:
+        # The size suffices: the prefix already stands for the content, so a difference means that
+        # the upload did not finish.
+        if stored.get(prefix + file.place) != file.size:
             bucket.put(prefix + file.place, file.path.read_bytes())
 
 
 def manifest_key(prefix: str) -> str:
-    """Return the key of the list of what lies below a prefix; written when all of it does."""
+    """Return the key of the list of a prefix's files; the list is written after the last file."""
     return f"manifests/{prefix.removeprefix('models/').rstrip('/')}.json"
 
 
 def superseded(bucket: Bucket, model: str, prefix: str) -> list[str]:
-    """Return the keys of the model's files and manifests that are not the prefix's."""
+    """Return the keys of the model's files and manifests that belong to other prefixes."""
     keys = [*bucket.sizes(f"models/{model}/"), *bucket.sizes(f"manifests/{model}/")]
     return [key for key in keys if not key.startswith((prefix, manifest_key(prefix)))]

@@ -1,9 +1,8 @@
-"""Uploading weights: several parts at once, little memory, and on from where it stopped.
+"""Upload weights: several parts at once, in little memory, resumable.
 
-A file goes up in parts of 16 MiB. When an upload breaks off, its finished parts stay in S3 (the
-bucket's lifecycle rule removes them after a week); the next one compares their checksums with the
-file here and sends only what is missing. Files that an earlier version has already are copied
-inside S3.
+A large file is sent in parts of 16 MiB. The finished parts of an interrupted upload stay in S3, and
+the bucket's lifecycle rule removes them after a week. The next upload compares their checksums with
+the local file and sends only the missing ones. Files of an earlier version are copied inside S3.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ _THREADS = 6
 
 
 class Upload:
-    """Brings files below a prefix of the bucket.
+    """Stores files below a prefix of the bucket.
 
     Args:
-        pretend: only say what would be uploaded.
-        part: the size of a part in bytes, for files that need no larger ones.
+        pretend: print what would be uploaded, and upload nothing.
+        part: the size of a part in bytes; larger where S3's limit of 10,000 parts requires it.
     """
 
     def __init__(
@@ -55,57 +54,62 @@ class Upload:
         self._part = part
 
     def ensure(self, prefix: str, files: list[File]) -> None:
-        """Upload what is not there yet; return when all of it is.
+        """Upload the missing files, and write the manifest after the last one.
 
         Raises:
-            UploadFailed: if a file here cannot be read, or changes meanwhile.
-            ClientError: if S3 refuses; what is there stays there.
+            UploadFailed: if a local file cannot be read, or changes during the upload.
+            ClientError: if S3 refuses a call; finished files and parts stay in the bucket.
         """
-        there = self._bucket.sizes(prefix)
-        missing = [file for file in files if there.get(prefix + file.place) != file.size]
+        stored = self._bucket.sizes(prefix)
+        missing = [file for file in files if stored.get(prefix + file.place) != file.size]
         total = sum(file.size for file in missing)
         if self._pretend:
             self._console.say(f"  would upload {len(missing)} files, {total / 1e9:.2f} GB")
             return
-        missing = self._copy_known(prefix, missing)
+        missing = self._copy_earlier(prefix, missing)
         self._send(prefix, missing)
         manifest = {file.place: file.sha256 for file in files}
         self._bucket.put(manifest_key(prefix), json.dumps(manifest).encode())
 
-    def _copy_known(self, prefix: str, files: list[File]) -> list[File]:
-        """Copy what an earlier version of the model has; return the rest."""
+    def _copy_earlier(self, prefix: str, files: list[File]) -> list[File]:
+        """Copy the files that an earlier version of the model has; return the others."""
         if not files:
             return []
-        known = self._known(prefix)
+        earlier = self._earlier_keys(prefix)
         for file in files:
-            if file.sha256 in known:
+            if file.sha256 in earlier:
                 self._console.say(f"  copying {file.place} inside S3")
-                self._bucket.copy(known[file.sha256], prefix + file.place)
-        return [file for file in files if file.sha256 not in known]
+                self._bucket.copy(earlier[file.sha256], prefix + file.place)
+        return [file for file in files if file.sha256 not in earlier]
 
-    def _known(self, prefix: str) -> dict[str, str]:
-        """Return the keys of the files of earlier versions, by their SHA-256."""
+    def _earlier_keys(self, prefix: str) -> dict[str, str]:
+        """Return the keys of earlier versions' files, by their SHA-256."""
         folder = manifest_key(prefix).rpartition("/")[0] + "/"
-        there = self._bucket.sizes(prefix.rstrip("/").rpartition("/")[0] + "/")
-        known: dict[str, str] = {}
+        stored = self._bucket.sizes(prefix.rstrip("/").rpartition("/")[0] + "/")
+        keys: dict[str, str] = {}
         for key in self._bucket.sizes(folder):
-            before = "models/" + key.removeprefix("manifests/").removesuffix(".json") + "/"
+            earlier = "models/" + key.removeprefix("manifests/").removesuffix(".json") + "/"
             for place, content in json.loads(self._bucket.get(key) or b"{}").items():
-                if before + place in there:
-                    known[content] = before + place
-        return known
+                # A deletion that was interrupted can leave a manifest without its files.
+                if earlier + place in stored:
+                    keys[content] = earlier + place
+        return keys
 
     def _send(self, prefix: str, files: list[File]) -> None:
         progress = _Progress(self._console, self._clock, sum(file.size for file in files))
-        begun = {upload["Key"]: upload for upload in _newest_last(self._bucket.uploads(prefix))}
+        unfinished = {
+            upload["Key"]: upload for upload in _newest_last(self._bucket.uploads(prefix))
+        }
         small = [file for file in files if file.size <= self._part]
+        # Small files in parallel; large files one after the other, each in parallel parts, so that
+        # an interruption leaves at most one unfinished.
         with ThreadPoolExecutor(_THREADS) as threads:
             jobs = [(self._put, prefix + file.place, file) for file in small]
             _run(threads, jobs, progress)
             for file in files:
                 if file.size > self._part:
                     key = prefix + file.place
-                    self._send_in_parts(threads, key, file, begun.get(key), progress)
+                    self._send_in_parts(threads, key, file, unfinished.get(key), progress)
 
     def _put(self, key: str, file: File) -> int:
         with _reading(file.path):
@@ -118,13 +122,14 @@ class Upload:
         threads: ThreadPoolExecutor,
         key: str,
         file: File,
-        begun: dict[str, Any] | None,
+        unfinished: dict[str, Any] | None,
         progress: _Progress,
     ) -> None:
         client, name = self._bucket.client, self._bucket.name
-        if begun is None:
-            begun = client.create_multipart_upload(Bucket=name, Key=key)
-        upload = {"Bucket": name, "Key": key, "UploadId": begun["UploadId"]}
+        if unfinished is None:
+            unfinished = client.create_multipart_upload(Bucket=name, Key=key)
+        upload = {"Bucket": name, "Key": key, "UploadId": unfinished["UploadId"]}
+        # Rounded up; only files above 156 GiB have larger parts.
         size = max(self._part, -(-file.size // _MOST_PARTS))
         sender = _Sender(client, upload, file, size)
         try:
@@ -160,7 +165,7 @@ class _Sender:
         return min(self._part, self._file.size - (number - 1) * self._part)
 
     def finished_parts(self) -> dict[int, dict[str, str]]:
-        """Return the parts that S3 has and that are the same here."""
+        """Return the parts in S3 that are equal to the local file's."""
         pages = self._client.get_paginator("list_parts").paginate(**self._upload)
         return {
             part["PartNumber"]: _receipt(part)
@@ -172,25 +177,26 @@ class _Sender:
 
     def send(self, number: int) -> int:
         body = self._read(number)
-        answer = self._client.upload_part(**self._upload, PartNumber=number, Body=body)
-        self.sent[number] = _receipt(answer)
+        response = self._client.upload_part(**self._upload, PartNumber=number, Body=body)
+        self.sent[number] = _receipt(response)
         return len(body)
 
     def _read(self, number: int) -> bytes:
         with _reading(self._file.path):
+            # Several threads share the descriptor, so there is no common position to seek.
             body = os.pread(self._descriptor, self.length(number), (number - 1) * self._part)
         if len(body) != self.length(number):
-            raise UploadFailed(f"{self._file.path} became shorter while it was read.", AGAIN)
+            raise UploadFailed(f"{self._file.path} became shorter during the upload.", AGAIN)
         return body
 
 
 def _receipt(part: dict[str, Any]) -> dict[str, str]:
-    """Return what completing the upload needs to know of a part."""
+    """Return the fields of a part that completing the upload requires."""
     return {key: part[key] for key in ("ETag", "ChecksumCRC32") if part.get(key)}
 
 
 def _same(part: dict[str, Any], body: bytes) -> bool:
-    """Whether a part in S3 has these bytes; with this bucket's encryption an ETag is an MD5."""
+    """Whether a part in S3 has these bytes; with the bucket's encryption an ETag is an MD5."""
     if part.get("ChecksumCRC32"):
         checksum = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
         return bool(part["ChecksumCRC32"] == checksum)
@@ -202,7 +208,7 @@ def _newest_last(uploads: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _run(threads: ThreadPoolExecutor, jobs: Iterable[tuple[Any, ...]], progress: _Progress) -> None:
-    """Run jobs that return bytes sent; the first error ends them all."""
+    """Run jobs that return the bytes sent; the first error cancels the others."""
     futures = [threads.submit(*job) for job in jobs]
     try:
         for future in as_completed(futures):
@@ -214,7 +220,7 @@ def _run(threads: ThreadPoolExecutor, jobs: Iterable[tuple[Any, ...]], progress:
 
 
 class _Progress:
-    """Shows how much has gone up."""
+    """Shows how much of the weights is uploaded."""
 
     def __init__(self, console: Console, clock: Clock, total: int) -> None:
         self._console = console

@@ -1,8 +1,8 @@
-"""Which files of a diffusers model are its weights, in a folder or on the Hugging Face hub.
+"""Select the weight files of a diffusers model, in a folder or on the Hugging Face hub.
 
-A repository usually holds a model several times over. Taken are only the components that
-`model_index.json` names: their configurations and tokenizers, and their safetensors, in 16 bits
-where there are such files.
+A repository usually contains a model in several formats. Only the components in `model_index.json`
+are selected: their configurations, their tokenizers, and their safetensors, in 16 bits where such
+files exist.
 """
 
 from __future__ import annotations
@@ -15,45 +15,44 @@ from typing import Any
 
 from endpoint.catalogue.models import Model, Repository
 from endpoint.core.console import Console
-from endpoint.core.problems import BadArgument, UploadFailed
+from endpoint.core.problems import AGAIN, BadArgument, UploadFailed
 from endpoint.provision.payload import File
 
 INDEX = "model_index.json"
 _TEXTS = {".json", ".txt", ".model", ".jinja"}
 _SAFE = ".safetensors"
-# A refiner is given these by its base, which has the same.
+# The refiner shares these components with its base, which passes them on.
 _SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 
 
 def gather(model: Model, console: Console) -> list[File]:
-    """Return a model's files on this machine, fetching them from the hub first if need be.
+    """Return a model's local files; download them from the hub first if necessary.
 
-    The hub's token (HF_TOKEN, or that of `hf auth login`) is used here and goes no further.
+    The hub's token (HF_TOKEN, or that of `hf auth login`) is used on this machine only.
 
     Raises:
-        BadArgument: if there are no weights as safetensors, or the hub refuses.
+        BadArgument: if there are no safetensors, or the hub refuses.
         UploadFailed: if the disk is full.
     """
     try:
-        found = _files(_folder(model, console), model.variant)
+        files = _files(_folder(model, console), model.variant)
         if model.refiner:
             folder = _fetch(model.refiner, model.variant, console, _SHARED)
-            found += [
+            files += [
                 File(file.path, f"refiner/{file.place}", file.size, file.sha256)
                 for file in _files(folder, model.variant, _SHARED)
             ]
     except OSError as error:
         raise _unreadable(error) from error
-    console.say(f"  {len(found)} files, {sum(file.size for file in found) / 1e9:.2f} GB of weights")
-    return found
+    console.say(f"  {len(files)} files, {sum(file.size for file in files) / 1e9:.2f} GB of weights")
+    return files
 
 
 def _unreadable(error: OSError) -> UploadFailed:
     if error.errno == errno.ENOSPC:
         return UploadFailed(
-            "The disk is full; the weights are fetched here before they are uploaded.",
-            "Free some space, or set HF_HOME to a larger disk. Then run the same command again: it"
-            " continues where it stopped.",
+            "The disk is full; weights are downloaded to this machine before their upload.",
+            f"Free some space, or set HF_HOME to a larger disk. {AGAIN}",
         )
     return UploadFailed(f"The weights could not be read: {error}", "Run the same command again.")
 
@@ -62,7 +61,7 @@ def _folder(model: Model, console: Console) -> Path:
     if model.source:
         return _fetch(model.source, model.variant, console)
     if model.folder is None:
-        raise ValueError("a model comes from a repository or a folder")
+        raise ValueError("a model requires a repository or a folder")
     return model.folder
 
 
@@ -79,24 +78,24 @@ def choose(
     variant: str | None,
     without: Collection[str] = (),
 ) -> list[str]:
-    """Return which of a model's files its pipeline needs.
+    """Return the files that a model's pipeline requires.
 
     Args:
         paths: all files, relative to the model's folder.
         index: the content of its `model_index.json`.
-        variant: the infix of 16-bit weights, taken where a component has them.
-        without: components that are not needed.
+        variant: the infix of 16-bit weights, preferred where a component has them.
+        without: components to leave out.
 
     Raises:
-        BadArgument: if a component's weights are not there as safetensors.
+        BadArgument: if a component has weights, but no safetensors.
     """
-    given = list(paths)
-    # Beside the components: the model's own defaults, and what was compiled for it.
-    chosen = [path for path in given if path in {INDEX, "easel.json"} or _is_compiled(path)]
+    available = list(paths)
+    # Besides the components: the model's own defaults, and code that was compiled for it.
+    chosen = [path for path in available if path in {INDEX, "easel.json"} or _is_compiled(path)]
     for component in _components(index):
         if component in without:
             continue
-        inside = [path for path in given if PurePosixPath(path).parent.as_posix() == component]
+        inside = [path for path in available if PurePosixPath(path).parent.as_posix() == component]
         chosen += _choose_inside(component, inside, variant)
     return chosen
 
@@ -112,12 +111,14 @@ def _components(index: dict[str, Any]) -> list[str]:
 def _choose_inside(component: str, paths: list[str], variant: str | None) -> list[str]:
     texts = [path for path in paths if PurePosixPath(path).suffix in _TEXTS]
     weights = [path for path in paths if path.endswith(_SAFE)]
+    # Half the size of the plain files, and the precision in which the GPU computes.
     small = [path for path in weights if variant and _has_infix(path, variant)]
     if not weights and any(path.endswith((".bin", ".ckpt", ".pt")) for path in paths):
         raise BadArgument(
-            f"The weights of {component} are not there as safetensors.",
-            "Convert the model first: files of other kinds can run code when they are loaded.",
+            f"The weights of {component} are not in the safetensors format.",
+            "Convert the model first: files in other formats can run code when they are loaded.",
         )
+    # A repository without plain files has only some other variant.
     plain = [path for path in weights if not _is_variant(path)] or weights
     return texts + (small or plain)
 
@@ -138,11 +139,11 @@ def _is_variant(path: str) -> bool:
 def _fetch(
     repository: Repository, variant: str | None, console: Console, without: Collection[str] = ()
 ) -> Path:
-    """Return the folder of a repository's snapshot, fetching what is not there yet."""
-    import huggingface_hub
+    """Return the folder of a repository's snapshot; download the missing files first."""
+    import huggingface_hub  # slow to import, and needed here only
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
-    console.say(f"  fetching {repository.name} at {repository.revision[:12]}")
+    console.say(f"  downloading {repository.name} at {repository.revision[:12]}")
     try:
         info = huggingface_hub.HfApi().model_info(repository.name, revision=repository.revision)
         paths = [item.rfilename for item in info.siblings or []]
@@ -162,5 +163,5 @@ def _fetch(
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise BadArgument(
-            f"{repository.name} cannot be fetched: {error}", "Check name, revision and network."
+            f"{repository.name} cannot be downloaded: {error}", "Check name, revision and network."
         ) from error

@@ -1,3 +1,3 @@
-"""What Easel's gateway is made of; only `web` knows that it runs under Chalice."""
+"""Easel's gateway; only `web/routing.py` knows that it runs under Chalice."""
 
 __version__ = "0.1.0"

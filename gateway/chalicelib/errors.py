@@ -1,29 +1,38 @@
-"""What can go wrong between a visitor and a picture, each with the status that answers it.
+"""What can go wrong with a request, each with the status of its response.
 
     GatewayError
-    ├── InvalidRequest         400  a field is wrong; names it
-    ├── PromptRefused          400  the prompt filter refused the prompt
-    ├── PictureRefused         400  the model's own check refused the picture
-    ├── Unauthorized           401  a key or a link is needed, and there is no valid one
-    ├── RateLimited            429  too many pictures of late, or a link has none left
-    ├── NotOffered             404  there is no such model here, or nothing that does this
-    ├── JobUnknown             404  nobody asked for this picture here, or it is forgotten
-    ├── JobFailed              502  the picture was tried and did not come about
-    ├── InternalError          500  nobody foresaw it; the log has the rest
-    ├── EndpointFailed         502  the model reported a failure of its own
-    ├── EndpointForbidden      502  the gateway may not call the endpoint
-    ├── BadPicture             502  the endpoint's answer is no whole picture, or is too large
-    ├── ConnectionCut          502  the connection broke before the answer was whole
-    ├── EndpointMissing        503  there is no such endpoint at the moment
-    ├── EndpointBusy           503  throttled, overloaded, or still starting
-    ├── EndpointUnreachable    503  no connection could be made
-    ├── JobExpired             503  the picture was lost on the way, or is kept no longer
-    ├── StillPainting          503  not ready after as many hops as the client follows
-    ├── TooManyWaiting         503  as many visitors wait as may
-    ├── StoreUnavailable       503  S3 did not answer as it should
-    └── EndpointTooSlow        504  no answer before API Gateway would give up
+    ├── CallerFault                    the caller has to change the request
+    │   ├── InvalidRequest         400  a field is missing, unknown or outside its limits
+    │   ├── PromptRefused          400  the prompt filter refused the prompt
+    │   ├── PictureRefused         400  the model's own check refused the picture
+    │   ├── Unauthorized           401  no valid key, session or link
+    │   ├── RateLimited            429  too many pictures in the last minute, or a link is used up
+    │   ├── NotOffered             404  unknown model or unsupported operation
+    │   └── JobUnknown             404  unknown or expired job
+    ├── NeverReachedGpu                the endpoint did not take the request: quota is refunded
+    │   ├── EndpointForbidden      502  the gateway is not allowed to call the endpoint
+    │   └── EndpointUnavailable        another endpoint of the same model can help
+    │       ├── EndpointMissing     503  the endpoint does not exist at the moment
+    │       ├── EndpointBusy        503  throttled, overloaded, or still starting
+    │       └── EndpointUnreachable 503  no connection could be made
+    ├── MayHaveReachedGpu              the response was lost: a run may be in progress
+    │   ├── ConnectionCut          502  the connection broke before the response was complete
+    │   └── EndpointTooSlow        504  no response before API Gateway would give up
+    ├── GenerationFailed               the endpoint or the job ended without a usable picture
+    │   ├── EndpointFailed         502  the model reported a failure of its own
+    │   ├── BadPicture             502  the response is not a complete picture, or is too large
+    │   ├── JobFailed              502  image generation failed
+    │   └── JobExpired             503  the picture was lost, or is no longer stored
+    ├── TryLater                       the gateway itself cannot respond with a picture now
+    │   ├── StillPainting          503  not ready after as many redirects as the client follows
+    │   ├── TooManyWaiting         503  every wait slot is taken
+    │   └── StoreUnavailable       503  S3 did not respond as expected
+    └── InternalError              500  an unexpected error; the log has the details
 
-Messages are written for the visitor: they hold no ARN, no account and nothing a library said.
+A branch is a class because code catches it: quota is refunded after NeverReachedGpu, a queue is
+tried after EndpointUnavailable, and a job's claim is kept after MayHaveReachedGpu.
+
+Messages are written for the caller: they contain no ARN, no account id and no text of a library.
 """
 
 from __future__ import annotations
@@ -32,14 +41,15 @@ from typing import ClassVar
 
 
 class GatewayError(Exception):
-    """A failure with an answer; raising it is the whole job.
+    """A failure that has a response of its own.
 
     Attributes:
         status: the HTTP status code.
         code: a stable name for programs.
         retry_after: seconds after which the same request may succeed; None if it never will.
         resend: whether a client library may send the request again by itself.
-        field: the request's field that is at fault, if one is.
+        field: the request's field that caused the error, if one did.
+        headers: what else its response reports, such as what is left of a quota.
     """
 
     status: ClassVar[int]
@@ -50,41 +60,72 @@ class GatewayError(Exception):
     def __init__(self, message: str, field: str | None = None) -> None:
         self.message = message
         self.field = field
+        self.headers: dict[str, str] = {}
         super().__init__(message)
 
 
-class InvalidRequest(GatewayError):
+# --- Branches -------------------------------------------------------------------------------------
+
+
+class CallerFault(GatewayError):
+    """The same request would fail again: the caller has to change it."""
+
+
+class NeverReachedGpu(GatewayError):
+    """The endpoint certainly did not take the request."""
+
+
+class EndpointUnavailable(NeverReachedGpu):
+    """This endpoint cannot take a request now; another one of the same model may."""
+
+
+class MayHaveReachedGpu(GatewayError):
+    """The endpoint's response was lost: a run may be in progress."""
+
+
+class GenerationFailed(GatewayError):
+    """The endpoint or the job ended without a usable picture."""
+
+
+class TryLater(GatewayError):
+    """The gateway itself cannot respond with a picture now."""
+
+
+# --- Leaves ---------------------------------------------------------------------------------------
+
+
+class InvalidRequest(CallerFault):
     """A field is missing, unknown or outside its limits."""
 
     status = 400
     code = "invalid_request"
 
 
-class PromptRefused(GatewayError):
-    """The prompt filter found words in the prompt that are not painted here."""
+class PromptRefused(CallerFault):
+    """The prompt filter refused the prompt."""
 
     status = 400
     code = "moderation_blocked"
 
 
-class PictureRefused(GatewayError):
-    """The model's own check found the picture unfit to show."""
+class PictureRefused(CallerFault):
+    """The model's own check refused the picture."""
 
     status = 400
     code = "moderation_blocked"
 
 
-class Unauthorized(GatewayError):
-    """A key or a signed link is needed here; there was none, or it is wrong or has expired."""
+class Unauthorized(CallerFault):
+    """A valid key, session or signed link is required; there was none, or it has expired."""
 
     status = 401
     code = "unauthorized"
 
 
-class RateLimited(GatewayError):
-    """Too many pictures were asked for in the last minute, or the link has none left.
+class RateLimited(CallerFault):
+    """Too many pictures were requested in the last minute, or the link's quota is used up.
 
-    A client library that resends by itself would only run into the same limit.
+    A client library that resends by itself would run into the same limit.
     """
 
     status = 429
@@ -97,21 +138,21 @@ class RateLimited(GatewayError):
         self.retry_after = retry_after
 
 
-class NotOffered(GatewayError):
-    """There is no such model here, or nothing that does what is asked for."""
+class NotOffered(CallerFault):
+    """Unknown model or unsupported operation."""
 
     status = 404
     code = "not_offered"
 
 
 class InternalError(GatewayError):
-    """Something that nobody foresaw; what it was stands in the log, under the request's id."""
+    """An unexpected error; the log has the details under the request's id."""
 
     status = 500
     code = "internal_error"
 
 
-class EndpointFailed(GatewayError):
+class EndpointFailed(GenerationFailed):
     """The model reported a failure of its own."""
 
     status = 502
@@ -119,31 +160,31 @@ class EndpointFailed(GatewayError):
     retry_after = 10
 
 
-class EndpointForbidden(GatewayError):
-    """The gateway's role or credentials do not allow the call; a person has to mend that."""
+class EndpointForbidden(NeverReachedGpu):
+    """The gateway's role or credentials do not allow the call; needs operator action."""
 
     status = 502
     code = "endpoint_forbidden"
     retry_after = 300
 
 
-class BadPicture(GatewayError):
-    """What came back is not a whole picture of the format asked for, or too large to pass on."""
+class BadPicture(GenerationFailed):
+    """The response is not a complete picture of the requested format, or is too large to return."""
 
     status = 502
     code = "bad_picture"
     retry_after = 10
 
 
-class ConnectionCut(GatewayError):
-    """The connection to the endpoint broke before the answer was whole."""
+class ConnectionCut(MayHaveReachedGpu):
+    """The connection to the endpoint broke before the response was complete."""
 
     status = 502
     code = "connection_cut"
     retry_after = 5
 
 
-class EndpointMissing(GatewayError):
+class EndpointMissing(EndpointUnavailable):
     """The model's endpoint does not exist, or is being created or deleted."""
 
     status = 503
@@ -151,49 +192,49 @@ class EndpointMissing(GatewayError):
     retry_after = 60
 
 
-class EndpointBusy(GatewayError):
-    """The endpoint has more to do than it can take, or is still loading its model."""
+class EndpointBusy(EndpointUnavailable):
+    """The endpoint is at capacity, or is still loading its model."""
 
     status = 503
     code = "endpoint_busy"
     retry_after = 15
 
 
-class EndpointUnreachable(GatewayError):
-    """No connection to SageMaker could be made; the request never left."""
+class EndpointUnreachable(EndpointUnavailable):
+    """No connection to SageMaker could be made; the request was never sent."""
 
     status = 503
     code = "endpoint_unreachable"
     retry_after = 15
 
 
-class JobUnknown(GatewayError):
-    """Nobody asked for this picture here, or it was so long ago that it is forgotten."""
+class JobUnknown(CallerFault):
+    """Unknown or expired job."""
 
     status = 404
     code = "job_unknown"
 
 
-class JobFailed(GatewayError):
-    """The picture was tried and did not come about; asking for it anew tries again."""
+class JobFailed(GenerationFailed):
+    """Image generation failed; requesting the same picture again retries it."""
 
     status = 502
     code = "job_failed"
     retry_after = 10
 
 
-class JobExpired(GatewayError):
-    """The picture was lost on the way, or is kept no longer; asking for it anew paints it again."""
+class JobExpired(GenerationFailed):
+    """The picture was lost, or is no longer stored; requesting it again generates it again."""
 
     status = 503
     code = "job_expired"
     retry_after = 1
 
 
-class StillPainting(GatewayError):
-    """The picture is not ready after as many redirects as the client follows; its URL has it later.
+class StillPainting(TryLater):
+    """The picture is not ready after as many redirects as the client follows; its URL stays valid.
 
-    Clients that resend by themselves would only begin to wait anew, so they are told not to.
+    A client that resends by itself would only start to wait again.
     """
 
     status = 503
@@ -202,29 +243,38 @@ class StillPainting(GatewayError):
     resend = False
 
 
-class TooManyWaiting(GatewayError):
-    """As many visitors wait for pictures as this gateway lets wait at once."""
+class TooManyWaiting(TryLater):
+    """As many requests wait for pictures as this gateway allows at once."""
 
     status = 503
     code = "too_many_waiting"
     retry_after = 15
 
 
-class StoreUnavailable(GatewayError):
-    """S3, where pictures and the state of their jobs are kept, did not answer as it should."""
+class StoreUnavailable(TryLater):
+    """S3, which stores pictures and the state of their jobs, did not respond as expected."""
 
     status = 503
     code = "store_unavailable"
     retry_after = 10
 
 
-class EndpointTooSlow(GatewayError):
+class EndpointTooSlow(MayHaveReachedGpu):
     """The picture was not ready before the gateway's own deadline.
 
-    The GPU works on, and a client that resends by itself would make it paint twice.
+    The GPU continues, and a client that resends by itself would start a second run.
     """
 
     status = 504
     code = "endpoint_too_slow"
     retry_after = 30
     resend = False
+
+
+def every_error() -> tuple[type[GatewayError], ...]:
+    """Return the leaves of the tree, in the order of their definition."""
+    return tuple(
+        error
+        for error in globals().values()
+        if isinstance(error, type) and issubclass(error, GatewayError) and "code" in vars(error)
+    )

@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chalicelib.access_settings import PLACE, Protection
 from chalicelib.generation import RULES, Name, Number
-from chalicelib.protection import PLACE, Protection
 
-# What a model decides where a request leaves it open.
+# The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
 _SECONDS = Number("How long a picture takes.", 0, 3_600)
 _LORA = Name("A LoRA adapter.")
 
 
 class BadSetting(RuntimeError):
-    """An environment variable is missing or cannot be read; says who sets it and how it looks."""
+    """An environment variable is missing or invalid; the message has its origin and an example."""
 
     def __init__(self, variable: str, problem: str, example: str) -> None:
         super().__init__(
@@ -29,7 +29,7 @@ class BadSetting(RuntimeError):
 
 @dataclass(frozen=True)
 class Queue:
-    """An asynchronous endpoint, and where in S3 its jobs are kept."""
+    """An asynchronous endpoint, and where in S3 its jobs are stored."""
 
     endpoint: str
     bucket: str
@@ -41,13 +41,13 @@ class Model:
     """A model on offer, with a real-time endpoint, an asynchronous one, or both.
 
     Attributes:
-        name: what visitors call it.
-        endpoint: the real-time endpoint, asked first where there is one.
-        queue: the asynchronous endpoint, asked where there is no other or the other cannot.
-        revision: names the weights; a picture of other weights is another picture.
-        defaults: the model's own steps, guidance scale, width and height, as far as they are known.
-        seconds: how long a picture takes, once the model is awake; None where nobody measured it.
-        loras: the LoRA adapters that a request may name; None where that is not known.
+        name: as requests name it.
+        endpoint: the real-time endpoint, which is tried first if there is one.
+        queue: the asynchronous endpoint, used if there is no other or the other is unavailable.
+        revision: names the weights; other weights make another picture.
+        defaults: the model's own steps, guidance scale, width and height, as far as configured.
+        seconds: how long a picture takes once the model is loaded; None if it was not measured.
+        loras: the LoRA adapters that a request can name; None if they are not configured.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Model:
     loras: tuple[str, ...] | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Return what visitors may know of it; what nobody knows is empty or null."""
+        """Return the public description; what is not configured is empty or null."""
         return {
             "name": self.name,
             "asynchronous": self.endpoint is None,
@@ -75,11 +75,11 @@ class Settings:
 
     Attributes:
         models: the models on offer by name; the first is the default.
-        deadline_seconds: how long an answer may take. API Gateway gives up at 29 s, counted from
-            before a cold start; what is left of that is for the start and for the way back.
+        deadline_seconds: how long a response may take. API Gateway gives up at 29 s, counted from
+            before a cold start; the difference is for the start and for sending the response.
         log_prompts: whether prompts may appear in the log.
-        most_waiting: how many visitors may wait for asynchronous pictures at once.
-        protection: who may paint what, and how much of it.
+        most_waiting: the number of requests that can wait for asynchronous pictures at once.
+        protection: keys, limits and the prompt filter.
     """
 
     models: Mapping[str, Model]
@@ -110,7 +110,7 @@ class Settings:
 
 
 def route_prefix(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the path that API Gateway's stage adds on AWS, where nothing else adds it."""
+    """Return the path that API Gateway's stage adds on AWS, where it has to be added to routes."""
     return environment.get("EASEL_ROUTE_PREFIX") or None
 
 
@@ -140,34 +140,36 @@ def _models(text: str) -> dict[str, Model]:
 
 def _model(name: str, entry: dict[str, Any]) -> Model:
     Name("a model").clean(name)
-    given = dict(entry)
-    places = {"endpoint", "asynchronous"} & set(given)
-    endpoint, revision = given.pop("endpoint", None), given.pop("revision", "")
-    queue = _queue(name, given.pop("asynchronous")) if "asynchronous" in given else None
-    if not places or set(given) - {"defaults", "seconds", "loras"}:
+    fields = dict(entry)
+    endpoints = {"endpoint", "asynchronous"} & set(fields)
+    endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
+    queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
+    if not endpoints or set(fields) - {"defaults", "seconds", "loras"}:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
-    return Model(name, endpoint, queue, revision, **_known(given))
+    return Model(name, endpoint, queue, revision, **_properties(fields))
 
 
-def _known(given: dict[str, Any]) -> dict[str, Any]:
-    """Read what may be known of a model beside where it is."""
-    known: dict[str, Any] = {}
-    if "defaults" in given:
-        known["defaults"] = {
-            name: _default(name, value) for name, value in given["defaults"].items()
+def _properties(fields: dict[str, Any]) -> dict[str, Any]:
+    """Read what is configured of a model besides its endpoints."""
+    properties: dict[str, Any] = {}
+    if "defaults" in fields:
+        properties["defaults"] = {
+            name: _default(name, value) for name, value in fields["defaults"].items()
         }
-    if "seconds" in given:
-        known["seconds"] = _SECONDS.clean(given["seconds"])
-    if "loras" in given:
-        known["loras"] = tuple(_LORA.clean(name) for name in given["loras"])
-    return known
+    if "seconds" in fields:
+        properties["seconds"] = _SECONDS.clean(fields["seconds"])
+    if "loras" in fields:
+        properties["loras"] = tuple(_LORA.clean(name) for name in fields["loras"])
+    return properties
 
 
 def _default(name: str, value: object) -> object:
     if name not in _DEFAULTS:
-        raise ValueError(f"{name!r} is no default of a model's; there are {', '.join(_DEFAULTS)}")
+        raise ValueError(
+            f"{name!r} is not a default of a model; the defaults are {', '.join(_DEFAULTS)}"
+        )
     return RULES[name].clean(value)
 
 

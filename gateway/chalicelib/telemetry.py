@@ -1,58 +1,78 @@
-"""One structured log line for each visit, and metrics in CloudWatch's embedded format.
+"""One structured log line for each request, and metrics in CloudWatch's embedded format.
 
-AWS Lambda Powertools writes both; `tests/benchmarks/gateway.py` says what it costs.
+AWS Lambda Powertools writes both; `tests/benchmarks/gateway.py` measures what it costs.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from chalicelib.visits import Visit
-
 NAMESPACE = "Easel"
 
 # Chalice has a logger of its own under the app's name, easel, at another level.
 _SERVICE = "easel-gateway"
-# Nothing is appended to the logger's own keys: `chalice local` serves several visits at once.
+# Nothing is appended to the logger's own keys: `chalice local` serves requests in parallel.
 logger = Logger(service=_SERVICE, location=None)
 
 
-def record(visit: Visit, status: int, code: str | None) -> None:
-    """Log a visit, and count it if a model was asked for a picture.
+class LogRecord:
+    """What the log line of one request will contain.
 
-    The visitor's words are in neither: `visit.notes` holds the prompt only when a setting says so.
+    The one thing about a request that changes while it is handled: every floor adds what it learns.
+    It has the caller's words only where a setting asks for them.
+
+    Args:
+        request_id: Lambda's own, or API Gateway's.
+        method: GET, HEAD and so on.
+        route: the route's pattern.
+        started: when the request arrived, by the monotonic clock, in seconds.
     """
-    milliseconds = round(visit.elapsed * 1_000, 1)
-    logger.info("visit", extra=_details(visit, status, code, milliseconds))
-    if "endpoint_milliseconds" in visit.notes:
-        _count(visit, status, milliseconds)
+
+    def __init__(
+        self, request_id: str = "", method: str = "", route: str = "", started: float | None = None
+    ) -> None:
+        self._request = {"request_id": request_id, "method": method, "route": route}
+        self._started = time.monotonic() if started is None else started
+        self._fields: dict[str, Any] = {}
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request arrived."""
+        return time.monotonic() - self._started
+
+    def add(self, **fields: Any) -> None:
+        """Add fields to the line; a field that it has already is replaced."""
+        self._fields.update(fields)
+
+    def write(self, status: int, code: str | None) -> None:
+        """Write the line, and count the request if a model was asked for a picture."""
+        milliseconds = round(self.elapsed * 1_000, 1)
+        line = {
+            **self._request,
+            "status": status,
+            "code": code,
+            "milliseconds": milliseconds,
+            **self._fields,
+        }
+        extra = {name: value for name, value in line.items() if value is not None}
+        logger.info("visit", extra=extra)
+        if "endpoint_milliseconds" in self._fields:
+            _count(self._fields["model"], status, milliseconds)
+
+    def write_crash(self) -> None:
+        """Write the exception that is being handled, with its traceback."""
+        extra = {name: self._request[name] for name in ("request_id", "route")}
+        logger.exception("crash", extra=extra)
 
 
-def record_crash(visit: Visit) -> None:
-    """Log the exception being handled, which nobody foresaw, with its traceback."""
-    logger.exception("crash", extra={"request_id": visit.request_id, "route": visit.route})
-
-
-def _details(visit: Visit, status: int, code: str | None, milliseconds: float) -> dict[str, Any]:
-    details = {
-        "request_id": visit.request_id,
-        "method": visit.method,
-        "route": visit.route,
-        "status": status,
-        "code": code,
-        "milliseconds": milliseconds,
-        **visit.notes,
-    }
-    return {name: value for name, value in details.items() if value is not None}
-
-
-def _count(visit: Visit, status: int, milliseconds: float) -> None:
+def _count(model: str, status: int, milliseconds: float) -> None:
     """Emit `Pictures`, `Refusals` (4xx) or `Failures` (5xx), and the latency, by model."""
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=_SERVICE)
-    metrics.add_dimension(name="model", value=visit.notes["model"])
+    metrics.add_dimension(name="model", value=model)
     name = "Failures" if status >= 500 else "Refusals" if status >= 400 else "Pictures"
     metrics.add_metric(name=name, unit=MetricUnit.Count, value=1)
     metrics.add_metric(name="Latency", unit=MetricUnit.Milliseconds, value=milliseconds)

@@ -1,8 +1,8 @@
-"""What the SageMaker Hugging Face serving toolkit calls, in this order: load, read, paint, answer.
+"""The four functions that the SageMaker Hugging Face serving toolkit calls, in this order.
 
-The toolkit looks at the number of arguments to decide whether to pass its context, and answers any
-exception with an anonymous 400. So nothing is raised here: an error travels as a value to
-`output_fn`, which answers with the error's own status.
+The toolkit passes its context to functions with one argument more than they need, and turns any
+exception into a 400. So nothing is raised here: an error is passed on as a value to `output_fn`,
+which responds with the error's own status.
 """
 
 from __future__ import annotations
@@ -13,73 +13,73 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import easel_start  # first: it starts to read the weights; all that follows takes seconds
+from easel import bootstrap  # first: it reads the weights while the imports below run for seconds
 
 # isort: split
-from easel_answers import check_accept, encode_answer, encode_error
-from easel_clock import Clock
-from easel_errors import EaselError, guard
-from easel_loading import load_painter
-from easel_model import Model
-from easel_painter import Picture
-from easel_requests import Question, read_request
+from easel.errors import EaselError, guard
+from easel.generator import GeneratedImage
+from easel.load import load_generator
+from easel.model import Model
+from easel.serving.request import DescribeRequest, read_request
+from easel.serving.response import check_accept, encode_error, encode_response
+from easel.startup.stopwatch import Stopwatch
 from generation import GenerationRequest
 
-_IMPORTS = easel_start.imported()
+_IMPORTS = bootstrap.imported()
 
 
 def model_fn(model_dir: str, context: Any = None) -> Model:  # noqa: ARG001 - the toolkit's shape
-    """Load the model; if that fails, the log says why and the next request tries again."""
-    load = partial(load_painter, Path(model_dir), os.environ)
-    model = Model(lambda: load(clock=Clock(imports=_IMPORTS)))
+    """Load the model; if that fails, the reason is logged and the next request tries again."""
+    load = partial(load_generator, Path(model_dir), os.environ)
+    model = Model(lambda: load(stopwatch=Stopwatch(imports=_IMPORTS)))
     model.try_to_load()
     return model
 
 
 def input_fn(
     data: str | bytes | bytearray, content_type: str | None, context: Any = None
-) -> GenerationRequest | Question | EaselError:
-    """Read and check the request, before any time on the GPU."""
+) -> GenerationRequest | DescribeRequest | EaselError:
+    """Read and check the request before it takes any GPU time."""
     return guard(_read, data, content_type, context)
 
 
 def predict_fn(
-    data: GenerationRequest | Question | EaselError,
+    data: GenerationRequest | DescribeRequest | EaselError,
     model: Model,
     context: Any = None,  # noqa: ARG001
-) -> Picture | Mapping[str, object] | EaselError:
-    """Paint the picture, or say what the model can do."""
+) -> GeneratedImage | Mapping[str, object] | EaselError:
+    """Generate the image, or describe the model."""
     if isinstance(data, EaselError):
         return data
-    if isinstance(data, Question):
-        return guard(lambda: model.painter().describe())
-    return guard(lambda: model.painter().paint(data))
+    if isinstance(data, DescribeRequest):
+        return guard(lambda: model.generator().describe())
+    return guard(lambda: model.generator().generate(data))
 
 
 def output_fn(
-    prediction: Picture | Mapping[str, object] | EaselError,
+    prediction: GeneratedImage | Mapping[str, object] | EaselError,
     accept: str | None,
     context: Any = None,
 ) -> bytes | str:
-    """Answer with the picture's file, with JSON that holds it, or with the error."""
+    """Return the image file, JSON with the image or the description, or the error."""
     if isinstance(prediction, EaselError):
         return encode_error(prediction, context)
-    answer = guard(encode_answer, prediction, accept)
-    return encode_error(answer, context) if isinstance(answer, EaselError) else answer
+    response = guard(encode_response, prediction, accept)
+    return encode_error(response, context) if isinstance(response, EaselError) else response
 
 
 def _read(
     data: str | bytes | bytearray, content_type: str | None, context: Any
-) -> GenerationRequest | Question:
+) -> GenerationRequest | DescribeRequest:
     request = read_request(data, content_type)
-    if isinstance(request, Question):
+    if isinstance(request, DescribeRequest):
         return request
     check_accept(_accept_header(context), request)
     return request
 
 
 def _accept_header(context: Any) -> str | None:
-    """Return the request's Accept header, if the context knows it this early."""
+    """Return the request's Accept header; None if the context has none."""
     try:
         header = context.get_request_header(0, "Accept")
         return str(header or context.get_request_header(0, "accept") or "")

@@ -7,7 +7,7 @@ again at any moment. Needs `npm` (to fetch the artwork) and the packages `torch`
 `transformers`, `tokenizers`, `peft`, `numpy`, `pillow` and `resvg_py`. Each step is a module of
 that name and can be run alone; the decoder's can run beside the other trainings.
 
-| step          | makes, in the workshop      | on one CPU core    |
+| step          | makes, in the work dir      | on one CPU core    |
 |---------------|-----------------------------|--------------------|
 | pool          | 80 000 pictures as latents  | about 3 minutes    |
 | tokens        | the tokenizer               | seconds            |
@@ -26,7 +26,7 @@ With a GPU, the same in one command, at 256 x 256 and in about half an hour:
 
 Batches are then larger and the UNet is compiled. A machine without a network only lacks the
 artwork: `python -m model_package.demo.artwork`, with the same two first settings, fetches and
-renders it into the workshop, to be taken along. None of this has been run on a GPU yet.
+renders it into the working folder, to be taken along. None of this has been run on a GPU yet.
 """
 
 from model_package.demo import (

@@ -17,7 +17,7 @@ import resvg_py
 from PIL import Image
 
 from model_package.demo.things import all_things
-from model_package.demo.workshop import PICTURE_SIZE, WORKSHOP
+from model_package.demo.work_dir import PICTURE_SIZE, WORK_DIR
 
 PACKAGE = "@iconify-json/noto@1.2.9"
 
@@ -58,9 +58,9 @@ def draw_icon(body: str) -> Image.Image:
 
 def load_artwork() -> Artwork:
     """Every thing's picture, rendered on the first call and read from a file afterwards."""
-    cached = WORKSHOP / "artwork.npz"
+    cached = WORK_DIR / "artwork.npz"
     if not cached.exists():
-        icons = read_icons(fetch(WORKSHOP / "packages"))
+        icons = read_icons(fetch(WORK_DIR / "packages"))
         drawn = np.stack([np.asarray(draw_icon(icons[thing.icon])) for thing in all_things()])
         np.savez_compressed(cached, rgba=drawn)
     return [Image.fromarray(rgba) for rgba in np.load(cached)["rgba"]]

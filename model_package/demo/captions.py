@@ -102,19 +102,19 @@ SCENE_WORDS = {
 
 @dataclass
 class Captioner:
-    """Words specs with its own chance."""
+    """Words specs with its own rng."""
 
-    chance: np.random.Generator
+    rng: np.random.Generator
 
     def word(self, spec: Spec) -> str:
         """A caption that names everything on the picture."""
         subject = self.subject(spec)
         background = self.background(spec.background)
-        if background and self.chance.random() < SCENE_FIRST:
+        if background and self.rng.random() < SCENE_FIRST:
             caption = f"{background}, {subject}"
         else:
             caption = f"{subject} {background}".strip()
-        if self.chance.random() < DECORATED:
+        if self.rng.random() < DECORATED:
             caption = self.one_of(TEMPLATES).format(caption)
         return self.with_noise(caption)
 
@@ -128,14 +128,14 @@ class Captioner:
 
     def phrase(self, thing: Thing, colour: int) -> str:
         """Such as "a cute red apple"."""
-        use_alias = thing.aliases and self.chance.random() < ALIAS
+        use_alias = thing.aliases and self.rng.random() < ALIAS
         words = [self.one_of(thing.aliases) if use_alias else thing.name]
         if colour != NO_COLOUR:
             name = COLOUR_NAMES[colour]
             words.insert(0, self.one_of(COLOUR_WORDS.get(name, (name,))))
-        if self.chance.random() < ADJECTIVE:
+        if self.rng.random() < ADJECTIVE:
             words.insert(0, self.one_of(ADJECTIVES))
-        if not thing.no_article and self.chance.random() < ARTICLE:
+        if not thing.no_article and self.rng.random() < ARTICLE:
             words.insert(0, "an" if words[0][0] in "aeiou" else "a")
         return " ".join(words)
 
@@ -149,15 +149,15 @@ class Captioner:
 
     def with_noise(self, caption: str) -> str:
         """Now and then a word that means nothing, so that unknown words do no harm."""
-        if self.chance.random() < NOISE_WORD:
+        if self.rng.random() < NOISE_WORD:
             caption = f"{self.noise_word()} {caption}"
-        if self.chance.random() < NOISE_WORD:
+        if self.rng.random() < NOISE_WORD:
             caption = f"{caption} {self.noise_word()}"
         return caption
 
     def noise_word(self) -> str:
-        letters = self.chance.integers(ord("a"), ord("z") + 1, self.chance.integers(3, 9))
+        letters = self.rng.integers(ord("a"), ord("z") + 1, self.rng.integers(3, 9))
         return "".join(map(chr, letters))
 
     def one_of(self, choices: tuple[str, ...]) -> str:
-        return choices[self.chance.integers(len(choices))]
+        return choices[self.rng.integers(len(choices))]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle
 
-from model_package.demo.workshop import PICTURE_SIZE
+from model_package.demo.work_dir import PICTURE_SIZE
 
 CHANNELS = 8
 PATCH = 4

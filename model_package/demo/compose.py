@@ -11,9 +11,9 @@ from PIL import Image
 
 from model_package.demo.artwork import Artwork
 from model_package.demo.colours import COLOUR_NAMES, recolour
-from model_package.demo.scenes import BACKGROUNDS, paint_background
+from model_package.demo.scenes import BACKGROUNDS, draw_background
 from model_package.demo.things import Thing, all_things
-from model_package.demo.workshop import PICTURE_SIZE
+from model_package.demo.work_dir import PICTURE_SIZE
 
 # Knobs: how often what is drawn.
 KINDS = ("single", "pair", "riding")
@@ -79,12 +79,12 @@ def is_held_out(thing: int, colour: int) -> bool:
 class SpecMaker:
     """Draws specs at random, every thing equally often."""
 
-    chance: np.random.Generator
+    rng: np.random.Generator
     things: tuple[Thing, ...] = field(default_factory=all_things)
     shares: tuple[float, float, float] = KIND_SHARES
 
     def make(self) -> Spec:
-        kind = int(self.chance.choice(len(KINDS), p=self.shares))
+        kind = int(self.rng.choice(len(KINDS), p=self.shares))
         first, second = self.pick_things(KINDS[kind])
         return Spec(
             kind,
@@ -98,28 +98,28 @@ class SpecMaker:
     def pick_things(self, kind: str) -> tuple[int, int]:
         if kind == "riding":
             return self.one_that("rides"), self.one_that("carries")
-        first = int(self.chance.integers(len(self.things)))
+        first = int(self.rng.integers(len(self.things)))
         if kind == "single":
             return first, NO_THING
-        step = int(self.chance.integers(1, len(self.things)))
+        step = int(self.rng.integers(1, len(self.things)))
         return first, (first + step) % len(self.things)
 
     def one_that(self, can: str) -> int:
         able = [index for index, thing in enumerate(self.things) if getattr(thing, can)]
-        return int(self.chance.choice(able))
+        return int(self.rng.choice(able))
 
     def pick_colour(self, thing: int, kind: str) -> int:
-        if self.things[thing].fixed_colour or self.chance.random() >= RECOLOURED[kind]:
+        if self.things[thing].fixed_colour or self.rng.random() >= RECOLOURED[kind]:
             return NO_COLOUR
-        colour = int(self.chance.integers(len(COLOUR_NAMES)))
+        colour = int(self.rng.integers(len(COLOUR_NAMES)))
         return NO_COLOUR if is_held_out(thing, colour) else colour
 
     def pick_background(self) -> int:
-        roll = self.chance.random()
+        roll = self.rng.random()
         if roll < PLAIN_BACKGROUND:
-            return int(self.chance.integers(1, 1 + len(COLOUR_NAMES)))
+            return int(self.rng.integers(1, 1 + len(COLOUR_NAMES)))
         if roll < PLAIN_BACKGROUND + SCENE:
-            return int(self.chance.integers(1 + len(COLOUR_NAMES), len(BACKGROUNDS)))
+            return int(self.rng.integers(1 + len(COLOUR_NAMES), len(BACKGROUNDS)))
         return 0
 
 
@@ -130,16 +130,16 @@ class Composer:
         self.artwork = artwork
         self._painted: dict[tuple[int, int], Image.Image] = {}
 
-    def draw(self, spec: Spec, chance: np.random.Generator) -> Image.Image:
-        """The picture of a spec; `chance` moves things by a few pixels and picks layouts."""
+    def draw(self, spec: Spec, rng: np.random.Generator) -> Image.Image:
+        """The picture of a spec; `rng` moves things by a few pixels and picks layouts."""
         name = BACKGROUNDS[spec.background]
         # A white thing on white could not be seen.
         is_white = COLOUR_NAMES.index("white") in (spec.colour, spec.other_colour)
-        white = not is_white and bool(chance.random() < WHITE_WHEN_UNNAMED)
-        canvas = paint_background(name, white, chance)
+        white = not is_white and bool(rng.random() < WHITE_WHEN_UNNAMED)
+        canvas = draw_background(name, white, rng)
         loose = LOOSENESS[KINDS[spec.kind]]
         for thing, colour, size, centre in self.places(spec):
-            self.place(canvas, self.painted(thing, colour), size, centre, loose, chance)
+            self.place(canvas, self.painted(thing, colour), size, centre, loose, rng)
         return canvas
 
     @staticmethod
@@ -168,12 +168,12 @@ class Composer:
         size: float,
         centre: tuple[float, float],
         loose: Looseness,
-        chance: np.random.Generator,
+        rng: np.random.Generator,
     ) -> None:
         """Paste a thing, moved and sized at random by a little."""
-        side = round(PICTURE_SIZE * (size + chance.uniform(-loose.spread, loose.spread)))
+        side = round(PICTURE_SIZE * (size + rng.uniform(-loose.spread, loose.spread)))
         small = picture.resize((side, side), Image.Resampling.BILINEAR)
-        dx, dy = chance.integers(-loose.pixels, loose.pixels + 1, 2)
+        dx, dy = rng.integers(-loose.pixels, loose.pixels + 1, 2)
         left = round(PICTURE_SIZE * centre[0] - side / 2) + int(dx)
         top = round(PICTURE_SIZE * centre[1] - side / 2) + int(dy)
         canvas.paste(small, (left, top), small)

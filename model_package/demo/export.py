@@ -23,8 +23,8 @@ from model_package.demo.tokens import load_tokenizer
 from model_package.demo.train_decoder import load_autoencoder
 from model_package.demo.train_lora import FOLDER as LORAS
 from model_package.demo.train_refiner import load_refiner
-from model_package.demo.train_unet import load_painter
-from model_package.demo.workshop import PICTURE_SIZE, WEIGHTS
+from model_package.demo.train_unet import load_conditioned_unet
+from model_package.demo.work_dir import PICTURE_SIZE, WEIGHTS
 
 PREFIX = "text_model."
 CODEC_NAME = "codec.npz"  # beside the parts; loaders pass over it, `restart.py` needs it
@@ -101,9 +101,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Export this workshop's model to the folder that is committed."""
-    painter = load_painter()
-    pipeline = assemble(painter.unet, painter.encoder, load_tokenizer(), load_autoencoder())
+    """Export this working folder's model to the folder that is committed."""
+    model = load_conditioned_unet()
+    pipeline = assemble(model.unet, model.encoder, load_tokenizer(), load_autoencoder())
     size = export(pipeline, TOKENIZER, WEIGHTS)
     shutil.copy(CODEC_FILE, WEIGHTS / CODEC_NAME)
     print(f"{WEIGHTS}: {size / 1e6:.1f} MB")

@@ -21,7 +21,7 @@ from model_package.demo.artwork import load_artwork
 from model_package.demo.codec import Codec
 from model_package.demo.compose import Composer, Spec, SpecMaker
 from model_package.demo.styles import Style
-from model_package.demo.workshop import WORKSHOP, use_threads
+from model_package.demo.work_dir import WORK_DIR, use_threads
 
 # Knobs
 WORKERS = int(os.environ.get("EASEL_POOL_WORKERS", "1"))  # processes
@@ -29,7 +29,7 @@ SHARDS = 16
 SHARD_SIZE = 5_000  # 80 000 pictures in all
 CODEC_PICTURES = 3_000
 
-CODEC_FILE = WORKSHOP / "codec.npz"
+CODEC_FILE = WORK_DIR / "codec.npz"
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Pool:
 
     @classmethod
     def load(cls) -> "Pool":
-        shards = [np.load(path) for path in sorted(WORKSHOP.glob("pool-*.npz"))]
+        shards = [np.load(path) for path in sorted(WORK_DIR.glob("pool-*.npz"))]
         if not shards:
-            raise FileNotFoundError(f"no pool in {WORKSHOP}: run model_package.demo.pool first")
+            raise FileNotFoundError(f"no pool in {WORK_DIR}: run model_package.demo.pool first")
         rows = np.concatenate([shard["specs"] for shard in shards])
         latents = np.concatenate([shard["latents"] for shard in shards])
         return cls([Spec(*map(int, row)) for row in rows], torch.from_numpy(latents))
@@ -53,10 +53,10 @@ def draw_pictures(
     composer: Composer, count: int, seed: int, look: Style | None = None
 ) -> tuple[list[Spec], Tensor]:
     """Draw pictures at random; the same seed draws the same ones. (N, 3, 128, 128) in -1..1."""
-    chance = np.random.default_rng(seed)
-    maker = SpecMaker(chance)
+    rng = np.random.default_rng(seed)
+    maker = SpecMaker(rng)
     specs = [maker.make() for _ in range(count)]
-    drawn = [composer.draw(spec, chance) for spec in specs]
+    drawn = [composer.draw(spec, rng) for spec in specs]
     return specs, to_pixels([look(picture) for picture in drawn] if look else drawn)
 
 
@@ -67,7 +67,7 @@ def to_pixels(pictures: Sequence[Image.Image]) -> Tensor:
 
 
 def load_codec(composer: Composer) -> Codec:
-    """The codec of this workshop, found on the first call."""
+    """The codec of this working folder, found on the first call."""
     if not CODEC_FILE.exists():
         _, pictures = draw_pictures(composer, CODEC_PICTURES, seed=0)
         Codec.fit(pictures).save(CODEC_FILE)
@@ -76,7 +76,7 @@ def load_codec(composer: Composer) -> Codec:
 
 def make_shard(composer: Composer, codec: Codec, number: int) -> None:
     """Draw one shard; its number is its seed."""
-    path = WORKSHOP / f"pool-{number:03}.npz"
+    path = WORK_DIR / f"pool-{number:03}.npz"
     if path.exists():
         return
     specs, pictures = draw_pictures(composer, SHARD_SIZE, seed=number)

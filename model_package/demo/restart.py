@@ -2,8 +2,8 @@
 
     EASEL_TRAINING=/an/empty/folder python -m model_package.demo.restart
 
-writes into an empty workshop what every training begins with: the tokenizer, the codec, the UNet,
-and for the text encoder and the autoencoder a checkpoint at step 0 that holds the exported weights.
+fills an empty working folder with what every training starts from: the tokenizer, the codec, the
+UNet, and for the text encoder and the autoencoder a checkpoint at step 0 with the exported weights.
 All steps then go on from there, with plans that start anew:
 
     python -m model_package.demo
@@ -24,9 +24,9 @@ from transformers import CLIPTextModel
 from model_package.demo import tokens, train_decoder, train_text, train_unet
 from model_package.demo.export import CODEC_NAME, PREFIX
 from model_package.demo.pool import CODEC_FILE
-from model_package.demo.train_text import TextPupil, new_text_encoder
+from model_package.demo.train_text import TextModel, new_text_encoder
 from model_package.demo.training import Plan, Trainer
-from model_package.demo.workshop import WEIGHTS
+from model_package.demo.work_dir import WEIGHTS
 
 
 def read_text_encoder(weights: Path) -> CLIPTextModel:
@@ -52,15 +52,15 @@ def begin(module: torch.nn.Module, plan: Plan, folder: Path) -> None:
 
 
 def restart(weights: Path) -> None:
-    """Fill this workshop from a folder of exported weights; keep what is there already."""
+    """Fill this working folder from a folder of exported weights; keep what is there already."""
     if not CODEC_FILE.exists():
         CODEC_FILE.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(weights / CODEC_NAME, CODEC_FILE)
     if not tokens.FOLDER.exists():
         shutil.copytree(weights / "tokenizer", tokens.FOLDER)
-    pupil = TextPupil()
-    pupil.encoder = read_text_encoder(weights)
-    begin(pupil, train_text.PLAN, train_text.FOLDER)
+    model = TextModel()
+    model.encoder = read_text_encoder(weights)
+    begin(model, train_text.PLAN, train_text.FOLDER)
     if not train_unet.START.exists():
         # No checkpoint: that would bring the text encoder of today back after its new lessons.
         shutil.copytree(weights / "unet", train_unet.START)

@@ -21,7 +21,7 @@ from model_package.demo.pipeline import GUIDANCE_SCALE, STEPS, assemble
 from model_package.demo.pool import CODEC_FILE
 from model_package.demo.tokens import load_tokenizer
 from model_package.demo.train_decoder import new_autoencoder
-from model_package.demo.workshop import PICTURE_SIZE, WEIGHTS, use_threads
+from model_package.demo.work_dir import PICTURE_SIZE, WEIGHTS, use_threads
 
 # Knobs
 SHEET_PROMPTS = (

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from model_package.demo.colours import COLOUR_NAMES, COLOURS
-from model_package.demo.workshop import PICTURE_SIZE
+from model_package.demo.work_dir import PICTURE_SIZE
 
 Rgb = tuple[int, int, int]
-Painter = Callable[[ImageDraw.ImageDraw, random.Random], None]
+ConditionedUNet = Callable[[ImageDraw.ImageDraw, random.Random], None]
 
 # Every scene has a few layouts, so that seeds differ; more would cost training time.
 LAYOUTS = 3
@@ -48,62 +48,62 @@ def disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: R
     draw.ellipse(box, fill=colour)
 
 
-def dots(draw: ImageDraw.ImageDraw, chance: random.Random, count: int, size: float) -> None:
+def dots(draw: ImageDraw.ImageDraw, rng: random.Random, count: int, size: float) -> None:
     """White dots anywhere: stars, snowflakes."""
     for _ in range(count):
-        disc(draw, chance.random(), chance.random(), size * chance.uniform(0.6, 1.3), (255,) * 3)
+        disc(draw, rng.random(), rng.random(), size * rng.uniform(0.6, 1.3), (255,) * 3)
 
 
-def paint_space(draw: ImageDraw.ImageDraw, chance: random.Random) -> None:
+def draw_space(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     """Almost black, with stars."""
     blend(draw, (14, 8, 40), (4, 4, 18))
-    dots(draw, chance, 28, 0.007)
+    dots(draw, rng, 28, 0.007)
 
 
-def paint_night(draw: ImageDraw.ImageDraw, chance: random.Random) -> None:
+def draw_night(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     """Dark blue with a moon over dark land."""
     blend(draw, (16, 26, 72), (44, 60, 120), 0.8)
-    dots(draw, chance, 10, 0.006)
+    dots(draw, rng, 10, 0.006)
     ground(draw, 0.8, (18, 28, 48))
     disc(draw, 0.85, 0.14, 0.09, (250, 244, 200))
 
 
-def paint_grass(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
+def draw_grass(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     """Blue sky over a meadow."""
     blend(draw, (120, 195, 250), (205, 234, 252), 0.62)
     ground(draw, 0.62, (104, 186, 72))
 
 
-def paint_beach(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
+def draw_beach(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     """Sky, sea and sand."""
     blend(draw, (140, 210, 250), (215, 240, 252), 0.42)
     draw.rectangle([0, SIDE * 0.42, SIDE, SIDE * 0.66], fill=(42, 140, 205))
     ground(draw, 0.66, (240, 218, 160))
 
 
-def paint_sunset(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
+def draw_sunset(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     """Purple into orange, a low sun, dark land."""
     blend(draw, (104, 62, 140), (250, 150, 80), 0.78)
     disc(draw, 0.78, 0.72, 0.13, (255, 222, 120))
     ground(draw, 0.78, (70, 42, 70))
 
 
-def paint_snow(draw: ImageDraw.ImageDraw, chance: random.Random) -> None:
+def draw_snow(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     """Pale sky, white ground, falling flakes."""
     blend(draw, (150, 180, 214), (205, 222, 240), 0.68)
     ground(draw, 0.68, (246, 249, 253))
-    dots(draw, chance, 22, 0.012)
+    dots(draw, rng, 22, 0.012)
 
 
-def paint_underwater(draw: ImageDraw.ImageDraw, chance: random.Random) -> None:
+def draw_underwater(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     """Deep blue-green with bubbles over a sandy floor."""
     blend(draw, (56, 178, 214), (8, 74, 140), 0.86)
     ground(draw, 0.86, (190, 176, 128))
     for _ in range(7):
-        disc(draw, chance.random(), chance.uniform(0, 0.8), 0.02, (150, 220, 240))
+        disc(draw, rng.random(), rng.uniform(0, 0.8), 0.02, (150, 220, 240))
 
 
-def paint_desert(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
+def draw_desert(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     """Hot sky, a sun, dunes."""
     blend(draw, (250, 214, 150), (252, 236, 196), 0.64)
     disc(draw, 0.14, 0.14, 0.09, (255, 240, 130))
@@ -112,7 +112,7 @@ def paint_desert(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     draw.ellipse(box, fill=(206, 146, 76))
 
 
-def paint_forest(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
+def draw_forest(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     """A row of firs behind a dark meadow."""
     blend(draw, (178, 216, 190), (206, 232, 206), 0.75)
     for x in (0.02, 0.2, 0.38, 0.56, 0.74, 0.92):
@@ -122,7 +122,7 @@ def paint_forest(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     ground(draw, 0.75, (58, 96, 50))
 
 
-def paint_city(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
+def draw_city(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     """A hazy skyline behind a street."""
     blend(draw, (190, 208, 226), (226, 232, 238), 0.8)
     for index, height in enumerate((0.34, 0.52, 0.22, 0.44, 0.3, 0.5, 0.26)):
@@ -132,27 +132,27 @@ def paint_city(draw: ImageDraw.ImageDraw, _: random.Random) -> None:
     ground(draw, 0.8, (92, 94, 102))
 
 
-def paint_sky(draw: ImageDraw.ImageDraw, chance: random.Random) -> None:
+def draw_sky(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     """Blue with white clouds."""
     blend(draw, (92, 170, 246), (178, 220, 255))
     for y in (0.16, 0.52, 0.86):
-        x = chance.random()
+        x = rng.random()
         for step in (-0.1, 0.0, 0.1):
             disc(draw, x + step, y, 0.09 if step == 0 else 0.06, (255, 255, 255))
 
 
-SCENES: dict[str, Painter] = {
-    "space": paint_space,
-    "night": paint_night,
-    "grass": paint_grass,
-    "beach": paint_beach,
-    "sunset": paint_sunset,
-    "snow": paint_snow,
-    "underwater": paint_underwater,
-    "desert": paint_desert,
-    "forest": paint_forest,
-    "city": paint_city,
-    "sky": paint_sky,
+SCENES: dict[str, ConditionedUNet] = {
+    "space": draw_space,
+    "night": draw_night,
+    "grass": draw_grass,
+    "beach": draw_beach,
+    "sunset": draw_sunset,
+    "snow": draw_snow,
+    "underwater": draw_underwater,
+    "desert": draw_desert,
+    "forest": draw_forest,
+    "city": draw_city,
+    "sky": draw_sky,
 }
 SCENE_NAMES = tuple(SCENES)
 
@@ -161,7 +161,7 @@ BACKGROUNDS: tuple[str, ...] = ("", *COLOUR_NAMES, *SCENE_NAMES)
 
 
 @cache
-def paint_scene(name: str, layout: int) -> Image.Image:
+def draw_scene(name: str, layout: int) -> Image.Image:
     """One layout of a scene, 128 x 128."""
     canvas = Image.new("RGB", (SIDE, SIDE))
     # A seed of text: the same picture in every process.
@@ -169,14 +169,14 @@ def paint_scene(name: str, layout: int) -> Image.Image:
     return canvas.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
 
 
-def paint_background(name: str, white: bool, chance: np.random.Generator) -> Image.Image:
+def draw_background(name: str, white: bool, rng: np.random.Generator) -> Image.Image:
     """The background that a caption names, or for the empty name white or a pale tint."""
     if name in SCENES:
-        return paint_scene(name, int(chance.integers(LAYOUTS))).copy()
+        return draw_scene(name, int(rng.integers(LAYOUTS))).copy()
     if name:
         colour: Rgb = COLOURS[name]
     elif white:
         colour = (255, 255, 255)
     else:
-        colour = PALE[chance.integers(len(PALE))]
+        colour = PALE[rng.integers(len(PALE))]
     return Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), colour)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from model_package.demo.workshop import HERE
+from model_package.demo.work_dir import HERE
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 
 from model_package.demo.captions import Captioner
 from model_package.demo.compose import SpecMaker
-from model_package.demo.workshop import WORKSHOP
+from model_package.demo.work_dir import WORK_DIR
 
 # Knobs
 VOCABULARY = 2048
@@ -31,7 +31,7 @@ END_OF_WORD = "</w>"
 # How CLIP cuts text into words before it looks at letters.
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
-FOLDER = WORKSHOP / "tokenizer"
+FOLDER = WORK_DIR / "tokenizer"
 
 
 def learn_merges(captions: Sequence[str]) -> list[tuple[str, str]]:
@@ -98,8 +98,8 @@ def main() -> None:
     """Train on captions of pictures drawn at random, unless that has been done."""
     if (FOLDER / "merges.txt").exists():
         return
-    chance = np.random.default_rng(0)
-    maker, captioner = SpecMaker(chance), Captioner(chance)
+    rng = np.random.default_rng(0)
+    maker, captioner = SpecMaker(rng), Captioner(rng)
     write_tokenizer([captioner.word(maker.make()) for _ in range(CAPTIONS)], FOLDER)
     print(f"{FOLDER}: {len(load_tokenizer())} entries")
 

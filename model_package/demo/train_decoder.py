@@ -20,8 +20,8 @@ from model_package.demo.codec import CHANNELS, Codec
 from model_package.demo.compose import Composer
 from model_package.demo.pool import draw_pictures, load_codec
 from model_package.demo.styles import STYLES, Style
-from model_package.demo.training import Chance, Plan, Trainer
-from model_package.demo.workshop import PICTURE_SIZE, WORKSHOP, pick_device, use_threads
+from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.work_dir import PICTURE_SIZE, WORK_DIR, pick_device, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_DECODER_SECONDS", "1800"))
@@ -32,7 +32,7 @@ ENCODER_TURNS = 0.15  # share of the batches that also teach the encoder
 STYLED = 0.2  # share of the batches in a look that LoRAs are trained for
 PLAN = Plan(seconds=SECONDS, rate=RATE, hold=0.3, average=0.998, checkpoint_seconds=120)
 
-FOLDER = WORKSHOP / "decoder"
+FOLDER = WORK_DIR / "decoder"
 CERTAIN = -8.0  # the encoder's log variance: the codec has no spread, and 0 would mean noise
 
 
@@ -64,7 +64,7 @@ def picture_loss(painted: Tensor, right: Tensor) -> Tensor:
     return l1_loss(painted, right) + 0.8 * edge + 0.3 * mse_loss(painted, right)
 
 
-class DecoderLesson:
+class DecoderObjective:
     """Draws new pictures for every batch and says how badly they were painted."""
 
     def __init__(self, composer: Composer, codec: Codec) -> None:
@@ -72,31 +72,31 @@ class DecoderLesson:
         self.codec = codec
         self.device = pick_device()
 
-    def __call__(self, autoencoder: nn.Module, chance: Chance) -> Tensor:
+    def __call__(self, autoencoder: nn.Module, rng: Rng) -> Tensor:
         if not isinstance(autoencoder, AutoencoderKL):
-            raise TypeError("this lesson is for an AutoencoderKL")
-        # New pictures each time; their seed comes from the run's own chance, so a run can resume.
-        seed = int(chance.choices.integers(2**62))
-        _, pictures = draw_pictures(self.composer, BATCH, seed, self.pick_look(chance))
+            raise TypeError("this objective is for an AutoencoderKL")
+        # New pictures each time; their seed comes from the run's own rng, so a run can resume.
+        seed = int(rng.choices.integers(2**62))
+        _, pictures = draw_pictures(self.composer, BATCH, seed, self.pick_look(rng))
         latents = self.codec.encode(pictures)
-        wrong = self.decoding(autoencoder, latents, pictures, chance)
-        if chance.choices.random() < ENCODER_TURNS:
+        wrong = self.decoding(autoencoder, latents, pictures, rng)
+        if rng.choices.random() < ENCODER_TURNS:
             wrong = wrong + self.encoding(autoencoder, latents, pictures)
         return wrong
 
     @staticmethod
-    def pick_look(chance: Chance) -> Style | None:
+    def pick_look(rng: Rng) -> Style | None:
         """The look of a batch; mostly none."""
-        if chance.choices.random() >= STYLED:
+        if rng.choices.random() >= STYLED:
             return None
-        return list(STYLES.values())[chance.choices.integers(len(STYLES))]
+        return list(STYLES.values())[rng.choices.integers(len(STYLES))]
 
     def decoding(
-        self, autoencoder: AutoencoderKL, latents: Tensor, pictures: Tensor, chance: Chance
+        self, autoencoder: AutoencoderKL, latents: Tensor, pictures: Tensor, rng: Rng
     ) -> Tensor:
         """How far the pictures painted from spoilt latents are from the right ones."""
-        amount = NOISE * torch.rand(len(latents), 1, 1, 1, generator=chance.noise)
-        spoilt = latents + amount * torch.randn(latents.shape, generator=chance.noise)
+        amount = NOISE * torch.rand(len(latents), 1, 1, 1, generator=rng.noise)
+        spoilt = latents + amount * torch.randn(latents.shape, generator=rng.noise)
         with torch.autocast(self.device.type, torch.bfloat16):
             painted = autoencoder.decode(spoilt.to(self.device)).sample
         return picture_loss(painted.float(), pictures.to(self.device))
@@ -111,7 +111,7 @@ class DecoderLesson:
 
 
 def load_autoencoder() -> AutoencoderKL:
-    """The trained autoencoder of this workshop."""
+    """The trained autoencoder of this working folder."""
     trainer = Trainer(new_autoencoder(), PLAN, FOLDER)
     if not trainer.resume() or not isinstance(trainer.average, AutoencoderKL):
         raise FileNotFoundError(f"no decoder in {FOLDER}: run train_decoder first")
@@ -127,7 +127,7 @@ def main() -> None:
     autoencoder = new_autoencoder().to(pick_device())
     trainer = Trainer(autoencoder, PLAN, FOLDER, clock=time.process_time)
     trainer.resume()
-    trainer.train(DecoderLesson(composer, load_codec(composer)))
+    trainer.train(DecoderObjective(composer, load_codec(composer)))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,14 @@ from model_package.demo.compose import Composer, Spec
 from model_package.demo.pool import Pool, draw_pictures, load_codec
 from model_package.demo.sample_sheet import SHEET_PROMPTS, draw_latents, save_sheet
 from model_package.demo.styles import STYLES, Style
-from model_package.demo.train_unet import Painter, PaintingLesson, load_painter, set_up
+from model_package.demo.train_unet import (
+    ConditionedUNet,
+    UNetObjective,
+    load_conditioned_unet,
+    set_up,
+)
 from model_package.demo.training import Plan, Trainer
-from model_package.demo.workshop import WORKSHOP, use_threads
+from model_package.demo.work_dir import WORK_DIR, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_LORA_SECONDS", "480"))  # for each look
@@ -33,7 +38,7 @@ RANK = 8
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_in", "conv_out"]
 PLAN = Plan(seconds=SECONDS, rate=2e-3, hold=0.3, average=0.995, checkpoint_seconds=120)
 
-FOLDER = WORKSHOP / "loras"
+FOLDER = WORK_DIR / "loras"
 
 
 def add_lora(unet: UNet2DConditionModel) -> UNet2DConditionModel:
@@ -54,11 +59,11 @@ def draw_pool(look: Style, composer: Composer, codec: Codec) -> Pool:
     return Pool(specs, torch.cat(latents))
 
 
-def new_trainer(name: str, base: Painter) -> Trainer:
+def new_trainer(name: str, base: ConditionedUNet) -> Trainer:
     """The trainer of one look, at its start."""
     torch.manual_seed(0)
     base.encoder.requires_grad_(False)
-    student = Painter(base.encoder, add_lora(base.unet))
+    student = ConditionedUNet(base.encoder, add_lora(base.unet))
     student.text_moves = False
     return Trainer(set_up(student), PLAN, FOLDER / name)
 
@@ -72,10 +77,10 @@ def save_lora(unet: UNet2DConditionModel, path: Path) -> None:
     )
 
 
-def show(name: str, painter: Painter) -> None:
+def show(name: str, model: ConditionedUNet) -> None:
     """Write a look's file, and beside it a sheet of samples."""
-    save_lora(painter.unet, FOLDER / f"{name}.safetensors")
-    latents = draw_latents(painter.unet, painter.encoder, SHEET_PROMPTS)
+    save_lora(model.unet, FOLDER / f"{name}.safetensors")
+    latents = draw_latents(model.unet, model.encoder, SHEET_PROMPTS)
     save_sheet(latents, FOLDER / f"{name}.png")
 
 
@@ -85,10 +90,10 @@ def main() -> None:
     composer = Composer(load_artwork())
     codec = load_codec(composer)
     for name, look in STYLES.items():
-        trainer = new_trainer(name, load_painter())
+        trainer = new_trainer(name, load_conditioned_unet())
         trainer.resume()
-        trainer.train(PaintingLesson(draw_pool(look, composer, codec)))
-        if isinstance(trainer.average, Painter):
+        trainer.train(UNetObjective(draw_pool(look, composer, codec)))
+        if isinstance(trainer.average, ConditionedUNet):
             show(name, trainer.average)
 
 

@@ -18,9 +18,15 @@ from torch import Tensor, nn
 from model_package.demo.codec import CHANNELS, LATENT_SIZE
 from model_package.demo.pool import Pool
 from model_package.demo.train_text import WIDTH
-from model_package.demo.train_unet import BATCH, Painter, PaintingLesson, load_painter, set_up
-from model_package.demo.training import Chance, Plan, Trainer
-from model_package.demo.workshop import WORKSHOP, use_threads
+from model_package.demo.train_unet import (
+    BATCH,
+    ConditionedUNet,
+    UNetObjective,
+    load_conditioned_unet,
+    set_up,
+)
+from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.work_dir import WORK_DIR, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_REFINER_SECONDS", "900"))
@@ -28,7 +34,7 @@ LAST = 200  # of 1000 time steps: what a base leaves over that does 80 % of the 
 COMPARED = 40  # batches, at the end
 PLAN = Plan(seconds=SECONDS, rate=6e-4, hold=0.3, average=0.998, checkpoint_seconds=120)
 
-FOLDER = WORKSHOP / "refiner"
+FOLDER = WORK_DIR / "refiner"
 
 
 def new_refiner() -> UNet2DConditionModel:
@@ -74,50 +80,50 @@ def outer_name(name: str) -> str:
     return f"{part}.{int(number) - 1}.{rest}"
 
 
-class FinishingLesson(PaintingLesson):
+class FinishingObjective(UNetObjective):
     """The same as the UNet's, for the last time steps alone."""
 
     @staticmethod
-    def times(chance: Chance) -> Tensor:
+    def times(rng: Rng) -> Tensor:
         """Time steps, one from each of as many equal strata."""
-        shares = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance.noise)) / BATCH
+        shares = (torch.arange(BATCH) + torch.rand(BATCH, generator=rng.noise)) / BATCH
         return (shares * LAST).long().clamp(max=LAST - 1)
 
 
-def new_trainer(base: Painter) -> Trainer:
+def new_trainer(base: ConditionedUNet) -> Trainer:
     """The trainer of this part, at its start."""
     refiner = new_refiner()
     copy_outer_half(base.unet, refiner)
-    finisher = set_up(Painter(base.encoder.requires_grad_(False), refiner))
+    finisher = set_up(ConditionedUNet(base.encoder.requires_grad_(False), refiner))
     finisher.text_moves = False
     return Trainer(finisher, PLAN, FOLDER)
 
 
 def load_refiner() -> UNet2DConditionModel | None:
-    """The trained refiner of this workshop; None where there is none."""
-    trainer = Trainer(Painter(load_painter().encoder, new_refiner()), PLAN, FOLDER)
+    """The trained refiner of this working folder; None where there is none."""
+    trainer = Trainer(ConditionedUNet(load_conditioned_unet().encoder, new_refiner()), PLAN, FOLDER)
     found = trainer.resume()
-    return trainer.average.unet if found and isinstance(trainer.average, Painter) else None
+    return trainer.average.unet if found and isinstance(trainer.average, ConditionedUNet) else None
 
 
 @torch.no_grad()
-def error(painter: nn.Module, lesson: FinishingLesson) -> float:
+def error(model: nn.Module, objective: FinishingObjective) -> float:
     """The mean loss over some batches, which are the same ones each time."""
-    chance = Chance(seed=1)
-    return sum(float(lesson(painter, chance)) for _ in range(COMPARED)) / COMPARED
+    rng = Rng(seed=1)
+    return sum(float(objective(model, rng)) for _ in range(COMPARED)) / COMPARED
 
 
 def main() -> None:
     """Train until the plan's time is used up, and compare."""
     use_threads(1)
     torch.manual_seed(0)
-    base = load_painter()
+    base = load_conditioned_unet()
     trainer = new_trainer(base)
     trainer.resume()
-    lesson = FinishingLesson(Pool.load())
-    trainer.train(lesson)
-    print(f"error of the UNet alone {error(set_up(base), lesson):.4f}")
-    print(f"error of the refiner {error(trainer.average, lesson):.4f}", flush=True)
+    objective = FinishingObjective(Pool.load())
+    trainer.train(objective)
+    print(f"error of the UNet alone {error(set_up(base), objective):.4f}")
+    print(f"error of the refiner {error(trainer.average, objective):.4f}", flush=True)
 
 
 if __name__ == "__main__":

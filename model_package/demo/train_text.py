@@ -23,8 +23,8 @@ from model_package.demo.pool import Pool
 from model_package.demo.scenes import BACKGROUNDS
 from model_package.demo.things import all_things
 from model_package.demo.tokens import LENGTH, VOCABULARY, load_tokenizer, to_ids
-from model_package.demo.training import Chance, Plan, Trainer
-from model_package.demo.workshop import WORKSHOP, pick_device, use_threads
+from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.work_dir import WORK_DIR, pick_device, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_TEXT_SECONDS", "900"))
@@ -33,7 +33,7 @@ BATCH = 96
 WIDTH = 192
 PLAN = Plan(seconds=SECONDS, rate=RATE, hold=0.2, average=0.995, checkpoint_seconds=120)
 
-FOLDER = WORKSHOP / "text"
+FOLDER = WORK_DIR / "text"
 
 # The picture is foretold as a 4 x 4 grid of patches, one by each of the positions 32 to 47. Those
 # are padding (captions have some 12 tokens and hardly ever 30) and, as the encoder is causal, they
@@ -71,7 +71,7 @@ def new_text_encoder() -> CLIPTextModel:
     return encoder
 
 
-class TextPupil(nn.Module):
+class TextModel(nn.Module):
     """The encoder with the heads that question it; the heads are thrown away afterwards."""
 
     def __init__(self) -> None:
@@ -97,8 +97,8 @@ def question(answers: Tensor, table: Tensor) -> Tensor:
     return torch.stack([cross_entropy(p, r) for p, r in zip(parts, rights, strict=True)]).sum()
 
 
-class TextLesson:
-    """Draws batches from the pool and says how wrong the pupil is."""
+class TextObjective:
+    """Draws batches from the pool and says how wrong the model is."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -106,13 +106,13 @@ class TextLesson:
         self.tokenizer = load_tokenizer()
         self.device = pick_device()
 
-    def __call__(self, pupil: nn.Module, chance: Chance) -> Tensor:
-        chosen = chance.choices.integers(len(self.pool.specs), size=BATCH)
-        captioner = Captioner(chance.choices)
+    def __call__(self, model: nn.Module, rng: Rng) -> Tensor:
+        chosen = rng.choices.integers(len(self.pool.specs), size=BATCH)
+        captioner = Captioner(rng.choices)
         captions = [captioner.word(self.pool.specs[index]) for index in chosen]
         ids = to_ids(self.tokenizer, captions)[:, :TAUGHT].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            answers, foretold = pupil(ids)
+            answers, foretold = model(ids)
         latents = self.pool.latents[chosen].float().to(self.device)
         wrong = mse_loss(foretold.float(), latents)
         self.picture_error = float(wrong.detach())
@@ -120,8 +120,8 @@ class TextLesson:
 
 
 def load_text_encoder() -> CLIPTextModel:
-    """The trained encoder of this workshop."""
-    trainer = Trainer(TextPupil(), PLAN, FOLDER)
+    """The trained encoder of this working folder."""
+    trainer = Trainer(TextModel(), PLAN, FOLDER)
     found = trainer.resume()
     encoder = trainer.average.encoder
     if not found or not isinstance(encoder, CLIPTextModel):
@@ -133,10 +133,12 @@ def main() -> None:
     """Train until the plan's time is used up."""
     use_threads(1)
     torch.manual_seed(0)
-    trainer = Trainer(TextPupil().to(pick_device()), PLAN, FOLDER)
+    trainer = Trainer(TextModel().to(pick_device()), PLAN, FOLDER)
     trainer.resume()
-    lesson = TextLesson(Pool.load())
-    trainer.train(lesson, lambda: print(f"latent error {lesson.picture_error:.3f}", flush=True))
+    objective = TextObjective(Pool.load())
+    trainer.train(
+        objective, lambda: print(f"latent error {objective.picture_error:.3f}", flush=True)
+    )
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from model_package.demo.pool import Pool
 from model_package.demo.sample_sheet import SHEET_PROMPTS, draw_latents, save_sheet
 from model_package.demo.tokens import load_tokenizer, to_ids
 from model_package.demo.train_text import WIDTH, load_text_encoder
-from model_package.demo.training import Chance, Plan, Trainer
-from model_package.demo.workshop import WORKSHOP, pick_device, use_threads
+from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.work_dir import WORK_DIR, pick_device, use_threads
 
 # Knobs
 SECONDS = float(os.environ.get("EASEL_UNET_SECONDS", "10800"))  # three hours of one CPU core
@@ -38,8 +38,8 @@ TEXT_SHARE = 0.4  # the text encoder has learnt already and moves more slowly
 CENTRED = 0.6  # how far the time steps are drawn towards the middle, from 0 to 1
 PLAN = Plan(seconds=SECONDS, rate=RATE, hold=0.45, average=0.9985, checkpoint_seconds=450)
 
-FOLDER = WORKSHOP / "unet"
-START = WORKSHOP / "unet-start"  # a finished UNet to train further, put there by `restart.py`
+FOLDER = WORK_DIR / "unet"
+START = WORK_DIR / "unet-start"  # a finished UNet to train further, put there by `restart.py`
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -67,7 +67,7 @@ def first_unet() -> UNet2DConditionModel:
     return unet
 
 
-class Painter(nn.Module):
+class ConditionedUNet(nn.Module):
     """The text encoder and the UNet behind it, as they are trained together."""
 
     def __init__(self, encoder: CLIPTextModel, unet: UNet2DConditionModel | None = None) -> None:
@@ -84,7 +84,7 @@ class Painter(nn.Module):
         return velocity
 
 
-class PaintingLesson:
+class UNetObjective:
     """Noises latents of the pool and says how badly the noise was told from the picture."""
 
     def __init__(self, pool: Pool) -> None:
@@ -93,35 +93,35 @@ class PaintingLesson:
         self.noising = DDPMScheduler(**NOISING)
         self.device = pick_device()
 
-    def __call__(self, painter: nn.Module, chance: Chance) -> Tensor:
-        chosen = chance.choices.integers(len(self.pool.specs), size=BATCH)
-        ids = to_ids(self.tokenizer, self.word(chosen.tolist(), chance))
+    def __call__(self, model: nn.Module, rng: Rng) -> Tensor:
+        chosen = rng.choices.integers(len(self.pool.specs), size=BATCH)
+        ids = to_ids(self.tokenizer, self.word(chosen.tolist(), rng))
         latents = self.pool.latents[chosen].float()
-        noise = torch.randn(latents.shape, generator=chance.noise)
-        times = self.times(chance)
+        noise = torch.randn(latents.shape, generator=rng.noise)
+        times = self.times(rng)
         noisy = self.noising.add_noise(latents, noise, times)
         right = self.noising.get_velocity(latents, noise, times)
         with torch.autocast(self.device.type, torch.bfloat16):
-            found = painter(*(part.to(self.device) for part in (noisy, times, ids)))
+            found = model(*(part.to(self.device) for part in (noisy, times, ids)))
         return mse_loss(found.float(), right.to(self.device))
 
-    def word(self, chosen: list[int], chance: Chance) -> list[str]:
+    def word(self, chosen: list[int], rng: Rng) -> list[str]:
         """A caption for each chosen picture, now and then an empty one."""
-        captioner = Captioner(chance.choices)
+        captioner = Captioner(rng.choices)
         specs = [self.pool.specs[index] for index in chosen]
         return [
-            "" if chance.choices.random() < UNCAPTIONED else captioner.word(spec) for spec in specs
+            "" if rng.choices.random() < UNCAPTIONED else captioner.word(spec) for spec in specs
         ]
 
     @staticmethod
-    def times(chance: Chance) -> Tensor:
+    def times(rng: Rng) -> Tensor:
         """Time steps, one from each of as many equal strata: a steadier loss than free choice.
 
         They are drawn towards the middle, where the shape of things is decided: before that the
         noise hides everything, after that it hides nothing. Drawn fully, their logit would be
         normally distributed, as in Stable Diffusion 3 (Esser et al. 2024, section 3.1).
         """
-        shares = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance.noise)) / BATCH
+        shares = (torch.arange(BATCH) + torch.rand(BATCH, generator=rng.noise)) / BATCH
         shares = torch.lerp(shares, torch.special.ndtri(shares).sigmoid(), CENTRED)
         steps = int(NOISING["num_train_timesteps"])
         return (shares * steps).long().clamp(max=steps - 1)
@@ -129,25 +129,25 @@ class PaintingLesson:
 
 def new_trainer(encoder: CLIPTextModel) -> Trainer:
     """The trainer of this part, at its start."""
-    painter = set_up(Painter(encoder))
-    return Trainer(painter, PLAN, FOLDER, shares={"encoder": TEXT_SHARE})
+    model = set_up(ConditionedUNet(encoder))
+    return Trainer(model, PLAN, FOLDER, shares={"encoder": TEXT_SHARE})
 
 
-def set_up(painter: Painter) -> Painter:
-    """Bring a painter to where and into the form in which it is trained fastest."""
-    painter.to(pick_device())
+def set_up(model: ConditionedUNet) -> ConditionedUNet:
+    """Bring a model to where and into the form in which it is trained fastest."""
+    model.to(pick_device())
     # The layout that convolutions are fastest in, on CPU (by a tenth) and GPU.
-    painter.unet.to(memory_format=torch.channels_last)
+    model.unet.to(memory_format=torch.channels_last)
     if pick_device().type == "cpu":
         # The fused attention's backward pass is slower here: 28 samples a second against 40.
-        painter.unet.set_attn_processor(AttnProcessor())
-    return painter
+        model.unet.set_attn_processor(AttnProcessor())
+    return model
 
 
-def load_painter() -> Painter:
-    """The trained text encoder and UNet of this workshop."""
+def load_conditioned_unet() -> ConditionedUNet:
+    """The trained text encoder and UNet of this working folder."""
     trainer = new_trainer(load_text_encoder())
-    if not trainer.resume() or not isinstance(trainer.average, Painter):
+    if not trainer.resume() or not isinstance(trainer.average, ConditionedUNet):
         raise FileNotFoundError(f"no UNet in {FOLDER}: run train_unet first")
     return trainer.average
 
@@ -158,21 +158,21 @@ def main() -> None:
     torch.manual_seed(0)
     trainer = new_trainer(load_text_encoder())
     trainer.resume()
-    painter = trainer.module
+    model = trainer.module
     if pick_device().type == "cuda":
-        painter.compile()
-    sheets, lesson = FOLDER / "sheets", PaintingLesson(Pool.load())
+        model.compile()
+    sheets, objective = FOLDER / "sheets", UNetObjective(Pool.load())
 
-    def loss_of(module: nn.Module, chance: Chance) -> Tensor:
+    def loss_of(module: nn.Module, rng: Rng) -> Tensor:
         # While the rate falls the UNet alone is trained: by then the text encoder knows more than
         # the UNet makes of it, and its backward pass is a seventh of the cost.
-        if isinstance(module, Painter):
+        if isinstance(module, ConditionedUNet):
             module.text_moves = trainer.is_held()
-        return lesson(module, chance)
+        return objective(module, rng)
 
     def show() -> None:
         average = trainer.average
-        if isinstance(average, Painter):
+        if isinstance(average, ConditionedUNet):
             latents = draw_latents(average.unet, average.encoder, SHEET_PROMPTS)
             save_sheet(latents, sheets / f"step-{trainer.step:07}.png")
 

@@ -20,7 +20,7 @@ CLIP_NORM = 1.0
 
 
 @dataclass
-class Chance:
+class Rng:
     """The two random sources of a training run, so that both can be saved with it."""
 
     seed: int = 0
@@ -75,7 +75,7 @@ class Trainer:
         folder: for the checkpoints. The one written just before the rate falls stays in its folder
             `before-fall`: a longer plan can go on from there as if it had been meant so.
         clock: seconds from any start.
-        chance: the random sources; seeded with 0 where none are given.
+        rng: the random sources; seeded with 0 where none are given.
         shares: for parts that are trained more slowly, their share of the rate.
     """
 
@@ -85,14 +85,14 @@ class Trainer:
         plan: Plan,
         folder: Path,
         clock: Callable[[], float] = time.monotonic,
-        chance: Chance | None = None,
+        rng: Rng | None = None,
         shares: dict[str, float] | None = None,
     ) -> None:
         self.module = module
         self.plan = plan
         self.folder = folder
         self.clock = clock
-        self.chance = chance or Chance()
+        self.rng = rng or Rng()
         self.average = copy.deepcopy(module).requires_grad_(False).eval()
         groups = [
             {"params": list(part.parameters()), "share": (shares or {}).get(name, 1.0)}
@@ -113,7 +113,7 @@ class Trainer:
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.chance.restore(state["chance"])
+        self.rng.restore(state["chance"])
         self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
         print(f"resumed at step {self.step}, after {self.seconds:.0f} s of training")
         return True
@@ -124,7 +124,7 @@ class Trainer:
             "module": self.module.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "chance": self.chance.state(),
+            "chance": self.rng.state(),
             "step": self.step,
             "seconds": self.seconds,
             "loss": self.loss,
@@ -133,7 +133,7 @@ class Trainer:
 
     def train(
         self,
-        loss_of: Callable[[nn.Module, Chance], Tensor],
+        loss_of: Callable[[nn.Module, Rng], Tensor],
         at_checkpoint: Callable[[], None] = never_called,
     ) -> None:
         """Train until the plan's time is used up; if it is already, do nothing."""
@@ -157,12 +157,12 @@ class Trainer:
         """Whether the rate has not yet begun to fall."""
         return self.seconds < self.plan.hold * self.plan.seconds
 
-    def take_step(self, loss_of: Callable[[nn.Module, Chance], Tensor]) -> None:
+    def take_step(self, loss_of: Callable[[nn.Module, Rng], Tensor]) -> None:
         """One step of the optimizer and of the average."""
         rate = self.plan.rate_at(self.seconds, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        loss = loss_of(self.module, self.chance)
+        loss = loss_of(self.module, self.rng)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)

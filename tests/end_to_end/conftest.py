@@ -1,18 +1,22 @@
-"""The whole way of a picture, with real parts, behind both doors that a visitor can come through.
+"""The whole way of a picture, with real parts, through both kinds of gateway.
 
-`door` is the public URL, without a slash at its end: once of `chalice local`, and once of the
-package that `chalice package` makes, in the real Runtime Interface Client behind the emulated API
-Gateway. Behind either stand the emulated SageMaker and a model server with a script that paints at
-once; the real model has its tests in test_run.py.
+`gateway_url` is the public URL, without a slash at its end: once of `chalice local`, and once of
+the package that `chalice package` makes, in the real Runtime Interface Client behind the emulated
+API Gateway. Behind both are the emulated SageMaker and a model server whose script paints at once;
+the real model has its tests in test_run.py.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import secrets
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,59 +32,41 @@ from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
 from tests.browser import chromium
+from tests.end_to_end.access import AUTHORIZED, SETTINGS
+from tests.end_to_end.account import (
+    ASYNC_ENDPOINT,
+    ENDPOINT,
+    LARGE,
+    MOST_WAITING,
+    QUEUE,
+    REGION,
+    SERVING_CODE,
+    create_async_endpoint,
+    scale,
+)
+from tests.end_to_end.studio import BrowserSession, Studio
 from tests.packages import ROOT, package_gateway
 
 NODE = Path(__file__).parent / "node"
 NODE_CACHE = ROOT / ".cache" / "node"
-REGION = "us-east-1"
-ENDPOINT = "easel-sd"
-ASYNC_ENDPOINT = "easel-sdxl"
-BUCKET = "easel-pictures"
-QUEUE = {"endpoint": ASYNC_ENDPOINT, "jobs": f"s3://{BUCKET}/jobs/"}
-MOST_WAITING = 4
-# Pictures above the model server's own limit of 6.5 MB, as `create_endpoint` allows them.
-LARGE = {"MMS_MAX_RESPONSE_SIZE": "104857600"}
-# Short, so that the tests of slow endpoints are not; the default is 24.
-DEADLINE = 4
+# Enough for whatever is expected to be ready in time, also on a busy machine: the default.
+DEADLINE = 24
+# So short that tests of slow endpoints are not slow themselves.
+SHORT_DEADLINE = 4
+# From the first request to a cold endpoint on: longer than two requests can wait.
+COLD_SECONDS = 2.5 * SHORT_DEADLINE
 
 
 @pytest.fixture(scope="session")
 def aws() -> Iterator[AwsServer]:
-    painter = Path(__file__).parent / "painter"
-    with AwsServer().serve() as server, ModelServer(painter, painter, LARGE).serve() as model:
+    code = SERVING_CODE
+    with AwsServer().serve() as server, ModelServer(code, code, LARGE).serve() as model:
         clients = Clients(lambda: server.url)
         create_endpoint(clients, ENDPOINT, {})
         create_async_endpoint(clients, ASYNC_ENDPOINT)
         for name in (ENDPOINT, ASYNC_ENDPOINT):
             server.registry.register(name, model.url)
         yield server
-
-
-def create_async_endpoint(clients: Clients, name: str) -> None:
-    """Make an asynchronous endpoint that keeps its jobs in a bucket of its own."""
-    clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
-    sagemaker = clients.get("sagemaker", REGION)
-    sagemaker.create_model(
-        ModelName=name,
-        ExecutionRoleArn="arn:aws:iam::123456789012:role/easel",
-        PrimaryContainer={"Image": "emulated"},
-    )
-    variant = {
-        "VariantName": "AllTraffic",
-        "ModelName": name,
-        "InstanceType": "ml.g5.xlarge",
-        "InitialInstanceCount": 1,
-    }
-    output = {
-        "S3OutputPath": f"s3://{BUCKET}/jobs/outputs/",
-        "S3FailurePath": f"s3://{BUCKET}/jobs/failures/",
-    }
-    sagemaker.create_endpoint_config(
-        EndpointConfigName=name,
-        ProductionVariants=[variant],
-        AsyncInferenceConfig={"OutputConfig": output},
-    )
-    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
 
 
 @pytest.fixture(scope="session")
@@ -111,14 +97,8 @@ def emulator(aws: AwsServer) -> Iterator[EmulatorClient]:
 
 
 @pytest.fixture(scope="session")
-def chalice_local(gateway_environment: dict[str, str]) -> Iterator[str]:
-    port = free_port()
-    arguments = [str(ROOT / "gateway"), str(port)]
-    module = "endpoint.emulator.apigateway.local_gateway"
-    variables = {**os.environ, **gateway_environment}
-    with Child("the gateway", module, arguments, environment=variables) as child:
-        child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/api/health"), 60)
-        yield warm(f"http://127.0.0.1:{port}/api")
+def impatient_environment(gateway_environment: dict[str, str]) -> dict[str, str]:
+    return {**gateway_environment, "EASEL_DEADLINE_SECONDS": str(SHORT_DEADLINE)}
 
 
 @pytest.fixture(scope="session")
@@ -126,17 +106,119 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package_gateway(tmp_path_factory.mktemp("package"))
 
 
-@pytest.fixture(scope="session")
-def api_gateway(package: Path, gateway_environment: dict[str, str]) -> Iterator[str]:
-    with packaged_gateway.serve(package, environment=gateway_environment) as server:
+@contextmanager
+def serve_locally(environment: dict[str, str]) -> Iterator[str]:
+    """Serve the gateway by `chalice local`."""
+    port = free_port()
+    arguments = [str(ROOT / "gateway"), str(port)]
+    module = "endpoint.emulator.apigateway.local_gateway"
+    variables = {**os.environ, **environment}
+    with Child("the gateway", module, arguments, environment=variables) as child:
+        child.wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}/api/health"), 120)
+        yield warm(f"http://127.0.0.1:{port}/api")
+
+
+@contextmanager
+def serve_package(package: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Serve the gateway as `chalice package` packs it."""
+    with packaged_gateway.serve(package, environment=environment) as server:
         yield warm(f"{server.url}/api")
 
 
+def is_healthy(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 200
+    except (requests.ConnectionError, requests.Timeout):
+        return False
+
+
 def warm(url: str) -> str:
-    """Have a gateway make its AWS clients, which takes a good part of a test's deadline."""
+    """Have a gateway make its AWS clients, which takes a good part of a short deadline."""
     for model in ("sd", "sdxl"):
-        requests.get(f"{url}/inference/a%20warm-up?model={model}&seed=1", timeout=120)
+        address = f"{url}/inference/a%20warm-up?model={model}&seed=1"
+        requests.get(address, headers=AUTHORIZED, timeout=120)
     return url
+
+
+@pytest.fixture(scope="session")
+def chalice_local(gateway_environment: dict[str, str]) -> Iterator[str]:
+    with serve_locally(gateway_environment) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def api_gateway(package: Path, gateway_environment: dict[str, str]) -> Iterator[str]:
+    with serve_package(package, gateway_environment) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def impatient_local(impatient_environment: dict[str, str]) -> Iterator[str]:
+    with serve_locally(impatient_environment) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def impatient_package(package: Path, impatient_environment: dict[str, str]) -> Iterator[str]:
+    with serve_package(package, impatient_environment) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def guarded_local(impatient_environment: dict[str, str]) -> Iterator[str]:
+    with serve_locally({**impatient_environment, **SETTINGS}) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def guarded_package(package: Path, impatient_environment: dict[str, str]) -> Iterator[str]:
+    with serve_package(package, {**impatient_environment, **SETTINGS}) as url:
+        yield url
+
+
+@pytest.fixture(params=["chalice_local", "api_gateway"])
+def gateway_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(params=["impatient_local", "impatient_package"])
+def impatient_url(request: pytest.FixtureRequest) -> str:
+    """A gateway that answers after SHORT_DEADLINE at the latest."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(params=["guarded_local", "guarded_package"])
+def guarded_url(request: pytest.FixtureRequest) -> str:
+    """A gateway that asks for a key."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def prompt() -> str:
+    """A prompt that was not sent yet."""
+    return f"a cat with {secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def cold(aws: AwsServer, emulator: EmulatorClient) -> Iterator[None]:
+    """Scale the asynchronous endpoint to zero; it wakes COLD_SECONDS after its first request."""
+    sagemaker = Clients(lambda: aws.url).get("sagemaker", REGION)
+    over = threading.Event()
+
+    def wake() -> None:
+        while not emulator.requests(ASYNC_ENDPOINT):
+            if over.wait(0.1):
+                return
+        if not over.wait(COLD_SECONDS):
+            scale(sagemaker, 1)
+
+    scale(sagemaker, 0)
+    waking = threading.Thread(target=wake)
+    waking.start()
+    yield
+    over.set()
+    waking.join()
+    scale(sagemaker, 1)
 
 
 @pytest.fixture(scope="session")
@@ -146,10 +228,9 @@ def node() -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
     if not npm or not program:
         pytest.skip("Node.js is not installed here")
     NODE_CACHE.mkdir(parents=True, exist_ok=True)
-    for file in NODE.iterdir():
-        (NODE_CACHE / file.name).write_bytes(file.read_bytes())
-    install = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"]
-    subprocess.run(install, cwd=NODE_CACHE, check=True)
+    with (NODE_CACHE / "lock").open("w") as turn:  # another test process may install there, too
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        install_node_packages(npm)
 
     def run(script: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
         command = [program, script, url, json.dumps(body)]
@@ -160,44 +241,41 @@ def node() -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
     return run
 
 
-@pytest.fixture(params=["chalice_local", "api_gateway"])
-def door(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue(request.param))
+def install_node_packages(npm: str) -> None:
+    """Copy the scripts, and have npm install their libraries unless these are there already."""
+    libraries = (NODE / "package.json").read_bytes()
+    for file in NODE.iterdir():
+        (NODE_CACHE / file.name).write_bytes(file.read_bytes())
+    installed = NODE_CACHE / "installed.json"
+    if installed.is_file() and installed.read_bytes() == libraries:
+        return
+    install = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"]
+    subprocess.run(install, cwd=NODE_CACHE, check=True)
+    installed.write_bytes(libraries)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
 
 
-class Person:
-    """Somebody with a browser of their own, who notices every error in it."""
-
-    def __init__(self, browser: Browser, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page: Page = self.context.new_page()
-        self.troubles: list[str] = []
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("console", lambda said: said.type == "error" and self._note(said.text))
-
-    def _note(self, text: str) -> None:
-        # Chromium logs each answer that is an error; the page tells the person of it in words.
-        if not text.startswith("Failed to load resource"):
-            self.troubles.append(text)
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page in which no error and no refusal of the content security policy goes unnoticed."""
-    person = Person(browser)
-    yield person.page
-    person.context.close()
-    assert person.troubles == []
+    session = BrowserSession(browser)
+    yield session.page
+    session.context.close()
+    assert session.errors == []
 
 
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).status_code == 200
-    except requests.ConnectionError:
-        return False
+@pytest.fixture
+def studio(page: Page, chalice_local: str) -> Studio:
+    return Studio(page, chalice_local)
+
+
+@pytest.fixture
+def clipboard(page: Page) -> Callable[[], str]:
+    """Return a function that reads the browser's clipboard."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return lambda: str(page.evaluate("navigator.clipboard.readText()"))

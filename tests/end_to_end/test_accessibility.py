@@ -7,18 +7,18 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.end_to_end.conftest import ASYNC_ENDPOINT, ENDPOINT, Person
-from tests.end_to_end.test_page import Studio, error, wish  # noqa: F401 (a fixture)
+from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
+from tests.end_to_end.studio import BrowserSession, Studio, error
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(params=["light", "dark"])
 def look(request, browser):
-    """A person who likes it light, or dark."""
-    person = Person(browser, color_scheme=request.param, reduced_motion="reduce")
-    yield person.page
-    person.context.close()
+    """A page that prefers light, or dark."""
+    session = BrowserSession(browser, color_scheme=request.param, reduced_motion="reduce")
+    yield session.page
+    session.context.close()
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def studio(look, chalice_local):
 def violations(page):
     results = Axe().run(page)
     return [
-        (each["id"], [node["html"][:120] for node in each["nodes"]])
-        for each in results.response["violations"]
+        (violation["id"], [node["html"][:120] for node in violation["nodes"]])
+        for violation in results.response["violations"]
     ]
 
 
@@ -51,7 +51,7 @@ def test_a_picture_under_way_and_one_that_is_there(studio, emulator):
     assert violations(studio.page) == []
 
 
-def test_trouble_and_a_field_that_is_wrong(studio):
+def test_an_error_and_a_field_that_is_wrong(studio):
     studio.unfold().option("LoRA").fill("!")
     studio.ask("a red apple")
     expect(studio.page.locator("#lora-wrong")).to_be_visible()
@@ -89,8 +89,8 @@ def test_the_reference_page_which_the_studio_leads_to(studio):
     assert violations(studio.page) == []
 
 
-def test_the_page_that_waits(look, chalice_local, emulator, wish):  # noqa: F811
+def test_the_page_that_waits(look, impatient_local, emulator, prompt):
     with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=8, times=1):
-        look.goto(f"{chalice_local}/inference/{wish}?model=sdxl")
-        expect(look.get_by_role("heading", name=wish)).to_be_visible()
+        look.goto(f"{impatient_local}/inference/{prompt}?model=sdxl")
+        expect(look.get_by_role("heading", name=prompt)).to_be_visible()
         assert violations(look) == []

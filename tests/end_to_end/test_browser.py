@@ -1,19 +1,20 @@
-"""A person with a browser: the addresses. The page itself has its tests in test_page.py."""
+"""Addresses typed into a browser. The page itself has its tests in test_page*.py."""
 
 import json
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from endpoint.emulator.process.http_server import QuietHandler, serving
-from tests.end_to_end.conftest import ENDPOINT
+from endpoint.emulator.process.http_server import serving
+from tests.end_to_end.account import ENDPOINT
+from tests.end_to_end.doubles import Album
 
 pytestmark = pytest.mark.browser
 SHOWN = "image => image.complete && image.naturalWidth"
 
 
 def prompts(emulator):
-    return [json.loads(each["body"])["prompt"] for each in emulator.requests(ENDPOINT)]
+    return [json.loads(request["body"])["prompt"] for request in emulator.requests(ENDPOINT)]
 
 
 @pytest.mark.parametrize(
@@ -26,16 +27,16 @@ def prompts(emulator):
         "<script>alert(1)</script>",
     ],
 )
-def test_a_prompt_typed_into_the_address_bar_shows_its_picture(door, emulator, page, typed):
-    response = page.goto(f"{door}/inference/{typed.replace('/', '%2F')}")
+def test_a_prompt_typed_into_the_address_bar_shows_its_picture(gateway_url, emulator, page, typed):
+    response = page.goto(f"{gateway_url}/inference/{typed.replace('/', '%2F')}")
 
     assert response.status == 200
     assert page.locator("img").evaluate(SHOWN) == 64
     assert prompts(emulator) == [typed]
 
 
-def test_the_random_address_ends_at_a_link_that_can_be_shared(door, emulator, page):
-    page.goto(f"{door}/inference/")
+def test_the_random_address_ends_at_a_link_that_can_be_shared(gateway_url, emulator, page):
+    page.goto(f"{gateway_url}/inference/")
 
     address = urlsplit(page.url)
     assert prompts(emulator) == [unquote(address.path.rpartition("/")[2])]
@@ -43,17 +44,17 @@ def test_the_random_address_ends_at_a_link_that_can_be_shared(door, emulator, pa
     assert page.locator("img").evaluate(SHOWN) == 64
 
 
-def test_reloading_a_picture_that_names_its_seed_paints_nothing(door, emulator, page):
-    page.goto(f"{door}/inference/a red apple?seed=7")
+def test_reloading_a_picture_that_names_its_seed_paints_nothing(gateway_url, emulator, page):
+    page.goto(f"{gateway_url}/inference/a red apple?seed=7")
     page.reload()
 
     assert page.locator("img").evaluate(SHOWN) == 64
     assert prompts(emulator) == ["a red apple"]
 
 
-def test_a_navigation_that_fails_shows_a_page_with_a_way_back(door, emulator, page):
+def test_a_navigation_that_fails_shows_a_page_with_a_way_back(gateway_url, emulator, page):
     with emulator.fault(ENDPOINT, "failing"):
-        response = page.goto(f"{door}/inference/a red apple")
+        response = page.goto(f"{gateway_url}/inference/a red apple")
 
     assert response.status == 502
     assert page.get_by_role("heading").inner_text() == "No picture this time"
@@ -62,18 +63,9 @@ def test_a_navigation_that_fails_shows_a_page_with_a_way_back(door, emulator, pa
     assert page.get_by_role("textbox", name="Prompt", exact=True).is_visible()
 
 
-class Album(QuietHandler):
-    """Somebody else's page."""
-
-    def do_GET(self):
-        _, _, source = self.path.partition("?")
-        page = f'<link rel="icon" href="data:,"><img alt="" src="{source}">'
-        self.answer(200, [("Content-Type", "text/html")], page.encode())
-
-
-def test_an_image_element_of_any_page_shows_the_picture(door, emulator, page):
+def test_an_image_element_of_any_page_shows_the_picture(gateway_url, emulator, page):
     with serving(Album) as album:
-        page.goto(f"{album.url}/?{door}/inference/a%20red%20apple?seed=7")
+        page.goto(f"{album.url}/?{gateway_url}/inference/a%20red%20apple?seed=7")
 
     assert page.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)")
     assert prompts(emulator) == ["a red apple"]

@@ -2,24 +2,16 @@
 
 import io
 import json
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import pytest
 import requests
 from PIL import Image
 
-from tests.end_to_end.conftest import ENDPOINT
+from tests.end_to_end.account import ENDPOINT
+from tests.end_to_end.calls import BROWSER, IMAGE_ELEMENT, get, picture_url
 from tests.packages import ROOT
 
-BROWSER = {
-    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
-    "Sec-Fetch-Dest": "document",
-    "Sec-Fetch-Mode": "navigate",
-}
-IMAGE_ELEMENT = {
-    "Accept": "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
-    "Sec-Fetch-Dest": "image",
-}
 SENTENCES = json.loads((ROOT / "gateway/chalicelib/sentences.json").read_text("utf-8"))
 HOSTILE = {
     "a red apple": "a red apple",
@@ -54,26 +46,17 @@ HOSTILE = {
 }
 
 
-def get(url, headers=None, **more):
-    return requests.get(url, headers=headers or {}, timeout=30, **more)
-
-
-def picture_url(door, prompt, **parameters):
-    query = "&".join(f"{name}={quote(str(value))}" for name, value in parameters.items())
-    return f"{door}/inference/{quote(prompt, safe='')}" + (f"?{query}" if query else "")
-
-
 @pytest.mark.parametrize("typed", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_prompt_arrives_as_typed_and_breaks_nothing(door, emulator, typed):
-    response = get(picture_url(door, typed, seed=7))
+def test_a_prompt_arrives_as_typed_and_breaks_nothing(gateway_url, emulator, typed):
+    response = get(picture_url(gateway_url, typed, seed=7))
 
-    (asked,) = emulator.requests(ENDPOINT)
+    (received,) = emulator.requests(ENDPOINT)
     expected = HOSTILE[typed]
     if expected != "default":
-        assert json.loads(asked["body"])["prompt"] == expected
+        assert json.loads(received["body"])["prompt"] == expected
     assert response.status_code == 200
     assert Image.open(io.BytesIO(response.content)).format == "PNG"
-    assert unquote(response.headers["X-Prompt"]) == json.loads(asked["body"])["prompt"]
+    assert unquote(response.headers["X-Prompt"]) == json.loads(received["body"])["prompt"]
     assert "X-Injected" not in response.headers
     assert "Set-Cookie" not in response.headers
 
@@ -92,8 +75,8 @@ def test_a_prompt_arrives_as_typed_and_breaks_nothing(door, emulator, typed):
     ids=["curl", "no accept", "png", "json", "text", "navigation", "img"],
 )
 @pytest.mark.parametrize("format", ["png", "webp", "jpeg"])
-def test_every_client_gets_raw_bytes(door, headers, format):
-    response = get(picture_url(door, "a cat", seed=7, format=format), headers)
+def test_every_client_gets_raw_bytes(gateway_url, headers, format):
+    response = get(picture_url(gateway_url, "a cat", seed=7, format=format), headers)
 
     assert response.status_code == 200
     assert response.headers["Content-Type"] == f"image/{format}"
@@ -101,49 +84,49 @@ def test_every_client_gets_raw_bytes(door, headers, format):
     assert Image.open(io.BytesIO(response.content)).format == format.upper()
 
 
-def test_both_doors_give_the_same_picture(chalice_local, api_gateway):
+def test_both_gateways_give_the_same_picture(chalice_local, api_gateway):
     bodies = {
-        get(picture_url(door, "a cat", seed=7)).content for door in (chalice_local, api_gateway)
+        get(picture_url(url, "a cat", seed=7)).content for url in (chalice_local, api_gateway)
     }
 
     assert len(bodies) == 1
 
 
-def test_a_url_that_names_its_seed_is_a_fixed_picture(door, emulator):
-    first, second = (get(picture_url(door, "a cat", seed=7)) for _ in range(2))
-    other = get(picture_url(door, "a cat"))
+def test_a_url_that_names_its_seed_is_a_fixed_picture(gateway_url, emulator):
+    first, second = (get(picture_url(gateway_url, "a cat", seed=7)) for _ in range(2))
+    other = get(picture_url(gateway_url, "a cat"))
 
     assert first.content == second.content != other.content
     assert "immutable" in first.headers["Cache-Control"]
     assert other.headers["Cache-Control"] == "no-store"
-    again = get(picture_url(door, "a cat", seed=other.headers["X-Seed"]))
+    again = get(picture_url(gateway_url, "a cat", seed=other.headers["X-Seed"]))
     assert again.content == other.content
 
 
-def test_a_head_request_never_reaches_the_endpoint(door, emulator):
-    response = requests.head(picture_url(door, "a cat", seed=7), timeout=30)
+def test_a_head_request_never_reaches_the_endpoint(gateway_url, emulator):
+    response = requests.head(picture_url(gateway_url, "a cat", seed=7), timeout=30)
 
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "image/png"
     assert emulator.requests() == []
 
 
-def test_a_prefetch_never_reaches_the_endpoint(door, emulator):
-    response = get(picture_url(door, "a cat"), {**BROWSER, "Sec-Purpose": "prefetch"})
+def test_a_prefetch_never_reaches_the_endpoint(gateway_url, emulator):
+    response = get(picture_url(gateway_url, "a cat"), {**BROWSER, "Sec-Purpose": "prefetch"})
 
     assert response.status_code == 503
     assert emulator.requests() == []
 
 
-def test_bad_input_is_refused_by_name_before_any_gpu_time(door, emulator):
+def test_bad_input_is_refused_by_name_before_any_gpu_time(gateway_url, emulator):
     for url, field in [
-        (picture_url(door, "a cat", steps=0), "steps"),
-        (picture_url(door, "a cat", nonsense=1), "nonsense"),
-        (picture_url(door, "a cat") + "?seed=1&seed=2", "seed"),
-        (picture_url(door, "a\0cat"), "prompt"),
-        (picture_url(door, "x" * 1_001), "prompt"),
-        (picture_url(door, " "), "prompt"),
-        (f"{door}/inference/%ff%fe", "prompt"),
+        (picture_url(gateway_url, "a cat", steps=0), "steps"),
+        (picture_url(gateway_url, "a cat", nonsense=1), "nonsense"),
+        (picture_url(gateway_url, "a cat") + "?seed=1&seed=2", "seed"),
+        (picture_url(gateway_url, "a\0cat"), "prompt"),
+        (picture_url(gateway_url, "x" * 1_001), "prompt"),
+        (picture_url(gateway_url, " "), "prompt"),
+        (f"{gateway_url}/inference/%ff%fe", "prompt"),
     ]:
         response = get(url)
         assert response.status_code == 400, url
@@ -152,35 +135,35 @@ def test_bad_input_is_refused_by_name_before_any_gpu_time(door, emulator):
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_random_sentence_is_painted_with_and_without_a_slash(door, slash):
-    response = get(f"{door}/inference{slash}")
+def test_a_random_sentence_is_painted_with_and_without_a_slash(gateway_url, slash):
+    response = get(f"{gateway_url}/inference{slash}")
 
     assert Image.open(io.BytesIO(response.content)).format == "PNG"
     assert unquote(response.headers["X-Prompt"]) in SENTENCES
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_browser_ends_at_the_random_sentences_own_url(door, emulator, slash):
-    response = get(f"{door}/inference{slash}", BROWSER)
+def test_a_browser_ends_at_the_random_sentences_own_url(gateway_url, emulator, slash):
+    response = get(f"{gateway_url}/inference{slash}", BROWSER)
 
     (hop,) = response.history
     assert hop.status_code == 303
-    assert response.url.startswith(f"{door}/inference/")
+    assert response.url.startswith(f"{gateway_url}/inference/")
     assert f"seed={response.headers['X-Seed']}" in response.url
     assert "immutable" in response.headers["Cache-Control"]
     assert emulator.runs(ENDPOINT) == 1
 
 
-def test_the_default_prompt_has_its_own_url(door):
-    response = get(f"{door}/inference/default")
+def test_the_default_prompt_has_its_own_url(gateway_url):
+    response = get(f"{gateway_url}/inference/default")
 
     assert unquote(response.headers["X-Prompt"]) == "a photo of an astronaut riding a horse on mars"
 
 
-def test_the_page_the_options_and_the_health_answer(door, emulator):
-    page = get(f"{door}/", BROWSER)
-    options = get(f"{door}/options").json()
-    health = get(f"{door}/health").json()
+def test_the_page_the_options_and_the_health_answer(gateway_url, emulator):
+    page = get(f"{gateway_url}/", BROWSER)
+    options = get(f"{gateway_url}/options").json()
+    health = get(f"{gateway_url}/health").json()
 
     assert '<base href="/api/">' in page.text
     assert [model["name"] for model in options["models"]] == ["sd", "gone", "sdxl", "both"]
@@ -188,15 +171,15 @@ def test_the_page_the_options_and_the_health_answer(door, emulator):
     assert emulator.requests() == []
 
 
-def test_a_get_with_a_content_type_is_no_reason_to_refuse(door):
-    response = get(picture_url(door, "a cat"), {"Content-Type": "text/plain"})
+def test_a_get_with_a_content_type_is_no_reason_to_refuse(gateway_url):
+    response = get(picture_url(gateway_url, "a cat"), {"Content-Type": "text/plain"})
 
     assert response.status_code == 200
 
 
-def test_the_longest_prompt_of_the_longest_characters_is_answered_in_every_case(door):
+def test_the_longest_prompt_of_the_longest_characters_is_answered_in_every_case(gateway_url):
     """640 cats take 7,680 bytes in the URL; API Gateway's limit is 10,240."""
-    response = get(picture_url(door, "\U0001f408" * 640))
+    response = get(picture_url(gateway_url, "\U0001f408" * 640))
 
     assert response.status_code == 200
     head = sum(len(name) + len(value) + 4 for name, value in response.headers.items())

@@ -30,9 +30,9 @@ def easel():
 
 def _read_until(process, line):
     said = []
-    for each in process.stdout:
-        said.append(each.strip())
-        if each.strip() == line:
+    for output in process.stdout:
+        said.append(output.strip())
+        if output.strip() == line:
             return said
     raise AssertionError("\n".join(said))
 
@@ -50,7 +50,7 @@ def test_a_prompt_becomes_a_picture(easel):
     assert min(picture.size) >= 128
 
 
-def test_the_options_tell_the_models_own_defaults(easel):
+def test_the_options_name_the_models_own_defaults(easel):
     _, _, url = easel
     (model,) = get(f"{url}/options").json()["models"]
 
@@ -78,13 +78,13 @@ def test_the_file_says_what_made_it(easel):
     assert str(sampler.parameters["steps"]) == "3"
 
 
-def test_the_web_uis_dialect_tells_what_the_file_says(easel):
+def test_the_web_uis_dialect_returns_what_the_file_says(easel):
     _, _, url = easel
     body = {"prompt": "a red apple", "seed": 7, "steps": 3}
-    told = requests.post(f"{url}/sdapi/v1/txt2img", json=body, timeout=60).json()
+    described = requests.post(f"{url}/sdapi/v1/txt2img", json=body, timeout=60).json()
 
-    info = json.loads(told["info"])
-    picture = Image.open(io.BytesIO(base64.b64decode(told["images"][0])))
+    info = json.loads(described["info"])
+    picture = Image.open(io.BytesIO(base64.b64decode(described["images"][0])))
     assert info["infotexts"] == [picture.text["parameters"]]
     assert (info["steps"], info["cfg_scale"], info["seed"]) == (3, 3, 7)
     assert (info["width"], info["height"]) == picture.size
@@ -109,7 +109,7 @@ def test_a_size_is_kept_and_one_that_is_too_small_for_the_contract_refused(easel
 
 
 def colour(picture, box):
-    """Return the average red, green and blue of a part of a picture, given in eighths."""
+    """Return the average red, green and blue of a part of a picture, in eighths."""
     left, top, right, bottom = (edge * picture.width // 8 for edge in box)
     return ImageStat.Stat(picture.convert("RGB").crop((left, top, right, bottom))).mean
 
@@ -149,6 +149,6 @@ def test_sigterm_ends_it_and_frees_its_port(easel):
     process, _, url = easel
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     with pytest.raises(requests.ConnectionError):
         get(f"{url}/health")

@@ -11,20 +11,21 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks
 
-from chalicelib.openapi import document
+from chalicelib.web.pages import openapi_document
 from endpoint.emulator.apigateway import packaged_gateway
-from tests.end_to_end.conftest import ENDPOINT
+from tests.conftest import ALL
+from tests.end_to_end.account import ENDPOINT
 
-# API Gateway answers a method that a route has not with 403, and the gateway never hears of it.
+# API Gateway answers a method that a route has not with 403, and does not call the gateway.
 NO_OTHER_METHODS = {"phases": {"coverage": {"unexpected-methods": []}}}
 schema = schemathesis.openapi.from_dict(
-    document(""), config=SchemathesisConfig.from_dict(NO_OTHER_METHODS)
+    openapi_document(""), config=SchemathesisConfig.from_dict(NO_OTHER_METHODS)
 )
 # Every check of schemathesis's but this: what the contract refuses cannot all be said in JSON
 # Schema, such as a prompt of white space alone, or an adapter that the model does not have.
 EXCLUDED = [checks.positive_data_acceptance]
 FEW = settings(
-    max_examples=12,
+    max_examples=60 if ALL else 12,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

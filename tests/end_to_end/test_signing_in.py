@@ -1,28 +1,14 @@
-"""The page where keys are needed, with real keys and links, behind both doors."""
+"""The page where keys are needed, with real keys and links, behind both gateways."""
 
 import pytest
 import requests
 from playwright.sync_api import expect
 
-from tests.end_to_end.conftest import ENDPOINT, Person
-from tests.end_to_end.test_page import Studio
-from tests.end_to_end.test_safety import (
-    AUTHORIZED,
-    KEY,
-    guarded,  # noqa: F401 (a fixture, and what it needs)
-    link,
-    local,  # noqa: F401
-    packaged,  # noqa: F401
-    settings,  # noqa: F401
-)
+from tests.end_to_end.access import AUTHORIZED, KEY, create_link
+from tests.end_to_end.account import ENDPOINT
+from tests.end_to_end.studio import BrowserSession, Studio
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def closed_door(guarded):  # noqa: F811
-    """The public URL of a gateway that asks for a key."""
-    return guarded
 
 
 def sign_in(studio):
@@ -37,29 +23,29 @@ def give_key(studio, key):
     studio.page.keyboard.press("Enter")
 
 
-def test_who_has_a_key_signs_in_once_and_paints_from_then_on(closed_door, emulator, page):
-    studio = Studio(page, closed_door).open()
+def test_a_key_signs_in_once_and_paints_from_then_on(guarded_url, emulator, page):
+    studio = Studio(page, guarded_url).open()
     studio.ask("a red apple")
     dialog = page.get_by_role("dialog", name="This easel asks for a key")
     expect(dialog).to_be_visible()
     give_key(studio, "wrong")
-    expect(dialog.get_by_role("alert")).to_contain_text("not known here")
+    expect(dialog.get_by_role("alert")).to_contain_text("Unknown or expired key")
     assert emulator.requests(ENDPOINT) == []
 
     give_key(studio, KEY)
     expect(studio.picture).to_be_visible()
     page.reload()
     studio.paint("a green apple")
-    page.goto(f"{closed_door}/inference/a blue apple?seed=7")
+    page.goto(f"{guarded_url}/inference/a blue apple?seed=7")
     assert page.locator("img").count() == 1
 
 
-def test_who_signs_out_is_asked_again(closed_door, page):
-    studio = Studio(page, closed_door).open()
+def test_after_signing_out_the_key_is_asked_for_again(guarded_url, page):
+    studio = Studio(page, guarded_url).open()
     sign_in(studio)
     studio.paint("a red apple")
     studio.button("Sign out").click()
-    studio.told("Signed out.")
+    studio.announced("Signed out.")
     studio.ask("a green apple")
 
     expect(page.get_by_role("dialog", name="This easel asks for a key")).to_be_visible()
@@ -67,22 +53,22 @@ def test_who_signs_out_is_asked_again(closed_door, page):
     expect(studio.button("Try again")).to_be_visible()
 
 
-def test_a_friends_link_paints_until_it_is_used_up(closed_door, browser):
-    friend = Person(browser)
-    friend.page.goto(f"{closed_door}/?link={link(closed_door, pictures=1)}")
-    studio = Studio(friend.page, closed_door)
+def test_a_friends_link_paints_until_it_is_used_up(guarded_url, browser):
+    friend = BrowserSession(browser)
+    friend.page.goto(f"{guarded_url}/?link={create_link(guarded_url, pictures=1)}")
+    studio = Studio(friend.page, guarded_url)
     assert friend.page.url == studio.url
     studio.paint("a red apple").ask("a green apple")
 
     expect(friend.page.locator("#wrong")).to_contain_text("link")
     expect(friend.page.get_by_role("button", name="a green apple, failed")).to_be_visible()
     friend.context.close()
-    assert friend.troubles == []
+    assert friend.errors == []
 
 
-def test_the_copied_command_paints_with_a_key_in_the_shell(closed_door, page):
+def test_the_copied_command_paints_with_a_key_in_the_shell(guarded_url, page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    studio = Studio(page, closed_door).open()
+    studio = Studio(page, guarded_url).open()
     sign_in(studio)
     studio.paint("a red apple").button("Copy as curl").click()
     expect(studio.button("Copied")).to_be_visible()

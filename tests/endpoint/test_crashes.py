@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from endpoint import create_endpoint, delete_endpoint, destroy, start, stop
+from endpoint import create_endpoint, delete_endpoint
+from endpoint.commands import destroy, start, stop
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, Crash, World, contents, empty_account
 
 pytestmark = pytest.mark.slow

@@ -2,27 +2,21 @@ from __future__ import annotations
 
 import json
 
-from endpoint import create_endpoint, delete_endpoint
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
-
-BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
-
-
-def create(world: World, model: str = "sd", name: str = "main") -> None:
-    arguments = ("--model", model, "--name", name, "--image", IMAGE, "--yes")
-    assert world.run(create_endpoint.main, *arguments) == 0
+from endpoint import delete_endpoint
+from tests.endpoint.doubles import BUCKET, create, names
+from tests.endpoint.world import contents
 
 
 def test_deleting_leaves_an_empty_account(world, capsys):
-    create(world)
-    create(world, "sdxl")
+    assert create(world) == 0
+    assert create(world, model="sdxl") == 0
     assert world.run(delete_endpoint.main, "--yes") == 0
     assert contents(world) == []
     assert "nothing costs anything" in capsys.readouterr().out
 
 
 def test_alarms_and_scaling_go_before_the_endpoint_and_it_before_its_configuration(world):
-    create(world, "sdxl")
+    assert create(world, model="sdxl") == 0
     first = len(world.calls)
     assert world.run(delete_endpoint.main, "--yes") == 0
     order = [
@@ -44,28 +38,26 @@ def test_deleting_nothing_succeeds(world):
 
 
 def test_another_deployment_is_left_alone(world):
-    create(world, name="main")
-    create(world, name="mainly")
+    assert create(world) == 0
+    assert create(world, "--name", "mainly") == 0
     assert world.run(delete_endpoint.main, "--yes") == 0
     left = contents(world)
     assert any("easel-mainly-sd" in line for line in left)
     assert not any("easel-main-" in line for line in left)
 
 
-def test_one_model_can_be_deleted_and_its_namesake_kept(world):
-    create(world, "sd")
-    create(world, "sd-turbo")
+def test_one_model_can_be_deleted_and_one_with_a_longer_name_kept(world):
+    assert create(world) == 0
+    assert create(world, model="sd-turbo") == 0
     assert world.run(delete_endpoint.main, "--model", "sd", "--yes") == 0
-    names = [item["EndpointName"] for item in
-             world.client("sagemaker").list_endpoints()["Endpoints"]]  # fmt: skip
-    assert names == ["easel-main-sd-turbo"]
+    assert names(world, "Endpoint") == ["easel-main-sd-turbo"]
     keys = world.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]
     assert {item["Key"].split("/")[1] for item in keys} == {"sd-turbo"}
-    assert len(world.client("sagemaker").list_models()["Models"]) == 1
+    assert len(names(world, "Model")) == 1
 
 
-def test_an_endpoint_that_is_being_made_is_waited_for_and_deleted(world):
-    create(world)
+def test_an_endpoint_that_is_being_created_is_waited_for_and_deleted(world):
+    assert create(world) == 0
     client = world.client("sagemaker")
     config = client.list_endpoint_configs()["EndpointConfigs"][0]["EndpointConfigName"]
     world.session.client("sagemaker").create_endpoint(
@@ -76,14 +68,14 @@ def test_an_endpoint_that_is_being_made_is_waited_for_and_deleted(world):
 
 
 def test_unfinished_uploads_are_removed_with_the_bucket(world):
-    create(world)
+    assert create(world) == 0
     world.client("s3").create_multipart_upload(Bucket=BUCKET, Key="models/sd/x/unet.safetensors")
     assert world.run(delete_endpoint.main, "--yes") == 0
     assert contents(world) == []
 
 
-def test_what_cannot_be_deleted_is_named_with_its_price_and_the_exit_code_is_one(world, capsys):
-    create(world)
+def test_a_failed_deletion_is_reported_with_its_price_and_exit_code_one(world, capsys):
+    assert create(world) == 0
     world.fail(
         "DeleteEndpoint", "AccessDeniedException", "not authorized: sagemaker:DeleteEndpoint"
     )
@@ -95,14 +87,14 @@ def test_what_cannot_be_deleted_is_named_with_its_price_and_the_exit_code_is_one
     assert report["left"][0]["costs"]
 
 
-def test_what_is_left_at_the_end_makes_the_exit_code_one(world, capsys):
-    create(world)
+def test_a_remaining_resource_makes_the_exit_code_one(world, capsys):
+    assert create(world) == 0
     group = "/aws/sagemaker/Endpoints/easel-main-late"
-    # SageMaker writes a last line after everything was deleted.
+    # SageMaker writes a last line to the log after everything is deleted.
     late = world._after_delete_stack
 
-    def write(*given):
-        late(*given)
+    def write(*arguments):
+        late(*arguments)
         world.client("logs").create_log_group(logGroupName=group)
 
     world._after_delete_stack = write
@@ -113,8 +105,8 @@ def test_what_is_left_at_the_end_makes_the_exit_code_one(world, capsys):
     assert contents(world) == []
 
 
-def test_a_picture_that_arrives_late_does_not_keep_the_bucket(world):
-    create(world)
+def test_a_picture_that_arrives_late_does_not_prevent_deleting_the_bucket(world):
+    assert create(world) == 0
     asked = []
 
     def late_picture(params):
@@ -135,7 +127,7 @@ def test_a_picture_that_arrives_late_does_not_keep_the_bucket(world):
 
 
 def test_a_dry_run_deletes_nothing(world, capsys):
-    create(world)
+    assert create(world) == 0
     world.open_session()
     before = contents(world)
     assert world.run(delete_endpoint.main, "--dry-run") == 0

@@ -169,10 +169,12 @@ class World(Clock):
         fault = self.faults.take(model.name, ("refused",))
         if fault:
             return _error(fault)
+        act = getattr(self, f"_before_{xform_name(model.name)}", None)
+        if act:
+            return act(context["world_params"])
         if model.service_model.service_name == "sagemaker-runtime":
             return self._invoke(model, params)
-        act = getattr(self, f"_before_{xform_name(model.name)}", None)
-        return act(context["world_params"]) if act else None
+        return None
 
     def after(self, model: Any, context: dict[str, Any], parsed: Any, **_: Any) -> None:
         if "Error" not in parsed:

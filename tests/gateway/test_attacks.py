@@ -9,10 +9,10 @@ from urllib.parse import quote
 import pytest
 
 import app as gateway
-from chalicelib import pages, sdapi_lists, telemetry
-from chalicelib.openapi_page import openapi_page
-from tests.gateway.guarded import KEY, OTHER_KEY, SECRET, Guest, guarded, key
-from tests.gateway.test_app import BROWSER
+from chalicelib import telemetry
+from chalicelib.dialects import automatic1111_lists
+from chalicelib.web import pages
+from tests.gateway.doubles import BROWSER, KEY, OTHER_KEY, SECRET, GuardedClient, guarded, key
 
 # After OWASP's XSS filter evasion cheat sheet, and what breaks headers, paths, templates and logs.
 MARK = "xss7f3a"
@@ -57,8 +57,9 @@ HOSTILE = [
     f"{MARK}" + "A" * 2_000,
 ]
 SDAPI_LISTS = ["options", "sd-models", "loras", "samplers", "schedulers", "progress"]
-SDAPI_LISTS += sorted(sdapi_lists.NOTHING)
-SDAPI_REFUSED = ["interrupt", "skip", *sdapi_lists.FRESH, *sdapi_lists.FROM_PICTURES]
+SDAPI_LISTS += [path.rpartition("/")[2] for path in sorted(automatic1111_lists.EMPTY)]
+SDAPI_REFUSED = ["/sdapi/v1/interrupt", "/sdapi/v1/skip", *automatic1111_lists.REFRESHED]
+SDAPI_REFUSED += automatic1111_lists.FROM_PICTURES
 ROUTES = [
     "/inference/{}",
     "/inference/{}?seed=1&model=slow",
@@ -109,7 +110,7 @@ BODIES = [
     ("/sdapi/v1/options", {"sd_model_checkpoint": "{}", "{}": 1}),
     ("/v1/images/edits", {"{}": "{}"}),
     ("/v1/images/variations", {"{}": "{}"}),
-    *((f"/sdapi/v1/{name}", {"{}": "{}"}) for name in SDAPI_REFUSED),
+    *((path, {"{}": "{}"}) for path in SDAPI_REFUSED),
     ("/session", {"key": "{}"}),
     ("/session", {"{}": 1}),
     ("/links", {"{}": 1}),
@@ -123,13 +124,17 @@ CLIENTS = [{}, BROWSER, {"User-Agent": "Slackbot 1.0"}]
 
 
 @pytest.fixture
-def guest(monkeypatch):
-    guest = Guest(monkeypatch, guarded(filter_mode="warn", origins=("https://friend.example",)))
-    guest.settings = guest.settings.__class__(**{**vars(guest.settings), "deadline_seconds": 0.2})
-    guest.painter = guest.painter.__class__(
-        guest.settings, guest.painter._runtime, guest.painter._s3
+def client(monkeypatch):
+    client = GuardedClient(
+        monkeypatch, guarded(filter_mode="warn", origins=("https://friend.example",))
     )
-    return guest
+    client.settings = client.settings.__class__(
+        **{**vars(client.settings), "deadline_seconds": 0.2}
+    )
+    client.service = client.service.__class__(
+        client.settings, client.service._runtime, client.service._s3
+    )
+    return client
 
 
 class Page(html.parser.HTMLParser):
@@ -157,67 +162,69 @@ def elements(body):
 
 # Our own pages, element by element: no visitor's words add one to them.
 SHAPES = [elements(pages._assembled(each.name).encode()) for each in pages._FOLDER.glob("*.html")]
-SHAPES.append(elements(openapi_page("https://somewhere", "/api").html))
+SHAPES.append(elements(pages.docs_page("https://somewhere", "/api").html))
 
 
-def check(answer):
-    for name, value in answer.headers.items():
+def check(response):
+    for name, value in response.headers.items():
         assert re.fullmatch(r"[A-Za-z0-9-]+", name), name
         assert MARK not in name.lower()
         for line in value if isinstance(value, list) else [value]:
             assert line.isascii(), name
             assert not re.search(r"[\x00-\x1f\x7f]", line), name
             assert "<" not in line, name
-    assert answer.status_code < 500 or "Retry-After" in answer.headers
-    location = answer.headers.get("Location", "/")
+    assert response.status_code < 500 or "Retry-After" in response.headers
+    location = response.headers.get("Location", "/")
     assert location.startswith("/")
     assert not location.startswith(("//", "/\\"))
-    kind = answer.headers.get("Content-Type", "application/json").partition(";")[0]
+    kind = response.headers.get("Content-Type", "application/json").partition(";")[0]
     assert kind in {"text/html", "text/plain", "application/json", "image/png"}
-    if kind == "application/json" and answer.body:
-        json.loads(answer.body)
+    if kind == "application/json" and response.body:
+        json.loads(response.body)
     if kind == "text/html":
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        assert "unsafe" not in answer.headers["Content-Security-Policy"]
-        assert elements(answer.body) in SHAPES
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert "unsafe" not in response.headers["Content-Security-Policy"]
+        assert elements(response.body) in SHAPES
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-@pytest.mark.parametrize("client", CLIENTS, ids=["program", "browser", "preview"])
-def test_nothing_in_an_address_becomes_markup_a_header_or_a_place(guest, text, client):
+@pytest.mark.parametrize("sent", CLIENTS, ids=["program", "browser", "preview"])
+def test_nothing_in_an_address_becomes_markup_a_header_or_a_place(client, text, sent):
     for path in ROUTES:
-        check(guest.get(path.replace("{}", quote(text, safe="")), x_api_key=KEY, **client))
+        check(client.get(path.replace("{}", quote(text, safe="")), x_api_key=KEY, **sent))
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_nothing_in_a_body_becomes_markup_a_header_or_a_place(guest, text):
+def test_nothing_in_a_body_becomes_markup_a_header_or_a_place(client, text):
     for path, body in BODIES:
         filled = json.loads(json.dumps(body).replace("{}", json.dumps(text)[1:-1]))
-        for client in CLIENTS:
-            check(guest.post(path, filled, x_api_key=KEY, **client))
+        for sent in CLIENTS:
+            check(client.post(path, filled, x_api_key=KEY, **sent))
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_nothing_in_a_header_becomes_markup_or_another_header(guest, name):
+def test_nothing_in_a_header_becomes_markup_or_another_header(client, name):
     for text in HOSTILE:
         # What no client and no gateway lets through in a header is left out.
         value = re.sub(r"[^\x20-\x7e]", " ", text)[:500]
         for path in ("/", "/options", "/inference/a?seed=1", "/inference?seed=1", "/jobs/none"):
-            for client in CLIENTS:
-                answer = guest.get(path, **{**client, "x-api-key": KEY, name: value})
-                check(answer)
-                assert MARK.encode() not in answer.body
+            for sent in CLIENTS:
+                response = client.get(path, **{**sent, "x-api-key": KEY, name: value})
+                check(response)
+                assert MARK.encode() not in response.body
         # These two tell a visitor the address that the visitor's own Host header names.
         for path in ("/docs", "/openapi.json"):
-            check(guest.get(path, **{name: value}))
+            check(client.get(path, **{name: value}))
 
 
-def test_scripts_on_pages_are_our_own_however_hostile_the_prompt(guest):
+def test_scripts_on_pages_are_our_own_however_hostile_the_prompt(client):
     """Each script's hash is in the policy, so one more script would not run."""
     for text in HOSTILE:
-        answer = guest.get(f"/inference/{quote(text, safe='')}?steps=0", x_api_key=KEY, **BROWSER)
-        scripts = elements(answer.body).count("script")
-        policy = answer.headers["Content-Security-Policy"]
+        response = client.get(
+            f"/inference/{quote(text, safe='')}?steps=0", x_api_key=KEY, **BROWSER
+        )
+        scripts = elements(response.body).count("script")
+        policy = response.headers["Content-Security-Policy"]
         assert scripts == len(re.findall("script-src .*sha256", policy))
 
 
@@ -225,26 +232,26 @@ def test_no_log_line_holds_a_key_a_cookie_a_token_or_a_visitors_words(monkeypatc
     output = io.StringIO()
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", output)
     protection = guarded(keys=(key(), key("bob", OTHER_KEY)), per_minute=500)
-    guest = Guest(monkeypatch, protection, deadline_seconds=0.1)
-    cookie, token = guest.sign_in(), guest.link(pictures=2)
+    client = GuardedClient(monkeypatch, protection, deadline_seconds=0.1)
+    cookie, token = client.sign_in(), client.link(pictures=2)
     secrets = [KEY, OTHER_KEY, "wr0ng-key", cookie.partition("=")[2], token, SECRET.decode(), MARK]
-    guest.runtime.outcome = ZeroDivisionError("nobody foresaw it")
-    guest.get("/inference/a?seed=1", x_api_key=KEY)
-    guest.runtime.outcome = None
+    client.runtime.outcome = ZeroDivisionError("nobody foresaw it")
+    client.get("/inference/a?seed=1", x_api_key=KEY)
+    client.runtime.outcome = None
     for path in [*ROUTES, "/inference/a?seed=2"]:
         # The name of an adapter is a field that is logged, whatever a visitor calls it.
         for text in (HOSTILE[0], *(() if "lora=" in path else (KEY, token))):
             asked = path.replace("{}", quote(text, safe=""))
-            guest.get(asked, x_api_key=KEY)
-            guest.get(asked, x_api_key="wr0ng-key")
-            guest.get(asked, Authorization=f"Bearer {OTHER_KEY}", **BROWSER)
-            guest.get(asked, Cookie=cookie)
-            guest.get(f"{asked}{'&' if '?' in asked else '?'}link={token}")
+            client.get(asked, x_api_key=KEY)
+            client.get(asked, x_api_key="wr0ng-key")
+            client.get(asked, Authorization=f"Bearer {OTHER_KEY}", **BROWSER)
+            client.get(asked, Cookie=cookie)
+            client.get(f"{asked}{'&' if '?' in asked else '?'}link={token}")
     for path, body in BODIES:
-        guest.post(path, json.loads(json.dumps(body).replace("{}", KEY)), Cookie=cookie)
-        guest.post(f"{path}?link={token}", body)
-    guest.post("/session", {"key": OTHER_KEY})
-    guest.visit("DELETE", "/session", Cookie=cookie)
+        client.post(path, json.loads(json.dumps(body).replace("{}", KEY)), Cookie=cookie)
+        client.post(f"{path}?link={token}", body)
+    client.post("/session", {"key": OTHER_KEY})
+    client.request("DELETE", "/session", Cookie=cookie)
     written = output.getvalue() + "".join(capfd.readouterr())
 
     assert len(output.getvalue().splitlines()) > 300

@@ -45,12 +45,12 @@ def nothing() -> set[str]:
 def test_starting_the_gateway_loads_nothing_heavy(nothing: set[str]) -> None:
     loaded = loaded_by("import app") - nothing
 
-    assert "chalicelib.painting" in loaded
+    assert "chalicelib.images.service" in loaded
     assert loaded & HEAVY == set()
 
 
 def test_the_first_client_does_load_what_a_picture_needs(nothing: set[str]) -> None:
-    client = "from chalicelib.clients import LazyClient; LazyClient('s3', 5)"
+    client = "from chalicelib.aws.clients import LazyClient; LazyClient('s3', 5)"
     variables = "import os; os.environ['AWS_DEFAULT_REGION'] = 'us-east-1'"
 
     made = loaded_by(f"{variables}; {client}") - nothing

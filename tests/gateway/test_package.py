@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cfnlint.api import lint_all
 
-from chalicelib import openapi
+from chalicelib.web.pages import openapi_document
 from tests.packages import package_gateway
 
 
@@ -41,7 +41,7 @@ def test_every_route_of_the_document_is_one_of_api_gateways_and_every_body_may_b
     document = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
 
     assert document["x-amazon-apigateway-binary-media-types"] == ["*/*"]
-    described = openapi.document("")["paths"]
+    described = openapi_document("")["paths"]
     assert sorted(document["paths"]) == sorted(described)
     for path, methods in document["paths"].items():
         assert set(methods) - {"options"} == set(described[path])

@@ -35,9 +35,9 @@ def test_what_is_known_of_a_model_is_told():
         {"EASEL_MODELS": json.dumps({"sd": entry})}
     ).models.values()
 
-    told = {"name": "sd", "asynchronous": False, **entry}
-    del told["endpoint"]
-    assert model.describe() == told
+    described = {"name": "sd", "asynchronous": False, **entry}
+    del described["endpoint"]
+    assert model.describe() == described
 
 
 def test_what_nobody_knows_of_a_model_is_empty():

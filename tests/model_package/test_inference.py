@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import inference
-from tests.model_package.toolkit import Toolkit
+from tests.model_package.doubles.toolkit import Toolkit
 
 WISH = {"prompt": "a cat", "seed": 7}
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "webp": b"RIFF", "jpeg": b"\xff\xd8\xff"}

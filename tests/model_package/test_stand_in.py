@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model_package.stand_in import make_stand_in
-from tests.model_package.toolkit import Toolkit
+from tests.model_package.doubles.toolkit import Toolkit
 
 SCRIPT = Path(__file__).parents[2] / "model_package" / "stand_in.py"
 

@@ -41,6 +41,13 @@ class QuietHandler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - inherited name
         """Log nothing."""
 
+    def finish(self) -> None:
+        """Close the connection's files, also where the client has gone and the last bytes stay."""
+        try:
+            super().finish()
+        finally:
+            self.rfile.close()
+
     def body(self) -> bytes:
         """Return the request's body as its Content-Length announces it."""
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))

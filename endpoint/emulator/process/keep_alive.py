@@ -30,6 +30,13 @@ class KeepAliveHandler(MotoRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
 
+    def finish(self) -> None:
+        """Close the connection's files, also where the client has gone and the last bytes stay."""
+        try:
+            super().finish()
+        finally:
+            self.rfile.close()
+
     def run_wsgi(self) -> None:
         """Answer one request."""
         if self.headers.get("Expect", "").lower().strip() == "100-continue":

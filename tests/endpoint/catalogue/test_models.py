@@ -2,11 +2,10 @@ import re
 
 import pytest
 
-from endpoint.catalogue import models as catalogue
-from endpoint.catalogue import prices
-from endpoint.catalogue.models import UnknownModel
+from endpoint.catalogue import models, prices
+from endpoint.core.problems import BadArgument
 
-MODELS = catalogue.read()
+MODELS = models.read()
 
 
 def test_stable_diffusion_is_the_default_and_answers_in_real_time():
@@ -48,7 +47,7 @@ def test_every_instance_type_has_a_price(model):
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_the_best_buy_comes_first(model):
+def test_the_cheapest_type_comes_first(model):
     costs = [prices.instance_types()[name].usd_per_hour for name in model.instance_types]
     assert costs[0] == min(costs) or model.asynchronous
 
@@ -57,44 +56,44 @@ def test_the_best_buy_comes_first(model):
 def test_a_model_in_bfloat16_runs_only_where_the_gpu_has_it(model):
     types = [prices.instance_types()[name] for name in model.instance_types]
     assert model.dtype in {"fp16", "bf16"}
-    assert model.dtype == "fp16" or all(each.bf16 for each in types)
+    assert model.dtype == "fp16" or all(instance_type.bf16 for instance_type in types)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_name_fits_into_the_names_of_sagemaker(name):
-    assert catalogue.is_name(name)
+    assert models.is_name(name)
 
 
 def test_a_model_is_found_by_its_repository_too():
-    assert catalogue.find("stabilityai/sd-turbo") == MODELS["sd-turbo"]
+    assert models.find("stabilityai/sd-turbo") == MODELS["sd-turbo"]
 
 
-def test_any_repository_of_the_hub_is_a_model_at_the_revision_given():
-    model = catalogue.resolve("Lykon/Dreamshaper_8.x", "abc123")
+def test_any_repository_of_the_hub_is_a_model_at_a_revision():
+    model = models.resolve("Lykon/Dreamshaper_8.x", "abc123")
     assert (model.name, model.repository) == ("dreamshaper-8-x", "Lykon/Dreamshaper_8.x")
     assert model.source
     assert model.source.revision == "abc123"
     assert model.gated is None
 
 
-def test_another_revision_of_a_listed_model_is_taken_as_given():
-    model = catalogue.resolve("sd-turbo", "main")
-    assert model.source == catalogue.Repository("stabilityai/sd-turbo", "main")
+def test_another_revision_of_a_listed_model_is_not_the_listed_model():
+    model = models.resolve("sd-turbo", "main")
+    assert model.source == models.Repository("stabilityai/sd-turbo", "main")
 
 
 def test_a_folder_with_a_pipeline_is_a_model(tmp_path):
     folder = tmp_path / "My Model"
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
-    model = catalogue.resolve(str(folder))
+    model = models.resolve(str(folder))
     assert (model.name, model.folder, model.source) == ("my-model", folder, None)
 
 
-def test_what_is_no_model_is_refused_with_the_models_there_are():
-    with pytest.raises(UnknownModel, match="sd, sd-turbo, sdxl"):
-        catalogue.resolve("no-such-model")
+def test_an_unknown_model_is_refused_with_the_catalogues_names():
+    with pytest.raises(BadArgument, match="sd, sd-turbo, sdxl"):
+        models.resolve("no-such-model")
 
 
 @pytest.mark.parametrize("text", ["A" * 60, "---", "Ünïcode/..", "a.b_c", "-x-", ""])
 def test_any_text_gives_a_name_that_fits(text):
-    assert catalogue.is_name(catalogue.as_name(text))
+    assert models.is_name(models.as_name(text))

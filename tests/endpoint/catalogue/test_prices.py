@@ -14,7 +14,7 @@ def test_the_prices_say_from_where_and_as_of_when_they_are():
 
 
 def test_quota_codes_look_like_quota_codes():
-    codes = [each.quota_code for each in prices.instance_types().values() if each.quota_code]
+    codes = [kind.quota_code for kind in prices.instance_types().values() if kind.quota_code]
     assert codes
     assert all(code.startswith("L-") and len(code) == 10 for code in codes)
 
@@ -29,7 +29,7 @@ def test_a_type_without_a_price_makes_the_price_unknown_and_not_zero():
     assert "unknown price" in prices.in_words(None)
 
 
-def test_a_price_is_told_per_hour_day_and_month():
+def test_a_price_is_reported_per_hour_day_and_month():
     assert prices.in_words(1.0, 2) == "2.000 USD per hour (48.00 per day, 1460 per month)"
 
 

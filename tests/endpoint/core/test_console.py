@@ -6,13 +6,9 @@ import json
 import pytest
 
 from endpoint.core.console import Console, elapsed
-from endpoint.core.problems import Refused
+from endpoint.core.problems import Declined
+from tests.endpoint.doubles import Terminal
 from tests.endpoint.world import World, empty_account
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture
@@ -21,48 +17,48 @@ def clock() -> World:
         return world
 
 
-def test_a_long_wait_is_mentioned_once_a_minute_where_lines_stay(clock):
-    said = io.StringIO()
-    console = Console(clock, progress=said)
+def test_a_long_wait_prints_a_line_a_minute_without_a_terminal(clock):
+    output = io.StringIO()
+    console = Console(clock, progress=output)
     for _ in range(30):
         console.waiting("creating", 0.0)
         clock.sleep(5)
-    lines = said.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert lines == ["  creating (0 s)", "  creating (1 min 00 s)", "  creating (2 min 00 s)"]
 
 
-def test_a_new_phase_is_mentioned_at_once(clock):
-    said = io.StringIO()
-    console = Console(clock, progress=said)
+def test_a_new_phase_is_printed_at_once(clock):
+    output = io.StringIO()
+    console = Console(clock, progress=output)
     console.waiting("creating", 0.0)
     console.waiting("in service", 0.0)
-    assert len(said.getvalue().splitlines()) == 2
+    assert len(output.getvalue().splitlines()) == 2
 
 
 def test_on_a_terminal_one_line_counts_the_seconds(clock):
-    said = _Terminal()
-    console = Console(clock, progress=said)
+    output = Terminal()
+    console = Console(clock, progress=output)
     for _ in range(3):
         console.waiting("creating", 0.0)
         clock.sleep(1)
     console.say("done")
-    assert said.getvalue().count("\n") == 2
-    assert "(2 s)" in said.getvalue()
+    assert output.getvalue().count("\n") == 2
+    assert "(2 s)" in output.getvalue()
 
 
-def test_questions_are_answered_by_yes(clock):
+def test_yes_confirms_every_question(clock):
     Console(clock, yes=True).ask("Sure?")
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [("y\n", True), ("YES\n", True), ("\n", False),
                                                 ("n\n", False), ("", False)])  # fmt: skip
-def test_only_a_clear_yes_agrees(clock, monkeypatch, answer, agreed):
-    monkeypatch.setattr("sys.stdin", _Terminal(answer))
+def test_only_a_clear_yes_confirms(clock, monkeypatch, answer, agreed):
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
     console = Console(clock, progress=io.StringIO())
     if agreed:
         console.ask("Sure?")
     else:
-        with pytest.raises(Refused, match="Nothing was changed"):
+        with pytest.raises(Declined, match="Nothing was changed"):
             console.ask("Sure?")
 
 
@@ -75,5 +71,5 @@ def test_json_holds_the_data_and_nothing_of_the_lines(clock):
 @pytest.mark.parametrize(
     ("seconds", "words"), [(9.9, "9 s"), (125, "2 min 05 s"), (4200, "1 h 10 min")]
 )
-def test_durations_read_as_people_say_them(seconds, words):
+def test_durations_are_in_words(seconds, words):
     assert elapsed(seconds) == words

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoint.catalogue import models as catalogue
-from endpoint.core.naming import LONGEST_NAME, BadName, Deployment, check_name, owner
+from endpoint.catalogue import models
+from endpoint.core.naming import LONGEST_NAME, Deployment, check_name, owner
+from endpoint.core.problems import BadArgument
 
 REGION = "ap-southeast-1"  # as long as regions' names get, with three others
 names = st.from_regex(rf"[a-z][a-z0-9]{{0,{LONGEST_NAME - 1}}}", fullmatch=True)
@@ -16,7 +17,7 @@ def deployment(name: str = "main") -> Deployment:
 
 
 @given(names, names)
-def test_what_belongs_to_one_deployment_belongs_to_no_other(one, other):
+def test_a_resource_of_one_deployment_belongs_to_no_other(one, other):
     for resource in (deployment(one).endpoint("sd"), deployment(one).bucket, deployment(one).stack):
         assert owner(resource) == one
         assert deployment(other).owns(resource) == (one == other)
@@ -25,16 +26,16 @@ def test_what_belongs_to_one_deployment_belongs_to_no_other(one, other):
 @given(names)
 def test_every_name_fits_into_the_limits_of_aws(name):
     longest = deployment(name)
-    model = "m" * catalogue.LONGEST_NAME
+    model = "m" * models.LONGEST_NAME
     assert len(longest.bucket) <= 63
-    assert len(longest.versioned(model, {"any": "thing"})) <= 63
+    assert len(longest.versioned(model, {"any": "resource"})) <= 63
     assert len(longest.function) <= 64
     assert len(longest.endpoint_role.rpartition("/")[2]) <= 64
 
 
 @pytest.mark.parametrize("name", ["", "Main", "two-words", "1st", "a" * 21, "ä", "a.b", "a_b"])
 def test_other_names_are_refused_with_an_example(name):
-    with pytest.raises(BadName, match="for example main"):
+    with pytest.raises(BadArgument, match="for example main"):
         check_name(name)
 
 
@@ -51,5 +52,5 @@ def test_a_version_belongs_to_its_model_and_not_to_one_that_begins_alike():
 
 
 @pytest.mark.parametrize("name", ["weasel-main-sd", "easel", "easel-", "easelmain", "other"])
-def test_what_is_not_easels_belongs_to_nobody(name):
+def test_another_programs_resource_belongs_to_no_deployment(name):
     assert owner(name) is None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from endpoint.catalogue import models as catalogue
-from endpoint.catalogue import prices
+from endpoint.catalogue import models, prices
 
 PAGE = (Path(__file__).parents[3] / "docs" / "costs.md").read_text("utf-8")
 
@@ -18,22 +17,22 @@ def rows(name: str) -> list[list[str]]:
 
 
 def test_every_instance_type_is_listed_with_its_price():
-    known = [
+    listed = [
         [
-            each.name,
-            f"{each.gpu}, {each.gpu_gib} GB",
-            f"{each.ram_gib} GB",
-            f"{each.usd_per_hour:.3f}",
-            f"{each.usd_per_hour * 24:.2f}",
-            f"{each.usd_per_hour * prices.HOURS_PER_MONTH:.0f}",
+            kind.name,
+            f"{kind.gpu}, {kind.gpu_gib} GB",
+            f"{kind.ram_gib} GB",
+            f"{kind.usd_per_hour:.3f}",
+            f"{kind.usd_per_hour * 24:.2f}",
+            f"{kind.usd_per_hour * prices.HOURS_PER_MONTH:.0f}",
         ]
-        for each in prices.instance_types().values()
+        for kind in prices.instance_types().values()
     ]
-    assert rows("types") == known
+    assert rows("types") == listed
 
 
 def test_every_model_is_listed_with_its_licence_and_price():
-    known = [
+    listed = [
         [
             f"`{model.name}`",
             model.title,
@@ -41,9 +40,9 @@ def test_every_model_is_listed_with_its_licence_and_price():
             ", ".join(model.instance_types),
             f"{prices.instance_types()[model.instance_types[0]].usd_per_hour:.3f}",
         ]
-        for model in catalogue.read().values()
+        for model in models.read().values()
     ]
-    assert [row[:5] for row in rows("models")] == known
+    assert [row[:5] for row in rows("models")] == listed
 
 
 def test_the_price_of_storage_is_the_data_files():

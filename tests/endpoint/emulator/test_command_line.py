@@ -35,7 +35,7 @@ def started(*arguments: str) -> Iterator[str]:
             assert process.stdout is not None
             yield process.stdout.readline().split()[-1]
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
@@ -141,6 +141,6 @@ def test_a_server_that_is_a_child_ends_with_its_parent(
         assert child.process.stdin is not None
         child.process.stdin.close()  # as the kernel does when the parent is gone
 
-        assert child.process.wait(20) == 1
+        assert child.process.wait(60) == 1
     finally:
         child.kill()

@@ -144,7 +144,7 @@ def test_it_serves_a_picture_and_ends_without_a_trace(easel: Callable[[], Easel]
     assert len(family) == 3
     assert running.process is not None
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(20) == 0
+    assert running.process.wait(60) == 0
     assert not [pid for pid in family if is_alive(pid)]
     assert port_is_free(running.port)
 
@@ -166,7 +166,7 @@ def test_when_the_gateway_dies_it_says_so_and_ends(easel: Callable[[], Easel]) -
     with pytest.raises(urllib3.exceptions.HTTPError):
         running.get("die")
     assert running.process is not None
-    assert running.process.wait(20) == 1
+    assert running.process.wait(60) == 1
     assert "Easel: the gateway has ended with exit code 5" in running.said()
     assert not [pid for pid in family if is_alive(pid)]
 
@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_loaded_is_said(easel: Callable[[], Easel], tmp_p
     (tmp_path / "sd" / "broken").touch()
     running = easel()
     assert running.process is not None
-    assert running.process.wait(30) == 1
+    assert running.process.wait(60) == 1
     assert "Easel: the model sd does not answer" in running.said()
     assert "weights are damaged" in running.said()
 
@@ -200,7 +200,7 @@ def test_a_gateway_that_cannot_start_is_said(easel: Callable[[], Easel], tmp_pat
     (tmp_path / "gateway" / "app.py").write_text("raise RuntimeError('no such setting')")
     running = easel()
     assert running.process is not None
-    assert running.process.wait(30) == 1
+    assert running.process.wait(60) == 1
     assert "no such setting" in running.said()
     assert "Easel: the gateway has ended" in running.said()
 
@@ -210,7 +210,7 @@ def test_a_missing_part_is_named(easel: Callable[[], Easel], tmp_path: Path, mis
     (tmp_path / missing).unlink()
     running = easel()
     assert running.process is not None
-    assert running.process.wait(30) == 1
+    assert running.process.wait(60) == 1
     assert f"there is no {Path(missing).name} in" in running.said()
 
 
@@ -222,5 +222,5 @@ def test_it_can_be_ended_while_the_model_loads(easel: Callable[[], Easel], tmp_p
     time.sleep(0.5)
     assert running.process is not None
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(20) == 0
+    assert running.process.wait(60) == 0
     assert port_is_free(running.port)

@@ -9,29 +9,29 @@ from pathlib import Path
 import pytest
 
 from endpoint.core.naming import Deployment
-from endpoint.core.problems import Problem
+from endpoint.core.problems import ScriptError
 from endpoint.provision import gateway_project
 from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
 
 DEPLOYMENT = Deployment("main", "123456789012", "us-east-1")
 JOBS = "s3://easel-main-123456789012-us-east-1/jobs/sdxl/"
 SD = OfferedModel("sd", "easel-main-sd", "0123abcd")
-KNOWN = {"defaults": {"steps": 30, "guidance_scale": 5.0, "width": 1024, "height": 1024}}
-SDXL = OfferedModel("sdxl", "easel-main-sdxl", "4567cdef", JOBS, KNOWN)
+METADATA = {"defaults": {"steps": 30, "guidance_scale": 5.0, "width": 1024, "height": 1024}}
+SDXL = OfferedModel("sdxl", "easel-main-sdxl", "4567cdef", JOBS, METADATA)
 SETTINGS = GatewaySettings((SD, SDXL))
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> GatewayProject:
     monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
-    made = GatewayProject(DEPLOYMENT)
-    made.write(SETTINGS, DEPLOYMENT.gateway_role)
-    return made
+    project = GatewayProject(DEPLOYMENT)
+    project.write(SETTINGS, DEPLOYMENT.gateway_role)
+    return project
 
 
 def configuration(project: GatewayProject) -> dict:
-    found: dict = json.loads((project.folder / ".chalice" / "config.json").read_text())
-    return found
+    written: dict = json.loads((project.folder / ".chalice" / "config.json").read_text())
+    return written
 
 
 def test_the_gateway_can_read_the_settings_that_are_written_for_it():
@@ -44,14 +44,14 @@ def test_the_gateway_can_read_the_settings_that_are_written_for_it():
     assert queue
     assert f"s3://{queue.bucket}/{queue.prefix}" == JOBS
     assert (queue.endpoint, read.models["sdxl"].endpoint) == ("easel-main-sdxl", None)
-    assert read.models["sdxl"].defaults == KNOWN["defaults"]
+    assert read.models["sdxl"].defaults == METADATA["defaults"]
     assert not read.log_prompts
 
 
 def many_models(count: int) -> GatewaySettings:
     names = [f"a-model-of-a-long-name-{number:04d}" for number in range(count)]
     offered = (
-        OfferedModel(name, f"easel-a-deployments-name-{name}", "0123abcd", JOBS, KNOWN)
+        OfferedModel(name, f"easel-a-deployments-name-{name}", "0123abcd", JOBS, METADATA)
         for name in names
     )
     return GatewaySettings(tuple(offered))
@@ -61,8 +61,8 @@ def test_ten_models_of_long_names_fit_lambdas_environment():
     assert len(many_models(10).environment()["EASEL_MODELS"]) < 4_096
 
 
-def test_more_than_lambda_has_room_for_is_refused_before_anything_is_deployed():
-    with pytest.raises(Problem, match="Lambda has room for 4,096"):
+def test_settings_beyond_lambdas_limit_are_refused_before_anything_is_deployed():
+    with pytest.raises(ScriptError, match="Lambda allows 4,096"):
         many_models(40).environment()
 
 
@@ -82,7 +82,7 @@ def test_the_repositorys_own_configuration_stays_as_it_is(project):
     assert "main" not in json.loads(source)["stages"]
 
 
-def test_what_is_removed_from_the_gateway_is_removed_from_the_project(project):
+def test_a_file_removed_from_the_gateway_is_removed_from_the_project(project):
     stale = project.folder / "chalicelib" / "stale.py"
     stale.write_text("")
     built = project.folder / ".chalice" / "deployments" / "built.zip"

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from endpoint.core.problems import BadArgument, Problem
+from endpoint.core.problems import BadArgument, ScriptError
 from endpoint.provision.image import choose_image
 
 
@@ -24,14 +24,14 @@ def test_an_image_can_be_named_by_its_digest():
 
 @pytest.mark.parametrize("uri", ["nginx:latest", "x.dkr.ecr.us-east-1.amazonaws.com/a:b", "",
                                  "123456789012.dkr.ecr.us-east-1.amazonaws.com/a"])  # fmt: skip
-def test_what_is_no_image_in_ecr_is_refused(uri):
+def test_a_uri_outside_ecr_is_refused(uri):
     with pytest.raises(BadArgument, match="not the URI"):
         choose_image(uri or "-", "us-east-1", "ml.g5.xlarge")
 
 
 def test_without_the_sdks_core_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sagemaker.core", None)
-    with pytest.raises(Problem, match="not installed") as caught:
+    with pytest.raises(ScriptError, match="not installed") as caught:
         choose_image(None, "us-east-1", "ml.g5.xlarge")
     assert "requirements-deploy.txt" in caught.value.advice
     assert "--image" in caught.value.advice

@@ -11,65 +11,67 @@ from endpoint.core.console import Console
 from endpoint.core.problems import UploadFailed
 from endpoint.provision.payload import File, manifest_key
 from endpoint.provision.upload import Upload
+from tests.endpoint.doubles import BUCKET
 from tests.endpoint.world import Crash, World, empty_account
 
-NAME = "easel-main-123456789012-us-east-1"
 PREFIX = "models/sd/00000001/"
 PART = 1000
 
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch):
-    """moto keeps to S3's least size of a part, 5 MiB; these tests' parts are small."""
+    """moto enforces S3's minimum size of a part, 5 MiB; these tests use smaller ones."""
     monkeypatch.setattr(moto_s3, "S3_UPLOAD_PART_MIN_SIZE", 1)
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[File]:
-    """Files of no part, one part, just two parts and many."""
+    """Files of no part, one part, barely two parts and many."""
     sizes = {"model_index.json": 20, "vae/a.safetensors": PART, "unet/b.safetensors": PART + 1,
              "unet/c.safetensors": 7 * PART + 13, "empty.txt": 0}  # fmt: skip
-    found = []
+    created = []
     for place, size in sizes.items():
         path = tmp_path / "weights" / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(size))
-        found.append(File.read(path, place))
-    return found
+        created.append(File.read(path, place))
+    return created
 
 
 def upload(world: World, files: list[File], prefix: str = PREFIX) -> None:
-    bucket = Bucket(world.session.client("s3"), NAME)
+    bucket = Bucket(world.session.client("s3"), BUCKET)
     Upload(bucket, Console(world), world, part=PART).ensure(prefix, files)
 
 
-def there(world: World, prefix: str = PREFIX) -> dict[str, bytes]:
+def stored(world: World, prefix: str = PREFIX) -> dict[str, bytes]:
     s3 = world.client("s3")
     keys = [item["Key"] for item in
-            s3.list_objects_v2(Bucket=NAME, Prefix=prefix).get("Contents", [])]  # fmt: skip
+            s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]  # fmt: skip
     return {
-        key.removeprefix(prefix): s3.get_object(Bucket=NAME, Key=key)["Body"].read() for key in keys
+        key.removeprefix(prefix): s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        for key in keys
     }
 
 
 def unfinished(world: World) -> list[dict]:
-    found: list[dict] = world.client("s3").list_multipart_uploads(Bucket=NAME).get("Uploads", [])
-    return found
+    response = world.client("s3").list_multipart_uploads(Bucket=BUCKET)
+    uploads: list[dict] = response.get("Uploads", [])
+    return uploads
 
 
-def wanted(files: list[File]) -> dict[str, bytes]:
+def contents_of(files: list[File]) -> dict[str, bytes]:
     return {file.place: file.path.read_bytes() for file in files}
 
 
 @pytest.fixture
 def bucket(world: World) -> World:
-    world.client("s3").create_bucket(Bucket=NAME)
+    world.client("s3").create_bucket(Bucket=BUCKET)
     return world
 
 
 def test_every_byte_arrives(bucket, files):
     upload(bucket, files)
-    assert there(bucket) == wanted(files)
+    assert stored(bucket) == contents_of(files)
     assert unfinished(bucket) == []
 
 
@@ -87,7 +89,7 @@ def test_wherever_an_upload_dies_the_next_one_completes_it(files):
         call, died = 0, True
         while died:
             with empty_account() as world:
-                world.client("s3").create_bucket(Bucket=NAME)
+                world.client("s3").create_bucket(Bucket=BUCKET)
                 world.crash_at(call, when)
                 try:
                     upload(world, files)
@@ -95,7 +97,7 @@ def test_wherever_an_upload_dies_the_next_one_completes_it(files):
                 except Crash:
                     world.revive()
                     upload(world, files)
-                assert there(world) == wanted(files), f"{when} call {call}"
+                assert stored(world) == contents_of(files), f"{when} call {call}"
                 assert unfinished(world) == [], f"{when} call {call}"
             call += 1
         assert call > 15
@@ -109,10 +111,10 @@ def test_finished_parts_are_not_sent_again(bucket, files):
     first = len(bucket.calls)
     upload(bucket, big)
     assert "s3.UploadPart" not in bucket.calls[first:]
-    assert there(bucket) == wanted(big)
+    assert stored(bucket) == contents_of(big)
 
 
-def test_parts_of_another_content_are_sent_anew(bucket, files):
+def test_parts_with_other_content_are_sent_again(bucket, files):
     big = [file for file in files if file.place == "unet/c.safetensors"]
     bucket.fail("CompleteMultipartUpload", "ExpiredToken", times=1)
     with pytest.raises(Exception, match="ExpiredToken"):
@@ -123,34 +125,34 @@ def test_parts_of_another_content_are_sent_anew(bucket, files):
     first = len(bucket.calls)
     upload(bucket, changed)
     assert bucket.calls[first:].count("s3.UploadPart") == 1
-    assert there(bucket) == wanted(changed)
+    assert stored(bucket) == contents_of(changed)
 
 
-def test_what_an_earlier_version_has_is_copied_inside_s3(bucket, files):
+def test_files_of_an_earlier_version_are_copied_inside_s3(bucket, files):
     upload(bucket, files)
     first = len(bucket.calls)
     upload(bucket, files, "models/sd/00000002/")
     sent = bucket.calls[first:]
     assert "s3.UploadPart" not in sent
     assert sent.count("s3.CopyObject") == len(files)
-    assert there(bucket, "models/sd/00000002/") == wanted(files)
+    assert stored(bucket, "models/sd/00000002/") == contents_of(files)
 
 
 def test_the_manifest_is_written_last(bucket, files):
     bucket.fail("UploadPart", "AccessDenied")
     with pytest.raises(Exception, match="AccessDenied"):
         upload(bucket, files)
-    assert there(bucket, manifest_key(PREFIX)) == {}
+    assert stored(bucket, manifest_key(PREFIX)) == {}
 
 
-def test_a_file_that_shrinks_meanwhile_is_an_error(bucket, files):
+def test_a_file_that_shrinks_during_the_upload_is_an_error(bucket, files):
     big = [file for file in files if file.place == "unet/c.safetensors"]
     big[0].path.write_bytes(b"short")
     with pytest.raises(UploadFailed, match="became shorter"):
         upload(bucket, big)
 
 
-def test_a_file_that_vanishes_meanwhile_is_an_error(bucket, files):
+def test_a_file_that_vanishes_during_the_upload_is_an_error(bucket, files):
     files[1].path.unlink()
     with pytest.raises(UploadFailed, match="cannot be read"):
         upload(bucket, files)

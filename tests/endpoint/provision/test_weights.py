@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from endpoint import create_endpoint
 from endpoint.catalogue.models import Model, Repository
 from endpoint.core.console import Console
 from endpoint.core.problems import BadArgument, UploadFailed
 from endpoint.provision import weights
 from endpoint.provision.weights import choose, gather
-from tests.endpoint.world import IMAGE, World
+from tests.endpoint.doubles import BUCKET, create
+from tests.endpoint.world import World
 
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -36,7 +36,7 @@ REPOSITORY = [
 ]
 
 
-def test_only_the_pipelines_own_files_are_taken_in_16_bits():
+def test_only_the_pipelines_own_files_are_selected_in_16_bits():
     assert sorted(choose(REPOSITORY, INDEX, "fp16")) == [
         "model_index.json",
         "tokenizer/merges.txt",
@@ -46,14 +46,14 @@ def test_only_the_pipelines_own_files_are_taken_in_16_bits():
     ]
 
 
-def test_where_there_are_no_16_bit_files_the_plain_ones_are_taken():
+def test_without_16_bit_files_the_plain_ones_are_selected():
     taken = choose(REPOSITORY, INDEX, None)
     assert [path for path in taken if path.endswith("safetensors")] == [
         "unet/diffusion_pytorch_model.safetensors"
     ]
 
 
-def test_shards_and_their_index_are_taken_together():
+def test_shards_and_their_index_are_selected_together():
     paths = [
         "model_index.json",
         "unet/model-00001-of-00002.safetensors",
@@ -65,7 +65,7 @@ def test_shards_and_their_index_are_taken_together():
     assert sorted(choose(small, {"unet": ["a", "b"]}, "fp16")) == sorted(small)
 
 
-def test_what_was_compiled_for_the_model_goes_with_it():
+def test_code_compiled_for_the_model_is_selected_with_it():
     compiled = ["compiled/torch2.6.0-NVIDIA-L4-sm89.tar.gz"]
     others = ["compiled/notes.md", "compiled/old/torch.tar.gz", "unet/compiled/torch.tar.gz"]
     taken = choose([*REPOSITORY, *compiled, *others], INDEX, "fp16")
@@ -73,7 +73,7 @@ def test_what_was_compiled_for_the_model_goes_with_it():
 
 
 def test_weights_that_can_run_code_are_refused():
-    with pytest.raises(BadArgument, match="unet are not there as safetensors"):
+    with pytest.raises(BadArgument, match="unet are not in the safetensors format"):
         choose(["unet/model.bin"], {"unet": ["a", "b"]}, None)
 
 
@@ -97,27 +97,26 @@ def test_a_full_disk_says_what_to_do(world, monkeypatch):
     assert "HF_HOME" in caught.value.advice
 
 
-def test_a_refiner_lies_below_its_own_folder(world, tmp_path, monkeypatch):
+def test_a_refiners_files_are_in_a_folder_of_their_own(world, tmp_path, monkeypatch):
     folder = _folder(tmp_path)
     monkeypatch.setattr(weights, "_fetch", lambda *_: folder)
     source = Repository("some/model", "main")
-    found = gather(Model("sdxl", "SDXL", source, {}, refiner=source), Console(world))
-    places = {file.place for file in found}
+    files = gather(Model("sdxl", "SDXL", source, {}, refiner=source), Console(world))
+    places = {file.place for file in files}
     assert {"model_index.json", "refiner/model_index.json", "unet/config.json"} <= places
 
 
-def test_a_refiner_brings_nothing_that_its_base_has():
+def test_a_refiner_shares_its_bases_components():
     index = {"unet": ["a", "b"], "vae": ["a", "b"]}
     paths = ["model_index.json", "unet/model.safetensors", "vae/model.safetensors"]
     assert choose(paths, index, None, without=("vae",)) == paths[:2]
 
 
 def test_an_endpoint_from_a_folder_has_its_weights_and_code_in_one_prefix(world: World, tmp_path):
-    arguments = ("--model", str(_folder(tmp_path)), "--weights", "s3", "--image", IMAGE, "--yes")
-    assert world.run(create_endpoint.main, *arguments) == 0
+    folder, arguments = str(_folder(tmp_path)), ("--weights", "s3")
+    assert create(world, *arguments, model=folder) == 0
     s3 = world.client("s3")
-    bucket = "easel-main-123456789012-us-east-1"
-    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
     places = {key.split("/", 3)[3] for key in keys if key.startswith("models/tiny/")}
     assert {"code/inference.py", "model_index.json", "unet/config.json"} <= places
     client = world.client("sagemaker")
@@ -128,10 +127,10 @@ def test_an_endpoint_from_a_folder_has_its_weights_and_code_in_one_prefix(world:
 
 
 def test_new_code_does_not_send_the_weights_again(world: World, tmp_path, serving_code):
-    arguments = ("--model", str(_folder(tmp_path)), "--weights", "s3", "--image", IMAGE, "--yes")
-    assert world.run(create_endpoint.main, *arguments) == 0
+    folder, arguments = str(_folder(tmp_path)), ("--weights", "s3")
+    assert create(world, *arguments, model=folder) == 0
     (serving_code / "generation.py").write_text("STEPS = 30\n")
     first = len(world.calls)
-    assert world.run(create_endpoint.main, *arguments) == 0
+    assert create(world, *arguments, model=folder) == 0
     assert world.calls[first:].count("s3.PutObject") == 3  # two of code, and the manifest
     assert "s3.CopyObject" in world.calls[first:]

@@ -43,8 +43,8 @@ def composer(artwork: Artwork) -> Composer:
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    chance = np.random.default_rng(0)
-    maker, captioner = SpecMaker(chance), Captioner(chance)
+    rng = np.random.default_rng(0)
+    maker, captioner = SpecMaker(rng), Captioner(rng)
     write_tokenizer([captioner.word(maker.make()) for _ in range(4000)], folder)
     return folder
 

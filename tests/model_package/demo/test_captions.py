@@ -27,8 +27,8 @@ def named(words: tuple[str, ...], caption: str) -> bool:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_caption_names_everything_that_is_drawn(seed: int) -> None:
-    chance = np.random.default_rng(seed)
-    maker, captioner = SpecMaker(chance), Captioner(chance)
+    rng = np.random.default_rng(seed)
+    maker, captioner = SpecMaker(rng), Captioner(rng)
     for _ in range(300):
         spec = maker.make()
         caption = captioner.word(spec)

@@ -14,7 +14,7 @@ from model_package.demo.train_decoder import new_autoencoder
 from model_package.demo.train_refiner import new_refiner
 from model_package.demo.train_text import new_text_encoder
 from model_package.demo.train_unet import new_unet
-from tests.model_package.toolkit import Toolkit
+from tests.model_package.doubles.toolkit import Toolkit
 
 pytestmark = [
     # diffusers' solver hands torch numbers to numpy in a way that numpy 2 frowns on.

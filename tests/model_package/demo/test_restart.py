@@ -10,11 +10,11 @@ from model_package.demo.codec import Codec
 from model_package.demo.compose import Composer
 from model_package.demo.export import CODEC_NAME
 from model_package.demo.pool import draw_pictures
-from model_package.demo.workshop import WEIGHTS
+from model_package.demo.work_dir import WEIGHTS
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty one, in place of the real."""
     for module in (pool, restart):
         monkeypatch.setattr(module, "CODEC_FILE", tmp_path / "codec.npz")
@@ -24,7 +24,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_training_goes_on_from_the_exported_weights(workshop: Path) -> None:
+def test_every_training_goes_on_from_the_exported_weights(work_dir: Path) -> None:
     restart.restart(WEIGHTS)
     assert_same(train_unet.first_unet(), UNet2DConditionModel.from_pretrained(WEIGHTS / "unet"))
     assert_same(train_decoder.load_autoencoder(), AutoencoderKL.from_pretrained(WEIGHTS / "vae"))
@@ -35,15 +35,15 @@ def test_every_training_goes_on_from_the_exported_weights(workshop: Path) -> Non
         assert torch.equal(weight, written["text_model." + name.removeprefix("text_model.")])
 
 
-def test_a_second_restart_keeps_what_has_been_trained_since(workshop: Path) -> None:
+def test_a_second_restart_keeps_what_has_been_trained_since(work_dir: Path) -> None:
     restart.restart(WEIGHTS)
-    (workshop / "codec.npz").write_bytes(b"another")
-    before = {path: path.stat().st_mtime_ns for path in workshop.rglob("*") if path.is_file()}
+    (work_dir / "codec.npz").write_bytes(b"another")
+    before = {path: path.stat().st_mtime_ns for path in work_dir.rglob("*") if path.is_file()}
     restart.restart(WEIGHTS)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_without_a_restart_the_unet_begins_untrained(workshop: Path) -> None:
+def test_without_a_restart_the_unet_begins_untrained(work_dir: Path) -> None:
     torch.manual_seed(0)
     first = train_unet.first_unet()
     torch.manual_seed(0)

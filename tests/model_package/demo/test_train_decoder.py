@@ -5,13 +5,13 @@ from model_package.demo.codec import Codec
 from model_package.demo.compose import Composer
 from model_package.demo.pool import draw_pictures
 from model_package.demo.styles import STYLES
-from model_package.demo.train_decoder import DecoderLesson, new_autoencoder, picture_loss
-from model_package.demo.training import Chance
+from model_package.demo.train_decoder import DecoderObjective, new_autoencoder, picture_loss
+from model_package.demo.training import Rng
 
 
 @pytest.fixture
-def lesson(composer: Composer) -> DecoderLesson:
-    return DecoderLesson(composer, Codec.fit(draw_pictures(composer, 32, seed=1)[1]))
+def objective(composer: Composer) -> DecoderObjective:
+    return DecoderObjective(composer, Codec.fit(draw_pictures(composer, 32, seed=1)[1]))
 
 
 def test_a_perfect_picture_costs_nothing() -> None:
@@ -27,21 +27,21 @@ def test_a_lost_edge_costs_more_than_a_wrong_shade() -> None:
     assert picture_loss(without_edge, right) > picture_loss(shifted, right)
 
 
-def test_a_batch_teaches_the_decoder(lesson: DecoderLesson) -> None:
+def test_a_batch_teaches_the_decoder(objective: DecoderObjective) -> None:
     autoencoder = new_autoencoder()
-    lesson(autoencoder, Chance(0)).backward()
+    objective(autoencoder, Rng(0)).backward()
     assert autoencoder.decoder.conv_in.weight.grad.abs().sum() > 0
 
 
-def test_the_same_chance_is_the_same_batch(lesson: DecoderLesson) -> None:
+def test_the_same_chance_is_the_same_batch(objective: DecoderObjective) -> None:
     torch.manual_seed(0)
     autoencoder = new_autoencoder().eval()
     with torch.no_grad():
-        assert lesson(autoencoder, Chance(3)).equal(lesson(autoencoder, Chance(3)))
+        assert objective(autoencoder, Rng(3)).equal(objective(autoencoder, Rng(3)))
 
 
 def test_some_batches_are_in_a_look_and_most_are_not() -> None:
-    chance = Chance(0)
-    looks = [DecoderLesson.pick_look(chance) for _ in range(400)]
+    rng = Rng(0)
+    looks = [DecoderObjective.pick_look(rng) for _ in range(400)]
     assert {None, *STYLES.values()} == set(looks)
     assert 250 < looks.count(None) < 370

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from easel_loras import Loras
+from easel.lora.adapters import Loras
 from model_package.demo import train_lora
 from model_package.demo.codec import Codec
 from model_package.demo.compose import Composer
@@ -16,7 +16,7 @@ from model_package.demo.train_decoder import new_autoencoder
 from model_package.demo.train_lora import add_lora, draw_pool, save_lora
 from model_package.demo.train_text import new_text_encoder
 from model_package.demo.train_unet import new_unet
-from model_package.demo.workshop import WEIGHTS
+from model_package.demo.work_dir import WEIGHTS
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from model_package.demo.compose import Spec
 from model_package.demo.pool import Pool
 from model_package.demo.train_refiner import (
     LAST,
-    FinishingLesson,
+    FinishingObjective,
     copy_outer_half,
     error,
     new_refiner,
     outer_name,
 )
 from model_package.demo.train_unet import new_unet
-from model_package.demo.training import Chance
+from model_package.demo.training import Rng
 
 
 class Silent(nn.Module):
@@ -28,10 +28,10 @@ class Silent(nn.Module):
 
 
 @pytest.fixture
-def lesson(tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch) -> FinishingLesson:
+def objective(tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch) -> FinishingObjective:
     monkeypatch.setattr(train_unet, "load_tokenizer", lambda: tokenizer)
     latents = torch.randn(4, 8, 16, 16, generator=torch.Generator().manual_seed(0))
-    return FinishingLesson(Pool([Spec(0, 3)] * 4, latents.half()))
+    return FinishingObjective(Pool([Spec(0, 3)] * 4, latents.half()))
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +40,17 @@ def unets() -> tuple[UNet2DConditionModel, UNet2DConditionModel]:
     return new_unet(), new_refiner()
 
 
-def test_the_refiner_only_learns_the_last_time_steps(lesson: FinishingLesson) -> None:
-    times = lesson.times(Chance(0))
+def test_the_refiner_only_learns_the_last_time_steps(objective: FinishingObjective) -> None:
+    times = objective.times(Rng(0))
     assert int(times.min()) < LAST // 10
     assert LAST * 9 // 10 < int(times.max()) < LAST
 
 
 def test_the_comparison_is_made_on_the_same_noise_each_time(
-    lesson: FinishingLesson, monkeypatch: pytest.MonkeyPatch
+    objective: FinishingObjective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_refiner, "COMPARED", 2)
-    assert error(Silent(), lesson) == error(Silent(), lesson) > 0.1
+    assert error(Silent(), objective) == error(Silent(), objective) > 0.1
 
 
 def test_the_refiner_begins_with_the_bases_outer_half(

@@ -3,28 +3,28 @@ import torch
 
 from model_package.demo.compose import Spec
 from model_package.demo.tokens import LENGTH
-from model_package.demo.train_text import ANSWERS, TextPupil, question
+from model_package.demo.train_text import ANSWERS, TextModel, question
 
 
 @pytest.fixture(scope="module")
-def pupil() -> TextPupil:
+def model() -> TextModel:
     torch.manual_seed(0)
-    return TextPupil().eval()
+    return TextModel().eval()
 
 
-def test_the_pupil_foretells_a_whole_latent(pupil: TextPupil) -> None:
+def test_the_pupil_foretells_a_whole_latent(model: TextModel) -> None:
     with torch.no_grad():
-        answers, foretold = pupil(torch.ones(2, LENGTH, dtype=torch.long))
+        answers, foretold = model(torch.ones(2, LENGTH, dtype=torch.long))
     assert answers.shape == (2, sum(ANSWERS))
     assert foretold.shape == (2, 8, 16, 16)
 
 
-def test_the_last_position_foretells_the_lower_right(pupil: TextPupil) -> None:
+def test_the_last_position_foretells_the_lower_right(model: TextModel) -> None:
     ids = torch.ones(1, LENGTH, dtype=torch.long)
     changed = ids.clone()
     changed[0, -1] = 7  # being causal, no earlier position sees it
     with torch.no_grad():
-        difference = (pupil(ids)[1] - pupil(changed)[1]).abs().amax((0, 1))
+        difference = (model(ids)[1] - model(changed)[1]).abs().amax((0, 1))
     assert difference[12:, 12:].min() > 0
     difference[12:, 12:] = 0
     assert difference.max() < 1e-5

@@ -8,8 +8,8 @@ from model_package.demo import train_unet
 from model_package.demo.compose import Spec
 from model_package.demo.pipeline import NOISING, new_scheduler
 from model_package.demo.pool import Pool
-from model_package.demo.train_unet import PaintingLesson
-from model_package.demo.training import Chance
+from model_package.demo.train_unet import UNetObjective
+from model_package.demo.training import Rng
 
 
 class Oracle(nn.Module):
@@ -34,30 +34,30 @@ def picture() -> Tensor:
 
 
 @pytest.fixture
-def lesson(
+def objective(
     picture: Tensor, tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> PaintingLesson:
+) -> UNetObjective:
     monkeypatch.setattr(train_unet, "load_tokenizer", lambda: tokenizer)
-    return PaintingLesson(Pool([Spec(0, 3)] * 4, picture.half().expand(4, -1, -1, -1).clone()))
+    return UNetObjective(Pool([Spec(0, 3)] * 4, picture.half().expand(4, -1, -1, -1).clone()))
 
 
 def test_one_who_knows_the_picture_makes_no_mistake(
-    lesson: PaintingLesson, picture: Tensor
+    objective: UNetObjective, picture: Tensor
 ) -> None:
-    assert float(lesson(Oracle(picture), Chance(0))) < 1e-4
+    assert float(objective(Oracle(picture), Rng(0))) < 1e-4
 
 
-def test_one_who_thinks_of_another_picture_does(lesson: PaintingLesson, picture: Tensor) -> None:
-    assert float(lesson(Oracle(-picture), Chance(0))) > 0.1
+def test_one_who_thinks_of_another_picture_does(objective: UNetObjective, picture: Tensor) -> None:
+    assert float(objective(Oracle(-picture), Rng(0))) > 0.1
 
 
-def test_some_pictures_are_learnt_without_words(lesson: PaintingLesson) -> None:
-    captions = lesson.word([0] * 1000, Chance(0))
+def test_some_pictures_are_learnt_without_words(objective: UNetObjective) -> None:
+    captions = objective.word([0] * 1000, Rng(0))
     assert 60 < captions.count("") < 140
 
 
-def test_time_steps_are_spread_over_the_whole_way(lesson: PaintingLesson) -> None:
-    times = lesson.times(Chance(0))
+def test_time_steps_are_spread_over_the_whole_way(objective: UNetObjective) -> None:
+    times = objective.times(Rng(0))
     assert times.min() < 100
     assert times.max() > 900
     assert times.diff().min() >= 0

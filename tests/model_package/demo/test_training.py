@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_package.demo.training import Chance, Plan, Trainer
+from model_package.demo.training import Plan, Rng, Trainer
 
 PLAN = Plan(seconds=40, rate=0.01, hold=0.5, checkpoint_seconds=10)
 
@@ -29,11 +29,11 @@ class Pupil(nn.Module):
         self.slow = nn.Linear(3, 1)
 
 
-def guess(pupil: nn.Module, chance: Chance) -> Tensor:
-    """A lesson that uses both random sources."""
-    assert isinstance(pupil, Pupil)
-    given = torch.randn(4, 3, generator=chance.noise) + float(chance.choices.normal())
-    found: Tensor = pupil.slow(pupil.fast(given)) - given.sum(1, keepdim=True)
+def guess(model: nn.Module, rng: Rng) -> Tensor:
+    """A objective that uses both random sources."""
+    assert isinstance(model, Pupil)
+    given = torch.randn(4, 3, generator=rng.noise) + float(rng.choices.normal())
+    found: Tensor = model.slow(model.fast(given)) - given.sum(1, keepdim=True)
     return found.square().mean()
 
 
@@ -42,18 +42,18 @@ def new_trainer(folder: Path, plan: Plan = PLAN) -> Trainer:
     return Trainer(Pupil(), plan, folder, Clock(), shares={"slow": 0.5})
 
 
-def stop_after(count: int) -> Callable[[nn.Module, Chance], Tensor]:
-    """A lesson that is cut off, as a machine that is switched off would."""
+def stop_after(count: int) -> Callable[[nn.Module, Rng], Tensor]:
+    """A objective that is cut off, as a machine that is switched off would."""
     taken = 0
 
-    def lesson(pupil: nn.Module, chance: Chance) -> Tensor:
+    def objective(model: nn.Module, rng: Rng) -> Tensor:
         nonlocal taken
         taken += 1
         if taken > count:
             raise KeyboardInterrupt
-        return guess(pupil, chance)
+        return guess(model, rng)
 
-    return lesson
+    return objective
 
 
 def weights(module: nn.Module) -> list[Tensor]:
@@ -88,9 +88,9 @@ def test_a_new_run_starts_at_the_beginning(tmp_path: Path) -> None:
 
 def test_the_loss_falls(tmp_path: Path) -> None:
     trainer = new_trainer(tmp_path, replace(PLAN, seconds=600, rate=0.05))
-    before = float(guess(trainer.module, Chance(5)).detach())
+    before = float(guess(trainer.module, Rng(5)).detach())
     trainer.train(guess)
-    assert float(guess(trainer.module, Chance(5)).detach()) < before / 10
+    assert float(guess(trainer.module, Rng(5)).detach()) < before / 10
 
 
 def test_the_rate_rises_holds_and_falls() -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from model_package.demo.export import LIMIT, size_of
 from model_package.demo.styles import BLOCKS
-from model_package.demo.workshop import WEIGHTS
-from tests.model_package.toolkit import Toolkit
+from model_package.demo.work_dir import WEIGHTS
+from tests.model_package.doubles.toolkit import Toolkit
 
 Pixels = npt.NDArray[np.float64]  # (128, 128, 3), 0 to 255
 Draw = Callable[..., Pixels]

@@ -39,7 +39,7 @@ def before(package: Path, function: Double, **more: float) -> Iterator[int]:
 def ask(
     port: int, path: str, method: str = "GET", body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         # The path goes out as it is written here.
         connection.request(
@@ -120,7 +120,7 @@ def test_a_function_slower_than_the_gateway_is_a_504_and_runs_on(package: Path) 
     gate, ended = threading.Event(), threading.Event()
 
     def act() -> Any:
-        gate.wait(20)
+        gate.wait(60)
         ended.set()
         return OK
 
@@ -128,7 +128,7 @@ def test_a_function_slower_than_the_gateway_is_a_504_and_runs_on(package: Path) 
         status, _, body = ask(port, "/api/health")
         assert (status, json.loads(body)) == (504, {"message": "Endpoint request timed out"})
         gate.set()
-        assert ended.wait(20)
+        assert ended.wait(60)
 
 
 @pytest.mark.parametrize("error", ["Unhandled", None])
@@ -187,7 +187,7 @@ def test_preflights_break_without_conversion_to_text(package: Path) -> None:
 
 def test_one_connection_serves_many_requests(package: Path) -> None:
     with before(package, Double()) as port:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         for _ in range(3):
             connection.request("GET", "/api/health")
             answer = connection.getresponse()

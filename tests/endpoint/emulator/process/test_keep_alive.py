@@ -36,7 +36,7 @@ def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 def connection() -> Iterator[http.client.HTTPConnection]:
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=KeepAliveHandler)
     with in_background(server):
-        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         client.connect()
         yield client
         client.close()

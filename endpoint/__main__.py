@@ -1,0 +1,67 @@
+"""`python -m endpoint` lists the commands; `python -m endpoint COMMAND ...` runs one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from endpoint import create_endpoint, delete_endpoint, use_endpoint
+from endpoint.commands import create_key, deploy, destroy, doctor, estimate, start, status, stop
+
+
+class Command(Protocol):
+    """A module with a script in it."""
+
+    def parser(self) -> argparse.ArgumentParser: ...
+
+    def main(self, argv: Sequence[str] | None = None) -> int: ...
+
+
+# In the order in which an operator needs them.
+COMMANDS: dict[str, Command] = {
+    "deploy": deploy,
+    "destroy": destroy,
+    "doctor": doctor,
+    "create": create_endpoint,
+    "use": use_endpoint,
+    "stop": stop,
+    "start": start,
+    "delete": delete_endpoint,
+    "status": status,
+    "estimate": estimate,
+    "create-key": create_key,
+}
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    lines = [f"  {name:12}{command.parser().description}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m endpoint COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "`python -m endpoint COMMAND --help` lists a command's options.",
+            "`python -m endpoint.emulator` runs Easel on this machine, without AWS.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; 2 for an unknown command."""
+    # Without arguments nothing is changed, so the usage is the answer and not an error.
+    name, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
+    if name in {"-h", "--help", "help"}:
+        print(usage())
+        return 0
+    if name not in COMMANDS:
+        print(f"{usage()}\n\nerror: no such command: {name}", file=sys.stderr)
+        return 2
+    return COMMANDS[name].main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

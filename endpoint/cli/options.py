@@ -1,0 +1,156 @@
+"""The scripts' options: argparse reads them once, and then they are frozen dataclasses.
+
+A field has the name of its option. Scripts with the same options share a class.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """The options of every script that calls AWS.
+
+    Attributes:
+        name: the deployment; None for all deployments, where a script allows that.
+    """
+
+    name: str | None
+    region: str | None
+    profile: str | None
+    yes: bool
+    dry_run: bool
+    json: bool
+
+
+@dataclass(frozen=True)
+class ModelOptions(CommonOptions):
+    """The options of scripts that act on one model, or on all of the deployment's."""
+
+    model: str | None
+
+
+@dataclass(frozen=True)
+class EndpointOptions(CommonOptions):
+    """How to create an endpoint.
+
+    Attributes:
+        instance_type: the types to try, in this order; None for the model's own.
+        budget: USD per month; 0 for the budget that exists, if any.
+        email: the recipient of the budget's warnings; empty for the one that exists.
+    """
+
+    model: str
+    revision: str | None
+    weights: str
+    instance_type: tuple[str, ...] | None
+    most_instances: int
+    image: str | None
+    inference_ami: str | None
+    private_network: bool
+    budget: float
+    email: str
+    log_prompts: bool
+
+
+@dataclass(frozen=True)
+class AccessOptions:
+    """Who can use the gateway, and how much; None leaves a setting as it is deployed."""
+
+    keys: Path | None
+    open: bool
+    new_secret: bool
+    pictures_per_minute: int | None
+    prompt_filter: str | None
+    prompt_filter_words: str | None
+    cors_origins: str | None
+
+
+@dataclass(frozen=True)
+class DeployOptions(EndpointOptions, AccessOptions):
+    """How to deploy endpoints and the gateway."""
+
+    also: tuple[str, ...]
+    requests_per_second: float
+    burst: int
+    concurrency: int
+
+
+def read(options: type[Options], args: argparse.Namespace) -> Options:
+    """Return the parsed command line as `options`; repeatable options become tuples."""
+    values = {field.name: getattr(args, field.name) for field in fields(options)}
+    frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return options(**frozen)
+
+
+def common_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser for `CommonOptions`.
+
+    Args:
+        command: the script's name after `python -m endpoint`.
+        description: what the script does, in one sentence.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m endpoint {command}", description=description)
+    parser.add_argument("--name", default="main", help="the deployment (default: main)")
+    parser.add_argument("--region", help="AWS region (default: from your AWS configuration)")
+    parser.add_argument("--profile", help="profile of your AWS configuration")
+    parser.add_argument("--yes", action="store_true", help="confirm every question")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the calls that would change something"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of `ModelOptions`."""
+    parser.add_argument("--model", help="one model only (default: all of the deployment's)")
+
+
+def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `EndpointOptions`."""
+    add = parser.add_argument
+    add("--model", default="sd", help="a name in the catalogue, org/name on the hub, or a folder")
+    add("--revision", help="commit, tag or branch of a hub repository")
+    weights = "fetch: the container downloads the weights (default); s3: upload them from here"
+    add("--weights", choices=["fetch", "s3"], default="fetch", help=weights)
+    add("--instance-type", action="append", help="repeatable: tried in this order")
+    add("--most-instances", type=int, default=1, help="limit of an asynchronous endpoint (1)")
+    add("--image", help="URI of the serving image in ECR")
+    add("--inference-ami", help="SageMaker's InferenceAmiVersion, for images with CUDA 12.9 or up")
+    add("--private-network", action="store_true", help="no internet access for the container")
+    add("--budget", type=float, default=0, help="warn at this many USD of SageMaker per month")
+    add("--email", default="", help="recipient of the budget's warnings")
+    add("--log-prompts", action="store_true", help="allow the container to log prompts")
+
+
+def add_access_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `AccessOptions`."""
+    add = parser.add_argument
+    add("--keys", type=Path, metavar="FILE", help="require a key from this file of create-key")
+    add("--open", action="store_true", help="require no key; deletes all keys")
+    add("--new-secret", action="store_true", help="sign sessions and links with a new secret")
+    add("--pictures-per-minute", type=int, help="limit for a client without a key; 0 for none")
+    add("--prompt-filter", choices=["off", "warn", "refuse"], help="new deployments: refuse")
+    add("--prompt-filter-words", metavar="WORDS", help="comma-separated; a minus allows a word")
+    add("--cors-origins", metavar="ORIGINS", help="comma-separated origins of browser scripts")
+
+
+def add_deploy_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `DeployOptions`."""
+    add_endpoint_options(parser)
+    add = parser.add_argument
+    add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
+    add("--requests-per-second", type=float, default=2, help="for all clients (default: 2)")
+    add("--burst", type=int, default=5, help="requests at once (default: 5)")
+    add("--concurrency", type=int, default=10, help="functions running at once; 0 for no limit")
+    add_access_options(parser)

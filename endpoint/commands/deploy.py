@@ -1,0 +1,104 @@
+"""Deploy models and the public URL in front of them, from nothing.
+
+    checks       what would prevent it
+    endpoints    as `create` makes them
+    gateway      the Lambda function and API Gateway, by chalice, with throttling
+    smoke test   the gateway's health, and one picture, through the public URL
+
+The same command continues after any interruption, and updates what exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.options import DeployOptions, add_deploy_options, common_parser
+from endpoint.cli.script import Result
+from endpoint.core.problems import AGAIN, ScriptError
+from endpoint.provision import checks, endpoint, gateway
+
+# Takes a URL, and `key` as well where the gateway requires keys; raises OSError for an error.
+Fetch = Callable[..., bytes]
+_PNG = b"\x89PNG\r\n\x1a\n"
+_FIRST_ANSWER_SECONDS = 180  # a new API answers after some seconds, a picture within 29
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = common_parser("deploy", "Deploy models and the public URL in front of them.")
+    add_deploy_options(parser)
+    return parser
+
+
+def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
+    """Deploy, and return the URL."""
+    for model in (options.model, *options.also):
+        model_options = replace(options, model=model)
+        _examine(context, model_options)
+        endpoint.create(context, model_options)
+    url, key = gateway.deploy(context, options)
+    if context.dry_run:
+        return Result({"url": None}, ["Dry run: nothing was deployed."])
+    _smoke_test(context, url, partial(fetch, key=key) if key else fetch)
+    lines = [
+        f"Easel is at {url}",
+        f"  {url}inference/an astronaut riding a horse on mars",
+        "`python -m endpoint status` shows its cost, and `./setup.sh destroy` deletes it.",
+    ]
+    return Result({"url": url}, lines)
+
+
+def _examine(context: Context, options: DeployOptions) -> None:
+    results = checks.examine(context, options)
+    for line in (line for check in results for line in check.lines()):
+        context.console.say(line)
+    bad = [check for check in results if check.state == "bad"]
+    if bad:
+        raise ScriptError(f"{bad[0].subject}: {bad[0].finding}", bad[0].advice)
+
+
+def _smoke_test(context: Context, url: str, fetch: Fetch) -> None:
+    """Request the gateway's health and a picture, through the public URL."""
+    context.begin(f"smoke test of {url}")
+    last_error = ""
+
+    def poll() -> str | None:
+        nonlocal last_error
+        try:
+            fetch(f"{url}health")
+            picture = fetch(f"{url}inference/a%20smoke%20test?seed=1")
+        except OSError as error:
+            last_error = str(error)
+            return f"the gateway does not answer yet ({last_error[:80]})"
+        if not picture.startswith(_PNG):
+            raise ScriptError(f"{url} returned {len(picture)} bytes that are not a PNG.", AGAIN)
+        return None
+
+    try:
+        context.waiting.until_done(poll, at_most=_FIRST_ANSWER_SECONDS, every=5)
+    except ScriptError as error:
+        raise ScriptError(
+            f"The public URL does not work: {last_error or error}",
+            f"The gateway's log group is /aws/lambda/{context.deployment.function}. {AGAIN}",
+        ) from error
+
+
+def fetch_url(url: str, key: str | None = None) -> bytes:
+    """Return the body of a response; raises OSError for any status but success."""
+    headers = {"Accept": "image/png", **({"x-api-key": key} if key else {})}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - https, see url_of
+        body: bytes = response.read()
+        return body
+
+
+def main(argv: Sequence[str] | None = None, fetch: Fetch = fetch_url, **overrides: Any) -> int:
+    """Run the script and return its exit code; `overrides` as in `script.run`."""
+    return script.run(parser(), DeployOptions, partial(deploy, fetch=fetch), argv, **overrides)

@@ -1,0 +1,79 @@
+"""Restore stopped endpoints, from the endpoint configurations that `stop` kept."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from endpoint.aws.logs import group_of
+from endpoint.aws.models import instance_types, is_asynchronous
+from endpoint.catalogue import prices
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.options import ModelOptions, add_model_option, common_parser
+from endpoint.cli.script import Result
+from endpoint.core.naming import TAG
+from endpoint.core.problems import BadArgument
+from endpoint.provision.endpoint import MOST_INSTANCES_TAG, bring_into_service
+from endpoint.provision.warm_up import warm_up
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = common_parser("start", "Create stopped endpoints again.")
+    add_model_option(parser)
+    return parser
+
+
+def start(context: Context, options: ModelOptions) -> Result:
+    """Create the endpoints again, one after the other."""
+    newest = _newest_configs(context, options.model)
+    if not newest:
+        raise BadArgument(
+            "There is nothing to start.", "`python -m endpoint create` creates an endpoint."
+        )
+    configs = {name: context.models.find_config(name) or {} for name in newest.values()}
+    price = sum(prices.dearest(instance_types(config)) or 0.0 for config in configs.values())
+    models = ", ".join(newest)
+    context.console.ask(f"Start {models} for at most {prices.in_words(price)}?")
+    for model, name in newest.items():
+        _start(context, model, name, configs[name])
+    lines = [f"Started: {models}, for at most {prices.in_words(price)}."]
+    return Result({"started": list(newest), "usd_per_hour_at_most": price}, lines)
+
+
+def _start(context: Context, model: str, name: str, config: dict[str, Any]) -> None:
+    endpoint = context.deployment.endpoint(model)
+    asynchronous = is_asynchronous(config)
+    context.begin(f"endpoint {endpoint}")
+    context.logs.ensure(group_of(endpoint), {TAG: context.name})
+    bring_into_service(context, endpoint, name, context.deployment.tags)
+    if asynchronous:
+        tags = context.models.tags(config["EndpointConfigArn"])
+        most = int(tags.get(MOST_INSTANCES_TAG, "1"))
+        context.begin(f"scaling from 0 to {most} instances")
+        context.scaling.ensure(endpoint, most, context.name)
+    context.begin("warm-up: a first picture")
+    warm_up(context, endpoint, asynchronous=asynchronous)
+
+
+def _newest_configs(context: Context, model: str | None) -> dict[str, str]:
+    """Return the newest endpoint configuration of each model, by the model's name.
+
+    An update that was interrupted leaves two.
+    """
+    prefix = f"{context.deployment.prefix}-"
+    newest: dict[str, str] = {}
+    for item in context.models.configs(prefix):  # newest first
+        name = item["EndpointConfigName"]
+        match = re.fullmatch(rf"{re.escape(prefix)}(.+)-[0-9a-f]{{8}}", name)
+        if match and (model is None or model == match[1]):
+            newest.setdefault(match[1], name)
+    return newest
+
+
+def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:
+    """Run the script and return its exit code; `overrides` as in `script.run`."""
+    return script.run(parser(), ModelOptions, start, argv, **overrides)

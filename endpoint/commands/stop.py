@@ -1,0 +1,56 @@
+"""Stop paying by the hour: delete endpoints, but keep everything that `start` needs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from endpoint.cli import script
+from endpoint.cli.context import Context
+from endpoint.cli.options import ModelOptions, add_model_option, common_parser
+from endpoint.cli.script import Result
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = common_parser("stop", "Delete endpoints but keep their configurations.")
+    add_model_option(parser)
+    return parser
+
+
+def stop(context: Context, options: ModelOptions) -> Result:
+    """Delete the endpoints, and their scaling first."""
+    scaled = context.scaling.scaled(f"{context.deployment.prefix}-")
+    names = _running(context, options.model, scaled)
+    if not names:
+        return Result({"stopped": []}, ["No endpoint is running."])
+    context.console.ask(f"Delete {', '.join(names)}? `python -m endpoint start` restores them.")
+    for name in names:
+        context.begin(f"endpoint {name}")
+        # First, because the wake-up alarm would otherwise act on the endpoint being deleted.
+        if name in scaled:
+            context.scaling.remove(name)
+        context.endpoints.delete(name)
+    lines = [
+        f"Stopped: {', '.join(names)}. No instance costs money any more.",
+        f"`python -m endpoint start --name {context.name}` restores them in some minutes.",
+    ]
+    return Result({"stopped": names}, lines)
+
+
+def _running(context: Context, model: str | None, scaled: list[str]) -> list[str]:
+    """Return the endpoints to delete.
+
+    They include names in `scaled` without an endpoint: an interrupted run can leave those.
+    """
+    deployment = context.deployment
+    names = {*context.endpoints.names(f"{deployment.prefix}-"), *scaled}
+    if model:
+        return sorted(names & {deployment.endpoint(model)})
+    return sorted(filter(deployment.owns, names))
+
+
+def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:
+    """Run the script and return its exit code; `overrides` as in `script.run`."""
+    return script.run(parser(), ModelOptions, stop, argv, **overrides)

@@ -1,0 +1,205 @@
+"""The checks before a deployment; none of them changes anything.
+
+credentials   the account
+rights        actions that the caller's policies do not allow, as far as IAM reports them
+quota         instances of the model's types, with the command that raises the quota
+model         licence, gate and revision, from the hub
+bucket        whether its name is free, or taken by another account
+image         whether AWS has the serving image in the region
+cost          per hour, day and month
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from botocore.exceptions import ClientError
+
+from endpoint.aws.quotas import increase_command
+from endpoint.catalogue import models, prices
+from endpoint.catalogue.models import Model
+from endpoint.cli.context import Context
+from endpoint.cli.options import EndpointOptions
+from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_of, translated
+from endpoint.provision.image import choose_image
+
+State = Literal["good", "note", "bad"]
+_MARKS = {"good": "ok  ", "note": "note", "bad": "BAD "}
+
+# One action for each kind of work; a policy that allows these usually allows the rest as well.
+ACTIONS = (
+    "apigateway:POST",
+    "application-autoscaling:RegisterScalableTarget",
+    "cloudformation:CreateStack",
+    "cloudwatch:PutMetricAlarm",
+    "iam:CreateRole",
+    "iam:PassRole",
+    "lambda:CreateFunction",
+    "logs:CreateLogGroup",
+    "s3:CreateBucket",
+    "s3:PutObject",
+    "sagemaker:CreateEndpoint",
+    "sagemaker:CreateEndpointConfig",
+    "sagemaker:CreateModel",
+    "sagemaker:DeleteEndpoint",
+    "sagemaker:InvokeEndpoint",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one check.
+
+    Attributes:
+        subject: what was checked.
+        state: good, note (not checked, or worth knowing) or bad (prevents a deployment).
+        finding: the result in words.
+        advice: what to do about it.
+    """
+
+    subject: str
+    state: State
+    finding: str
+    advice: str = ""
+
+    def lines(self) -> Iterator[str]:
+        """Yield it as lines of text."""
+        yield f"{_MARKS[self.state]} {self.subject}: {self.finding}"
+        if self.advice:
+            yield f"     {self.advice}"
+
+
+AskHub = Callable[[Model], dict[str, Any]]
+
+
+def examine(
+    context: Context, options: EndpointOptions, ask_hub: AskHub | None = None
+) -> list[Check]:
+    """Run all checks.
+
+    Raises:
+        BadArgument: if the model does not exist.
+        AwsError: if there are no credentials: no other check can run then.
+    """
+    model = models.resolve(options.model, options.revision)
+    types = options.instance_type or model.instance_types
+    account = context.account
+    results = [
+        Check("credentials", "good", f"{account.caller['Arn']} in {account.region}"),
+        _rights(context),
+        *_quotas(context, types),
+        _model(model, options.weights, ask_hub or ask_the_hub),
+        _bucket(context),
+        _image(context, options.image, types[0]),
+        Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
+              prices.provenance()),
+    ]  # fmt: skip
+    if model.asynchronous:
+        advice = "It scales to zero instances and costs nothing per hour while idle."
+        results.append(Check("scaling", "good", f"{model.name} is asynchronous", advice))
+    return results
+
+
+def _rights(context: Context) -> Check:
+    caller = context.account.caller["Arn"]
+    # IAM does not simulate the root user's policies: it has none.
+    if caller.endswith(":root"):
+        return Check(
+            "rights", "note", "the root user has all permissions", "Create an IAM user instead."
+        )
+    try:
+        response = context.account.client("iam").simulate_principal_policy(
+            PolicySourceArn=_policy_source(caller), ActionNames=list(ACTIONS)
+        )
+    except ClientError as error:
+        reason = message_of(error) or code_of(error)
+        return Check("rights", "note", f"not checked, because IAM refused ({reason})")
+    denied = [
+        result["EvalActionName"]
+        for result in response["EvaluationResults"]
+        if result["EvalDecision"] != "allowed"
+    ]
+    if denied:
+        advice = "Ask for these permissions, or pass a --profile that has them."
+        return Check("rights", "bad", f"not allowed: {', '.join(denied)}", advice)
+    return Check("rights", "good", f"all {len(ACTIONS)} checked actions are allowed")
+
+
+def _policy_source(caller: str) -> str:
+    """Return the ARN whose policies apply: the role's for a session of an assumed role."""
+    if ":assumed-role/" not in caller:
+        return caller
+    role = caller.partition(":assumed-role/")[2].partition("/")[0]
+    return caller.partition(":assumed-role/")[0].replace(":sts:", ":iam:") + f":role/{role}"
+
+
+def _quotas(context: Context, types: tuple[str, ...]) -> Iterator[Check]:
+    quotas = context.quotas.read(types)
+    region = context.account.region
+    if quotas is None:
+        yield Check("quota", "note", "not checked (servicequotas:ListServiceQuotas is not allowed)")
+        return
+    usable = [name for name in types if quotas.get(name, (1.0, ""))[0] >= 1]
+    for name in types:
+        value, code = quotas.get(name, (None, ""))
+        if value is None:
+            yield Check("quota", "note", f"{name} is not listed in {region}")
+        elif value >= 1:
+            yield Check("quota", "good", f"{value:g} instances of {name}")
+        else:
+            # One type with a quota is enough, because `create` leaves out the others.
+            state: State = "note" if usable else "bad"
+            yield Check("quota", state, f"no instance of {name}", increase_command(code, region))
+
+
+def _model(model: Model, weights: str, ask_hub: AskHub) -> Check:
+    if model.source is None:
+        return Check("model", "good", f"{model.folder}", "Check its licence yourself.")
+    summary = f"{model.repository} at {model.source.revision[:12]}, licence: {model.licence}"
+    try:
+        hub = ask_hub(model)
+    except Exception as error:  # noqa: BLE001 - the hub library documents no set of errors
+        return Check("model", "note", summary, f"The hub did not answer: {str(error)[:120]}")
+    gated = bool(hub.get("gated", model.gated))
+    if gated and weights == "fetch":
+        advice = "Accept its terms on its page, set HF_TOKEN here, and use --weights s3."
+        return Check("model", "bad", f"{summary}; gated", advice)
+    return Check("model", "good", f"{summary}; {'gated' if gated else 'not gated'}")
+
+
+def ask_the_hub(model: Model) -> dict[str, Any]:
+    """Return the hub's information on a model; raises what huggingface_hub raises."""
+    import huggingface_hub  # slow to import, and needed here only
+
+    if model.source is None:
+        return {}
+    info = huggingface_hub.HfApi().model_info(
+        model.source.name, revision=model.source.revision, timeout=10
+    )
+    return {"gated": bool(info.gated)}
+
+
+def _bucket(context: Context) -> Check:
+    name = context.deployment.bucket
+    try:
+        with translated():
+            exists = context.bucket.exists()
+    except AccessDenied:
+        return Check("bucket", "bad", f"{name} is another account's, or you cannot access it",
+                     "Choose another --name, or ask for s3:ListBucket.")  # fmt: skip
+    return Check("bucket", "good", f"{name} {'exists' if exists else 'is free'}")
+
+
+def _image(context: Context, uri: str | None, instance_type: str) -> Check:
+    try:
+        image = choose_image(uri, context.account.region, instance_type)
+    except ScriptError as error:
+        return Check("image", "bad", str(error), error.advice)
+    exists = context.registry.has(image)
+    if exists is None:
+        return Check("image", "note", f"{image.uri}; not checked, because access is denied")
+    if not exists:
+        return Check("image", "bad", f"{image.uri} does not exist", "Pass another one: --image.")
+    return Check("image", "good", image.uri)

@@ -1,0 +1,227 @@
+"""Create a model's endpoint, or update it to the options; the steps from top to bottom.
+
+    infrastructure   the stack: bucket, roles, dashboard, and a private network if requested
+    files            the serving code into the bucket, and the weights with --weights s3
+    model            SageMaker's record of image, files and environment
+    configuration    the instance types, in the order to try them
+    endpoint         an instance starts: from here on it costs money by the hour
+    scaling          an asynchronous endpoint scales to zero instances while idle
+    warm-up          a first picture, because a passed health check does not prove a loaded model
+
+Every step uses what exists already, so the same command continues after any interruption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from endpoint.aws.logs import group_of
+from endpoint.aws.quotas import increase_command
+from endpoint.aws.registry import Image
+from endpoint.catalogue import models, prices
+from endpoint.catalogue.models import Model
+from endpoint.cli.context import Context
+from endpoint.cli.options import EndpointOptions
+from endpoint.core.naming import TAG
+from endpoint.core.problems import BadArgument, EndpointFailed, QuotaTooSmall
+from endpoint.provision import infrastructure, payload, weights
+from endpoint.provision.definitions import Serving
+from endpoint.provision.image import choose_image
+from endpoint.provision.upload import Upload
+from endpoint.provision.warm_up import warm_up
+
+# A tag of the endpoint configuration, so that `start` restores the limit that `create` set.
+MOST_INSTANCES_TAG = "easel-most-instances"
+
+
+@dataclass(frozen=True)
+class CreatedEndpoint:
+    """An endpoint in service.
+
+    Attributes:
+        name: its name in SageMaker.
+        model: the model that it serves.
+        instance_types: the types that it can run on.
+        warm_up_seconds: the duration of its first request; None in a dry run.
+    """
+
+    name: str
+    model: Model
+    instance_types: tuple[str, ...]
+    warm_up_seconds: float | None
+
+
+def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
+    """Create or update the endpoint of the options' model.
+
+    Raises:
+        ScriptError: if a step fails; the steps before it stay in place.
+    """
+    model = models.resolve(options.model, options.revision)
+    _check_options(model, options)
+    types = affordable_types(context, options.instance_type or model.instance_types)
+    image = choose_image(options.image, context.account.region, types[0])
+    _confirm(context, model, types)
+
+    infrastructure.ensure(context, image, types, options)
+    serving = _ensure_files(context, model, image, types, options)
+
+    deployment, tags = context.deployment, context.deployment.tags
+    endpoint = deployment.endpoint(model.name)
+    definition = serving.model(model)
+    model_name = deployment.versioned(model.name, definition)
+    context.begin(f"model {model_name}")
+    context.models.ensure_model(model_name, definition, tags)
+
+    definition = serving.config(model, model_name)
+    most = {"Key": MOST_INSTANCES_TAG, "Value": str(options.most_instances)}
+    config = deployment.versioned(model.name, [definition, most])
+    context.begin(f"endpoint configuration {config}")
+    context.models.ensure_config(config, definition, [*tags, most])
+
+    context.begin(f"endpoint {endpoint}: at most {prices.in_words(prices.dearest(types))}")
+    context.logs.ensure(group_of(endpoint), {TAG: deployment.name})
+    if model.asynchronous and context.endpoints.has_other_config(endpoint, config):
+        # SageMaker does not change the instances of an endpoint that has a scaling policy.
+        context.scaling.remove(endpoint)
+    bring_into_service(context, endpoint, config, tags)
+
+    if model.asynchronous:
+        context.begin(f"scaling from 0 to {options.most_instances} instances")
+        context.scaling.ensure(endpoint, options.most_instances, deployment.name)
+
+    context.begin("warm-up: a first picture")
+    seconds = warm_up(context, endpoint, asynchronous=model.asynchronous)
+
+    # Only now: the previous version stays until the new one has returned a picture.
+    _remove_superseded(context, model.name, [model_name, config], _prefix(serving, context))
+    return CreatedEndpoint(endpoint, model, types, seconds)
+
+
+def _check_options(model: Model, options: EndpointOptions) -> None:
+    if options.weights == "fetch" and model.folder:
+        raise BadArgument("A local folder must be uploaded.", "Add --weights s3.")
+    if options.weights == "fetch" and options.private_network:
+        raise BadArgument(
+            "Without internet access the container cannot download weights.", "Add --weights s3."
+        )
+    if options.weights == "fetch" and model.gated:
+        raise BadArgument(
+            f"{model.repository} is gated, and a model's settings are no place for a token.",
+            "Accept its terms, set HF_TOKEN here, and add --weights s3.",
+        )
+    if options.most_instances < 1:
+        raise BadArgument("--most-instances must be 1 or more.")
+    if options.budget and not options.email:
+        raise BadArgument("--budget requires --email.")
+
+
+def affordable_types(context: Context, types: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the instance types that the account's quotas allow.
+
+    Raises:
+        QuotaTooSmall: if they allow none.
+    """
+    quotas = context.quotas.read(types)
+    if quotas is None:
+        context.console.say(
+            "Quotas are not checked: they could not be read (servicequotas:ListServiceQuotas)."
+        )
+        return types
+    # A type without a quota of its own is kept: SageMaker decides.
+    allowed = tuple(name for name in types if quotas.get(name, (1.0, ""))[0] >= 1)
+    if allowed:
+        return allowed
+    commands = [increase_command(quotas[name][1], context.account.region) for name in types]
+    raise QuotaTooSmall(
+        f"This account can run no instance of {', '.join(types)} for endpoints (the quota is 0).",
+        "Request an increase, which takes from minutes to days:\n  " + "\n  ".join(commands)
+        + "\nor choose a type within your quotas with --instance-type.",
+    )  # fmt: skip
+
+
+def _confirm(context: Context, model: Model, types: tuple[str, ...]) -> None:
+    price = prices.in_words(prices.dearest(types))
+    idle = ", and nothing while idle" if model.asynchronous else ""
+    context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
+    context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
+    endpoint = context.deployment.endpoint(model.name)
+    context.console.ask(f"Create {endpoint} in {context.account.region}?")
+
+
+def _ensure_files(
+    context: Context,
+    model: Model,
+    image: Image,
+    types: tuple[str, ...],
+    options: EndpointOptions,
+) -> Serving:
+    """Store code and weights in the bucket; return how to serve the model with them."""
+    code = payload.code_files()
+    weight_files = weights.gather(model, context.console) if options.weights == "s3" else []
+    prefix = payload.prefix_of(model.name, code + weight_files)
+    address = f"s3://{context.deployment.bucket}/{prefix}"
+    context.begin(f"files below {address}")
+    payload.ensure_code(context.bucket, prefix, code)
+    if weight_files:
+        upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
+        upload.ensure(prefix, weight_files)
+    serving = Serving(
+        image=image.uri,
+        role=context.deployment.endpoint_role,
+        data=address,
+        weights_in_s3=bool(weight_files),
+        instance_types=types,
+        output=f"s3://{context.deployment.bucket}/jobs/",
+        inference_ami=options.inference_ami,
+        log_prompts=options.log_prompts,
+    )
+    return _with_network(context, serving) if options.private_network else serving
+
+
+def _with_network(context: Context, serving: Serving) -> Serving:
+    if context.dry_run:  # the stack, and so the network, does not exist yet
+        return serving
+    outputs = context.stacks.outputs(context.deployment.stack)
+    return replace(
+        serving,
+        subnets=tuple(outputs["SubnetIds"].split(",")),
+        security_group=outputs["SecurityGroupId"],
+    )
+
+
+def bring_into_service(
+    context: Context, endpoint: str, config: str, tags: list[dict[str, str]]
+) -> None:
+    """Wait until the endpoint serves with this configuration; print its log if it fails.
+
+    Raises:
+        EndpointFailed: if SageMaker gives up.
+    """
+    since = int(context.clock.now().timestamp() * 1000)
+    try:
+        context.endpoints.ensure(endpoint, config, tags)
+    except EndpointFailed:
+        for line in context.logs.load_failures(group_of(endpoint), since):
+            context.console.say(f"  log: {line}")
+        raise
+
+
+def _prefix(serving: Serving, context: Context) -> str:
+    return serving.data.removeprefix(f"s3://{context.deployment.bucket}/")
+
+
+def _remove_superseded(context: Context, model: str, keep: list[str], prefix: str) -> None:
+    """Delete a model's other versions: endpoint configurations, SageMaker models, files."""
+    deployment = context.deployment
+    endpoint = deployment.endpoint(model)
+    # A search by name also finds models whose names begin with this one's.
+    configs = [item["EndpointConfigName"] for item in context.models.configs(endpoint)]
+    names = [item["ModelName"] for item in context.models.models(endpoint)]
+    for name in configs:
+        if deployment.is_version_of(name, model) and name not in keep:
+            context.models.delete_config(name)
+    for name in names:
+        if deployment.is_version_of(name, model) and name not in keep:
+            context.models.delete_model(name)
+    context.bucket.delete(payload.superseded(context.bucket, model, prefix))

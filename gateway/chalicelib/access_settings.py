@@ -1,0 +1,153 @@
+"""The settings that protect the GPU from the Internet: keys, limits, filter and CORS."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?")
+PLACE = re.compile(r"s3://([a-z0-9.-]{3,63})/((?:[A-Za-z0-9._-]+/)*)")
+_SHORTEST_SECRET = 32
+_MOST_PER_MINUTE = 1_000
+FILTER_MODES = ("off", "warn", "refuse")
+
+# Reads a variable: takes its name, its cast, an example, and its default.
+Read = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of `EASEL_API_KEYS`.
+
+    Attributes:
+        name: identifies the key in the log and in links; not a secret.
+        digest: SHA-256 of the key.
+        per_minute: the number of pictures that it can request in a minute; None for no limit.
+        expires: seconds since 1970; None for never.
+    """
+
+    name: str
+    digest: bytes
+    per_minute: int | None = None
+    expires: float | None = None
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Keys, links, limits, the prompt filter, and the sites whose scripts can read responses.
+
+    Attributes:
+        keys: one is required of every caller; without any, the gateway is open.
+        secrets: sign sessions and links: the first signs, all of them verify.
+        accounts: bucket and prefix in S3 where the pictures of links are counted.
+        per_minute: the number of pictures that a client without a key can request in a minute.
+        filter_mode: off, warn or refuse.
+        filter_words: words to refuse in addition to the list; a leading minus allows one instead.
+        origins: sites whose scripts can use this gateway; `*` for any.
+    """
+
+    keys: tuple[Key, ...] = ()
+    secrets: tuple[bytes, ...] = ()
+    accounts: tuple[str, str] | None = None
+    per_minute: int | None = None
+    filter_mode: str = "off"
+    filter_words: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, read: Read) -> Protection:
+        """Read every variable; `read` raises BadSetting for the first that is invalid."""
+        keys = read("EASEL_API_KEYS", _keys, '[{"name": "ada", "sha256": "..."}]', default="[]")
+        # Without keys there are no sessions and no links to sign.
+        secret = None if keys else ""
+        return cls(
+            keys=keys,
+            secrets=read("EASEL_SECRET", _secrets, "at least 32 random characters", default=secret),
+            accounts=read("EASEL_LINKS", _place, "s3://easel-main/links/", default=""),
+            per_minute=read("EASEL_PICTURES_PER_MINUTE", _per_minute, "20", default="off"),
+            filter_mode=read("EASEL_PROMPT_FILTER", _mode, "refuse", default="off"),
+            filter_words=read("EASEL_PROMPT_FILTER_WORDS", _words, "foo, -bar", default=""),
+            origins=read("EASEL_CORS_ORIGINS", _origins, "https://example.org", default=""),
+        )
+
+
+def _keys(text: str) -> tuple[Key, ...]:
+    entries = json.loads(text)
+    if not isinstance(entries, list):
+        raise ValueError("is not a list")
+    keys = tuple(_key(entry) for entry in entries)
+    if len({key.name for key in keys}) != len(keys):
+        raise ValueError("two keys have one name")
+    return keys
+
+
+def _key(entry: dict[str, Any]) -> Key:
+    name, digest = str(entry["name"]), str(entry["sha256"])
+    unknown = set(entry) - {"name", "sha256", "per_minute", "expires"}
+    if unknown or not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest):
+        raise ValueError("a key needs a name, the SHA-256 in hexadecimal, and nothing unknown")
+    per_minute = entry.get("per_minute")
+    return Key(
+        name,
+        bytes.fromhex(digest),
+        None if per_minute is None else _count(per_minute),
+        _moment(entry["expires"]) if entry.get("expires") else None,
+    )
+
+
+def _moment(text: str) -> float:
+    """Read a time of ISO 8601, in UTC unless it says otherwise."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _secrets(text: str) -> tuple[bytes, ...]:
+    secrets = tuple(part.strip().encode() for part in text.split(",") if part.strip())
+    if any(len(secret) < _SHORTEST_SECRET for secret in secrets):
+        # The value itself must not reach the log.
+        raise ValueError("one is shorter than 32 characters")
+    return secrets
+
+
+def _place(text: str) -> tuple[str, str] | None:
+    if not text:
+        return None
+    place = PLACE.fullmatch(text)
+    if place is None:
+        raise ValueError("is not s3://bucket/prefix/")
+    return place[1], place[2]
+
+
+def _per_minute(text: str) -> int | None:
+    return None if text == "off" else _count(int(text))
+
+
+def _count(number: object) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ValueError("a limit is a whole number")
+    if not 1 <= number <= _MOST_PER_MINUTE:
+        raise ValueError(f"a limit is from 1 to {_MOST_PER_MINUTE:,}")
+    return number
+
+
+def _mode(text: str) -> str:
+    if text not in FILTER_MODES:
+        raise ValueError(f"one of {', '.join(FILTER_MODES)}")
+    return text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("origins look like https://example.org, without a path; or * alone")
+    return origins

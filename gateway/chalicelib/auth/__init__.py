@@ -1,0 +1,1 @@
+"""Which client a request comes from, and how many pictures it can have."""

@@ -1,0 +1,126 @@
+"""Objects in S3 under a prefix: the only storage of the gateway. botocore's errors end here.
+
+S3 refuses a write with `If-None-Match: *` or `If-Match` with 412 when another writer was faster:
+this makes it a lock without a database.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.errors import StoreUnavailable
+
+_MISSING = {"404", "NoSuchKey"}
+# 412: the condition does not hold. 409: two conditional writes met, and this one lost.
+_TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object: its content, its size in bytes, and the tag that identifies this version of it."""
+
+    body: bytes
+    size: int
+    tag: str
+
+
+class Store:
+    """A bucket's objects below a prefix that ends with a slash, or is empty."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+
+    def read(self, key: str, longest: int | None = None) -> Stored | None:
+        """Return an object, or None if there is none.
+
+        The content of an object larger than `longest` bytes is not read.
+
+        Raises:
+            StoreUnavailable: if S3 returns neither.
+        """
+        try:
+            response = self._client.get_object(**self._address(key))
+            size = int(response["ContentLength"])
+            body = response["Body"].read() if longest is None or size <= longest else b""
+            response["Body"].close()
+            return Stored(body, size, response["ETag"])
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return None
+            raise _unavailable() from error
+        except BotoCoreError as error:
+            raise _unavailable() from error
+
+    def size(self, key: str) -> int | None:
+        """Return an object's size in bytes, or None if there is none; raises StoreUnavailable."""
+        try:
+            return int(self._client.head_object(**self._address(key))["ContentLength"])
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return None
+            raise _unavailable() from error
+        except BotoCoreError as error:
+            raise _unavailable() from error
+
+    def create(self, key: str, body: bytes) -> str | None:
+        """Write an object that must not exist yet.
+
+        Returns:
+            Its tag; None if another writer was first.
+
+        Raises:
+            StoreUnavailable: if S3 did not confirm the write. It may have happened nevertheless.
+        """
+        return self._put(key, body, IfNoneMatch="*")
+
+    def replace(self, key: str, body: bytes, tag: str) -> str | None:
+        """Replace the version of an object that `tag` identifies; otherwise as `create`."""
+        return self._put(key, body, IfMatch=tag)
+
+    def delete(self, key: str) -> None:
+        """Delete an object, whether or not it exists; raises StoreUnavailable."""
+        try:
+            self._client.delete_object(**self._address(key))
+        except (ClientError, BotoCoreError) as error:
+            raise _unavailable() from error
+
+    def link(self, key: str, seconds: int, **headers: str) -> str:
+        """Return a URL with which anyone can fetch the object for a number of seconds."""
+        return str(
+            self._client.generate_presigned_url(
+                "get_object", Params={**self._address(key), **headers}, ExpiresIn=seconds
+            )
+        )
+
+    def key_of(self, location: str) -> str | None:
+        """Return the key of an `s3://` address below this prefix, or None for any other."""
+        start = f"s3://{self._bucket}/{self._prefix}"
+        return location.removeprefix(start) if location.startswith(start) else None
+
+    def _put(self, key: str, body: bytes, **condition: str) -> str | None:
+        try:
+            written = self._client.put_object(**self._address(key), Body=body, **condition)
+            return str(written["ETag"])
+        except ClientError as error:
+            if _code(error) in _TAKEN | _MISSING:
+                return None
+            raise _unavailable() from error
+        except BotoCoreError as error:
+            raise _unavailable() from error
+
+    def _address(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _unavailable() -> StoreUnavailable:
+    return StoreUnavailable("The store of pictures did not answer as it should.")

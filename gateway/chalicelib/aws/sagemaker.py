@@ -1,0 +1,276 @@
+"""A private SageMaker endpoint, invoked for one picture at a time. botocore's errors end here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+
+from chalicelib.aws.deadline import Deadline, DeadlinePassed
+from chalicelib.errors import (
+    BadPicture,
+    ConnectionCut,
+    EndpointBusy,
+    EndpointFailed,
+    EndpointForbidden,
+    EndpointMissing,
+    EndpointTooSlow,
+    EndpointUnreachable,
+    GatewayError,
+    InvalidRequest,
+    JobFailed,
+    PictureRefused,
+)
+from chalicelib.generation import GenerationRequest
+from chalicelib.image_files import LARGEST_PICTURE, MEDIA_TYPES, check_picture
+
+
+class Client(Protocol):
+    """Provides an AWS client when it is needed."""
+
+    def client(self) -> Any:
+        """Return the one client."""
+
+
+class Endpoint:
+    """A model's real-time endpoint in this account and region."""
+
+    def __init__(self, runtime: Client, name: str) -> None:
+        self._runtime = runtime
+        self._name = name
+
+    def invoke(self, request: GenerationRequest, deadline: Deadline, trace: str) -> bytes:
+        """Return the picture that the endpoint makes of `request`.
+
+        Args:
+            request: complete, that is with seed and model.
+            deadline: the invocation is abandoned when it has passed; the GPU continues.
+            trace: an identifier for the container's log, at most 1,024 visible characters.
+
+        Raises:
+            GatewayError: for every failure of AWS or the network.
+        """
+        try:
+            body = deadline.keep(lambda: self._fetch(request, trace))
+        except DeadlinePassed as error:
+            raise _too_slow() from error
+        except ClientError as error:
+            raise _translate_refusal(error) from error
+        except BotoCoreError as error:
+            raise _translate_failure(error) from error
+        check_picture(body, request.format)
+        return body
+
+    def _fetch(self, request: GenerationRequest, trace: str) -> bytes:
+        response = self._runtime.client().invoke_endpoint(
+            EndpointName=self._name,
+            ContentType="application/json",
+            # The serving container labels its response with this very string.
+            Accept=MEDIA_TYPES[request.format],
+            CustomAttributes=trace,
+            Body=json.dumps(request.to_dict()).encode(),
+        )
+        stream = response["Body"]
+        if _content_length(response) > LARGEST_PICTURE:
+            stream.close()
+            raise BadPicture(
+                "The picture is too large to be returned. Set format=webp or format=jpeg, or"
+                " request a smaller one.",
+                field="format",
+            )
+        return bytes(stream.read())
+
+
+class AsyncEndpoint:
+    """A model's asynchronous endpoint: it queues requests, and writes the pictures to S3."""
+
+    def __init__(self, runtime: Client, name: str) -> None:
+        self._runtime = runtime
+        self._name = name
+
+    def submit(
+        self,
+        request: GenerationRequest,
+        folder: str,
+        file: str,
+        timeouts: QueueTimeouts,
+        trace: str,
+    ) -> str | None:
+        """Queue `request`; its picture will be `file` in `folder`, below the endpoint's S3 path.
+
+        Args:
+            request: complete, that is with seed and model.
+            folder: at most 512 characters.
+            file: at most 32 characters, with one dot.
+            timeouts: how long it may wait, and how long the container may take.
+            trace: an identifier for the container's log.
+
+        Returns:
+            The `s3://` URL where SageMaker will write the reason of a failure, if it names one.
+
+        Raises:
+            MayHaveReachedGpu: if the response was lost: the request may be queued or not.
+            GatewayError: any other, if it certainly was not queued.
+        """
+        try:
+            queued = self._runtime.client().invoke_endpoint_async(
+                EndpointName=self._name,
+                ContentType="application/json",
+                Accept=MEDIA_TYPES[request.format],
+                CustomAttributes=trace,
+                # Inline, up to 128,000 bytes: no upload before the call.
+                Body=json.dumps(request.to_dict()).encode(),
+                S3OutputPathExtension=folder,
+                Filename=file,
+                RequestTTLSeconds=timeouts.queue_seconds,
+                InvocationTimeoutSeconds=timeouts.run_seconds,
+            )
+            return str(queued["FailureLocation"]) if "FailureLocation" in queued else None
+        except ClientError as error:
+            raise _translate_refusal(error) from error
+        except BotoCoreError as error:
+            raise _translate_failure(error) from error
+
+
+@dataclass(frozen=True)
+class QueueTimeouts:
+    """The limits of a queued request.
+
+    Attributes:
+        queue_seconds: how long it may wait for an instance, from 60 to 21,600.
+        run_seconds: how long the container may take, from 1 to 3,600.
+    """
+
+    queue_seconds: int = 1_800
+    run_seconds: int = 600
+
+
+def _content_length(response: Any) -> int:
+    return int(response["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
+
+
+def _too_slow() -> EndpointTooSlow:
+    return EndpointTooSlow("The model did not finish the picture in time.")
+
+
+_UNREACHABLE = (EndpointConnectionError, ConnectTimeoutError)
+_CUT = (ConnectionClosedError, ResponseStreamingError, IncompleteReadError)
+_UNSIGNED = (NoCredentialsError, PartialCredentialsError)
+
+
+def _translate_failure(error: BotoCoreError) -> GatewayError:
+    """Return the error for a response of SageMaker that is missing or incomplete."""
+    if isinstance(error, ReadTimeoutError):
+        return _too_slow()
+    if isinstance(error, _UNREACHABLE):
+        return EndpointUnreachable("The model could not be reached.")
+    if isinstance(error, _CUT):
+        return ConnectionCut("The connection to the model broke before the picture was complete.")
+    if isinstance(error, _UNSIGNED):
+        return _forbidden()
+    return EndpointFailed("The model could not be invoked.")
+
+
+# The error codes of SageMaker Runtime's service model, and those of all AWS services:
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html
+_BUSY_CODES = {
+    "ThrottlingException",
+    "Throttling",
+    "TooManyRequestsException",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "ModelNotReadyException",
+    "InternalDependencyException",
+}
+_FORBIDDEN_CODES = {
+    "AccessDeniedException",
+    "AccessDenied",
+    "ExpiredTokenException",
+    "ExpiredToken",
+    "IncompleteSignature",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "NotAuthorized",
+    "OptInRequired",
+    "UnrecognizedClientException",
+}
+
+
+def _translate_refusal(error: ClientError) -> GatewayError:
+    """Return the error for an error response of SageMaker."""
+    code = error.response.get("Error", {}).get("Code", "")
+    message = error.response.get("Error", {}).get("Message", "")
+    if code == "ModelError":
+        return _translate_model_error(error.response)
+    if code in _BUSY_CODES:
+        return EndpointBusy("The model is at capacity, or is still starting.")
+    if code in _FORBIDDEN_CODES:
+        return _forbidden()
+    if code in {"ValidationError", "ValidationException"} and "not found" in message:
+        return EndpointMissing("The model has no endpoint at the moment.")
+    return EndpointFailed("The model could not be invoked.")
+
+
+def _forbidden() -> EndpointForbidden:
+    return EndpointForbidden("This gateway is not allowed to call the model.")
+
+
+def _translate_model_error(response: Any) -> GatewayError:
+    """Return the error for the container's own status and body, which SageMaker passes on."""
+    status = int(response.get("OriginalStatusCode") or 500)
+    reported = _reported_error(response.get("OriginalMessage") or "")
+    error = _translate_report(reported)
+    if error is not None:
+        return error
+    if status in {429, 503}:
+        return EndpointBusy("The model's queue is full.")
+    return EndpointFailed("The model failed to generate this picture.")
+
+
+def failure_of(text: str) -> GatewayError:
+    """Return the error for what SageMaker wrote when a queued request failed.
+
+    Its format is not documented; the container's own JSON is searched in it.
+    """
+    start = text.find('{"error"')
+    try:
+        reported = json.JSONDecoder().raw_decode(text, start)[0]["error"] if start >= 0 else {}
+    except (ValueError, TypeError, KeyError):
+        reported = {}
+    error = _translate_report(reported if isinstance(reported, dict) else {})
+    return error or JobFailed("The model failed to generate this picture.")
+
+
+def _translate_report(reported: dict[str, Any]) -> GatewayError | None:
+    message = str(reported.get("message", ""))
+    if reported.get("code") == "moderation_blocked":
+        return PictureRefused(message)
+    if reported.get("code") == "invalid_request":
+        return InvalidRequest(message, field=str(reported.get("field", "")) or None)
+    if reported.get("code") == "out_of_memory":
+        return EndpointFailed("The picture did not fit the model's memory. Request a smaller one.")
+    return None
+
+
+def _reported_error(body: str) -> dict[str, Any]:
+    """Return the `error` object of this project's container, empty for any other body."""
+    try:
+        reported = json.loads(body)
+    except ValueError:
+        return {}
+    error = reported.get("error") if isinstance(reported, dict) else None
+    return error if isinstance(error, dict) else {}

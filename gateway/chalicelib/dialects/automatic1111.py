@@ -1,0 +1,243 @@
+"""The API of AUTOMATIC1111's web UI: text to image.
+
+https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/API
+
+Fields that the web UI has and diffusers' pipelines do not are ignored, as the web UI ignores fields
+that it does not know; a field that would make another picture and is not supported is refused.
+`automatic1111_lists` has the responses to what clients ask before they generate.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from chalicelib.dialects.batch import (
+    Batch,
+    check_weight,
+    encoded,
+    fit,
+    generate_batch,
+    read_count,
+    redirect_to_pending,
+    resume_batch,
+    with_seeds,
+)
+from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
+from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
+from chalicelib.generation import RULES, GenerationRequest, InvalidField
+from chalicelib.images.service import ImageService
+from chalicelib.web.body import read_json_object
+from chalicelib.web.request import Request
+from chalicelib.web.response import Response, json_response, retry_headers
+
+ROUTE = "/sdapi/v1/txt2img"
+# The web UI's names on the left, the contract's on the right.
+FIELDS = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "seed": "seed",
+    "steps": "steps",
+    "cfg_scale": "guidance_scale",
+    "width": "width",
+    "height": "height",
+}
+# The values of the web UI's `samples_format`.
+FORMATS = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg"}
+_TAG = re.compile(r"<lora:([^<>]*)>")
+_ADVICE = 'request fewer, or set override_settings {"samples_format": "webp"}'
+
+
+def generate(service: ImageService, request: Request) -> Response:
+    """Handle `POST /sdapi/v1/txt2img`.
+
+    Raises:
+        GatewayError: if the request is not valid, or a picture failed.
+    """
+    generations = read_txt2img(service, read_json_object(request))
+    with calling(service.settings, request) as call:
+        batch = generate_batch(service, call, generations)
+        return reported(call, _finish(request, batch))
+
+
+def resume(service: ImageService, request: Request, identifiers: str) -> Response:
+    """Handle a redirect of a call whose pictures were not ready.
+
+    Raises:
+        GatewayError: if there are no such jobs, or a picture failed.
+    """
+    with calling(service.settings, request) as call:
+        batch = resume_batch(service, call, identifiers)
+        return reported(call, _finish(request, batch))
+
+
+def render_error(error: GatewayError, request: Request) -> Response:
+    """Return an error in the web UI's formats: FastAPI's for a bad field, its own for the rest."""
+    if isinstance(error, InvalidRequest):
+        location = ["body", error.field] if error.field else ["body"]
+        detail = {"loc": location, "msg": error.message, "type": "value_error"}
+        response = json_response({"detail": [detail]}, 422)
+    else:
+        body = {"error": error.code, "detail": error.message, "body": "", "errors": error.message}
+        response = json_response(body, error.status)
+    return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[GenerationRequest, ...]:
+    """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
+    data = {name: value for name, value in body.items() if value is not None}
+    _refuse(data)
+    settings = data.get("override_settings", {})
+    if not isinstance(settings, dict):
+        raise InvalidRequest("override_settings: must be an object", field="override_settings")
+    first = _generation(data, settings)
+    checkpoint = settings.get("sd_model_checkpoint")
+    # The web UI, too, uses its default for an unknown checkpoint: `info` names the model used.
+    model = checkpoint if checkpoint in list(service.settings.models) else None
+    first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
+    generations = with_seeds(first, _count(data))
+    check_weight(generations, "batch_size", _ADVICE)
+    return generations
+
+
+def _refuse(data: Mapping[str, Any]) -> None:
+    """Refuse fields that would change the picture and are not supported."""
+    if data.get("enable_hr"):
+        raise InvalidRequest(
+            "enable_hr: is not supported; set width and height instead",
+            field="enable_hr",
+        )
+    if data.get("send_images") is False:
+        raise InvalidRequest(
+            "send_images: must be true; pictures are not stored on a disk", field="send_images"
+        )
+    for name in ("script_name", "alwayson_scripts"):
+        if data.get(name):
+            raise InvalidRequest(f"{name}: scripts are not supported", field=name)
+
+
+def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
+    fields = {ours: _value(data, name, ours) for name, ours in FIELDS.items() if name in data}
+    if isinstance(fields.get("prompt"), str):
+        fields["prompt"], fields["lora"] = _without_tags(fields["prompt"])
+    if fields.get("seed") == -1:
+        del fields["seed"]  # random, in the web UI
+    samples_format = settings.get("samples_format", "png")
+    fields["format"] = "png"
+    if isinstance(samples_format, str):
+        fields["format"] = FORMATS.get(samples_format, "png")
+    try:
+        return GenerationRequest.from_dict(fields)
+    except InvalidField as error:
+        raise _invalid(error) from error
+
+
+def _value(data: Mapping[str, Any], name: str, ours: str) -> Any:
+    """Return a field's value; numbers can be text, as the web UI accepts them."""
+    value = data[name]
+    if not isinstance(value, str) or name in {"prompt", "negative_prompt"}:
+        return value
+    if name == "seed" and value.strip() == "-1":
+        return -1
+    try:
+        return RULES[ours].read(value.strip())
+    except ValueError as error:
+        raise InvalidRequest(f"{name}: {error}", field=name) from error
+
+
+def _without_tags(prompt: str) -> tuple[str, str]:
+    """Return the prompt without its `<lora:name:weight>`, and those in the contract's spelling."""
+    return _TAG.sub("", prompt), ",".join(_TAG.findall(prompt))
+
+
+def _invalid(error: InvalidField) -> InvalidRequest:
+    """Name the field as the client names it."""
+    theirs = {ours: name for name, ours in FIELDS.items()}
+    name = theirs.get(error.field, "prompt" if error.field == "lora" else error.field)
+    tag = "the <lora:...> in it " if error.field == "lora" else ""
+    return InvalidRequest(f"{name}: {tag}{error.reason}", field=name)
+
+
+def _count(data: Mapping[str, Any]) -> int:
+    counts = [read_count(data.get(name, 1), name) for name in ("batch_size", "n_iter")]
+    return read_count(counts[0] * counts[1], "batch_size")
+
+
+# --- Responding -----------------------------------------------------------------------------------
+
+
+def _finish(request: Request, batch: Batch) -> Response:
+    finished = batch.finished
+    if finished is None:
+        return redirect_to_pending(request, batch, f"{ROUTE}/")
+    if not fit(finished):
+        raise BadPicture(f"The pictures together do not fit one response; {_ADVICE}.")
+    pairs = zip(batch.generations, finished, strict=True)
+    texts = [infotext(picture.body, generation) for generation, picture in pairs]
+    body = {
+        "images": [encoded(picture) for picture in finished],
+        "parameters": _parameters(batch),
+        "info": json.dumps(_info(batch, texts, size_of(finished[0].body)), ensure_ascii=False),
+    }
+    return json_response(body)
+
+
+def _parameters(batch: Batch) -> dict[str, Any]:
+    """Return the fields as they were read; null is left to the model.
+
+    Nothing is returned as it was sent: SillyTavern puts a password into the body.
+    """
+    first = batch.generations[0]
+    fields = {name: getattr(first, ours) for name, ours in FIELDS.items()}
+    return {
+        **fields,
+        "prompt": _with_tags(first),
+        "batch_size": len(batch.generations),
+        "n_iter": 1,
+        "override_settings": {"sd_model_checkpoint": first.model, "samples_format": first.format},
+    }
+
+
+def _info(batch: Batch, texts: list[str], size: tuple[int, int] | None) -> dict[str, Any]:
+    """Return how the pictures were made, under the web UI's names."""
+    first, count = batch.generations[0], len(batch.generations)
+    width, height = size or (first.width, first.height)
+    seeds = [generation.seed for generation in batch.generations]
+    return {
+        "prompt": _with_tags(first),
+        "all_prompts": [_with_tags(first)] * count,
+        "negative_prompt": first.negative_prompt,
+        "all_negative_prompts": [first.negative_prompt] * count,
+        "seed": seeds[0],
+        "all_seeds": seeds,
+        "width": width,
+        "height": height,
+        "sampler_name": setting(texts[0], "Sampler"),
+        "cfg_scale": _number(setting(texts[0], "CFG scale")),
+        "steps": _number(setting(texts[0], "Steps")),
+        "batch_size": count,
+        "sd_model_name": first.model,
+        "index_of_first_image": 0,
+        "infotexts": texts,
+        "styles": [],
+        "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.gmtime()),
+        "version": setting(texts[0], "Version"),
+    }
+
+
+def _with_tags(generation: GenerationRequest) -> str:
+    return " ".join([generation.prompt, *lora_tags(generation.lora)])
+
+
+def _number(text: str | None) -> float | None:
+    """Return a number of a picture's file; None for any other text."""
+    if text is None or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        return None
+    return float(text) if "." in text else int(text)

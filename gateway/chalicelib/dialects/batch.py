@@ -1,0 +1,168 @@
+"""Several pictures for one call: consecutive seeds, generated in parallel, waited for together.
+
+What the dialects share whose responses are JSON: pictures as base64 inside it, and clients that do
+not know jobs but follow redirects.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote
+
+from chalicelib.dialects.not_ready import next_hop
+from chalicelib.errors import InvalidRequest, StillPainting
+from chalicelib.generation import GenerationRequest
+from chalicelib.image_files import LARGEST_PICTURE
+from chalicelib.images.jobs import Finished, Job
+from chalicelib.images.service import Call, ImageService, Outcome
+from chalicelib.web.request import Request
+from chalicelib.web.response import Response
+
+MOST_PICTURES = 4
+_MOST_SEEDS = 2**32
+# A picture is base64 in the JSON, and the JSON is base64 in Lambda's response.
+LARGEST_TOGETHER = LARGEST_PICTURE // 4 * 3
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that were requested together.
+
+    Attributes:
+        generations: one request for each picture; they differ in the seed.
+        ids: the ids of the pictures.
+        outcomes: each one's picture, or the job that it is still waiting for.
+        is_queued: whether every picture has a job.
+    """
+
+    generations: tuple[GenerationRequest, ...]
+    ids: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    is_queued: bool
+
+    @property
+    def finished(self) -> tuple[Finished, ...] | None:
+        """The pictures, or None while one of them is missing."""
+        done = tuple(outcome for outcome in self.outcomes if isinstance(outcome, Finished))
+        return done if len(done) == len(self.outcomes) else None
+
+
+def with_seeds(first: GenerationRequest, count: int) -> tuple[GenerationRequest, ...]:
+    """Return `count` requests, whose seeds count up from that of the first, a complete one."""
+    seeds = [((first.seed or 0) + number) % _MOST_SEEDS for number in range(count)]
+    return tuple(GenerationRequest.from_dict({**first.to_dict(), "seed": seed}) for seed in seeds)
+
+
+def read_count(value: object, field: str) -> int:
+    """Return the number of pictures; raises InvalidRequest naming `field`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_PICTURES:
+        raise InvalidRequest(
+            f"{field}: must be a whole number from 1 to {MOST_PICTURES}", field=field
+        )
+    return value
+
+
+def check_weight(generations: Sequence[GenerationRequest], field: str, advice: str) -> None:
+    """Refuse, before any GPU time, pictures that certainly would not fit Lambda's response.
+
+    A PNG takes about half of its 3 bytes per pixel; WebP and JPEG take far less.
+
+    Args:
+        generations: all of one call.
+        field: to name as the cause.
+        advice: what to request instead.
+
+    Raises:
+        InvalidRequest: if they are too large together.
+    """
+    first = generations[0]
+    if first.format != "png" or first.width is None or first.height is None:
+        return
+    if len(generations) * first.width * first.height * 3 // 2 > LARGEST_TOGETHER:
+        raise InvalidRequest(
+            f"{field}: this many PNG pictures of this size do not fit one response; {advice}",
+            field=field,
+        )
+
+
+def fit(pictures: Sequence[Finished]) -> bool:
+    """Whether finished pictures fit Lambda's response together, as base64 inside JSON."""
+    together = sum(len(picture.body) for picture in pictures)
+    return together <= LARGEST_TOGETHER and all(picture.link is None for picture in pictures)
+
+
+def encoded(picture: Finished) -> str:
+    """Return a picture's file in base64."""
+    return base64.b64encode(picture.body).decode("ascii")
+
+
+def generate_batch(
+    service: ImageService, call: Call, generations: tuple[GenerationRequest, ...]
+) -> Batch:
+    """Generate pictures in parallel.
+
+    Args:
+        service: generates them.
+        call: pays and waits.
+        generations: complete requests that differ in the seed.
+
+    Raises:
+        GatewayError: the first one, if a picture fails.
+    """
+    call.log.add(model=generations[0].model, pictures=len(generations))
+    service.check_prompt(call, generations[0].prompt)
+    resolved = [service.resolve(generation) for generation in generations]
+    outcomes = _in_parallel(lambda one: service.generate(call, one), resolved)
+    is_queued = all(isinstance(outcome, Job) for outcome in outcomes)
+    return Batch(generations, tuple(one.id for one in resolved), outcomes, is_queued)
+
+
+def resume_batch(service: ImageService, call: Call, identifiers: str) -> Batch:
+    """Continue to wait for the jobs that a redirect of `redirect_to_pending` names.
+
+    Raises:
+        GatewayError: if there are no such jobs, or a picture failed.
+    """
+    ids = tuple(identifiers.split(","))
+    if len(ids) > MOST_PICTURES:
+        raise InvalidRequest(f"A call has at most {MOST_PICTURES} pictures.")
+
+    def wait(identifier: str) -> tuple[GenerationRequest, Outcome]:
+        job = service.find(identifier)
+        return job.request, service.wait(call, job)
+
+    pairs = _in_parallel(wait, ids)
+    generations, outcomes = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+    return Batch(generations, ids, outcomes, is_queued=True)
+
+
+def redirect_to_pending(request: Request, batch: Batch, route: str) -> Response:
+    """Redirect the client to a URL that waits for all pictures of an unfinished batch.
+
+    Args:
+        request: the one to respond to.
+        batch: its finished pictures are in S3.
+        route: the URL of `resume_batch`, without the ids and with a slash at its end.
+
+    Raises:
+        StillPainting: for a client that has followed as many redirects as it will.
+    """
+    if not batch.is_queued:
+        raise StillPainting("Some of the pictures are not ready yet. Request them one by one.")
+    url = f"{request.root}{route}{quote(','.join(batch.ids), safe=',')}"
+    return next_hop(request, url, f"The pictures are not ready yet. They will be at {url}")
+
+
+def _in_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> tuple[Result, ...]:
+    """Do the work for all items at once; the first error is raised."""
+    if len(items) == 1:
+        return (work(items[0]),)
+    with ThreadPoolExecutor(len(items)) as pool:
+        return tuple(pool.map(work, items))

@@ -1,0 +1,43 @@
+"""A request's use of the image service: what it hands in, and what its response reports of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chalicelib.auth.quota import Payment
+from chalicelib.aws.deadline import Deadline
+from chalicelib.dialects.not_ready import longest_wait
+from chalicelib.errors import GatewayError
+from chalicelib.images.service import Call
+from chalicelib.settings import Settings
+from chalicelib.web.request import Request
+from chalicelib.web.response import Response
+
+
+@contextmanager
+def calling(settings: Settings, request: Request) -> Iterator[Call]:
+    """Provide the call of a request; an error that leaves the context reports what was paid."""
+    call = Call(
+        payment=Payment(request.principal, request.address),
+        log=request.log,
+        deadline=Deadline(request.arrived + settings.deadline_seconds),
+        trace=request.request_id,
+        longest_wait=longest_wait(request),
+    )
+    try:
+        yield call
+    except GatewayError as error:
+        error.headers.update(_headers(call))
+        raise
+
+
+def reported(call: Call, response: Response) -> Response:
+    """Return the response with the headers that report what the call paid and warned of."""
+    return response.with_headers(_headers(call))
+
+
+def _headers(call: Call) -> dict[str, str]:
+    if call.prompt_warning is None:
+        return call.payment.headers
+    return {"X-Prompt-Warning": call.prompt_warning, **call.payment.headers}

@@ -1,0 +1,119 @@
+"""The response to a client whose picture is not ready: a redirect, a page or a JSON receipt.
+
+An image client follows a chain of `303 See Other`, each of which waits as long as a request can; a
+browser navigation gets a page that waits by itself; an API client that asks for it is given the
+job's URL (RFC 7240, `Prefer: respond-async`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from chalicelib.errors import StillPainting
+from chalicelib.images.jobs import Job, State
+from chalicelib.web.pages import waiting_page
+from chalicelib.web.request import Request
+from chalicelib.web.response import Response, json_response, page_response, see_other
+
+# A page that shows the elapsed time is better than an empty tab.
+_NAVIGATION_SECONDS = 4.0
+_POLL_SECONDS = 2
+# How many redirects clients follow, less one or two for those that led here. Measured in unmodified
+# clients: Chromium's navigation 19, its <img>, openai-python and node's fetch 20, aiohttp 9,
+# requests 30, curl -L 50.
+_HOPS = 18
+_HOPS_BY_AGENT = {"aiohttp": 8, "python-requests": 28, "curl": 48}
+
+
+def longest_wait(request: Request) -> float:
+    """Return the number of seconds that suits the client best; infinite for as long as possible."""
+    seconds = requested_wait(request)
+    if seconds is not None:
+        return seconds
+    return _NAVIGATION_SECONDS if request.is_navigation else math.inf
+
+
+def requested_wait(request: Request) -> float | None:
+    """Return the seconds of RFC 7240's `Prefer`, 0 for `respond-async`; None without either."""
+    preferences = request.headers.get("prefer", "").lower()
+    wait = re.search(r"\bwait\s*=\s*\"?(\d{1,4})\b", preferences)
+    if wait:
+        return float(wait[1])
+    return 0.0 if re.search(r"\brespond-async\b", preferences) else None
+
+
+def not_ready(request: Request, job: Job) -> Response:
+    """Return the response to a request whose job is still waiting.
+
+    Raises:
+        StillPainting: for a client that has followed as many redirects as it will.
+    """
+    if requested_wait(request) is not None:
+        return receipt(request.root, job)
+    if request.is_navigation:
+        page = waiting_page(request.root, job.id, job.request.prompt, job.waited)
+        return page_response(page, 202)
+    url = image_url(request.root, job)
+    return next_hop(request, url, f"The picture is not ready yet. It will be at {url}")
+
+
+def next_hop(request: Request, url: str, message: str) -> Response:
+    """Redirect to a URL that waits again.
+
+    Args:
+        request: its query counts the redirects so far.
+        url: without a query.
+        message: of the error.
+
+    Raises:
+        StillPainting: for a client that has followed as many redirects as it will.
+    """
+    hop = _hop_of(request.parameters().get("hop", "0"))
+    if hop >= _hop_budget(request.headers.get("user-agent", "").lower()):
+        raise StillPainting(message)
+    return see_other(f"{url}?hop={hop + 1}")
+
+
+def receipt(root: str, job: Job) -> Response:
+    """Return the job in JSON: 202 with `Retry-After` while it waits.
+
+    Args:
+        root: the public path of the home page.
+        job: any.
+    """
+    response = json_response(_described(root, job), 202 if job.state is State.WAITING else 200)
+    headers = {"Location": f"{root}/jobs/{job.id}"}
+    if job.state is State.WAITING:
+        headers["Retry-After"] = str(_POLL_SECONDS)
+    return response.with_headers(headers)
+
+
+def _described(root: str, job: Job) -> dict[str, object]:
+    described: dict[str, object] = {
+        "id": job.id,
+        "state": job.state.value,
+        "waited_seconds": round(job.waited, 1),
+        "request": job.request.to_dict(),
+        "url": f"{root}/jobs/{job.id}",
+        "image": image_url(root, job),
+    }
+    if job.error is not None:
+        described["error"] = {"code": job.error.code, "message": job.error.message}
+    return described
+
+
+def image_url(root: str, job: Job) -> str:
+    """Return the public path of a job's picture."""
+    return f"{root}/jobs/{job.id}/image"
+
+
+def _hop_of(text: str) -> int:
+    return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else 0
+
+
+def _hop_budget(agent: str) -> int:
+    for name, hops in _HOPS_BY_AGENT.items():
+        if name in agent:
+            return hops
+    return _HOPS

@@ -1,0 +1,305 @@
+"""OpenAI's Images API, as its libraries and chat front ends use it.
+
+https://platform.openai.com/docs/api-reference/images/create
+
+Fields that OpenAI's models do not have are accepted next to its own: `seed`, `negative_prompt` and
+the rest of the contract. OpenAI's model names select the default model, since many programs send
+one whatever they are configured to.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from chalicelib.access_settings import Protection
+from chalicelib.auth.authenticate import picture_token
+from chalicelib.dialects.batch import (
+    Batch,
+    check_weight,
+    encoded,
+    fit,
+    generate_batch,
+    read_count,
+    redirect_to_pending,
+    resume_batch,
+    with_seeds,
+)
+from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.not_ready import image_url
+from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
+from chalicelib.generation import RULES, GenerationRequest, InvalidField
+from chalicelib.images.jobs import Finished
+from chalicelib.images.service import Call, ImageService
+from chalicelib.web.body import read_json_object
+from chalicelib.web.request import Request
+from chalicelib.web.response import Response, json_response, retry_headers
+
+ROUTE = "/v1/images/generations"
+# The factor for the model's own number of steps. OpenAI's qualities set how much computing a
+# picture takes; with a diffusion model that is the number of steps.
+QUALITIES = {
+    "auto": 1.0,
+    "standard": 1.0,
+    "low": 0.5,
+    "medium": 1.0,
+    "high": 1.5,
+    "hd": 1.5,
+    "xhigh": 2.0,
+    "max": 2.0,
+}
+# A model that was distilled to this many steps or fewer makes worse pictures with any other number.
+_FEW_STEPS = 10
+_MOST_STEPS = RULES["steps"].describe()["maximum"]
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+# Fields of OpenAI's that mean nothing to a diffusion model are accepted and ignored; and so are
+# those of LobeHub, which sends a model's settings to any server.
+IGNORED = {
+    "background", "complexity", "frame_count", "frame_duration_ms", "moderation",
+    "output_compression", "partial_images", "safety_identifier", "style", "svg", "user",
+    "aspectRatio", "promptExtend", "resolution", "samplerName", "scheduler", "strength",
+    "thinkingLevel", "watermark", "webSearch",
+}  # fmt: skip
+_OWN = {"model", "n", "size", "quality", "response_format", "output_format", "stream"}
+_CONTRACT = set(RULES) - {"model", "format"}
+_ALIASES = {"cfg": "guidance_scale"}
+_ADVICE = "set response_format=url, output_format=webp, or request fewer"
+_OPENAI_CODES = {
+    "unauthorized": ("invalid_request_error", "invalid_api_key"),
+    "rate_limited": ("requests", "rate_limit_exceeded"),
+}
+
+
+@dataclass(frozen=True)
+class ImagesRequest:
+    """A call of `images.generate`, read and checked.
+
+    Attributes:
+        generations: one request for each picture; they differ in the seed.
+        as_url: whether the response has URLs in place of base64.
+    """
+
+    generations: tuple[GenerationRequest, ...]
+    as_url: bool
+
+
+def generate(service: ImageService, request: Request) -> Response:
+    """Handle `POST /v1/images/generations`.
+
+    Raises:
+        GatewayError: if the request is not valid, or a picture failed.
+    """
+    images = read_images_request(service, read_json_object(request))
+    with calling(service.settings, request) as call:
+        if images.as_url:
+            data = _urls(service, call, request, images.generations)
+            return reported(call, _response(images.generations, data))
+        batch = generate_batch(service, call, images.generations)
+        return reported(call, _finish(service.settings.protection, request, batch))
+
+
+def resume(service: ImageService, request: Request, identifiers: str) -> Response:
+    """Handle a redirect of a call whose pictures were not ready.
+
+    Raises:
+        GatewayError: if there are no such jobs, or a picture failed.
+    """
+    with calling(service.settings, request) as call:
+        batch = resume_batch(service, call, identifiers)
+        return reported(call, _finish(service.settings.protection, request, batch))
+
+
+def models(names: Sequence[str]) -> Response:
+    """Handle `GET /v1/models`."""
+    return json_response({"object": "list", "data": [_described(name) for name in names]})
+
+
+def model(names: Sequence[str], name: str) -> Response:
+    """Handle `GET /v1/models/{name}`; raises NotOffered for an unknown model."""
+    if name not in names:
+        raise NotOffered(f"Unknown model; the models are {', '.join(names)}.")
+    return json_response(_described(name))
+
+
+def edit() -> Response:
+    """Refuse the operations that start from a picture; raises NotOffered."""
+    raise NotOffered("Only text to image is supported: use /v1/images/generations.")
+
+
+def _described(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "easel"}
+
+
+def render_error(error: GatewayError, request: Request) -> Response:
+    """Return an error in OpenAI's format, from which its libraries make their exceptions."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    # OpenAI has codes of its own for these two.
+    kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
+    described = {"message": error.message, "type": kind, "param": error.field, "code": code}
+    response = json_response({"error": described}, error.status)
+    return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRequest:
+    """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
+    data = {name: value for name, value in body.items() if value is not None}
+    _check_fields(data)
+    data = _without_aliases(data)
+    first = _generation(data)
+    model = first.model if first.model in service.settings.models else None
+    first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
+    first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
+    generations = with_seeds(first, read_count(data.get("n", 1), "n"))
+    as_url = _choice(data, "response_format", ("b64_json", "url")) == "url"
+    if not as_url:
+        check_weight(generations, "n", _ADVICE)
+    return ImagesRequest(generations, as_url)
+
+
+def _with_quality(
+    service: ImageService, generation: GenerationRequest, quality: str
+) -> GenerationRequest:
+    """Return the request with the number of steps of a quality, unless it has one."""
+    own = service.settings.models[str(generation.model)].defaults.get("steps")
+    factor = QUALITIES[quality]
+    if own is None or own <= _FEW_STEPS or factor == 1:
+        return generation
+    return generation.complete(steps=min(round(own * factor), _MOST_STEPS))
+
+
+def _check_fields(data: dict[str, Any]) -> None:
+    for name in data:
+        if name not in {*_CONTRACT, *_OWN, *IGNORED, *_ALIASES}:
+            raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
+    if data.get("stream", False) is not False:
+        raise InvalidRequest("stream: is not supported; leave it out", field="stream")
+
+
+def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
+    for alias, name in _ALIASES.items():
+        if alias in data and name in data:
+            raise InvalidRequest(f"{alias}: is the same as {name}; send one of them", field=alias)
+    return {_ALIASES.get(name, name): value for name, value in data.items()}
+
+
+def _generation(data: dict[str, Any]) -> GenerationRequest:
+    fields = {name: data[name] for name in _CONTRACT & set(data)}
+    fields |= _sides(data.get("size", "auto"))
+    fields["format"] = _choice(data, "output_format", ("png", "webp", "jpeg"))
+    model = data.get("model", "")
+    if not isinstance(model, str):
+        raise InvalidRequest("model: must be text", field="model")
+    if _is_name(model):
+        fields["model"] = model
+    try:
+        return GenerationRequest.from_dict(fields)
+    except InvalidField as error:
+        side = "size" if error.field in {"width", "height"} and "size" in data else error.field
+        raise InvalidRequest(str(error), field=side) from error
+
+
+def _is_name(model: str) -> bool:
+    try:
+        RULES["model"].clean(model)
+    except ValueError:
+        return False
+    return True
+
+
+def _sides(size: object) -> dict[str, int]:
+    if size == "auto":
+        return {}
+    sides = _SIZE.fullmatch(size) if isinstance(size, str) else None
+    if sides is None:
+        raise InvalidRequest("size: must be auto or WIDTHxHEIGHT, such as 512x512", field="size")
+    return {"width": int(sides[1]), "height": int(sides[2])}
+
+
+def _choice(data: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
+    value = data.get(name, choices[0])
+    if value not in choices:
+        raise InvalidRequest(f"{name}: must be one of {', '.join(choices)}", field=name)
+    return str(value)
+
+
+# --- Responding -----------------------------------------------------------------------------------
+
+
+def _finish(protection: Protection, request: Request, batch: Batch) -> Response:
+    finished = batch.finished
+    if finished is None:
+        return redirect_to_pending(request, batch, f"{ROUTE}/")
+    if fit(finished):
+        pictures = [{"b64_json": encoded(picture)} for picture in finished]
+    else:
+        rows = zip(batch.generations, batch.ids, finished, strict=True)
+        pictures = [{"url": _finished_url(protection, request, *row)} for row in rows]
+    pairs = zip(batch.generations, pictures, strict=True)
+    return _response(batch.generations, [_data(*pair) for pair in pairs])
+
+
+def _finished_url(
+    protection: Protection,
+    request: Request,
+    generation: GenerationRequest,
+    identifier: str,
+    picture: Finished,
+) -> str:
+    if picture.link is not None:
+        return picture.link
+    return _picture_url(request, generation, picture_token(protection, request, identifier))
+
+
+def _urls(
+    service: ImageService,
+    call: Call,
+    request: Request,
+    generations: Sequence[GenerationRequest],
+) -> list[dict[str, Any]]:
+    """Return the pictures' URLs. A picture is generated when its URL is fetched, or queued now."""
+    call.log.add(model=generations[0].model, pictures=len(generations))
+    service.check_prompt(call, generations[0].prompt)
+    data = []
+    for generation in generations:
+        resolved = service.resolve(generation)
+        token = picture_token(service.settings.protection, request, resolved.id)
+        if resolved.model.endpoint is not None:
+            url = _picture_url(request, generation, token)
+        else:
+            url = f"{request.origin}{image_url(request.root, service.enqueue(call, resolved))}"
+            url = f"{url}?link={token}" if token else url
+        data.append(_data(generation, {"url": url}))
+    return data
+
+
+def _picture_url(request: Request, generation: GenerationRequest, token: str | None) -> str:
+    fields = {name: value for name, value in generation.to_dict().items() if value != ""}
+    if token:
+        fields["link"] = token
+    prompt = quote(fields.pop("prompt"), safe="")
+    query = urlencode(fields, quote_via=quote)
+    return f"{request.origin}{request.root}/inference/{prompt}?{query}"
+
+
+def _data(generation: GenerationRequest, picture: dict[str, Any]) -> dict[str, Any]:
+    return {**picture, "seed": generation.seed}
+
+
+def _response(generations: Sequence[GenerationRequest], data: list[dict[str, Any]]) -> Response:
+    first = generations[0]
+    body: dict[str, Any] = {
+        "created": int(time.time()),
+        "data": data,
+        "model": first.model,
+        "output_format": first.format,
+    }
+    if first.width is not None and first.height is not None:
+        body["size"] = f"{first.width}x{first.height}"
+    return json_response(body)

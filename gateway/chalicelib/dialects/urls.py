@@ -1,0 +1,150 @@
+"""Easel's own URLs: the prompt is in the path, and the response is the picture itself."""
+
+from __future__ import annotations
+
+from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.not_ready import not_ready, receipt
+from chalicelib.generation import GenerationRequest
+from chalicelib.images.jobs import Job
+from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
+from chalicelib.images.resolved_request import random_seed
+from chalicelib.images.service import Call, ImageService, Outcome
+from chalicelib.web.body import read_body, read_form, read_query
+from chalicelib.web.crawlers import is_crawler, preview_response
+from chalicelib.web.request import Request
+from chalicelib.web.response import (
+    Response,
+    has_tag,
+    head_response,
+    json_response,
+    not_modified,
+    picture_response,
+    prefetch_response,
+    see_other,
+)
+
+
+def picture(
+    service: ImageService, request: Request, prompt: str, seed: int | None = None
+) -> Response:
+    """Return the picture of a prompt.
+
+    Args:
+        service: generates it.
+        request: its query has the contract's other fields.
+        prompt: as typed.
+        seed: used if the query has none; None for a random one.
+
+    Raises:
+        GatewayError: if the request is not valid, or there is no picture.
+    """
+    with calling(service.settings, request) as call:
+        resolved = service.resolve(read_query(request, prompt), seed)
+        _log(service, call, resolved.request)
+        service.check_prompt(call, resolved.request.prompt)
+        response = _without_a_run(service, request, resolved.request, resolved.id)
+        # A URL that names its seed always returns the same picture.
+        fixed = any(request.query.get("seed", ()))
+        if response is None and fixed and has_tag(request, resolved.id):
+            response = not_modified(resolved.request, resolved.id)
+        if response is None:
+            outcome = service.generate(call, resolved)
+            response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
+        return reported(call, response)
+
+
+def random_picture(service: ImageService, request: Request) -> Response:
+    """Return the picture of a random sentence; a browser is redirected to that sentence's own URL.
+
+    A plain HTML form sends its prompt here as a parameter, and is redirected to the prompt's URL.
+
+    Raises:
+        GatewayError: if the request is not valid, or there is no picture.
+    """
+    if "prompt" in request.query:
+        generation = read_form(request)
+        return see_other(request.picture_url(generation.prompt, _seed_of(generation)))
+    seed = _seed_of(read_query(request, DEFAULT_PROMPT))
+    prompt = random_sentence(seed)
+    if request.is_navigation:
+        return see_other(request.picture_url(prompt, seed))
+    return picture(service, request, prompt, seed)
+
+
+def sentence(request: Request) -> Response:
+    """Return the random sentence of a seed, without its picture; raises InvalidRequest."""
+    seed = _seed_of(read_query(request, DEFAULT_PROMPT))
+    return json_response({"sentence": random_sentence(seed), "seed": seed})
+
+
+def submit(service: ImageService, request: Request) -> Response:
+    """Queue the request in the body, and return its job.
+
+    Raises:
+        GatewayError: if the request is not valid, or cannot be queued.
+    """
+    with calling(service.settings, request) as call:
+        resolved = service.resolve(read_body(request))
+        _log(service, call, resolved.request)
+        resolved.require_queue()
+        service.check_prompt(call, resolved.request.prompt)
+        job = service.enqueue(call, resolved)
+        return reported(call, receipt(request.root, job))
+
+
+def job(service: ImageService, request: Request, identifier: str) -> Response:
+    """Return a job's state; raises JobUnknown."""
+    return receipt(request.root, service.find(identifier))
+
+
+def job_picture(service: ImageService, request: Request, identifier: str) -> Response:
+    """Return a job's picture, and wait for it as long as the request can.
+
+    Raises:
+        GatewayError: if there is no such job, or there will be no picture.
+    """
+    with calling(service.settings, request) as call:
+        job = service.find(identifier)
+        _log(service, call, job.request)
+        response = _without_a_run(service, request, job.request, identifier)
+        if response is None:
+            outcome = service.wait(call, job)
+            response = _response(request, outcome, job.request, fixed=True, tag=identifier)
+        return reported(call, response)
+
+
+def _without_a_run(
+    service: ImageService, request: Request, generation: GenerationRequest, tag: str
+) -> Response | None:
+    """Return the response to a request that no person will look at: it never costs a run."""
+    if request.is_prefetch:
+        return prefetch_response()
+    if request.method == "HEAD":
+        return head_response(generation.format)
+    if not is_crawler(request):
+        return None
+    existing = service.existing_picture(tag)
+    if existing is None:
+        return preview_response(request, generation.prompt)
+    return _response(request, existing, generation, fixed=True, tag=tag)
+
+
+def _response(
+    request: Request, outcome: Outcome, generation: GenerationRequest, *, fixed: bool, tag: str
+) -> Response:
+    if isinstance(outcome, Job):
+        return not_ready(request, outcome)
+    if outcome.link is not None:
+        return see_other(outcome.link)
+    return picture_response(outcome.body, generation, fixed=fixed, tag=tag)
+
+
+def _log(service: ImageService, call: Call, generation: GenerationRequest) -> None:
+    fields = generation.to_dict()
+    if not service.settings.log_prompts:
+        del fields["prompt"], fields["negative_prompt"]
+    call.log.add(**fields)
+
+
+def _seed_of(generation: GenerationRequest) -> int:
+    return random_seed() if generation.seed is None else generation.seed

@@ -1,0 +1,1 @@
+"""The service that makes pictures; it knows no HTTP."""

@@ -1,0 +1,325 @@
+"""Jobs: pictures that take longer than a request. S3 is their only store, and their only lock.
+
+    records/<digest>.json            what was requested, and until when a run may be in progress
+    outputs/<digest>/picture.<ext>   the picture; SageMaker writes it
+    (a key that SageMaker names)     why there is none; SageMaker writes that too
+
+A job's id is a hash of the completed request and the model's revision, so the same request always
+leads to the same job, done or in progress. Whoever creates the record, or replaces one that has
+ended, has claimed the run; every other request finds the claim. A claim ends by itself when no run
+of it can be alive any more, that is after the longest wait in SageMaker's queue and the longest run
+together: so a claim whose owner died, at whatever moment, neither runs twice nor waits for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from chalicelib.aws.deadline import Deadline, DeadlinePassed
+from chalicelib.aws.s3 import Store
+from chalicelib.aws.sagemaker import AsyncEndpoint, QueueTimeouts, failure_of
+from chalicelib.errors import CallerFault, GatewayError, JobExpired, JobUnknown, MayHaveReachedGpu
+from chalicelib.generation import GenerationRequest
+from chalicelib.image_files import LARGEST_PICTURE, check_picture
+from chalicelib.images.resolved_request import ResolvedRequest
+
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 2.0, 1.4
+# The last poll is this long before the deadline, or a quarter of a short wait: S3 needs time too.
+_LAST_POLL, _SHORTEST_PAUSE = 0.5, 0.01
+# A failure is rarer than a picture, and finding one takes two more calls to S3.
+_POLLS_PER_FAILURE_CHECK = 4
+# Lambda's own limit: a claim is queued by then, or never.
+_LONGEST_SUBMISSION = 60
+_LINK_SECONDS = 3_600
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}-[0-9a-f]{32}")
+
+
+class State(StrEnum):
+    """The state of a job that has a record."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The content of a job's record: the latest claim on its run.
+
+    Attributes:
+        owner: identifies the request that made the claim.
+        attempt: the number of claims so far.
+        asked: when this one was made, in seconds since 1970.
+        ends: when no run of it can be alive any more.
+        failure: where SageMaker will write the reason of a failure; None until it is queued.
+        given_up: whether it certainly has no run.
+    """
+
+    request: dict[str, Any]
+    revision: str
+    owner: str
+    attempt: int
+    asked: float
+    ends: float
+    failure: str | None = None
+    given_up: bool = False
+
+    def to_bytes(self) -> bytes:
+        """Return the record's content."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Claim:
+        """Read a record."""
+        return cls(**json.loads(content))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A job's record in S3.
+
+    Attributes:
+        id: the job's.
+        claim: its content.
+        tag: identifies this version of it, so that only its reader can replace it.
+    """
+
+    id: str
+    claim: Claim
+    tag: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job at one moment.
+
+    Attributes:
+        waited: seconds since it was requested.
+        attempt: the number of runs that were claimed for it.
+        error: why it failed, or that it expired; None otherwise.
+    """
+
+    id: str
+    state: State
+    request: GenerationRequest
+    waited: float
+    attempt: int
+    error: GatewayError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a new request starts a new run: the last one was lost, or failed by accident."""
+        if self.state is State.FAILED:
+            return not isinstance(self.error, CallerFault)
+        return self.state is State.EXPIRED
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished picture: its bytes, or the URL of one that does not fit Lambda's response."""
+
+    body: bytes
+    link: str | None = None
+
+
+def model_of(identifier: str) -> str:
+    """Return the name of the model in a job's id; raises JobUnknown for any other text."""
+    if not _ID.fullmatch(identifier):
+        raise JobUnknown("Unknown job.")
+    return identifier.rpartition("-")[0]
+
+
+class Jobs:
+    """The jobs of one model.
+
+    Args:
+        store: the model's own part of the bucket.
+        endpoint: its asynchronous endpoint, which writes below `outputs/` in that part.
+        timeouts: how long a request may be queued and may run.
+        now: seconds since 1970.
+        sleep: lets seconds pass.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        endpoint: AsyncEndpoint,
+        timeouts: QueueTimeouts | None = None,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._endpoint = endpoint
+        self._timeouts = timeouts or QueueTimeouts()
+        self._now = now
+        self._sleep = sleep
+
+    def read(self, identifier: str) -> Record | None:
+        """Return a job's record, or None if there is none; raises StoreUnavailable."""
+        stored = self._store.read(_record_key(identifier))
+        if stored is None:
+            return None
+        return Record(identifier, Claim.from_bytes(stored.body), stored.tag)
+
+    def job(self, record: Record) -> Job:
+        """Return the job of a record, in its present state."""
+        if self._store.size(_output_key(record)) is not None:
+            return self._job(record, State.DONE)
+        reason = self._failure(record.claim)
+        if reason is not None:
+            return self._job(record, State.FAILED, reason)
+        if record.claim.given_up or self._now() > record.claim.ends:
+            lost = JobExpired("The picture was lost, or is no longer stored. Request it again.")
+            return self._job(record, State.EXPIRED, lost)
+        return self._job(record, State.WAITING)
+
+    def claim(self, resolved: ResolvedRequest, owner: str, over: Record | None) -> Record | None:
+        """Claim the run of a request.
+
+        Args:
+            resolved: the request.
+            owner: identifies the claimant, which finds its claim by this name should S3 write it
+                and the response to that be lost.
+            over: the record of a job whose last run is over; None if there is no record.
+
+        Returns:
+            The new record; None if another request claimed the run first.
+
+        Raises:
+            StoreUnavailable: if S3 did not confirm the claim. It may be written nevertheless.
+        """
+        now, timeouts = self._now(), self._timeouts
+        claim = Claim(
+            request=resolved.request.to_dict(),
+            revision=resolved.model.revision,
+            owner=owner,
+            attempt=1 if over is None else over.claim.attempt + 1,
+            asked=now,
+            ends=now + _LONGEST_SUBMISSION + timeouts.queue_seconds + timeouts.run_seconds,
+        )
+        key, body = _record_key(resolved.id), claim.to_bytes()
+        if over is None:
+            tag = self._store.create(key, body)
+        else:
+            tag = self._store.replace(key, body, over.tag)
+        return None if tag is None else Record(resolved.id, claim, tag)
+
+    def start(self, record: Record, trace: str) -> Job:
+        """Queue a claimed run; a claim that certainly has no run is given up at once.
+
+        Args:
+            record: of the claim.
+            trace: an identifier for the container's log.
+
+        Raises:
+            GatewayError: if the endpoint does not take it.
+        """
+        folder, _, file = _output_key(record).rpartition("/")
+        folder = folder.removeprefix("outputs/")
+        request = GenerationRequest.from_dict(record.claim.request)
+        try:
+            failure = self._endpoint.submit(request, folder, file, self._timeouts, trace)
+        except MayHaveReachedGpu:
+            failure = None  # it may run: the claim holds until it ends by itself
+        except GatewayError:
+            self._rewrite(record, given_up=True)
+            raise
+        if failure is not None:
+            self._rewrite(record, failure=failure)
+        return self._job(record, State.WAITING)
+
+    def find(self, identifier: str) -> Job:
+        """Return a job by its id.
+
+        Raises:
+            JobUnknown: if there is no record of it.
+            StoreUnavailable: if S3 returns neither.
+        """
+        record = self.read(identifier)
+        if record is None:
+            raise JobUnknown("Unknown job.")
+        return self.job(record)
+
+    def wait(self, job: Job, deadline: Deadline) -> tuple[Job, Finished | None]:
+        """Return the job with its picture, as soon as it is there or the deadline has come.
+
+        S3 is polled after 0.1 s and then in growing pauses, of at most two seconds, and a last time
+        shortly before the deadline; not at once, because the state of a job that waits has only
+        just been read.
+        """
+        pause, polls = _FIRST_PAUSE, 0
+        reserve = min(_LAST_POLL, deadline.remaining / 4)
+        while job.state is State.WAITING:
+            left = deadline.remaining - reserve
+            if left < _SHORTEST_PAUSE:
+                break
+            self._sleep(min(pause, left))
+            pause, polls = min(pause * _GROWTH, _LONGEST_PAUSE), polls + 1
+            if polls % _POLLS_PER_FAILURE_CHECK == 0:
+                job = self.find(job.id)
+            picture = self._picture_before(job, deadline)
+            if picture is not None:
+                return replace(job, state=State.DONE, error=None), picture
+        return job, None
+
+    def picture(self, job: Job) -> Finished | None:
+        """Return a job's picture, or None while there is none.
+
+        Raises:
+            BadPicture: if what SageMaker wrote is not a complete picture.
+        """
+        key = _picture_key(job.id, job.request.format)
+        stored = self._store.read(key, longest=LARGEST_PICTURE)
+        if stored is None:
+            return None
+        if stored.size > LARGEST_PICTURE:
+            media_type = f"image/{job.request.format}"
+            return Finished(
+                b"", self._store.link(key, _LINK_SECONDS, ResponseContentType=media_type)
+            )
+        check_picture(stored.body, job.request.format)
+        return Finished(stored.body)
+
+    def _picture_before(self, job: Job, deadline: Deadline) -> Finished | None:
+        try:
+            return deadline.keep(lambda: self.picture(job))
+        except DeadlinePassed:
+            return None
+
+    def _rewrite(self, record: Record, **changes: Any) -> None:
+        """Change the record, unless another request has replaced it meanwhile."""
+        claim = replace(record.claim, **changes)
+        self._store.replace(_record_key(record.id), claim.to_bytes(), record.tag)
+
+    def _failure(self, claim: Claim) -> GatewayError | None:
+        key = self._store.key_of(claim.failure) if claim.failure else None
+        written = self._store.read(key) if key else None
+        return failure_of(written.body.decode(errors="replace")) if written else None
+
+    def _job(self, record: Record, state: State, error: GatewayError | None = None) -> Job:
+        request = GenerationRequest.from_dict(record.claim.request)
+        waited = max(self._now() - record.claim.asked, 0)
+        return Job(record.id, state, request, waited, record.claim.attempt, error)
+
+
+def _digest(identifier: str) -> str:
+    return identifier.rpartition("-")[2]
+
+
+def _record_key(identifier: str) -> str:
+    return f"records/{_digest(identifier)}.json"
+
+
+def _output_key(record: Record) -> str:
+    return _picture_key(record.id, str(record.claim.request["format"]))
+
+
+def _picture_key(identifier: str, extension: str) -> str:
+    return f"outputs/{_digest(identifier)}/picture.{extension}"

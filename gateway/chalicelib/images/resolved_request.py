@@ -1,0 +1,77 @@
+"""A request for a picture that leaves nothing open: made once, by one function."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+
+from chalicelib.errors import InvalidRequest
+from chalicelib.generation import GenerationRequest
+from chalicelib.settings import Model, Queue, Settings
+
+
+@dataclass(frozen=True)
+class ResolvedRequest:
+    """A complete request with its model and its id.
+
+    Attributes:
+        request: has a seed and a model.
+        model: the model that it names.
+        id: the same for the same picture; names its job, its cache entry and its use of a quota.
+    """
+
+    request: GenerationRequest
+    model: Model
+    id: str
+
+    def require_queue(self) -> Queue:
+        """Return the model's asynchronous endpoint; raises InvalidRequest if it has none."""
+        if self.model.queue is None:
+            raise InvalidRequest("model: has no asynchronous endpoint", field="model")
+        return self.model.queue
+
+
+def complete(settings: Settings, request: GenerationRequest, seed: int | None) -> GenerationRequest:
+    """Return the request with a seed and a model.
+
+    Args:
+        settings: has the models and the default among them.
+        request: its own seed and model are kept.
+        seed: used if the request has none; None for a random one.
+
+    Raises:
+        InvalidRequest: naming `model`, if there is no model of that name.
+    """
+    seed = random_seed() if seed is None else seed
+    request = request.complete(seed=seed, model=settings.default_model)
+    if request.model not in settings.models:
+        names = ", ".join(settings.models)
+        raise InvalidRequest(f"model: must be one of {names}", field="model")
+    return request
+
+
+def resolve(
+    settings: Settings, request: GenerationRequest, seed: int | None = None
+) -> ResolvedRequest:
+    """Complete a request as `complete` does, and return it with its model and its id."""
+    request = complete(settings, request, seed)
+    model = settings.models[str(request.model)]
+    return ResolvedRequest(request, model, job_id(request, model.revision))
+
+
+def job_id(request: GenerationRequest, revision: str) -> str:
+    """Return the id of a complete request: the model's name and 128 bits of SHA-256.
+
+    Args:
+        request: has a seed and a model.
+        revision: names the model's weights: other weights make another picture.
+    """
+    content = json.dumps([request.to_dict(), revision], sort_keys=True, separators=(",", ":"))
+    return f"{request.model}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+
+def random_seed() -> int:
+    """Return a random seed within the contract's limits."""
+    return secrets.randbelow(2**32)

@@ -1,0 +1,238 @@
+"""The image service: from a resolved request to its picture, or to the job that will make it."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from dataclasses import dataclass
+
+from chalicelib.auth.quota import Payment, Quota
+from chalicelib.aws.clients import LazyClient
+from chalicelib.aws.deadline import Deadline
+from chalicelib.aws.s3 import Store
+from chalicelib.aws.sagemaker import AsyncEndpoint, Client, Endpoint
+from chalicelib.errors import (
+    EndpointTooSlow,
+    EndpointUnavailable,
+    InvalidRequest,
+    JobUnknown,
+    NeverReachedGpu,
+    PromptRefused,
+)
+from chalicelib.generation import GenerationRequest
+from chalicelib.images import resolved_request
+from chalicelib.images.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.images.prompt_filter import check_prompt
+from chalicelib.images.resolved_request import ResolvedRequest
+from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
+from chalicelib.settings import Queue, Settings
+from chalicelib.telemetry import LogRecord
+
+# A picture, or the job that it is still waiting for.
+Outcome = Finished | Job
+
+
+@dataclass
+class Call:
+    """One caller's use of the service.
+
+    Attributes:
+        payment: pays for the runs.
+        log: collects what happened.
+        deadline: when the caller must have its response.
+        trace: an identifier for the container's log, at most 1,024 visible characters.
+        longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
+        prompt_warning: the category of a prompt that the filter let through with a warning.
+    """
+
+    payment: Payment
+    log: LogRecord
+    deadline: Deadline
+    trace: str
+    longest_wait: float = math.inf
+    prompt_warning: str | None = None
+
+    @property
+    def wait_budget(self) -> float:
+        """Seconds for which the caller can wait from now on."""
+        return min(self.longest_wait, self.deadline.remaining)
+
+
+class ImageService:
+    """Generates pictures with the models on offer.
+
+    Args:
+        settings: the gateway's.
+        runtime: provides the SageMaker Runtime client.
+        s3: provides the S3 client; used only by asynchronous models and by links with a quota.
+    """
+
+    def __init__(
+        self, settings: Settings, runtime: Client | None = None, s3: Client | None = None
+    ) -> None:
+        self.settings = settings
+        self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
+        self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
+        self._quota = Quota(settings.protection, self._store_below)
+
+    def complete(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request with a seed and a model; raises InvalidRequest naming `model`."""
+        return resolved_request.complete(self.settings, request, None)
+
+    def resolve(self, request: GenerationRequest, seed: int | None = None) -> ResolvedRequest:
+        """Return the request complete, with its model and its id.
+
+        Args:
+            request: its own seed and model are kept.
+            seed: used if the request has none; None for a random one.
+
+        Raises:
+            InvalidRequest: naming `model`, if there is no model of that name.
+        """
+        return resolved_request.resolve(self.settings, request, seed)
+
+    def check_prompt(self, call: Call, prompt: str) -> None:
+        """Apply the prompt filter as the settings say. Negative prompts are not filtered.
+
+        Raises:
+            PromptRefused: if the filter finds a word, and is not set to warn only.
+        """
+        protection = self.settings.protection
+        if protection.filter_mode == "off":
+            return
+        match = check_prompt(protection.filter_words, prompt)
+        if match is None:
+            return
+        call.log.add(prompt_filter=match.category)
+        if protection.filter_mode == "refuse":
+            message = f"prompt: contains {match.reason}, which this gateway refuses"
+            raise PromptRefused(message, field="prompt")
+        call.prompt_warning = match.category
+
+    def generate(self, call: Call, resolved: ResolvedRequest) -> Outcome:
+        """Return the picture, or its job if that takes longer than the caller can wait.
+
+        Args:
+            call: pays and waits.
+            resolved: its prompt has passed `check_prompt`.
+
+        Raises:
+            GatewayError: if there is no picture.
+        """
+        if resolved.model.endpoint is not None:
+            try:
+                return Finished(self._invoke(call, resolved, resolved.model.endpoint))
+            except (EndpointUnavailable, EndpointTooSlow):
+                if resolved.model.queue is None:
+                    raise
+        queue = resolved.require_queue()
+        with self._limiter(queue).slot(resolved.id) as slot:
+            # A caller that can wait but finds no slot is refused before it pays for a run.
+            job = self._enqueue(call, resolved, slot if call.wait_budget > 0 else None)
+            return self._wait(call, self._jobs(queue), job, slot)
+
+    def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
+        """Return the job of a request, without waiting for it.
+
+        Args:
+            call: pays.
+            resolved: its prompt has passed `check_prompt`.
+
+        Raises:
+            InvalidRequest: naming `model`, if that has no asynchronous endpoint.
+            GatewayError: if it cannot be queued.
+        """
+        return self._enqueue(call, resolved, None)
+
+    def wait(self, call: Call, job: Job) -> Outcome:
+        """Return a job's picture, or the job if it is still waiting when the caller must leave.
+
+        Raises:
+            GatewayError: if there will be no picture.
+        """
+        queue = self._queue_of(job.id)
+        with self._limiter(queue).slot(job.id) as slot:
+            return self._wait(call, self._jobs(queue), job, slot)
+
+    def find(self, identifier: str) -> Job:
+        """Return a job by its id; raises JobUnknown."""
+        return self._jobs(self._queue_of(identifier)).find(identifier)
+
+    def existing_picture(self, identifier: str) -> Finished | None:
+        """Return the picture of an id, if it was queued and generated before; costs nothing."""
+        try:
+            jobs = self._jobs(self._queue_of(identifier))
+            return jobs.picture(jobs.find(identifier))
+        except JobUnknown:
+            return None
+
+    def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
+        """Return the picture of a real-time endpoint."""
+        self._quota.spend(call.payment, resolved.id)
+        endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
+        try:
+            body = endpoint.invoke(resolved.request, call.deadline, trace=call.trace)
+        except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
+            if resolved.model.queue is None:  # with a queue, the next try is paid for already
+                self._quota.refund(call.payment, resolved.id)
+            raise
+        finally:
+            milliseconds = round((call.log.elapsed - started) * 1_000, 1)
+            call.log.add(endpoint_milliseconds=milliseconds)
+        call.log.add(bytes=len(body))
+        return body
+
+    def _enqueue(self, call: Call, resolved: ResolvedRequest, slot: Slot | None) -> Job:
+        """Look the job up; if it needs a run, take the slot, pay, claim the run, and start it."""
+        jobs, owner = self._jobs(resolved.require_queue()), uuid.uuid4().hex
+        try:
+            while True:
+                record = jobs.read(resolved.id)
+                if record is not None and record.claim.owner == owner:
+                    # S3 wrote our claim, though its response was lost.
+                    return jobs.start(record, call.trace)
+                if record is not None and not (job := jobs.job(record)).is_over:
+                    return job
+                if slot is not None:
+                    slot.take()
+                self._quota.spend(call.payment, resolved.id)
+                claimed = jobs.claim(resolved, owner, record)
+                if claimed is not None:
+                    return jobs.start(claimed, call.trace)
+                # Another request claimed the run first: its job is read next.
+        except (NeverReachedGpu, InvalidRequest):
+            self._quota.refund(call.payment, resolved.id)
+            raise
+
+    def _wait(self, call: Call, jobs: Jobs, job: Job, slot: Slot) -> Outcome:
+        call.log.add(job=job.id, attempt=job.attempt)
+        picture = None
+        if job.state is State.DONE:
+            picture = jobs.picture(job)
+        elif job.state is State.WAITING and (seconds := call.wait_budget) > 0:
+            slot.take()
+            job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
+        if picture is not None:
+            return picture
+        if job.error is not None:
+            raise job.error
+        return job
+
+    def _queue_of(self, identifier: str) -> Queue:
+        model = self.settings.models.get(model_of(identifier))
+        if model is None or model.queue is None:
+            raise JobUnknown("Unknown job.")
+        return model.queue
+
+    def _jobs(self, queue: Queue) -> Jobs:
+        return Jobs(self._store(queue), AsyncEndpoint(self._runtime, queue.endpoint))
+
+    def _limiter(self, queue: Queue) -> ConcurrencyLimiter:
+        return ConcurrencyLimiter(self._store(queue), self.settings.most_waiting)
+
+    def _store(self, queue: Queue) -> Store:
+        return self._store_below(queue.bucket, queue.prefix)
+
+    def _store_below(self, bucket: str, prefix: str) -> Store:
+        return Store(self._s3.client(), bucket, prefix)

@@ -1,0 +1,1 @@
+"""HTTP: requests, responses, routing, headers and pages."""

@@ -1,0 +1,62 @@
+"""Reads a generation request from the query or the body of an HTTP request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from chalicelib.errors import InvalidRequest
+from chalicelib.generation import GenerationRequest, InvalidField
+from chalicelib.web.request import Request
+
+
+def read_query(request: Request, prompt: str) -> GenerationRequest:
+    """Return the generation request of a query's parameters and a prompt.
+
+    Raises:
+        InvalidRequest: for the first field that is wrong.
+    """
+    parameters = request.parameters()
+    if "prompt" in parameters:
+        raise InvalidRequest("prompt: must be in the path, not in the query string", field="prompt")
+    return _from_query({**parameters, "prompt": prompt})
+
+
+def read_form(request: Request) -> GenerationRequest:
+    """Return the generation request of a query alone, as an HTML form sends it.
+
+    Raises:
+        InvalidRequest: for the first field that is wrong.
+    """
+    return _from_query(request.parameters())
+
+
+def _from_query(parameters: Mapping[str, str]) -> GenerationRequest:
+    try:
+        return GenerationRequest.from_query(parameters)
+    except InvalidField as error:
+        raise InvalidRequest(str(error), field=error.field) from error
+
+
+def read_body(request: Request) -> GenerationRequest:
+    """Return the generation request of a JSON body.
+
+    Raises:
+        InvalidRequest: if it is not a JSON object, or for the first field that is wrong.
+    """
+    try:
+        return GenerationRequest.from_dict(read_json_object(request))
+    except InvalidField as error:
+        raise InvalidRequest(str(error), field=error.field) from error
+
+
+def read_json_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body; raises InvalidRequest for any other body."""
+    try:
+        data = json.loads(request.body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("The body must be JSON.") from error
+    if not isinstance(data, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return data

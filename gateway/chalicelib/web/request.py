@@ -1,0 +1,116 @@
+"""A request to the gateway, read once and never changed."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlencode
+
+from chalicelib.errors import InvalidRequest
+from chalicelib.telemetry import LogRecord
+from chalicelib.web.principal import ANONYMOUS, Principal
+
+# What every route but the home page's begins with.
+_AFTER_ROOT = re.compile(
+    r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json|session|links"
+    r"|robots\.txt)(?=/|$)"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client sent; the route's own path parameters reach the handler as arguments.
+
+    Attributes:
+        method: GET, HEAD and so on.
+        route: the route's pattern, which is safe to log (`/inference/{text}`).
+        path: the public path, with API Gateway's stage in front.
+        headers: by lower-case name.
+        query: decoded parameters, each with all its values; without a signed link.
+        request_id: Lambda's own, or API Gateway's.
+        body: the bytes that were sent; empty for all methods but POST.
+        arrived: when, by the monotonic clock, in seconds.
+        link: the signed link that came as `?link=`; None if there was none.
+        address: the IP address that API Gateway saw, which a client cannot choose.
+        principal: who sent it; ANONYMOUS until it is authenticated.
+        log: collects what the log line of this request will contain.
+    """
+
+    method: str
+    route: str
+    path: str
+    headers: Mapping[str, str]
+    query: Mapping[str, Sequence[str]]
+    request_id: str
+    body: bytes = b""
+    arrived: float = field(default_factory=time.monotonic)
+    link: str | None = None
+    address: str = ""
+    principal: Principal = ANONYMOUS
+    log: LogRecord = field(default_factory=LogRecord)
+
+    @property
+    def is_navigation(self) -> bool:
+        """Whether a browser shows the response as a document: HTML then suits it better than JSON.
+
+        Browsers accept text/html when they navigate and never when an `<img>` fetches.
+        """
+        destination = self.headers.get("sec-fetch-dest", "document")
+        wants_html = "text/html" in self.headers.get("accept", "").lower()
+        return wants_html and destination in {"document", "iframe", "frame", "embed", "object"}
+
+    @property
+    def is_prefetch(self) -> bool:
+        """Whether a browser loads a page before its user opens it.
+
+        `Sec-Purpose` is in the Fetch standard; the others are those of Safari and of old
+        versions of Firefox.
+        """
+        names = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+        purposes = " ".join(self.headers.get(name, "") for name in names).lower()
+        return "prefetch" in purposes or "preview" in purposes
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies, by name."""
+        pairs = (cookie.partition("=") for cookie in self.headers.get("cookie", "").split(";"))
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    @property
+    def root(self) -> str:
+        """The public path of the home page, without a slash at its end.
+
+        On AWS the stage (`/api`) is part of the public path and of no route; a custom domain can
+        add a part of its own.
+        """
+        return _AFTER_ROOT.split(self.path, maxsplit=1)[0].rstrip("/")
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host as the client spelled them; API Gateway is HTTPS only."""
+        scheme = self.headers.get("x-forwarded-proto", "http").partition(",")[0].strip()
+        return f"{scheme}://{self.headers.get('host', 'localhost')}"
+
+    def picture_url(self, prompt: str, seed: int) -> str:
+        """Return the public path of a prompt's picture, with the request's own parameters.
+
+        Parameters without a value, as a form with empty fields sends them, are left out.
+        """
+        filled = {name: text for name, text in self.parameters().items() if text}
+        parameters = {**filled, "seed": seed}
+        parameters.pop("prompt", None)
+        query = urlencode(parameters, quote_via=quote)
+        return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
+
+    def parameters(self) -> dict[str, str]:
+        """Return the query's parameters.
+
+        Raises:
+            InvalidRequest: if one is given twice, because it is unclear which value is meant.
+        """
+        for name, values in self.query.items():
+            if len(values) > 1:
+                raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])
+        return {name: values[0] for name, values in self.query.items()}

@@ -1,0 +1,160 @@
+"""Responses: status, headers, cookies and bytes, before Chalice wraps them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote
+
+from chalicelib.errors import GatewayError
+from chalicelib.generation import GenerationRequest
+from chalicelib.image_files import MEDIA_TYPES, content_disposition
+from chalicelib.web.pages import Page, error_page
+from chalicelib.web.request import Request
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+_NEVER = "no-store"
+# API Gateway allows 10,240 bytes for all headers together, and one character can take 12 of them.
+_LONGEST_PROMPT_HEADER = 6_000
+
+
+@dataclass(frozen=True)
+class Response:
+    """What goes back to the client.
+
+    Attributes:
+        status: the HTTP status code.
+        body: is not sent in response to HEAD.
+        headers: `Content-Type` is spelled as Chalice looks for it.
+        cookies: the values of its `Set-Cookie` headers.
+    """
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
+
+    def with_headers(self, headers: Mapping[str, str]) -> Response:
+        """Return the response with more headers; they replace those of the same name."""
+        return replace(self, headers={**self.headers, **headers})
+
+
+def picture_response(
+    body: bytes, generation: GenerationRequest, *, fixed: bool, tag: str
+) -> Response:
+    """Return a picture, with the fields that it was made with in the headers.
+
+    Args:
+        body: the file.
+        generation: a complete request.
+        fixed: whether the client's URL names the seed. Such a URL always returns the same picture
+            and can be cached indefinitely, under `tag`; any other generates a new one each time.
+        tag: the picture's id.
+    """
+    headers = {
+        "Content-Type": MEDIA_TYPES[generation.format],
+        "Content-Disposition": content_disposition(generation),
+        "Cache-Control": _FOR_EVER if fixed else _NEVER,
+        "X-Seed": str(generation.seed),
+        "X-Model": str(generation.model),
+        "X-Prompt": _prompt_header(generation.prompt),
+    }
+    return Response(200, body, {**headers, "ETag": f'"{tag}"'} if fixed else headers)
+
+
+def has_tag(request: Request, tag: str) -> bool:
+    """Whether the client has the version that `tag` names, and only asks for a newer one.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match
+    """
+    return f'"{tag}"' in request.headers.get("if-none-match", "")
+
+
+def not_modified(generation: GenerationRequest, tag: str) -> Response:
+    """Return 304 for a picture that the client has, with the headers of the first response."""
+    return Response(304, b"", picture_response(b"", generation, fixed=True, tag=tag).headers)
+
+
+def head_response(format: str) -> Response:  # noqa: A002 (the contract's word)
+    """Return the response to HEAD for a picture, which generates nothing."""
+    return Response(200, b"", {"Content-Type": MEDIA_TYPES[format]})
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Return a value as JSON."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(status, body, {"Content-Type": "application/json"})
+
+
+def home_response(page: Page, request: Request) -> Response:
+    """Return a page that a browser can store but has to revalidate each time."""
+    tag = hashlib.sha256(page.html).hexdigest()[:32]
+    response = page_response(page).with_headers(
+        {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
+    )
+    return replace(response, status=304, body=b"") if has_tag(request, tag) else response
+
+
+def page_response(page: Page, status: int = 200) -> Response:
+    """Return a page under its own content security policy."""
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": page.policy,
+        "Referrer-Policy": "same-origin",
+    }
+    return Response(status, page.html, headers)
+
+
+def see_other(location: str) -> Response:
+    """Redirect the client to another URL of this gateway, to be fetched with GET."""
+    return Response(303, b"", {"Location": location, "Content-Type": "text/plain; charset=utf-8"})
+
+
+def prefetch_response() -> Response:
+    """Refuse a prefetch, which would cost a run; the browser asks again when the user navigates."""
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
+    return Response(503, b"Pictures are painted when they are asked for.\n", headers)
+
+
+def render_error(error: GatewayError, request: Request) -> Response:
+    """Return an error as JSON, or as an HTML page for browser navigations."""
+    if request.is_navigation:
+        page = error_page(error.status, error.message, error.retry_after, request.root)
+        response = page_response(page, error.status)
+    else:
+        response = json_response({"error": _described(error, request)}, error.status)
+    return response.with_headers(retry_headers(error))
+
+
+def retry_headers(error: GatewayError) -> dict[str, str]:
+    """Return the headers that say when to retry, and whether a library can do so by itself."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if not error.resend:
+        headers["x-should-retry"] = "false"  # OpenAI's client libraries read this
+    return headers
+
+
+def _described(error: GatewayError, request: Request) -> dict[str, Any]:
+    fields = {
+        "code": error.code,
+        "message": error.message,
+        "field": error.field,
+        "retry_after": error.retry_after,
+        "request_id": request.request_id,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _prompt_header(prompt: str) -> str:
+    encoded = ""
+    for character in prompt:
+        piece = quote(character, safe="")
+        if len(encoded) + len(piece) > _LONGEST_PROMPT_HEADER:
+            break
+        encoded += piece
+    return encoded

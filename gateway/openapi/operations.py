@@ -1,0 +1,265 @@
+"""The table of operations for the OpenAPI document: what each accepts, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from chalicelib.dialects.automatic1111_lists import EMPTY, FROM_PICTURES, REFRESHED
+from chalicelib.errors import (
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    NotOffered,
+    Unauthorized,
+    every_error,
+)
+from chalicelib.image_files import MEDIA_TYPES
+from openapi.schemas import TEXT, WHOLE, Schema, query_parameters, ref
+
+JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
+# By status and media type; None for a body that is not JSON.
+Responses = Mapping[int, Mapping[str, Schema | None]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one route.
+
+    Attributes:
+        summary: what it does, in one line.
+        group: the heading under which it is listed.
+        responses: the schemas of successful responses, by status and media type; None for a body
+            that is not JSON.
+        errors: what can go wrong.
+        problem: the schema of its errors.
+        parameters: in path and query.
+        body: the schema of the body.
+        headers: of the response with status 200.
+        head: whether HEAD is supported as well.
+    """
+
+    summary: str
+    group: str
+    responses: Responses
+    errors: Sequence[type[GatewayError]] = (InternalError,)
+    problem: str = "Problem"
+    parameters: Sequence[Schema] = ()
+    body: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    head: bool = True
+
+
+_ANY = every_error()
+_REFUSING = (NotOffered, InternalError)
+_READING = (InvalidRequest, InternalError)
+# A crawler gets HTML for a picture that was not generated before.
+_PICTURE: dict[str, Schema | None] = dict.fromkeys([*MEDIA_TYPES.values(), HTML])
+_GENERATED: Responses = {
+    200: _PICTURE,
+    202: {JSON: ref("Job"), HTML: None},
+    303: {PLAIN: None},
+    304: {},
+}
+_MADE_BY = {
+    "X-Seed": "The seed.",
+    "X-Model": "The model.",
+    "X-Prompt": "The prompt in percent-encoded UTF-8, cut after 6,000 bytes.",
+    "Content-Disposition": "A file name.",
+}
+_HOP: Schema = {
+    "name": "hop",
+    "in": "query",
+    "description": "The number of redirects so far.",
+    "schema": {**WHOLE, "minimum": 0, "maximum": 999},
+}
+
+
+def _in_path(name: str, meaning: str, **schema: Any) -> Schema:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": meaning,
+        "schema": {**TEXT, "minLength": 1, **schema},
+    }
+
+
+_PROMPT = _in_path("text", "The prompt; a slash in it is sent as `%2F`.", maxLength=1_000)
+_JOB = _in_path("identifier", "A job's id.")
+_JOBS = _in_path("identifiers", "The jobs' ids, separated by commas.")
+
+
+def _json(schema: Schema) -> Responses:
+    return {200: {JSON: schema}}
+
+
+def _generating(summary: str, *parameters: Schema) -> Operation:
+    every = (*parameters, *query_parameters())
+    return Operation(summary, "Pictures", _GENERATED, _ANY, parameters=every, headers=_MADE_BY)
+
+
+def _openai(summary: str, responses: Any, **more: Any) -> Operation:
+    group = "OpenAI's Images API"
+    return Operation(summary, group, responses, problem="OpenAIProblem", head=False, **more)
+
+
+def _web_ui(summary: str, responses: Any, **more: Any) -> Operation:
+    group = "AUTOMATIC1111's web UI"
+    return Operation(summary, group, responses, problem="WebUIProblem", head=False, **more)
+
+
+def _chained(schema: str) -> Responses:
+    return {200: {JSON: ref(schema)}, 303: {PLAIN: None}}
+
+
+_SDAPI = "/sdapi/v1"
+_IMAGES = "/v1/images/generations"
+OPERATIONS: dict[str, dict[str, Operation]] = {
+    "/": {
+        "get": Operation(
+            "The page with the prompt box.",
+            "Pictures",
+            {200: {HTML: None}, 303: {PLAIN: None}, 304: {}},
+        )
+    },
+    "/inference/{text}": {"get": _generating("The picture of the prompt in the path.", _PROMPT)},
+    "/inference/default": {"get": _generating("An astronaut riding a horse on mars.")},
+    "/inference": {
+        "get": _generating(
+            "The picture of a random sentence; with `prompt`, as a plain HTML form sends it, a"
+            " redirect to that prompt's picture.",
+            {"name": "prompt", "in": "query", "schema": TEXT},
+        )
+    },
+    "/sentence": {
+        "get": Operation(
+            "A random sentence, without its picture.",
+            "Pictures",
+            _json(ref("Sentence")),
+            _READING,
+            parameters=query_parameters(),
+        )
+    },
+    "/jobs": {
+        "post": Operation(
+            "Queue a picture.",
+            "Jobs",
+            {200: {JSON: ref("Job")}, 202: {JSON: ref("Job")}},
+            _ANY,
+            body="Request",
+        )
+    },
+    "/jobs/{identifier}": {
+        "get": Operation(
+            "The state of a queued picture.",
+            "Jobs",
+            {200: {JSON: ref("Job")}, 202: {JSON: ref("Job")}},
+            _ANY,
+            parameters=[_JOB],
+        )
+    },
+    "/jobs/{identifier}/image": {
+        "get": Operation(
+            "A queued picture, when it is ready.",
+            "Jobs",
+            _GENERATED,
+            _ANY,
+            parameters=[_JOB, _HOP],
+            headers=_MADE_BY,
+        )
+    },
+    _IMAGES: {
+        "post": _openai(
+            "Up to four pictures.", _chained("ImagesAnswer"), errors=_ANY, body="ImagesRequest"
+        )
+    },
+    f"{_IMAGES}/{{identifiers}}": {
+        "get": _openai(
+            "The pictures of a call, when they are ready.",
+            _chained("ImagesAnswer"),
+            errors=_ANY,
+            parameters=[_JOBS, _HOP],
+        )
+    },
+    "/v1/models": {"get": _openai("The models on offer.", _json(ref("Models")))},
+    "/v1/models/{name}": {
+        "get": _openai(
+            "One of the models on offer.",
+            _json(ref("OpenAIModel")),
+            errors=_REFUSING,
+            parameters=[_in_path("name", "The model's name.")],
+        )
+    },
+    **{
+        f"/v1/images/{name}": {"post": _openai("Not supported.", {}, errors=_REFUSING)}
+        for name in ("edits", "variations")
+    },
+    f"{_SDAPI}/txt2img": {
+        "post": _web_ui(
+            "Up to four pictures.", _chained("Txt2ImgAnswer"), errors=_ANY, body="Txt2ImgRequest"
+        )
+    },
+    f"{_SDAPI}/txt2img/{{identifiers}}": {
+        "get": _web_ui(
+            "The pictures of a call, when they are ready.",
+            _chained("Txt2ImgAnswer"),
+            errors=_ANY,
+            parameters=[_JOBS, _HOP],
+        )
+    },
+    f"{_SDAPI}/options": {
+        "get": _web_ui("The settings.", _json(ref("WebUIOptions"))),
+        "post": _web_ui(
+            "Accepts settings that have these values already.",
+            _json({"type": "null"}),
+            errors=_READING,
+            body="WebUISettings",
+        ),
+    },
+    f"{_SDAPI}/sd-models": {"get": _web_ui("The models on offer.", _json(ref("Checkpoints")))},
+    **{
+        f"{_SDAPI}/{name}": {"get": _web_ui(f"The {name}.", _json(ref("Named")))}
+        for name in ("loras", "samplers", "schedulers")
+    },
+    f"{_SDAPI}/progress": {
+        "get": _web_ui("The progress of an idle web UI.", _json(ref("Progress")))
+    },
+    **{
+        f"{_SDAPI}/{name}": {"post": _web_ui("Not supported.", {}, errors=_REFUSING)}
+        for name in ("interrupt", "skip")
+    },
+    **{path: {"post": _web_ui("Nothing to do.", _json({"type": "null"}))} for path in REFRESHED},
+    **{path: {"post": _web_ui("Not supported.", {}, errors=_REFUSING)} for path in FROM_PICTURES},
+    **{
+        path: {"get": _web_ui("Always empty.", _json({"const": value}))}
+        for path, value in EMPTY.items()
+    },
+    "/session": {
+        "post": Operation(
+            "Sign a browser in with a key.",
+            "Access",
+            {204: {}},
+            (*_READING, Unauthorized),
+            body="Key",
+        ),
+        "delete": Operation("Sign a browser out.", "Access", {204: {}}),
+    },
+    "/links": {
+        "post": Operation(
+            "Make a link with which others can generate pictures.",
+            "Access",
+            {201: {JSON: ref("Link")}},
+            _READING,
+            body="LinkRequest",
+        )
+    },
+    "/robots.txt": {"get": Operation("The rules for crawlers.", "About", {200: {PLAIN: None}})},
+    "/options": {
+        "get": Operation("The fields, and the models on offer.", "About", _json(ref("Options")))
+    },
+    "/health": {"get": Operation("Version and configuration.", "About", _json(ref("Health")))},
+    "/openapi.json": {"get": Operation("This document.", "About", _json({"type": "object"}))},
+    "/docs": {"get": Operation("This document as a page.", "About", {200: {HTML: None}})},
+}

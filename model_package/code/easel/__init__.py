@@ -1,0 +1,1 @@
+"""Easel's own code, as `inference.py` uses it."""

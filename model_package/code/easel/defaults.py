@@ -1,0 +1,86 @@
+"""A model's own steps, guidance scale and size, for the fields that a request leaves unset.
+
+`refiner_start`, where a refiner takes over, is a default that is no field of a request.
+
+There are three sources, in this order of precedence: `EASEL_DEFAULTS`, the file `easel.json` in the
+model's folder, and the pipeline itself (`easel.pipelines.capabilities`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from easel.errors import ModelUnusable
+from generation import RULES, InvalidField, Number
+
+FILE_NAME = "easel.json"
+_RULES = {**RULES, "refiner_start": Number("The share of the steps that the base does.", 0.1, 1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """Steps, guidance scale, and width and height in pixels; None where there is no default.
+
+    The limits are those of a request. `refiner_start` is the share of the denoising that the base
+    does before the refiner takes over, 0.1 to 1; it has no effect without a refiner.
+    """
+
+    steps: int | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    refiner_start: float | None = None
+
+    @classmethod
+    def from_dict(cls, data: object) -> Defaults:
+        """Create defaults from decoded JSON; null means no default.
+
+        Raises:
+            InvalidField: for an unknown field or a value outside the contract's limits.
+            ValueError: if `data` is not an object.
+        """
+        if not isinstance(data, Mapping):
+            raise ValueError("must be a JSON object")
+        names = [field.name for field in fields(cls)]
+        values: dict[str, Any] = {}
+        for name, value in data.items():
+            if name not in names:
+                raise InvalidField(str(name), f"is not a default; use {', '.join(names)}")
+            values[name] = None if value is None else _clean(name, value)
+        return cls(**values)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Defaults:
+        """Read `easel.json`; a folder without one has no defaults.
+
+        Raises:
+            ModelUnusable: if the file contains anything but defaults.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            return cls()
+        try:
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:  # includes InvalidField, and broken JSON or UTF-8
+            raise ModelUnusable(f"{FILE_NAME} in the model's folder: {error}") from error
+
+    def over(self, others: Defaults) -> Defaults:
+        """Return these defaults; those that are None are taken from `others`."""
+        own = {name: value for name, value in asdict(self).items() if value is not None}
+        return Defaults(**{**asdict(others), **own})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the defaults that are fields of a request, without those that are None."""
+        values = asdict(self)
+        return {name: values[name] for name in values if name in RULES and values[name] is not None}
+
+
+def _clean(name: str, value: object) -> object:
+    try:
+        return _RULES[name].clean(value)
+    except ValueError as error:
+        raise InvalidField(name, str(error)) from error

@@ -1,0 +1,106 @@
+"""The errors, each with its HTTP status and its code in the response body.
+
+    EaselError
+    ├── InvalidRequest       400  invalid_request     names the field
+    ├── ModerationBlocked    422  moderation_blocked
+    ├── OutOfMemory          503  out_of_memory
+    ├── GenerationFailed     500  generation_failed
+    └── ModelUnusable        500  model_unusable      the reason is for the log alone
+        └── SettingInvalid   500  model_unusable      names the environment variable
+
+The toolkit turns any exception into a 400 with the exception's text. So the functions that it calls
+return an `EaselError` instead of raising it, and `output_fn` writes it as the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+from easel import log
+from generation import InvalidField
+
+Result = TypeVar("Result")
+
+
+class EaselError(Exception):
+    """A failure with a response of its own; its text may be shown to the caller."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "generation_failed"
+    phrase: ClassVar[str] = "Internal Server Error"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the response body."""
+        return {"error": {"code": self.code, "message": str(self)}}
+
+
+class InvalidRequest(EaselError):
+    """A field of the request is missing, unknown or outside its limits.
+
+    Attributes:
+        field: the field's name; None if no single field is the cause.
+    """
+
+    status, code, phrase = 400, "invalid_request", "Bad Request"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+    @classmethod
+    def of(cls, error: InvalidField) -> InvalidRequest:
+        """Translate the error of `generation`."""
+        return cls(str(error), error.field)
+
+    def to_dict(self) -> dict[str, Any]:
+        body = super().to_dict()
+        if self.field is not None:
+            body["error"]["field"] = self.field
+        return body
+
+
+class ModerationBlocked(EaselError):
+    """The model's safety checker blocked the image."""
+
+    status, code, phrase = 422, "moderation_blocked", "Unprocessable Content"
+
+
+class OutOfMemory(EaselError):
+    """The image did not fit; its memory is free again, so a smaller size may work."""
+
+    status, code, phrase = 503, "out_of_memory", "Service Unavailable"
+
+
+class GenerationFailed(EaselError):
+    """Any other failure; the log has the traceback."""
+
+
+class ModelUnusable(EaselError):
+    """The model or the settings are invalid; the text is for the log alone."""
+
+    code = "model_unusable"
+
+    def to_dict(self) -> dict[str, Any]:
+        message = "The model could not be loaded; the endpoint's log has the reason."
+        return {"error": {"code": self.code, "message": message}}
+
+
+class SettingInvalid(ModelUnusable):
+    """An environment variable that cannot be read."""
+
+
+def guard(step: Callable[..., Result], *arguments: object) -> Result | EaselError:
+    """Return the result of `step`, or its failure as an `EaselError`; raise no `Exception`."""
+    try:
+        return step(*arguments)
+    except InvalidField as error:
+        return InvalidRequest.of(error)
+    except ModelUnusable as error:
+        log.failure("model_unusable", error)
+        return error
+    except EaselError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - else the toolkit shows its text to the caller
+        log.failure("generation_failed", error)
+        return GenerationFailed("Image generation failed; the endpoint's log has the reason.")

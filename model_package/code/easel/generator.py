@@ -1,0 +1,250 @@
+"""One request in, one image out: the loaded pipeline and the rules around a call of it."""
+
+from __future__ import annotations
+
+import gc
+import secrets
+import threading
+import time
+import traceback
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from easel import log
+from easel.defaults import Defaults
+from easel.errors import GenerationFailed, ModerationBlocked, OutOfMemory
+from easel.loading.pipeline import software
+from easel.lora.adapters import Loras
+from easel.output.metadata import Provenance
+from easel.pipelines.capabilities import Capabilities
+from easel.pipelines.ensemble import Ensemble
+from easel.pipelines.schedulers import sampler_name, schedule_type
+from easel.speed.speed import Speed
+from generation import GenerationRequest
+
+_WARM_UP = GenerationRequest(prompt="a warm-up", seed=0)
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """The result of one request.
+
+    Attributes:
+        pixels: RGB, 8 bits per channel, shaped (height, width, 3).
+        provenance: how it was made; its request is complete.
+        metadata: whether the file includes the provenance.
+    """
+
+    pixels: NDArray[np.uint8]
+    provenance: Provenance
+    metadata: bool = True
+
+
+class ImageGenerator:
+    """Generates with one pipeline, one image at a time: pipelines keep state while they run."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        defaults: Defaults,
+        *,
+        refiner: Any = None,
+        loras: Loras | None = None,
+        speed: Speed | None = None,
+        name: str | None = None,
+        metadata: bool = True,
+        log_prompts: bool = False,
+    ) -> None:
+        self._pipeline = pipeline
+        self._capabilities = Capabilities.of(pipeline)
+        self._defaults = defaults.over(self._capabilities.defaults)
+        self._loras = Loras([], []) if loras is None else loras
+        self._speed = speed or Speed()
+        self._ensemble = Ensemble(
+            pipeline,
+            refiner,
+            start=defaults.refiner_start,
+            guided_share=self._speed.settings.guidance_cutoff,
+            kept_bytes=self._speed.settings.kept_prompts,
+        )
+        self._name = name
+        self._metadata = metadata
+        self._log_prompts = log_prompts
+        self._lock = threading.Lock()
+
+    def check(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request completed with the model's defaults, without fields it ignores.
+
+        A missing seed stays missing; `generate` chooses one.
+
+        Raises:
+            InvalidField: naming `width` or `height` if the model does not support that size, or
+                `lora` if it has no such adapter.
+        """
+        self._loras.check(request.lora)
+        return self._capabilities.fit(request.complete(**self._defaults.to_dict()))
+
+    def describe(self) -> dict[str, object]:
+        """Return what a request to this model may contain besides a prompt and a seed, for JSON."""
+        return {
+            "model": self._name,
+            "fields": sorted(self._capabilities.takes),
+            "defaults": self._defaults.to_dict(),
+            "multiple": self._capabilities.multiple,
+            "loras": self._loras.names,
+            "speed": self._speed.report,
+        }
+
+    def warm_up(self) -> None:
+        """Generate in a few steps, so that no request waits for the set-up of a first run.
+
+        This covers the default size, for which a GPU chooses its kernels and torch compiles code,
+        and then the sizes of EASEL_WARM_UP. A CPU without compiled code prepares nothing for a
+        size, so it uses the smallest one instead of the default. If an optimisation fails, it is
+        turned off and the warm-up starts again.
+
+        Raises:
+            InvalidField: if the model does not support one of the sizes.
+            GenerationFailed: if the model cannot generate at all.
+            OutOfMemory: if one of the sizes does not fit.
+        """
+        while True:
+            try:
+                return self._warm_up()
+            except Exception as error:
+                if not self._speed.give_up(error):
+                    raise
+                log.failure("speed_given_up", error)
+
+    def _warm_up(self) -> None:
+        self.check(_WARM_UP)
+        for width, height in [self._first_size(), *self._speed.settings.warm_up]:
+            request = self.check(replace(_WARM_UP, width=width, height=height))
+            if request.steps is not None:
+                request = replace(request, steps=self._ensemble.fewest_steps(request.steps))
+            with self._lock:
+                self._run(request)
+
+    def _first_size(self) -> tuple[int | None, int | None]:
+        """Return the first size of the warm-up; None for the default width or height."""
+        device = getattr(self._pipeline, "device", None)
+        if device is None or device.type != "cpu" or self._speed.compiled:
+            return None, None
+        return self._capabilities.smallest
+
+    def generate(self, request: GenerationRequest) -> GeneratedImage:
+        """Return the image for a request; the same request gives the same pixels.
+
+        A missing seed is chosen at random; the image's provenance holds it.
+
+        Raises:
+            InvalidField: as `check`.
+            ModerationBlocked: if the model's safety checker blocks the image.
+            OutOfMemory: if the image does not fit the GPU.
+            GenerationFailed: if the model's numbers overflowed.
+        """
+        # 32 bits, as the seeds of other tools, so that a seed can be carried between them.
+        request = self.check(request.complete(seed=secrets.randbelow(2**32)))
+        started = time.perf_counter()
+        with self._lock, self._speed.generating():
+            pixels, blocked = self._run(request)
+        if blocked:
+            raise ModerationBlocked("The model's safety checker blocked this image.")
+        # Models of one size have no width and height in their defaults: the image says them.
+        height, width, _ = pixels.shape
+        request = replace(request, width=width, height=height)
+        self._log(request, time.perf_counter() - started)
+        return GeneratedImage(pixels, self._provenance(request), self._metadata)
+
+    def _run(self, request: GenerationRequest) -> tuple[NDArray[np.uint8], bool]:
+        """Return the pixels, and whether the safety checker blocks them."""
+        try:
+            result = self._call(request)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            _free_memory_of(error)
+            raise OutOfMemory(_suggest_smaller_size(request)) from error
+        flags = getattr(result, "nsfw_content_detected", None) or [False]
+        return to_pixels(result.images[0]), bool(flags[0])
+
+    def _call(self, request: GenerationRequest) -> Any:
+        arguments = self._capabilities.arguments(request)
+        with self._loras.applied(request.lora):
+            return self._ensemble.run(arguments, seed=request.seed or 0, state=request.lora)
+
+    def _provenance(self, request: GenerationRequest) -> Provenance:
+        scheduler = getattr(self._pipeline, "scheduler", None)
+        config = dict(getattr(scheduler, "config", {}))
+        return Provenance(
+            request=request,
+            sampler=sampler_name(type(scheduler).__name__, config),
+            schedule=schedule_type(config),
+            model=request.model or self._name,
+            software=software(),
+            refiner_start=self._ensemble.handover(request.steps),
+        )
+
+    def _log(self, request: GenerationRequest, seconds: float) -> None:
+        fields = request.to_dict()
+        if not self._log_prompts:
+            fields = {name: fields[name] for name in fields if not name.endswith("prompt")}
+        fields["model"] = request.model or self._name
+        log.event("picture", seconds=round(seconds, 3), **fields)
+
+
+def to_pixels(image: Any) -> NDArray[np.uint8]:
+    """Return the 8-bit pixels of an image whose values are in 0 to 1.
+
+    A tensor, shaped (3, height, width), is converted on its own device: one byte per value is a
+    quarter of the copy that 32-bit floats would need, and that copy is the only wait for the GPU.
+
+    Raises:
+        GenerationFailed: if values overflowed, which would otherwise return a black image.
+    """
+    if isinstance(image, torch.Tensor):
+        # As diffusers rounds: to 32 bits first, then times 255.
+        scaled = (image.detach().float() * 255).round()
+        all_finite = torch.isfinite(scaled).all()
+        # nan and infinity become arbitrary bytes, so one more byte says whether there were any.
+        values = scaled.nan_to_num().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).flatten()
+        copied = torch.cat([values, all_finite.to(torch.uint8).reshape(1)]).cpu().numpy()
+        height, width = image.shape[-2:]
+        pixels, finite = copied[:-1].reshape(height, width, -1), bool(copied[-1])
+    else:
+        finite = bool(np.isfinite(image).all())
+        with np.errstate(invalid="ignore"):
+            pixels = (image * 255).round().astype(np.uint8)
+    if not finite:
+        raise GenerationFailed("The model's numbers overflowed. Set EASEL_DTYPE to bf16 or fp32.")
+    return pixels
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # PyTorch's CPU allocator, cuBLAS and cuDNN raise a plain RuntimeError.
+    texts = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    own_class = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return own_class or any(text in str(error).lower() for text in texts)
+
+
+def _free_memory_of(error: BaseException) -> None:
+    """Free the tensors of the failed call: the frames in its traceback keep them alive."""
+    log.failure("out_of_memory", error)
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _suggest_smaller_size(request: GenerationRequest) -> str:
+    if request.width is None or request.height is None:
+        return "The model ran out of memory; try again later."
+    width, height = (max(side // 16 * 8, 64) for side in (request.width, request.height))
+    return (
+        f"The model ran out of memory at {request.width} x {request.height} pixels; "
+        f"request a smaller size, such as {width} x {height}."
+    )

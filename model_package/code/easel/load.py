@@ -1,0 +1,140 @@
+"""From settings and a model's folder to an image generator, timed step by step for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from easel import log
+from easel.defaults import Defaults
+from easel.generator import ImageGenerator
+from easel.loading import vae
+from easel.loading.dtype import choose_device, choose_dtype
+from easel.loading.pipeline import find_folder, load_pipeline, software
+from easel.loading.refiner import find_refiner, load_refiner
+from easel.lora.adapters import Loras
+from easel.lora.file import find_files
+from easel.settings import Settings
+from easel.speed.compiler import Compiler
+from easel.speed.speed import Speed, SpeedSettings
+from easel.startup import gc_pause
+from easel.startup.read_ahead import read_ahead
+from easel.startup.stopwatch import Stopwatch
+
+
+def load_generator(
+    model_dir: Path, environ: Mapping[str, str], *, stopwatch: Stopwatch | None = None
+) -> ImageGenerator:
+    """Read the settings, load the model and warm it up.
+
+    Args:
+        model_dir: the model's folder.
+        environ: the variables that Settings and SpeedSettings read.
+        stopwatch: with the steps before this one; the log's `model_loaded` lists all of them.
+
+    Raises:
+        ModelUnusable: if the settings or the model's files are invalid.
+        GenerationFailed: if the model cannot generate.
+    """
+    stopwatch = stopwatch or Stopwatch()
+    with gc_pause.paused():
+        loaded = _load(model_dir, environ, stopwatch)
+        generator = loaded.generator()
+    generator.warm_up()
+    stopwatch.mark("warm_up")
+    # After the warm-up, which may have turned an optimisation off.
+    log.event("model_loaded", **loaded.describe(), seconds=stopwatch.seconds, steps=stopwatch.steps)
+    return generator
+
+
+@dataclass
+class _Loaded:
+    """The parts of an image generator.
+
+    Attributes:
+        pipelines: the base, and the refiner if there is one.
+        device: where they compute, in `dtype`.
+    """
+
+    settings: Settings
+    defaults: Defaults
+    pipelines: Sequence[Any]
+    device: torch.device
+    dtype: torch.dtype
+    loras: Loras
+    speed: Speed
+
+    def generator(self) -> ImageGenerator:
+        base, *refiners = self.pipelines
+        return ImageGenerator(
+            base,
+            self.defaults,
+            refiner=refiners[0] if refiners else None,
+            loras=self.loras,
+            speed=self.speed,
+            name=self.settings.model_name,
+            metadata=self.settings.metadata,
+            log_prompts=self.settings.log_prompts,
+        )
+
+    def describe(self) -> dict[str, object]:
+        """Return the fields of the log's `model_loaded`."""
+        base, *refiners = (type(pipeline).__name__ for pipeline in self.pipelines)
+        return {
+            "pipeline": base,
+            "model": self.settings.model_name,
+            "refiner": refiners[0] if refiners else None,
+            "loras": self.loras.names,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "speed": self.speed.report,
+            "software": software(),
+        }
+
+
+def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> _Loaded:
+    settings = Settings.from_environ(environ)
+    speed_settings = SpeedSettings.from_environ(environ)
+    device = choose_device()
+    dtype = choose_dtype(settings.dtype, device)
+    folders = _find_folders(model_dir, settings, environ)
+    stopwatch.mark("find")
+    how = {"dtype": dtype, "device": device, "allow_pickle": settings.allow_pickle}
+    pipelines = _load_pipelines(folders, {**how, "stopwatch": stopwatch})
+    loras = _load_loras(model_dir, settings, pipelines)
+    stopwatch.mark("loras")
+    if speed_settings.storage == "fp8":  # before Speed rounds the weights
+        loras.keep_originals()
+    vae.prepare(pipelines[0], device=device, tiling=settings.vae_tiling)
+    caches = [speed_settings.compile_cache, model_dir / "compiled", folders[0] / "compiled"]
+    compiler = Compiler(pipelines, [folder for folder in caches if folder is not None])
+    speed = Speed(pipelines, speed_settings, compiler)
+    stopwatch.mark("speed")
+    defaults = settings.defaults.over(Defaults.from_folder(model_dir))
+    defaults = defaults.over(Defaults.from_folder(folders[0]))
+    return _Loaded(settings, defaults, pipelines, device, dtype, loras, speed)
+
+
+def _find_folders(model_dir: Path, settings: Settings, environ: Mapping[str, str]) -> list[Path]:
+    """Return the base's folder, and the refiner's if there is one; start reading both ahead."""
+    folders = [find_folder(model_dir, settings)]
+    refiner = find_refiner(model_dir, settings)
+    if refiner is not None:
+        folders.append(refiner)
+    for folder in folders:
+        read_ahead(folder, environ)
+    return folders
+
+
+def _load_pipelines(folders: Sequence[Path], how: dict[str, Any]) -> list[Any]:
+    base = load_pipeline(folders[0], **how)
+    return [base, *(load_refiner(folder, base, **how) for folder in folders[1:])]
+
+
+def _load_loras(model_dir: Path, settings: Settings, pipelines: Sequence[Any]) -> Loras:
+    folders = [model_dir / "loras", *([settings.loras] if settings.loras else [])]
+    return Loras(find_files(folders), pipelines)

@@ -1,0 +1,1 @@
+"""From a folder or the hub to a pipeline on the device."""

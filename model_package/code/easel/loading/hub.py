@@ -1,0 +1,129 @@
+"""Fetching a model from the hub: its pipeline's own files, once each, and nothing else.
+
+A repository usually holds a model several times over: in 32 and 16 bits, pickled, for ONNX, for
+OpenVINO, and whole in one file. Here only the components that `model_index.json` names are fetched,
+as safetensors, in 16 bits where there are such files.
+
+Where to, which token and whether at all is up to huggingface_hub's own variables: `HF_HOME`,
+`HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import huggingface_hub
+from huggingface_hub import errors
+
+from easel.errors import ModelUnusable
+from easel.loading import model_folder
+
+_TEXTS = {".json", ".txt", ".model"}  # configurations and tokenizers
+# What the hub itself says, in contrast to not being reached.
+_ANSWERS = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, ModelUnusable)
+
+
+def fetch(
+    model_id: str,
+    revision: str | None,
+    *,
+    allow_pickle: bool,
+    without: Collection[str] = (),
+    variables: str = "EASEL_MODEL",
+) -> Path:
+    """Return a local folder that holds the model, fetching what is not there yet.
+
+    Args:
+        model_id: a repository's name, such as `stabilityai/sd-turbo`.
+        revision: a branch, tag or commit; None for the repository's main branch.
+        allow_pickle: fetch `.bin` weights of components that have no others.
+        without: components that are not needed.
+        variables: how the names of the two settings begin that these come from.
+
+    Raises:
+        ModelUnusable: if it does not exist, may not be read, is no diffusers pipeline, or cannot be
+            reached and is not there from before.
+    """
+    with _translated(model_id, revision, variables):
+        try:
+            return _download(model_id, revision, without, allow_pickle=allow_pickle)
+        except _ANSWERS:
+            raise
+        except Exception:  # noqa: BLE001 - the hub's HTTP library, and its errors, are not fixed
+            return _from_before(model_id, revision)
+
+
+def _download(
+    model_id: str, revision: str | None, without: Collection[str], *, allow_pickle: bool
+) -> Path:
+    api = huggingface_hub.HfApi()
+    info = api.model_info(model_id, revision=revision)
+    files = [each.rfilename for each in info.siblings or []]
+    if model_folder.INDEX not in files:
+        raise ModelUnusable(f"{model_id} has no {model_folder.INDEX}: it is not a diffusers model")
+    index = api.hf_hub_download(model_id, model_folder.INDEX, revision=revision)
+    names = model_folder.components(model_folder.read_index(Path(index)), without)
+    wanted = choose_files(files, names, allow_pickle=allow_pickle)
+    # By the revision's name and not its commit, so that it is found by name without the hub, too.
+    return Path(api.snapshot_download(model_id, revision=revision, allow_patterns=wanted))
+
+
+def _from_before(model_id: str, revision: str | None) -> Path:
+    """Return the folder of an earlier fetch; it holds a part of the repository only."""
+    index = huggingface_hub.hf_hub_download(
+        model_id, model_folder.INDEX, revision=revision, local_files_only=True
+    )
+    return Path(index).parent
+
+
+def choose_files(files: list[str], names: list[str], *, allow_pickle: bool) -> list[str]:
+    """Return which of a repository's files its pipeline needs.
+
+    Raises:
+        ModelUnusable: if a component's weights exist only pickled, and that is not allowed.
+    """
+    pickled = model_folder.pickled_only(files, names)
+    if pickled and not allow_pickle:
+        raise ModelUnusable(model_folder.pickle_refusal(pickled))
+    chosen = [path for path in files if path in {model_folder.INDEX, "easel.json"}]
+    for name in names:
+        chosen += _choose_weights(model_folder.within(files, name), pickled=name in pickled)
+    return chosen
+
+
+def _choose_weights(files: list[str], *, pickled: bool) -> list[str]:
+    texts = [path for path in files if PurePosixPath(path).suffix in _TEXTS]
+    weights = [path for path in files if model_folder.is_safe(path)]
+    if pickled:
+        weights = [path for path in files if path.endswith(".bin")]
+    variant = [path for path in weights if model_folder.is_variant(path)]
+    return texts + (variant or weights)
+
+
+@contextmanager
+def _translated(model_id: str, revision: str | None, variables: str) -> Iterator[None]:
+    """Turn the hub's errors into one that says what to do."""
+    wanted = f"{model_id} at {revision}" if revision else model_id
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise ModelUnusable(
+            f"{model_id} is gated: accept its terms on its page, and set HF_TOKEN to a token of "
+            "yours that may read it"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelUnusable(
+            f"{model_id} has no revision {revision}: check {variables}_REVISION"
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise ModelUnusable(
+            f"{model_id} does not exist on the hub, or is private: check {variables}_ID, and "
+            "HF_TOKEN if it is private"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise ModelUnusable(
+            f"{wanted} is not in the local cache, and the hub could not be reached: check the "
+            "network and HF_HUB_OFFLINE, or put the model into the model folder"
+        ) from error

@@ -1,0 +1,197 @@
+"""From a folder or a hub repository to a diffusers pipeline that is ready to generate.
+
+Works with diffusers 0.38 (the SageMaker image's) to 0.42 and with transformers 4.51 to 5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from easel.startup.quiet import noting_warnings, without_warnings
+
+# isort: split
+import diffusers
+import torch
+from safetensors import SafetensorError
+
+from easel.errors import ModelUnusable
+from easel.loading import hub, model_folder
+from easel.settings import Settings
+from easel.startup.stopwatch import Stopwatch
+
+# Neither diffusers nor transformers has an exception of its own for a folder that it cannot read.
+_LOADING_ERRORS = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+
+
+# Class names in a `model_index.json` that are text-to-image pipelines. Others are loaded through
+# diffusers' AutoPipelineForText2Image, which imports every pipeline and takes seconds.
+TEXT_TO_IMAGE = frozenset(
+    {
+        "FluxPipeline",
+        "LatentConsistencyModelPipeline",
+        "PixArtAlphaPipeline",
+        "PixArtSigmaPipeline",
+        "QwenImagePipeline",
+        "SanaPipeline",
+        "StableDiffusion3Pipeline",
+        "StableDiffusionPipeline",
+        "StableDiffusionXLPipeline",
+        "ZImagePipeline",
+    }
+)
+
+
+def find_folder(model_dir: Path, settings: Settings) -> Path:
+    """Return the folder of the model: `model_dir`, its `base`, or a download from the hub.
+
+    Raises:
+        ModelUnusable: if there is no model in any of them.
+    """
+    for folder in (model_dir, model_dir / "base"):
+        if model_folder.holds_model(folder):
+            return folder
+    if settings.model_id is None:
+        raise ModelUnusable(
+            f"{model_dir} has no {model_folder.INDEX}, and EASEL_MODEL_ID is not set to a hub "
+            "repository, such as EASEL_MODEL_ID=stabilityai/sd-turbo"
+        )
+    return hub.fetch(settings.model_id, settings.revision, allow_pickle=settings.allow_pickle)
+
+
+def load_pipeline(
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    allow_pickle: bool,
+    shared: Mapping[str, Any] | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> Any:
+    """Return the pipeline of a folder, on `device`, with its safety checker if it has one.
+
+    Args:
+        folder: a diffusers pipeline's folder.
+        dtype: the type to compute in.
+        device: the device to load to.
+        allow_pickle: unpickle the weights of components that have no others.
+        shared: components of another pipeline to use. With these, the pipeline is loaded as the
+            class in its index; without, as text-to-image if diffusers supports that for the model.
+        stopwatch: records the steps `imports`, `weights` and `to_device`.
+
+    Raises:
+        ModelUnusable: if its weights are pickled and that is not allowed, or if diffusers cannot
+            load it.
+    """
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    _repeat_exactly()
+    index = model_folder.read_index(folder / model_folder.INDEX)
+    shared, stopwatch = shared or {}, stopwatch or Stopwatch()
+    name = str(index.get("_class_name"))
+    arguments = _arguments(folder, index, shared, dtype=dtype, allow_pickle=allow_pickle)
+    try:
+        with without_warnings(), noting_warnings() as notes:
+            getattr(diffusers, name, None)  # imports the pipeline, and the classes of its parts
+            stopwatch.mark("imports")
+            pipeline = _load(folder, name, {**arguments, **shared}, plainly=bool(shared))
+            stopwatch.mark("weights")
+            pipeline.to(device)
+            stopwatch.mark("to_device")
+    except _LOADING_ERRORS as error:
+        raise ModelUnusable(f"diffusers cannot load {folder}: {error}") from error
+    _check_complete(folder, notes.texts)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _check_complete(folder: Path, notes: list[str]) -> None:
+    """Refuse a model with missing weights, which the libraries fill with random numbers.
+
+    They only warn of it. It happens when transformers 4.51 to at least 5.5 load a CLIP text encoder
+    or a safety checker that a later transformers 5 saved under other names. A random text encoder
+    ignores the prompt, and a random safety checker passes everything.
+    """
+    for note in notes:
+        if "newly initialized" in note:
+            raise ModelUnusable(f"{folder} lacks weights of the model: {note[:2_000]}")
+
+
+def software() -> str:
+    """Return the library that generates, with its version."""
+    return f"diffusers {diffusers.__version__}"
+
+
+def _load(folder: Path, name: str, arguments: dict[str, Any], *, plainly: bool) -> Any:
+    """Load as text-to-image if diffusers supports that for the model, else as the class itself."""
+    auto = None if plainly or name in TEXT_TO_IMAGE else _auto_pipeline()
+    if auto is not None:
+        try:
+            return auto.from_pretrained(folder, **arguments)
+        except ValueError as error:
+            if "AutoPipeline can't find" not in str(error):  # no text-to-image class for this model
+                raise
+    plain: Any = diffusers.DiffusionPipeline
+    return plain.from_pretrained(folder, **arguments)
+
+
+def _auto_pipeline() -> Any:
+    """Return AutoPipelineForText2Image, or None where it cannot be imported.
+
+    It imports every pipeline of diffusers, and one in 0.38 needs a newer transformers than 4.51.
+    """
+    try:
+        return diffusers.AutoPipelineForText2Image
+    except RuntimeError:
+        return None
+
+
+def _arguments(
+    folder: Path,
+    index: dict[str, Any],
+    shared: Collection[str],
+    *,
+    dtype: torch.dtype,
+    allow_pickle: bool,
+) -> dict[str, Any]:
+    """Return the keyword arguments of `from_pretrained` for this folder."""
+    files, names = model_folder.list_files(folder), model_folder.components(index, shared)
+    pickled = model_folder.pickled_only(files, names)
+    if pickled and not allow_pickle:
+        raise ModelUnusable(model_folder.pickle_refusal(pickled))
+    prefer = dtype == torch.float16
+    arguments: dict[str, Any] = {
+        # Always set: without it transformers 5 takes a text encoder's type from its config.json,
+        # diffusers takes 32 bits, and the two do not multiply.
+        _dtype_argument(): dtype,
+        "variant": model_folder.choose_variant(files, names, prefer_variant=prefer),
+        # None means: safetensors if there are any.
+        "use_safetensors": None if pickled else True,
+    }
+    if str(index.get("_class_name", "")).startswith("StableDiffusionXL"):
+        # The default is on if a package named imwatermark is installed.
+        arguments["add_watermarker"] = False
+    return arguments
+
+
+def _dtype_argument() -> str:
+    """Return the argument's name: diffusers 0.40 renamed it, earlier ones ignore the new name."""
+    numbers = re.findall(r"\d+", diffusers.__version__)
+    return "dtype" if tuple(map(int, numbers[:2])) >= (0, 40) else "torch_dtype"
+
+
+def _repeat_exactly() -> None:
+    """Make results repeatable: with its benchmark on, cuDNN picks algorithms by timing."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

@@ -1,0 +1,1 @@
+"""LoRA adapters: read, match and add them to the weights."""

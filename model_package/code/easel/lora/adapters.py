@@ -1,0 +1,195 @@
+"""The LoRA adapters that a request can name: apply them to the model and restore its weights.
+
+Adapters are files in the model's folder `loras`, or in the folder that EASEL_LORAS names. Each file
+is checked once, when the model is loaded. One that does not fit the model is not offered, and the
+log has the reason.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from easel import log
+from easel.lora import layer_names
+from easel.lora.file import Change, LoraFile, LoraUnusable, Target
+from easel.lora.weights import Addition, Weights
+from generation import RULES, InvalidField, Weighted
+
+_KEPT_BYTES = 2**30  # of adapters' tensors: SDXL at rank 32 takes 93 MB in 16 bits
+_PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
+
+Layers = Mapping[str, nn.Module]
+Tensors = dict[Target, tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A file that fits the model, with the layers of each of its targets."""
+
+    file: LoraFile
+    layers: Mapping[Target, Sequence[nn.Module]]
+
+
+class Loras:
+    """The adapters of one model, by name; not for use by two threads at once.
+
+    Args:
+        files: names and files.
+        pipelines: the base, and the refiner if there is one.
+    """
+
+    def __init__(self, files: Iterable[tuple[str, Path]], pipelines: Sequence[Any]) -> None:
+        self._adapters: dict[str, Adapter] = {}
+        self._refused: dict[str, str] = {}
+        self._weights = Weights()
+        self._applied: list[tuple[str, float]] = []
+        self._kept: OrderedDict[str, Tensors] = OrderedDict()
+        named = list(files)
+        tables = _tables(pipelines) if named else {}
+        for name, path in named:
+            self._check_file(name, path, tables)
+
+    @property
+    def names(self) -> list[str]:
+        """The names that a request can use, sorted."""
+        return sorted(self._adapters)
+
+    def keep_originals(self) -> None:
+        """Copy all weights that an adapter can change, before they are stored in 8 bits."""
+        self._weights.keep(
+            {
+                layer
+                for adapter in self._adapters.values()
+                for layers in adapter.layers.values()
+                for layer in layers
+            }
+        )
+
+    def check(self, lora: str) -> None:
+        """Refuse unknown adapters and those that do not fit the model.
+
+        Raises:
+            InvalidField: naming `lora`, with the available names.
+        """
+        for name, _ in _pairs(lora):
+            if name in self._refused:
+                raise InvalidField("lora", f"{name} cannot be used: {self._refused[name]}")
+            if name not in self._adapters:
+                names = ", ".join(self.names)[:1_000]
+                available = f"available: {names}" if names else "this model has no adapters"
+                raise InvalidField("lora", f"unknown adapter {name}; {available}")
+
+    @contextmanager
+    def applied(self, lora: str) -> Iterator[None]:
+        """A context in which these adapters are applied, and no others.
+
+        They stay applied afterwards, so that the same adapters cost nothing in the next request. A
+        failure restores the model's own weights.
+
+        Args:
+            lora: names with weights as in a request, after `check`.
+        """
+        try:
+            self._apply([(name, weight) for name, weight in _pairs(lora) if weight])
+            yield
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Restore the weights that the model was loaded with."""
+        self._weights.restore()
+        self._applied = []
+
+    def _apply(self, adapters: list[tuple[str, float]]) -> None:
+        if adapters == self._applied:
+            return
+        additions: dict[nn.Module, list[Addition]] = {}
+        for name, weight in adapters:
+            layers = self._adapters[name].layers
+            for target, (down, up) in self._tensors(name).items():
+                for layer in layers[target]:
+                    additions.setdefault(layer, []).append(Addition(down, up, weight))
+        self._weights.change(additions)
+        self._applied = adapters
+
+    def _tensors(self, name: str) -> Tensors:
+        """Return an adapter's tensors, from the cache if they are there."""
+        if name not in self._kept:
+            self._kept[name] = self._adapters[name].file.tensors()
+        self._kept.move_to_end(name)
+        while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > _KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return self._kept[name]
+
+    def _check_file(self, name: str, path: Path, tables: Mapping[str, Sequence[Layers]]) -> None:
+        try:
+            file = LoraFile(path)
+            self._adapters[name] = Adapter(file, _fit(file.changes, tables))
+        except LoraUnusable as error:
+            self._refused[name] = str(error)
+            log.event("lora_unusable", lora=name, path=path, error=str(error))
+
+
+def _pairs(lora: str) -> list[tuple[str, float]]:
+    rule = RULES["lora"]
+    return rule.pairs(lora) if isinstance(rule, Weighted) else []
+
+
+def _tables(pipelines: Sequence[Any]) -> dict[str, list[Layers]]:
+    """Return each part's layers by name; a base and its refiner have one UNet each."""
+    tables: dict[str, list[Layers]] = {}
+    seen: set[int] = set()
+    for pipeline in pipelines:
+        for name in _PARTS:
+            part = getattr(pipeline, name, None)
+            if isinstance(part, nn.Module) and id(part) not in seen:
+                seen.add(id(part))
+                tables.setdefault(name, []).append(layer_names.layers(part))
+    return tables
+
+
+def _fit(
+    changes: Mapping[Target, Change], tables: Mapping[str, Sequence[Layers]]
+) -> dict[Target, list[nn.Module]]:
+    """Return the layers to change: of base, refiner or both, if the file fits them entirely."""
+    layers: dict[Target, list[nn.Module]] = {target: [] for target in changes}
+    for part in {target.part for target in changes}:
+        of_part = {target: changes[target] for target in changes if target.part == part}
+        candidates = tables.get(part, ())
+        misfits = [_misfits(of_part, table) for table in candidates]
+        fitting = [table for table, names in zip(candidates, misfits, strict=True) if not names]
+        if not fitting:
+            where = f"{part} {misfits[0][0][:80]}" if misfits else f"it has no {part}"
+            raise LoraUnusable(f"it does not fit this model: {where}")
+        for target in of_part:
+            layers[target] = [table[target.name] for table in fitting]
+    return layers
+
+
+def _misfits(changes: Mapping[Target, Change], table: Layers) -> list[str]:
+    """Return the names of the layers that are missing in the table or have another size."""
+    return [
+        target.name
+        for target, change in changes.items()
+        if not _matches(change, table.get(target.name))
+    ]
+
+
+def _matches(change: Change, layer: nn.Module | None) -> bool:
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        return False
+    return weight.shape[0] == change.rows and weight.numel() == change.values
+
+
+def _size(tensors: Tensors) -> int:
+    return sum(tensor.nbytes for pair in tensors.values() for tensor in pair)

@@ -1,0 +1,1 @@
+"""The image file and the metadata inside it."""

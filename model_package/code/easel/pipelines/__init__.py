@@ -1,0 +1,1 @@
+"""Call diffusers pipelines: one, or a base and a refiner."""

@@ -1,0 +1,1 @@
+"""Prompts: weights, tokens, embeddings."""

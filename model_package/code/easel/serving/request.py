@@ -1,0 +1,44 @@
+"""From a request's body to a checked request."""
+
+from __future__ import annotations
+
+import json
+
+from easel.errors import InvalidRequest
+from generation import GenerationRequest
+
+_JSON = "application/json"
+_DESCRIBE = {"describe": True}
+
+
+class DescribeRequest:
+    """A request for the model's description instead of an image."""
+
+
+def read_request(
+    data: str | bytes | bytearray, content_type: str | None
+) -> GenerationRequest | DescribeRequest:
+    """Return the request in a body; `{"describe": true}` is a `DescribeRequest`.
+
+    Args:
+        data: JSON; the toolkit passes text or bytes, depending on the exact content type.
+        content_type: `application/json`, with or without parameters.
+
+    Raises:
+        InvalidRequest: for another content type, or a body that is not a JSON object.
+        InvalidField: for a field outside the contract's limits.
+    """
+    if media_type(content_type or "") != _JSON:
+        raise InvalidRequest(f"The content type must be {_JSON}.", "Content-Type")
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:  # broken JSON, broken UTF-8, nested too deep
+        raise InvalidRequest("The body must be JSON in UTF-8.") from error
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return DescribeRequest() if body == _DESCRIBE else GenerationRequest.from_dict(body)
+
+
+def media_type(header: str) -> str:
+    """Return a header's media type without parameters, in lower case."""
+    return header.partition(";")[0].strip().lower()

@@ -1,0 +1,108 @@
+"""The environment variables that Easel reads, except those of `easel.speed.speed`.
+
+`HF_MODEL_ID` is deliberately not one of them: the serving toolkit reacts to it by downloading that
+repository itself. `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are read by huggingface_hub.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from easel.defaults import Defaults
+from easel.env_fields import one_of, read_variables, switch, text, variable
+from generation import InvalidField
+
+_CREATOR = "the script that creates the endpoint, from its command line"
+_RUNNER = "setup.sh run, or the script that creates the endpoint"
+_dtype = one_of("auto", "fp16", "bf16", "fp32")
+
+
+def _defaults(value: str) -> Defaults:
+    try:
+        return Defaults.from_dict(json.loads(value))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError("must be a JSON object") from error
+    except InvalidField as error:
+        raise ValueError(f"has {error}") from error
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each setting once: its variable, its meaning (below), who sets it, an example.
+
+    Attributes:
+        model_id: hub repository to fetch when the model folder holds no model.
+        revision: its branch, tag or commit.
+        refiner_id: hub repository of a refiner, when the model folder holds none.
+        refiner_revision: its branch, tag or commit.
+        loras: a folder of LoRA adapters, in addition to `loras` in the model folder.
+        vae_tiling: whether the VAE decodes sizes above its own in tiles, which needs less memory.
+        dtype: the number type to compute in; auto is fp16 on CUDA, bf16 or fp32 on a CPU.
+        defaults: the model's own steps, guidance scale, width and height.
+        metadata: whether the image file includes the prompt and the parameters.
+        log_prompts: whether prompts are logged.
+        allow_pickle: whether weights that exist only as `.bin` may be unpickled, which can run any
+            code in the file.
+    """
+
+    model_id: str | None = field(
+        default=None,
+        metadata=variable("EASEL_MODEL_ID", text, _RUNNER, example="stabilityai/sd-turbo"),
+    )
+    revision: str | None = field(
+        default=None, metadata=variable("EASEL_MODEL_REVISION", text, _RUNNER, example="main")
+    )
+    refiner_id: str | None = field(
+        default=None,
+        metadata=variable(
+            "EASEL_REFINER_ID",
+            text,
+            _CREATOR,
+            example="stabilityai/stable-diffusion-xl-refiner-1.0",
+        ),
+    )
+    refiner_revision: str | None = field(
+        default=None,
+        metadata=variable("EASEL_REFINER_REVISION", text, _CREATOR, example="main"),
+    )
+    loras: Path | None = field(
+        default=None, metadata=variable("EASEL_LORAS", Path, _CREATOR, example="/opt/ml/loras")
+    )
+    vae_tiling: bool = field(
+        default=False, metadata=variable("EASEL_VAE_TILING", switch, _CREATOR, example="on")
+    )
+    dtype: str = field(
+        default="auto", metadata=variable("EASEL_DTYPE", _dtype, _CREATOR, example="bf16")
+    )
+    defaults: Defaults = field(
+        default=Defaults(),
+        metadata=variable(
+            "EASEL_DEFAULTS", _defaults, _CREATOR, example='{"steps": 4, "guidance_scale": 0}'
+        ),
+    )
+    metadata: bool = field(
+        default=True, metadata=variable("EASEL_METADATA", switch, _CREATOR, example="off")
+    )
+    log_prompts: bool = field(
+        default=False, metadata=variable("EASEL_LOG_PROMPTS", switch, _CREATOR, example="on")
+    )
+    allow_pickle: bool = field(
+        default=False, metadata=variable("EASEL_ALLOW_PICKLE", switch, _CREATOR, example="on")
+    )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the settings; a variable that is empty counts as not set.
+
+        Raises:
+            SettingInvalid: for the first variable that cannot be read.
+        """
+        return cls(**read_variables(cls, environ))
+
+    @property
+    def model_name(self) -> str | None:
+        """The hub repository's name without its owner's; None for a model from a folder."""
+        return self.model_id.rpartition("/")[2] if self.model_id else None

@@ -1,0 +1,1 @@
+"""What makes generation faster or smaller."""

@@ -1,0 +1,1 @@
+"""One module per benchmark: what `python -m tests.benchmarks NAME` runs."""

@@ -1,0 +1,33 @@
+"""A gateway that asks for keys, and what opens it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import requests
+
+from tests.end_to_end.account import BUCKET, ENDPOINT, QUEUE
+
+KEY = "easel_" + "k" * 43
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+FRIEND = "https://friend.example"
+SETTINGS = {
+    "EASEL_MODELS": json.dumps({"sd": {"endpoint": ENDPOINT}, "sdxl": {"asynchronous": QUEUE}}),
+    "EASEL_API_KEYS": json.dumps(
+        [{"name": "ada", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]
+    ),
+    "EASEL_SECRET": "s" * 43,
+    "EASEL_LINKS": f"s3://{BUCKET}/links/",
+    "EASEL_PROMPT_FILTER": "refuse",
+    "EASEL_CORS_ORIGINS": FRIEND,
+}
+
+
+def create_link(gateway_url: str, **fields: Any) -> str:
+    """Return the token of a new link."""
+    response = requests.post(f"{gateway_url}/links", json=fields, headers=AUTHORIZED, timeout=30)
+    assert response.status_code == 201, response.text
+    url: str = response.json()["url"]
+    return url.partition("?link=")[2]

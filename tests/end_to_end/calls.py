@@ -1,0 +1,46 @@
+"""What the tests send and what they look at, whichever client sends it."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from PIL import Image
+
+from endpoint.emulator.client import EmulatorClient
+from tests.end_to_end.account import ENDPOINT
+
+BROWSER = {
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+}
+IMAGE_ELEMENT = {
+    "Accept": "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
+    "Sec-Fetch-Dest": "image",
+}
+
+
+def get(url: str, headers: dict[str, Any] | None = None, **options: Any) -> requests.Response:
+    return requests.get(url, headers=headers or {}, timeout=30, **options)
+
+
+def picture_url(gateway_url: str, prompt: str, **parameters: Any) -> str:
+    query = "&".join(f"{name}={quote(str(value))}" for name, value in parameters.items())
+    return f"{gateway_url}/inference/{quote(prompt, safe='')}" + (f"?{query}" if query else "")
+
+
+def async_url(gateway_url: str, prompt: str, **parameters: Any) -> str:
+    return picture_url(gateway_url, prompt, model="sdxl", seed=7, **parameters)
+
+
+def is_picture(content: bytes) -> bool:
+    return Image.open(io.BytesIO(content)).format == "PNG"
+
+
+def bodies(emulator: EmulatorClient, endpoint: str = ENDPOINT) -> list[dict[str, Any]]:
+    """Return the requests that an endpoint has received, in order."""
+    return [json.loads(request["body"]) for request in emulator.requests(endpoint)]

@@ -1,0 +1,59 @@
+"""The page at `/api/`: the options."""
+
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from tests.end_to_end.studio import Studio, error
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_options_are_the_contracts_folded_away_at_first(studio, chalice_local):
+    studio.open()
+    fields = requests.get(f"{chalice_local}/options", timeout=30).json()["fields"]["properties"]
+    controls = studio.page.locator("#fields [name]")
+    names = controls.evaluate_all("controls => controls.map(each => each.name)")
+
+    assert ["prompt", *names] == [name for name in fields if name != "model"]
+    expect(studio.option("Steps")).to_be_hidden()
+    studio.unfold()
+    expect(studio.option("Steps")).to_be_visible()
+    for name in ("seed", "width"):
+        control = studio.page.locator(f"#option-{name}")
+        assert control.get_attribute("min") == str(fields[name]["minimum"])
+        assert control.get_attribute("max") == str(fields[name]["maximum"])
+
+
+def test_a_field_that_the_page_has_never_heard_of_is_offered_too(studio, chalice_local, emulator):
+    described = requests.get(f"{chalice_local}/options", timeout=30).json()["fields"]
+    scheduler = {"type": "string", "enum": ["ddim", "euler"], "description": "Which one."}
+    fields = {**described, "properties": {**described["properties"], "scheduler": scheduler}}
+    studio.offer(chalice_local, fields=fields).open().unfold()
+    studio.option("Scheduler").select_option("euler")
+    with studio.page.expect_request("**/inference/**") as asking:
+        studio.ask("a red apple")
+
+    assert "scheduler=euler" in asking.value.url
+
+
+def test_the_models_own_defaults_and_adapters_are_shown_where_they_are_known(studio, chalice_local):
+    models = [
+        {"name": "sd", "defaults": {"steps": 40, "width": 1024, "height": 512}, "loras": ["pixel"]},
+        {"name": "gone"},
+    ]
+    studio.offer(chalice_local, models=models).open().unfold()
+
+    assert studio.option("Steps").get_attribute("placeholder") == "40"
+    expect(studio.page.get_by_text("This one has pixel.")).to_be_visible()
+    studio.option("Model").select_option("gone")
+    assert studio.option("Steps").get_attribute("placeholder") == "the model's own default"
+
+
+def test_without_its_options_the_page_paints_and_says_what_is_missing(page, chalice_local):
+    studio = Studio(page, chalice_local)
+    studio.answer("options", 500, error("internal_error", "Something went wrong."))
+    page.goto(studio.url)
+
+    expect(page.get_by_text("The options are not there yet.")).to_be_visible()
+    studio.paint("a red apple")

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from endpoint.commands import create_key
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "keys.json"
+
+
+def create(file, capsys, *arguments: str) -> str:
+    assert create_key.main([*arguments, "--file", str(file)]) == 0
+    return str(capsys.readouterr().out.strip())
+
+
+def test_only_the_keys_hash_is_stored(file, capsys):
+    key = create(file, capsys, "ada", "--per-minute", "5")
+    sha256 = hashlib.sha256(key.encode()).hexdigest()
+    assert json.loads(file.read_text()) == [{"name": "ada", "sha256": sha256, "per_minute": 5}]
+
+
+def test_an_existing_key_is_kept_unless_it_is_replaced(file, capsys):
+    create(file, capsys, "ada")
+    before = file.read_text()
+
+    assert create_key.main(["ada", "--file", str(file)]) == 1
+    assert "already has a key for ada" in capsys.readouterr().err
+    assert file.read_text() == before
+    assert create(file, capsys, "bob", "--expires", "2099-01-01").startswith("easel_")
+    assert create(file, capsys, "ada", "--replace").startswith("easel_")
+    entries = json.loads(file.read_text())
+    assert [entry["name"] for entry in entries] == ["bob", "ada"]
+    assert entries[1]["sha256"] not in before
+
+
+@pytest.mark.parametrize("argv", [["a b"], ["ada", "--expires", "soon"], ["../x"], []])
+def test_a_wrong_argument_is_refused(argv, file):
+    with pytest.raises(SystemExit) as ended:
+        create_key.main([*argv, "--file", str(file)])
+    assert ended.value.code == 2

@@ -1,0 +1,215 @@
+"""From nothing to a picture and back to nothing: real boto3, real chalice, moto as a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from endpoint.commands import create_key, deploy, destroy
+from endpoint.core.naming import Deployment
+from endpoint.emulator.apigateway import packaged_gateway
+from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.process import clients
+from endpoint.emulator.process.http_server import serving
+from endpoint.provision import checks, gateway_project, payload
+from tests.endpoint.doubles import BUCKET, PNG, Container, InstantClock
+from tests.endpoint.world import ACCOUNT, REGION
+
+IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
+
+
+class Cloud:
+    """An emulated AWS, and the scripts pointed at it by the environment alone."""
+
+    def __init__(self, server: AwsServer, folder: Path, open_: ExitStack) -> None:
+        self.server = server
+        self._open = open_
+        self._front: Any = None
+        self._folder = folder
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service)
+
+    def run(self, script: Any, *argv: str, **more: Any) -> int:
+        return int(script.main(["--yes", *argv], clock=InstantClock(), **more))
+
+    def deploy(self, *more: str, fetch: Any = None) -> int:
+        fetch = fetch or self.fetch
+        return self.run(deploy, "--image", IMAGE, *more, fetch=fetch)
+
+    def fetch(self, url: str, key: str | None = None) -> bytes:
+        """Request from the deployed project behind the emulated API Gateway, by its public URL."""
+        host, _, path = url.removeprefix("https://").partition("/api")
+        assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
+        if self._front is None:
+            self._front = self._open.enter_context(
+                packaged_gateway.serve(
+                    self._package(), environment=clients.environment(self.server.url, REGION)
+                )
+            )
+        headers = {"x-api-key": key} if key else {}
+        request = urllib.request.Request(f"{self._front.url}/api{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bytes(answer.read())
+
+    def project(self, name: str = "main") -> Path:
+        return gateway_project.PROJECTS / f"{name}-{ACCOUNT}-{REGION}"
+
+    def _package(self) -> Path:
+        """Have chalice package the very project that was deployed."""
+        out = self._folder / "package"
+        if not out.exists():
+            run = "from chalice.cli import main; main()"
+            command = [sys.executable, "-c", run, "--project-dir", str(self.project())]
+            subprocess.run([*command, "package", "--stage", "main", str(out)], check=True)
+        return out
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving_code: Path) -> Iterator[Cloud]:
+    assert serving_code == payload.CODE
+    with serving(Container) as container, AwsServer().serve() as server:
+        urllib.request.urlopen(
+            urllib.request.Request(f"{server.url}/moto-api/reset", method="POST"), timeout=10
+        ).close()
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        for name, value in clients.environment(server.url, REGION).items():
+            monkeypatch.setenv(name, value)
+        for model in ("sd", "sdxl"):
+            server.registry.register(f"easel-main-{model}", container.url)
+        monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
+        monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
+        ecr = boto3.client("ecr")
+        ecr.create_repository(repositoryName="serving")
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": {"digest": "sha256:" + "0" * 64, "size": 1},
+            "layers": [],
+        }
+        ecr.put_image(repositoryName="serving", imageManifest=json.dumps(manifest), imageTag="1")
+        with ExitStack() as open_:
+            yield Cloud(server, tmp_path, open_)
+
+
+def remaining(cloud: Cloud) -> list[str]:
+    """Return the names of the account's resources, from moto itself."""
+    names = [item["FunctionName"] for item in cloud.client("lambda").list_functions()["Functions"]]
+    names += [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]]
+    names += [item["Name"] for item in cloud.client("s3").list_buckets()["Buckets"]]
+    names += [item["RoleName"] for item in cloud.client("iam").list_roles()["Roles"]]
+    sagemaker = cloud.client("sagemaker")
+    names += [item["EndpointName"] for item in sagemaker.list_endpoints()["Endpoints"]]
+    names += [item["ModelName"] for item in sagemaker.list_models()["Models"]]
+    stacks = cloud.client("cloudformation").list_stacks()["StackSummaries"]
+    return names + [item["StackName"] for item in stacks if "DELETE" not in item["StackStatus"]]
+
+
+@pytest.mark.slow
+def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
+    assert cloud.deploy("--also", "sdxl") == 0
+    output = capsys.readouterr().out
+    assert f".execute-api.{REGION}.amazonaws.com/api/" in output
+
+    function = cloud.client("lambda").get_function(FunctionName="easel-main")["Configuration"]
+    assert function["Role"].endswith(f"role/easel-main-gateway-{REGION}")
+    assert (function["Timeout"], function["MemorySize"]) == (29, 1024)
+    variables = function["Environment"]["Variables"]
+    models = json.loads(variables["EASEL_MODELS"])
+    assert list(models) == ["sd", "sdxl"]
+    assert models["sd"]["endpoint"] == "easel-main-sd"
+    queue = {"endpoint": "easel-main-sdxl", "jobs": f"s3://{BUCKET}/jobs/sdxl/"}
+    assert models["sdxl"]["asynchronous"] == queue
+    assert (models["sd"]["defaults"]["steps"], models["sdxl"]["defaults"]["width"]) == (25, 1024)
+    (api,) = cloud.client("apigateway").get_rest_apis()["items"]
+    assert api["tags"] == {"easel": "main"}
+    stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
+    assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 2.0
+    assert stage["methodSettings"]["*/*"]["throttlingBurstLimit"] == 5
+    assert cloud.fetch(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat") == PNG
+    slow = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat?model=sdxl"
+    assert cloud.fetch(slow) == PNG
+
+    # Again, from a clone without a record of the first deployment.
+    gateway_project.GatewayProject(_deployment()).remove()
+    assert cloud.deploy() == 0
+    assert [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]] == [
+        api["id"]
+    ]
+
+    assert cloud.run(destroy) == 0
+    assert remaining(cloud) == []
+    assert not cloud.project().exists()
+    assert cloud.run(destroy) == 0
+
+
+@pytest.mark.slow
+def test_a_deployment_with_keys_is_tested_with_one_and_keeps_them(cloud, tmp_path, capsys):
+    file = tmp_path / "keys.json"
+    assert create_key.main(["ada", "--file", str(file)]) == 0
+    key = capsys.readouterr().out.strip()
+    assert cloud.deploy("--keys", str(file)) == 0
+
+    picture = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat"
+    assert cloud.fetch(picture, key) == PNG
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        cloud.fetch(picture)
+    variables = _variables(cloud)
+    # The emulated API still serves the first deployment, without this one's key for the smoke test.
+    assert cloud.deploy("--prompt-filter", "off", fetch=lambda *_, **__: PNG) == 0
+    again = _variables(cloud)
+    assert again["EASEL_SECRET"] == variables["EASEL_SECRET"]
+    assert json.loads(again["EASEL_API_KEYS"])[0] == json.loads(variables["EASEL_API_KEYS"])[0]
+    assert again["EASEL_PROMPT_FILTER"] == "off"
+    output = capsys.readouterr()
+    for secret in (key, again["EASEL_SECRET"]):
+        assert secret not in output.out + output.err
+
+
+def _variables(cloud: Cloud) -> dict[str, str]:
+    function = cloud.client("lambda").get_function(FunctionName="easel-main")
+    variables: dict[str, str] = function["Configuration"]["Environment"]["Variables"]
+    return variables
+
+
+def _deployment() -> Deployment:
+    return Deployment("main", ACCOUNT, REGION)
+
+
+@pytest.mark.slow
+def test_a_public_url_that_does_not_work_fails_the_deployment_and_destroy_cleans_up(cloud, capsys):
+    def broken(_url: str) -> bytes:
+        raise OSError("HTTP Error 502: Bad Gateway")
+
+    assert cloud.deploy(fetch=broken) == 1
+    output = capsys.readouterr().err
+    assert "The public URL does not work: HTTP Error 502" in output
+    assert "/aws/lambda/easel-main" in output
+    assert "endpoint easel-main-sd" in output
+    assert cloud.run(destroy) == 0
+    assert remaining(cloud) == []
+
+
+def test_a_failed_check_stops_a_deployment_before_anything_is_created(cloud, capsys, monkeypatch):
+    monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": True})
+    assert cloud.deploy() == 1
+    assert "gated" in capsys.readouterr().err
+    assert remaining(cloud) == []
+
+
+def test_a_dry_run_deploys_nothing(cloud, capsys):
+    assert cloud.deploy("--dry-run") == 0
+    assert "would run chalice deploy" in capsys.readouterr().err
+    assert remaining(cloud) == []

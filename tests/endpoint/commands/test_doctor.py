@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from endpoint.commands import doctor
+from endpoint.emulator.moto_ import service_quotas
+from endpoint.provision import checks
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
+
+
+@pytest.fixture(autouse=True)
+def _hub(monkeypatch):
+    monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
+
+
+def examine(world: World, capsys, *more: str, code: int = 0) -> dict[str, list[dict]]:
+    assert world.run(doctor.main, "--image", IMAGE, "--json", *more) == code
+    by_subject: dict[str, list[dict]] = {}
+    for check in json.loads(capsys.readouterr().out)["checks"]:
+        by_subject.setdefault(check["subject"], []).append(check)
+    return by_subject
+
+
+def test_a_good_account_gets_a_price_and_no_changes(world, capsys):
+    results = examine(world, capsys)
+    assert {check["state"] for checked in results.values() for check in checked} == {"good"}
+    assert "USD per hour" in results["cost"][0]["finding"]
+    assert "per month" in results["cost"][0]["finding"]
+    assert contents(world) == []
+    assert not any("Create" in call for call in world.calls)
+
+
+def test_a_quota_of_zero_comes_with_the_command_that_raises_it(world, capsys, monkeypatch):
+    monkeypatch.setattr(service_quotas, "QUOTAS", {"ml.g5.xlarge": 0.0})
+    results = examine(world, capsys, "--instance-type", "ml.g5.xlarge", code=1)
+    (quota,) = results["quota"]
+    assert quota["state"] == "bad"
+    assert "aws service-quotas request-service-quota-increase" in quota["advice"]
+    assert f"--region {REGION}" in quota["advice"]
+
+
+def test_one_type_with_a_quota_is_enough(world, capsys, monkeypatch):
+    monkeypatch.setattr(service_quotas, "QUOTAS", {"ml.g4dn.xlarge": 0.0})
+    states = [check["state"] for check in examine(world, capsys)["quota"]]
+    assert sorted(states) == ["good", "good", "note"]
+
+
+def test_missing_rights_are_listed(world, capsys):
+    world.denied = {"iam:PassRole", "sagemaker:CreateModel"}
+    # moto's caller is root, whom IAM does not simulate.
+    caller = {"Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "Account": ACCOUNT, "UserId": "1"}
+    world._before_get_caller_identity = lambda _: _answered(caller)
+    results = examine(world, capsys, code=1)
+    assert results["rights"][0]["finding"] == "not allowed: iam:PassRole, sagemaker:CreateModel"
+
+
+def test_the_policies_of_a_session_are_its_roles():
+    session = "arn:aws:sts::123456789012:assumed-role/admin/me@example.com"
+    assert checks._policy_source(session) == "arn:aws:iam::123456789012:role/admin"
+    user = "arn:aws:iam::123456789012:user/me"
+    assert checks._policy_source(user) == user
+
+
+def _answered(parsed):
+    from tests.endpoint.world import _answer
+
+    return _answer(parsed)
+
+
+def test_an_image_that_does_not_exist_is_bad(world, capsys):
+    world.images = set()
+    assert examine(world, capsys, code=1)["image"][0]["state"] == "bad"
+
+
+def test_a_bucket_of_another_account_is_bad(world, capsys):
+    world.fail("HeadBucket", "403", status=403)
+    assert examine(world, capsys, code=1)["bucket"][0]["state"] == "bad"
+
+
+def test_a_gated_model_has_to_be_uploaded(world, capsys, monkeypatch):
+    monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": True})
+    results = examine(world, capsys, "--model", "some/gated", code=1)
+    assert "--weights s3" in results["model"][0]["advice"]
+    results = examine(world, capsys, "--model", "some/gated", "--weights", "s3")
+    assert results["model"][0]["state"] == "good"
+
+
+def test_a_hub_that_does_not_answer_prevents_nothing(world, capsys, monkeypatch):
+    def no_network(_model):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(checks, "ask_the_hub", no_network)
+    results = examine(world, capsys)
+    assert results["model"][0]["state"] == "note"
+    assert "no route to host" in results["model"][0]["advice"]
+
+
+def test_expired_credentials_end_the_examination(world, capsys):
+    world.fail("GetCallerIdentity", "ExpiredToken", "The security token is expired")
+    assert world.run(doctor.main, "--image", IMAGE) == 1
+    assert "aws sso login" in capsys.readouterr().err

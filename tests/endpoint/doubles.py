@@ -1,0 +1,67 @@
+"""Doubles for the scripts' surroundings, and the steps that many tests begin with.
+
+`world.py` has the largest one, an AWS account.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from endpoint import create_endpoint
+from endpoint.core.clock import Clock
+from endpoint.emulator.process.http_server import QuietHandler
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World
+
+BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
+# The signature and the last chunk, which is all that the gateway checks.
+PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10 + b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+class Terminal(io.StringIO):
+    """A text stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class InstantClock(Clock):
+    """A clock on which sleeping takes no time, for servers whose endpoints are ready at once."""
+
+    _slept = 0.0
+
+    def monotonic(self) -> float:
+        return self._slept
+
+    def sleep(self, seconds: float) -> None:
+        self._slept += seconds
+
+
+class Container(QuietHandler):
+    """A serving container that returns the same picture for every request."""
+
+    def do_POST(self) -> None:
+        self.body()
+        self.answer(200, [("Content-Type", "image/png")], PNG)
+
+
+def create(world: World, *options: str, model: str = "sd") -> int:
+    """Run `create` in an account; return its exit code."""
+    arguments = ("--model", model, "--image", IMAGE, "--yes", *options)
+    return world.run(create_endpoint.main, *arguments)
+
+
+def only_config(world: World) -> dict[str, Any]:
+    """Return the account's only endpoint configuration."""
+    (name,) = names(world, "EndpointConfig")
+    config: dict[str, Any] = world.client("sagemaker").describe_endpoint_config(
+        EndpointConfigName=name
+    )
+    return config
+
+
+def names(world: World, kind: str) -> list[str]:
+    """Return the names of SageMaker's `Endpoint`s, `EndpointConfig`s or `Model`s."""
+    operation = {"Endpoint": "endpoints", "EndpointConfig": "endpoint_configs", "Model": "models"}
+    response: dict[str, Any] = getattr(world.client("sagemaker"), f"list_{operation[kind]}")()
+    return [item[f"{kind}Name"] for item in response[f"{kind}s"]]

@@ -1,0 +1,192 @@
+"""The template through cfn-lint, and its policies statement by statement.
+
+checkov and parliament have requirements that conflict with this project's. They run here if they
+are installed in another environment: on the PATH, or with their paths in CHECKOV and PARLIAMENT.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endpoint.provision.infrastructure import TEMPLATE
+from tests.endpoint.doubles import BUCKET, create
+from tests.endpoint.world import ACCOUNT, REGION, World
+
+ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
+# Actions that support no resource ARNs; each has a condition or only reads.
+WITHOUT_RESOURCE = {
+    "cloudwatch:PutMetricData",
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+    "ecr:GetAuthorizationToken",
+}
+
+
+def _document(response: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = ast.literal_eval(response["PolicyDocument"])  # as moto writes it
+    # moto keeps an empty statement for AWS::NoValue.
+    return {**document, "Statement": list(filter(None, document["Statement"]))}
+
+
+def _run(command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **more)
+
+
+@pytest.fixture
+def policies(world, tmp_path) -> dict[str, dict[str, Any]]:
+    """The roles' policies as CloudFormation makes them, with all that options add."""
+    _create_privately(world, tmp_path)
+    iam = world.client("iam")
+    return {
+        role: _document(iam.get_role_policy(RoleName=role, PolicyName=role.split("-")[2]))
+        for role in ROLES
+    }
+
+
+def test_cfn_lint_finds_nothing():
+    done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(TEMPLATE)])
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+def test_the_template_is_small_enough_to_be_sent_in_the_call():
+    assert len(TEMPLATE.read_bytes()) < 51_200
+
+
+def test_no_policy_allows_everything(policies):
+    for role, policy in policies.items():
+        for statement in policy["Statement"]:
+            assert not any(action.endswith("*") for action in statement["Action"]), role
+            if statement["Resource"] == "*":
+                assert set(statement["Action"]) <= WITHOUT_RESOURCE, role
+
+
+def test_no_role_has_a_policy_of_amazons_own(world, policies):
+    for role in policies:
+        attached = world.client("iam").list_attached_role_policies(RoleName=role)
+        assert attached["AttachedPolicies"] == []
+
+
+def test_every_resource_is_this_deployments_or_the_images_repository(policies):
+    for policy in policies.values():
+        for statement in policy["Statement"]:
+            resources = statement["Resource"]
+            for resource in [resources] if isinstance(resources, str) else resources:
+                assert _is_own(resource), resource
+
+
+def _is_own(resource: str) -> bool:
+    """Whether a resource is the deployment's, in its network, or the image's repository."""
+    if resource == "*":
+        return True  # see the test before
+    named = ("easel-main-", ":repository/huggingface-pytorch-inference", "/aws/lambda/easel-main:")
+    network = (":subnet/subnet-", ":security-group/sg-", f"{ACCOUNT}:network-interface/")
+    return any(part in resource for part in named + network)
+
+
+def test_the_gateways_role_can_invoke_endpoints_and_store_jobs_and_nothing_more(policies):
+    actions = {
+        action for statement in policies[ROLES[1]]["Statement"] for action in statement["Action"]
+    }
+    assert actions == {
+        "sagemaker:InvokeEndpoint",
+        "sagemaker:InvokeEndpointAsync",
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:ListBucket",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+    }
+
+
+def test_the_image_count_of_a_link_outlives_the_link(policies):
+    (statement,) = (
+        statement
+        for statement in policies[ROLES[1]]["Statement"]
+        if statement["Sid"] == "CountThePicturesOfLinks"
+    )
+    assert statement["Resource"].endswith("/links/*")
+    # A link is valid for 30 days at most; a count that expires before would start again at zero.
+    rules = TEMPLATE.read_text("utf-8").partition("Prefix: links/")[2]
+    assert rules.strip().startswith("ExpirationInDays: 40")
+
+
+def test_the_bucket_is_encrypted_private_and_tidies_itself(world, policies):
+    encryption = world.client("s3").get_bucket_encryption(Bucket=BUCKET)[
+        "ServerSideEncryptionConfiguration"
+    ]
+    rule = encryption["Rules"][0]["ApplyServerSideEncryptionByDefault"]
+    assert rule["SSEAlgorithm"] == "AES256"
+    text = TEMPLATE.read_text("utf-8")
+    assert "AbortIncompleteMultipartUpload" in text
+    assert '"aws:SecureTransport": "false"' in text
+    # moto keeps no public access block from a stack.
+    for setting in ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls"):
+        assert f"{setting}: true" in text
+    assert "RestrictPublicBuckets: true" in text
+
+
+def test_a_private_network_has_two_subnets_an_s3_gateway_and_no_way_out(world, tmp_path):
+    _create_privately(world, tmp_path)
+    ec2 = world.client("ec2")
+    (network,) = [vpc for vpc in ec2.describe_vpcs()["Vpcs"] if not vpc["IsDefault"]]
+    own = [{"Name": "vpc-id", "Values": [network["VpcId"]]}]
+    subnets = ec2.describe_subnets(Filters=own)["Subnets"]
+    assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2
+    (endpoint,) = ec2.describe_vpc_endpoints(Filters=own)["VpcEndpoints"]
+    assert endpoint["VpcEndpointType"] == "Gateway"
+    assert ec2.describe_nat_gateways()["NatGateways"] == []
+    assert ec2.describe_internet_gateways()["InternetGateways"] == []
+    (model,) = world.client("sagemaker").list_models()["Models"]
+    made = world.client("sagemaker").describe_model(ModelName=model["ModelName"])
+    assert sorted(made["VpcConfig"]["Subnets"]) == sorted(item["SubnetId"] for item in subnets)
+
+
+def _create_privately(world: World, tmp_path: Path) -> None:
+    folder = _tiny_model(tmp_path)
+    assert create(world, "--weights", "s3", "--private-network", model=str(folder)) == 0
+
+
+def _tiny_model(tmp_path: Path) -> Path:
+    folder = tmp_path / "tiny"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    (folder / "unet" / "config.json").write_text("{}")
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def _program(name: str) -> str:
+    program = os.environ.get(name.upper()) or shutil.which(name)
+    if not program:
+        pytest.skip(f"{name} is not installed; its name goes into {name.upper()}")
+    return program
+
+
+def test_checkov_finds_nothing_that_the_template_does_not_explain():
+    command = [_program("checkov"), "-f", str(TEMPLATE), "--output", "json", "--compact"]
+    done = _run(command)
+    report = json.loads(done.stdout)
+    assert report["results"]["failed_checks"] == []
+    assert report["summary"]["passed"] > 15
+    for skipped in report["results"]["skipped_checks"]:
+        assert skipped["check_result"]["suppress_comment"]
+
+
+def test_parliament_finds_nothing_in_the_policies(policies):
+    program = _program("parliament")
+    for role, policy in policies.items():
+        done = _run([program], input=json.dumps(policy))
+        assert (done.stdout + done.stderr, done.returncode) == ("", 0), role

@@ -1,0 +1,214 @@
+"""What pictures cost a visitor, through the whole gateway."""
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from chalicelib.auth.link_quota import RUNS_PER_PICTURE
+from tests.gateway.doubles import (
+    BROWSER,
+    KEY,
+    GuardedClient,
+    cookies_of,
+    error_of,
+    guarded,
+    key,
+    refusal,
+)
+
+QUEUED = "model=slow"
+
+
+@pytest.fixture
+def client(monkeypatch):
+    return GuardedClient(monkeypatch, guarded())
+
+
+def paths(token, *seeds, more=""):
+    return [f"/inference/a%20cat?seed={seed}&link={token}{more}" for seed in seeds]
+
+
+def test_a_friend_paints_with_a_link_until_its_pictures_are_used_up(client):
+    token = client.link(pictures=2)
+    responses = [client.get(path) for path in paths(token, 1, 2, 3)]
+
+    assert [each.status_code for each in responses] == [200, 200, 429]
+    assert [each.headers.get("X-Link-Pictures-Left") for each in responses] == ["1", "0", None]
+    assert error_of(responses[2])["code"] == "rate_limited"
+    assert int(responses[2].headers["Retry-After"]) > 80_000
+    assert client.generated == 2
+
+
+def test_the_same_picture_asked_for_again_costs_nothing_more_a_few_times(client):
+    token = client.link(pictures=1)
+    (path,) = paths(token, 1)
+
+    assert [client.get(path).status_code for _ in range(4)] == [200] * RUNS_PER_PICTURE + [429]
+    assert client.generated == RUNS_PER_PICTURE
+
+
+def test_a_replayed_link_has_no_second_budget(client, monkeypatch):
+    token = client.link(pictures=1)
+    client.get(*paths(token, 1))
+    elsewhere = GuardedClient(monkeypatch, guarded())
+    elsewhere.bucket.objects = client.bucket.objects  # another Lambda, the same bucket
+
+    assert elsewhere.get(*paths(token, 2)).status_code == 429
+
+
+def test_the_hops_to_a_slow_picture_cost_one_picture_and_keep_the_link(client):
+    token = client.link(pictures=1)
+    response = client.get(*paths(token, 1, more=f"&{QUEUED}"))
+    for _ in range(2):
+        assert response.status_code == 303
+        location = response.headers["Location"]
+        assert location.endswith(f"&link={token}")
+        response = client.get(location)
+
+    assert client.queued == 1
+    assert client.get(*paths(token, 1, more=f"&{QUEUED}")).status_code == 303
+    assert client.get(*paths(token, 2, more=f"&{QUEUED}")).status_code == 429
+
+
+def test_a_picture_that_exists_costs_nothing(client):
+    path = f"/inference/a%20cat?seed=1&{QUEUED}"
+    client.get(path, x_api_key=KEY, Prefer="respond-async")
+    (run,) = client.runtime.runs.queued
+    place = f"jobs/outputs/{run['S3OutputPathExtension']}/{run['Filename']}"
+    client.bucket.objects[place] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x00IEND\xaeB`\x82"
+    token = client.link(pictures=1)
+
+    assert client.get(f"{path}&link={token}").status_code == 200
+    assert client.get(*paths(token, 9)).status_code == 200
+    assert client.queued == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        refusal("ThrottlingException"),
+        refusal("ValidationError", "Endpoint x of account y not found."),
+        EndpointConnectionError(endpoint_url="u"),
+    ],
+)
+def test_what_never_reached_a_gpu_is_given_back(client, trouble):
+    token = client.link(pictures=1)
+    client.runtime.outcome = trouble
+    assert client.get(*paths(token, 1)).status_code == 503
+    client.runtime.outcome = None
+
+    assert client.get(*paths(token, 2)).status_code == 200
+
+
+def test_a_picture_that_may_have_cost_a_run_stays_paid_for_and_may_be_asked_for_again(client):
+    token = client.link(pictures=1)
+    client.runtime.outcome = refusal("InternalFailure")
+    assert client.get(*paths(token, 1)).status_code == 502
+    client.runtime.outcome = None
+
+    assert client.get(*paths(token, 2)).status_code == 429
+    assert client.get(*paths(token, 1)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/inference/a?steps=0&link={}", "/inference/%00?link={}", "/inference/a?model=x&link={}"],
+)
+def test_a_bad_request_costs_nothing(client, path):
+    token = client.link(pictures=1)
+
+    assert client.get(path.format(token)).status_code == 400
+    assert client.request("HEAD", *paths(token, 1)).status_code == 200
+    assert client.get(*paths(token, 1), **{"Sec-Purpose": "prefetch"}).status_code == 503
+    assert client.get(*paths(token, 1), User_Agent="Slackbot 1.0").status_code == 200
+    assert client.generated == 0
+    assert client.get(*paths(token, 2)).status_code == 200
+
+
+def test_a_link_without_a_number_holds_until_it_expires(client):
+    token = client.link(pictures=None)
+
+    assert {client.get(path).status_code for path in paths(token, *range(12))} == {200}
+    assert client.bucket.objects == {}
+
+
+def test_a_browser_keeps_the_link_that_it_came_with(client):
+    token = client.link(pictures=2)
+    arrival = client.get(f"/?link={token}", **BROWSER)
+    cookie = cookies_of(arrival)
+
+    assert (arrival.status_code, arrival.headers["Location"]) == (303, "/")
+    assert "; HttpOnly; SameSite=Lax" in arrival.headers["Set-Cookie"][0]
+    assert client.get("/inference/a%20cat?seed=1", Cookie=cookie).status_code == 200
+    landing = client.get(*paths(token, 2), **BROWSER)
+    assert cookies_of(landing) == cookie
+    assert client.get("/inference/a%20cat?seed=3", Cookie=cookie).status_code == 429
+
+
+def test_nobody_keeps_what_is_no_link(client):
+    arrival = client.get("/?link=nonsense", **BROWSER)
+
+    assert arrival.status_code == 401
+    assert "Set-Cookie" not in arrival.headers
+
+
+def test_pictures_for_who_has_a_key_or_a_link_stay_out_of_shared_caches(client):
+    token = client.link(pictures=None)
+
+    for response in (
+        client.get("/inference/a?seed=1", x_api_key=KEY),
+        client.get("/inference/a?seed=1", Cookie=client.sign_in()),
+        client.get(f"/inference/a?seed=1&link={token}"),
+    ):
+        assert response.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+
+
+def test_a_visitor_has_so_many_pictures_in_a_minute(monkeypatch):
+    client = GuardedClient(monkeypatch, guarded(keys=(), per_minute=2))
+    responses = [client.get(f"/inference/a?seed={seed}") for seed in range(3)]
+
+    assert [each.status_code for each in responses] == [200, 200, 429]
+    assert responses[0].headers["RateLimit"].startswith('"pictures";r=1;t=')
+    assert responses[2].headers["x-should-retry"] == "false"
+    assert 1 <= int(responses[2].headers["Retry-After"]) <= 60
+    assert client.get("/options").status_code == 200
+    assert client.generated == 2
+
+
+def test_a_visitor_cannot_choose_the_address_that_is_counted(monkeypatch):
+    client = GuardedClient(monkeypatch, guarded(keys=(), per_minute=1))
+    forged = [{"X-Forwarded-For": f"10.0.0.{n}", "X-Real-Ip": f"10.0.0.{n}"} for n in range(3)]
+    responses = [client.get(f"/inference/a?seed={n}", **each) for n, each in enumerate(forged)]
+
+    assert [each.status_code for each in responses] == [200, 429, 429]
+
+
+def test_openais_libraries_are_told_of_a_limit_in_openais_words(monkeypatch):
+    client = GuardedClient(monkeypatch, guarded(keys=(), per_minute=1))
+    ask = ("/v1/images/generations", {"prompt": "a cat"})
+    client.post(*ask)
+    response = client.post(*ask)
+
+    assert response.status_code == 429
+    assert error_of(response)["code"] == "rate_limit_exceeded"
+
+
+def test_waiting_for_a_picture_is_not_counted(monkeypatch):
+    client = GuardedClient(monkeypatch, guarded(keys=(), per_minute=1))
+    first = client.post("/jobs", {"prompt": "a", "seed": 1, "model": "slow"})
+    again = [client.get(first.headers["Location"]) for _ in range(3)]
+    again += [client.post("/jobs", {"prompt": "a", "seed": 1, "model": "slow"})]
+
+    assert {each.status_code for each in [first, *again]} == {202}
+    other = client.post("/jobs", {"prompt": "a", "seed": 2, "model": "slow"})
+    assert other.status_code == 429
+    assert client.queued == 1
+
+
+def test_a_key_has_a_limit_of_its_own_or_none(monkeypatch):
+    keys = (key(per_minute=1), key("bob", "easel-bob"))
+    client = GuardedClient(monkeypatch, guarded(keys=keys, per_minute=2))
+    limited = [client.get(f"/inference/a?seed={n}", x_api_key=KEY) for n in range(3)]
+    free = [client.get(f"/inference/a?seed={n}", x_api_key="easel-bob") for n in range(5)]
+
+    assert [each.status_code for each in limited] == [200, 429, 429]
+    assert {each.status_code for each in free} == {200}

@@ -1,0 +1,165 @@
+"""A private endpoint, through botocore's own errors.
+
+What real HTTP does to the real client is in tests/end_to_end; here are the errors that SageMaker
+and botocore can raise, one by one.
+"""
+
+import io
+import json
+
+import botocore.exceptions as aws
+import pytest
+from PIL import Image
+
+from chalicelib.aws.deadline import Deadline
+from chalicelib.aws.sagemaker import Endpoint
+from chalicelib.errors import (
+    BadPicture,
+    ConnectionCut,
+    EndpointBusy,
+    EndpointFailed,
+    EndpointForbidden,
+    EndpointMissing,
+    EndpointTooSlow,
+    EndpointUnreachable,
+    InvalidRequest,
+    PictureRefused,
+)
+from chalicelib.generation import GenerationRequest
+from chalicelib.image_files import LARGEST_PICTURE
+from tests.gateway.doubles import Provided, RuntimeClient, endpoint_response, refusal
+
+REQUEST = GenerationRequest(prompt="a cat", seed=7, model="sd")
+
+
+def png():
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7), "teal").save(buffer, "png")
+    return buffer.getvalue()
+
+
+def invoke(outcome, request=REQUEST, deadline=None):
+    endpoint = Endpoint(Provided(RuntimeClient(outcome)), "easel-sd")
+    return endpoint.invoke(request, deadline or Deadline(float("inf")), trace="id")
+
+
+def model_error(status, body):
+    text = body if isinstance(body, str) else json.dumps(body)
+    return refusal("ModelError", OriginalStatusCode=status, OriginalMessage=text)
+
+
+def test_the_request_is_sent_as_json_and_the_picture_comes_back_as_bytes():
+    client = RuntimeClient(endpoint_response(png()))
+    body = Endpoint(Provided(client), "easel-sd").invoke(
+        REQUEST, Deadline(float("inf")), trace="id-1"
+    )
+
+    (asked,) = client.asked
+    assert body == png()
+    assert json.loads(asked.pop("Body")) == REQUEST.to_dict()
+    assert asked == {
+        "EndpointName": "easel-sd",
+        "ContentType": "application/json",
+        "Accept": "image/png",
+        "CustomAttributes": "id-1",
+    }
+
+
+BUSY = [
+    "ThrottlingException",
+    "ServiceUnavailable",
+    "ModelNotReadyException",
+    "InternalDependencyException",
+]
+FORBIDDEN = ["AccessDeniedException", "ExpiredTokenException", "UnrecognizedClientException"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        *((refusal(code), EndpointBusy) for code in BUSY),
+        *((refusal(code), EndpointForbidden) for code in FORBIDDEN),
+        (refusal("ValidationError", "Endpoint x of account 1 not found."), EndpointMissing),
+        (refusal("ValidationError", "Request too large"), EndpointFailed),
+        (refusal("InternalFailure"), EndpointFailed),
+        (model_error(500, {"error": {"code": "generation_failed"}}), EndpointFailed),
+        (model_error(400, {"code": 400, "type": "InternalServerException"}), EndpointFailed),
+        (model_error(503, {"code": 503, "message": "No worker is available"}), EndpointBusy),
+        (model_error(503, {"error": {"code": "out_of_memory"}}), EndpointFailed),
+        (model_error(500, "<html>"), EndpointFailed),
+        (model_error(500, "[]"), EndpointFailed),
+        (model_error(500, '{"error": "text"}'), EndpointFailed),
+        (model_error(None, None), EndpointFailed),
+        (aws.ReadTimeoutError(endpoint_url="u"), EndpointTooSlow),
+        (aws.ConnectTimeoutError(endpoint_url="u"), EndpointUnreachable),
+        (aws.EndpointConnectionError(endpoint_url="u"), EndpointUnreachable),
+        (aws.ConnectionClosedError(endpoint_url="u"), ConnectionCut),
+        (aws.ResponseStreamingError(error="reset"), ConnectionCut),
+        (aws.NoCredentialsError(), EndpointForbidden),
+        (aws.BotoCoreError(), EndpointFailed),
+    ],
+)
+def test_each_trouble_has_its_own_error(outcome, expected):
+    with pytest.raises(expected) as raised:
+        invoke(outcome)
+
+    assert type(raised.value) is expected
+    assert raised.value.__cause__ is outcome
+
+
+def test_every_trouble_behind_the_gateway_says_when_to_try_again():
+    for error in (
+        EndpointBusy,
+        EndpointFailed,
+        EndpointForbidden,
+        EndpointMissing,
+        BadPicture,
+        ConnectionCut,
+        EndpointUnreachable,
+        EndpointTooSlow,
+    ):
+        assert error.status in {502, 503, 504}
+        assert error.retry_after > 0
+
+
+def test_nothing_that_aws_said_reaches_the_visitor():
+    secret = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/easel-sd"
+    for outcome in (
+        refusal("AccessDeniedException", secret),
+        model_error(500, secret),
+        refusal("ValidationError", f"{secret} not found"),
+    ):
+        with pytest.raises(Exception) as raised:  # noqa: PT011 (each is one of the above)
+            invoke(outcome)
+        assert "123456789012" not in raised.value.message
+
+
+def test_a_picture_that_the_model_refused_to_show_is_the_visitors_to_know():
+    reported = {"error": {"code": "moderation_blocked", "message": "Not fit to show."}}
+    with pytest.raises(PictureRefused, match="Not fit to show."):
+        invoke(model_error(422, reported))
+
+
+def test_a_field_that_the_model_cannot_do_is_named():
+    reported = {"error": {"code": "invalid_request", "message": "width: no", "field": "width"}}
+    with pytest.raises(InvalidRequest, match="width: no") as raised:
+        invoke(model_error(400, reported))
+
+    assert raised.value.field == "width"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>busy</html>", b'{"image": "..."}'])
+def test_an_answer_that_is_no_picture_is_not_passed_on(body):
+    with pytest.raises(BadPicture):
+        invoke(endpoint_response(body))
+
+
+def test_a_body_that_ends_before_its_announced_length_is_a_cut_connection():
+    with pytest.raises(ConnectionCut):
+        invoke(endpoint_response(png()[:30], announced=len(png())))
+
+
+def test_a_picture_too_large_for_lambda_is_refused_before_it_is_read():
+    too_large = endpoint_response(b"", announced=LARGEST_PICTURE + 1)
+    with pytest.raises(BadPicture, match="format=webp"):
+        invoke(too_large)

@@ -1,0 +1,192 @@
+"""The dialect of AUTOMATIC1111's web UI: what programs are known to send, and the corners of it."""
+
+import base64
+import json
+
+import pytest
+
+from chalicelib.dialects.automatic1111 import render_error
+from chalicelib.errors import EndpointBusy, PictureRefused
+from chalicelib.settings import Model
+from chalicelib.web.request import Request
+from tests import recorded
+
+ROUTE = "/sdapi/v1/txt2img"
+REQUEST = Request("POST", ROUTE, ROUTE, {}, {}, "an-id")
+BODIES = {name: each["body"] for name, each in recorded.BODIES.items() if each["path"] == ROUTE}
+
+
+def post(client, body, path=ROUTE):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return client.post(path, content)
+
+
+def paint(client, **body):
+    response = post(client, {"prompt": "a cat", **body})
+    assert response.status_code == 200, response.body
+    response = json.loads(response.body)
+    return response, json.loads(response["info"])
+
+
+def refused(client, **body):
+    response = post(client, {"prompt": "a cat", **body})
+    assert response.status_code == 422
+    assert client.asked == []
+    (detail,) = json.loads(response.body)["detail"]
+    return detail
+
+
+@pytest.mark.parametrize("program", BODIES)
+def test_what_a_front_end_sends_is_painted(client, program):
+    response, info = paint(client, **BODIES[program])
+
+    assert base64.b64decode(response["images"][0]).startswith(b"\x89PNG")
+    (asked,) = client.asked
+    assert (asked["prompt"], asked["width"]) == ("a cat", BODIES[program]["width"])
+    assert info["infotexts"][0].startswith("a cat")
+    assert info["seed"] == asked["seed"]
+
+
+def test_the_web_uis_names_become_the_contracts(client):
+    paint(client, negative_prompt="a dog", steps=3, cfg_scale=4.5, width=64, height=128, seed=7)
+
+    (asked,) = client.asked
+    assert asked["negative_prompt"] == "a dog"
+    assert (asked["steps"], asked["guidance_scale"], asked["seed"]) == (3, 4.5, 7)
+    assert (asked["width"], asked["height"]) == (64, 128)
+
+
+def test_what_is_left_out_the_model_decides(client):
+    response, _ = paint(client)
+
+    assert not {"steps", "guidance_scale", "width", "height"} & set(client.asked[0])
+    assert response["parameters"]["steps"] is None
+
+
+@pytest.mark.parametrize("seed", [-1, "-1", None])
+def test_a_seed_of_minus_one_is_any(client, seed):
+    _, info = paint(client, seed=seed)
+
+    assert 0 <= info["seed"] == client.asked[0]["seed"]
+
+
+def test_numbers_may_be_spelled_as_text(client):
+    paint(client, steps="20", cfg_scale="7.5", seed="7")
+
+    (asked,) = client.asked
+    assert (asked["steps"], asked["guidance_scale"], asked["seed"]) == (20, 7.5, 7)
+
+
+def test_batch_size_and_n_iter_multiply_to_as_many_seeds(client):
+    response, info = paint(client, batch_size=2, n_iter=2, seed=7)
+
+    assert len(response["images"]) == len(info["infotexts"]) == 4
+    assert info["all_seeds"] == [7, 8, 9, 10]
+    assert sorted(asked["seed"] for asked in client.asked) == [7, 8, 9, 10]
+
+
+def test_adapters_in_the_prompt_leave_it_and_come_back_in_the_answer(client):
+    response, info = paint(client, prompt="a cat <lora:pixel:0.5>, night<lora:ink>")
+
+    (asked,) = client.asked
+    assert (asked["prompt"], asked["lora"]) == ("a cat , night", "ink:1,pixel:0.5")
+    assert info["prompt"].endswith("<lora:ink:1> <lora:pixel:0.5>")
+    assert response["parameters"]["prompt"] == info["prompt"]
+
+
+def test_a_model_may_be_named_and_one_that_there_is_not_is_the_default_one(client):
+    _, named = paint(client, override_settings={"sd_model_checkpoint": "sdxl"})
+    _, other = paint(client, override_settings={"sd_model_checkpoint": "v1-5 [6ce0161689]"})
+
+    assert (named["sd_model_name"], other["sd_model_name"]) == ("sdxl", "sd")
+
+
+@pytest.mark.parametrize(("wanted", "start"), [("webp", b"RIFF"), ("jpg", b"\xff\xd8")])
+def test_another_format_may_be_asked_for(client, wanted, start):
+    response, _ = paint(client, override_settings={"samples_format": wanted})
+
+    assert base64.b64decode(response["images"][0]).startswith(start)
+
+
+def test_the_size_is_the_pictures_own(client):
+    _, info = paint(client)
+
+    assert (info["width"], info["height"]) == (8, 8)
+
+
+def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
+    response = post(client, {"prompt": "a cat", "auth": "user:secret", "url": "http://private"})
+
+    assert b"secret" not in response.body
+    assert b"private" not in response.body
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"prompt": 7}, "prompt"),
+        ({"prompt": "a <lora:no name:1>"}, "prompt"),
+        ({"prompt": "a <lora:ink> <lora:ink:0.5>"}, "prompt"),
+        ({"prompt": "<lora:ink>"}, "prompt"),
+        ({"negative_prompt": "x" * 1_001}, "negative_prompt"),
+        ({"steps": 0}, "steps"),
+        ({"steps": "many"}, "steps"),
+        ({"cfg_scale": 31}, "cfg_scale"),
+        ({"cfg_scale": "nan"}, "cfg_scale"),
+        ({"width": 100}, "width"),
+        ({"height": "tall"}, "height"),
+        ({"seed": 2**32}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"seed": -2}, "seed"),
+        ({"batch_size": 5}, "batch_size"),
+        ({"n_iter": 0}, "n_iter"),
+        ({"batch_size": 2, "n_iter": 3}, "batch_size"),
+        ({"width": 1536, "height": 1536, "batch_size": 4}, "batch_size"),
+        ({"enable_hr": True}, "enable_hr"),
+        ({"send_images": False}, "send_images"),
+        ({"script_name": "x/y/z plot"}, "script_name"),
+        ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, "alwayson_scripts"),
+        ({"override_settings": []}, "override_settings"),
+    ],
+)
+def test_a_wrong_field_is_a_422_that_names_it(client, body, field):
+    assert refused(client, **body)["loc"] == ["body", field]
+
+
+@pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"[" * 100_000, b'"text"', b"\xff"])
+def test_a_body_that_is_no_json_object_is_a_422(client, body):
+    response = post(client, body)
+
+    assert response.status_code == 422
+    assert json.loads(response.body)["detail"][0]["loc"] == ["body"]
+
+
+def test_trouble_is_told_in_the_web_uis_own_shape():
+    response = render_error(EndpointBusy("The model is busy."), REQUEST)
+
+    described = json.loads(response.body)
+    assert (response.status, described["error"]) == (503, "endpoint_busy")
+    assert described["detail"] == described["errors"] == "The model is busy."
+    assert response.headers["Retry-After"] == "15"
+    assert response.headers["x-request-id"] == "an-id"
+
+
+def test_a_refused_picture_is_a_400():
+    assert render_error(PictureRefused("No."), REQUEST).status == 400
+
+
+def test_the_log_says_how_many_pictures_and_not_of_what(client, log):
+    post(client, {"prompt": "a secret wish", "batch_size": 2})
+
+    lines = log()
+    assert json.loads(lines[0])["pictures"] == 2
+    assert "secret" not in "".join(lines)
+
+
+def test_known_defaults_are_left_to_the_model(client):
+    client.offer({"sd": Model("sd", "easel-sd", defaults={"steps": 25})})
+    paint(client)
+
+    assert "steps" not in client.asked[0]

@@ -1,0 +1,63 @@
+"""A gateway with keys, seen by programs that speak another API."""
+
+import base64
+import json
+
+import jsonschema
+import pytest
+
+from openapi.document import document
+from tests import recorded
+from tests.gateway.doubles import KEY, GuardedClient, guarded
+
+DOCUMENT = document()
+PAINTING = ["/v1/images/generations", "/sdapi/v1/txt2img"]
+
+
+def basic(key):
+    return "Basic " + base64.b64encode(f"somebody:{key}".encode()).decode()
+
+
+def as_documented(path, response):
+    """Check an answer against what the document has under its status."""
+    described = DOCUMENT["paths"][path]["post"]["responses"][str(response.status_code)]
+    schema = described["content"]["application/json"]["schema"]
+    jsonschema.validate(json.loads(response.body), {**schema, "components": DOCUMENT["components"]})
+
+
+@pytest.fixture
+def client(monkeypatch):
+    return GuardedClient(monkeypatch, guarded())
+
+
+@pytest.mark.parametrize("name", recorded.BODIES)
+def test_a_program_paints_with_its_key_where_it_puts_it(client, name):
+    each = recorded.BODIES[name]
+    bearer = each["path"].startswith("/v1")
+    authorization = f"Bearer {KEY}" if bearer else basic(KEY)
+
+    response = client.post(each["path"], each["body"], Authorization=authorization)
+
+    assert response.status_code == 200, response.body
+
+
+@pytest.mark.parametrize("path", PAINTING)
+@pytest.mark.parametrize("headers", [{}, {"Authorization": basic("wrong")}])
+def test_without_it_the_answer_is_a_401_as_the_document_says(client, path, headers):
+    response = client.post(path, {"prompt": "a cat"}, **headers)
+
+    assert response.status_code == 401
+    as_documented(path, response)
+
+
+@pytest.mark.parametrize("path", PAINTING)
+def test_a_wrong_field_is_answered_as_the_document_says(client, path):
+    response = client.post(path, {"prompt": "a cat", "steps": 0}, x_api_key=KEY)
+
+    as_documented(path, response)
+
+
+@pytest.mark.parametrize("name", ["options", "sd-models", "samplers", "progress", "upscalers"])
+def test_what_a_web_ui_tells_before_it_paints_needs_the_key_as_well(client, name):
+    assert client.get(f"/sdapi/v1/{name}").status_code == 401
+    assert client.get(f"/sdapi/v1/{name}", Authorization=basic(KEY)).status_code == 200

@@ -1,0 +1,144 @@
+"""OpenAI's dialect: what front ends are known to send, and the corners of it."""
+
+import base64
+import json
+
+import pytest
+
+from chalicelib.dialects.openai import QUALITIES
+from chalicelib.settings import Model
+from tests import recorded
+
+BODIES = {
+    name: each["body"]
+    for name, each in recorded.BODIES.items()
+    if each["path"] == "/v1/images/generations"
+}
+DEFAULTS = {
+    "sd": {"steps": 25, "guidance_scale": 7.5, "width": 512, "height": 512},
+    "turbo": {"steps": 4},
+    "slow": {"steps": 80},
+    "unknown": {},
+}
+
+
+def post(client, body, path="/v1/images/generations"):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return client.post(path, content)
+
+
+@pytest.mark.parametrize("program", BODIES)
+def test_what_a_front_end_sends_is_painted(client, program):
+    response = post(client, BODIES[program])
+
+    data = json.loads(response.body)["data"]
+    assert len(data) == BODIES[program]["n"]
+    start = b"RIFF" if BODIES[program].get("output_format") == "webp" else b"\x89PNG"
+    assert all(base64.b64decode(each["b64_json"]).startswith(start) for each in data)
+    assert {asked["prompt"] for asked in client.asked} == {"a cat"}
+
+
+def offering(client):
+    """Let the visitor's gateway offer models of which some know their own steps."""
+    models = {name: Model(name, "easel-sd", defaults=each) for name, each in DEFAULTS.items()}
+    client.offer(models)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("model", "quality", "steps"),
+    [
+        ("sd", "low", 12),
+        ("sd", "medium", None),
+        ("sd", "auto", None),
+        ("sd", "standard", None),
+        ("sd", "high", 38),
+        ("sd", "hd", 38),
+        ("sd", "xhigh", 50),
+        ("sd", "max", 50),
+        ("slow", "max", 100),
+        ("turbo", "high", None),
+        ("turbo", "low", None),
+        ("unknown", "high", None),
+    ],
+)
+def test_quality_is_a_share_of_the_models_own_steps(client, model, quality, steps):
+    post(offering(client), {"prompt": "a cat", "model": model, "quality": quality})
+
+    (asked,) = client.asked
+    assert asked.get("steps") == steps
+
+
+def test_steps_that_are_named_count_more_than_quality(client):
+    post(offering(client), {"prompt": "a cat", "quality": "high", "steps": 3})
+
+    assert client.asked[0]["steps"] == 3
+
+
+def test_a_quality_that_there_is_not_is_a_400_with_those_that_there_are(client):
+    response = post(client, {"prompt": "a cat", "quality": "superb"})
+
+    error = json.loads(response.body)["error"]
+    assert (response.status_code, error["param"]) == (400, "quality")
+    assert all(name in error["message"] for name in QUALITIES)
+
+
+def test_the_same_field_under_two_names_is_refused(client):
+    response = post(client, {"prompt": "a cat", "cfg": 3, "guidance_scale": 4})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "cfg")
+
+
+def test_a_model_that_is_no_text_is_refused(client):
+    response = post(client, {"prompt": "a cat", "model": 7})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "model")
+
+
+@pytest.mark.parametrize("stream", [True, {}, [], "no", 0])
+def test_a_stream_of_any_kind_is_refused(client, stream):
+    response = post(client, {"prompt": "a cat", "stream": stream})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "stream")
+
+
+def test_what_lobehub_calls_cfg_is_the_guidance_scale(client):
+    post(client, BODIES["lobehub_diffusion"])
+
+    (asked,) = client.asked
+    assert (asked["guidance_scale"], asked["steps"], asked["seed"]) == (7.0, 20, 7)
+    assert (asked["width"], asked["height"]) == (512, 512)
+
+
+@pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"[" * 100_000, b'"text"', b"\xff"])
+def test_a_body_that_is_no_json_object_is_a_400(client, body):
+    response = post(client, body)
+
+    assert response.status_code == 400
+    assert json.loads(response.body)["error"]["type"] == "invalid_request_error"
+    assert response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("name", ["edits", "variations"])
+def test_what_starts_from_a_picture_is_refused_by_name(client, name):
+    response = post(client, b"--boundary", path=f"/v1/images/{name}")
+
+    error = json.loads(response.body)["error"]
+    assert (response.status_code, error["code"]) == (404, "not_offered")
+    assert "/v1/images/generations" in error["message"]
+
+
+def test_one_model_is_told_of_by_name(client):
+    found, unknown = client.get("/v1/models/sdxl"), client.get("/v1/models/dall-e-3")
+
+    assert json.loads(found.body)["id"] == "sdxl"
+    assert unknown.status_code == 404
+    assert "sd, sdxl" in json.loads(unknown.body)["error"]["message"]
+
+
+def test_the_log_says_how_many_pictures_and_not_of_what(client, log):
+    post(client, {"prompt": "a secret wish", "n": 2})
+
+    lines = log()
+    assert json.loads(lines[0])["pictures"] == 2
+    assert "secret" not in "".join(lines)

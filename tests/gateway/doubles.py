@@ -1,0 +1,291 @@
+"""Clients of AWS in memory, to be broken at any call, and clients of a gateway in front of them.
+
+What the real AWS clients do is tested end to end; these are for thousands of histories in seconds,
+with a crash at every point of them.
+"""
+
+import hashlib
+import io
+import json
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.response import StreamingBody
+from chalice.test import Client
+from PIL import Image
+
+import app as gateway
+from chalicelib.access_settings import Key, Protection
+from chalicelib.images.service import ImageService
+from chalicelib.settings import Model, Queue, Settings
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Dest": "document"}
+FORMATS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg"}
+KEY = "easel-" + "k" * 43
+OTHER_KEY = "easel-" + "o" * 43
+SECRET = b"s" * 43
+ORIGIN = "http://localhost"
+
+
+# --- SageMaker Runtime ----------------------------------------------------------------------------
+
+
+class Provided:
+    """Provides a client that exists already."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def client(self):
+        return self._client
+
+
+class RuntimeClient:
+    """A sagemaker-runtime client that returns, or raises, what it was given."""
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+        self.asked = []
+
+    def invoke_endpoint(self, **arguments):
+        self.asked.append(arguments)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+class GeneratingClient(RuntimeClient):
+    """A runtime client that generates a small picture in whatever format is accepted."""
+
+    def invoke_endpoint(self, **arguments):
+        super().invoke_endpoint(**arguments)
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8), "teal").save(buffer, FORMATS[arguments["Accept"]])
+        return endpoint_response(buffer.getvalue())
+
+
+def endpoint_response(body, announced=None):
+    length = len(body) if announced is None else announced
+    stream = StreamingBody(io.BytesIO(body), length)
+    return {"Body": stream, "ResponseMetadata": {"HTTPHeaders": {"content-length": str(length)}}}
+
+
+def refusal(code, message="", **more):
+    return ClientError({"Error": {"Code": code, "Message": message}, **more}, "InvokeEndpoint")
+
+
+# --- Failures at any call -------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """The Lambda ends here, whatever it was doing."""
+
+
+class Breaks:
+    """Crashes at the n-th call from now on, counted over all clients, or lets others in."""
+
+    def __init__(self):
+        self.left = None
+        self.after = False
+        self.calls = 0
+        self.meanwhile = None
+
+    def arm(self, left, *, after):
+        self.left, self.after = left, after
+
+    def interrupt(self, left, meanwhile):
+        """Let something else happen just before the n-th call."""
+        self.left, self.meanwhile = left, meanwhile
+
+    def around(self, call):
+        self.calls += 1
+        if self.left is None:
+            return call()
+        self.left -= 1
+        if self.left >= 0:
+            return call()
+        self.left = None
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+            return call()
+        if self.after:
+            call()
+        raise Crash
+
+
+class Bucket:
+    """An S3 client on a dict, with conditional writes."""
+
+    def __init__(self, breaks):
+        self.objects = {}
+        self._breaks = breaks
+
+    def get_object(self, Bucket, Key):
+        return self._breaks.around(lambda: self._get(Key))
+
+    def head_object(self, Bucket, Key):
+        return self._breaks.around(lambda: self._head(Key))
+
+    def put_object(self, Bucket, Key, Body, IfNoneMatch=None, IfMatch=None):
+        return self._breaks.around(lambda: self._put(Key, Body, IfNoneMatch, IfMatch))
+
+    def delete_object(self, Bucket, Key):
+        return self._breaks.around(lambda: self.objects.pop(Key, None))
+
+    def _get(self, key):
+        body = self._existing(key, "NoSuchKey")
+        return {"Body": io.BytesIO(body), "ContentLength": len(body), "ETag": tag(body)}
+
+    def _head(self, key):
+        return {"ContentLength": len(self._existing(key, "404"))}
+
+    def _put(self, key, body, if_none_match, if_match):
+        present = self.objects.get(key)
+        if if_none_match and present is not None:
+            raise refusal("PreconditionFailed")
+        if if_match and present is None:
+            raise refusal("NoSuchKey")
+        if if_match and tag(present) != if_match:
+            raise refusal("PreconditionFailed")
+        self.objects[key] = body
+        return {"ETag": tag(body)}
+
+    def _existing(self, key, code):
+        if key not in self.objects:
+            raise refusal(code)
+        return self.objects[key]
+
+
+class Runs:
+    """A sagemaker-runtime client that queues, and records what it queued."""
+
+    def __init__(self, breaks):
+        self.queued = []
+        self.trouble = None
+        self._breaks = breaks
+
+    def client(self):
+        return self
+
+    def invoke_endpoint_async(self, **asked):
+        return self._breaks.around(lambda: self._queue(asked))
+
+    def _queue(self, asked):
+        trouble, self.trouble = self.trouble, None
+        if trouble == "refused":
+            raise refusal("ThrottlingException")
+        failure = f"s3://bucket/jobs/failures/{len(self.queued)}"
+        self.queued.append({**asked, "failure": failure})
+        if trouble == "answer lost":
+            raise ReadTimeoutError(endpoint_url="u")
+        return {"FailureLocation": failure}
+
+
+def tag(body):
+    return hashlib.sha256(body).hexdigest()
+
+
+# --- Gateways -------------------------------------------------------------------------------------
+
+
+class GatewayClient:
+    """A client of an open gateway, which records what reached its real-time endpoints."""
+
+    def __init__(self, monkeypatch, log_prompts=False):
+        self.endpoint = GeneratingClient(None)
+        self._log_prompts = log_prompts
+        self.offer({"sd": Model("sd", "easel-sd"), "sdxl": Model("sdxl", "easel-sdxl")})
+        self._http = Client(gateway.app).http
+        monkeypatch.setattr(gateway, "settings", lambda: self.settings)
+        monkeypatch.setattr(gateway, "images", lambda: self.service)
+
+    def offer(self, models):
+        self.settings = Settings(models, 24, self._log_prompts)
+        self.service = ImageService(self.settings, Provided(self.endpoint))
+
+    def get(self, path, method="GET", **headers):
+        return self._http.request(method, path, headers=headers)
+
+    def post(self, path, body):
+        headers = {"Content-Type": "application/json"}
+        return self._http.request("POST", path, headers=headers, body=body)
+
+    @property
+    def asked(self):
+        return [json.loads(arguments["Body"]) for arguments in self.endpoint.asked]
+
+
+class GuardedClient:
+    """A client of a gateway with keys, a bucket, a real-time model and a queued one.
+
+    It records what reached a model.
+    """
+
+    def __init__(self, monkeypatch, protection, deadline_seconds=1.5):
+        queue = Queue("easel-slow", "bucket", "jobs/")
+        models = {"sd": Model("sd", "easel-sd"), "slow": Model("slow", None, queue)}
+        # The deadline ends the wait for a queued picture, which never comes.
+        self.settings = Settings(models, deadline_seconds, False, protection=protection)
+        self.runtime, self.bucket = _GeneratingAndQueueing(), Bucket(Breaks())
+        self.service = ImageService(self.settings, Provided(self.runtime), Provided(self.bucket))
+        self._monkeypatch = monkeypatch
+        self._http = Client(gateway.app).http
+
+    def request(self, method, path, body=b"", **headers):
+        self._monkeypatch.setattr(gateway, "settings", lambda: self.settings)
+        self._monkeypatch.setattr(gateway, "images", lambda: self.service)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._http.request(method, path, headers=headers, body=body)
+
+    def get(self, path, **headers):
+        return self.request("GET", path, **headers)
+
+    def post(self, path, value, **headers):
+        return self.request("POST", path, json.dumps(value).encode(), **headers)
+
+    def link(self, **fields):
+        """Return the token of a new link."""
+        response = self.post("/links", fields, x_api_key=KEY)
+        assert response.status_code == 201, response.body
+        return json.loads(response.body)["url"].partition("?link=")[2]
+
+    def sign_in(self, text=KEY):
+        """Return the cookie header of a browser that is signed in."""
+        response = self.post("/session", {"key": text})
+        assert response.status_code == 204, response.body
+        return cookies_of(response)
+
+    @property
+    def generated(self):
+        return len(self.runtime.asked)
+
+    @property
+    def queued(self):
+        return len(self.runtime.runs.queued)
+
+
+class _GeneratingAndQueueing(GeneratingClient):
+    def __init__(self):
+        super().__init__(None)
+        self.runs = Runs(Breaks())
+        self.invoke_endpoint_async = self.runs.invoke_endpoint_async
+
+
+def key(name="ada", text=KEY, **more):
+    return Key(name, hashlib.sha256(text.encode()).digest(), **more)
+
+
+def guarded(**more):
+    """Return a Protection with one key and a place for the quotas of links."""
+    fields = {"keys": (key(),), "secrets": (SECRET,), "accounts": ("bucket", "links/")}
+    return Protection(**{**fields, **more})
+
+
+def cookies_of(response):
+    values = response.headers.get("Set-Cookie", [])
+    values = [values] if isinstance(values, str) else values
+    return "; ".join(value.partition(";")[0] for value in values)
+
+
+def error_of(response):
+    return json.loads(response.body)["error"]

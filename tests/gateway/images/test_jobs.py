@@ -1,0 +1,417 @@
+"""Jobs, over every history that hypothesis can think of."""
+
+import io
+import itertools
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from PIL import Image
+
+from chalicelib.auth.quota import Payment
+from chalicelib.aws.deadline import Deadline
+from chalicelib.aws.s3 import Store
+from chalicelib.aws.sagemaker import AsyncEndpoint, QueueTimeouts
+from chalicelib.errors import EndpointBusy, InvalidRequest, JobUnknown
+from chalicelib.generation import GenerationRequest
+from chalicelib.images.jobs import Jobs, State, model_of
+from chalicelib.images.resolved_request import ResolvedRequest, job_id
+from chalicelib.images.service import Call, ImageService
+from chalicelib.settings import Model, Queue, Settings
+from chalicelib.telemetry import LogRecord
+from tests.gateway.doubles import Breaks, Bucket, Crash, Runs
+
+TIMEOUTS = QueueTimeouts(queue_seconds=600, run_seconds=100)
+MODEL = Model("sdxl", None, Queue("easel-sdxl", "bucket", "jobs/"), revision="revision")
+LONGEST = 60 + 600 + 100
+WISHES = [GenerationRequest(prompt=f"cat {n}", seed=n, model="sdxl") for n in range(3)]
+
+
+def picture(request):
+    """A picture that only this request has."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (request["seed"] + 1, 1)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+class Service(ImageService):
+    """The image service, in front of the jobs of a world with its own clock."""
+
+    def __init__(self, jobs):
+        super().__init__(Settings({MODEL.name: MODEL}, 24, log_prompts=False))
+        self._world_jobs = jobs
+
+    def _jobs(self, queue):
+        return self._world_jobs
+
+
+class World:
+    """Visitors, an S3 bucket, and an endpoint whose runs are let to end one way or another."""
+
+    def __init__(self):
+        self.time = 1_000_000.0
+        self.breaks = Breaks()
+        self.bucket = Bucket(self.breaks)
+        self.runs = Runs(self.breaks)
+        store = Store(self.bucket, "bucket", "jobs/")
+        endpoint = AsyncEndpoint(self.runs, "easel-sdxl")
+        self.jobs = Jobs(store, endpoint, TIMEOUTS, lambda: self.time, self.sleep)
+        self.service = Service(self.jobs)
+        self.plans = []
+        self.begun = {}
+        self.over = set()
+
+    def sleep(self, seconds):
+        self.time += seconds
+        for plan in [each for each in self.plans if each[0] <= self.time]:
+            self.plans.remove(plan)
+            plan[1]()
+
+    def at(self, moment, happen):
+        self.plans.append((moment, happen))
+
+    def deadline(self, seconds):
+        return Deadline(self.time + seconds, lambda: self.time)
+
+    def checks(self):
+        """Return a list of the moments at which S3 is asked from now on."""
+        moments = []
+        read = self.bucket.get_object
+
+        def get_object(**arguments):
+            moments.append(self.time)
+            return read(**arguments)
+
+        self.bucket.get_object = get_object
+        return moments
+
+    def submit(self, request):
+        """Enqueue a request as one Lambda does, with the bucket and the endpoint of this world."""
+        before = len(self.runs.queued)
+        call = Call(Payment(), LogRecord(), Deadline(float("inf")), "trace")
+        resolved = ResolvedRequest(request, MODEL, job_id(request, MODEL.revision))
+        try:
+            return self.service.enqueue(call, resolved)
+        finally:
+            for number in range(before, len(self.runs.queued)):
+                self.begun[number] = self.time
+
+    def alive(self):
+        """Runs that wait or work, by number: SageMaker ends what has outlived its time."""
+        limit = TIMEOUTS.queue_seconds + TIMEOUTS.run_seconds
+        return [
+            number
+            for number, begun in self.begun.items()
+            if number not in self.over and self.time <= begun + limit
+        ]
+
+    def asked(self, number):
+        return json.loads(self.runs.queued[number]["Body"])
+
+    def finish(self, number):
+        queued = self.runs.queued[number]
+        key = f"jobs/outputs/{queued['S3OutputPathExtension']}/{queued['Filename']}"
+        self.bucket.objects[key] = picture(self.asked(number))
+        self.over.add(number)
+
+    def fail(self, number, body="it broke"):
+        key = self.runs.queued[number]["failure"].removeprefix("s3://bucket/")
+        self.bucket.objects[key] = body.encode()
+        self.over.add(number)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+# --- Histories ------------------------------------------------------------------------------------
+
+
+class Histories(RuleBasedStateMachine):
+    @initialize()
+    def begin(self):
+        self.world = World()
+        self.generated = set()
+
+    @rule(request=st.sampled_from(WISHES))
+    def submit(self, request):
+        job = self.world.submit(request)
+
+        assert job.id == job_id(request, "revision")
+        assert job.request == request
+        assert job.state is not State.EXPIRED
+
+    @rule(
+        request=st.sampled_from(WISHES),
+        call=st.integers(0, 6),
+        after=st.booleans(),
+        trouble=st.sampled_from([None, "refused", "answer lost"]),
+    )
+    def submit_and_crash(self, request, call, after, trouble):
+        self.world.runs.trouble = trouble
+        self.world.breaks.arm(call, after=after)
+        try:
+            self.world.submit(request)
+        except (Crash, EndpointBusy):
+            pass
+        finally:
+            self.world.breaks.arm(None, after=False)
+            self.world.runs.trouble = None
+
+    @precondition(lambda self: self.world.alive())
+    @rule(data=st.data())
+    def a_run_finishes(self, data):
+        number = data.draw(st.sampled_from(self.world.alive()))
+        self.generated.add(self.world.asked(number)["seed"])
+        self.world.finish(number)
+
+    @precondition(lambda self: self.world.alive())
+    @rule(data=st.data())
+    def a_run_fails(self, data):
+        self.world.fail(data.draw(st.sampled_from(self.world.alive())))
+
+    @precondition(lambda self: self.world.alive())
+    @rule(data=st.data())
+    def an_instance_dies(self, data):
+        self.world.over.add(data.draw(st.sampled_from(self.world.alive())))
+
+    @rule(seconds=st.sampled_from([1, 30, 300, LONGEST + 1]))
+    def time_passes(self, seconds):
+        self.world.time += seconds
+
+    @invariant()
+    def no_picture_is_painted_twice_at_once(self):
+        runs = Counter(self.world.asked(number)["seed"] for number in self.world.alive())
+        assert all(count == 1 for count in runs.values())
+
+    @invariant()
+    def no_finished_picture_is_lost_or_another_ones(self):
+        for request in WISHES:
+            if request.seed in self.generated:
+                job = self.world.jobs.find(job_id(request, "revision"))
+                assert job.state is State.DONE
+                assert self.world.jobs.picture(job).body == picture(request.to_dict())
+
+    @invariant()
+    def nothing_waits_for_ever(self):
+        for request in WISHES:
+            try:
+                job = self.world.jobs.find(job_id(request, "revision"))
+            except JobUnknown:
+                continue
+            assert job.state is not State.WAITING or job.waited <= LONGEST
+
+    def teardown(self):
+        """Whatever has happened, asking once more in the end leads to a picture."""
+        if not hasattr(self, "world"):
+            return
+        self.world.time += LONGEST + 1
+        for request in WISHES:
+            job = self.world.submit(request)
+            for number in self.world.alive():
+                self.world.finish(number)
+            assert self.world.jobs.find(job.id).state is State.DONE
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=max(150, settings.default.max_examples), stateful_step_count=30
+)
+
+
+# --- One by one -----------------------------------------------------------------------------------
+
+
+def test_asking_twice_is_one_run(world):
+    first, second = world.submit(WISHES[0]), world.submit(WISHES[0])
+
+    assert first.id == second.id
+    assert len(world.runs.queued) == 1
+
+
+@pytest.mark.parametrize("call", range(4))
+def test_two_who_ask_at_once_are_one_run_whoever_comes_between(world, call):
+    world.breaks.interrupt(call, lambda: world.submit(WISHES[0]))
+    world.submit(WISHES[0])
+
+    assert len(world.runs.queued) == 1
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_two_who_ask_for_a_failed_picture_at_once_are_one_new_run(world, call):
+    world.submit(WISHES[0])
+    world.fail(0)
+    world.breaks.interrupt(call, lambda: world.submit(WISHES[0]))
+    world.submit(WISHES[0])
+
+    assert len(world.runs.queued) == 2
+
+
+def test_what_is_queued_says_where_its_picture_goes_and_how_long_it_may_live(world):
+    job = world.submit(WISHES[1])
+
+    (queued,) = world.runs.queued
+    assert json.loads(queued["Body"]) == WISHES[1].to_dict()
+    assert queued["S3OutputPathExtension"] == job.id.rpartition("-")[2]
+    assert queued["Filename"] == "picture.png"
+    assert (queued["RequestTTLSeconds"], queued["InvocationTimeoutSeconds"]) == (600, 100)
+
+
+def test_another_revision_is_another_picture():
+    assert job_id(WISHES[0], "one") != job_id(WISHES[0], "two")
+
+
+def test_a_finished_picture_is_served_again_without_a_run(world):
+    world.submit(WISHES[0])
+    world.finish(0)
+    world.time += 100 * LONGEST
+
+    assert world.submit(WISHES[0]).state is State.DONE
+    assert len(world.runs.queued) == 1
+
+
+def test_a_picture_that_is_kept_no_longer_is_told_as_expired_and_painted_anew(world):
+    job = world.submit(WISHES[0])
+    world.finish(0)
+    world.time += LONGEST + 1
+    for key in [key for key in world.bucket.objects if "outputs/" in key]:
+        del world.bucket.objects[key]
+
+    assert world.jobs.find(job.id).state is State.EXPIRED
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert len(world.runs.queued) == 2
+
+
+def test_a_failure_of_the_models_own_is_tried_again_when_asked_anew(world):
+    job = world.submit(WISHES[0])
+    world.fail(0)
+
+    assert world.jobs.find(job.id).error.code == "job_failed"
+    assert world.submit(WISHES[0]).attempt == 2
+    assert len(world.runs.queued) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": {"code": "moderation_blocked", "message": "no"}}, "moderation_blocked"),
+        (
+            {"error": {"code": "invalid_request", "message": "no", "field": "width"}},
+            "invalid_request",
+        ),
+    ],
+)
+def test_what_the_model_refuses_is_refused_for_good(world, body, code):
+    job = world.submit(WISHES[0])
+    world.fail(0, f"Received client error (422) from model. See logs. {json.dumps(body)} more")
+
+    assert world.jobs.find(job.id).error.code == code
+    assert world.submit(WISHES[0]).state is State.FAILED
+    assert len(world.runs.queued) == 1
+
+
+def test_a_refused_submission_is_told_and_may_be_repeated_at_once(world):
+    world.runs.trouble = "refused"
+    with pytest.raises(EndpointBusy):
+        world.submit(WISHES[0])
+
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert len(world.runs.queued) == 1
+
+
+def test_a_submission_whose_answer_was_lost_is_not_sent_again(world):
+    world.runs.trouble = "answer lost"
+
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert len(world.runs.queued) == 1
+
+
+def test_waiting_ends_with_the_picture(world):
+    job = world.submit(WISHES[0])
+    world.finish(0)
+    job, found = world.jobs.wait(job, Deadline(float("inf")))
+
+    assert job.state is State.DONE
+    assert found.body == picture(WISHES[0].to_dict())
+
+
+def test_waiting_ends_with_the_failure(world):
+    job = world.submit(WISHES[0])
+    world.fail(0, json.dumps({"error": {"code": "invalid_request", "message": "width: no"}}))
+    job, found = world.jobs.wait(job, Deadline(float("inf")))
+
+    assert (job.state, found) == (State.FAILED, None)
+    assert isinstance(job.error, InvalidRequest)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1, 4, 24])
+def test_waiting_ends_shortly_before_the_deadline_with_a_last_look(world, seconds):
+    job = world.submit(WISHES[0])
+    begun = world.time
+    checks = world.checks()
+
+    job, found = world.jobs.wait(job, world.deadline(seconds))
+
+    assert (job.state, found) == (State.WAITING, None)
+    pauses = [now - before for before, now in itertools.pairwise([begun, *checks])]
+    assert max(pauses) < 2.01
+    assert seconds - min(seconds / 4, 0.5) - 0.02 < checks[-1] - begun < seconds
+
+
+def test_a_picture_that_comes_just_before_the_deadline_is_found(world):
+    job = world.submit(WISHES[0])
+    world.at(world.time + 3.4, lambda: world.finish(0))
+
+    job, found = world.jobs.wait(job, world.deadline(4))
+
+    assert job.state is State.DONE
+    assert found.body == picture(WISHES[0].to_dict())
+
+
+def test_who_has_just_been_told_that_a_picture_waits_does_not_ask_again_at_once(world):
+    job = world.submit(WISHES[0])
+    begun, checks = world.time, world.checks()
+
+    world.jobs.wait(job, world.deadline(4))
+
+    assert checks[0] - begun > 0.09
+
+
+def test_a_wait_whose_time_is_over_asks_nothing(world):
+    job = world.submit(WISHES[0])
+    calls = world.breaks.calls
+
+    assert world.jobs.wait(job, world.deadline(0)) == (job, None)
+    assert world.breaks.calls == calls
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "sdxl",
+        "sdxl-",
+        "sdxl-xyz",
+        "../" + "a" * 32,
+        "-" + "0" * 32,
+        "sdxl-" + "0" * 33,
+        "sdxl-" + "0" * 32 + "/x",
+    ],
+)
+def test_what_is_no_id_is_unknown(text):
+    with pytest.raises(JobUnknown):
+        model_of(text)
+
+
+def test_an_id_names_its_model():
+    assert model_of(job_id(GenerationRequest(prompt="x", model="sd-turbo"), "")) == "sd-turbo"
+
+
+def test_nobody_asked_for_an_unknown_job(world):
+    with pytest.raises(JobUnknown):
+        world.jobs.find("sdxl-" + "0" * 32)

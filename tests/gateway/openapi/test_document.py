@@ -1,0 +1,118 @@
+"""The OpenAPI document, held to the routes, the contract and the tree of errors."""
+
+import json
+import re
+
+import pytest
+from openapi_spec_validator import validate
+from prepare_openapi import PAGES, contents
+
+import app as gateway
+from chalicelib.errors import every_error
+from chalicelib.generation import describe
+from chalicelib.web.pages import docs_page, openapi_document
+
+DOCUMENT = openapi_document("https://somewhere/api")
+ROUTES = {
+    (path, method.lower())
+    for path, methods in gateway.app.routes.items()
+    for method in methods
+    if method != "OPTIONS"
+}
+DOCUMENTED = {(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods}
+PAINTING = ["/inference/{text}", "/jobs/{identifier}/image", "/v1/images/generations"]
+
+
+def responses(path, method="get"):
+    return DOCUMENT["paths"][path][method]["responses"]
+
+
+@pytest.mark.parametrize("name", contents())
+def test_the_shipped_file_is_the_one_made_of_the_code(name):
+    shipped = (PAGES / name).read_text(encoding="utf-8")
+
+    assert shipped == contents()[name], "run: python gateway/prepare_openapi.py"
+
+
+def test_it_is_a_valid_document():
+    validate(DOCUMENT)
+
+
+def test_every_route_is_in_it_and_nothing_else():
+    assert DOCUMENTED == ROUTES
+
+
+def test_it_is_served_with_the_visitors_own_address(client):
+    response = client.get(
+        "/openapi.json", Host="pictures.example", **{"X-Forwarded-Proto": "https"}
+    )
+    described = json.loads(response.body)
+
+    assert described["servers"] == [{"url": "https://pictures.example"}]
+    assert described["paths"].keys() == DOCUMENT["paths"].keys()
+
+
+def test_the_contracts_fields_and_limits_are_its_own():
+    request = DOCUMENT["components"]["schemas"]["Request"]
+
+    assert request["properties"].keys() == describe()["properties"].keys()
+    assert request["properties"]["steps"]["maximum"] == 100
+    assert request["properties"]["seed"]["type"] == ["integer", "null"]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda each: each.__name__)
+def test_whoever_paints_may_be_told_of_every_trouble(error):
+    for path in PAINTING:
+        for each in DOCUMENT["paths"][path].values():
+            if "requestBody" in each or "identifier" in path or "text" in path:
+                described = each["responses"][str(error.status)]["description"]
+                assert f"`{error.code}`" in described
+
+
+def test_the_web_uis_bad_fields_have_their_own_status():
+    found = responses("/sdapi/v1/txt2img", "post")
+
+    assert "invalid_request" in found["422"]["description"]
+    assert "invalid_request" not in found.get("400", {}).get("description", "")
+
+
+def test_operations_have_names_of_their_own():
+    names = [
+        each["operationId"] for methods in DOCUMENT["paths"].values() for each in methods.values()
+    ]
+
+    assert len(set(names)) == len(names)
+
+
+def test_the_page_shows_every_route_and_shape(client):
+    response = client.get("/docs", Host="pictures.example")
+    page = response.body.decode()
+
+    assert response.headers["Content-Type"].startswith("text/html")
+    for path, method in DOCUMENTED:
+        if method != "head":
+            assert f"{method.upper()}</b> {path}</code>" in page
+    for name in DOCUMENT["components"]["schemas"]:
+        assert f'id="{name}"' in page
+    assert "$" not in page
+
+
+def test_the_page_tells_limits_and_what_is_meant_by_leaving_out():
+    page = docs_page("https://somewhere", "/api").html.decode()
+
+    assert "integer, 1 to 100; else the model&#x27;s own default" in page
+
+
+def test_every_link_inside_the_page_leads_somewhere():
+    page = docs_page("https://somewhere", "/api").html.decode()
+    targets = set(re.findall(r'href="docs#([^"]+)"', page))
+
+    assert targets
+    assert targets <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_an_address_cannot_write_into_the_page():
+    page = docs_page('https://"><script>alert(1)</script>', "/<b>").html.decode()
+
+    assert "<script>" not in page
+    assert "/<b>" not in page

@@ -1,0 +1,65 @@
+"""The pages."""
+
+import base64
+import hashlib
+import re
+
+import pytest
+
+from chalicelib.web.pages import error_page, home_page, waiting_page
+
+HOSTILE = "<script>alert(1)</script>\"'&$base<!-- head.html -->/* style.css */"
+PAGES = {
+    "home": home_page("/api"),
+    "waiting": waiting_page("/api", "sdxl-0", "a red apple", 3.2),
+    "problem": error_page(503, "Busy.", 15, "/api"),
+}
+every_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+
+
+@every_page
+def test_a_page_allows_exactly_its_own_styles_and_scripts(page):
+    for tag in ("style", "script"):
+        contents = re.findall(f"<{tag}>(.*?)</{tag}>".encode(), page.html, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(each).digest()).decode() for each in contents]
+        allowed = " ".join(f"'sha256-{each}'" for each in digests) or "'none'"
+        assert f"{tag}-src {allowed}" in page.policy.split("; ")[-1 if tag == "script" else -2]
+    assert "unsafe" not in page.policy
+
+
+def test_a_page_without_a_script_allows_none():
+    assert "script-src 'none'" in error_page(503, "Busy.", 15, "/api").policy
+
+
+@every_page
+def test_a_page_loads_nothing_from_elsewhere(page):
+    assert not re.search(rb'(?:src|href)="(?:https?:)?//', page.html)
+    assert not re.search(rb"@import|url\((?!\"?data:)|<link rel=\"stylesheet", page.html)
+
+
+@every_page
+def test_every_page_has_the_same_frame(page):
+    assert page.html.count(b'<base href="/api/">') == 1
+    assert page.html.count(b'class="brand"') == 1
+    assert b"prefers-reduced-motion" in page.html
+
+
+@every_page
+def test_a_page_arrives_whole(page):
+    assert not re.search(rb"<!-- [a-z_]+\.html -->|/\* [a-z_]+\.(?:css|js) \*/|\$[a-z]", page.html)
+
+
+def test_a_error_page_says_what_happened_and_when_to_try_again():
+    html = error_page(503, "The model is busy.", 15, "/api").html.decode()
+
+    assert "Service Unavailable" in html
+    assert "The model is busy." in html
+    assert "in 15 seconds" in html
+
+
+def test_whatever_reaches_a_page_is_escaped():
+    html = error_page(400, HOSTILE, None, HOSTILE).html.decode()
+
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;$base&lt;!--" in html
+    assert "/* style.css */" in html

@@ -1,0 +1,78 @@
+"""Reading a visit."""
+
+import pytest
+
+from chalicelib.errors import InvalidRequest
+from chalicelib.web.request import Request
+
+CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
+
+
+def request(path="/api/inference/a%20cat", query=None, **headers):
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Request("GET", "/inference/{text}", path, names, query or {}, "id")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"accept": CHROMIUM}, True),
+        ({"accept": CHROMIUM, "sec_fetch_dest": "document"}, True),
+        ({"accept": CHROMIUM, "sec_fetch_dest": "iframe"}, True),
+        ({"accept": CHROMIUM_IMAGE, "sec_fetch_dest": "image"}, False),
+        ({"accept": CHROMIUM, "sec_fetch_dest": "image"}, False),
+        ({"accept": "*/*"}, False),
+        ({"accept": "*/*", "sec_fetch_dest": "empty"}, False),
+        ({}, False),
+    ],
+)
+def test_a_navigation_is_told_from_a_program(headers, expected):
+    assert request(**headers).is_navigation is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"sec_purpose": "prefetch"}, True),
+        ({"sec_purpose": "prefetch;prerender"}, True),
+        ({"purpose": "prefetch"}, True),
+        ({"x_purpose": "preview"}, True),
+        ({"x_moz": "prefetch"}, True),
+        ({"accept": CHROMIUM}, False),
+    ],
+)
+def test_a_prefetch_is_recognised(headers, expected):
+    assert request(**headers).is_prefetch is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [
+        ("/api/inference/a%20cat", "/api"),
+        ("/api/inference/", "/api"),
+        ("/inference", ""),
+        ("/api/sentence", "/api"),
+        ("/api/", "/api"),
+        ("/api", "/api"),
+        ("/", ""),
+        ("/my/base/inference/inference/x", "/my/base"),
+    ],
+)
+def test_the_root_is_what_stands_before_the_route(path, root):
+    assert request(path).root == root
+
+
+def test_a_picture_url_keeps_the_parameters_and_names_the_seed():
+    asked = request("/api/inference", {"steps": ["3"], "seed": ["1"]})
+
+    assert asked.picture_url("Who? A/B, 100% + more", 7) == (
+        "/api/inference/Who%3F%20A%2FB,%20100%25%20%2B%20more?steps=3&seed=7"
+    )
+
+
+def test_a_parameter_given_twice_is_refused_by_name():
+    with pytest.raises(InvalidRequest, match="^seed: is given twice") as refused:
+        request(query={"seed": ["1", "2"]}).parameters()
+
+    assert refused.value.field == "seed"

@@ -1,0 +1,67 @@
+"""The headers of every answer."""
+
+import pytest
+
+from tests.gateway.doubles import BROWSER, KEY, GuardedClient, guarded
+
+EVERY_KIND = {
+    "page": ("GET", "/", {}),
+    "picture": ("GET", "/inference/a?seed=1", {"x-api-key": KEY}),
+    "no key": ("GET", "/inference/a?seed=1", {}),
+    "problem page": ("GET", "/inference/a?seed=1", BROWSER),
+    "json": ("GET", "/options", {}),
+    "bad request": ("GET", "/inference/a?steps=0", {"x-api-key": KEY}),
+    "openai": ("POST", "/v1/images/generations", {}),
+    "preflight": ("OPTIONS", "/jobs", {}),
+    "robots": ("GET", "/robots.txt", {}),
+    "no such method": ("PUT", "/jobs", {}),
+    "no such job": ("GET", "/jobs/none", {"x-api-key": KEY}),
+    "redirect": ("GET", "/inference", {**BROWSER, "x-api-key": KEY}),
+    "session": ("DELETE", "/session", {}),
+}
+
+
+@pytest.fixture
+def client(monkeypatch):
+    return GuardedClient(monkeypatch, guarded())
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_every_answer_carries_them(client, kind):
+    method, path, headers = EVERY_KIND[kind]
+    response = client.request(method, path, **headers).headers
+
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["Referrer-Policy"] in {"no-referrer", "same-origin"}
+    assert response["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert "camera=()" in response["Permissions-Policy"]
+    assert response["Cache-Control"]
+    assert response["Cross-Origin-Resource-Policy"] in {"same-origin", "cross-origin"}
+    assert "Strict-Transport-Security" not in response
+
+
+def test_browsers_are_told_to_stay_with_https_where_there_is_https(client):
+    response = client.get("/options", X_Forwarded_Proto="https")
+
+    assert response.headers["Strict-Transport-Security"] == "max-age=63072000"
+
+
+def test_a_picture_may_stand_on_other_sites_pages_and_in_no_index(client):
+    response = client.get("/inference/a?seed=1", x_api_key=KEY).headers
+
+    assert response["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert response["X-Robots-Tag"] == "noindex"
+    assert response["Content-Security-Policy"].endswith("; sandbox")
+
+
+def test_a_pages_own_policy_is_kept(client):
+    assert "script-src 'sha256-" in client.get("/").headers["Content-Security-Policy"]
+
+
+def test_all_headers_together_fit_api_gateway(monkeypatch):
+    client = GuardedClient(monkeypatch, guarded(origins=("https://friend.example",), per_minute=5))
+    path = "/inference/" + "%F0%9F%90%88" * 640
+    headers = {"x-api-key": KEY, "Origin": "https://friend.example", "X-Forwarded-Proto": "https"}
+    response = client.get(path, **headers)
+
+    assert sum(len(name) + len(value) + 4 for name, value in response.headers.items()) < 10_240

@@ -1,0 +1,131 @@
+"""The real huggingface_hub against a stand-in of the hub, in a process of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from easel.errors import ModelUnusable
+from easel.loading.hub import choose_files
+from tests.model_package.doubles.hub import COMMIT, GATED, Hub
+
+CODE = Path(__file__).parents[4] / "model_package" / "code"
+# huggingface_hub reads its variables once, when it is imported.
+FETCH = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from easel.errors import ModelUnusable
+from easel.loading.hub import fetch
+try:
+    print(fetch(sys.argv[2], sys.argv[3] or None, allow_pickle=False))
+except ModelUnusable as error:
+    print("refused:", error)
+"""
+
+
+@pytest.fixture
+def hub(stand_in, tmp_path):
+    """A hub with a repository that holds its model in many forms, as real ones do."""
+    full = tmp_path / "full"
+    shutil.copytree(stand_in(), full)
+    shutil.copytree(stand_in(variant="fp16"), full, dirs_exist_ok=True)
+    shutil.copytree(stand_in(pickled=True), full, dirs_exist_ok=True)
+    (full / "vae_decoder").mkdir()
+    for name in ("sd.safetensors", "sd.ckpt", "vae_decoder/model.onnx", "README.md"):
+        (full / name).write_bytes(b"0" * 64)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "config.json").write_text("{}")
+    repositories = {
+        "somebody/full": full,
+        "somebody/plain": plain,
+        "somebody/pickled": stand_in(pickled=True),
+        GATED: stand_in(),
+    }
+    with Hub(repositories).serve() as serving:
+        yield serving
+
+
+def fetch(hub_address, cache, name, revision="", code=FETCH, **variables):
+    environ = {"PATH": os.environ["PATH"], "HF_HOME": str(cache), "HF_ENDPOINT": hub_address}
+    finished = subprocess.run(
+        [sys.executable, "-c", code, str(CODE), name, revision],
+        env={**environ, "HF_HUB_DISABLE_TELEMETRY": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return finished.stdout.strip()
+
+
+def test_parts_that_are_there_already_are_not_fetched(hub, tmp_path):
+    extra = 'without=["vae"], variables="EASEL_REFINER"'
+    code = FETCH.replace("allow_pickle=", f"{extra}, allow_pickle=")
+    assert code != FETCH
+    fetch(hub.address, tmp_path / "cache", "somebody/full", code=code)
+    assert {path.partition("/")[0] for path in hub.fetched if "/" in path} == {
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "unet",
+    }
+    message = fetch(hub.address, tmp_path / "cache", "somebody/none", code=code)
+    assert "check EASEL_REFINER_ID" in message
+
+
+def test_a_repository_is_fetched_in_one_form_and_found_again_without_the_hub(hub, tmp_path):
+    cache = tmp_path / "cache"
+    folder = fetch(hub.address, cache, "somebody/full", HF_TOKEN="hf_secret")
+    weights = sorted(path for path in hub.fetched if not path.endswith((".json", ".txt")))
+    assert weights == [
+        "text_encoder/model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+    ]
+    assert "easel.json" in hub.fetched
+    assert "Bearer hf_secret" in hub.tokens
+    assert fetch(hub.address, cache, "somebody/full", HF_HUB_OFFLINE="1") == folder
+    assert fetch("http://127.0.0.1:9", cache, "somebody/full") == folder
+    assert Path(folder, "model_index.json").is_file()
+
+
+def test_a_revision_may_be_a_commit(hub, tmp_path):
+    assert fetch(hub.address, tmp_path / "cache", "somebody/full", COMMIT).endswith(COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "says"),
+    [
+        ("somebody/nothing", "", "does not exist on the hub, or is private: check EASEL_MODEL_ID"),
+        ("not//a name", "", "does not exist on the hub"),
+        ("somebody/full", "v9", "has no revision v9: check EASEL_MODEL_REVISION"),
+        ("somebody/plain", "", "it is not a diffusers model"),
+        ("somebody/pickled", "", "EASEL_ALLOW_PICKLE=on"),
+        (GATED, "", "is gated: accept its terms on its page, and set HF_TOKEN"),
+    ],
+)
+def test_what_cannot_be_fetched_says_what_to_do(hub, tmp_path, name, revision, says):
+    answer = fetch(hub.address, tmp_path / "cache", name, revision)
+    assert answer.startswith("refused: ")
+    assert says in answer
+
+
+def test_a_hub_that_cannot_be_reached_is_said_so(tmp_path):
+    answer = fetch("http://127.0.0.1:9", tmp_path / "cache", "somebody/full")
+    assert "the hub could not be reached" in answer
+
+
+def test_pickled_weights_are_chosen_when_they_are_allowed_and_there_are_no_others():
+    files = ["model_index.json", "unet/a.bin", "vae/a.bin", "vae/a.safetensors", "vae/config.json"]
+    with pytest.raises(ModelUnusable, match="unet exist only pickled"):
+        choose_files(files, ["unet", "vae"], allow_pickle=False)
+    assert choose_files(files, ["unet", "vae"], allow_pickle=True) == [
+        "model_index.json",
+        "unet/a.bin",
+        "vae/config.json",
+        "vae/a.safetensors",
+    ]

@@ -1,0 +1,172 @@
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from easel.defaults import Defaults
+from easel.generator import ImageGenerator
+from easel.load import load_generator
+from easel.loading.pipeline import load_pipeline
+from easel.loading.refiner import load_refiner
+from easel.lora.weights import Addition, Weights
+from easel.pipelines.ensemble import Ensemble
+from easel.speed.compiler import Compiler
+from easel.speed.fp8 import Fp8Storage
+from easel.speed.speed import Speed, SpeedSettings
+from generation import GenerationRequest
+from tests.model_package.conftest import QUICK
+from tests.model_package.doubles.lora_files import random_layers, write_kohya
+from tests.model_package.doubles.pipelines import PlainPipeline
+
+HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
+WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
+FP8 = torch.float8_e4m3fn
+
+
+def generate(pipelines, speed=None):
+    """Return a picture as Easel paints it, as numbers that can be subtracted."""
+    base, *refiners = pipelines
+    generator = ImageGenerator(
+        base, Defaults(), refiner=refiners[0] if refiners else None, speed=speed
+    )
+    return generator.generate(WISH).pixels.astype(int)
+
+
+def stored(pipelines, **changes):
+    return Speed(pipelines, SpeedSettings(storage="fp8", compile="off", **changes))
+
+
+def size(module):
+    return sum(each.numel() * each.element_size() for each in module.parameters())
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+@pytest.mark.parametrize("layout", ["off", "on"])
+def test_the_unet_takes_a_quarter_of_32_bits_and_paints_nearly_the_same(stand_in, kind, layout):
+    pipeline = load_pipeline(stand_in(kind=kind), **HOW)
+    plain, before = generate([pipeline]), size(pipeline.unet)
+    speed = stored([pipeline], channels_last=layout)
+    assert speed.report["storage"] == "fp8"
+    assert size(pipeline.unet) < 0.27 * before
+    assert pipeline.unet.dtype == torch.float32
+    weight = pipeline.unet.mid_block.resnets[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == (layout == "on")
+    found = generate([pipeline], speed)
+    assert 0 < abs(found - plain).max() <= 20
+    assert weight.dtype == FP8
+
+
+def test_both_unets_of_base_and_refiner_are_stored_so(stand_in):
+    folder = stand_in(kind="ensemble")
+    base = load_pipeline(folder / "base", **HOW)
+    pipelines = [base, load_refiner(folder / "refiner", base, **HOW)]
+    plain = generate(pipelines)
+    speed = stored(pipelines)
+    assert [each.unet.mid_block.resnets[0].conv1.weight.dtype for each in pipelines] == [FP8] * 2
+    assert 0 < abs(generate(pipelines, speed) - plain).max() <= 20
+
+
+def test_a_compiled_model_stays_in_as_many_pieces(stand_in):
+    def graphs(pipeline):
+        made = []
+
+        def backend(graph, _):
+            made.append(graph)
+            return graph.forward
+
+        compiler = Compiler(
+            [pipeline], compile_module=lambda module, **_: module.compile(backend=backend)
+        )
+        compiler.start("regional")
+        wish = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
+        picture = Ensemble(pipeline).run(wish, seed=7, state="").images
+        compiler.stop()
+        return len(made), picture
+
+    pipeline = load_pipeline(stand_in(), **HOW)
+    pieces, _ = graphs(pipeline)
+    Fp8Storage([pipeline]).start()
+    wish = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
+    plain = Ensemble(pipeline).run(wish, seed=7, state="").images
+    again, picture = graphs(pipeline)
+    assert again == pieces > 0
+    torch.testing.assert_close(picture, plain, atol=2e-4, rtol=0)
+
+
+def test_a_small_addition_is_not_lost_in_the_rounding_and_comes_off_without_a_trace():
+    torch.manual_seed(0)
+    pipeline = SimpleNamespace(unet=nn.Sequential(nn.Linear(64, 64)))
+    (layer,) = pipeline.unet
+    addition = Addition(torch.randn(1, 64) * 0.03, torch.randn(64, 1) * 0.03, 1.0)
+    wanted = (layer.weight + addition.up @ addition.down).detach().to(FP8).float()
+    weights = Weights()
+    weights.keep([layer])
+    Fp8Storage([pipeline]).start()
+    before = layer.weight.detach().clone()
+    weights.change({layer: [addition]})
+    assert torch.equal(layer.weight.float(), wanted)
+    assert not torch.equal(layer.weight.float(), before.float())
+    weights.restore()
+    assert torch.equal(layer.weight.float(), before.float())
+
+
+def test_a_served_model_wears_adapters_over_8_bits(stand_in, tmp_path, capsys):
+    folder = shutil.copytree(stand_in(), tmp_path / "model")
+    (folder / "loras").mkdir()
+    layers = random_layers(load_pipeline(folder, **HOW), rank=2)
+    write_kohya(folder / "loras" / "a.safetensors", layers)
+    environ = {"EASEL_DEFAULTS": QUICK, "EASEL_DTYPE": "fp32", "EASEL_COMPILE": "off"}
+    full = load_generator(folder, environ)
+    small = load_generator(folder, {**environ, "EASEL_STORAGE": "fp8"})
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["speed"]["storage"] == "fp8"
+    applied = GenerationRequest(prompt="a cat", seed=7, lora="a:1")
+    bare = GenerationRequest(prompt="a cat", seed=7)
+    first = small.generate(bare).pixels
+    found, expected = (each.generate(applied).pixels.astype(int) for each in (small, full))
+    assert abs(found - expected).mean() < 0.5 * abs(found - first).mean()
+    assert (small.generate(bare).pixels == first).all()
+
+
+def test_a_model_without_a_unet_is_left_as_it_is():
+    speed = stored([PlainPipeline()])
+    assert speed.report["storage"] == "off: the model has no UNet"
+
+
+def test_a_pytorch_without_8_bits_leaves_the_model_as_it_is(stand_in, monkeypatch):
+    monkeypatch.delattr(torch, "float8_e4m3fn")
+    pipeline = load_pipeline(stand_in(), **HOW)
+    told = stored([pipeline]).report["storage"]
+    assert told.startswith("off: AttributeError: module 'torch' has no attribute")
+    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+
+
+def test_a_unet_that_two_pipelines_share_is_stored_once_and_given_back(stand_in):
+    pipeline = load_pipeline(stand_in(), **HOW)
+    storage = Fp8Storage([pipeline, pipeline])
+    assert storage.start() == "fp8"
+    storage.stop()
+    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+    assert not storage.active
+
+
+def test_a_model_that_cannot_paint_so_paints_without(stand_in, capsys):
+    pipeline = load_pipeline(stand_in(), **HOW)
+
+    def refuse_8_bits(layer, _):
+        if layer.weight.dtype == FP8:
+            raise RuntimeError("no kernel for Float8_e4m3fn")
+
+    pipeline.unet.mid_block.resnets[0].conv1.register_forward_pre_hook(refuse_8_bits)
+    speed = stored([pipeline])
+    generator = ImageGenerator(pipeline, Defaults(width=64, height=64), speed=speed)
+    capsys.readouterr()
+    generator.warm_up()
+    assert json.loads(capsys.readouterr().out)["event"] == "speed_given_up"
+    told = generator.describe()["speed"]["storage"]
+    assert told == "off: RuntimeError: no kernel for Float8_e4m3fn"
+    kinds = {type(each) for each in pipeline.unet.modules() if hasattr(each, "weight")}
+    assert nn.Linear in kinds
+    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}

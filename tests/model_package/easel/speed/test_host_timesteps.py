@@ -1,0 +1,102 @@
+import diffusers
+import pytest
+import torch
+
+from easel.loading.pipeline import load_pipeline
+from easel.loading.refiner import load_refiner
+from easel.pipelines.ensemble import Ensemble
+from easel.pipelines.schedulers import sampler_name
+from easel.speed import host_timesteps
+from easel.startup.quiet import without_warnings
+from tests.model_package.doubles.fake_gpu import FakeGpu, move
+from tests.model_package.doubles.pipelines import PlainPipeline
+
+HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
+WISH = {"prompt": "a cat", "width": 64, "height": 64, "guidance_scale": 5.0}
+# What goes to the GPU before the first step: prompt, negative prompt, timesteps and noise.
+UPLOADS = 4
+
+
+def load(folder, scheduler, *, host):
+    pipeline = load_pipeline(folder, **HOW)
+    kind = getattr(diffusers, scheduler)
+    with without_warnings():
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
+    if host:
+        assert host_timesteps.keep_steps_on_the_host([pipeline]) == "on"
+    return pipeline
+
+
+def generate(pipeline, steps):
+    return Ensemble(pipeline).run({**WISH, "num_inference_steps": steps}, seed=7, state="").images
+
+
+def count_waits(pipeline, steps):
+    move(*(part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)))
+    with FakeGpu() as gpu:
+        generate(pipeline, steps)
+    return gpu.waits
+
+
+@pytest.mark.parametrize("scheduler", sorted(host_timesteps._SCHEDULERS))
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_the_picture_is_the_same_to_the_bit(stand_in, kind, scheduler):
+    pictures = [
+        generate(load(stand_in(kind=kind), scheduler, host=host), 5) for host in (False, True)
+    ]
+    assert torch.equal(*pictures)
+
+
+@pytest.mark.parametrize("scheduler", ["PNDMScheduler", "DDIMScheduler", "TCDScheduler"])
+def test_no_step_waits_for_the_gpu(stand_in, scheduler):
+    few, many = (count_waits(load(stand_in(), scheduler, host=True), steps) for steps in (4, 9))
+    assert few == many == {"_to_copy": UPLOADS}
+    plain = [count_waits(load(stand_in(), scheduler, host=False), steps) for steps in (4, 9)]
+    assert plain[1].total() - plain[0].total() >= 5
+
+
+@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_neither_does_the_first(stand_in, scheduler):
+    assert count_waits(load(stand_in(), scheduler, host=True), 4) == {"_to_copy": UPLOADS}
+    assert count_waits(load(stand_in(), scheduler, host=False), 4)["nonzero"] == 1
+
+
+def test_a_scheduler_that_draws_noise_still_draws_the_requests_own(stand_in):
+    pipeline = load(stand_in(), "EulerAncestralDiscreteScheduler", host=True)
+    first = generate(pipeline, 4)
+    torch.rand(1)
+    assert torch.equal(generate(pipeline, 4), first)
+
+
+def test_base_and_refiner_paint_the_same_picture_too(stand_in):
+    pictures = []
+    for host in (False, True):
+        folder = stand_in(kind="ensemble")
+        base = load_pipeline(folder / "base", **HOW)
+        pair = [base, load_refiner(folder / "refiner", base, **HOW)]
+        if host:
+            assert host_timesteps.keep_steps_on_the_host(pair) == "on"
+        wish = {**WISH, "num_inference_steps": 10}
+        pictures.append(Ensemble(*pair).run(wish, seed=7, state="").images)
+    assert torch.equal(*pictures)
+
+
+def test_a_scheduler_that_cannot_begin_in_the_middle_is_left_alone_with_a_refiner(stand_in):
+    folder = stand_in(kind="ensemble")
+    base = load(folder / "base", "DDIMScheduler", host=False)
+    refiner, before = load_refiner(folder / "refiner", base, **HOW), base.scheduler
+    assert host_timesteps.keep_steps_on_the_host([base, refiner]).startswith("off: DDIMScheduler")
+    assert base.scheduler is before
+
+
+def test_pipelines_and_schedulers_that_are_not_known_are_left_alone(stand_in):
+    pipeline = load(stand_in(), "HeunDiscreteScheduler", host=False)
+    before = pipeline.scheduler
+    assert host_timesteps.keep_steps_on_the_host([pipeline]) == "off: not for HeunDiscreteScheduler"
+    assert pipeline.scheduler is before
+    assert host_timesteps.keep_steps_on_the_host([PlainPipeline()]).startswith("off: not for")
+
+
+def test_the_pictures_file_names_the_scheduler_as_before(stand_in):
+    pipeline = load(stand_in(), "PNDMScheduler", host=True)
+    assert sampler_name(type(pipeline.scheduler).__name__, pipeline.scheduler.config) == "PLMS"

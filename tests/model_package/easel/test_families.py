@@ -1,0 +1,70 @@
+"""What the settings' defaults come to for each family of models, held to docs/speed.md."""
+
+import inspect
+import re
+from pathlib import Path
+
+import diffusers
+import pytest
+
+from easel.loading import vae
+from easel.pipelines import guidance
+from easel.speed import host_timesteps
+from endpoint.catalogue import models as catalogue
+
+PAGE = Path(__file__).parents[3] / "docs" / "speed.md"
+FAMILIES = (
+    ("Stable Diffusion 1 and 2, SD-Turbo", "StableDiffusionPipeline", "UNet2DConditionModel"),
+    ("SDXL, SDXL-Turbo, SDXL-Lightning", "StableDiffusionXLPipeline", "UNet2DConditionModel"),
+    ("LCM", "LatentConsistencyModelPipeline", "UNet2DConditionModel"),
+    ("Stable Diffusion 3", "StableDiffusion3Pipeline", "SD3Transformer2DModel"),
+    ("FLUX.1", "FluxPipeline", "FluxTransformer2DModel"),
+    ("FLUX.2 klein", "Flux2KleinPipeline", "Flux2Transformer2DModel"),
+    ("Z-Image", "ZImagePipeline", "ZImageTransformer2DModel"),
+)
+
+
+def family_table():
+    head = (
+        "| family | steps, guidance | `regional` compiles | 8 bits | cut-off | steps on host "
+        "| VAE of an fp16 model |\n|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(family_row(*each) for each in FAMILIES)
+
+
+def family_row(title, pipeline, denoiser):
+    call = inspect.signature(getattr(diffusers, pipeline).__call__).parameters
+    steps, scale = (call[name].default for name in ("num_inference_steps", "guidance_scale"))
+    blocks = getattr(diffusers, denoiser)._repeated_blocks or []
+    cells = [
+        title,
+        f"{steps}, {scale:g}",
+        "nothing" if not blocks else ", ".join(f"`{block}`" for block in blocks),
+        yes(denoiser == "UNet2DConditionModel"),
+        yes(pipeline in guidance._INPUTS),
+        yes(pipeline in host_timesteps._PIPELINES),
+        "fp16" if pipeline in vae._SOUND else "as its configuration says",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def yes(value):
+    return "yes" if value else "no"
+
+
+def catalogue_table():
+    rows = [
+        f"| `{model.name}` | {model.defaults['steps']} | {model.defaults['guidance_scale']:g} "
+        f"| {model.defaults['width']} x {model.defaults['height']} |\n"
+        for model in catalogue.read().values()
+    ]
+    return "| model | steps | guidance | size |\n|---|---|---|---|\n" + "".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("families", family_table), ("recipes", catalogue_table)]
+)
+def test_the_page_tells_each_familys_defaults(name, table):
+    text = PAGE.read_text(encoding="utf-8")
+    (found,) = re.findall(f"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
+    assert found == table()

@@ -1,0 +1,59 @@
+"""Libraries kept out of the tests' own environment: installed in a folder, put on a path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# diffusers 0.38 talks to the hub through httpx, which later ones no longer need.
+DIFFUSERS_0_38 = ["diffusers==0.38.0", "httpx==0.28.1", "httpcore==1.0.9", "sniffio==1.3.1"]
+# The oldest that is promised, and the one that the newest serving image has with diffusers 0.38.
+TRANSFORMERS = {
+    "4.51.3": ["transformers==4.51.3", "tokenizers==0.21.4", "huggingface_hub==0.36.0"],
+    "5.5.3": ["transformers==5.5.3", "tokenizers==0.22.2", "huggingface_hub==1.10.0"],
+}
+# What SageMaker's Hugging Face images serve with. The toolkit imports scipy, and pkg_resources from
+# setuptools, which had it until 81.
+SERVING_TOOLKIT = [
+    "sagemaker-huggingface-inference-toolkit==2.6.0",
+    "sagemaker-inference==1.10.1",
+    "multi-model-server==1.1.11",
+    "retrying==1.3.7",
+    "scipy==1.17.1",
+    "setuptools==81.0.0",
+]
+
+
+def install(name: str, requirements: list[str]) -> Path:
+    """Return the folder that holds the requirements, which are installed on the first call."""
+    folder = ROOT / ".cache" / name
+    if not (folder / "installed").is_file():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+        subprocess.run([*command, "--target", folder, *requirements], check=True, timeout=300)
+        (folder / "installed").touch()
+    return folder
+
+
+def old_libraries(transformers: str) -> list[Path]:
+    """Return the folders of diffusers 0.38 and of an older transformers."""
+    return [
+        install("diffusers-0.38.0", DIFFUSERS_0_38),
+        install(f"transformers-{transformers}", TRANSFORMERS[transformers]),
+    ]
+
+
+def run(command: list[str], folders: list[Path], **environment: str) -> subprocess.CompletedProcess:
+    """Run Python with the folders ahead of the tests' own libraries."""
+    path = os.pathsep.join(map(str, folders))
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

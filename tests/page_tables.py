@@ -1,0 +1,124 @@
+"""The tables in the README and docs/ that are generated from the code and its data files.
+
+    PYTHONPATH=gateway python -m tests.page_tables
+
+writes them again after a field, an error, a price, the catalogue or a scaling policy has changed;
+a test fails if this is necessary.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from chalicelib import errors
+from chalicelib.dialects.openai import QUALITIES
+from chalicelib.generation import describe
+from endpoint.catalogue import benchmarks
+from endpoint.catalogue.benchmarks import Benchmark
+from endpoint.costs import estimate
+from tests.packages import ROOT
+
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+
+
+def tables() -> dict[tuple[Path, str], str]:
+    """Return each table by its page and the name of its marker."""
+    growth = {
+        (DOCS / "costs.md", f"growth-{benchmark.model}"): estimate.growth_table(benchmark)
+        for benchmark in _first_of_each_model()
+    }
+    return {
+        (README, "fields"): field_table(),
+        (README, "costs"): estimate.price_table(),
+        (DOCS / "gateway.md", "errors"): error_table(),
+        (DOCS / "dialects.md", "qualities"): quality_table(),
+        **growth,
+    }
+
+
+def _first_of_each_model() -> list[Benchmark]:
+    first: dict[str, Benchmark] = {}
+    for benchmark in benchmarks.published():
+        first.setdefault(benchmark.model, benchmark)
+    return list(first.values())
+
+
+def field_table() -> str:
+    rows = [
+        f"| `{name}` | {limits(field)} | {default(name, field)} | {field['description']} |\n"
+        for name, field in describe()["properties"].items()
+    ]
+    return "| Field | Values | Default | Meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def limits(field: Mapping[str, Any]) -> str:
+    if "enum" in field:
+        return ", ".join(f"`{choice}`" for choice in field["enum"])
+    if "maxLength" in field:
+        return f"{field['minLength']} to {field['maxLength']:,} characters"
+    if "examples" in field:
+        return f"such as `{field['examples'][0]}`"
+    if "pattern" in field:
+        return "a name"
+    step = f", multiples of {field['multipleOf']}" if "multipleOf" in field else ""
+    return f"{field['minimum']:,} to {field['maximum']:,}{step}"
+
+
+def default(name: str, field: Mapping[str, Any]) -> str:
+    if name in describe()["required"]:
+        return "required, in the path"
+    return str(field.get("x-unset") or (f"`{field['default']}`" if field["default"] else "none"))
+
+
+def error_table() -> str:
+    rows = [
+        f"| {error.status} | `{error.code}` | {error.retry_after or ''} | {first_line(error)} |\n"
+        for error in errors_with_a_code(errors.GatewayError)
+    ]
+    return "| Status | Code | `Retry-After` | Meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def errors_with_a_code(parent: type) -> Iterator[Any]:
+    """Yield the classes below `parent` that a response can carry, in the order of the module."""
+    for error in parent.__subclasses__():
+        if "code" in vars(error):
+            yield error
+        yield from errors_with_a_code(error)
+
+
+def first_line(error: type) -> str:
+    return " ".join((error.__doc__ or "").split("\n\n")[0].split())
+
+
+def quality_table() -> str:
+    def steps(share: float) -> str:
+        return "the model's default" if share == 1 else f"{share:g} times the model's default"
+
+    rows = [f"| `{name}` | {steps(share)} |\n" for name, share in QUALITIES.items()]
+    return "| `quality` | Steps |\n|---|---|\n" + "".join(rows)
+
+
+def block(name: str) -> re.Pattern[str]:
+    """Return a pattern whose second group is the text between the markers of a page."""
+    return re.compile(f"(<!-- {name}:.*?-->\n)(.*?)(<!-- /{name} -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Write every table into its page; return the exit code."""
+    for (page, name), table in tables().items():
+        text, count = block(name).subn(
+            lambda match, table=table: f"{match[1]}{table}{match[3]}", page.read_text("utf-8")
+        )
+        if count != 1:
+            print(f"{page.name} has no markers for {name}", file=sys.stderr)
+            return 1
+        page.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
