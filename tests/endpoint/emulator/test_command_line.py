@@ -16,8 +16,7 @@ from endpoint.emulator.__main__ import parser
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.processes import ROOT, Child
 from endpoint.emulator.sagemaker.faults import CONTAINER, DOOR, WAY_BACK
-from tests.endpoint.emulator.conftest import PNG, REGION, Container, create_endpoint
-from tests.endpoint.emulator.sagemaker.test_invocations import ask
+from tests.endpoint.emulator.doubles import PNG, REGION, Container, create_endpoint, invoke
 
 PAGE = (ROOT / "docs" / "emulator.md").read_text("utf-8")
 
@@ -44,7 +43,7 @@ def test_aws_alone_with_a_container_of_ones_own(container: Container) -> None:
     with started("aws", "--port", "0", "--container", f"some={container.url}") as url:
         clients = Clients(lambda: url)
         create_endpoint(clients, name="some")
-        assert ask(clients.get("sagemaker-runtime", REGION), "some")["Body"].read() == PNG
+        assert invoke(clients.get("sagemaker-runtime", REGION), "some")["Body"].read() == PNG
 
 
 def test_a_model_server_alone(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import urllib3
 
 from endpoint.emulator.process.processes import ROOT, free_port, port_is_free
-from tests.endpoint.emulator.process.test_processes import is_alive, wait_until
+from tests.endpoint.emulator.doubles import is_alive, wait_until
 
 INFERENCE = """
     import json, os
@@ -211,7 +211,7 @@ def test_a_missing_part_is_named(easel: Callable[[], Easel], tmp_path: Path, mis
     running = easel()
     assert running.process is not None
     assert running.process.wait(60) == 1
-    assert f"there is no {Path(missing).name} in" in running.said()
+    assert f"no {Path(missing).name} in" in running.said()
 
 
 def test_it_can_be_ended_while_the_model_loads(easel: Callable[[], Easel], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from endpoint.emulator.apigateway.api_gateway import ApiGateway
 from endpoint.emulator.apigateway.api_gateway_document import Document
 from endpoint.emulator.lambda_.lambda_runtime import Result, TooManyRequests
 from tests.endpoint.emulator.apigateway import packaged
+from tests.endpoint.emulator.apigateway.doubles import ask
 
 OK = {"statusCode": 200, "headers": {"Content-Type": "text/plain"}, "body": "fine"}
 
@@ -34,22 +35,6 @@ class Double:
 def before(package: Path, function: Double, **more: float) -> Iterator[int]:
     with ApiGateway(Document.read(package), function, **more).serve() as server:
         yield server.server_address[1]
-
-
-def ask(
-    port: int, path: str, method: str = "GET", body: bytes | None = None, **headers: str
-) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        # The path goes out as it is written here.
-        connection.request(
-            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
-        )
-        answer = connection.getresponse()
-        names = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, names, answer.read()
-    finally:
-        connection.close()
 
 
 def test_a_route_reaches_the_function_with_its_path_undecoded(package: Path) -> None:

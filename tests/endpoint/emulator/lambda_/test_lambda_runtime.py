@@ -13,7 +13,7 @@ import pytest
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest, event
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction, TooManyRequests
-from tests.endpoint.emulator.apigateway.test_api_gateway import ask
+from tests.endpoint.emulator.apigateway.doubles import ask
 
 HANDLER = """
 import os, sys, time

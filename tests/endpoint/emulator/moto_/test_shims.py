@@ -1,117 +1,13 @@
 from __future__ import annotations
 
 import gc
-import json
-from pathlib import Path
 from typing import Any
 
-import pytest
-from botocore.exceptions import ClientError
 from moto import backends
 from moto.core import errors
 from moto.s3.models import FakeKey
 
-from endpoint.emulator.moto_ import service_quotas
-from endpoint.emulator.process.clients import Clients
-from tests.endpoint.emulator.conftest import BUCKET, REGION
-
-
-@pytest.fixture
-def sagemaker(clients: Clients) -> Any:
-    return clients.get("sagemaker", REGION)
-
-
-ROLE = "arn:aws:iam::123456789012:role/easel"
-
-
-def variant(instance_type: str, model: str = "some") -> list[dict[str, Any]]:
-    return [
-        {
-            "VariantName": "AllTraffic",
-            "ModelName": model,
-            "InstanceType": instance_type,
-            "InitialInstanceCount": 1,
-        }
-    ]
-
-
-@pytest.mark.parametrize(
-    "kind", ["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6e.xlarge", "ml.inf2.xlarge"]
-)
-def test_current_instance_types_are_taken(sagemaker: Any, kind: str) -> None:
-    name = kind.replace(".", "-")
-    sagemaker.create_model(
-        ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"}
-    )
-    sagemaker.create_endpoint_config(
-        EndpointConfigName=name, ProductionVariants=variant(kind, name)
-    )
-    described = sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    assert described["ProductionVariants"][0]["InstanceType"] == kind
-
-
-def test_what_is_no_instance_type_is_refused(sagemaker: Any) -> None:
-    with pytest.raises(ClientError, match="not an instance type"):
-        sagemaker.create_endpoint_config(
-            EndpointConfigName="wrong", ProductionVariants=variant("g5.xlarge")
-        )
-
-
-def test_descriptions_hold_no_empty_values(sagemaker: Any) -> None:
-    sagemaker.create_model(
-        ModelName="plain",
-        ExecutionRoleArn=ROLE,
-        PrimaryContainer={"Image": "image"},
-    )
-    described = sagemaker.describe_model(ModelName="plain")
-    assert described["ModelName"] == "plain"
-    assert not [name for name, value in described.items() if value in ({}, [], "")]
-
-
-def test_an_endpoint_cannot_be_made_twice(sagemaker: Any, endpoint: str) -> None:
-    with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
-        sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
-
-
-def test_an_asynchronous_endpoint_describes_itself_as_one(
-    sagemaker: Any, endpoint: str, async_endpoint: str
-) -> None:
-    described = sagemaker.describe_endpoint(EndpointName=async_endpoint)
-    output = described["AsyncInferenceConfig"]["OutputConfig"]
-    assert output["S3FailurePath"] == f"s3://{BUCKET}/failed"
-    assert "AsyncInferenceConfig" not in sagemaker.describe_endpoint(EndpointName=endpoint)
-
-
-def test_policies_cannot_be_simulated(clients: Clients) -> None:
-    iam = clients.get("iam", REGION)
-    with pytest.raises(ClientError) as caught:
-        iam.simulate_principal_policy(
-            PolicySourceArn="arn:aws:iam::123456789012:role/easel", ActionNames=["s3:GetObject"]
-        )
-    assert caught.value.response["Error"]["Code"] == "AccessDenied"
-
-
-def test_other_form_posts_still_reach_moto(clients: Clients) -> None:
-    identity = clients.get("sts", REGION).get_caller_identity()
-    assert identity["Account"] == "123456789012"
-
-
-def test_quotas_can_be_read_and_set(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(service_quotas.QUOTAS, "ml.g5.xlarge", 0.0)
-    quotas = clients.get("service-quotas", REGION).list_service_quotas(ServiceCode="sagemaker")
-    values = {quota["QuotaName"]: quota["Value"] for quota in quotas["Quotas"]}
-    assert values["ml.g5.xlarge for endpoint usage"] == 0
-    assert values["ml.g6.xlarge for endpoint usage"] == 2
-
-
-def test_chalices_swagger_can_be_imported_and_overwritten(clients: Clients, package: Path) -> None:
-    template = json.loads((package / "sam.json").read_text("utf-8"))
-    document = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
-    gateway = clients.get("apigateway", REGION)
-    api = gateway.import_rest_api(body=json.dumps(document))["id"]
-    gateway.put_rest_api(restApiId=api, mode="overwrite", body=json.dumps(document))
-    paths = {resource["path"] for resource in gateway.get_resources(restApiId=api)["items"]}
-    assert {"/health", "/png/{text}", "/do/{what}"} <= paths
+from tests.endpoint.emulator.doubles import BUCKET
 
 
 def test_what_moto_would_look_up_at_each_call_is_looked_up_once(s3: Any) -> None:

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from endpoint.emulator.process.processes import ROOT, Child, ChildEnded, free_port, port_is_free
+from tests.endpoint.emulator.doubles import is_alive, wait_until
 
 STUBBORN = """
 import os, signal, sys, time
@@ -22,23 +20,6 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(os.getpid(), sys.stdin.read() == "", flush=True)
 time.sleep(60)
 """
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    # A zombie that init has not yet collected is no process any more.
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, "never happened"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -9,13 +9,8 @@ import pytest
 from endpoint.costs.autoscaling import COLD_START_SECONDS
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients
-from tests.endpoint.emulator.conftest import REGION
-from tests.endpoint.emulator.sagemaker.test_async_invocations import (
-    exists,
-    submit,
-    wait_for,
-    wait_until,
-)
+from tests.endpoint.emulator.doubles import REGION, wait_until
+from tests.endpoint.emulator.sagemaker.doubles import exists, submit, wait_for
 
 # Emulated seconds for one real one: an hour passes in three.
 SPEED = 1_200
