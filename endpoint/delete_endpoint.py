@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as `python endpoint/delete_endpoint.py`
+# Run as a file, Python puts the file's own folder on the path, where `endpoint` cannot be found.
+if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from endpoint.cli import script

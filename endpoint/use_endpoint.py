@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as `python endpoint/use_endpoint.py`
+# Run as a file, Python puts the file's own folder on the path, where `endpoint` cannot be found.
+if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from endpoint.aws.models import is_asynchronous
@@ -112,6 +113,7 @@ def _choose(context: Context, model: str | None) -> str:
         return context.deployment.endpoint(model)
     deployment = context.deployment
     names = list(filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-")))
+    # With several models a guess could use the expensive one.
     if len(names) == 1:
         return names[0]
     models = ", ".join(deployment.model_of(name) for name in names) or "none"

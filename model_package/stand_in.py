@@ -3,9 +3,9 @@
     python model_package/stand_in.py FOLDER [--kind sd|sdxl|ensemble]
         [--safety-checker passes|blocks] [--variant fp16] [--pickled]
 
-It paints coloured noise of 256 x 256 pixels, and has every part that a real model has: tokenizer,
-text encoder, UNet, VAE with the real factor of 8, scheduler. So it stands in wherever the way of a
-picture matters and the picture does not: in tests, and until real weights are there.
+It generates coloured noise of 256 x 256 pixels and has all parts of a real model: tokenizer, text
+encoder, UNet, VAE with the real factor of 8, scheduler. Tests and benchmarks use it wherever the
+content of an image does not matter.
 """
 
 # mypy: allow-untyped-calls
@@ -41,9 +41,9 @@ from transformers import (
 )
 
 DEFAULTS = {"steps": 2, "guidance_scale": 5.0, "width": 256, "height": 256}
-_FORMAT = {"format": "pt"}  # transformers refuses files that do not say so
+_FORMAT = {"format": "pt"}  # transformers refuses files without it
 _HIDDEN = 32  # width of a text encoder
-_CHECKED = 32  # sides of the picture that the safety checker looks at, in pixels
+_CHECKED = 32  # sides of the safety checker's input, in pixels
 
 
 def make_stand_in(
@@ -57,10 +57,10 @@ def make_stand_in(
     """Write the model into `folder` and return it; the same arguments give the same weights.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it does not exist.
         kind: sd (about 2.5 million weights, 10 MB), sdxl, or ensemble for `base` and `refiner`.
-        safety_checker: passes or blocks for one that passes or blocks everything; None for none.
-        variant: fp16 to write 16-bit weights under the names that such files have.
+        safety_checker: `passes` or `blocks` for one that does so with every image; None for none.
+        variant: fp16 to write 16-bit weights with `fp16` in the files' names.
         pickled: write `.bin` files instead of safetensors.
     """
     with torch.random.fork_rng(devices=[]):
@@ -73,7 +73,7 @@ def make_stand_in(
 
 
 def _pipelines(kind: str, safety_checker: str | None) -> dict[str, Any]:
-    """Return the pipelines by the folders that they go to."""
+    """Return the pipelines by their folders."""
     if kind == "sd":
         return {"": _sd(safety_checker)}
     base = _sdxl()
@@ -123,7 +123,7 @@ def _sdxl() -> Any:
 
 
 def _refiner(base: Any) -> Any:
-    """Return a refiner that shares parts with its base; it is saved with all of them, as SDXL's."""
+    """Return a refiner that shares parts with its base; like SDXL's, it is saved with them."""
     return StableDiffusionXLImg2ImgPipeline(
         vae=base.vae,
         text_encoder=None,
@@ -139,7 +139,7 @@ def _refiner(base: Any) -> Any:
 
 
 def _sdxl_unet(cross_attention_dim: int, numbers: int) -> Any:
-    """Return a UNet that is told `numbers` about the picture: its size, crop and, last, beauty."""
+    """Return a UNet conditioned on `numbers` of the image: size, crop and, last, its aesthetics."""
     return _unet(
         cross_attention_dim=cross_attention_dim,
         use_linear_projection=True,
@@ -212,7 +212,7 @@ def _safety_checker(verdict: str) -> Any:
         "projection_dim": 32,
     }
     checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=32))
-    # A picture is blocked where its cosine similarity to a concept, -1 to 1, is above a threshold.
+    # An image is blocked if its cosine similarity to a concept, -1 to 1, is above a threshold.
     threshold = -2.0 if verdict == "blocks" else 2.0
     torch.nn.init.constant_(checker.concept_embeds_weights, threshold)
     torch.nn.init.constant_(checker.special_care_embeds_weights, 2.0)
@@ -224,9 +224,9 @@ def _feature_extractor() -> Any:
 
 
 def _name_weights(folder: Path) -> None:
-    """Name the weights as published models do, so that every transformers from 4.51 finds them.
+    """Name the weights as published models do, so that transformers from 4.51 on finds them.
 
-    transformers 5 leaves out one level of names when it saves, which earlier ones then miss.
+    transformers 5 omits one level of names when it saves, and earlier versions do not load those.
     """
     for part, level in (("text_encoder", "text_model."), ("safety_checker", "vision_model.")):
         for path in (folder / part).glob("*.safetensors"):
@@ -242,7 +242,7 @@ def _add_level(name: str, level: str) -> str:
 
 
 def _name_image_processor(folder: Path) -> None:
-    """Name it as published models do; transformers 5 without torchvision writes another name."""
+    """Name the image processor as published models do; transformers 5 writes another name."""
     for path in (
         folder / "model_index.json",
         folder / "feature_extractor/preprocessor_config.json",
@@ -254,18 +254,18 @@ def _name_image_processor(folder: Path) -> None:
 
 
 def _pickle_weights(folder: Path) -> None:
-    """Replace all safetensors by pickled files, which transformers 5 no longer writes itself."""
+    """Replace all safetensors by pickled files, which transformers 5 cannot write."""
     for path in sorted(folder.rglob("*.safetensors")):
-        # transformers calls its own models "model" in the one form, "pytorch_model" in the other.
+        # transformers names the same file "model" as safetensors and "pytorch_model" when pickled.
         name = path.stem if path.stem.startswith("diffusion") else f"pytorch_{path.stem}"
         torch.save(load_file(path), path.with_name(f"{name}.bin"))
         path.unlink()
 
 
 def byte_tokenizer(pad: str) -> Any:
-    """Return a CLIP tokenizer whose words are single bytes, padding with `pad`."""
+    """Return a CLIP tokenizer whose tokens are single bytes, with `pad` as its padding."""
     with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some versions of transformers deprecate their own ways
+        warnings.simplefilter("ignore")  # some versions of transformers deprecate this constructor
         _write_vocabulary(Path(folder))
         return CLIPTokenizer(
             f"{folder}/vocab.json", f"{folder}/merges.txt", model_max_length=77, pad_token=pad
@@ -273,13 +273,13 @@ def byte_tokenizer(pad: str) -> Any:
 
 
 def _write_vocabulary(folder: Path) -> None:
-    """Write the two files that transformers 4 reads; transformers 5 writes others."""
+    """Write the two files that transformers 4 reads; transformers 5 writes others only."""
     (folder / "vocab.json").write_text(json.dumps(_vocabulary()), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
 
 
 def _vocabulary() -> dict[str, int]:
-    """Return CLIP's 512 words of one byte each and its two marks, without any merged words."""
+    """Return CLIP's 512 tokens of one byte each and its two special ones, without merges."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
     shown += range(ord("®"), ord("ÿ") + 1)
     hidden = [byte for byte in range(256) if byte not in shown]

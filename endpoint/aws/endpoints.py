@@ -26,6 +26,7 @@ _MOST_SECONDS = 5400
 _BUSY = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
 # SageMaker updates no endpoint in one of these states; it can only be deleted.
 _BEYOND_REPAIR = {"Failed", "OutOfService", "UpdateRollbackFailed"}
+# Phrases of FailureReasons; SageMaker documents no codes for them.
 _NO_CAPACITY = re.compile(r"InsufficientInstanceCapacity|unable to provision|capacity error", re.I)
 _UNHEALTHY = re.compile(r"health check|CannotStartContainer|did not pass", re.I)
 
@@ -66,6 +67,7 @@ class Endpoints:
             EndpointFailed: if it fails for another reason, or SageMaker rolls the update back.
             TookTooLong: after an hour and a half.
         """
+        # SageMaker rejects changes to an endpoint that it is still working on.
         self.settle(name)
         description = self.find(name)
         if description and description["EndpointStatus"] in _BEYOND_REPAIR:
@@ -87,10 +89,12 @@ class Endpoints:
             EndpointFailed: if it still exists afterwards.
             TookTooLong: after an hour and a half.
         """
+        # First without a wait: SageMaker accepts a deletion in most states.
         if not self._begin_delete(name):
             self.settle(name)
             self._begin_delete(name)
         self.settle(name)
+        # A deletion can fail, and then the endpoint exists on, as Failed.
         if not self._waiting.pretend and self.find(name) is not None:
             raise EndpointFailed(f"The endpoint {name} could not be deleted.", AGAIN)
 
@@ -137,6 +141,7 @@ class Endpoints:
 def _phase(name: str, description: dict[str, Any], status: str) -> str:
     """Return the current phase; the variant's status is more detailed than the endpoint's."""
     phase = f"endpoint {name}: {status.lower()}"
+    # During an update the new variants are listed as pending.
     variants = description.get("PendingDeploymentSummary", {}).get("ProductionVariants", [])
     details = [
         item.get("StatusMessage") or item.get("Status", "")
@@ -147,7 +152,7 @@ def _phase(name: str, description: dict[str, Any], status: str) -> str:
 
 
 def failure(name: str, reason: str) -> EndpointFailed:
-    """Return the error for a FailureReason; SageMaker documents no codes, only its wording."""
+    """Return the error that a FailureReason of SageMaker's stands for."""
     message = f"The endpoint {name} failed: {reason}"
     if _NO_CAPACITY.search(reason):
         return NoCapacity(

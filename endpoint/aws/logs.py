@@ -56,6 +56,7 @@ class Logs:
 
     def load_failures(self, group: str, since_milliseconds: int, most: int = 10) -> list[str]:
         """Return the last lines since then that report a model that could not be loaded."""
+        # `?` makes a term optional, so that one of them is enough.
         pattern = " ".join(f'?"{phrase}"' for phrase in _LOAD_FAILURES)
         pages = self._client.get_paginator("filter_log_events")
         lines: list[str] = []

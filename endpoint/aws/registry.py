@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from endpoint.core.problems import AccessDenied, BadArgument, code_of, translated
 
+# China's regions have the domain amazonaws.com.cn.
 _URI = re.compile(
     r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/"
     r"(?P<repository>[a-z0-9._/-]+)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"

@@ -122,12 +122,14 @@ class Stacks:
         def poll() -> str | None:
             stack = self.find(name)
             status = stack["StackStatus"] if stack else ""
+            # REVIEW_IN_PROGRESS is the state of a change set that nobody executed: it never ends.
             busy = status.endswith("_IN_PROGRESS") and status not in _BROKEN
             return f"infrastructure: {status.lower().replace('_', ' ')}" if busy else None
 
         self._waiting.until_done(poll, at_most=_MOST_SECONDS, every=5)
 
     def _check(self, name: str) -> None:
+        # After a failure CloudFormation rolls back, which ends in a state of its own.
         stack = self.find(name)
         if self._waiting.pretend or (stack and stack["StackStatus"] in _GOOD):
             return
@@ -146,5 +148,5 @@ class Stacks:
             elif event["LogicalResourceId"] == name and event["ResourceStatus"].endswith(
                 ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
             ):
-                break
+                break  # the start of the last attempt
         return reasons[-1] if reasons else "it gave no reason"

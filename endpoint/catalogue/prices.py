@@ -39,6 +39,7 @@ class InstanceType:
     quota_code: str | None
 
 
+# Cached, because one `status` reads prices for every resource.
 @cache
 def _read() -> dict[str, Any]:
     data: dict[str, Any] = json.loads(_FILE.read_text("utf-8"))

@@ -39,6 +39,7 @@ class Context:
     def __init__(
         self, account: Account, console: Console, name: str, *, dry_run: bool = False
     ) -> None:
+        # Here and not in `deployment`, so that a wrong name costs no call.
         self.name = check_name(name)
         self.account = account
         self.console = console
@@ -57,6 +58,8 @@ class Context:
         """The deployment; the first access calls STS for the account."""
         account = self.account
         return Deployment(self.name, account.id, account.region, account.partition)
+
+    # A boto3 client takes tens of milliseconds to create, so each is created on first use.
 
     @cached_property
     def stacks(self) -> Stacks:

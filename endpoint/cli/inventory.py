@@ -168,6 +168,7 @@ def _price_of(description: dict[str, Any], config: dict[str, Any]) -> tuple[floa
 
 
 def _scaling(context: Context) -> Iterator[Resource]:
+    # Scaling is free, but a policy that remains can act on a new endpoint of the same name.
     for name in context.scaling.scaled(f"{APP}-"):
         yield Resource("scaling of", name, owner(name) or "")
     for name in context.scaling.alarms(f"{APP}-"):
@@ -191,6 +192,7 @@ def _gateway(context: Context) -> Iterator[Resource]:
     for name in context.gateway.functions(f"{APP}-"):
         if deployment := owner(name):
             yield Resource("Lambda function", name, deployment, remark="pay per use")
+    # All APIs are called `easel`; only the function behind one has the deployment's name.
     for api, function in context.gateway.apis().items():
         yield Resource("REST API", api, owner(function) or "", remark="pay per use")
 
@@ -212,6 +214,7 @@ def _stacks(context: Context) -> Iterator[Resource]:
 
 
 def _buckets(context: Context) -> Iterator[Resource]:
+    # By the whole name: other programs can also begin a bucket's name with `easel-`.
     account = context.account
     pattern = re.compile(rf"{APP}-([a-z0-9]+)-{account.id}-{account.region}")
     for name, since in context.buckets():

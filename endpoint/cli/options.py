@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    # This module exists for type checkers only.
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
@@ -88,6 +89,7 @@ class DeployOptions(EndpointOptions, AccessOptions):
 def read(options: type[Options], args: argparse.Namespace) -> Options:
     """Return the parsed command line as `options`; repeatable options become tuples."""
     values = {field.name: getattr(args, field.name) for field in fields(options)}
+    # argparse collects a repeatable option in a list, which a frozen dataclass should not hold.
     frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return options(**frozen)
 

@@ -74,6 +74,7 @@ def _smoke_test(context: Context, url: str, fetch: Fetch) -> None:
         try:
             fetch(f"{url}health")
             picture = fetch(f"{url}inference/a%20smoke%20test?seed=1")
+        # A new API answers 403 or 5xx at first; urllib's HTTPError is an OSError.
         except OSError as error:
             last_error = str(error)
             return f"the gateway does not answer yet ({last_error[:80]})"

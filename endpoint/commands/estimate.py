@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = read(EstimateOptions, parser().parse_args(argv))
     try:
         benchmark = _benchmark(options)
-    except BadArgument as error:
+    except BadArgument as error:  # nothing else can fail without AWS
         print(f"estimate: {error}", file=sys.stderr)
         return 2
     print(
@@ -93,6 +93,7 @@ def _benchmark(options: EstimateOptions) -> Benchmark:
         raise BadArgument(
             f"the price of {instance_type} is not known; known types: {', '.join(priced)}"
         )
+    # Your own measurement wins, because it was made with your settings.
     if options.seconds is not None:
         return Benchmark(model.name, instance_type, options.seconds, "your measurement")
     for benchmark in benchmarks.published():

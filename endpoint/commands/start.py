@@ -35,6 +35,7 @@ def start(context: Context, options: ModelOptions) -> Result:
             "There is nothing to start.", "`python -m endpoint create` creates an endpoint."
         )
     configs = {name: context.models.find_config(name) or {} for name in newest.values()}
+    # A type with an unknown price adds nothing, so the sum can be too low.
     price = sum(prices.dearest(instance_types(config)) or 0.0 for config in configs.values())
     models = ", ".join(newest)
     context.console.ask(f"Start {models} for at most {prices.in_words(price)}?")

@@ -12,6 +12,8 @@ from endpoint.core.problems import BadArgument
 
 APP = "easel"
 TAG = "easel"
+# With `easel-`, a model's name of 27, a hash of 8 and two hyphens: the 63 characters that SageMaker
+# allows.
 LONGEST_NAME = 20
 # No hyphen: `easel-main-sd` must belong to the deployment `main` and to no other.
 _NAME = re.compile(rf"[a-z][a-z0-9]{{0,{LONGEST_NAME - 1}}}")
@@ -59,6 +61,7 @@ class Deployment:
     @property
     def bucket(self) -> str:
         """The S3 bucket; at most 59 characters of the 63 that S3 allows."""
+        # Bucket names are unique across all accounts, so the account is a part of it.
         return f"{self.prefix}-{self.account}-{self.region}"
 
     @property
@@ -126,5 +129,6 @@ def owner(name: str) -> str | None:
 
 def digest(content: Any) -> str:
     """Return 8 hexadecimal digits of the hash of any JSON value."""
+    # Sorted and compact, so that equal values have equal text.
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]

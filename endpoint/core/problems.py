@@ -127,7 +127,7 @@ class UploadFailed(ScriptError):
     """A file could not be read here, or could not be stored."""
 
 
-AGAIN = "Then run the same command again: it continues where it stopped."
+AGAIN = "Run the same command again: it continues where it stopped."
 
 # AWS's error codes differ by service and by protocol; these are the ones met so far.
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
@@ -174,6 +174,7 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
+    # ClientError, an error response, is not a subclass of BotoCoreError.
     except ClientError as error:
         raise from_client_error(error) from error
     except BotoCoreError as error:
@@ -208,7 +209,7 @@ def from_client_error(error: ClientError) -> AwsError:
         return QuotaTooSmall(message, f"{quota_advice()} {AGAIN}")
     if code in _THROTTLED:
         return Throttled(message, f"Wait a minute. {AGAIN}")
-    return AwsError(message, "Run the same command again: it continues where it stopped.")
+    return AwsError(message, AGAIN)
 
 
 def quota_advice() -> str:
@@ -237,4 +238,5 @@ def _from_botocore(error: BotoCoreError) -> AwsError:
         )
     if isinstance(error, _UNREACHABLE):
         return Unreachable(str(error), f"Check the network, and --region. {AGAIN}")
+    # The rest is unusual enough that no advice fits all of it.
     return AwsError(str(error))

@@ -90,7 +90,7 @@ class Outcome:
 
     def percentile(self, percent: int) -> float:
         """Return the waiting time in seconds that `percent` % of the requests do not exceed."""
-        if len(self.waits) < 2:
+        if len(self.waits) < 2:  # too few for statistics.quantiles
             return self.median
         return statistics.quantiles(self.waits, n=100, method="inclusive")[percent - 1]
 
@@ -221,6 +221,7 @@ class Simulation:
         )
         self._minute_area = 0.0
         self._scaling, change = step(self._policies, self._scaling, minute, self._now)
+        # Instances stop at once; new ones take their time.
         if change < 0:
             self._ready += change
         else:

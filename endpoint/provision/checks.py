@@ -26,6 +26,7 @@ from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_o
 from endpoint.provision.image import choose_image
 
 State = Literal["good", "note", "bad"]
+# Of equal width, so that the subjects are in one column.
 _MARKS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 
 # One action for each kind of work; a policy that allows these usually allows the rest as well.

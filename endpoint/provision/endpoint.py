@@ -60,6 +60,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     model = models.resolve(options.model, options.revision)
     _check_options(model, options)
     types = affordable_types(context, options.instance_type or model.instance_types)
+    # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
     _confirm(context, model, types)
 
@@ -75,11 +76,13 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
 
     definition = serving.config(model, model_name)
     most = {"Key": MOST_INSTANCES_TAG, "Value": str(options.most_instances)}
+    # The tag is part of the content: another limit makes another version.
     config = deployment.versioned(model.name, [definition, most])
     context.begin(f"endpoint configuration {config}")
     context.models.ensure_config(config, definition, [*tags, most])
 
     context.begin(f"endpoint {endpoint}: at most {prices.in_words(prices.dearest(types))}")
+    # Before the endpoint, which would create the group without tag and retention.
     context.logs.ensure(group_of(endpoint), {TAG: deployment.name})
     if model.asynchronous and context.endpoints.has_other_config(endpoint, config):
         # SageMaker does not change the instances of an endpoint that has a scaling policy.

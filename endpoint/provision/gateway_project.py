@@ -24,6 +24,7 @@ PROJECTS = _ROOT / ".easel"
 # Bytes of names and values together:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _LARGEST_ENVIRONMENT = 4_096
+# Caches, and the results of chalice commands in the repository itself.
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "deployed", "deployments", "vendor")
 
 
@@ -67,7 +68,7 @@ class GatewaySettings:
     """
 
     models: tuple[OfferedModel, ...]
-    deadline_seconds: float = 24
+    deadline_seconds: float = 24  # leaves 5 s for a cold start of the function
     log_prompts: bool = False
     concurrency: int | None = None
     access: Mapping[str, str] = field(default_factory=dict)
@@ -137,6 +138,7 @@ class GatewayProject:
             "tags": {TAG: self._deployment.name},
             "environment_variables": settings.environment(),
         }
+        # A reservation takes its number away from all other functions of the account.
         if settings.concurrency:
             stage["reserved_concurrency"] = settings.concurrency
         return {**common, "stages": {self._deployment.name: stage}}
@@ -185,5 +187,6 @@ class GatewayProject:
 
 def url_of(api: str, region: str) -> str:
     """Return the public URL of a REST API's stage; it ends in a slash."""
+    # China's regions have a domain of their own.
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"https://{api}.execute-api.{region}.{suffix}/{STAGE}/"

@@ -34,6 +34,7 @@ def delete_endpoints(context: Context, model: str | None) -> None:
     """
     own = _OwnNames(context.deployment, model)
     context.begin("scaling policies and alarms")
+    # Searched for on their own, because an interrupted run can leave an alarm without its policies.
     context.scaling.delete_alarms(own.of(context.scaling.alarms(own.prefix)))
     for name in own.of(context.scaling.scaled(own.prefix)):
         context.scaling.remove(name)

@@ -68,6 +68,7 @@ class Upload:
             return
         missing = self._copy_earlier(prefix, missing)
         self._send(prefix, missing)
+        # Last, because a manifest states that its prefix is complete.
         manifest = {file.place: file.sha256 for file in files}
         self._bucket.put(manifest_key(prefix), json.dumps(manifest).encode())
 
@@ -203,6 +204,7 @@ def _same(part: dict[str, Any], body: bytes) -> bool:
     return bool(part["ETag"].strip('"') == md5(body, usedforsecurity=False).hexdigest())
 
 
+# A key can have several unfinished uploads; in a dictionary the last one wins.
 def _newest_last(uploads: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(uploads, key=lambda upload: upload["Initiated"])
 
@@ -213,7 +215,7 @@ def _run(threads: ThreadPoolExecutor, jobs: Iterable[tuple[Any, ...]], progress:
     try:
         for future in as_completed(futures):
             progress.add(future.result())
-    except BaseException:
+    except BaseException:  # an interruption as well
         for future in futures:
             future.cancel()
         raise
@@ -236,6 +238,7 @@ class _Progress:
             f"uploading weights: {self._done / 1e9:.2f} of {self._total / 1e9:.2f} GB,"
             f" {self._done / 1e6 / seconds:.0f} MB/s"
         )
+        # Without a terminal only the total is worth a line.
         if self._console.overwrites or self._done >= self._total:
             self._console.waiting(phase, self._start)
 

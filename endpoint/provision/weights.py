@@ -19,6 +19,7 @@ from endpoint.core.problems import AGAIN, BadArgument, UploadFailed
 from endpoint.provision.payload import File
 
 INDEX = "model_index.json"
+# Configurations, vocabularies, sentencepiece models and chat templates.
 _TEXTS = {".json", ".txt", ".model", ".jinja"}
 _SAFE = ".safetensors"
 # The refiner shares these components with its base, which passes them on.
@@ -104,6 +105,7 @@ def _components(index: dict[str, Any]) -> list[str]:
     return [
         name
         for name, value in index.items()
+        # [library, class]; an optional component that is missing has [null, null].
         if isinstance(value, list) and len(value) == 2 and value[1] is not None
     ]
 
@@ -156,7 +158,7 @@ def _fetch(
                 repository.name, revision=repository.revision, allow_patterns=chosen
             )
         )
-    except GatedRepoError as error:
+    except GatedRepoError as error:  # first: it is a subclass of HfHubHTTPError
         raise BadArgument(
             f"{repository.name} is gated.",
             f"Accept its terms at https://huggingface.co/{repository.name}, and set HF_TOKEN.",

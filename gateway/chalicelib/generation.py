@@ -1,11 +1,11 @@
-"""The contract: what a picture is asked for with, on either side of the SageMaker endpoint.
+"""The contract: the fields of a request for an image, on both sides of the SageMaker endpoint.
 
-A `GenerationRequest` is the one value that travels. The gateway builds it from a URL, completes it
-and sends `to_dict()` to the endpoint; the container reads that with `from_dict` and checks it again
-with the same code. An instance is always valid: whatever is wrong is refused while it is made.
+The gateway builds a `GenerationRequest` from a URL, completes it and sends `to_dict()` to the
+endpoint; the container reads that with `from_dict` and checks it again with the same code. An
+instance is always valid: the constructor refuses invalid values.
 
-This file uses the standard library alone, and stands twice with the same bytes: it is edited in
-`model_package/code/` and copied to `gateway/chalicelib/`, because each side is shipped alone.
+This file uses the standard library only. It exists twice with the same bytes, because each side is
+shipped alone: edit it in `model_package/code/` and copy it to `gateway/chalicelib/`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any, ClassVar
 # Unicode's White_Space property. `str.split` would also take U+001C to U+001F, which are controls.
 _WHITE_SPACE = re.compile("[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 # Normalising takes time quadratic in the length of a run of combining marks, so longer text is
-# refused unread. White space collapses afterwards, which is why this is not the limit itself.
+# refused before it. It is not the limit itself, because white space collapses afterwards.
 _LONGEST_RAW_TEXT = 10_000
 
 
 class InvalidField(ValueError):
-    """A field that is missing, unknown or outside its limits.
+    """A field is missing, unknown or outside its limits.
 
     Attributes:
         field: the field's name, as the client spelled it (cut to 64 characters).
-        reason: what would be right, without the field's name and without the client's value.
+        reason: the expected values, without the field's name and without the client's value.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -39,16 +39,16 @@ class InvalidField(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """What one field may hold; `meaning` is its description for a person."""
+    """The valid values of one field; `meaning` is its description for people."""
 
     meaning: str
 
     def clean(self, value: object) -> object:
-        """Return `value` in its normal form, or raise ValueError with what would be right."""
+        """Return `value` in its normal form, or raise ValueError with the expected values."""
         raise NotImplementedError
 
     def read(self, text: str) -> object:
-        """Return the value that a query string spells, not yet cleaned; raises ValueError."""
+        """Return the value from its text in a query string, before `clean`; raises ValueError."""
         return text
 
     def describe(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Text(Rule):
-    """Words in Unicode NFC; runs of white space are one space; lengths are in code points."""
+    """Text in Unicode NFC; runs of white space become one space; lengths are in code points."""
 
     shortest: int
     longest: int
@@ -92,25 +92,25 @@ class Whole(Rule):
     _SPELLING: ClassVar[re.Pattern[str]] = re.compile(r"[+-]?[0-9]{1,20}")
 
     def clean(self, value: object) -> int:
-        # JSON does not tell 20 from 20.0, and JavaScript may write either.
+        # JSON does not distinguish 20 and 20.0, and JavaScript may write either.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(self._wanted())
+            raise ValueError(self._expected())
         if not self.least <= value <= self.most or value % self.step:
-            raise ValueError(self._wanted())
+            raise ValueError(self._expected())
         return value
 
     def read(self, text: str) -> int:
         if not self._SPELLING.fullmatch(text):
-            raise ValueError(self._wanted())
+            raise ValueError(self._expected())
         return int(text)
 
     def describe(self) -> dict[str, Any]:
         schema = {"type": "integer", "minimum": self.least, "maximum": self.most}
         return schema if self.step == 1 else {**schema, "multipleOf": self.step}
 
-    def _wanted(self) -> str:
+    def _expected(self) -> str:
         kind = "whole number" if self.step == 1 else f"multiple of {self.step}"
         return f"must be a {kind} from {self.least:,} to {self.most:,}"
 
@@ -128,27 +128,27 @@ class Number(Rule):
 
     def clean(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(self._wanted())
-        # NaN compares false. Compared before it is converted: float() of a huge int overflows.
+            raise ValueError(self._expected())
+        # NaN compares false. Compare before converting: float() of a huge int overflows.
         if not self.least <= value <= self.most:
-            raise ValueError(self._wanted())
-        return float(value) + 0.0  # -0.0 becomes 0.0, so that equal requests are spelled alike
+            raise ValueError(self._expected())
+        return float(value) + 0.0  # -0.0 becomes 0.0, so that equal requests have equal JSON
 
     def read(self, text: str) -> float:
         if not self._SPELLING.fullmatch(text):
-            raise ValueError(self._wanted())
+            raise ValueError(self._expected())
         return float(text)
 
     def describe(self) -> dict[str, Any]:
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
-    def _wanted(self) -> str:
+    def _expected(self) -> str:
         return f"must be a number from {self.least:g} to {self.most:g}"
 
 
 @dataclass(frozen=True)
 class Choice(Rule):
-    """One of a few words."""
+    """One of several words."""
 
     choices: tuple[str, ...]
 
@@ -178,9 +178,9 @@ class Name(Rule):
 
 @dataclass(frozen=True)
 class Weighted(Rule):
-    """A few names with weights, as `name:weight` with commas between; an unset weight is 1.
+    """Names with weights, as `name:weight` separated by commas; the default weight is 1.
 
-    The normal form is sorted by name, names each weight, and has at most four decimals.
+    The normal form is sorted by name and includes each weight, with at most four decimals.
     """
 
     most_names: int
@@ -188,7 +188,7 @@ class Weighted(Rule):
     most: float
 
     name: ClassVar[Name] = Name("")
-    # As long as names and weights can be, with some white space between them.
+    # The longest names and weights, with some white space between them.
     _LONGEST: ClassVar[int] = 400
 
     def clean(self, value: object) -> str:
@@ -197,12 +197,12 @@ class Weighted(Rule):
     def pairs(self, value: object) -> list[tuple[str, float]]:
         """Return names with their weights, sorted by name, or raise ValueError."""
         if not isinstance(value, str) or len(value) > self._LONGEST:
-            raise ValueError(self._wanted())
+            raise ValueError(self._expected())
         if not value.strip():
             return []
         pairs = sorted(self._pair(item) for item in value.split(","))
         if len(pairs) > self.most_names:
-            raise ValueError(self._wanted())
+            raise ValueError(self._expected())
         if len({name for name, _ in pairs}) < len(pairs):
             raise ValueError("must not have a name twice")
         return pairs
@@ -219,9 +219,9 @@ class Weighted(Rule):
             value = number.clean(number.read(weight)) if colon else 1.0
             return self.name.clean(name), round(value, 4) + 0.0
         except ValueError as error:
-            raise ValueError(self._wanted()) from error
+            raise ValueError(self._expected()) from error
 
-    def _wanted(self) -> str:
+    def _expected(self) -> str:
         return (
             f"must be at most {self.most_names} of name:weight with commas between, "
             f"weights from {self.least:g} to {self.most:g}"
@@ -233,13 +233,13 @@ _MODEL_DECIDES = "the model's own default"
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """A wish for one picture; frozen, always valid, equal when it asks for the same picture.
+    """A request for one image; frozen, always valid, equal to a request for the same image.
 
-    A field that is None is unset, and somebody further on decides: the gateway chooses the seed and
-    the model, the container fills in its model's steps, guidance scale and size.
+    A field that is None is unset and filled in later: the gateway chooses the seed and the model,
+    the container fills in its model's steps, guidance scale and size.
 
     Raises:
-        InvalidField: while it is made, for the first field outside its limits.
+        InvalidField: by the constructor, for the first field outside its limits.
     """
 
     prompt: str = field(
@@ -300,7 +300,7 @@ class GenerationRequest:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> GenerationRequest:
-        """Make a request from decoded JSON; null stands for unset.
+        """Create a request from decoded JSON; null means unset.
 
         Raises:
             InvalidField: for an unknown field, a missing prompt, or a value outside its limits.
@@ -308,32 +308,32 @@ class GenerationRequest:
         for name in data:
             if name not in RULES:
                 raise InvalidField(str(name), f"is not a field; there are {', '.join(RULES)}")
-        given: dict[str, Any] = {name: value for name, value in data.items() if value is not None}
-        if "prompt" not in given:
+        values: dict[str, Any] = {name: value for name, value in data.items() if value is not None}
+        if "prompt" not in values:
             raise InvalidField("prompt", "is missing")
-        return cls(**given)
+        return cls(**values)
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> GenerationRequest:
-        """Make a request from the decoded parameters of a query string; empty stands for unset.
+        """Create a request from the decoded parameters of a query string; empty means unset.
 
         Raises:
             InvalidField: as `from_dict`.
         """
-        given: dict[str, object] = {}
+        values: dict[str, object] = {}
         for name, text in query.items():
             if name not in RULES:
-                given[name] = text  # refused by name in from_dict
+                values[name] = text  # refused by name in from_dict
             elif text or name == "prompt":
-                given[name] = _apply(name, RULES[name].read, text)
-        return cls.from_dict(given)
+                values[name] = _apply(name, RULES[name].read, text)
+        return cls.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are set, ready for JSON; `from_dict` gives an equal request."""
+        """Return the fields that are set, for JSON; `from_dict` of it returns an equal request."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def complete(self, **defaults: object) -> GenerationRequest:
-        """Return a copy in which each unset field that `defaults` names has its value.
+        """Return a copy whose unset fields have the values of `defaults`.
 
         Raises:
             InvalidField: if a default that is used is outside its field's limits.
@@ -344,15 +344,15 @@ class GenerationRequest:
         return replace(self, **changes)
 
 
-RULES: dict[str, Rule] = {each.name: each.metadata["rule"] for each in fields(GenerationRequest)}
+RULES: dict[str, Rule] = {one.name: one.metadata["rule"] for one in fields(GenerationRequest)}
 
 
 def describe() -> dict[str, Any]:
-    """Return the contract as JSON Schema; page, OpenAPI document and README derive from it.
+    """Return the contract as JSON Schema, the source of the page, OpenAPI document and README.
 
     `x-unset` says, for a field without a default, what happens when it is left out.
     """
-    properties = {each.name: _describe_field(each.name) for each in fields(GenerationRequest)}
+    properties = {name: _describe_field(name) for name in RULES}
     return {
         "type": "object",
         "properties": properties,
@@ -372,7 +372,7 @@ def _describe_field(name: str) -> dict[str, Any]:
 
 
 def _apply(name: str, step: Any, value: object) -> Any:
-    """Run a rule's step, naming the field in what it refuses."""
+    """Run a step of a rule; its error names the field."""
     try:
         return step(value)
     except ValueError as error:

@@ -1,12 +1,8 @@
-"""Pictures as bytes: their format, whether they are complete, and their file names."""
+"""Pictures as bytes: their format and size, and whether they are complete."""
 
 from __future__ import annotations
 
-import re
-from urllib.parse import quote
-
 from chalicelib.errors import BadPicture
-from chalicelib.generation import GenerationRequest
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
@@ -16,7 +12,6 @@ LARGEST_PICTURE = (6_291_556 - 12_000) // 4 * 3
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_FILE_NAME_LENGTH = 60
 
 
 def check_picture(body: bytes, format: str) -> None:  # noqa: A002 (the contract's word)
@@ -27,23 +22,6 @@ def check_picture(body: bytes, format: str) -> None:  # noqa: A002 (the contract
     """
     if not _WHOLE[format](body):
         raise BadPicture(f"The model's response was not a complete {format.upper()} picture.")
-
-
-def file_names(request: GenerationRequest) -> tuple[str, str]:
-    """Return a name in ASCII and one in the prompt's own letters, both safe as file names."""
-    words = re.sub(r"[^\w]+", "-", request.prompt).strip("-_")[:_FILE_NAME_LENGTH].rstrip("-_")
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-") or "easel"
-    ending = f"-{request.seed}.{request.format}"
-    return plain + ending, (words or "easel") + ending
-
-
-def content_disposition(request: GenerationRequest) -> str:
-    """Return the header that shows the picture inline, and names the file if it is saved.
-
-    It has both spellings of the name, as RFC 6266, appendix D, advises.
-    """
-    plain, full = file_names(request)
-    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(full, safe='')}"
 
 
 def _whole_png(body: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Fetch the openly licensed emoji and render each thing once, as RGBA of the picture's size.
+"""Download the openly licensed emoji and render each thing once, as RGBA in the image size.
 
     python -m model_package.demo.artwork
 
@@ -16,16 +16,14 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from model_package.demo.things import all_things
+from model_package.demo.data.things import Artwork, all_things
 from model_package.demo.work_dir import PICTURE_SIZE, WORK_DIR
 
 PACKAGE = "@iconify-json/noto@1.2.9"
 
-Artwork = list[Image.Image]  # one RGBA picture for each thing, in the vocabulary's order
-
 
 def fetch(folder: Path) -> Path:
-    """Download the artwork package into `folder` unless it is there; return its archive."""
+    """Download the artwork package into `folder` if it is missing; return its archive."""
     folder.mkdir(parents=True, exist_ok=True)
     present = sorted(folder.glob("iconify-json-noto-*.tgz"))
     if present:
@@ -40,11 +38,11 @@ def fetch(folder: Path) -> Path:
 
 
 def read_icons(archive: Path) -> dict[str, str]:
-    """The SVG body of every icon in the package, by name."""
+    """Return the SVG body of every icon in the package, by name."""
     with tarfile.open(archive) as package:
         member = package.extractfile("package/icons.json")
         if member is None:
-            raise FileNotFoundError(f"{archive} holds no icons.json")
+            raise FileNotFoundError(f"{archive} has no icons.json")
         icons = json.load(member)["icons"]
     return {name: icon["body"] for name, icon in icons.items()}
 
@@ -57,7 +55,7 @@ def draw_icon(body: str) -> Image.Image:
 
 
 def load_artwork() -> Artwork:
-    """Every thing's picture, rendered on the first call and read from a file afterwards."""
+    """Return the artwork of all things, rendered on the first call and then read from a file."""
     cached = WORK_DIR / "artwork.npz"
     if not cached.exists():
         icons = read_icons(fetch(WORK_DIR / "packages"))

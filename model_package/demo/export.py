@@ -2,9 +2,9 @@
 
     python -m model_package.demo.export
 
-Half precision, standard file names: no `variant` is needed to load it. What of a refiner and LoRAs
-has been trained lies in `refiner/` and `loras/`, where the model package looks for them and plain
-diffusers passes over them.
+Half precision and standard file names, so that it loads without a `variant`. A trained refiner and
+trained LoRAs are written to `refiner/` and `loras/`, where the model package finds them; plain
+diffusers ignores both folders.
 """
 
 import json
@@ -27,28 +27,28 @@ from model_package.demo.train_unet import load_conditioned_unet
 from model_package.demo.work_dir import PICTURE_SIZE, WEIGHTS
 
 PREFIX = "text_model."
-CODEC_NAME = "codec.npz"  # beside the parts; loaders pass over it, `restart.py` needs it
-LIMIT = 25_000_000  # bytes of the model without refiner and LoRAs: it lies in a git repository
+CODEC_NAME = "codec.npz"  # next to the components; loaders ignore it, `restart.py` needs it
+LIMIT = 25_000_000  # bytes of the model without refiner and LoRAs, because git stores them
 
 
 def export(pipeline: StableDiffusionPipeline, tokenizer: Path, folder: Path) -> int:
-    """Write all files anew; return their size in bytes."""
+    """Replace the folder's files; return their size in bytes."""
     shutil.rmtree(folder, ignore_errors=True)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
     for name in ("vocab.json", "merges.txt"):
-        # transformers 5 writes its own tokenizer.json alone; other loaders look for these.
+        # transformers 5 writes only its own tokenizer.json; other loaders need these.
         shutil.copy(tokenizer / name, folder / "tokenizer" / name)
-    name_as_before(folder / "text_encoder" / "model.safetensors")
-    # transformers 5 loads in the precision that the settings name, and diffusers its parts in
-    # single precision: without a `dtype` the two would not fit together.
+    use_published_names(folder / "text_encoder" / "model.safetensors")
+    # transformers 5 loads in the precision of the configuration and diffusers in single precision;
+    # tensors of both are multiplied, so the configuration must say single precision, too.
     amend(folder / "text_encoder" / "config.json", dtype="float32")
     defaults = {
         "steps": STEPS,
         "guidance_scale": GUIDANCE_SCALE,
         "width": PICTURE_SIZE,
         "height": PICTURE_SIZE,
-        # The refiner lies there to be tried: the judge sees no gain in what it does.
+        # The refiner is off by default: the benchmark's judge sees no gain in it.
         "refiner_start": 1,
     }
     write_json(folder / "easel.json", defaults)
@@ -58,7 +58,7 @@ def export(pipeline: StableDiffusionPipeline, tokenizer: Path, folder: Path) -> 
 def export_refiner(unet: UNet2DConditionModel, folder: Path) -> int:
     """Write a second UNet for the last steps into a model's folder; return its size in bytes.
 
-    All else is the model's own, so the refiner is that and a note that it is the same kind.
+    It uses the model's other components, so the folder needs only the UNet and the model's index.
     """
     refiner = folder / "refiner"
     unet.to(dtype=torch.float16).save_pretrained(refiner / "unet", safe_serialization=True)
@@ -66,42 +66,42 @@ def export_refiner(unet: UNet2DConditionModel, folder: Path) -> int:
     return size_of(refiner)
 
 
-def export_loras(found: Path, folder: Path) -> int:
+def export_loras(trained: Path, folder: Path) -> int:
     """Copy trained LoRAs into a model's folder; return their size in bytes."""
     (folder / "loras").mkdir(exist_ok=True)
-    for path in sorted(found.glob("*.safetensors")):
+    for path in sorted(trained.glob("*.safetensors")):
         shutil.copy(path, folder / "loras")
     return size_of(folder / "loras")
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in all of a folder's files."""
+    """Return the size of all files in a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def name_as_before(path: Path) -> None:
-    """Give a text encoder's weights the names that all versions of transformers know.
+def use_published_names(path: Path) -> None:
+    """Give a text encoder's weights the names that all versions of transformers read.
 
-    transformers 5 drops the prefix when it saves and reads both; 4 reads only names with it, and
-    where it finds none it goes on with random weights.
+    transformers 5 saves without the prefix and reads both; 4 reads only names with it and fills
+    missing weights with random numbers.
     """
     weights = load_file(path)
-    renamed = {f"{PREFIX}{name.removeprefix(PREFIX)}": held for name, held in weights.items()}
+    renamed = {f"{PREFIX}{name.removeprefix(PREFIX)}": weight for name, weight in weights.items()}
     save_file(renamed, path, metadata={"format": "pt"})
 
 
 def amend(path: Path, **settings: Any) -> None:
-    """Change some settings in a JSON file."""
+    """Update a JSON file."""
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **settings})
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write settings as people read them."""
+    """Write indented JSON."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Export this working folder's model to the folder that is committed."""
+    """Export the model in the working folder to the committed folder."""
     model = load_conditioned_unet()
     pipeline = assemble(model.unet, model.encoder, load_tokenizer(), load_autoencoder())
     size = export(pipeline, TOKENIZER, WEIGHTS)
@@ -113,7 +113,7 @@ def main() -> None:
     if LORAS.exists():
         print(f"LoRAs: {export_loras(LORAS, WEIGHTS) / 1e6:.1f} MB")
     if size > LIMIT:
-        raise SystemExit(f"more than the {LIMIT / 1e6:.0f} MB that were agreed on")
+        raise SystemExit(f"the model exceeds the limit of {LIMIT / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

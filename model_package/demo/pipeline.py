@@ -1,4 +1,4 @@
-"""Put the trained parts together as a standard Stable Diffusion pipeline."""
+"""Assemble the trained parts as a standard Stable Diffusion pipeline."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTokenizer
 
-# How pictures are noised in training; Stable Diffusion's own betas, reaching a little further so
-# that the last step is noise alone (sigma about 65) and sampling may start from noise alone.
+# The noise schedule: Stable Diffusion's betas with a higher maximum, so that the last step is pure
+# noise (sigma about 65) and sampling can start from pure noise.
 NOISING: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -21,21 +21,21 @@ NOISING: dict[str, Any] = {
     "clip_sample": False,
 }
 
-# What the model's own answers are where a request leaves them open.
+# The model's defaults for fields that a request leaves unset.
 STEPS = 20
 GUIDANCE_SCALE = 3.0
 
 
 def new_scheduler() -> DPMSolverMultistepScheduler:
-    """DPM++ 2M with trailing time steps: the last of the noise is where it starts."""
+    """Return DPM++ 2M with trailing time steps, which start at the highest noise level."""
     settings = {key: value for key, value in NOISING.items() if key != "clip_sample"}
     scheduler = DPMSolverMultistepScheduler(
         **settings,
         timestep_spacing="trailing",
-        steps_offset=1,  # means nothing to trailing steps, but the pipeline warns without it
+        steps_offset=1,  # has no effect on trailing steps, but the pipeline warns without it
     )
-    # Not read by this scheduler, but by DDIM, which is often made from its settings and clips
-    # unless told otherwise; these latents go beyond -1..1.
+    # Not for this scheduler but for DDIM, which is often created from its configuration and clips
+    # by default; these latents exceed -1..1.
     scheduler.register_to_config(clip_sample=False)
     return scheduler
 
@@ -46,7 +46,7 @@ def assemble(
     tokenizer: CLIPTokenizer,
     autoencoder: AutoencoderKL,
 ) -> StableDiffusionPipeline:
-    """The pipeline, without the safety checker: the vocabulary holds nothing to check for."""
+    """Return the pipeline, without a safety checker: the vocabulary has nothing to check."""
     pipeline = StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=encoder,

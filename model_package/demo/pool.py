@@ -1,9 +1,9 @@
-"""Make the pool: pictures as latents beside what is on them, in shards.
+"""Create the pool: images as latents with their specs, in shards.
 
     python -m model_package.demo.pool
 
-Captions are not in it, they are worded anew each time (`captions.py`). Run it again with a larger
-`SHARDS` to add more; shards that are there are kept.
+Captions are not in it; they are written for each use (`data/captions.py`). Run it again with a
+larger `SHARDS` to add more; existing shards are kept.
 """
 
 import os
@@ -18,15 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from model_package.demo.artwork import load_artwork
-from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer, Spec, SpecMaker
-from model_package.demo.styles import Style
+from model_package.demo.data.codec import Codec
+from model_package.demo.data.compose import Composer, Spec, SpecMaker
+from model_package.demo.data.styles import Style
 from model_package.demo.work_dir import WORK_DIR, use_threads
 
-# Knobs
+# Settings
 WORKERS = int(os.environ.get("EASEL_POOL_WORKERS", "1"))  # processes
 SHARDS = 16
-SHARD_SIZE = 5_000  # 80 000 pictures in all
+SHARD_SIZE = 5_000  # 80 000 images in all
 CODEC_PICTURES = 3_000
 
 CODEC_FILE = WORK_DIR / "codec.npz"
@@ -34,7 +34,7 @@ CODEC_FILE = WORK_DIR / "codec.npz"
 
 @dataclass(frozen=True)
 class Pool:
-    """All shards together, in memory."""
+    """All shards, in memory."""
 
     specs: list[Spec]
     latents: Tensor  # (N, 8, 16, 16) float16
@@ -50,24 +50,24 @@ class Pool:
 
 
 def draw_pictures(
-    composer: Composer, count: int, seed: int, look: Style | None = None
+    composer: Composer, count: int, seed: int, style: Style | None = None
 ) -> tuple[list[Spec], Tensor]:
-    """Draw pictures at random; the same seed draws the same ones. (N, 3, 128, 128) in -1..1."""
+    """Draw random images, (N, 3, 128, 128) in -1..1; the same seed draws the same ones."""
     rng = np.random.default_rng(seed)
     maker = SpecMaker(rng)
     specs = [maker.make() for _ in range(count)]
     drawn = [composer.draw(spec, rng) for spec in specs]
-    return specs, to_pixels([look(picture) for picture in drawn] if look else drawn)
+    return specs, to_pixels([style(picture) for picture in drawn] if style else drawn)
 
 
 def to_pixels(pictures: Sequence[Image.Image]) -> Tensor:
-    """Pictures as numbers: (N, 3, 128, 128) in -1..1."""
+    """Return images as a tensor, (N, 3, 128, 128) in -1..1."""
     drawn = np.stack([np.asarray(picture) for picture in pictures])
     return torch.from_numpy(drawn).movedim(-1, 1).float() / 127.5 - 1
 
 
 def load_codec(composer: Composer) -> Codec:
-    """The codec of this working folder, found on the first call."""
+    """Return the codec from the working folder, fitted on the first call."""
     if not CODEC_FILE.exists():
         _, pictures = draw_pictures(composer, CODEC_PICTURES, seed=0)
         Codec.fit(pictures).save(CODEC_FILE)
@@ -86,7 +86,7 @@ def make_shard(composer: Composer, codec: Codec, number: int) -> None:
 
 
 def make_shards(numbers: Sequence[int]) -> None:
-    """Draw some shards; what one process does."""
+    """Draw some shards, in one process."""
     use_threads(1)
     composer = Composer(load_artwork())
     codec = load_codec(composer)
@@ -95,9 +95,9 @@ def make_shards(numbers: Sequence[int]) -> None:
 
 
 def main() -> None:
-    """Make all shards that are not there yet."""
+    """Create all missing shards."""
     numbers = range(1, SHARDS + 1)
-    load_codec(Composer(load_artwork()))  # once, before several processes look for it
+    load_codec(Composer(load_artwork()))  # once, before several processes need it
     if WORKERS == 1:
         make_shards(numbers)
         return

@@ -1,16 +1,16 @@
-"""Take the exported weights up again, to train a finished model further.
+"""Start from the exported weights, to train a finished model further.
 
     EASEL_TRAINING=/an/empty/folder python -m model_package.demo.restart
 
 fills an empty working folder with what every training starts from: the tokenizer, the codec, the
 UNet, and for the text encoder and the autoencoder a checkpoint at step 0 with the exported weights.
-All steps then go on from there, with plans that start anew:
+All steps then continue from there, with plans that start from the beginning:
 
     python -m model_package.demo
 
-What an export does not keep is lost: the optimizer's memory, which the warm-up fills again, and the
-heads of the text encoder's first lessons, which are learnt anew. The codec has to be the very one
-that the weights were trained with, for it says what the latents mean.
+An export does not include the optimizer's state, which the warm-up restores, and the heads of the
+text encoder's pretraining, which are trained again. The codec must be the one that the weights were
+trained with, because it defines the latents.
 """
 
 import shutil
@@ -25,34 +25,36 @@ from model_package.demo import tokens, train_decoder, train_text, train_unet
 from model_package.demo.export import CODEC_NAME, PREFIX
 from model_package.demo.pool import CODEC_FILE
 from model_package.demo.train_text import TextModel, new_text_encoder
-from model_package.demo.training import Plan, Trainer
+from model_package.demo.training.trainer import Plan, Trainer
 from model_package.demo.work_dir import WEIGHTS
 
 
 def read_text_encoder(weights: Path) -> CLIPTextModel:
-    """The exported text encoder, as `new_text_encoder` sets it up for training."""
+    """Return the exported text encoder, set up for training as by `new_text_encoder`."""
     encoder = new_text_encoder()
-    held = load_file(weights / "text_encoder" / "model.safetensors")
+    exported = load_file(weights / "text_encoder" / "model.safetensors")
     prefix = PREFIX if any(name.startswith(PREFIX) for name in encoder.state_dict()) else ""
-    encoder.load_state_dict({prefix + name.removeprefix(PREFIX): held[name] for name in held})
+    encoder.load_state_dict(
+        {prefix + name.removeprefix(PREFIX): exported[name] for name in exported}
+    )
     return encoder
 
 
 def read_autoencoder(weights: Path) -> AutoencoderKL:
-    """The exported autoencoder, in single precision."""
+    """Return the exported autoencoder, in single precision."""
     autoencoder: AutoencoderKL = AutoencoderKL.from_pretrained(weights / "vae")
     return autoencoder.float()
 
 
 def begin(module: torch.nn.Module, plan: Plan, folder: Path) -> None:
-    """Write the checkpoint of a part that has not taken a step yet, unless there is one."""
+    """Write a checkpoint at step 0, unless the part has a checkpoint."""
     trainer = Trainer(module, plan, folder)
     if not trainer.resume():
         trainer.save()
 
 
 def restart(weights: Path) -> None:
-    """Fill this working folder from a folder of exported weights; keep what is there already."""
+    """Fill the working folder from exported weights; keep existing files."""
     if not CODEC_FILE.exists():
         CODEC_FILE.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(weights / CODEC_NAME, CODEC_FILE)
@@ -62,13 +64,13 @@ def restart(weights: Path) -> None:
     model.encoder = read_text_encoder(weights)
     begin(model, train_text.PLAN, train_text.FOLDER)
     if not train_unet.START.exists():
-        # No checkpoint: that would bring the text encoder of today back after its new lessons.
+        # Not a checkpoint: it would include the text encoder and undo its further pretraining.
         shutil.copytree(weights / "unet", train_unet.START)
     begin(read_autoencoder(weights), train_decoder.PLAN, train_decoder.FOLDER)
 
 
 def main() -> None:
-    """Take up the weights that are committed."""
+    """Start from the committed weights."""
     torch.manual_seed(0)
     restart(WEIGHTS)
 

@@ -1,9 +1,9 @@
-"""Draw a sheet of samples, to look at.
+"""Draw a sheet of samples.
 
     python -m model_package.demo.sample_sheet sheet.png
 
-draws with the exported weights; the UNet's training draws one at every checkpoint, through the
-codec, since it needs no decoder.
+uses the exported weights. The UNet's training draws a sheet at every checkpoint, decoded by the
+codec, because there may be no trained decoder yet.
 """
 
 import sys
@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from model_package.demo.codec import Codec
+from model_package.demo.data.codec import Codec
 from model_package.demo.pipeline import GUIDANCE_SCALE, STEPS, assemble
 from model_package.demo.pool import CODEC_FILE
 from model_package.demo.tokens import load_tokenizer
 from model_package.demo.train_decoder import new_autoencoder
 from model_package.demo.work_dir import PICTURE_SIZE, WEIGHTS, use_threads
 
-# Knobs
+# Settings
 SHEET_PROMPTS = (
     "a red apple",
     "a cat",
@@ -53,7 +53,7 @@ Pixels = Tensor  # (3, height, width) in -1..1
 
 
 def generators(count: int, seed: int) -> list[torch.Generator]:
-    """One source of noise for each picture, so that a picture does not depend on its batch."""
+    """Return a generator for each image, so that an image does not depend on its batch."""
     return [torch.Generator().manual_seed(seed) for _ in range(count)]
 
 
@@ -61,7 +61,7 @@ def generators(count: int, seed: int) -> list[torch.Generator]:
 def draw_latents(
     unet: UNet2DConditionModel, encoder: CLIPTextModel, prompts: Sequence[str]
 ) -> Tensor:
-    """Latents for each prompt with each seed, prompts first; no trained decoder is needed."""
+    """Return latents for each prompt and seed, prompts first; needs no trained decoder."""
     pipeline = assemble(unet, encoder, load_tokenizer(), new_autoencoder().to(unet.device))
     drawn = [
         pipeline(
@@ -77,20 +77,20 @@ def draw_latents(
 
 
 def save_sheet(latents: Tensor, path: Path) -> None:
-    """Write a sheet of latents, seen through the codec."""
+    """Write a sheet of latents, decoded by the codec."""
     pictures = [to_image(picture) for picture in Codec.load(CODEC_FILE).decode(latents)]
     path.parent.mkdir(parents=True, exist_ok=True)
     lay_out(pictures, len(pictures) // len(SEEDS)).save(path)
 
 
 def to_image(pixels: Pixels) -> Image.Image:
-    """One picture from numbers in -1..1."""
+    """Return an image of pixels in -1..1."""
     levels = (pixels.movedim(0, -1) * 127.5 + 127.5).round().clamp(0, 255)
     return Image.fromarray(levels.byte().numpy())
 
 
 def lay_out(pictures: Sequence[Image.Image], prompts: int) -> Image.Image:
-    """A sheet with the seeds of a prompt under one another; pictures come prompts first."""
+    """Return a sheet with the seeds of a prompt below each other; images are prompts first."""
     columns = min(COLUMNS, prompts)
     seeds = len(pictures) // prompts
     lines = -(-prompts // columns) * seeds
@@ -104,7 +104,7 @@ def lay_out(pictures: Sequence[Image.Image], prompts: int) -> Image.Image:
 
 
 def main() -> None:
-    """Draw the sheet's prompts with the exported model."""
+    """Draw the prompts with the exported model."""
     use_threads(2)
     pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
     pipeline.set_progress_bar_config(disable=True)

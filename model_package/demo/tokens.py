@@ -17,25 +17,25 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from model_package.demo.captions import Captioner
-from model_package.demo.compose import SpecMaker
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.compose import SpecMaker
 from model_package.demo.work_dir import WORK_DIR
 
-# Knobs
+# Settings
 VOCABULARY = 2048
 CAPTIONS = 60_000
-LENGTH = 77  # as in Stable Diffusion: some programs take it for granted
+LENGTH = 77  # as in Stable Diffusion: some programs assume it
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 END_OF_WORD = "</w>"
-# How CLIP cuts text into words before it looks at letters.
+# How CLIP splits text into words before it merges letters.
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 FOLDER = WORK_DIR / "tokenizer"
 
 
 def learn_merges(captions: Sequence[str]) -> list[tuple[str, str]]:
-    """The byte pairs to merge, most useful first."""
+    """Return the byte pairs to merge, most frequent first."""
     learner = Tokenizer(BPE(end_of_word_suffix=END_OF_WORD))
     learner.normalizer = normalizers.Lowercase()
     split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
@@ -54,7 +54,7 @@ def learn_merges(captions: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def write_tokenizer(captions: Sequence[str], folder: Path) -> None:
-    """Train on captions and write what `CLIPTokenizer` of transformers 4 and 5 loads."""
+    """Train on captions and write the files that transformers 4 and 5 load as a CLIPTokenizer."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     symbols = [*alphabet, *(letter + END_OF_WORD for letter in alphabet)]
     merges = learn_merges(captions)[: VOCABULARY - len(symbols) - 2]
@@ -77,13 +77,13 @@ def write_tokenizer(captions: Sequence[str], folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path = FOLDER) -> CLIPTokenizer:
-    """The trained tokenizer."""
+    """Return the trained tokenizer."""
     tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder)
     return tokenizer
 
 
 def to_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
-    """Captions as token numbers (N, 77), cut and padded as the pipeline does."""
+    """Return captions as token ids (N, 77), cut and padded as in the pipeline."""
     ids = tokenizer(
         list(captions),
         padding="max_length",
@@ -95,12 +95,12 @@ def to_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
 
 
 def main() -> None:
-    """Train on captions of pictures drawn at random, unless that has been done."""
+    """Train on captions of random specs, unless there is a tokenizer already."""
     if (FOLDER / "merges.txt").exists():
         return
     rng = np.random.default_rng(0)
     maker, captioner = SpecMaker(rng), Captioner(rng)
-    write_tokenizer([captioner.word(maker.make()) for _ in range(CAPTIONS)], FOLDER)
+    write_tokenizer([captioner.caption(maker.make()) for _ in range(CAPTIONS)], FOLDER)
     print(f"{FOLDER}: {len(load_tokenizer())} entries")
 
 

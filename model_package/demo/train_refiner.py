@@ -2,10 +2,10 @@
 
     python -m model_package.demo.train_refiner
 
-Needs the trained UNet, and the pool. There the picture is all but told, and what is left to do is
-local: so the refiner is the UNet's outer half, without the level at which it sees the picture as a
-whole, and begins with the UNet's own weights. At the end it is compared with the UNet on the same
-noise. The text encoder is the UNet's, as it is.
+Requires the trained UNet and the pool. At low noise the image is almost decided and the remaining
+work is local. So the refiner is the UNet's outer half, without the innermost level, which sees the
+whole image, and starts with the UNet's own weights. At the end it is compared with the UNet on the
+same noise. It shares the UNet's text encoder, which is not trained here.
 """
 
 import os
@@ -15,7 +15,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from model_package.demo.codec import CHANNELS, LATENT_SIZE
+from model_package.demo.data.codec import CHANNELS, LATENT_SIZE
 from model_package.demo.pool import Pool
 from model_package.demo.train_text import WIDTH
 from model_package.demo.train_unet import (
@@ -25,20 +25,20 @@ from model_package.demo.train_unet import (
     load_conditioned_unet,
     set_up,
 )
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 from model_package.demo.work_dir import WORK_DIR, use_threads
 
-# Knobs
+# Settings
 SECONDS = float(os.environ.get("EASEL_REFINER_SECONDS", "900"))
-LAST = 200  # of 1000 time steps: what a base leaves over that does 80 % of the denoising
-COMPARED = 40  # batches, at the end
+LAST = 200  # of 1000 time steps: the rest after a base that does 80 % of the denoising
+COMPARED = 40  # batches for the comparison at the end
 PLAN = Plan(seconds=SECONDS, rate=6e-4, hold=0.3, average=0.998, checkpoint_seconds=120)
 
 FOLDER = WORK_DIR / "refiner"
 
 
 def new_refiner() -> UNet2DConditionModel:
-    """An untrained refiner: 2.8 million weights, 5.7 MB in half precision."""
+    """Return an untrained refiner: 2.8 million weights, 5.7 MB in half precision."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=CHANNELS,
@@ -55,24 +55,23 @@ def new_refiner() -> UNet2DConditionModel:
 
 
 def copy_outer_half(base: UNet2DConditionModel, refiner: UNet2DConditionModel) -> int:
-    """Give the refiner what weights of the base fit it; return how many there are.
+    """Copy the base's weights that fit the refiner; return their number.
 
-    Blocks on the way down have the same numbers in both; on the way up the base begins one level
-    deeper.
+    Down blocks have the same indices in both; the base's up blocks start one level deeper.
     """
-    theirs = {outer_name(name): weight for name, weight in base.state_dict().items()}
-    ours: Mapping[str, Tensor] = refiner.state_dict()
+    source = {outer_name(name): weight for name, weight in base.state_dict().items()}
+    target: Mapping[str, Tensor] = refiner.state_dict()
     fitting = {
-        name: theirs[name]
-        for name, weight in ours.items()
-        if name in theirs and theirs[name].shape == weight.shape
+        name: source[name]
+        for name, weight in target.items()
+        if name in source and source[name].shape == weight.shape
     }
     refiner.load_state_dict(fitting, strict=False)
     return sum(weight.numel() for weight in fitting.values())
 
 
 def outer_name(name: str) -> str:
-    """What a weight of the base is called in the refiner."""
+    """Return the refiner's name for a weight of the base."""
     part, _, rest = name.partition(".")
     if part != "up_blocks":
         return name
@@ -81,40 +80,41 @@ def outer_name(name: str) -> str:
 
 
 class FinishingObjective(UNetObjective):
-    """The same as the UNet's, for the last time steps alone."""
+    """The UNet's objective for the last time steps only."""
 
     @staticmethod
     def times(rng: Rng) -> Tensor:
-        """Time steps, one from each of as many equal strata."""
+        """Return time steps, one from each of BATCH equal strata."""
         shares = (torch.arange(BATCH) + torch.rand(BATCH, generator=rng.noise)) / BATCH
         return (shares * LAST).long().clamp(max=LAST - 1)
 
 
 def new_trainer(base: ConditionedUNet) -> Trainer:
-    """The trainer of this part, at its start."""
+    """Return the trainer of this part, before its first step."""
     refiner = new_refiner()
     copy_outer_half(base.unet, refiner)
-    finisher = set_up(ConditionedUNet(base.encoder.requires_grad_(False), refiner))
-    finisher.text_moves = False
-    return Trainer(finisher, PLAN, FOLDER)
+    model = set_up(ConditionedUNet(base.encoder.requires_grad_(False), refiner))
+    model.trains_text = False
+    return Trainer(model, PLAN, FOLDER)
 
 
 def load_refiner() -> UNet2DConditionModel | None:
-    """The trained refiner of this working folder; None where there is none."""
+    """Return the trained refiner from the working folder, or None."""
     trainer = Trainer(ConditionedUNet(load_conditioned_unet().encoder, new_refiner()), PLAN, FOLDER)
-    found = trainer.resume()
-    return trainer.average.unet if found and isinstance(trainer.average, ConditionedUNet) else None
+    if not trainer.resume() or not isinstance(trainer.average, ConditionedUNet):
+        return None
+    return trainer.average.unet
 
 
 @torch.no_grad()
-def error(model: nn.Module, objective: FinishingObjective) -> float:
-    """The mean loss over some batches, which are the same ones each time."""
+def mean_loss(model: nn.Module, objective: FinishingObjective) -> float:
+    """Return the mean loss over a fixed set of batches."""
     rng = Rng(seed=1)
     return sum(float(objective(model, rng)) for _ in range(COMPARED)) / COMPARED
 
 
 def main() -> None:
-    """Train until the plan's time is used up, and compare."""
+    """Train until the end of the plan, and compare."""
     use_threads(1)
     torch.manual_seed(0)
     base = load_conditioned_unet()
@@ -122,8 +122,8 @@ def main() -> None:
     trainer.resume()
     objective = FinishingObjective(Pool.load())
     trainer.train(objective)
-    print(f"error of the UNet alone {error(set_up(base), objective):.4f}")
-    print(f"error of the refiner {error(trainer.average, objective):.4f}", flush=True)
+    print(f"error of the UNet alone {mean_loss(set_up(base), objective):.4f}")
+    print(f"error of the refiner {mean_loss(trainer.average, objective):.4f}", flush=True)
 
 
 if __name__ == "__main__":

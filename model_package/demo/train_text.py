@@ -1,11 +1,11 @@
-"""Train the text encoder alone: to know what a caption names, and what the picture looks like.
+"""Pretrain the text encoder: to classify what a caption names, and to predict the image's latent.
 
     python -m model_package.demo.train_text
 
-Trained together with the UNet from nothing, the two learn little for a long time: the text means
-nothing yet, so the UNet ignores it. Trained alone first, the encoder names the things, colours and
-background of a caption, and 16 of its positions each foretell a sixteenth of the picture's latent.
-The UNet then finds a rough picture in its text and sharpens that.
+Trained together with the UNet from scratch, the two learn little for a long time: the embeddings
+mean nothing yet, so the UNet ignores them. So the encoder is first trained alone. It classifies the
+things, colours and background of a caption, and 16 of its positions each predict a sixteenth of the
+image's latent. The UNet then starts from embeddings that contain a rough image.
 """
 
 import os
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from model_package.demo.captions import Captioner
-from model_package.demo.codec import CHANNELS, LATENT_SIZE
-from model_package.demo.colours import COLOUR_NAMES
-from model_package.demo.compose import KINDS
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.codec import CHANNELS, LATENT_SIZE
+from model_package.demo.data.colours import COLOUR_NAMES
+from model_package.demo.data.compose import KINDS
+from model_package.demo.data.scenes import BACKGROUNDS
+from model_package.demo.data.things import all_things
 from model_package.demo.pool import Pool
-from model_package.demo.scenes import BACKGROUNDS
-from model_package.demo.things import all_things
 from model_package.demo.tokens import LENGTH, VOCABULARY, load_tokenizer, to_ids
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 from model_package.demo.work_dir import WORK_DIR, pick_device, use_threads
 
-# Knobs
+# Settings
 SECONDS = float(os.environ.get("EASEL_TEXT_SECONDS", "900"))
 RATE = float(os.environ.get("EASEL_TEXT_RATE", "1.5e-3"))  # half of it after `restart`
 BATCH = 96
@@ -35,9 +35,9 @@ PLAN = Plan(seconds=SECONDS, rate=RATE, hold=0.2, average=0.995, checkpoint_seco
 
 FOLDER = WORK_DIR / "text"
 
-# The picture is foretold as a 4 x 4 grid of patches, one by each of the positions 32 to 47. Those
-# are padding (captions have some 12 tokens and hardly ever 30) and, as the encoder is causal, they
-# see the whole caption and nothing of what follows: so the rest need not be computed here.
+# The latent is predicted as a 4 x 4 grid of patches, one by each of the positions 32 to 47. These
+# are padding (captions have about 12 tokens and rarely 30). The encoder is causal, so they depend
+# on the whole caption and on no later position, and the later ones are not computed here.
 GRID = 4
 POSITIONS = GRID * GRID
 TAUGHT = 32 + POSITIONS
@@ -45,12 +45,12 @@ PATCH = LATENT_SIZE // GRID
 LATENT_WEIGHT = 4.0
 
 THINGS, COLOURS = len(all_things()), len(COLOUR_NAMES)
-# How many answers each column of a pool's table has; "none" (-1) becomes one answer more.
-ANSWERS = (len(KINDS), THINGS, COLOURS + 1, THINGS + 1, COLOURS + 1, len(BACKGROUNDS))
+# The number of classes of each column of a pool's table; "none" (-1) is an additional class.
+CLASSES = (len(KINDS), THINGS, COLOURS + 1, THINGS + 1, COLOURS + 1, len(BACKGROUNDS))
 
 
 def new_text_encoder() -> CLIPTextModel:
-    """An untrained encoder: 1.7 million weights."""
+    """Return an untrained encoder: 1.7 million weights."""
     encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=VOCABULARY,
@@ -72,33 +72,36 @@ def new_text_encoder() -> CLIPTextModel:
 
 
 class TextModel(nn.Module):
-    """The encoder with the heads that question it; the heads are thrown away afterwards."""
+    """The encoder with two heads, which are discarded after the pretraining."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = new_text_encoder()
-        self.answers = nn.Linear(WIDTH, sum(ANSWERS))
-        # Linear, so that what it reads is just as plain to the UNet's cross-attention.
+        # The names of both heads are in existing checkpoints.
+        self.answers = nn.Linear(WIDTH, sum(CLASSES))
+        # Linear, so that the UNet's cross-attention can read the same information.
         self.patches = nn.Linear(WIDTH, CHANNELS * PATCH * PATCH)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Answers (N, sum of ANSWERS) and the foretold latents (N, 8, 16, 16)."""
+        """Return the logits (N, sum of CLASSES) and the predicted latents (N, 8, 16, 16)."""
         ends = self.encoder(ids).last_hidden_state[:, -POSITIONS:]
         patches = self.patches(ends).unflatten(2, (CHANNELS, PATCH, PATCH))
         grid = patches.unflatten(1, (GRID, GRID)).permute(0, 3, 1, 4, 2, 5)
         return self.answers(ends.mean(1)), grid.flatten(4, 5).flatten(2, 3)
 
 
-def question(answers: Tensor, table: Tensor) -> Tensor:
-    """The summed cross-entropies of all questions; `table` holds rows of specs."""
-    parts = torch.split(answers.float(), list(ANSWERS), 1)
-    # The first thing is always there; "none" of the other columns is their last answer.
-    rights = [column % count for column, count in zip(table.T, ANSWERS, strict=True)]
-    return torch.stack([cross_entropy(p, r) for p, r in zip(parts, rights, strict=True)]).sum()
+def classification_loss(answers: Tensor, table: Tensor) -> Tensor:
+    """Return the sum of the columns' cross-entropies; `table` has rows of specs."""
+    parts = torch.split(answers.float(), list(CLASSES), 1)
+    # The first thing is always there; "none" of the other columns is their last class.
+    targets = [column % count for column, count in zip(table.T, CLASSES, strict=True)]
+    return torch.stack(
+        [cross_entropy(part, target) for part, target in zip(parts, targets, strict=True)]
+    ).sum()
 
 
 class TextObjective:
-    """Draws batches from the pool and says how wrong the model is."""
+    """Draws batches from the pool and returns the model's loss."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -109,22 +112,24 @@ class TextObjective:
     def __call__(self, model: nn.Module, rng: Rng) -> Tensor:
         chosen = rng.choices.integers(len(self.pool.specs), size=BATCH)
         captioner = Captioner(rng.choices)
-        captions = [captioner.word(self.pool.specs[index]) for index in chosen]
+        captions = [captioner.caption(self.pool.specs[index]) for index in chosen]
         ids = to_ids(self.tokenizer, captions)[:, :TAUGHT].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            answers, foretold = model(ids)
+            answers, predicted = model(ids)
         latents = self.pool.latents[chosen].float().to(self.device)
-        wrong = mse_loss(foretold.float(), latents)
-        self.picture_error = float(wrong.detach())
-        return LATENT_WEIGHT * wrong + 0.2 * question(answers, self.table[chosen].to(self.device))
+        latent_loss = mse_loss(predicted.float(), latents)
+        self.latent_error = float(latent_loss.detach())
+        return LATENT_WEIGHT * latent_loss + 0.2 * classification_loss(
+            answers, self.table[chosen].to(self.device)
+        )
 
 
 def load_text_encoder() -> CLIPTextModel:
-    """The trained encoder of this working folder."""
+    """Return the trained encoder from the working folder."""
     trainer = Trainer(TextModel(), PLAN, FOLDER)
-    found = trainer.resume()
+    trained = trainer.resume()
     encoder = trainer.average.encoder
-    if not found or not isinstance(encoder, CLIPTextModel):
+    if not trained or not isinstance(encoder, CLIPTextModel):
         raise FileNotFoundError(f"no text encoder in {FOLDER}: run train_text first")
     return encoder
 
@@ -137,7 +142,7 @@ def main() -> None:
     trainer.resume()
     objective = TextObjective(Pool.load())
     trainer.train(
-        objective, lambda: print(f"latent error {objective.picture_error:.3f}", flush=True)
+        objective, lambda: print(f"latent error {objective.latent_error:.3f}", flush=True)
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model_package.stand_in import make_stand_in
+from tests.model_package.doubles.toolkit import Toolkit
 
 # Two threads that wait for each other on a busy machine take many times longer than one.
 torch.set_num_threads(1)
@@ -35,3 +36,10 @@ def stand_in(tmp_path_factory):
         return made[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def quick_toolkit(stand_in):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EASEL_DEFAULTS", QUICK)
+        return Toolkit(stand_in())

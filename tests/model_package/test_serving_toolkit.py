@@ -40,7 +40,7 @@ print(json.dumps({
 }))
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.own_environment]
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def served(container):
         SAGEMAKER_BASE_DIR=str(container),
     )
     lines = [line for line in finished.stdout.splitlines() if line.startswith("{")]
-    answers = [json.loads(line) for line in lines]
+    results = [json.loads(line) for line in lines]
     assert finished.returncode == 0, finished.stdout[-4_000:] + finished.stderr[-4_000:]
-    return [answer for answer in answers if "event" not in answer]
+    return [result for result in results if "event" not in result]
 
 
 def test_the_toolkit_puts_the_code_folder_first_and_finds_the_package_in_it(served, container):

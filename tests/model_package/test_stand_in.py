@@ -20,12 +20,12 @@ def test_the_same_arguments_make_the_same_model(stand_in, tmp_path):
     assert contents(make_stand_in(tmp_path)) == contents(stand_in())
 
 
-def test_the_script_makes_a_model_that_paints_256_by_256(tmp_path, monkeypatch):
+def test_the_script_makes_a_model_that_generates_256_by_256(tmp_path, monkeypatch):
     monkeypatch.delenv("EASEL_DEFAULTS")
     command = [sys.executable, str(SCRIPT), str(tmp_path / "made")]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    answer = Toolkit(tmp_path / "made").post({"prompt": "a", "seed": 1}, accept="image/png")
-    with Image.open(io.BytesIO(answer.body)) as image:
+    response = Toolkit(tmp_path / "made").post({"prompt": "a", "seed": 1}, accept="image/png")
+    with Image.open(io.BytesIO(response.body)) as image:
         assert image.size == (256, 256)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 _CONNECT_SECONDS = 2
 # A frozen Lambda does not see the server close an idle connection, and a request sent on it fails.
@@ -17,6 +17,13 @@ _CONNECT_SECONDS = 2
 _LONGEST_IDLE = 20.0
 # A session's clients must be made one after the other; they share the files that it has read.
 _making = threading.Lock()
+
+
+class Client(Protocol):
+    """Provides an AWS client when it is needed."""
+
+    def client(self) -> Any:
+        """Return the one client."""
 
 
 class LazyClient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -19,6 +19,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
+from chalicelib.aws.clients import Client
 from chalicelib.aws.deadline import Deadline, DeadlinePassed
 from chalicelib.errors import (
     BadPicture,
@@ -36,13 +37,6 @@ from chalicelib.errors import (
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE, MEDIA_TYPES, check_picture
-
-
-class Client(Protocol):
-    """Provides an AWS client when it is needed."""
-
-    def client(self) -> Any:
-        """Return the one client."""
 
 
 class Endpoint:

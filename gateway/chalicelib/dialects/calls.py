@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chalicelib.auth.quota import Payment
 from chalicelib.aws.deadline import Deadline
-from chalicelib.dialects.not_ready import longest_wait
 from chalicelib.errors import GatewayError
 from chalicelib.images.service import Call
 from chalicelib.settings import Settings
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response
+
+# For a browser navigation, a page that shows the elapsed time is better than an empty tab.
+_NAVIGATION_SECONDS = 4.0
 
 
 @contextmanager
@@ -30,6 +33,13 @@ def calling(settings: Settings, request: Request) -> Iterator[Call]:
     except GatewayError as error:
         error.headers.update(_headers(call))
         raise
+
+
+def longest_wait(request: Request) -> float:
+    """Return the number of seconds that suits the client best; infinite for as long as possible."""
+    if request.requested_wait is not None:
+        return request.requested_wait
+    return _NAVIGATION_SECONDS if request.is_navigation else math.inf
 
 
 def reported(call: Call, response: Response) -> Response:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from chalicelib.dialects.calls import calling, reported
 from chalicelib.dialects.not_ready import not_ready, receipt
 from chalicelib.generation import GenerationRequest
-from chalicelib.images.jobs import Job
+from chalicelib.images.jobs import Finished, Job
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
 from chalicelib.images.resolved_request import random_seed
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.web.body import read_body, read_form, read_query
-from chalicelib.web.crawlers import is_crawler, preview_response
+from chalicelib.web.crawlers import is_crawler
 from chalicelib.web.request import Request
 from chalicelib.web.response import (
     Response,
     has_tag,
     head_response,
     json_response,
-    not_modified,
     picture_response,
     prefetch_response,
+    preview_response,
     see_other,
 )
 
@@ -39,17 +39,20 @@ def picture(
         GatewayError: if the request is not valid, or there is no picture.
     """
     with calling(service.settings, request) as call:
-        resolved = service.resolve(read_query(request, prompt), seed)
+        generation = read_query(request, prompt)
+        resolved = service.resolve(generation, seed)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
         response = _without_a_run(service, request, resolved.request, resolved.id)
+        if response is not None:
+            return reported(call, response)
         # A URL that names its seed always returns the same picture.
         fixed = any(request.query.get("seed", ()))
-        if response is None and fixed and has_tag(request, resolved.id):
-            response = not_modified(resolved.request, resolved.id)
-        if response is None:
-            outcome = service.generate(call, resolved)
-            response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
+        if fixed and has_tag(request, resolved.id):
+            response = picture_response(None, resolved.request, fixed=True, tag=resolved.id)
+            return reported(call, response)
+        outcome = service.generate(call, resolved)
+        response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
         return reported(call, response)
 
 
@@ -126,7 +129,7 @@ def _without_a_run(
     existing = service.existing_picture(tag)
     if existing is None:
         return preview_response(request, generation.prompt)
-    return _response(request, existing, generation, fixed=True, tag=tag)
+    return _finished(existing, generation, fixed=True, tag=tag)
 
 
 def _response(
@@ -134,9 +137,15 @@ def _response(
 ) -> Response:
     if isinstance(outcome, Job):
         return not_ready(request, outcome)
-    if outcome.link is not None:
-        return see_other(outcome.link)
-    return picture_response(outcome.body, generation, fixed=fixed, tag=tag)
+    return _finished(outcome, generation, fixed=fixed, tag=tag)
+
+
+def _finished(
+    picture: Finished, generation: GenerationRequest, *, fixed: bool, tag: str
+) -> Response:
+    if picture.link is not None:
+        return see_other(picture.link)
+    return picture_response(picture.body, generation, fixed=fixed, tag=tag)
 
 
 def _log(service: ImageService, call: Call, generation: GenerationRequest) -> None:

@@ -87,11 +87,13 @@ class Record:
 
     Attributes:
         id: the job's.
+        request: what was requested.
         claim: its content.
         tag: identifies this version of it, so that only its reader can replace it.
     """
 
     id: str
+    request: GenerationRequest
     claim: Claim
     tag: str
 
@@ -166,7 +168,8 @@ class Jobs:
         stored = self._store.read(_record_key(identifier))
         if stored is None:
             return None
-        return Record(identifier, Claim.from_bytes(stored.body), stored.tag)
+        claim = Claim.from_bytes(stored.body)
+        return Record(identifier, GenerationRequest.from_dict(claim.request), claim, stored.tag)
 
     def job(self, record: Record) -> Job:
         """Return the job of a record, in its present state."""
@@ -209,7 +212,7 @@ class Jobs:
             tag = self._store.create(key, body)
         else:
             tag = self._store.replace(key, body, over.tag)
-        return None if tag is None else Record(resolved.id, claim, tag)
+        return None if tag is None else Record(resolved.id, resolved.request, claim, tag)
 
     def start(self, record: Record, trace: str) -> Job:
         """Queue a claimed run; a claim that certainly has no run is given up at once.
@@ -223,9 +226,8 @@ class Jobs:
         """
         folder, _, file = _output_key(record).rpartition("/")
         folder = folder.removeprefix("outputs/")
-        request = GenerationRequest.from_dict(record.claim.request)
         try:
-            failure = self._endpoint.submit(request, folder, file, self._timeouts, trace)
+            failure = self._endpoint.submit(record.request, folder, file, self._timeouts, trace)
         except MayHaveReachedGpu:
             failure = None  # it may run: the claim holds until it ends by itself
         except GatewayError:
@@ -304,9 +306,8 @@ class Jobs:
         return failure_of(written.body.decode(errors="replace")) if written else None
 
     def _job(self, record: Record, state: State, error: GatewayError | None = None) -> Job:
-        request = GenerationRequest.from_dict(record.claim.request)
         waited = max(self._now() - record.claim.asked, 0)
-        return Job(record.id, state, request, waited, record.claim.attempt, error)
+        return Job(record.id, state, record.request, waited, record.claim.attempt, error)
 
 
 def _digest(identifier: str) -> str:
@@ -318,7 +319,7 @@ def _record_key(identifier: str) -> str:
 
 
 def _output_key(record: Record) -> str:
-    return _picture_key(record.id, str(record.claim.request["format"]))
+    return _picture_key(record.id, record.request.format)
 
 
 def _picture_key(identifier: str, extension: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest
-from chalicelib.settings import Model, Queue, Settings
+from chalicelib.settings import Model, Settings
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,10 @@ class ResolvedRequest:
     model: Model
     id: str
 
-    def require_queue(self) -> Queue:
-        """Return the model's asynchronous endpoint; raises InvalidRequest if it has none."""
+    def require_queue(self) -> None:
+        """Raise InvalidRequest naming `model`, if that has no asynchronous endpoint."""
         if self.model.queue is None:
             raise InvalidRequest("model: has no asynchronous endpoint", field="model")
-        return self.model.queue
 
 
 def complete(settings: Settings, request: GenerationRequest, seed: int | None) -> GenerationRequest:

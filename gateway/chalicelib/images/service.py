@@ -8,10 +8,10 @@ import uuid
 from dataclasses import dataclass
 
 from chalicelib.auth.quota import Payment, Quota
-from chalicelib.aws.clients import LazyClient
+from chalicelib.aws.clients import Client, LazyClient
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import AsyncEndpoint, Client, Endpoint
+from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint
 from chalicelib.errors import (
     EndpointTooSlow,
     EndpointUnavailable,
@@ -59,6 +59,14 @@ class Call:
         return min(self.longest_wait, self.deadline.remaining)
 
 
+@dataclass(frozen=True)
+class _JobQueue:
+    """The jobs of one model, and the slots of those that wait for them."""
+
+    jobs: Jobs
+    limiter: ConcurrencyLimiter
+
+
 class ImageService:
     """Generates pictures with the models on offer.
 
@@ -74,7 +82,12 @@ class ImageService:
         self.settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
-        self._quota = Quota(settings.protection, self._store_below)
+        self._quota = Quota(settings.protection, self._store)
+        self._queues = {
+            model.name: self._queue(model.queue)
+            for model in settings.models.values()
+            if model.queue is not None
+        }
 
     def complete(self, request: GenerationRequest) -> GenerationRequest:
         """Return the request with a seed and a model; raises InvalidRequest naming `model`."""
@@ -126,11 +139,11 @@ class ImageService:
             except (EndpointUnavailable, EndpointTooSlow):
                 if resolved.model.queue is None:
                     raise
-        queue = resolved.require_queue()
-        with self._limiter(queue).slot(resolved.id) as slot:
+        queue = self._queue_of(resolved)
+        with queue.limiter.slot() as slot:
             # A caller that can wait but finds no slot is refused before it pays for a run.
-            job = self._enqueue(call, resolved, slot if call.wait_budget > 0 else None)
-            return self._wait(call, self._jobs(queue), job, slot)
+            job = self._enqueue(call, resolved, queue.jobs, slot if call.wait_budget > 0 else None)
+            return self._wait(call, job, queue.jobs, slot)
 
     def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
         """Return the job of a request, without waiting for it.
@@ -143,7 +156,7 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        return self._enqueue(call, resolved, None)
+        return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
 
     def wait(self, call: Call, job: Job) -> Outcome:
         """Return a job's picture, or the job if it is still waiting when the caller must leave.
@@ -151,18 +164,18 @@ class ImageService:
         Raises:
             GatewayError: if there will be no picture.
         """
-        queue = self._queue_of(job.id)
-        with self._limiter(queue).slot(job.id) as slot:
-            return self._wait(call, self._jobs(queue), job, slot)
+        queue = self._queue_named(job.id)
+        with queue.limiter.slot() as slot:
+            return self._wait(call, job, queue.jobs, slot)
 
     def find(self, identifier: str) -> Job:
         """Return a job by its id; raises JobUnknown."""
-        return self._jobs(self._queue_of(identifier)).find(identifier)
+        return self._queue_named(identifier).jobs.find(identifier)
 
     def existing_picture(self, identifier: str) -> Finished | None:
         """Return the picture of an id, if it was queued and generated before; costs nothing."""
         try:
-            jobs = self._jobs(self._queue_of(identifier))
+            jobs = self._queue_named(identifier).jobs
             return jobs.picture(jobs.find(identifier))
         except JobUnknown:
             return None
@@ -183,9 +196,9 @@ class ImageService:
         call.log.add(bytes=len(body))
         return body
 
-    def _enqueue(self, call: Call, resolved: ResolvedRequest, slot: Slot | None) -> Job:
+    def _enqueue(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
         """Look the job up; if it needs a run, take the slot, pay, claim the run, and start it."""
-        jobs, owner = self._jobs(resolved.require_queue()), uuid.uuid4().hex
+        owner = uuid.uuid4().hex
         try:
             while True:
                 record = jobs.read(resolved.id)
@@ -195,7 +208,7 @@ class ImageService:
                 if record is not None and not (job := jobs.job(record)).is_over:
                     return job
                 if slot is not None:
-                    slot.take()
+                    slot.take(resolved.id)
                 self._quota.spend(call.payment, resolved.id)
                 claimed = jobs.claim(resolved, owner, record)
                 if claimed is not None:
@@ -205,13 +218,13 @@ class ImageService:
             self._quota.refund(call.payment, resolved.id)
             raise
 
-    def _wait(self, call: Call, jobs: Jobs, job: Job, slot: Slot) -> Outcome:
+    def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Outcome:
         call.log.add(job=job.id, attempt=job.attempt)
         picture = None
         if job.state is State.DONE:
             picture = jobs.picture(job)
         elif job.state is State.WAITING and (seconds := call.wait_budget) > 0:
-            slot.take()
+            slot.take(job.id)
             job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
         if picture is not None:
             return picture
@@ -219,20 +232,21 @@ class ImageService:
             raise job.error
         return job
 
-    def _queue_of(self, identifier: str) -> Queue:
-        model = self.settings.models.get(model_of(identifier))
-        if model is None or model.queue is None:
+    def _queue_of(self, resolved: ResolvedRequest) -> _JobQueue:
+        resolved.require_queue()
+        return self._queues[resolved.model.name]
+
+    def _queue_named(self, identifier: str) -> _JobQueue:
+        """Return the queue of a job; raises JobUnknown if no model has it."""
+        queue = self._queues.get(model_of(identifier))
+        if queue is None:
             raise JobUnknown("Unknown job.")
-        return model.queue
+        return queue
 
-    def _jobs(self, queue: Queue) -> Jobs:
-        return Jobs(self._store(queue), AsyncEndpoint(self._runtime, queue.endpoint))
+    def _queue(self, queue: Queue) -> _JobQueue:
+        store = self._store(queue.bucket, queue.prefix)
+        jobs = Jobs(store, AsyncEndpoint(self._runtime, queue.endpoint))
+        return _JobQueue(jobs, ConcurrencyLimiter(store, self.settings.most_waiting))
 
-    def _limiter(self, queue: Queue) -> ConcurrencyLimiter:
-        return ConcurrencyLimiter(self._store(queue), self.settings.most_waiting)
-
-    def _store(self, queue: Queue) -> Store:
-        return self._store_below(queue.bucket, queue.prefix)
-
-    def _store_below(self, bucket: str, prefix: str) -> Store:
-        return Store(self._s3.client(), bucket, prefix)
+    def _store(self, bucket: str, prefix: str) -> Store:
+        return Store(self._s3, bucket, prefix)

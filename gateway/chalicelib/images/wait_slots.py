@@ -37,13 +37,9 @@ class ConcurrencyLimiter:
         self._most = most
         self._now = now
 
-    def slot(self, picture: str) -> Slot:
-        """Return a slot that is taken when its `take` is called, and released with its context.
-
-        Args:
-            picture: the id of the picture that is waited for.
-        """
-        return Slot(self, picture)
+    def slot(self) -> Slot:
+        """Return a slot that is taken when its `take` is called, and released with its context."""
+        return Slot(self)
 
     def take(self, picture: str) -> str:
         """Take a slot and return its key.
@@ -90,14 +86,18 @@ class ConcurrencyLimiter:
 class Slot:
     """The slot of one request, once it is taken; released when the context ends."""
 
-    def __init__(self, limiter: ConcurrencyLimiter, picture: str) -> None:
-        self._limiter, self._picture = limiter, picture
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self._limiter = limiter
         self._key: str | None = None
 
-    def take(self) -> None:
-        """Take a slot, unless this request has one; raises TooManyWaiting if there is none."""
+    def take(self, picture: str) -> None:
+        """Take a slot, unless this request has one; raises TooManyWaiting if there is none.
+
+        Args:
+            picture: the id of the picture that is waited for.
+        """
         if self._key is None:
-            self._key = self._limiter.take(self._picture)
+            self._key = self._limiter.take(picture)
 
     def __enter__(self) -> Slot:
         return self

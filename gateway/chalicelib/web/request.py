@@ -73,6 +73,15 @@ class Request:
         return "prefetch" in purposes or "preview" in purposes
 
     @property
+    def requested_wait(self) -> float | None:
+        """The seconds of RFC 7240's `Prefer: wait`, 0 for `respond-async`; None without either."""
+        preferences = self.headers.get("prefer", "").lower()
+        wait = re.search(r"\bwait\s*=\s*\"?(\d{1,4})\b", preferences)
+        if wait:
+            return float(wait[1])
+        return 0.0 if re.search(r"\brespond-async\b", preferences) else None
+
+    @property
     def cookies(self) -> dict[str, str]:
         """The cookies, by name."""
         pairs = (cookie.partition("=") for cookie in self.headers.get("cookie", "").split(";"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,14 +12,15 @@ from urllib.parse import quote
 
 from chalicelib.errors import GatewayError
 from chalicelib.generation import GenerationRequest
-from chalicelib.image_files import MEDIA_TYPES, content_disposition
-from chalicelib.web.pages import Page, error_page
+from chalicelib.image_files import MEDIA_TYPES
+from chalicelib.web.pages import Page, error_page, preview_page
 from chalicelib.web.request import Request
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _NEVER = "no-store"
 # API Gateway allows 10,240 bytes for all headers together, and one character can take 12 of them.
 _LONGEST_PROMPT_HEADER = 6_000
+_FILE_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ class Response:
 
 
 def picture_response(
-    body: bytes, generation: GenerationRequest, *, fixed: bool, tag: str
+    body: bytes | None, generation: GenerationRequest, *, fixed: bool, tag: str
 ) -> Response:
     """Return a picture, with the fields that it was made with in the headers.
 
     Args:
-        body: the file.
+        body: the file; None for 304, if the client has it already.
         generation: a complete request.
         fixed: whether the client's URL names the seed. Such a URL always returns the same picture
             and can be cached indefinitely, under `tag`; any other generates a new one each time.
@@ -62,7 +64,9 @@ def picture_response(
         "X-Model": str(generation.model),
         "X-Prompt": _prompt_header(generation.prompt),
     }
-    return Response(200, body, {**headers, "ETag": f'"{tag}"'} if fixed else headers)
+    if fixed:
+        headers["ETag"] = f'"{tag}"'
+    return Response(304, b"", headers) if body is None else Response(200, body, headers)
 
 
 def has_tag(request: Request, tag: str) -> bool:
@@ -73,20 +77,17 @@ def has_tag(request: Request, tag: str) -> bool:
     return f'"{tag}"' in request.headers.get("if-none-match", "")
 
 
-def not_modified(generation: GenerationRequest, tag: str) -> Response:
-    """Return 304 for a picture that the client has, with the headers of the first response."""
-    return Response(304, b"", picture_response(b"", generation, fixed=True, tag=tag).headers)
-
-
 def head_response(format: str) -> Response:  # noqa: A002 (the contract's word)
     """Return the response to HEAD for a picture, which generates nothing."""
     return Response(200, b"", {"Content-Type": MEDIA_TYPES[format]})
 
 
-def json_response(value: Any, status: int = 200) -> Response:
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a value as JSON."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(status, body, {"Content-Type": "application/json"})
+    return Response(status, body, {"Content-Type": "application/json", **(headers or {})})
 
 
 def home_response(page: Page, request: Request) -> Response:
@@ -108,6 +109,11 @@ def page_response(page: Page, status: int = 200) -> Response:
     return Response(status, page.html, headers)
 
 
+def preview_response(request: Request, prompt: str) -> Response:
+    """Return a page with the prompt of a picture that was not generated, for a link preview."""
+    return page_response(preview_page(request.root, prompt))
+
+
 def see_other(location: str) -> Response:
     """Redirect the client to another URL of this gateway, to be fetched with GET."""
     return Response(303, b"", {"Location": location, "Content-Type": "text/plain; charset=utf-8"})
@@ -116,7 +122,7 @@ def see_other(location: str) -> Response:
 def prefetch_response() -> Response:
     """Refuse a prefetch, which would cost a run; the browser asks again when the user navigates."""
     headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
-    return Response(503, b"Pictures are painted when they are asked for.\n", headers)
+    return Response(503, b"A prefetch generates no picture.\n", headers)
 
 
 def render_error(error: GatewayError, request: Request) -> Response:
@@ -148,6 +154,23 @@ def _described(error: GatewayError, request: Request) -> dict[str, Any]:
         "request_id": request.request_id,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def file_names(generation: GenerationRequest) -> tuple[str, str]:
+    """Return a name in ASCII and one in the prompt's own letters, both safe as file names."""
+    words = re.sub(r"[^\w]+", "-", generation.prompt).strip("-_")[:_FILE_NAME_LENGTH].rstrip("-_")
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-") or "easel"
+    ending = f"-{generation.seed}.{generation.format}"
+    return plain + ending, (words or "easel") + ending
+
+
+def content_disposition(generation: GenerationRequest) -> str:
+    """Return the header that shows the picture inline, and names the file if it is saved.
+
+    It has both spellings of the name, as RFC 6266, appendix D, advises.
+    """
+    plain, full = file_names(generation)
+    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(full, safe='')}"
 
 
 def _prompt_header(prompt: str) -> str:

@@ -18,6 +18,7 @@ from easel.errors import ModelUnusable
 from generation import RULES, InvalidField, Number
 
 FILE_NAME = "easel.json"
+# The rules for a request's fields, and one for the value that is no field.
 _RULES = {**RULES, "refiner_start": Number("The share of the steps that the base does.", 0.1, 1)}
 
 
@@ -50,6 +51,7 @@ class Defaults:
         for name, value in data.items():
             if name not in names:
                 raise InvalidField(str(name), f"is not a default; use {', '.join(names)}")
+            # A file may list all names and leave some open with null.
             values[name] = None if value is None else _clean(name, value)
         return cls(**values)
 

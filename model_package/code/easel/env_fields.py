@@ -51,6 +51,7 @@ def read_variables(kind: Any, environ: Mapping[str, str]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for field in fields(kind):
+        # Tools that deploy endpoints set variables without a value to an empty text.
         value = environ.get(field.metadata.get("name", ""), "").strip()
         if value:
             values[field.name] = _cast(field.metadata, value)
@@ -61,6 +62,7 @@ def _cast(metadata: Mapping[str, Any], value: str) -> object:
     try:
         return metadata["cast"](value)
     except ValueError as error:
+        # The error of a cast continues the sentence that the variable's name begins.
         raise SettingInvalid(
             f"{metadata['name']} {error}; it is normally set by {metadata['set_by']}; "
             f"for example {metadata['name']}={metadata['example']}"

@@ -63,6 +63,7 @@ class InvalidRequest(EaselError):
 class ModerationBlocked(EaselError):
     """The model's safety checker blocked the image."""
 
+    # 422 and not 400: the request is valid, and another seed may pass.
     status, code, phrase = 422, "moderation_blocked", "Unprocessable Content"
 
 
@@ -82,6 +83,7 @@ class ModelUnusable(EaselError):
     code = "model_unusable"
 
     def to_dict(self) -> dict[str, Any]:
+        # The reason can contain paths and settings, so callers get a fixed text.
         message = "The model could not be loaded; the endpoint's log has the reason."
         return {"error": {"code": self.code, "message": message}}
 
@@ -96,7 +98,7 @@ def guard(step: Callable[..., Result], *arguments: object) -> Result | EaselErro
         return step(*arguments)
     except InvalidField as error:
         return InvalidRequest.of(error)
-    except ModelUnusable as error:
+    except ModelUnusable as error:  # before its base class, which is not logged
         log.failure("model_unusable", error)
         return error
     except EaselError as error:

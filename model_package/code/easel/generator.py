@@ -26,6 +26,7 @@ from easel.pipelines.schedulers import sampler_name, schedule_type
 from easel.speed.speed import Speed
 from generation import GenerationRequest
 
+# Any prompt will do: what a first run sets up depends on the sizes of tensors alone.
 _WARM_UP = GenerationRequest(prompt="a warm-up", seed=0)
 
 
@@ -116,6 +117,7 @@ class ImageGenerator:
             try:
                 return self._warm_up()
             except Exception as error:
+                # One at a time, so that the optimisations that work stay on.
                 if not self._speed.give_up(error):
                     raise
                 log.failure("speed_given_up", error)
@@ -147,9 +149,10 @@ class ImageGenerator:
             OutOfMemory: if the image does not fit the GPU.
             GenerationFailed: if the model's numbers overflowed.
         """
+        # Checked before the lock: an invalid request need not wait for a running generation.
         # 32 bits, as the seeds of other tools, so that a seed can be carried between them.
         request = self.check(request.complete(seed=secrets.randbelow(2**32)))
-        started = time.perf_counter()
+        started = time.perf_counter()  # so that the log includes the wait for the lock
         with self._lock, self._speed.generating():
             pixels, blocked = self._run(request)
         if blocked:
@@ -169,6 +172,7 @@ class ImageGenerator:
                 raise
             _free_memory_of(error)
             raise OutOfMemory(_suggest_smaller_size(request)) from error
+        # Only some pipelines have a safety checker, and then one flag for each image.
         flags = getattr(result, "nsfw_content_detected", None) or [False]
         return to_pixels(result.images[0]), bool(flags[0])
 
@@ -191,6 +195,7 @@ class ImageGenerator:
 
     def _log(self, request: GenerationRequest, seconds: float) -> None:
         fields = request.to_dict()
+        # Prompts can be private, so the owner must turn this on.
         if not self._log_prompts:
             fields = {name: fields[name] for name in fields if not name.endswith("prompt")}
         fields["model"] = request.model or self._name
@@ -237,12 +242,14 @@ def _free_memory_of(error: BaseException) -> None:
     traceback.clear_frames(error.__traceback__)
     gc.collect()
     if torch.cuda.is_available():
+        # Cached blocks have the sizes of the failed request; a smaller one needs others.
         torch.cuda.empty_cache()
 
 
 def _suggest_smaller_size(request: GenerationRequest) -> str:
     if request.width is None or request.height is None:
         return "The model ran out of memory; try again later."
+    # Half of each side, within the rules for a request: a multiple of 8, at least 64.
     width, height = (max(side // 16 * 8, 64) for side in (request.width, request.height))
     return (
         f"The model ran out of memory at {request.width} x {request.height} pixels; "

@@ -41,6 +41,7 @@ def load_generator(
         GenerationFailed: if the model cannot generate.
     """
     stopwatch = stopwatch or Stopwatch()
+    # Loading creates many objects that stay; the collector would scan them repeatedly.
     with gc_pause.paused():
         loaded = _load(model_dir, environ, stopwatch)
         generator = loaded.generator()
@@ -105,6 +106,7 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     stopwatch.mark("find")
     how = {"dtype": dtype, "device": device, "allow_pickle": settings.allow_pickle}
     pipelines = _load_pipelines(folders, {**how, "stopwatch": stopwatch})
+    # After the pipelines, because each file is checked against their layers.
     loras = _load_loras(model_dir, settings, pipelines)
     stopwatch.mark("loras")
     if speed_settings.storage == "fp8":  # before Speed rounds the weights
@@ -114,6 +116,7 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     compiler = Compiler(pipelines, [folder for folder in caches if folder is not None])
     speed = Speed(pipelines, speed_settings, compiler)
     stopwatch.mark("speed")
+    # The order of precedence: EASEL_DEFAULTS, the model's folder, the pipeline's own folder.
     defaults = settings.defaults.over(Defaults.from_folder(model_dir))
     defaults = defaults.over(Defaults.from_folder(folders[0]))
     return _Loaded(settings, defaults, pipelines, device, dtype, loras, speed)

@@ -27,6 +27,7 @@ class Model:
         Raises:
             EaselError: if the model cannot be loaded.
         """
+        # The toolkit runs one request at a time, but a server may use threads.
         with self._lock:
             if self._generator is None:
                 self._generator = self._load()

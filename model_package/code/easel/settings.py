@@ -15,6 +15,7 @@ from easel.defaults import Defaults
 from easel.env_fields import one_of, read_variables, switch, text, variable
 from generation import InvalidField
 
+# Who sets a variable, for the message about one that is invalid.
 _CREATOR = "the script that creates the endpoint, from its command line"
 _RUNNER = "setup.sh run, or the script that creates the endpoint"
 _dtype = one_of("auto", "fp16", "bf16", "fp32")

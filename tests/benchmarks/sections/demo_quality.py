@@ -29,9 +29,9 @@ from torch.nn.functional import cross_entropy, interpolate
 from easel.pipelines.ensemble import REFINER_START
 from easel.pipelines.unet_swap import CALLBACK, UNetSwap
 from model_package.demo.artwork import load_artwork
-from model_package.demo.captions import Captioner
-from model_package.demo.colours import COLOUR_NAMES
-from model_package.demo.compose import (
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.colours import COLOUR_NAMES
+from model_package.demo.data.compose import (
     KINDS,
     NO_COLOUR,
     NO_THING,
@@ -40,9 +40,9 @@ from model_package.demo.compose import (
     SpecMaker,
     is_held_out,
 )
-from model_package.demo.scenes import BACKGROUNDS
-from model_package.demo.things import Thing, all_things
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.data.scenes import BACKGROUNDS
+from model_package.demo.data.things import Thing, all_things
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 from model_package.demo.work_dir import WEIGHTS, WORK_DIR, use_threads
 from tests.benchmarks.lib.report import Figure, Row, Section
 
@@ -377,7 +377,7 @@ def examine(artist: Artist, judge: Judge, every: int) -> dict[str, Verdicts]:
     report = {}
     for number, (name, group) in enumerate(groups(), start=1):
         specs = group[::every]
-        images = artist.draw([captioner.word(spec) for spec in specs], FIRST_SEED * number)
+        images = artist.draw([captioner.caption(spec) for spec in specs], FIRST_SEED * number)
         report[name] = judge_images(judge, specs, images)
         print(line(name, report[name]), flush=True)
     return report

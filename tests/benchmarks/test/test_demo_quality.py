@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from model_package.demo.compose import KINDS, NO_THING, Spec, is_held_out
+from model_package.demo.data.compose import KINDS, NO_THING, Spec, is_held_out
 from tests.benchmarks.sections.demo_quality import (
     COLOURS,
     THINGS,

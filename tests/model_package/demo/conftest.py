@@ -8,10 +8,9 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import CLIPTokenizer
 
-from model_package.demo.artwork import Artwork
-from model_package.demo.captions import Captioner
-from model_package.demo.compose import Composer, SpecMaker
-from model_package.demo.things import all_things
+from model_package.demo.data.captions import Captioner
+from model_package.demo.data.compose import Composer, SpecMaker
+from model_package.demo.data.things import Artwork, all_things
 from model_package.demo.tokens import load_tokenizer, write_tokenizer
 
 
@@ -45,7 +44,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     rng = np.random.default_rng(0)
     maker, captioner = SpecMaker(rng), Captioner(rng)
-    write_tokenizer([captioner.word(maker.make()) for _ in range(4000)], folder)
+    write_tokenizer([captioner.caption(maker.make()) for _ in range(4000)], folder)
     return folder
 
 

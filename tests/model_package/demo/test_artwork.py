@@ -32,7 +32,7 @@ def test_icons_are_read_from_the_package(tmp_path: Path) -> None:
     assert read_icons(pack(tmp_path, icons=json.dumps(icons))) == {"square": RED_SQUARE}
 
 
-def test_a_package_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
+def test_an_existing_package_is_not_fetched_again(tmp_path: Path) -> None:
     archive = pack(tmp_path, icons="{}")
     assert fetch(tmp_path) == archive
 

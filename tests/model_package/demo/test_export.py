@@ -51,8 +51,8 @@ def test_all_files_together_are_small_enough_for_the_repository(folder: Path) ->
 
 
 def test_weights_have_standard_names_without_a_variant(folder: Path) -> None:
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")}
-    assert found == {
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")}
+    assert names == {
         "text_encoder/model.safetensors",
         "unet/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.safetensors",
@@ -80,8 +80,8 @@ def test_the_tokenizer_has_the_files_of_every_transformers(folder: Path) -> None
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
 def test_the_folder_loads_in_plain_diffusers(folder: Path, dtype: torch.dtype | None) -> None:
     pipeline = load(folder) if dtype is None else load(folder, dtype=dtype)
-    wanted = dtype or torch.float32
-    assert {pipeline.unet.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {wanted}
+    expected = dtype or torch.float32
+    assert {pipeline.unet.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {expected}
     assert pipeline.tokenizer.model_max_length == 77
     draw(pipeline)
 
@@ -119,17 +119,17 @@ def test_a_refiner_in_the_folder_takes_over_in_the_model_package_alone(
     size = export_refiner(new_refiner(), whole)
     assert 5_000_000 < size < 7_000_000
     assert draw(load(whole)) == draw(load(folder))
-    wish = {"prompt": "a cat", "seed": 1, "steps": 10}
-    served = [Toolkit(each).post(wish, accept="image/png") for each in (whole, folder)]
+    request = {"prompt": "a cat", "seed": 1, "steps": 10}
+    served = [Toolkit(path).post(request, accept="image/png") for path in (whole, folder)]
     assert [answer.status for answer in served] == [200, 200]
     assert served[0].body != served[1].body
 
 
-def test_loras_are_copied_and_nothing_that_lies_beside_them(folder: Path, tmp_path: Path) -> None:
-    found, written = tmp_path / "found", tmp_path / "written"
-    found.mkdir()
+def test_loras_are_copied_and_no_other_files_next_to_them(folder: Path, tmp_path: Path) -> None:
+    trained, written = tmp_path / "trained", tmp_path / "written"
+    trained.mkdir()
     written.mkdir()
-    (found / "pixel.safetensors").write_bytes(b"12345")
-    (found / "pixel.png").write_bytes(b"a sheet")
-    assert export_loras(found, written) == 5
+    (trained / "pixel.safetensors").write_bytes(b"12345")
+    (trained / "pixel.png").write_bytes(b"a sheet")
+    assert export_loras(trained, written) == 5
     assert [path.name for path in (written / "loras").iterdir()] == ["pixel.safetensors"]

@@ -6,8 +6,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from model_package.demo import pool, restart, tokens, train_decoder, train_text, train_unet
-from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer
+from model_package.demo.data.codec import Codec
+from model_package.demo.data.compose import Composer
 from model_package.demo.export import CODEC_NAME
 from model_package.demo.pool import draw_pictures
 from model_package.demo.work_dir import WEIGHTS
@@ -50,7 +50,7 @@ def test_without_a_restart_the_unet_begins_untrained(work_dir: Path) -> None:
     assert_same(first, train_unet.new_unet())
 
 
-def test_the_codec_beside_the_weights_is_the_one_they_were_trained_with(
+def test_the_codec_next_to_the_weights_is_the_one_they_were_trained_with(
     composer: Composer,
 ) -> None:
     # The autoencoder was taught this very code: with another basis, or another sign of a component,
@@ -59,10 +59,10 @@ def test_the_codec_beside_the_weights_is_the_one_they_were_trained_with(
     with torch.no_grad():
         learnt = AutoencoderKL.from_pretrained(WEIGHTS / "vae").float().encode(pictures)
     latents = Codec.load(WEIGHTS / CODEC_NAME).encode(pictures)
-    for found, right in zip(
+    for actual, expected in zip(
         learnt.latent_dist.mean.movedim(1, 0), latents.movedim(1, 0), strict=True
     ):
-        assert torch.corrcoef(torch.stack([found.flatten(), right.flatten()]))[0, 1] > 0.8
+        assert torch.corrcoef(torch.stack([actual.flatten(), expected.flatten()]))[0, 1] > 0.8
 
 
 def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:

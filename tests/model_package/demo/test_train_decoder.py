@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer
+from model_package.demo.data.codec import Codec
+from model_package.demo.data.compose import Composer
+from model_package.demo.data.styles import STYLES
 from model_package.demo.pool import draw_pictures
-from model_package.demo.styles import STYLES
 from model_package.demo.train_decoder import DecoderObjective, new_autoencoder, picture_loss
-from model_package.demo.training import Rng
+from model_package.demo.training.trainer import Rng
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_batch_teaches_the_decoder(objective: DecoderObjective) -> None:
     assert autoencoder.decoder.conv_in.weight.grad.abs().sum() > 0
 
 
-def test_the_same_chance_is_the_same_batch(objective: DecoderObjective) -> None:
+def test_the_same_rng_gives_the_same_batch(objective: DecoderObjective) -> None:
     torch.manual_seed(0)
     autoencoder = new_autoencoder().eval()
     with torch.no_grad():
@@ -42,6 +42,6 @@ def test_the_same_chance_is_the_same_batch(objective: DecoderObjective) -> None:
 
 def test_some_batches_are_in_a_look_and_most_are_not() -> None:
     rng = Rng(0)
-    looks = [DecoderObjective.pick_look(rng) for _ in range(400)]
+    looks = [DecoderObjective.pick_style(rng) for _ in range(400)]
     assert {None, *STYLES.values()} == set(looks)
     assert 250 < looks.count(None) < 370

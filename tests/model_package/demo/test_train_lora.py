@@ -6,11 +6,11 @@ from diffusers import UNet2DConditionModel
 
 from easel.lora.adapters import Loras
 from model_package.demo import train_lora
-from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer
+from model_package.demo.data.codec import Codec
+from model_package.demo.data.compose import Composer
+from model_package.demo.data.styles import pixel
 from model_package.demo.export import CODEC_NAME
 from model_package.demo.pipeline import assemble
-from model_package.demo.styles import pixel
 from model_package.demo.tokens import load_tokenizer
 from model_package.demo.train_decoder import new_autoencoder
 from model_package.demo.train_lora import add_lora, draw_pool, save_lora
@@ -59,6 +59,6 @@ def test_a_pool_in_a_look_is_flat_where_the_look_is(
     pool = draw_pool(pixel, composer, codec)
     plain = draw_pool(lambda picture: picture, composer, codec)
     assert pool.specs == plain.specs
-    # A block of one colour is told by three numbers, the others are the same everywhere.
-    ours, theirs = (each.latents.float().var((0, 2, 3)) for each in (pool, plain))
+    # Three numbers determine a block of one colour; the others are equal in all blocks.
+    ours, theirs = (images.latents.float().var((0, 2, 3)) for images in (pool, plain))
     assert int((ours < 0.02 * ours.max()).sum()) > int((theirs < 0.02 * theirs.max()).sum())

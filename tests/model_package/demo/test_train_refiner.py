@@ -5,22 +5,22 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from model_package.demo import train_refiner, train_unet
-from model_package.demo.compose import Spec
+from model_package.demo.data.compose import Spec
 from model_package.demo.pool import Pool
 from model_package.demo.train_refiner import (
     LAST,
     FinishingObjective,
     copy_outer_half,
-    error,
+    mean_loss,
     new_refiner,
     outer_name,
 )
 from model_package.demo.train_unet import new_unet
-from model_package.demo.training import Rng
+from model_package.demo.training.trainer import Rng
 
 
 class Silent(nn.Module):
-    """Says that there is nothing to tell."""
+    """Returns zeros."""
 
     def forward(self, noisy: Tensor, times: Tensor, ids: Tensor) -> Tensor:
         assert times.max() < LAST
@@ -50,7 +50,7 @@ def test_the_comparison_is_made_on_the_same_noise_each_time(
     objective: FinishingObjective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_refiner, "COMPARED", 2)
-    assert error(Silent(), objective) == error(Silent(), objective) > 0.1
+    assert mean_loss(Silent(), objective) == mean_loss(Silent(), objective) > 0.1
 
 
 def test_the_refiner_begins_with_the_bases_outer_half(

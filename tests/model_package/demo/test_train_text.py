@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from model_package.demo.compose import Spec
+from model_package.demo.data.compose import Spec
 from model_package.demo.tokens import LENGTH
-from model_package.demo.train_text import ANSWERS, TextModel, question
+from model_package.demo.train_text import CLASSES, TextModel, classification_loss
 
 
 @pytest.fixture(scope="module")
@@ -12,14 +12,14 @@ def model() -> TextModel:
     return TextModel().eval()
 
 
-def test_the_pupil_foretells_a_whole_latent(model: TextModel) -> None:
+def test_the_model_predicts_a_whole_latent(model: TextModel) -> None:
     with torch.no_grad():
         answers, foretold = model(torch.ones(2, LENGTH, dtype=torch.long))
-    assert answers.shape == (2, sum(ANSWERS))
+    assert answers.shape == (2, sum(CLASSES))
     assert foretold.shape == (2, 8, 16, 16)
 
 
-def test_the_last_position_foretells_the_lower_right(model: TextModel) -> None:
+def test_the_last_position_predicts_the_lower_right(model: TextModel) -> None:
     ids = torch.ones(1, LENGTH, dtype=torch.long)
     changed = ids.clone()
     changed[0, -1] = 7  # being causal, no earlier position sees it
@@ -32,9 +32,9 @@ def test_the_last_position_foretells_the_lower_right(model: TextModel) -> None:
 
 def test_right_answers_cost_nothing() -> None:
     rows = [Spec(0, 5).row(), Spec(1, 6, 2, 7, 3, 4).row()]
-    answers = torch.full((2, sum(ANSWERS)), -50.0)
+    answers = torch.full((2, sum(CLASSES)), -50.0)
     for line, row in zip(answers, rows, strict=True):
-        for part, column in zip(line.split(ANSWERS), row, strict=True):
+        for part, column in zip(line.split(CLASSES), row, strict=True):
             part[column % len(part)] = 50.0  # "none" is the last answer
-    assert float(question(answers, torch.tensor(rows))) == pytest.approx(0)
-    assert float(question(-answers, torch.tensor(rows))) > 50
+    assert float(classification_loss(answers, torch.tensor(rows))) == pytest.approx(0)
+    assert float(classification_loss(-answers, torch.tensor(rows))) > 50

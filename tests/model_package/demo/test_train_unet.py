@@ -5,15 +5,15 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from model_package.demo import train_unet
-from model_package.demo.compose import Spec
+from model_package.demo.data.compose import Spec
 from model_package.demo.pipeline import NOISING, new_scheduler
 from model_package.demo.pool import Pool
 from model_package.demo.train_unet import UNetObjective
-from model_package.demo.training import Rng
+from model_package.demo.training.trainer import Rng
 
 
 class Oracle(nn.Module):
-    """Knows the picture, and so the velocity of any noisy version of it."""
+    """Returns the exact velocity, computed from the clean image."""
 
     def __init__(self, picture: Tensor) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def test_one_who_thinks_of_another_picture_does(objective: UNetObjective, pictur
 
 
 def test_some_pictures_are_learnt_without_words(objective: UNetObjective) -> None:
-    captions = objective.word([0] * 1000, Rng(0))
+    captions = objective.captions([0] * 1000, Rng(0))
     assert 60 < captions.count("") < 140
 
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from model_package.demo.data.styles import BLOCKS
 from model_package.demo.export import LIMIT, size_of
-from model_package.demo.styles import BLOCKS
 from model_package.demo.work_dir import WEIGHTS
 from tests.model_package.doubles.toolkit import Toolkit
 
@@ -25,12 +25,12 @@ LEFT, RIGHT = np.s_[50:78, 20:48], np.s_[50:78, 80:108]
 def drawing(model: Toolkit) -> Draw:
     """How to ask a model for a picture with its own defaults, except for what is said."""
 
-    def post(prompt: str, **wishes: object) -> Pixels:
-        wish = {"prompt": prompt, "seed": 7, "steps": 20, "guidance_scale": 3.0, **wishes}
-        answer = model.post({"width": 128, "height": 128, **wish}, accept="image/png")
-        assert answer.status == 200, answer.body
-        assert isinstance(answer.body, bytes)
-        return np.asarray(Image.open(io.BytesIO(answer.body)).convert("RGB")).astype(float)
+    def post(prompt: str, **fields: object) -> Pixels:
+        request = {"prompt": prompt, "seed": 7, "steps": 20, "guidance_scale": 3.0, **fields}
+        response = model.post({"width": 128, "height": 128, **request}, accept="image/png")
+        assert response.status == 200, response.body
+        assert isinstance(response.body, bytes)
+        return np.asarray(Image.open(io.BytesIO(response.body)).convert("RGB")).astype(float)
 
     return post
 
@@ -50,12 +50,12 @@ def lead(pixels: Pixels, channel: int) -> float:
     ("prompt", "channel"),
     [("a red apple", RED), ("a green apple", GREEN), ("a blue car", BLUE), ("a red car", RED)],
 )
-def test_a_thing_has_the_colour_that_was_asked_for(draw: Draw, prompt: str, channel: int) -> None:
+def test_a_thing_has_the_colour_that_was_requested(draw: Draw, prompt: str, channel: int) -> None:
     assert lead(draw(prompt)[MIDDLE], channel) > 20
 
 
 @pytest.mark.parametrize(("name", "channel"), [("red", RED), ("green", GREEN), ("blue", BLUE)])
-def test_a_background_has_the_colour_that_was_asked_for(
+def test_a_background_has_the_colour_that_was_requested(
     draw: Draw, name: str, channel: int
 ) -> None:
     assert lead(draw(f"a dog on a {name} background")[CORNERS], channel) > 40

@@ -68,11 +68,11 @@ class _Handler(BaseHTTPRequestHandler):
         if rest[:1] == ["tree"]:
             entry = {"type": "file", "oid": "0" * 40}
             sizes = zip(names, files, strict=True)
-            return self.answer_json(
+            return self.send_json(
                 [{**entry, "path": name, "size": path.stat().st_size} for name, path in sizes]
             )
         siblings = [{"rfilename": name} for name in names]
-        return self.answer_json({"id": name, "sha": COMMIT, "siblings": siblings})
+        return self.send_json({"id": name, "sha": COMMIT, "siblings": siblings})
 
     def resolve(self, name, revision, path):
         if name == GATED:
@@ -83,15 +83,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.hub.fetched.append(path)
         etag = hashlib.sha256(content).hexdigest()
-        return self.answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+        return self.send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
 
     def refuse(self, status, code):
-        self.answer(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code})
+        self.send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code})
 
-    def answer_json(self, value):
-        self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def send_json(self, value):
+        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def answer(self, status, body, headers):
+    def send(self, status, body, headers):
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

@@ -33,14 +33,14 @@ def _published(part, name):
 
 
 def write_diffusers(path, layers, *, alpha=None, forms=("lora_A", "lora_B")):
-    tensors, told = {}, {}
+    tensors, config = {}, {}
     for (part, name), (down, up) in layers.items():
         for form, tensor in zip(forms, (down, up), strict=True):
             tensors[f"{part}.{_published(part, name)}.{form}.weight"] = tensor
         if alpha is not None:
-            told |= {f"{part}.lora_alpha": alpha, f"{part}.r": len(down)}
-            told[f"{part}.target_modules"] = ATTENTION
-    save_file(tensors, path, {"format": "pt", "lora_adapter_metadata": json.dumps(told)})
+            config |= {f"{part}.lora_alpha": alpha, f"{part}.r": len(down)}
+            config[f"{part}.target_modules"] = ATTENTION
+    save_file(tensors, path, {"format": "pt", "lora_adapter_metadata": json.dumps(config)})
 
 
 def write_kohya(path, layers, *, alpha=None, single=False):

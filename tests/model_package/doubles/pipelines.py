@@ -8,7 +8,7 @@ import numpy as np
 
 
 class PlainPipeline:
-    """Takes what most pipelines take, paints grey, and notes what it was called with."""
+    """Takes the usual arguments, returns grey images, and records its calls."""
 
     vae_scale_factor = 8
     unet = SimpleNamespace(config=SimpleNamespace(sample_size=16))
@@ -49,7 +49,7 @@ class PlainPipeline:
 
 
 class BarePipeline(PlainPipeline):
-    """Takes a prompt, and decides everything else itself."""
+    """Takes only a prompt."""
 
     def __call__(self, prompt, generator=None, output_type="pil"):
         return self.generate(prompt=prompt, generator=generator, output_type=output_type)

@@ -13,7 +13,7 @@ _TEXT_TYPES = {"application/json", "text/csv"}
 
 
 @dataclass
-class Answer:
+class Response:
     status: int
     body: bytes | str
 
@@ -52,7 +52,7 @@ class Toolkit:
         self.make_context = context_type
         self.model = inference.model_fn(str(folder), context_type())
 
-    def post(self, body, *, accept=None, content_type="application/json") -> Answer:
+    def post(self, body, *, accept=None, content_type="application/json") -> Response:
         context = self.make_context()
         if isinstance(context, Context):
             context.headers = {"Content-Type": content_type, "Accept": accept}
@@ -62,5 +62,5 @@ class Toolkit:
             accept = "application/json"
         request = inference.input_fn(data, content_type, context)
         prediction = inference.predict_fn(request, self.model, context)
-        answer = inference.output_fn(prediction, accept, context)
-        return Answer(getattr(context, "status", 200), answer)
+        response = inference.output_fn(prediction, accept, context)
+        return Response(getattr(context, "status", 200), response)

@@ -8,13 +8,13 @@ WATCH = """
 import builtins, gc, sys
 real = builtins.__import__
 def watch(name, *rest, **more):
-    if name == "torch" and not told:
-        told.append((len(sys.modules["easel.startup.read_ahead"]._started), gc.isenabled()))
+    if name == "torch" and not states:
+        states.append((len(sys.modules["easel.startup.read_ahead"]._started), gc.isenabled()))
     return real(name, *rest, **more)
-told = []
+states = []
 builtins.__import__ = watch
 import inference
-print(told, gc.isenabled(), gc.get_freeze_count() > 100_000, inference._IMPORTS > 0)
+print(states, gc.isenabled(), gc.get_freeze_count() > 100_000, inference._IMPORTS > 0)
 """
 
 

@@ -43,7 +43,7 @@ def test_an_error_knows_its_status_and_its_code(error, status, code):
 
 def test_the_tree_at_the_top_of_the_module_is_the_real_one():
     def names(above):
-        below = [names(each) for each in above.__subclasses__()]
+        below = [names(child) for child in above.__subclasses__()]
         return {above.__name__}.union(*below)
 
     for name in names(EaselError):
@@ -61,7 +61,7 @@ def test_a_field_of_the_contract_is_named():
     }
 
 
-def test_an_unforeseen_error_is_logged_and_not_told(capsys):
+def test_an_unforeseen_error_is_logged_and_not_returned(capsys):
     caught = guard(fail, KeyError("/opt/ml/model/secret"))
     assert (caught.status, caught.code) == (500, "generation_failed")
     assert "secret" not in json.dumps(caught.to_dict())
@@ -72,7 +72,7 @@ def test_an_unforeseen_error_is_logged_and_not_told(capsys):
     assert "secret" in logged["error"]
 
 
-def test_why_a_model_is_unusable_is_logged_and_not_told(capsys):
+def test_why_a_model_is_unusable_is_logged_and_not_returned(capsys):
     caught = guard(fail, ModelUnusable("no model in /opt/ml/model"))
     assert "/opt" not in json.dumps(caught.to_dict())
     assert json.loads(capsys.readouterr().out)["error"] == "no model in /opt/ml/model"

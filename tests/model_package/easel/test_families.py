@@ -29,7 +29,7 @@ def family_table():
         "| family | steps, guidance | `regional` compiles | 8 bits | cut-off | steps on host "
         "| VAE of an fp16 model |\n|---|---|---|---|---|---|---|\n"
     )
-    return head + "".join(family_row(*each) for each in FAMILIES)
+    return head + "".join(family_row(*family) for family in FAMILIES)
 
 
 def family_row(title, pipeline, denoiser):
@@ -43,7 +43,7 @@ def family_row(title, pipeline, denoiser):
         yes(denoiser == "UNet2DConditionModel"),
         yes(pipeline in guidance._INPUTS),
         yes(pipeline in host_timesteps._PIPELINES),
-        "fp16" if pipeline in vae._SOUND else "as its configuration says",
+        "fp16" if pipeline in vae._FP16_SAFE else "as its configuration says",
     ]
     return f"| {' | '.join(cells)} |\n"
 
@@ -66,5 +66,5 @@ def catalogue_table():
 )
 def test_the_page_tells_each_familys_defaults(name, table):
     text = PAGE.read_text(encoding="utf-8")
-    (found,) = re.findall(f"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
-    assert found == table()
+    (shown,) = re.findall(f"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
+    assert shown == table()

@@ -15,7 +15,7 @@ from tests.model_package.doubles.fake_gpu import DEVICE, FakeGpu
 from tests.model_package.doubles.pipelines import BarePipeline, PlainPipeline
 from tests.model_package.doubles.toolkit import Context
 
-WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64)
+REQUEST = GenerationRequest(prompt="a cat", seed=7, width=64, height=64)
 
 
 def ask(pipeline, **fields):
@@ -25,8 +25,8 @@ def ask(pipeline, **fields):
     body = json.dumps({"prompt": "a cat", "seed": 7, "width": 512, "height": 768, **fields})
     request = inference.input_fn(body, "application/json", context)
     prediction = inference.predict_fn(request, model, context)
-    answer = json.loads(inference.output_fn(prediction, "image/png", context))
-    return context.status, answer["error"]
+    response = json.loads(inference.output_fn(prediction, "image/png", context))
+    return context.status, response["error"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_after_running_out_of_memory_nothing_of_the_picture_is_kept():
 
     pipeline = Greedy()
     with pytest.raises(OutOfMemory) as caught:
-        ImageGenerator(pipeline, Defaults()).generate(WISH)
+        ImageGenerator(pipeline, Defaults()).generate(REQUEST)
     # The traceback that comes with the error would keep the latents alive as long as it is there.
     assert caught.value.__cause__.__traceback__ is not None
     assert pipeline.watch() is None
@@ -69,9 +69,9 @@ def test_the_next_picture_works_after_one_that_ran_out_of_memory():
     pipeline = PlainPipeline(error=torch.OutOfMemoryError("CUDA out of memory."))
     generator = ImageGenerator(pipeline, Defaults())
     with pytest.raises(OutOfMemory):
-        generator.generate(WISH)
+        generator.generate(REQUEST)
     pipeline.error = None
-    assert generator.generate(WISH).pixels.shape == (64, 64, 3)
+    assert generator.generate(REQUEST).pixels.shape == (64, 64, 3)
 
 
 def test_any_other_failure_is_a_500_that_tells_nothing(capsys):
@@ -88,7 +88,7 @@ def test_a_blocked_picture_is_a_422():
 
 @pytest.mark.parametrize("flags", [None, [False], []])
 def test_a_picture_that_is_not_blocked_is_shown(flags):
-    picture = ImageGenerator(PlainPipeline(flags=flags), Defaults()).generate(WISH)
+    picture = ImageGenerator(PlainPipeline(flags=flags), Defaults()).generate(REQUEST)
     assert (picture.pixels == 128).all()
 
 
@@ -125,7 +125,7 @@ def test_a_picture_leaves_the_gpu_in_one_copy_of_a_byte_per_value():
 def test_the_brightest_and_the_darkest_values_keep_their_ends():
     image = np.zeros((64, 64, 3))
     image[0, 0] = 1.0
-    pixels = ImageGenerator(PlainPipeline(image=image), Defaults()).generate(WISH).pixels
+    pixels = ImageGenerator(PlainPipeline(image=image), Defaults()).generate(REQUEST).pixels
     assert (pixels.max(), pixels.min(), pixels.sum()) == (255, 0, 3 * 255)
 
 
@@ -149,7 +149,7 @@ def test_a_prompt_alone_is_completed_with_the_models_defaults():
     assert call["generator"].device.type == "cpu"
 
 
-def test_warming_up_paints_the_default_size_in_two_steps_and_no_more_than_the_model_takes():
+def test_warming_up_generates_the_default_size_in_two_steps_and_no_more_than_the_model_takes():
     pipeline = PlainPipeline(flags=[True])
     ImageGenerator(pipeline, Defaults(steps=30)).warm_up()
     ImageGenerator(pipeline, Defaults(steps=1)).warm_up()
@@ -170,16 +170,16 @@ def test_only_a_gpu_is_warmed_up_with_the_default_size_which_it_chooses_kernels_
     assert [(call["width"], call["height"]) for call in pipeline.calls] == [(width, width)]
 
 
-def test_a_default_size_that_the_model_cannot_paint_fails_at_the_start_on_a_cpu_too():
+def test_a_default_size_that_the_model_cannot_generate_fails_at_the_start_on_a_cpu_too():
     with pytest.raises(InvalidField, match="width"):
         ImageGenerator(OnDevice("cpu"), Defaults(width=100)).warm_up()
 
 
-def test_a_model_that_cannot_paint_fails_while_it_warms_up():
+def test_a_model_that_cannot_generate_fails_while_it_warms_up():
     with pytest.raises(GenerationFailed):
         ImageGenerator(PlainPipeline(image=np.full((8, 8, 3), np.inf)), Defaults()).warm_up()
 
 
-def test_a_blocked_picture_raises_for_whoever_calls_the_painter():
+def test_a_blocked_picture_raises_for_the_caller_of_the_generator():
     with pytest.raises(ModerationBlocked):
-        ImageGenerator(PlainPipeline(flags=[True]), Defaults()).generate(WISH)
+        ImageGenerator(PlainPipeline(flags=[True]), Defaults()).generate(REQUEST)

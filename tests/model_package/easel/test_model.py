@@ -14,7 +14,7 @@ STEPS = ["imports", "find", "weights", "to_device", "loras", "speed", "warm_up"]
 
 
 class Loader:
-    """Fails as often as it is told to, then loads."""
+    """Fails a given number of times, then loads."""
 
     def __init__(self, failures):
         self.failures = failures
@@ -23,7 +23,7 @@ class Loader:
     def __call__(self):
         self.calls += 1
         if self.calls <= self.failures:
-            raise ModelUnusable("the hub does not answer")
+            raise ModelUnusable("the hub does not response")
         return ImageGenerator(PlainPipeline(), Defaults())
 
 
@@ -43,10 +43,10 @@ def test_a_failure_is_not_kept():
     assert load.calls == 2
 
 
-def test_whoever_asks_while_it_cannot_be_loaded_gets_the_error():
+def test_a_request_to_a_model_that_cannot_be_loaded_gets_the_error():
     model = Model(Loader(failures=2))
     assert isinstance(model.try_to_load(), ModelUnusable)
-    with pytest.raises(ModelUnusable, match="the hub does not answer"):
+    with pytest.raises(ModelUnusable, match="the hub does not response"):
         model.generator()
 
 

@@ -1,11 +1,11 @@
-"""Fetching a model from the hub: its pipeline's own files, once each, and nothing else.
+"""Fetch a model from the hub: the files of its pipeline, once each, and nothing else.
 
-A repository usually holds a model several times over: in 32 and 16 bits, pickled, for ONNX, for
-OpenVINO, and whole in one file. Here only the components that `model_index.json` names are fetched,
-as safetensors, in 16 bits where there are such files.
+A repository usually contains a model several times: in 32 and 16 bits, pickled, for ONNX, for
+OpenVINO, and in a single file. Only the components in `model_index.json` are fetched, as
+safetensors, in 16 bits if there are such files.
 
-Where to, which token and whether at all is up to huggingface_hub's own variables: `HF_HOME`,
-`HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`.
+huggingface_hub's own variables set the cache folder, the token, the address and whether the network
+is used: `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from easel.errors import ModelUnusable
 from easel.loading import model_folder
 
 _TEXTS = {".json", ".txt", ".model"}  # configurations and tokenizers
-# What the hub itself says, in contrast to not being reached.
-_ANSWERS = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, ModelUnusable)
+# Definite answers of the hub. After any other failure an earlier download may help.
+_DEFINITE = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, ModelUnusable)
 
 
 def fetch(
@@ -33,26 +33,26 @@ def fetch(
     without: Collection[str] = (),
     variables: str = "EASEL_MODEL",
 ) -> Path:
-    """Return a local folder that holds the model, fetching what is not there yet.
+    """Return a local folder with the model; fetch the files that are missing there.
 
     Args:
         model_id: a repository's name, such as `stabilityai/sd-turbo`.
         revision: a branch, tag or commit; None for the repository's main branch.
         allow_pickle: fetch `.bin` weights of components that have no others.
         without: components that are not needed.
-        variables: how the names of the two settings begin that these come from.
+        variables: the prefix of the two settings that these come from, for messages.
 
     Raises:
-        ModelUnusable: if it does not exist, may not be read, is no diffusers pipeline, or cannot be
-            reached and is not there from before.
+        ModelUnusable: if it does not exist, is not accessible, is no diffusers pipeline, or if the
+            hub cannot be reached and there is no earlier download.
     """
     with _translated(model_id, revision, variables):
         try:
             return _download(model_id, revision, without, allow_pickle=allow_pickle)
-        except _ANSWERS:
+        except _DEFINITE:
             raise
-        except Exception:  # noqa: BLE001 - the hub's HTTP library, and its errors, are not fixed
-            return _from_before(model_id, revision)
+        except Exception:  # noqa: BLE001 - the hub's HTTP library, and its errors, change between versions
+            return _earlier_download(model_id, revision)
 
 
 def _download(
@@ -60,18 +60,18 @@ def _download(
 ) -> Path:
     api = huggingface_hub.HfApi()
     info = api.model_info(model_id, revision=revision)
-    files = [each.rfilename for each in info.siblings or []]
+    files = [file.rfilename for file in info.siblings or []]
     if model_folder.INDEX not in files:
         raise ModelUnusable(f"{model_id} has no {model_folder.INDEX}: it is not a diffusers model")
     index = api.hf_hub_download(model_id, model_folder.INDEX, revision=revision)
     names = model_folder.components(model_folder.read_index(Path(index)), without)
-    wanted = choose_files(files, names, allow_pickle=allow_pickle)
-    # By the revision's name and not its commit, so that it is found by name without the hub, too.
-    return Path(api.snapshot_download(model_id, revision=revision, allow_patterns=wanted))
+    chosen = choose_files(files, names, allow_pickle=allow_pickle)
+    # By the name of the revision instead of its commit: offline, only the name can be looked up.
+    return Path(api.snapshot_download(model_id, revision=revision, allow_patterns=chosen))
 
 
-def _from_before(model_id: str, revision: str | None) -> Path:
-    """Return the folder of an earlier fetch; it holds a part of the repository only."""
+def _earlier_download(model_id: str, revision: str | None) -> Path:
+    """Return the folder of an earlier download, which has a part of the repository only."""
     index = huggingface_hub.hf_hub_download(
         model_id, model_folder.INDEX, revision=revision, local_files_only=True
     )
@@ -87,6 +87,7 @@ def choose_files(files: list[str], names: list[str], *, allow_pickle: bool) -> l
     pickled = model_folder.pickled_only(files, names)
     if pickled and not allow_pickle:
         raise ModelUnusable(model_folder.pickle_refusal(pickled))
+    # easel.json is Easel's own file of defaults, which a repository may have.
     chosen = [path for path in files if path in {model_folder.INDEX, "easel.json"}]
     for name in names:
         chosen += _choose_weights(model_folder.within(files, name), pickled=name in pickled)
@@ -99,19 +100,20 @@ def _choose_weights(files: list[str], *, pickled: bool) -> list[str]:
     if pickled:
         weights = [path for path in files if path.endswith(".bin")]
     variant = [path for path in weights if model_folder.is_variant(path)]
+    # 16 bits are half the download, and diffusers converts them to any type on loading.
     return texts + (variant or weights)
 
 
 @contextmanager
 def _translated(model_id: str, revision: str | None, variables: str) -> Iterator[None]:
-    """Turn the hub's errors into one that says what to do."""
-    wanted = f"{model_id} at {revision}" if revision else model_id
+    """Translate the hub's errors into one whose message says what to do."""
+    source = f"{model_id} at {revision}" if revision else model_id
     try:
         yield
     except errors.GatedRepoError as error:
         raise ModelUnusable(
-            f"{model_id} is gated: accept its terms on its page, and set HF_TOKEN to a token of "
-            "yours that may read it"
+            f"{model_id} is gated: accept its terms on its page, and set HF_TOKEN to a token with "
+            "read access"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelUnusable(
@@ -124,6 +126,6 @@ def _translated(model_id: str, revision: str | None, variables: str) -> Iterator
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise ModelUnusable(
-            f"{wanted} is not in the local cache, and the hub could not be reached: check the "
+            f"{source} is not in the local cache, and the hub could not be reached: check the "
             "network and HF_HUB_OFFLINE, or put the model into the model folder"
         ) from error

@@ -15,6 +15,7 @@ from easel.errors import ModelUnusable
 
 INDEX = "model_index.json"
 VARIANT = "fp16"
+# The usual names of files by torch.save, which are Python pickles.
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _SAFE = ".safetensors"
 
@@ -41,6 +42,7 @@ def read_index(path: Path) -> dict[str, Any]:
 
 def components(index: Mapping[str, Any], without: Collection[str] = ()) -> list[str]:
     """Return the names of the pipeline's components, which are its subfolders' names."""
+    # A component is [library, class]; [null, null] is an optional one that the model lacks.
     return [
         name
         for name, value in index.items()
@@ -50,6 +52,7 @@ def components(index: Mapping[str, Any], without: Collection[str] = ()) -> list[
 
 def list_files(folder: Path) -> list[str]:
     """Return the folder's files, as relative POSIX paths."""
+    # Sorted, because the order on disk differs between machines.
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
@@ -84,6 +87,7 @@ def choose_variant(
         weights = [path for path in within(files, name) if is_safe(path)]
         has_variant = any(is_variant(path) for path in weights)
         any_variant = any_variant or has_variant
+        # `from_pretrained` takes one variant for all components, so such a component decides.
         if has_variant and all(is_variant(path) for path in weights):
             return VARIANT
     return VARIANT if any_variant and prefer_variant else None

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from easel.startup.quiet import noting_warnings, without_warnings
+from easel.startup.quiet import collecting_warnings, without_warnings
 
 # isort: split
 import diffusers
@@ -102,7 +102,7 @@ def load_pipeline(
     name = str(index.get("_class_name"))
     arguments = _arguments(folder, index, shared, dtype=dtype, allow_pickle=allow_pickle)
     try:
-        with without_warnings(), noting_warnings() as notes:
+        with without_warnings(), collecting_warnings() as messages:
             getattr(diffusers, name, None)  # imports the pipeline, and the classes of its parts
             stopwatch.mark("imports")
             pipeline = _load(folder, name, {**arguments, **shared}, plainly=bool(shared))
@@ -111,21 +111,21 @@ def load_pipeline(
             stopwatch.mark("to_device")
     except _LOADING_ERRORS as error:
         raise ModelUnusable(f"diffusers cannot load {folder}: {error}") from error
-    _check_complete(folder, notes.texts)
+    _check_complete(folder, messages.texts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _check_complete(folder: Path, notes: list[str]) -> None:
+def _check_complete(folder: Path, messages: list[str]) -> None:
     """Refuse a model with missing weights, which the libraries fill with random numbers.
 
     They only warn of it. It happens when transformers 4.51 to at least 5.5 load a CLIP text encoder
     or a safety checker that a later transformers 5 saved under other names. A random text encoder
     ignores the prompt, and a random safety checker passes everything.
     """
-    for note in notes:
-        if "newly initialized" in note:
-            raise ModelUnusable(f"{folder} lacks weights of the model: {note[:2_000]}")
+    for message in messages:
+        if "newly initialized" in message:
+            raise ModelUnusable(f"{folder} lacks weights of the model: {message[:2_000]}")
 
 
 def software() -> str:

@@ -1,11 +1,11 @@
-"""The refiner of an ensemble of experts: found and loaded beside a base that it shares parts with.
+"""The refiner of an ensemble of experts: find it and load it with components of the base.
 
-SDXL's base and refiner are trained for different shares of the denoising. They have the second text
-encoder and the VAE in common, so those are neither fetched nor loaded twice: in fp16 the two take
-10.7 GiB instead of 12.1, and only so there is room to decode on a GPU of 16 GB.
+SDXL's base and refiner are trained for different shares of the denoising. The second text encoder
+and the VAE are the same in both, so they are not fetched or loaded twice: in fp16 the two pipelines
+take 10.7 GiB instead of 12.1, which leaves enough memory to decode on a GPU of 16 GB.
 
-A refiner for Stable Diffusion 1 or 2 is a folder that says it is the same kind of pipeline as the
-base, and holds a UNet. It shares everything else.
+A refiner for Stable Diffusion 1 or 2 is a folder with the same pipeline class as the base and a
+UNet. It shares everything else.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from easel.pipelines import unet_swap
 from easel.settings import Settings
 from easel.startup.stopwatch import Stopwatch
 
+# The same weights in SDXL's base and refiner.
 SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 
 
 def find_refiner(model_dir: Path, settings: Settings) -> Path | None:
-    """Return the folder of the refiner, fetched from the hub if need be; None without one.
+    """Return the folder of the refiner, fetched from the hub if necessary; None without one.
 
     Raises:
-        ModelUnusable: if the hub does not give it.
+        ModelUnusable: if it cannot be fetched.
     """
     folder = model_dir / "refiner"
     if model_folder.holds_model(folder):
@@ -55,25 +56,26 @@ def load_refiner(
     allow_pickle: bool,
     stopwatch: Stopwatch | None = None,
 ) -> Any:
-    """Return the refiner that `folder` holds, made of the base's parts as far as they share them.
+    """Return the refiner in `folder`, with the components that it shares with the base.
 
-    The stopwatch is told of the same steps as by `load_pipeline`.
+    The stopwatch records the same steps as for `load_pipeline`.
 
     Raises:
-        ModelUnusable: if it cannot be loaded, or one of the two is not made for an ensemble.
+        ModelUnusable: if it cannot be loaded, or if one of the two does not support an ensemble.
     """
-    takes_over = _load_like_sdxl if _has(base, "denoising_end") else _load_like_base
+    # Only pipelines that can stop early have this parameter.
+    load = _load_like_sdxl if _has(base, "denoising_end") else _load_like_base
     how: Any = {
         "dtype": dtype,
         "device": device,
         "allow_pickle": allow_pickle,
         "stopwatch": stopwatch,
     }
-    return takes_over(folder, base, **how)
+    return load(folder, base, **how)
 
 
 def _load_like_sdxl(folder: Path, base: Any, **how: Any) -> Any:
-    """Return a pipeline that goes on from the base's latents."""
+    """Return a pipeline that continues from the base's latents."""
     shared = {name: base.components[name] for name in SHARED}
     refiner = load_pipeline(folder, **how, shared=shared)
     if not _has(refiner, "denoising_start"):
@@ -82,19 +84,21 @@ def _load_like_sdxl(folder: Path, base: Any, **how: Any) -> Any:
 
 
 def _load_like_base(folder: Path, base: Any, **how: Any) -> Any:
-    """Return a pipeline with a UNet of its own and all else the base's."""
-    kind = type(base).__name__
-    named = model_folder.read_index(folder / model_folder.INDEX).get("_class_name")
-    if named != kind or not unet_swap.can_swap(base):
+    """Return a pipeline with its own UNet and the base's other components."""
+    base_class = type(base).__name__
+    # From the index, so that a wrong refiner is refused before anything is loaded.
+    refiner_class = model_folder.read_index(folder / model_folder.INDEX).get("_class_name")
+    if refiner_class != base_class or not unet_swap.can_swap(base):
         raise ModelUnusable(
-            f"{kind} cannot hand over to {named}; SDXL's base can, and so can a "
-            "Stable Diffusion to one with another UNet"
+            f"{base_class} cannot hand over to {refiner_class}; supported are SDXL's base and "
+            "refiner, and two Stable Diffusion models of the same class"
         )
+    # diffusers then reads only the UNet from the folder.
     shared = {name: part for name, part in base.components.items() if name != "unet"}
     refiner = load_pipeline(folder, **how, shared=shared)
-    wrong = unet_swap.misfit(base, refiner)
-    if wrong:
-        raise ModelUnusable(f"{folder} cannot take over from a base: {wrong}")
+    misfit = unet_swap.misfit(base, refiner)
+    if misfit:
+        raise ModelUnusable(f"{folder} cannot take over from a base: {misfit}")
     return refiner
 
 

@@ -53,6 +53,7 @@ class Loras:
         self._applied: list[tuple[str, float]] = []
         self._kept: OrderedDict[str, Tensors] = OrderedDict()
         named = list(files)
+        # Only if there are files: building the tables walks through all modules of the model.
         tables = _tables(pipelines) if named else {}
         for name, path in named:
             self._check_file(name, path, tables)
@@ -83,7 +84,7 @@ class Loras:
             if name in self._refused:
                 raise InvalidField("lora", f"{name} cannot be used: {self._refused[name]}")
             if name not in self._adapters:
-                names = ", ".join(self.names)[:1_000]
+                names = ", ".join(self.names)[:1_000]  # an error is no place for a long list
                 available = f"available: {names}" if names else "this model has no adapters"
                 raise InvalidField("lora", f"unknown adapter {name}; {available}")
 
@@ -100,7 +101,7 @@ class Loras:
         try:
             self._apply([(name, weight) for name, weight in _pairs(lora) if weight])
             yield
-        except BaseException:
+        except BaseException:  # an interrupted change must not stay in the weights, either
             self.restore()
             raise
 
@@ -126,6 +127,7 @@ class Loras:
         if name not in self._kept:
             self._kept[name] = self._adapters[name].file.tensors()
         self._kept.move_to_end(name)
+        # At least one is kept, however large, for the request that needs it.
         while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > _KEPT_BYTES:
             self._kept.popitem(last=False)
         return self._kept[name]
@@ -151,6 +153,7 @@ def _tables(pipelines: Sequence[Any]) -> dict[str, list[Layers]]:
     for pipeline in pipelines:
         for name in _PARTS:
             part = getattr(pipeline, name, None)
+            # A refiner shares parts with its base, which must be changed once only.
             if isinstance(part, nn.Module) and id(part) not in seen:
                 seen.add(id(part))
                 tables.setdefault(name, []).append(layer_names.layers(part))
@@ -167,6 +170,7 @@ def _fit(
         candidates = tables.get(part, ())
         misfits = [_misfits(of_part, table) for table in candidates]
         fitting = [table for table, names in zip(candidates, misfits, strict=True) if not names]
+        # A file says "unet" and not which one, so it changes each UNet that it fits.
         if not fitting:
             where = f"{part} {misfits[0][0][:80]}" if misfits else f"it has no {part}"
             raise LoraUnusable(f"it does not fit this model: {where}")
@@ -188,6 +192,7 @@ def _matches(change: Change, layer: nn.Module | None) -> bool:
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, torch.Tensor):
         return False
+    # Compared by size: a convolution's matrix in the file has the kernel flattened.
     return weight.shape[0] == change.rows and weight.numel() == change.values
 
 

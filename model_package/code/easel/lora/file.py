@@ -67,6 +67,7 @@ class LoraFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            # The header has the shapes and alphas are scalars, so this reads little of the file.
             with safe_open(path, "pt") as file:
                 shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
                 alphas = {
@@ -115,6 +116,7 @@ def _change(
     down, up = shapes[keys["down"]], shapes[keys["up"]]
     if len(down) < 2 or len(up) < 2 or down[0] != up[1] or not down[0]:
         raise LoraUnusable(f"the two halves of {target.part} {target.name} do not multiply")
+    # A convolution's down tensor has the kernel's sides; its up tensor is 1 x 1.
     rank, within = down[0], 1
     for size in down[1:]:
         within *= size
@@ -136,6 +138,7 @@ def _configured_scale(target: Target, rank: int, metadata: Mapping[str, Any]) ->
     for pattern, own in (config.get("alpha_pattern") or {}).items():
         if target.name.endswith(layer_names.plain(pattern)):
             alpha = own
+    # Rank-stabilised LoRA divides by the root of the rank (https://arxiv.org/abs/2312.03732).
     return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
 
 
@@ -164,7 +167,9 @@ def find_files(folders: list[Path]) -> Iterator[tuple[str, Path]]:
     seen: set[str] = set()
     for folder in folders:
         for path in sorted(folder.glob("*.safetensors")):
+            # The alphabet and length of a name in a request.
             name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:63] or "lora"
+            # Two files can have the same name after that, or be in two folders.
             number, unique = 2, name
             while unique in seen:
                 unique, number = f"{name[:60]}-{number}", number + 1

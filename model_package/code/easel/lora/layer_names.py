@@ -13,12 +13,14 @@ from typing import Any
 
 from torch import nn
 
+# Layers of a ResNet block: diffusers' names, Stability's names.
 _RESNET = {
     "conv1": "in_layers_2",
     "conv2": "out_layers_3",
     "time_emb_proj": "emb_layers_1",
     "conv_shortcut": "skip_connection",
 }
+# Layers outside of the numbered blocks.
 _OUTSIDE = {
     "conv_in": "input_blocks_0_0",
     "time_embedding_linear_1": "time_embed_0",
@@ -27,6 +29,7 @@ _OUTSIDE = {
     "add_embedding_linear_2": "label_emb_0_2",
     "conv_out": "out_2",
 }
+# Stability numbers the parts of the middle block in their order.
 _MIDDLE = {"resnets_0": "0", "attentions_0": "1", "resnets_1": "2"}
 _BLOCK = re.compile(
     r"(down|up)_blocks_(\d+)_(resnets|attentions|downsamplers|upsamplers)_(\d+)_(.+)"
@@ -48,6 +51,7 @@ def layers(part: nn.Module) -> dict[str, nn.Module]:
         if isinstance(layer, nn.Linear | nn.Conv2d):
             table[plain(name)] = layer
     config: Any = getattr(part, "config", None)
+    # Only UNets have Stability's names.
     if hasattr(part, "down_blocks") and hasattr(part, "up_blocks"):
         blocks: Any = part.up_blocks
         attends = [hasattr(block, "attentions") for block in blocks]
@@ -74,6 +78,7 @@ def _block_name(
     side: str, block: int, kind: str, place: int, rest: str, per_block: int, attends: list[bool]
 ) -> str:
     """Stability's code numbers the layers of one side across blocks, each block's sampler last."""
+    # Each block has a sampler after its layers.
     first = block * (per_block + 1)
     if kind == "downsamplers":
         return f"input_blocks_{first + per_block + 1}_0_op"

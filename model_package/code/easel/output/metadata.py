@@ -77,7 +77,7 @@ class Provenance:
             ("Seed", request.seed),
             ("Size", f"{request.width}x{request.height}"),
             ("Model", self.model),
-            ("Refiner switch at", self.refiner_start),
+            ("Refiner switch at", self.refiner_start),  # A1111's key for the same share
             ("Version", self.software),
         ]
         return [(key, _quoted(str(value))) for key, value in pairs if value is not None]

@@ -71,6 +71,7 @@ class Capabilities:
         arguments = {"prompt": request.prompt}
         for name, argument in _ARGUMENTS.items():
             value = getattr(request, name)
+            # diffusers raises TypeError for an unknown argument, and encodes even an empty text.
             if name in self.takes and value is not None and value != "":
                 arguments[argument] = value
         return arguments
@@ -114,6 +115,7 @@ def _multiple(pipeline: Any) -> int:
     patch = getattr(pipeline, "patch_size", 1)
     processor = getattr(getattr(pipeline, "image_processor", None), "config", {})
     stated = processor.get("vae_scale_factor", 1) if hasattr(processor, "get") else 1
+    # 8 is the rule for every request.
     return math.lcm(8, int(vae * (patch or 1)), int(stated))
 
 
@@ -124,6 +126,7 @@ def _own_defaults(
         value = parameters[_ARGUMENTS[name]].default if name in takes else None
         return value if isinstance(value, int | float) else None
 
+    # A signature's default of None for a side means the denoiser's own size.
     width, height = _own_size(pipeline)
     steps, guidance = default("steps"), default("guidance_scale")
     return Defaults(
@@ -149,5 +152,6 @@ def _own_size(pipeline: Any) -> tuple[int | None, int | None]:
 
 def _within(value: float, name: str) -> float:
     """Return the value, moved inside the request's limits for that field."""
+    # Some pipelines' own defaults would be refused in a request.
     rule = RULES[name]
     return min(max(value, rule.least), rule.most) if isinstance(rule, Whole | Number) else value

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 CALLBACK = "callback_on_step_end"
+# Both UNets get the same latents and the same embeddings.
 _MUST_MATCH = ("in_channels", "out_channels", "cross_attention_dim")
 
 
@@ -41,7 +42,7 @@ class UNetSwap:
 
     def __init__(self, pipeline: Any, unet: Any, after: int) -> None:
         self._pipeline = pipeline
-        self._own = pipeline.unet
+        self._own = pipeline.unet  # before the swap: `pipeline.unet` changes during the call
         self._unet = unet
         self._after = after
 

@@ -53,6 +53,7 @@ class PromptEncoder:
         """
         pairs = _clip_pairs(pipeline)
         parameters = inspect.signature(pipeline.__call__).parameters
+        # The pipeline must accept embeddings instead of a prompt.
         if not pairs or not {"prompt_embeds", "negative_prompt_embeds"} <= set(parameters):
             return None
         pooled = "pooled_prompt_embeds" in parameters
@@ -99,7 +100,7 @@ class PromptEncoder:
             fragments = parse(text)
             self._kept[key] = [encoder.encode(fragments) for encoder in self._encoders]
         self._kept.move_to_end(key)
-        embeddings = self._kept[key]
+        embeddings = self._kept[key]  # before the eviction, which can remove even this entry
         while self._kept and sum(map(_size, self._kept.values())) > self._room:
             self._kept.popitem(last=False)
         return embeddings

@@ -70,6 +70,7 @@ class TextEncoder:
         chunks = self._split(self._tokenize(fragments))
         runs = [self._run(chunk) for chunk in chunks]
         pooled = runs[0].pooled
+        # Without weights the result must be the encoder's own, bit for bit.
         if all(token.weight == 1 for chunk in chunks for token in chunk):
             return Embedding(_joined([run.hidden for run in runs]), pooled)
         empty = self.empty().hidden
@@ -112,6 +113,7 @@ class TextEncoder:
             for place in reversed(range(len(words))):
                 if words[place] in ends:
                     return place + 1
+        # A word longer than a chunk is cut anywhere.
         last = (place for place in reversed(range(len(words))) if words[place].endswith("</w>"))
         return next(last, len(words) - 1) + 1
 

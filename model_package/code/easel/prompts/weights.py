@@ -30,6 +30,7 @@ _SIGN = {"+": 1.1, "-": 0.9}
 _CLOSES = {")": "(", "]": "["}
 _NUMBER = r"(?:[0-9]{1,3}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})"
 _END = r"(?=[\s,.;:!?)\]]|$)"
+# All repetitions before a decision are bounded, so that no input makes the search slow.
 _TOKEN = re.compile(
     rf"""
       \\(?P<escaped>[()\[\]\\+:-])
@@ -78,6 +79,7 @@ def parse(prompt: str) -> list[Fragment]:
         elif place in ends:
             weights.pop()
         else:
+            # An unmatched bracket is text, and its weight does not count.
             own = 1.0 if token.opens or token.closes or token.weight is None else token.weight
             pieces.append(Fragment(token.text, _limited(weights[-1] * own)))
     return _joined(pieces) or [Fragment("")]
@@ -166,6 +168,7 @@ def _limited(weight: float) -> float:
 def _joined(pieces: Iterable[Fragment]) -> list[Fragment]:
     groups: list[tuple[list[str], float]] = []
     for piece in pieces:
+        # White space has no weight of its own and must not split a fragment.
         blank = not piece.text.strip()
         if groups and (blank or groups[-1][1] == piece.weight):
             groups[-1][0].append(piece.text)

@@ -34,7 +34,7 @@ _TRACED = ("speed/compiler.py", "speed/fp8.py")
 
 
 def machine_key() -> str:
-    """Return the name of a cache that fits this machine: its libraries, and its GPU or CPU."""
+    """Return the name of a cache for this machine: its libraries, and its GPU or CPU."""
     parts = [f"torch{torch.__version__}", f"python{platform.python_version()}"]
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
@@ -45,7 +45,7 @@ def machine_key() -> str:
 
 
 def _cpu() -> str:
-    """Return what the instructions that a CPU has come to; compiled code may use all of them."""
+    """Return a hash of the CPU's instruction sets; compiled code may use all of them."""
     path = Path("/proc/cpuinfo")
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     flags = sorted({line for line in text.splitlines() if line.startswith(("flags", "model name"))})
@@ -53,10 +53,10 @@ def _cpu() -> str:
 
 
 def cache_folder() -> Path:
-    """Return where torch keeps what it compiled for this kind of machine.
+    """Return the folder where torch stores compiled code for this kind of machine.
 
-    The same path where a cache is made and where it is used: compiled code has paths in it. It is
-    below the user's own home, since what lies there is run.
+    The path is the same where a cache is made and where it is used, because compiled code contains
+    paths. It is in the user's own home, because torch runs what is stored there.
     """
     return Path.home() / ".cache" / "easel" / "compiled" / machine_key()
 
@@ -117,14 +117,14 @@ def _made_by(archive: tarfile.TarFile) -> str | None:
 
 
 def point_torch_at(folder: Path) -> None:
-    """Let torch and Triton keep compiled code in a folder that only this user may write to."""
+    """Make torch and Triton store compiled code in a folder that only this user can write to."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
 
 
 def save_cache(folder: Path) -> Path:
-    """Pack what torch compiled into an archive in `folder`, named for this machine; return it."""
+    """Pack torch's compiled code into an archive in `folder`, named for this machine; return it."""
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{machine_key()}{SUFFIX}"
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -134,5 +134,5 @@ def save_cache(folder: Path) -> Path:
         with tarfile.open(packed, "w:gz", compresslevel=6) as opened:
             opened.add(note, arcname=_NOTE)  # first, where it is read without the rest
             opened.add(cache_folder(), arcname=".")
-        shutil.move(packed, archive)  # whole or not at all
+        shutil.move(packed, archive)  # so that no half-written archive is left
     return archive

@@ -1,8 +1,8 @@
-"""torch.compile, so that no visitor ever waits for it.
+"""torch.compile, so that no request ever waits for it.
 
-What is compiled is compiled while the model warms up, for the sizes that are warmed up. Anything
-else, such as another size or a prompt of more than 77 tokens, is painted as without compiling. If
-compiling fails, the model paints as without it.
+Compiling takes place during the warm-up, for the sizes of the warm-up. Anything else, such as
+another size or a prompt of more than 77 tokens, runs uncompiled. If compiling fails, the whole
+model runs uncompiled.
 
 Compiling takes minutes for a large model, so the compiled code can be shipped with the model: see
 `easel.speed.compile_cache`.
@@ -21,12 +21,12 @@ from torch.utils._pytree import tree_map_only
 from easel.speed.compile_cache import use_cache
 from easel.startup.quiet import without_warnings
 
-# A block is compiled anew for each of its widths, picture sizes, and with and without guidance.
+# torch compiles a block again for each width and image size, and with and without guidance.
 _MOST_VARIANTS = 128
 
 
 class Unavailable(Exception):
-    """Nothing is compiled; the text says why."""
+    """Nothing is compiled; the text is the reason."""
 
 
 class Compiler:
@@ -35,7 +35,7 @@ class Compiler:
     Args:
         pipelines: the base, and the refiner if there is one.
         folders: where archives of compiled code may be.
-        compile_module: what compiles one module in place; `torch.nn.Module.compile`.
+        compile_module: compiles one module in place, as `torch.nn.Module.compile` does.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class Compiler:
 
     @property
     def active(self) -> bool:
-        """Whether anything is compiled, or will be when it is first used."""
+        """Whether any part is compiled, or will be at its first call."""
         return bool(self._compiled)
 
     def start(self, how: str, *, cuda_graphs: bool = False) -> str:
-        """Mark the parts to compile; return what was done. They are compiled when first used.
+        """Mark the parts to compile at their first call; return a description for the report.
 
         Args:
             how: auto, off, regional or full, as in EASEL_COMPILE.
-            cuda_graphs: replay a full one as CUDA graphs.
+            cuda_graphs: replay a fully compiled model as CUDA graphs.
 
         Raises:
             Unavailable: if nothing is compiled, with the reason.
@@ -71,7 +71,7 @@ class Compiler:
             raise Unavailable(refusal)
         parts = self._parts(full=how == "full")
         if not parts:
-            raise Unavailable("the model has no part that is known to compile")
+            raise Unavailable("the model has no part that is supported")
         options = self._options(full=how == "full", cuda_graphs=cuda_graphs)
         with without_warnings():
             for part in parts:
@@ -79,9 +79,11 @@ class Compiler:
         if "mode" in options:
             _keep_outputs(parts)
         self._compiled = parts
-        told = "full" if how == "full" else "regional"
+        description = "full" if how == "full" else "regional"
         return (
-            told + ("" if refusal else ", cached") + (", CUDA graphs" if "mode" in options else "")
+            description
+            + ("" if refusal else ", cached")
+            + (", CUDA graphs" if "mode" in options else "")
         )
 
     def stop(self) -> None:
@@ -92,30 +94,30 @@ class Compiler:
         torch._dynamo.reset()
 
     @contextmanager
-    def as_it_is(self) -> Iterator[None]:
-        """Run what is compiled, and everything else without compiling it."""
-        # torch 2.6, the serving image's, is the first to have it.
+    def without_compiling(self) -> Iterator[None]:
+        """A context that runs compiled code where there is some, and compiles nothing."""
+        # torch 2.6, which the serving image has, is the first with stances.
         stance: Any = getattr(torch.compiler, "set_stance", None)
         with stance("eager_on_recompile") if self.active and stance else nullcontext():
             yield
 
     def _parts(self, *, full: bool) -> list[Any]:
-        found: list[Any] = []
+        parts: list[Any] = []
         for pipeline in self._pipelines:
             denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
             if isinstance(denoiser, torch.nn.Module):
-                found += [denoiser] if full else _repeated(denoiser)
+                parts += [denoiser] if full else _repeated(denoiser)
         decoder = getattr(getattr(self._pipelines[0], "vae", None), "decoder", None)
         if full and isinstance(decoder, torch.nn.Module):
-            found.append(decoder)
-        return found
+            parts.append(decoder)
+        return parts
 
     def _options(self, *, full: bool, cuda_graphs: bool) -> dict[str, Any]:
         config: Any = torch._dynamo.config
-        for name in ("recompile_limit", "cache_size_limit"):  # the latter until torch 2.6
+        for name in ("recompile_limit", "cache_size_limit"):  # the second name until torch 2.6
             if hasattr(config, name):
                 setattr(config, name, max(getattr(config, name), _MOST_VARIANTS))
-        # Each size is compiled for itself: code for all sizes at once is slower.
+        # Separate code for each size: code for all sizes is slower.
         options: dict[str, Any] = {"dynamic": False}
         if cuda_graphs and full and torch.cuda.is_available():
             options["mode"] = "reduce-overhead"
@@ -123,13 +125,13 @@ class Compiler:
 
 
 def _repeated(denoiser: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the blocks that a model is mostly made of; diffusers names their classes."""
+    """Return the blocks that make up most of a model; diffusers lists their classes."""
     names = getattr(denoiser, "_repeated_blocks", None) or []
-    return [each for each in denoiser.modules() if type(each).__name__ in names]
+    return [module for module in denoiser.modules() if type(module).__name__ in names]
 
 
 def _keep_outputs(parts: Sequence[Any]) -> None:
-    """Copy what CUDA graphs return: the next replay overwrites it, and schedulers keep it."""
+    """Copy CUDA graphs' outputs: the next replay overwrites them, and schedulers keep some."""
     for part in parts:
         replay = part._compiled_call_impl
 

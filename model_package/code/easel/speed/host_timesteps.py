@@ -1,9 +1,9 @@
-"""The noise schedule in the CPU's memory, where looking at it does not wait for the GPU.
+"""The noise schedule in the CPU's memory, where reading it does not wait for the GPU.
 
-diffusers puts the list of timesteps on the GPU, for the UNet. Its schedulers then look there which
-step they are at, and each look waits until everything that was queued for the GPU is done: PNDM,
-DDIM, LCM and TCD at every step, Euler and DPM++ once per picture. Here the UNet's timesteps stay on
-the GPU, and the scheduler is handed the same numbers from the CPU.
+diffusers puts the timesteps on the GPU, for the UNet. Its schedulers then read the current one from
+there, and each read waits until the GPU has finished all queued work: PNDM, DDIM, LCM and TCD at
+every step, Euler and DPM++ once for each image. Here the UNet's timesteps stay on the GPU, and the
+scheduler gets the same numbers from the CPU.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from easel.startup.quiet import without_warnings
 
-# These call the scheduler once per timestep, in order, beginning at `begin_index` or 0.
+# These call the scheduler once for each timestep, in order, from `begin_index` or 0.
 _PIPELINES = {
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusionXLImg2ImgPipeline",
 }
-# Those that compute with a single number per step, which may lie in either memory.
+# These compute with a single number for each step, which can be in either memory.
 _SCHEDULERS = {
     "DDIMScheduler",
     "DPMSolverMultistepScheduler",
@@ -35,15 +35,15 @@ _SCHEDULERS = {
 
 
 def keep_steps_on_the_host(pipelines: Sequence[Any]) -> str:
-    """Give the pipelines such schedulers, if both are known to work so; return what was done."""
+    """Replace the schedulers if all are supported; return `on`, or `off` with the reason."""
     kind: Any = type(getattr(pipelines[0], "scheduler", None))
-    strange = {type(each).__name__ for each in pipelines} - _PIPELINES
-    strange |= {kind.__name__} - _SCHEDULERS
-    if strange:
-        return f"off: not for {', '.join(sorted(strange))}"
-    late = any(type(each).__name__.endswith("Img2ImgPipeline") for each in pipelines)
-    if late and not hasattr(kind, "set_begin_index"):
-        return f"off: {kind.__name__} cannot be told where a refiner begins"
+    names = {type(pipeline).__name__ for pipeline in pipelines}
+    unsupported = names - _PIPELINES | {kind.__name__} - _SCHEDULERS
+    if unsupported:
+        return f"off: not for {', '.join(sorted(unsupported))}"
+    has_refiner = any(name.endswith("Img2ImgPipeline") for name in names)
+    if has_refiner and not hasattr(kind, "set_begin_index"):
+        return f"off: {kind.__name__} does not support the late start of a refiner"
     for pipeline in pipelines:
         with without_warnings():
             pipeline.scheduler = host_class(kind).from_config(pipeline.scheduler.config)
@@ -52,7 +52,7 @@ def keep_steps_on_the_host(pipelines: Sequence[Any]) -> str:
 
 @cache
 def host_class(kind: type) -> Any:
-    """Return a scheduler's class that keeps its own timesteps on the CPU, under the same name."""
+    """Return a subclass of a scheduler, with its name, that keeps its timesteps on the CPU."""
     methods = {"set_timesteps": _set_timesteps(kind), "step": _step(kind)}
     methods["scale_model_input"] = _scale_model_input(kind)
     if hasattr(kind, "set_begin_index"):
@@ -60,7 +60,7 @@ def host_class(kind: type) -> Any:
     return type(kind.__name__, (kind,), methods)
 
 
-# Pipelines look at the signatures of these methods to know what they take; `wraps` keeps them.
+# Pipelines inspect the signatures of these methods; `wraps` keeps them.
 
 
 def _set_timesteps(kind: Any) -> Any:
@@ -114,7 +114,7 @@ def _step(kind: Any) -> Any:
 
 @contextmanager
 def _on_host(scheduler: Any) -> Iterator[Any]:
-    """Show the scheduler its timesteps on the CPU, and yield the one that it is at."""
+    """Give the scheduler its timesteps on the CPU, and yield the current one."""
     remote, scheduler.timesteps = scheduler.timesteps, scheduler._host_timesteps
     try:
         yield scheduler._host_timesteps[scheduler._place]

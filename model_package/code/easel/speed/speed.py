@@ -1,7 +1,7 @@
-"""What makes pictures come faster, each a setting, and what of it is in force on this machine.
+"""Optional optimisations, each with a setting, and which of them are in use on this machine.
 
-Nothing here is needed to paint. What the hardware or the libraries do not have is left out by
-itself; `Speed.report` says so, and with it the log's `model_loaded` and the answer to a question.
+What the hardware or the libraries do not support is turned off. `Speed.report` says so, in the
+log's `model_loaded` and in the model's description.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from easel.speed.fp8 import Fp8Storage
 from easel.speed.host_timesteps import keep_steps_on_the_host
 from generation import RULES
 
-_OWNER = "whoever owns the endpoint"
-_MIB = 2**20
+_OWNER = "the owner of the endpoint"
+_MIB = 2**20  # bytes
 
 
-def _sizes(given: str) -> tuple[tuple[int, int], ...]:
-    if not re.fullmatch(r"\d{1,5}x\d{1,5}(,\d{1,5}x\d{1,5})*", given):
-        raise ValueError("must be sizes such as 512x512, with commas between them")
-    pairs = (each.split("x") for each in given.split(","))
+def _sizes(value: str) -> tuple[tuple[int, int], ...]:
+    if not re.fullmatch(r"\d{1,5}x\d{1,5}(,\d{1,5}x\d{1,5})*", value):
+        raise ValueError("must be sizes such as 512x512, separated by commas")
+    pairs = (size.split("x") for size in value.split(","))
     return tuple((_side("width", width), _side("height", height)) for width, height in pairs)
 
 
-def _side(name: str, given: str) -> int:
-    pixels = RULES[name].clean(int(given))
-    assert isinstance(pixels, int)  # noqa: S101 - for the type checker: the rule is for whole numbers
+def _side(name: str, value: str) -> int:
+    pixels = RULES[name].clean(int(value))
+    assert isinstance(pixels, int)  # noqa: S101 - for the type checker
     return pixels
 
 
-def _share(given: str) -> float:
-    share = float(given)
+def _share(value: str) -> float:
+    share = float(value)
     if not 0 < share <= 1:
         raise ValueError("must be above 0, and at most 1")
     return share
 
 
-def _mebibytes(given: str) -> int:
-    size = int(given)
+def _mebibytes(value: str) -> int:
+    size = int(value)
     if not 0 <= size <= 65_536:
         raise ValueError("must be a number of mebibytes from 0 to 65536")
     return size * _MIB
@@ -55,28 +55,28 @@ def _mebibytes(given: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedSettings:
-    """The settings of speed.
+    """The settings of the optimisations.
 
     Attributes:
-        compile: what torch.compile makes faster. `regional`: the denoiser's repeated blocks;
-            `full`: the whole denoiser and the VAE's decoder; `auto`: as `regional`, if a cache of
-            what was compiled before came with the model and fits this machine; `off`.
-        compile_cache: a folder of such caches, beside `compiled` in the model folder.
+        compile: what to compile with torch.compile. `regional`: the denoiser's repeated blocks;
+            `full`: the whole denoiser and the VAE's decoder; `auto`: `regional` if the model comes
+            with a compile cache for this machine and this code, else `off`; `off`.
+        compile_cache: a folder of compile caches, in addition to `compiled` in the model folder.
         cuda_graphs: whether a fully compiled model is replayed as CUDA graphs.
         channels_last: the memory layout of convolutions; `auto` is on for a compiled model on a
             GPU.
-        guidance_cutoff: the share of the steps with guidance. Below 1 the last ones go without,
-            take half the time, and change the picture.
-        sampler: a scheduler in place of the model's own; another one paints another picture.
+        guidance_cutoff: the share of the steps with guidance. Below 1, the last steps have none,
+            which halves their time and changes the image.
+        sampler: a scheduler to use instead of the model's own; another one changes the image.
         steps_on_host: whether the noise schedule stays in the CPU's memory, so that no step waits
-            for the GPU to say where it is.
-        kept_prompts: bytes of prompts' embeddings that are kept.
-        warm_up: sizes, in pixels, that are painted before the first visitor comes, beside the
-            default one (on a CPU without compiling: the smallest). A compiled model is compiled for
-            these and the default one, and not for others.
+            to read it back from the GPU.
+        kept_prompts: the size of the cache of prompts' embeddings, in bytes.
+        warm_up: sizes, in pixels, to generate before the first request, in addition to the default
+            one (on a CPU without compiling: the smallest). A compiled model is compiled for these
+            sizes and the default one only.
         read_ahead: whether the weights are read from disk while libraries are imported.
-        storage: `fp8` keeps a UNet's weights in 8 bits, which halves their memory, takes time in
-            each step, and changes the picture; `full` keeps them as they are computed with.
+        storage: `fp8` stores a UNet's weights in 8 bits, which halves their memory, makes each step
+            slower and changes the image; `full` stores them in the type of the computation.
     """
 
     compile: str = field(
@@ -138,12 +138,12 @@ class SpeedSettings:
 
 
 class Speed:
-    """What of the settings is in force for one model.
+    """The optimisations that are in use for one model.
 
     Args:
         pipelines: the base, and the refiner if there is one; they are changed in place.
-        settings: what is wanted.
-        compiler: for the pipelines' parts.
+        settings: the requested optimisations.
+        compiler: compiles the pipelines' parts.
     """
 
     def __init__(
@@ -161,10 +161,11 @@ class Speed:
 
     def _apply(self, pipelines: Sequence[Any]) -> None:
         settings = self.settings
+        # First: `keep_steps_on_the_host` below makes a subclass of the chosen scheduler.
         self.report["sampler"] = schedulers.choose(pipelines[0], settings.sampler)
         self.report["compile"] = self._compile()
         self.report["channels_last"] = _lay_out(pipelines, self._wants_channels_last(pipelines[0]))
-        # After the layout: no backend is asked to move 8-bit numbers about.
+        # After the layout: not every backend can permute 8-bit numbers.
         self.report["storage"] = self._storage.start() if settings.storage == "fp8" else "full"
         self.report["steps_on_host"] = (
             keep_steps_on_the_host(pipelines) if settings.steps_on_host else "off"
@@ -173,7 +174,7 @@ class Speed:
 
     @property
     def compiled(self) -> bool:
-        """Whether torch.compile has a part in painting."""
+        """Whether any part of the model is compiled."""
         return self._compiler.active
 
     def _compile(self) -> str:
@@ -192,12 +193,13 @@ class Speed:
 
     @contextmanager
     def generating(self) -> Iterator[None]:
-        """Paint without compiling anything: a size that was not warmed up is painted plainly."""
-        with self._compiler.as_it_is():
+        """A context that compiles nothing: a size that was not warmed up runs uncompiled."""
+        with self._compiler.without_compiling():
             yield
 
     def give_up(self, error: BaseException) -> bool:
-        """Undo one thing that may have made painting fail; say whether there was any left."""
+        """Turn off one optimisation after a failure; return False if none is left."""
+        # Compiling first: undoing it changes no weights.
         for name, part in (("compile", self._compiler), ("storage", self._storage)):
             if part.active:
                 part.stop()
@@ -207,7 +209,7 @@ class Speed:
 
 
 def _lay_out(pipelines: Sequence[Any], channels_last: bool) -> str:
-    """Bring convolutions' weights into the layout in which tensor cores read them."""
+    """Put convolutions' weights into the memory layout that tensor cores read fastest."""
     parts = [
         part
         for pipeline in pipelines

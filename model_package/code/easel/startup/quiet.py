@@ -1,7 +1,7 @@
-"""Fewer words from the libraries; imported before diffusers, which advises at import already.
+"""Silence the libraries' advice; import this before diffusers, which warns during its import.
 
-Errors are left. Advice, deprecations and progress bars go, since nobody who reads an endpoint's log
-can act on them; a line per picture says more.
+Errors are still logged. Advice, deprecations and progress bars are dropped, because the reader of
+an endpoint's log cannot act on them.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from typing import Any
 import transformers
 
 _logging: Any = transformers.utils.logging
+# On import: diffusers logs during its own import.
 _logging.set_verbosity_error()
 _logging.disable_progress_bar()
 
 
 class _Silence:
-    """Drops Python warnings for as long as any thread asks for it.
+    """Drops Python warnings while any thread is in the context.
 
-    The filters are the process's, and `warnings.catch_warnings` puts back what it found: two
-    threads whose blocks overlap would each end the other's silence. So the first one in saves the
-    filters, and the last one out restores them.
+    The filters belong to the process, and `warnings.catch_warnings` restores those that it met: two
+    threads in overlapping blocks would end each other's silence. So the first thread that enters
+    saves the filters, and the last one that leaves restores them.
     """
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._inside = 0
         self._filters: AbstractContextManager[Any] = warnings.catch_warnings()
 
     def __enter__(self) -> None:
-        with self._turn:
+        with self._lock:
             if self._inside == 0:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
@@ -42,7 +43,7 @@ class _Silence:
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._turn:
+        with self._lock:
             self._inside -= 1
             if self._inside == 0:
                 self._filters.__exit__(None, None, None)
@@ -52,12 +53,12 @@ _silence = _Silence()
 
 
 def without_warnings() -> AbstractContextManager[None]:
-    """Drop Python warnings in a block, which other threads may enter and leave meanwhile."""
+    """A context without Python warnings, also while other threads enter and leave it."""
     return _silence
 
 
-class Notes(logging.Handler):
-    """Keeps what diffusers and transformers would have said, instead of saying it."""
+class Messages(logging.Handler):
+    """Collects the messages of diffusers and transformers instead of writing them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -68,15 +69,16 @@ class Notes(logging.Handler):
 
 
 @contextmanager
-def noting_warnings() -> Iterator[Notes]:
-    """Collect the two libraries' logged warnings; not for use by two threads at once."""
-    notes, libraries = Notes(), [logging.getLogger(name) for name in ("diffusers", "transformers")]
+def collecting_warnings() -> Iterator[Messages]:
+    """Collect the two libraries' logged warnings; not thread-safe."""
+    messages = Messages()
+    libraries = [logging.getLogger(name) for name in ("diffusers", "transformers")]
     before = [(library, library.handlers, library.level) for library in libraries]
-    for library in libraries:
-        library.handlers = [notes]
+    for library in libraries:  # whose own handlers would still write
+        library.handlers = [messages]
         library.setLevel(logging.WARNING)
     try:
-        yield notes
+        yield messages
     finally:
         for library, handlers, level in before:
             library.handlers = handlers

@@ -1,8 +1,8 @@
-"""Reading weights from disk while libraries are imported: both take seconds, and neither the other.
+"""Read weights from disk while libraries are imported: one waits for the disk, the other computes.
 
-Importing this module starts it, for the folder where SageMaker puts a model; so `inference.py` does
-that before anything else. Nothing is kept here: the operating system keeps what was read in memory
-that is free, where the model's loader, which maps the files, finds it.
+Importing this module starts it for the folder where SageMaker puts a model, so `inference.py`
+imports it first. No data is stored here: the operating system caches what was read in free memory,
+where the loader, which maps the files, gets it from.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-_MOST = 2**30  # bytes at once; Linux sends less than 2 GiB
+_MOST = 2**30  # bytes for one call; Linux sends less than 2 GiB
 _started: set[Path] = set()
 
 
 def read_ahead(folder: Path, environ: Mapping[str, str]) -> threading.Thread | None:
-    """Start reading a model's weights, once per folder; return the thread, or None without one.
+    """Start reading a model's weights, once for each folder; return the thread, if one started.
 
     Args:
-        folder: a model's; one that is not there, or that was read before, is left alone.
-        environ: where EASEL_READ_AHEAD=off switches it off.
+        folder: a model's; nothing happens if it does not exist or was read before.
+        environ: EASEL_READ_AHEAD=off disables reading.
     """
     if environ.get("EASEL_READ_AHEAD", "").strip().lower() == "off":
         return None
@@ -29,7 +29,7 @@ def read_ahead(folder: Path, environ: Mapping[str, str]) -> threading.Thread | N
         return None
     _started.add(folder)
     files = weights(folder)
-    # More than fits would push out what was read first, which is what the loader wants first.
+    # More than fits would evict what was read first, which the loader needs first.
     if not files or sum(path.stat().st_size for path in files) > _free_memory():
         return None
     thread = threading.Thread(target=read, args=(files,), name="read-ahead", daemon=True)
@@ -38,28 +38,28 @@ def read_ahead(folder: Path, environ: Mapping[str, str]) -> threading.Thread | N
 
 
 def weights(folder: Path) -> list[Path]:
-    """Return the files that a loader will most likely read: 16-bit ones where there are both."""
-    found = sorted(path for path in folder.glob("**/*.safetensors") if path.is_file())
-    found = [path for path in found if path.relative_to(folder).parts[0] != "loras"]
-    small = [path for path in found if ".fp16." in path.name or ".fp16-" in path.name]
-    halved = {path.parent for path in small}
-    return small + [path for path in found if path.parent not in halved]
+    """Return the files that a loader will most likely read: 16-bit ones if there are both."""
+    files = sorted(path for path in folder.glob("**/*.safetensors") if path.is_file())
+    files = [path for path in files if path.relative_to(folder).parts[0] != "loras"]
+    small = [path for path in files if ".fp16." in path.name or ".fp16-" in path.name]
+    components = {path.parent for path in small}
+    return small + [path for path in files if path.parent not in components]
 
 
 def read(files: Iterable[Path]) -> int:
-    """Bring files into the page cache; return how many bytes were read.
+    """Read files into the page cache; return the number of bytes read.
 
-    The kernel sends them to nowhere: no copy is made, and Python's lock is asked for once per
-    gibibyte, where reading into a buffer would ask for it all the time, and an importing thread
-    lets it go every 5 ms only.
+    The kernel sends them to /dev/null without a copy. This takes Python's lock once for each
+    gibibyte; reading into a buffer would take it all the time, and a thread that imports releases
+    it only every 5 ms.
     """
     total = 0
-    with Path(os.devnull).open("wb", buffering=0) as nowhere:
+    with Path(os.devnull).open("wb", buffering=0) as sink:
         for path in files:
             try:
                 with path.open("rb", buffering=0) as opened:
-                    total += _send(opened.fileno(), nowhere.fileno())
-            except OSError:  # whoever loads the model will meet it, and say so
+                    total += _send(opened.fileno(), sink.fileno())
+            except OSError:  # the loader will fail on the same file and report it
                 break
     return total
 
@@ -72,7 +72,7 @@ def _send(source: int, target: int) -> int:
 
 
 def _free_memory() -> int:
-    """Return the bytes that are free or hold what can be read again; only Linux tells."""
+    """Return the bytes that are free or can be freed; 0 except on Linux."""
     path = Path("/proc/meminfo")
     if not path.is_file():
         return 0
@@ -80,4 +80,5 @@ def _free_memory() -> int:
     return int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024
 
 
+# The toolkit's own variable for the folder that holds the model's.
 read_ahead(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")) / "model", os.environ)

@@ -109,17 +109,17 @@ def test_a_revision_may_be_a_commit(hub, tmp_path):
     ],
 )
 def test_what_cannot_be_fetched_says_what_to_do(hub, tmp_path, name, revision, says):
-    answer = fetch(hub.address, tmp_path / "cache", name, revision)
-    assert answer.startswith("refused: ")
-    assert says in answer
+    response = fetch(hub.address, tmp_path / "cache", name, revision)
+    assert response.startswith("refused: ")
+    assert says in response
 
 
 def test_a_hub_that_cannot_be_reached_is_said_so(tmp_path):
-    answer = fetch("http://127.0.0.1:9", tmp_path / "cache", "somebody/full")
-    assert "the hub could not be reached" in answer
+    response = fetch("http://127.0.0.1:9", tmp_path / "cache", "somebody/full")
+    assert "the hub could not be reached" in response
 
 
-def test_pickled_weights_are_chosen_when_they_are_allowed_and_there_are_no_others():
+def test_pickled_weights_are_chosen_if_they_are_allowed_and_are_the_only_ones():
     files = ["model_index.json", "unet/a.bin", "vae/a.bin", "vae/a.safetensors", "vae/config.json"]
     with pytest.raises(ModelUnusable, match="unet exist only pickled"):
         choose_files(files, ["unet", "vae"], allow_pickle=False)

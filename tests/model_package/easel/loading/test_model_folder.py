@@ -53,9 +53,7 @@ def test_the_variants_files_are_known_by_their_names(name, variant):
         ([("unet", ".fp16.safetensors"), ("unet", ".safetensors")], None, "fp16"),
     ],
 )
-def test_16_bit_files_are_read_where_16_bits_are_wanted_or_there_are_no_others(
-    files, on_cpu, on_gpu
-):
+def test_16_bit_files_are_read_for_16_bits_or_if_there_are_no_others(files, on_cpu, on_gpu):
     paths = weights(*files)
     assert choose_variant(paths, NAMES, prefer_variant=False) == on_cpu
     assert choose_variant(paths, NAMES, prefer_variant=True) == on_gpu

@@ -18,7 +18,7 @@ from easel.startup.quiet import without_warnings
 from tests.model_package.doubles.toolkit import Toolkit
 
 CODE = Path(__file__).parents[4] / "model_package" / "code"
-WISH = {"prompt": "a cat", "seed": 7}
+REQUEST = {"prompt": "a cat", "seed": 7}
 
 
 def load(folder, *, allow_pickle=False):
@@ -27,30 +27,30 @@ def load(folder, *, allow_pickle=False):
     )
 
 
-def test_a_folder_with_only_16_bit_files_paints(stand_in):
+def test_a_folder_with_only_16_bit_files_generates(stand_in):
     folder = stand_in(variant="fp16")
     assert [path.name for path in folder.glob("unet/*.safetensors")] == [
         "diffusion_pytorch_model.fp16.safetensors"
     ]
-    answer = Toolkit(folder).post(WISH, accept="image/png")
-    assert (answer.status, answer.body[:4]) == (200, b"\x89PNG")
+    response = Toolkit(folder).post(REQUEST, accept="image/png")
+    assert (response.status, response.body[:4]) == (200, b"\x89PNG")
 
 
-def test_a_folder_with_16_bit_files_for_some_parts_only_paints(stand_in, tmp_path):
+def test_a_folder_with_16_bit_files_for_some_parts_only_generates(stand_in, tmp_path):
     shutil.copytree(stand_in(), tmp_path, dirs_exist_ok=True)
     for part in ("unet", "text_encoder"):
         shutil.rmtree(tmp_path / part)
         shutil.copytree(stand_in(variant="fp16") / part, tmp_path / part)
-    assert Toolkit(tmp_path).post(WISH, accept="image/png").status == 200
+    assert Toolkit(tmp_path).post(REQUEST, accept="image/png").status == 200
 
 
 def test_pickled_weights_are_refused_unless_a_setting_trusts_them(stand_in, monkeypatch, capsys):
     folder = stand_in(pickled=True)
     assert not list(folder.rglob("*.safetensors"))
-    assert Toolkit(folder).post(WISH, accept="image/png").status == 500
+    assert Toolkit(folder).post(REQUEST, accept="image/png").status == 500
     assert "EASEL_ALLOW_PICKLE=on" in json.loads(capsys.readouterr().out.splitlines()[0])["error"]
     monkeypatch.setenv("EASEL_ALLOW_PICKLE", "on")
-    assert Toolkit(folder).post(WISH, accept="image/png").status == 200
+    assert Toolkit(folder).post(REQUEST, accept="image/png").status == 200
 
 
 def test_the_models_safety_checker_is_kept(stand_in):
@@ -64,12 +64,12 @@ def test_sdxl_is_not_watermarked_whatever_is_installed(stand_in):
 
 needs_auto = pytest.mark.skipif(
     easel.loading.pipeline._auto_pipeline() is None,
-    reason="diffusers 0.38 beside transformers 4.51",
+    reason="diffusers 0.38 with transformers 4.51",
 )
 
 
 def as_image_to_image(folder, tmp_path):
-    """Copy a model, and let it say that it paints from pictures."""
+    """Copy a model and change its index to an image-to-image class."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     index = json.loads((tmp_path / "model_index.json").read_text())
     index["_class_name"] = "StableDiffusionImg2ImgPipeline"
@@ -108,8 +108,8 @@ def test_where_auto_cannot_be_imported_the_model_is_loaded_all_the_same(
 def test_what_is_text_to_image_itself_is_so_to_diffusers_too():
     from diffusers.pipelines import auto_pipeline
 
-    known = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
-    assert {each.__name__ for each in known} >= easel.loading.pipeline.TEXT_TO_IMAGE
+    supported = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
+    assert {kind.__name__ for kind in supported} >= easel.loading.pipeline.TEXT_TO_IMAGE
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
@@ -127,7 +127,7 @@ def test_loading_what_is_text_to_image_itself_does_not_import_every_pipeline(sta
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_a_loaded_model_paints_what_plain_diffusers_paints(stand_in):
+def test_a_loaded_model_generates_what_plain_diffusers_generates(stand_in):
     def generate(pipeline):
         noise = torch.Generator().manual_seed(7)
         how = {"num_inference_steps": 2, "output_type": "np", "generator": noise}

@@ -48,7 +48,7 @@ def test_stable_diffusions_own_vae_stays_in_16_bits(stand_in, monkeypatch, kind,
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
-def test_a_vae_in_other_numbers_than_its_pipeline_paints_the_same_picture(stand_in, kind):
+def test_a_vae_in_other_numbers_than_its_pipeline_generates_the_same_picture(stand_in, kind):
     size = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2, "output_type": "np"}
     pictures = []
     for vae_dtype in (torch.bfloat16, torch.float32):
@@ -71,7 +71,7 @@ def test_slicing_is_on_and_tiling_a_setting(stand_in, tiling):
     assert (pipeline.vae.use_slicing, pipeline.vae.use_tiling) == (True, tiling)
 
 
-def test_a_pipeline_without_a_vae_is_left_alone():
+def test_a_pipeline_without_a_vae_does_not_change():
     easel.loading.vae.prepare(BarePipeline(), device=CPU, tiling=True)
 
 
@@ -100,11 +100,11 @@ def with_small_vae(stand_in, tmp_path):
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 @pytest.mark.parametrize("environ", [{}, {"EASEL_VAE_TILING": "on", "EASEL_CHANNELS_LAST": "on"}])
-def test_a_model_with_a_small_vae_paints_as_diffusers_does(with_small_vae, kind, environ):
+def test_a_model_with_a_small_vae_generates_as_diffusers_does(with_small_vae, kind, environ):
     folder = with_small_vae(kind)
     size = {"width": 64, "height": 64}
-    wish = GenerationRequest(prompt="a", seed=7, steps=2, guidance_scale=5.0, **size)
-    found = load_generator(folder, {"EASEL_DTYPE": "fp32", **environ}).generate(wish).pixels
+    request = GenerationRequest(prompt="a", seed=7, steps=2, guidance_scale=5.0, **size)
+    actual = load_generator(folder, {"EASEL_DTYPE": "fp32", **environ}).generate(request).pixels
     plain = load_pipeline(folder, dtype=torch.float32, device=CPU, allow_pickle=False)
     assert isinstance(plain.vae, AutoencoderTiny)
     with without_warnings():
@@ -115,5 +115,5 @@ def test_a_model_with_a_small_vae_paints_as_diffusers_does(with_small_vae, kind,
             **size,
             generator=torch.Generator().manual_seed(7),
         ).images[0]
-    assert np.abs(found.astype(int) - np.asarray(picture)).max() <= 1
-    assert found.std() > 1
+    assert np.abs(actual.astype(int) - np.asarray(picture)).max() <= 1
+    assert actual.std() > 1

@@ -45,7 +45,7 @@ def generate(pipeline, loras=None, lora=""):
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 @pytest.mark.parametrize("write", [write_diffusers, write_kohya])
-def test_the_picture_is_the_one_that_diffusers_paints_with_the_same_file(
+def test_the_picture_is_the_one_that_diffusers_generates_with_the_same_file(
     stand_in, tmp_path, kind, write
 ):
     ours, theirs = (load_pipeline(stand_in(kind=kind), **HOW) for _ in range(2))
@@ -54,9 +54,9 @@ def test_the_picture_is_the_one_that_diffusers_paints_with_the_same_file(
     with without_warnings():
         theirs.load_lora_weights(tmp_path, weight_name=path.name, adapter_name="a")
         theirs.set_adapters(["a"], [0.7])
-    expected, found = generate(theirs), generate(ours, Loras([("a", path)], [ours]), "a:0.7")
-    assert np.abs(expected - found).max() <= 1
-    assert np.abs(generate(load_pipeline(stand_in(kind=kind), **HOW)) - found).max() > 10
+    expected, actual = generate(theirs), generate(ours, Loras([("a", path)], [ours]), "a:0.7")
+    assert np.abs(expected - actual).max() <= 1
+    assert np.abs(generate(load_pipeline(stand_in(kind=kind), **HOW)) - actual).max() > 10
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_the_picture_is_the_one_that_diffusers_paints_with_the_same_file(
         {"use_rslora": True},
     ],
 )
-def test_what_peft_was_told_about_alpha_is_read_from_the_file(stand_in, tmp_path, extra):
+def test_the_alpha_of_pefts_configuration_is_read_from_the_file(stand_in, tmp_path, extra):
     pipeline = load_pipeline(stand_in(kind="sdxl"), **HOW)
     config = LoraConfig(
         r=4, lora_alpha=2, target_modules=["to_q", "to_k"], init_lora_weights=False, **extra
     )
     pipeline.unet.add_adapter(config)
     layers = get_peft_model_state_dict(pipeline.unet)
-    told = {
+    settings = {
         f"unet.{key}": value
         for key, value in config.to_dict().items()
         if key in {"r", "lora_alpha", "alpha_pattern", "use_rslora"}
@@ -84,13 +84,13 @@ def test_what_peft_was_told_about_alpha_is_read_from_the_file(stand_in, tmp_path
             tmp_path,
             unet_lora_layers=layers,
             unet_lora_adapter_metadata={
-                key.removeprefix("unet."): value for key, value in told.items()
+                key.removeprefix("unet."): value for key, value in settings.items()
             },
         )
     (path,) = tmp_path.glob("*.safetensors")
     ours = load_pipeline(stand_in(kind="sdxl"), **HOW)
-    expected, found = generate(pipeline), generate(ours, Loras([("a", path)], [ours]), "a")
-    assert np.abs(expected - found).max() <= 1
+    expected, actual = generate(pipeline), generate(ours, Loras([("a", path)], [ours]), "a")
+    assert np.abs(expected - actual).max() <= 1
 
 
 def test_stabilitys_names_lead_where_diffusers_own_table_leads():
@@ -135,8 +135,8 @@ def test_stabilitys_names_of_the_rest_are_those_of_its_code(stability, diffusers
 def test_a_lora_for_sdxl_by_kohya_may_name_layers_as_stability_does(stand_in, tmp_path):
     pipeline = load_pipeline(stand_in(kind="sdxl"), **HOW)
     layers = random_layers(pipeline, parts=("unet",))
-    known = layer_names.layers(pipeline.unet)
-    named = {id(layer): name for name, layer in known.items()}  # Stability's name comes last
+    table = layer_names.layers(pipeline.unet)
+    named = {id(layer): name for name, layer in table.items()}  # Stability's name comes last
     by_name = dict(pipeline.unet.named_modules())
     other = {("unet", named[id(by_name[name])]): pair for (_, name), pair in layers.items()}
     assert all("block" in name and "blocks_0_attentions" not in name for _, name in other)

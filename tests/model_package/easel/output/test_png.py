@@ -53,7 +53,7 @@ def test_texts_are_read_back_in_any_script():
     assert image.text == texts
 
 
-def test_every_chunk_has_the_checksum_that_the_format_asks_for():
+def test_every_chunk_has_the_checksum_that_the_format_requires():
     png = encode_png(np.zeros((8, 8, 3), np.uint8), {"parameters": "a"})
     kinds, place = [], 8
     while place < len(png):

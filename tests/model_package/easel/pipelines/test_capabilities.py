@@ -39,11 +39,11 @@ def test_a_pipelines_own_sample_size_comes_first():
 
 
 def test_everything_that_the_pipeline_takes_is_passed_on():
-    wish = GenerationRequest(
+    request = GenerationRequest(
         prompt="a", negative_prompt="b", seed=1, steps=4, guidance_scale=0, width=64, height=72
     )
     capabilities = Capabilities.of(PlainPipeline())
-    assert capabilities.arguments(capabilities.fit(wish)) == {
+    assert capabilities.arguments(capabilities.fit(request)) == {
         "prompt": "a",
         "negative_prompt": "b",
         "num_inference_steps": 4,
@@ -54,15 +54,15 @@ def test_everything_that_the_pipeline_takes_is_passed_on():
 
 
 def test_what_the_pipeline_does_not_take_is_left_out_and_not_claimed_afterwards():
-    wish = GenerationRequest(prompt="a", negative_prompt="b", seed=1, steps=4, guidance_scale=2)
+    request = GenerationRequest(prompt="a", negative_prompt="b", seed=1, steps=4, guidance_scale=2)
     capabilities = Capabilities.of(BarePipeline())
-    fitted = capabilities.fit(wish)
+    fitted = capabilities.fit(request)
     assert fitted == GenerationRequest(prompt="a", seed=1)
     assert capabilities.arguments(fitted) == {"prompt": "a"}
     assert capabilities.defaults == Defaults()
 
 
-def test_a_size_is_refused_by_a_model_that_paints_one_size():
+def test_a_size_is_refused_by_a_model_that_generates_one_size():
     with pytest.raises(InvalidField, match="this model generates one size") as caught:
         Capabilities.of(BarePipeline()).fit(GenerationRequest(prompt="a", height=64))
     assert caught.value.field == "height"
@@ -79,7 +79,7 @@ def test_a_size_is_refused_by_a_model_that_paints_one_size():
         ({"image_processor": SimpleNamespace(config={"vae_scale_factor": 16})}, 16),
     ],
 )
-def test_a_side_must_be_a_multiple_that_the_model_can_paint(attributes, multiple):
+def test_a_side_must_be_a_multiple_that_the_model_can_generate(attributes, multiple):
     pipeline = PlainPipeline()
     for name, value in attributes.items():
         setattr(pipeline, name, value)
@@ -94,7 +94,7 @@ def test_a_side_must_be_a_multiple_that_the_model_can_paint(attributes, multiple
 
 @pytest.mark.parametrize("kind", [ImageToImagePipeline, UnconditionalPipeline])
 def test_a_pipeline_that_needs_more_or_other_than_a_prompt_is_refused(kind):
-    with pytest.raises(ModelUnusable, match=f"{kind.__name__} does not make pictures"):
+    with pytest.raises(ModelUnusable, match=f"{kind.__name__} does not generate images"):
         Capabilities.of(kind())
 
 
@@ -106,9 +106,9 @@ def test_a_pipeline_that_needs_more_or_other_than_a_prompt_is_refused(kind):
         (BarePipeline(), 8, (None, None)),
     ],
 )
-def test_the_smallest_size_is_one_that_the_model_can_paint(pipeline, scale, smallest):
+def test_the_smallest_size_is_one_that_the_model_can_generate(pipeline, scale, smallest):
     pipeline.vae_scale_factor = scale
     capabilities = Capabilities.of(pipeline)
     assert capabilities.smallest == smallest
-    wish = GenerationRequest(prompt="a", seed=1, width=smallest[0], height=smallest[1])
-    assert capabilities.fit(wish).width == smallest[0]
+    request = GenerationRequest(prompt="a", seed=1, width=smallest[0], height=smallest[1])
+    assert capabilities.fit(request).width == smallest[0]

@@ -18,7 +18,7 @@ from generation import GenerationRequest
 from tests.model_package.doubles.toolkit import Toolkit
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
-WISH = {"prompt": "a cat", "seed": 7}
+REQUEST = {"prompt": "a cat", "seed": 7}
 SIZE = {"width": 64, "height": 64, "guidance_scale": 5.0}
 
 
@@ -54,8 +54,8 @@ class Counter:
 
 
 def run(ensemble, steps, **arguments):
-    wish = {"prompt": "a cat", "num_inference_steps": steps, **SIZE, **arguments}
-    return ensemble.run(wish, seed=7, state="").images[0].numpy()
+    request = {"prompt": "a cat", "num_inference_steps": steps, **SIZE, **arguments}
+    return ensemble.run(request, seed=7, state="").images[0].numpy()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def run(ensemble, steps, **arguments):
         (1, 10, [10, 0]),
     ],
 )
-def test_the_refiner_takes_over_where_it_is_told_and_steps_count_in_total(
+def test_the_refiner_takes_over_where_the_setting_says_and_steps_count_in_total(
     pair, start, steps, expected
 ):
     with Counter(*pair) as calls:
@@ -116,8 +116,8 @@ def test_weights_and_long_prompts_reach_the_refiner(pair, prompt):
 def test_without_guidance_each_unet_sees_one_prompt(pair, scale):
     sizes = []
     handles = [
-        each.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-        for each in pair
+        pipeline.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        for pipeline in pair
     ]
     run(Ensemble(*pair), 5, guidance_scale=scale)
     for handle in handles:
@@ -142,9 +142,9 @@ def weights():
     """Return the bytes of all 32-bit tensors that are alive."""
     gc.collect()
     tensors = {
-        each.data_ptr(): each.numel() * each.element_size()
-        for each in gc.get_objects()
-        if type(each) is torch.nn.Parameter
+        item.data_ptr(): item.numel() * item.element_size()
+        for item in gc.get_objects()
+        if type(item) is torch.nn.Parameter
     }
     return sum(tensors.values())
 
@@ -154,26 +154,28 @@ def test_the_refiner_takes_no_more_memory_than_its_unet(stand_in):
     base = load_pipeline(folder / "base", **HOW)
     before = weights()
     refiner = load_refiner(folder / "refiner", base, **HOW)
-    assert weights() - before == sum(each.numel() * 4 for each in refiner.unet.parameters())
+    assert weights() - before == sum(
+        parameter.numel() * 4 for parameter in refiner.unet.parameters()
+    )
 
 
 def test_the_refiners_folder_need_not_hold_what_it_shares(stand_in, tmp_path):
     shutil.copytree(stand_in(kind="ensemble"), tmp_path, dirs_exist_ok=True)
     for name in SHARED:
         shutil.rmtree(tmp_path / "refiner" / name)
-    answers = [Toolkit(folder).post(WISH) for folder in (tmp_path, stand_in(kind="ensemble"))]
-    assert answers[0].status == 200
-    assert answers[0] == answers[1]
+    responses = [Toolkit(folder).post(REQUEST) for folder in (tmp_path, stand_in(kind="ensemble"))]
+    assert responses[0].status == 200
+    assert responses[0] == responses[1]
 
 
-def test_a_refiner_in_16_bit_files_paints(stand_in):
-    assert Toolkit(stand_in(kind="ensemble", variant="fp16")).post(WISH).status == 200
+def test_a_refiner_in_16_bit_files_generates(stand_in):
+    assert Toolkit(stand_in(kind="ensemble", variant="fp16")).post(REQUEST).status == 200
 
 
 def test_a_refiner_without_its_weights_is_refused_and_not_left_random(stand_in, tmp_path, capsys):
     shutil.copytree(stand_in(kind="ensemble"), tmp_path, dirs_exist_ok=True)
     next((tmp_path / "refiner" / "unet").glob("*.safetensors")).unlink()
-    assert Toolkit(tmp_path).post(WISH).status == 500
+    assert Toolkit(tmp_path).post(REQUEST).status == 500
     assert "refiner" in json.loads(capsys.readouterr().out.splitlines()[0])["error"]
 
 
@@ -196,7 +198,7 @@ def test_the_folder_or_the_environment_says_where_the_refiner_starts(
     stand_in, tmp_path, monkeypatch
 ):
     shutil.copytree(stand_in(kind="ensemble"), tmp_path, dirs_exist_ok=True)
-    monkeypatch.setenv("EASEL_METADATA", "off")  # which tells of the refiner, too
+    monkeypatch.setenv("EASEL_METADATA", "off")  # which names the refiner, too
     (tmp_path / "easel.json").write_text('{"refiner_start": 0.5, "steps": 10}')
     bodies = set()
     for defaults in (
@@ -207,18 +209,20 @@ def test_the_folder_or_the_environment_says_where_the_refiner_starts(
         toolkit = Toolkit(tmp_path)
         ensemble = toolkit.model.generator()._ensemble
         assert ensemble.handover(10) == (None if "start" in defaults else 0.5)
-        bodies.add(toolkit.post(WISH, accept="image/png").body)
+        bodies.add(toolkit.post(REQUEST, accept="image/png").body)
     assert len(bodies) == 2
 
 
 def test_the_same_request_gives_the_same_bytes_in_threads_too(stand_in):
     toolkit = Toolkit(stand_in(kind="ensemble"))
-    wishes = [{**WISH, "prompt": prompt, "steps": 4} for prompt in ("a", "a (b:1.3)", "c " * 90)]
-    alone = [toolkit.post(wish, accept="image/png").body for wish in wishes]
+    requests = [
+        {**REQUEST, "prompt": prompt, "steps": 4} for prompt in ("a", "a (b:1.3)", "c " * 90)
+    ]
+    alone = [toolkit.post(request, accept="image/png").body for request in requests]
     together = {}
 
     def ask(place):
-        together[place] = toolkit.post(wishes[place % 3], accept="image/png").body
+        together[place] = toolkit.post(requests[place % 3], accept="image/png").body
 
     threads = [threading.Thread(target=ask, args=(place,)) for place in range(6)]
     for thread in threads:
@@ -230,13 +234,13 @@ def test_the_same_request_gives_the_same_bytes_in_threads_too(stand_in):
 
 def test_a_picture_that_breaks_off_in_the_refiner_does_not_change_the_next(pair):
     generator = ImageGenerator(pair[0], Defaults(**SIZE, steps=5), refiner=pair[1])
-    wish = GenerationRequest(**WISH)
-    first = generator.generate(wish).pixels
+    request = GenerationRequest(**REQUEST)
+    first = generator.generate(request).pixels
     handle = pair[1].unet.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        generator.generate(wish)
+        generator.generate(request)
     handle.remove()
-    assert (generator.generate(wish).pixels == first).all()
+    assert (generator.generate(request).pixels == first).all()
 
 
 @pytest.mark.parametrize(
@@ -264,12 +268,12 @@ def test_a_model_is_warmed_up_with_its_refiner_and_without_guidance(stand_in):
     met = set()
     for name, pipeline in (("base", base), ("refiner", refiner)):
         pipeline.unet.register_forward_hook(
-            lambda _, given, __, name=name: met.add((name, len(given[0])))
+            lambda _, args, __, name=name: met.add((name, len(args[0])))
         )
     speed = Speed([base, refiner], SpeedSettings(guidance_cutoff=0.9))
     sizes = Defaults(steps=20, width=64, height=64)
     ImageGenerator(base, sizes, refiner=refiner, speed=speed).warm_up()
     warmed = set(met)
     met.clear()
-    ImageGenerator(base, sizes, refiner=refiner, speed=speed).generate(GenerationRequest(**WISH))
+    ImageGenerator(base, sizes, refiner=refiner, speed=speed).generate(GenerationRequest(**REQUEST))
     assert warmed == met == {("base", 2), ("refiner", 2), ("refiner", 1)}

@@ -12,10 +12,10 @@ HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": Fa
 def generate(pipeline, share, **changes):
     """Return a picture, and how many inputs the UNet had in each step."""
     inputs = []
-    handle = pipeline.unet.register_forward_hook(lambda _, given, __: inputs.append(len(given[0])))
-    wish = {"prompt": "a cat", "width": 64, "height": 64, "num_inference_steps": 5}
-    wish |= {"guidance_scale": 5.0, **changes}
-    picture = Ensemble(pipeline, guided_share=share).run(wish, seed=7, state="").images
+    handle = pipeline.unet.register_forward_hook(lambda _, args, __: inputs.append(len(args[0])))
+    request = {"prompt": "a cat", "width": 64, "height": 64, "num_inference_steps": 5}
+    request |= {"guidance_scale": 5.0, **changes}
+    picture = Ensemble(pipeline, guided_share=share).run(request, seed=7, state="").images
     handle.remove()
     return picture, inputs
 
@@ -41,20 +41,20 @@ def test_it_changes_the_picture_and_the_next_one_is_guided_again(pipeline):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 @pytest.mark.parametrize("steps", [1, 5])
-def test_a_picture_without_guidance_stays_as_it_is(pipeline, scale, steps):
-    wish = {"guidance_scale": scale, "num_inference_steps": steps}
-    picture, inputs = generate(pipeline, 0.4, **wish)
+def test_a_picture_without_guidance_does_not_change(pipeline, scale, steps):
+    request = {"guidance_scale": scale, "num_inference_steps": steps}
+    picture, inputs = generate(pipeline, 0.4, **request)
     assert inputs == [1] * steps
-    assert torch.equal(picture, generate(pipeline, 1.0, **wish)[0])
+    assert torch.equal(picture, generate(pipeline, 1.0, **request)[0])
 
 
 def test_one_step_is_guided_whatever_the_share(pipeline):
-    wish = {"num_inference_steps": 1}
-    assert generate(pipeline, 0.4, **wish)[1] == [2]
-    assert torch.equal(generate(pipeline, 0.4, **wish)[0], generate(pipeline, 1.0, **wish)[0])
+    request = {"num_inference_steps": 1}
+    assert generate(pipeline, 0.4, **request)[1] == [2]
+    assert torch.equal(generate(pipeline, 0.4, **request)[0], generate(pipeline, 1.0, **request)[0])
 
 
-def test_a_model_that_takes_guidance_as_a_number_stays_as_it_is(pipeline):
+def test_a_model_that_takes_guidance_as_a_number_does_not_change(pipeline):
     config = {**pipeline.unet.config, "time_cond_proj_dim": 8}
     torch.manual_seed(0)
     pipeline.unet = type(pipeline.unet).from_config(config).eval()
@@ -63,7 +63,7 @@ def test_a_model_that_takes_guidance_as_a_number_stays_as_it_is(pipeline):
     assert torch.equal(picture, generate(pipeline, 1.0)[0])
 
 
-def test_other_pipelines_are_left_alone():
+def test_other_pipelines_do_not_change():
     assert guidance.cutoff(PlainPipeline(), 0.5) == {}
 
 
@@ -71,8 +71,8 @@ def test_a_refiner_still_takes_over_where_guidance_ended_before(stand_in):
     folder = stand_in()
     base, refiner = (load_pipeline(folder, **HOW) for _ in range(2))
     refined = []
-    refiner.unet.register_forward_hook(lambda _, given, __: refined.append(len(given[0])))
-    wish = {"prompt": "a cat", "width": 64, "height": 64, "num_inference_steps": 5}
+    refiner.unet.register_forward_hook(lambda _, args, __: refined.append(len(args[0])))
+    request = {"prompt": "a cat", "width": 64, "height": 64, "num_inference_steps": 5}
     ensemble = Ensemble(base, refiner, start=0.6, guided_share=0.8)
-    ensemble.run({**wish, "guidance_scale": 5.0}, seed=7, state="")
+    ensemble.run({**request, "guidance_scale": 5.0}, seed=7, state="")
     assert refined == [2, 1]

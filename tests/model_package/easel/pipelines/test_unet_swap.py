@@ -15,7 +15,7 @@ from tests.model_package.doubles.toolkit import Toolkit
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
 SIZE = {"width": 64, "height": 64, "guidance_scale": 5.0}
-WISH = {"prompt": "a cat", "seed": 7}
+REQUEST = {"prompt": "a cat", "seed": 7}
 
 
 def write_refiner(folder, **changes):
@@ -43,8 +43,8 @@ def pair(folder):
 
 
 def run(ensemble, steps):
-    wish = {"prompt": "a cat", "num_inference_steps": steps, **SIZE}
-    return ensemble.run(wish, seed=7, state="").images[0]
+    request = {"prompt": "a cat", "num_inference_steps": steps, **SIZE}
+    return ensemble.run(request, seed=7, state="").images[0]
 
 
 def steps_of(unet, seen):
@@ -57,7 +57,7 @@ def steps_of(unet, seen):
 )
 def test_the_second_unet_takes_the_last_steps(pair, start, steps, expected):
     seen = [], []
-    handles = [steps_of(each.unet, times) for each, times in zip(pair, seen, strict=True)]
+    handles = [steps_of(pipeline.unet, times) for pipeline, times in zip(pair, seen, strict=True)]
     run(Ensemble(*pair, start=start), steps)
     for handle in handles:
         handle.remove()
@@ -66,7 +66,7 @@ def test_the_second_unet_takes_the_last_steps(pair, start, steps, expected):
     assert together == sorted(together, reverse=True)
 
 
-def test_two_equal_unets_paint_what_one_paints(pair):
+def test_two_equal_unets_generate_what_one_generates(pair):
     base, refiner = pair
     refiner.unet.load_state_dict(base.unet.state_dict())
     assert (run(Ensemble(base), 10) == run(Ensemble(base, refiner), 10)).all()
@@ -79,7 +79,7 @@ def test_the_refiner_changes_the_picture(pair):
 def test_guidance_may_end_before_the_refiner_comes(pair):
     inputs = []
     for pipeline in pair:
-        pipeline.unet.register_forward_pre_hook(lambda _, given: inputs.append(len(given[0])))
+        pipeline.unet.register_forward_pre_hook(lambda _, args: inputs.append(len(args[0])))
     run(Ensemble(*pair, guided_share=0.6), 10)
 
     assert inputs == [2] * 6 + [1] * 4
@@ -102,10 +102,10 @@ def test_a_failure_in_the_refiner_gives_the_pipeline_its_own_unet_back(pair):
 
 
 def test_a_model_folder_with_a_refiner_is_served(folder):
-    wish = {**WISH, **SIZE, "steps": 5}
-    bodies = [Toolkit(folder).post(wish, accept="image/png").body]
+    request = {**REQUEST, **SIZE, "steps": 5}
+    bodies = [Toolkit(folder).post(request, accept="image/png").body]
     shutil.rmtree(folder / "refiner")
-    bodies.append(Toolkit(folder).post(wish, accept="image/png").body)
+    bodies.append(Toolkit(folder).post(request, accept="image/png").body)
     assert all(body.startswith(b"\x89PNG") for body in bodies)
     assert bodies[0] != bodies[1]
 

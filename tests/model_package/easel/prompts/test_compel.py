@@ -55,8 +55,8 @@ def test_weights_mean_what_they_mean_in_compel(pipeline, prompt, penultimate):
             continue  # SDXL's second encoder is only used with its last layer but one
         with torch.no_grad(), without_warnings():
             expected = compel(tokenizer, encoder, kind).build_conditioning_tensor(prompt)
-            found = TextEncoder(tokenizer, encoder, penultimate=penultimate).encode(parse(prompt))
-        torch.testing.assert_close(found.hidden, expected, rtol=1e-5, atol=1e-5)
+            actual = TextEncoder(tokenizer, encoder, penultimate=penultimate).encode(parse(prompt))
+        torch.testing.assert_close(actual.hidden, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_short_negative_prompt_is_filled_up_as_in_compel(pipeline):
@@ -70,6 +70,6 @@ def test_a_short_negative_prompt_is_filled_up_as_in_compel(pipeline):
         ):
             parts.append(compel(tokenizer, encoder, kind)([prompt, negative]))
     expected = torch.cat(parts, dim=-1)
-    found = PromptEncoder.of(pipeline).embed(prompt, negative, guided=True, state="")
-    both = torch.cat([found["prompt_embeds"], found["negative_prompt_embeds"]])
+    actual = PromptEncoder.of(pipeline).embed(prompt, negative, guided=True, state="")
+    both = torch.cat([actual["prompt_embeds"], actual["negative_prompt_embeds"]])
     torch.testing.assert_close(both, expected, rtol=1e-5, atol=1e-5)

@@ -29,7 +29,7 @@ def pipeline(request, stand_in):
 def own(pipeline, prompt, negative=None):
     """Return what diffusers itself makes of two prompts, under the names of its arguments."""
     with torch.no_grad(), without_warnings():
-        found = pipeline.encode_prompt(
+        actual = pipeline.encode_prompt(
             prompt,
             device="cpu",
             num_images_per_prompt=1,
@@ -38,7 +38,7 @@ def own(pipeline, prompt, negative=None):
         )
     names = ["prompt_embeds", "negative_prompt_embeds"]
     names += ["pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
-    return dict(zip(names, found, strict=False))
+    return dict(zip(names, actual, strict=False))
 
 
 def ours(pipeline, prompt, negative=None, *, guided=True, state=""):
@@ -49,9 +49,9 @@ def ours(pipeline, prompt, negative=None, *, guided=True, state=""):
 @pytest.mark.parametrize("negative", [None, "a dog"])
 def test_a_prompt_without_weights_is_bit_equal_to_the_pipelines_own(pipeline, prompt, negative):
     expected = own(pipeline, prompt, negative)
-    found = ours(pipeline, prompt, negative)
-    assert set(found) == set(expected)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    actual = ours(pipeline, prompt, negative)
+    assert set(actual) == set(expected)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 def test_without_guidance_no_negative_prompt_is_encoded(pipeline):
@@ -67,8 +67,8 @@ def test_a_weight_changes_the_embedding_and_not_its_shape(pipeline, prompt):
 
 
 def test_many_pieces_of_weight_nought_do_not_overflow(pipeline):
-    found = ours(pipeline, "(a:0) b " * 20)["prompt_embeds"]
-    assert torch.isfinite(found).all()
+    actual = ours(pipeline, "(a:0) b " * 20)["prompt_embeds"]
+    assert torch.isfinite(actual).all()
 
 
 def test_a_long_prompt_is_encoded_to_its_end(pipeline):
@@ -83,8 +83,8 @@ def test_a_long_prompt_is_encoded_to_its_end(pipeline):
 
 def test_the_shorter_of_two_prompts_is_filled_up(pipeline):
     for prompt, negative in ((LONG, "a dog"), ("a cat", LONG), (LONG, None)):
-        found = ours(pipeline, prompt, negative)
-        assert found["prompt_embeds"].shape == found["negative_prompt_embeds"].shape
+        actual = ours(pipeline, prompt, negative)
+        assert actual["prompt_embeds"].shape == actual["negative_prompt_embeds"].shape
 
 
 def test_the_same_prompts_are_encoded_once_until_the_state_changes(pipeline):
@@ -104,12 +104,12 @@ def test_a_prompt_that_stays_is_not_encoded_again_when_the_other_changes(pipelin
     prompt_encoder = PromptEncoder.of(pipeline)
     prompt_encoder.embed("a cat", "grass", guided=True, state="")
     handle = hook.register_forward_hook(lambda *_: runs.append(1))
-    found = prompt_encoder.embed("a dog", "grass", guided=True, state="")
+    actual = prompt_encoder.embed("a dog", "grass", guided=True, state="")
     handle.remove()
     assert len(runs) == 1
     fresh = PromptEncoder.of(pipeline).embed("a dog", "grass", guided=True, state="")
-    assert {name: each.tolist() for name, each in found.items()} == {
-        name: each.tolist() for name, each in fresh.items()
+    assert {name: tensor.tolist() for name, tensor in actual.items()} == {
+        name: tensor.tolist() for name, tensor in fresh.items()
     }
 
 
@@ -138,11 +138,11 @@ def test_a_hostile_prompt_costs_a_bounded_number_of_runs(stand_in):
 
 
 @pytest.mark.parametrize("pipeline", [PlainPipeline(), BarePipeline()])
-def test_other_pipelines_get_the_prompt_as_it_is(pipeline):
+def test_other_pipelines_get_the_prompt_itself(pipeline):
     assert PromptEncoder.of(pipeline) is None
 
 
-def test_a_pipeline_whose_unet_expects_other_embeddings_is_left_alone(stand_in):
+def test_a_pipeline_whose_unet_expects_other_embeddings_does_not_change(stand_in):
     pipeline = load(stand_in())
     pipeline.text_encoder.config.hidden_size = 7
     assert PromptEncoder.of(pipeline) is None
@@ -152,9 +152,9 @@ def test_the_encoders_own_length_is_used(stand_in):
     pipeline = load(stand_in())
     pipeline.tokenizer.model_max_length = 32
     prompt = "a cat on a mat, a red one"
-    expected, found = own(pipeline, "a cat"), ours(pipeline, "a cat")
-    assert found["prompt_embeds"].shape[1] == 32
-    assert torch.equal(found["prompt_embeds"], expected["prompt_embeds"])
+    expected, actual = own(pipeline, "a cat"), ours(pipeline, "a cat")
+    assert actual["prompt_embeds"].shape[1] == 32
+    assert torch.equal(actual["prompt_embeds"], expected["prompt_embeds"])
     assert ours(pipeline, prompt * 2)["prompt_embeds"].shape[1] == 64
 
 
@@ -177,7 +177,7 @@ def test_a_long_text_is_cut_at_a_sentence_a_phrase_or_a_word(stand_in, text, end
     assert pipeline.tokenizer.convert_ids_to_tokens(last).startswith(ends)
 
 
-def test_the_picture_is_the_one_that_the_pipeline_paints_itself(stand_in):
+def test_the_picture_is_the_one_that_the_pipeline_generates_itself(stand_in):
     pipeline = load(stand_in(kind="sdxl"))
     size = {"width": 64, "height": 64, "num_inference_steps": 2, "output_type": "np"}
     with without_warnings():

@@ -44,7 +44,7 @@ def write_archive(path, files):
 def test_a_cache_comes_back_from_its_archive(compiled, tmp_path, monkeypatch):
     archive = save_cache(compiled)
     assert archive.name == f"{machine_key()}.tar.gz"
-    assert [each.name for each in archive.parent.iterdir()] == [archive.name]
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
     monkeypatch.setenv("HOME", str(tmp_path / "another"))
     assert use_cache([tmp_path, archive.parent]) is None
     assert (cache_folder() / "ab" / "code.py").read_text() == "compiled"
@@ -86,7 +86,7 @@ def test_a_change_of_the_code_that_is_traced_refuses_its_older_caches(compiled, 
     assert "another version" in use_cache([compiled])
 
 
-def test_a_model_with_a_refused_cache_loads_and_paints(stand_in, tmp_path):
+def test_a_model_with_a_refused_cache_loads_and_generates(stand_in, tmp_path):
     folder = shutil.copytree(stand_in(), tmp_path / "model")
     (folder / "compiled").mkdir()
     write_archive(folder / "compiled" / f"{machine_key()}.tar.gz", {"ab/code.py": "compiled"})
@@ -112,6 +112,6 @@ def test_what_was_compiled_ahead_is_not_compiled_again(stand_in, tmp_path, monke
     assert counters["inductor"]["fxgraph_cache_hit"] > 0
     assert counters["inductor"]["fxgraph_cache_miss"] == 0
     plain = load_generator(folder, {**environ, "EASEL_COMPILE": "off"})
-    wish = GenerationRequest(prompt="a cat", seed=7)
-    difference = generator.generate(wish).pixels.astype(int) - plain.generate(wish).pixels
+    request = GenerationRequest(prompt="a cat", seed=7)
+    difference = generator.generate(request).pixels.astype(int) - plain.generate(request).pixels
     assert abs(difference).max() <= 1

@@ -14,7 +14,7 @@ HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": Fa
 
 
 class Backend:
-    """Stands in for the compiler that makes machine code; counts what it was given."""
+    """A compiler that returns the graph itself; counts the graphs."""
 
     def __init__(self, error=None):
         self.graphs = 0
@@ -36,14 +36,16 @@ def pipeline(stand_in):
 
 
 def generate(pipeline, **changes):
-    wish = {"prompt": "a cat", "width": 64, "height": 64, "num_inference_steps": 2}
+    request = {"prompt": "a cat", "width": 64, "height": 64, "num_inference_steps": 2}
     return (
-        Ensemble(pipeline).run({**wish, "guidance_scale": 5.0, **changes}, seed=7, state="").images
+        Ensemble(pipeline)
+        .run({**request, "guidance_scale": 5.0, **changes}, seed=7, state="")
+        .images
     )
 
 
 @pytest.mark.parametrize("how", ["regional", "full"])
-def test_a_compiled_model_paints_the_same_picture(pipeline, how):
+def test_a_compiled_model_generates_the_same_picture(pipeline, how):
     plain, backend = generate(pipeline), Backend()
     compiler = Compiler([pipeline], compile_module=backend.compile_module)
     assert compiler.start(how) == how
@@ -54,13 +56,13 @@ def test_a_compiled_model_paints_the_same_picture(pipeline, how):
 @pytest.mark.parametrize(
     "change", [{"width": 128}, {"guidance_scale": 1.0}, {"prompt": "a cat on a mat, " * 20}]
 )
-def test_what_was_not_warmed_up_is_painted_without_compiling(pipeline, change):
+def test_what_was_not_warmed_up_runs_without_compiling(pipeline, change):
     plain, backend = generate(pipeline, **change), Backend()
     compiler = Compiler([pipeline], compile_module=backend.compile_module)
     compiler.start("regional")
     generate(pipeline)
     compiled = backend.graphs
-    with compiler.as_it_is():
+    with compiler.without_compiling():
         torch.testing.assert_close(generate(pipeline, **change), plain, atol=2e-4, rtol=0)
         generate(pipeline)
     assert backend.graphs == compiled
@@ -68,7 +70,7 @@ def test_what_was_not_warmed_up_is_painted_without_compiling(pipeline, change):
     assert backend.graphs > compiled  # or the counter counts nothing
 
 
-def test_adapters_reach_a_compiled_model_without_compiling_anew(pipeline, tmp_path):
+def test_adapters_reach_a_compiled_model_without_compiling_again(pipeline, tmp_path):
     write_kohya(tmp_path / "a.safetensors", random_layers(pipeline, rank=2, parts=("unet",)))
     loras = Loras([("a", tmp_path / "a.safetensors")], [pipeline])
     with loras.applied("a:1"):
@@ -126,8 +128,8 @@ def test_what_a_cuda_graph_returns_outlives_its_next_replay(monkeypatch):
         pretended.setattr(torch.cuda, "is_available", lambda: True)
         pretended.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
         pretended.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-        told = compiler.start("full", cuda_graphs=True)
-    first, second = (pipeline.unet(torch.full((1,), each)) for each in (1.0, 2.0))
+        report = compiler.start("full", cuda_graphs=True)
+    first, second = (pipeline.unet(torch.full((1,), value)) for value in (1.0, 2.0))
 
-    assert told == "full, CUDA graphs"
+    assert report == "full, CUDA graphs"
     assert (first.item(), second.item()) == (1.0, 2.0)

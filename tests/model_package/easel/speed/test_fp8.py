@@ -22,17 +22,17 @@ from tests.model_package.doubles.lora_files import random_layers, write_kohya
 from tests.model_package.doubles.pipelines import PlainPipeline
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
-WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
+REQUEST = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
 FP8 = torch.float8_e4m3fn
 
 
 def generate(pipelines, speed=None):
-    """Return a picture as Easel paints it, as numbers that can be subtracted."""
+    """Return an image by Easel, as signed numbers that can be subtracted."""
     base, *refiners = pipelines
     generator = ImageGenerator(
         base, Defaults(), refiner=refiners[0] if refiners else None, speed=speed
     )
-    return generator.generate(WISH).pixels.astype(int)
+    return generator.generate(REQUEST).pixels.astype(int)
 
 
 def stored(pipelines, **changes):
@@ -40,12 +40,12 @@ def stored(pipelines, **changes):
 
 
 def size(module):
-    return sum(each.numel() * each.element_size() for each in module.parameters())
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 @pytest.mark.parametrize("layout", ["off", "on"])
-def test_the_unet_takes_a_quarter_of_32_bits_and_paints_nearly_the_same(stand_in, kind, layout):
+def test_the_unet_takes_a_quarter_of_32_bits_and_generates_nearly_the_same(stand_in, kind, layout):
     pipeline = load_pipeline(stand_in(kind=kind), **HOW)
     plain, before = generate([pipeline]), size(pipeline.unet)
     speed = stored([pipeline], channels_last=layout)
@@ -54,8 +54,8 @@ def test_the_unet_takes_a_quarter_of_32_bits_and_paints_nearly_the_same(stand_in
     assert pipeline.unet.dtype == torch.float32
     weight = pipeline.unet.mid_block.resnets[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) == (layout == "on")
-    found = generate([pipeline], speed)
-    assert 0 < abs(found - plain).max() <= 20
+    actual = generate([pipeline], speed)
+    assert 0 < abs(actual - plain).max() <= 20
     assert weight.dtype == FP8
 
 
@@ -65,7 +65,8 @@ def test_both_unets_of_base_and_refiner_are_stored_so(stand_in):
     pipelines = [base, load_refiner(folder / "refiner", base, **HOW)]
     plain = generate(pipelines)
     speed = stored(pipelines)
-    assert [each.unet.mid_block.resnets[0].conv1.weight.dtype for each in pipelines] == [FP8] * 2
+    convolutions = [pipeline.unet.mid_block.resnets[0].conv1 for pipeline in pipelines]
+    assert [layer.weight.dtype for layer in convolutions] == [FP8] * 2
     assert 0 < abs(generate(pipelines, speed) - plain).max() <= 20
 
 
@@ -81,16 +82,16 @@ def test_a_compiled_model_stays_in_as_many_pieces(stand_in):
             [pipeline], compile_module=lambda module, **_: module.compile(backend=backend)
         )
         compiler.start("regional")
-        wish = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
-        picture = Ensemble(pipeline).run(wish, seed=7, state="").images
+        request = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
+        picture = Ensemble(pipeline).run(request, seed=7, state="").images
         compiler.stop()
         return len(made), picture
 
     pipeline = load_pipeline(stand_in(), **HOW)
     pieces, _ = graphs(pipeline)
     Fp8Storage([pipeline]).start()
-    wish = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
-    plain = Ensemble(pipeline).run(wish, seed=7, state="").images
+    request = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
+    plain = Ensemble(pipeline).run(request, seed=7, state="").images
     again, picture = graphs(pipeline)
     assert again == pieces > 0
     torch.testing.assert_close(picture, plain, atol=2e-4, rtol=0)
@@ -101,13 +102,13 @@ def test_a_small_addition_is_not_lost_in_the_rounding_and_comes_off_without_a_tr
     pipeline = SimpleNamespace(unet=nn.Sequential(nn.Linear(64, 64)))
     (layer,) = pipeline.unet
     addition = Addition(torch.randn(1, 64) * 0.03, torch.randn(64, 1) * 0.03, 1.0)
-    wanted = (layer.weight + addition.up @ addition.down).detach().to(FP8).float()
+    expected = (layer.weight + addition.up @ addition.down).detach().to(FP8).float()
     weights = Weights()
     weights.keep([layer])
     Fp8Storage([pipeline]).start()
     before = layer.weight.detach().clone()
     weights.change({layer: [addition]})
-    assert torch.equal(layer.weight.float(), wanted)
+    assert torch.equal(layer.weight.float(), expected)
     assert not torch.equal(layer.weight.float(), before.float())
     weights.restore()
     assert torch.equal(layer.weight.float(), before.float())
@@ -125,22 +126,22 @@ def test_a_served_model_wears_adapters_over_8_bits(stand_in, tmp_path, capsys):
     applied = GenerationRequest(prompt="a cat", seed=7, lora="a:1")
     bare = GenerationRequest(prompt="a cat", seed=7)
     first = small.generate(bare).pixels
-    found, expected = (each.generate(applied).pixels.astype(int) for each in (small, full))
-    assert abs(found - expected).mean() < 0.5 * abs(found - first).mean()
+    actual, expected = (model.generate(applied).pixels.astype(int) for model in (small, full))
+    assert abs(actual - expected).mean() < 0.5 * abs(actual - first).mean()
     assert (small.generate(bare).pixels == first).all()
 
 
-def test_a_model_without_a_unet_is_left_as_it_is():
+def test_a_model_without_a_unet_does_not_change():
     speed = stored([PlainPipeline()])
     assert speed.report["storage"] == "off: the model has no UNet"
 
 
-def test_a_pytorch_without_8_bits_leaves_the_model_as_it_is(stand_in, monkeypatch):
+def test_a_pytorch_without_8_bits_does_not_change_the_model(stand_in, monkeypatch):
     monkeypatch.delattr(torch, "float8_e4m3fn")
     pipeline = load_pipeline(stand_in(), **HOW)
-    told = stored([pipeline]).report["storage"]
-    assert told.startswith("off: AttributeError: module 'torch' has no attribute")
-    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+    report = stored([pipeline]).report["storage"]
+    assert report.startswith("off: AttributeError: module 'torch' has no attribute")
+    assert {parameter.dtype for parameter in pipeline.unet.parameters()} == {torch.float32}
 
 
 def test_a_unet_that_two_pipelines_share_is_stored_once_and_given_back(stand_in):
@@ -148,11 +149,11 @@ def test_a_unet_that_two_pipelines_share_is_stored_once_and_given_back(stand_in)
     storage = Fp8Storage([pipeline, pipeline])
     assert storage.start() == "fp8"
     storage.stop()
-    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in pipeline.unet.parameters()} == {torch.float32}
     assert not storage.active
 
 
-def test_a_model_that_cannot_paint_so_paints_without(stand_in, capsys):
+def test_a_model_that_fails_with_an_optimisation_runs_without_it(stand_in, capsys):
     pipeline = load_pipeline(stand_in(), **HOW)
 
     def refuse_8_bits(layer, _):
@@ -165,8 +166,8 @@ def test_a_model_that_cannot_paint_so_paints_without(stand_in, capsys):
     capsys.readouterr()
     generator.warm_up()
     assert json.loads(capsys.readouterr().out)["event"] == "speed_given_up"
-    told = generator.describe()["speed"]["storage"]
-    assert told == "off: RuntimeError: no kernel for Float8_e4m3fn"
-    kinds = {type(each) for each in pipeline.unet.modules() if hasattr(each, "weight")}
+    report = generator.describe()["speed"]["storage"]
+    assert report == "off: RuntimeError: no kernel for Float8_e4m3fn"
+    kinds = {type(module) for module in pipeline.unet.modules() if hasattr(module, "weight")}
     assert nn.Linear in kinds
-    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in pipeline.unet.parameters()} == {torch.float32}

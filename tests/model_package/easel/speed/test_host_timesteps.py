@@ -12,7 +12,7 @@ from tests.model_package.doubles.fake_gpu import FakeGpu, move
 from tests.model_package.doubles.pipelines import PlainPipeline
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
-WISH = {"prompt": "a cat", "width": 64, "height": 64, "guidance_scale": 5.0}
+ARGUMENTS = {"prompt": "a cat", "width": 64, "height": 64, "guidance_scale": 5.0}
 # What goes to the GPU before the first step: prompt, negative prompt, timesteps and noise.
 UPLOADS = 4
 
@@ -28,7 +28,9 @@ def load(folder, scheduler, *, host):
 
 
 def generate(pipeline, steps):
-    return Ensemble(pipeline).run({**WISH, "num_inference_steps": steps}, seed=7, state="").images
+    return (
+        Ensemble(pipeline).run({**ARGUMENTS, "num_inference_steps": steps}, seed=7, state="").images
+    )
 
 
 def count_waits(pipeline, steps):
@@ -68,7 +70,7 @@ def test_a_scheduler_that_draws_noise_still_draws_the_requests_own(stand_in):
     assert torch.equal(generate(pipeline, 4), first)
 
 
-def test_base_and_refiner_paint_the_same_picture_too(stand_in):
+def test_base_and_refiner_generate_the_same_picture_too(stand_in):
     pictures = []
     for host in (False, True):
         folder = stand_in(kind="ensemble")
@@ -76,12 +78,12 @@ def test_base_and_refiner_paint_the_same_picture_too(stand_in):
         pair = [base, load_refiner(folder / "refiner", base, **HOW)]
         if host:
             assert host_timesteps.keep_steps_on_the_host(pair) == "on"
-        wish = {**WISH, "num_inference_steps": 10}
-        pictures.append(Ensemble(*pair).run(wish, seed=7, state="").images)
+        request = {**ARGUMENTS, "num_inference_steps": 10}
+        pictures.append(Ensemble(*pair).run(request, seed=7, state="").images)
     assert torch.equal(*pictures)
 
 
-def test_a_scheduler_that_cannot_begin_in_the_middle_is_left_alone_with_a_refiner(stand_in):
+def test_a_scheduler_that_cannot_begin_in_the_middle_is_not_changed_with_a_refiner(stand_in):
     folder = stand_in(kind="ensemble")
     base = load(folder / "base", "DDIMScheduler", host=False)
     refiner, before = load_refiner(folder / "refiner", base, **HOW), base.scheduler
@@ -89,7 +91,7 @@ def test_a_scheduler_that_cannot_begin_in_the_middle_is_left_alone_with_a_refine
     assert base.scheduler is before
 
 
-def test_pipelines_and_schedulers_that_are_not_known_are_left_alone(stand_in):
+def test_pipelines_and_schedulers_that_are_not_known_do_not_change(stand_in):
     pipeline = load(stand_in(), "HeunDiscreteScheduler", host=False)
     before = pipeline.scheduler
     assert host_timesteps.keep_steps_on_the_host([pipeline]) == "off: not for HeunDiscreteScheduler"

@@ -14,7 +14,7 @@ from generation import GenerationRequest, InvalidField
 from tests.model_package.doubles.pipelines import PlainPipeline
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
-WISH = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
+REQUEST = GenerationRequest(prompt="a cat", seed=7, width=64, height=64, steps=2)
 
 
 def settings(**environ):
@@ -34,7 +34,7 @@ def test_by_itself_nothing_is_in_force_that_changes_a_picture(stand_in):
 
 
 def test_every_variable_is_read():
-    found = settings(
+    actual = settings(
         COMPILE="full",
         COMPILE_CACHE="/opt/ml/compiled",
         CUDA_GRAPHS="on",
@@ -47,15 +47,15 @@ def test_every_variable_is_read():
         READ_AHEAD="off",
         STORAGE="fp8",
     )
-    assert (found.compile, str(found.compile_cache), found.cuda_graphs) == (
+    assert (actual.compile, str(actual.compile_cache), actual.cuda_graphs) == (
         "full",
         "/opt/ml/compiled",
         True,
     )
-    assert (found.channels_last, found.guidance_cutoff, found.sampler) == ("on", 0.4, "lcm")
-    assert (found.steps_on_host, found.read_ahead, found.kept_prompts) == (False, False, 2**21)
-    assert found.storage == "fp8"
-    assert found.warm_up == ((768, 512), (512, 768))
+    assert (actual.channels_last, actual.guidance_cutoff, actual.sampler) == ("on", 0.4, "lcm")
+    assert (actual.steps_on_host, actual.read_ahead, actual.kept_prompts) == (False, False, 2**21)
+    assert actual.storage == "fp8"
+    assert actual.warm_up == ((768, 512), (512, 768))
 
 
 @pytest.mark.parametrize(
@@ -82,29 +82,31 @@ def test_a_variable_that_cannot_be_read_is_named(name, text):
 
 @pytest.mark.parametrize("layout", ["on", "off", "auto"])
 def test_the_memory_layout_changes_no_more_than_rounding(stand_in, layout):
-    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(WISH).pixels
+    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(REQUEST).pixels
     pipeline = load_pipeline(stand_in(), **HOW)
     speed = Speed([pipeline], settings(CHANNELS_LAST=layout))
     assert speed.report["channels_last"] == ("on" if layout == "on" else "off")
     weight = pipeline.unet.conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) == (layout == "on")
-    found = ImageGenerator(pipeline, Defaults(), speed=speed).generate(WISH).pixels
-    assert abs(found.astype(int) - plain).max() <= 1
+    actual = ImageGenerator(pipeline, Defaults(), speed=speed).generate(REQUEST).pixels
+    assert abs(actual.astype(int) - plain).max() <= 1
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_each_sampler_paints_and_is_named_in_the_picture(stand_in, name):
+def test_each_sampler_generates_and_is_named_in_the_picture(stand_in, name):
     pipeline = load_pipeline(stand_in(), **HOW)
     speed = Speed([pipeline], settings(SAMPLER=name))
     assert speed.report["sampler"] == name
     assert speed.report["steps_on_host"] == "on"
-    provenance = ImageGenerator(pipeline, Defaults(), speed=speed).generate(WISH).provenance
+    provenance = ImageGenerator(pipeline, Defaults(), speed=speed).generate(REQUEST).provenance
     assert not provenance.sampler.endswith("Scheduler")
     assert pipeline.scheduler.config.beta_end == 0.012  # the model's own noise levels
 
 
 def test_a_sampler_for_another_kind_of_model_is_refused():
-    with pytest.raises(ModelUnusable, match="EASEL_SAMPLER is lcm, which PlainPipeline cannot use"):
+    with pytest.raises(
+        ModelUnusable, match="EASEL_SAMPLER is lcm, which PlainPipeline does not support"
+    ):
         Speed([PlainPipeline()], settings(SAMPLER="lcm"))
 
 
@@ -123,9 +125,9 @@ def test_a_model_to_compile_is_warmed_up_with_the_default_size_on_a_cpu_too(stan
     compiled_for = []
 
     def note(module, **options):
-        def compiled(sample, *args, **given):
+        def compiled(sample, *args, **options):
             compiled_for.append(tuple(sample.shape[-2:]))
-            return module.forward(sample, *args, **given)
+            return module.forward(sample, *args, **options)
 
         module._compiled_call_impl = compiled
 
@@ -137,7 +139,7 @@ def test_a_model_to_compile_is_warmed_up_with_the_default_size_on_a_cpu_too(stan
     assert (side, side) in compiled_for
 
 
-def test_a_size_that_the_model_cannot_paint_fails_at_the_start():
+def test_a_size_that_the_model_cannot_generate_fails_at_the_start():
     class Coarse(PlainPipeline):
         vae_scale_factor = 16
 
@@ -147,14 +149,14 @@ def test_a_size_that_the_model_cannot_paint_fails_at_the_start():
 
 
 def broken(module, **options):
-    def compiled(*args, **given):
+    def compiled(*args, **options):
         raise RuntimeError("Cannot find a working triton installation")
 
     module._compiled_call_impl = compiled
 
 
-def test_what_fails_to_compile_is_painted_without_and_the_log_says_so(stand_in, capsys):
-    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(WISH).pixels
+def test_what_fails_to_compile_runs_uncompiled_and_the_log_says_so(stand_in, capsys):
+    plain = ImageGenerator(load_pipeline(stand_in(), **HOW), Defaults()).generate(REQUEST).pixels
     pipeline = load_pipeline(stand_in(), **HOW)
     compiler = Compiler([pipeline], compile_module=broken)
     speed = Speed([pipeline], settings(COMPILE="full"), compiler)
@@ -166,4 +168,4 @@ def test_what_fails_to_compile_is_painted_without_and_the_log_says_so(stand_in, 
     assert logged["event"] == "speed_given_up"
     assert "Cannot find a working triton installation" in logged["error"]
     assert generator.describe()["speed"]["compile"].startswith("off: RuntimeError: Cannot find")
-    assert (generator.generate(WISH).pixels == plain).all()
+    assert (generator.generate(REQUEST).pixels == plain).all()

@@ -29,9 +29,9 @@ def test_a_collector_that_was_off_stays_off():
         gc.enable()
 
 
-def test_what_is_left_alone_is_not_collected_and_what_comes_later_is():
+def test_what_is_frozen_is_not_collected_and_what_comes_later_is():
     try:
-        gc_pause.leave_alone()
+        gc_pause.freeze()
         assert gc.get_freeze_count() > 0
         cycle = []
         cycle.append(cycle)

@@ -1,4 +1,4 @@
-"""What stands behind a thing: nothing, a plain named colour, or a drawn scene."""
+"""Backgrounds: white or pale, a named colour, or a drawn scene."""
 
 import random
 from collections.abc import Callable
@@ -7,18 +7,18 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from model_package.demo.colours import COLOUR_NAMES, COLOURS
+from model_package.demo.data.colours import COLOUR_NAMES, COLOURS
 from model_package.demo.work_dir import PICTURE_SIZE
 
 Rgb = tuple[int, int, int]
-ConditionedUNet = Callable[[ImageDraw.ImageDraw, random.Random], None]
+SceneDrawer = Callable[[ImageDraw.ImageDraw, random.Random], None]
 
-# Every scene has a few layouts, so that seeds differ; more would cost training time.
+# Every scene has several layouts, so that seeds differ; more would take more training.
 LAYOUTS = 3
 OVERSAMPLE = 2  # drawn larger and reduced, for smooth edges
 SIDE = PICTURE_SIZE * OVERSAMPLE
 
-# Where the prompt names no background it is white, or one of these pale tints.
+# Without a background in the prompt it is white, or one of these pale tints.
 PALE: tuple[Rgb, ...] = (
     (255, 238, 238),
     (255, 245, 224),
@@ -141,7 +141,7 @@ def draw_sky(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
             disc(draw, x + step, y, 0.09 if step == 0 else 0.06, (255, 255, 255))
 
 
-SCENES: dict[str, ConditionedUNet] = {
+SCENES: dict[str, SceneDrawer] = {
     "space": draw_space,
     "night": draw_night,
     "grass": draw_grass,

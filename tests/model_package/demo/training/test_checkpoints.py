@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_package.demo.checkpoints import load_newest, read_checkpoint, save_checkpoint
+from model_package.demo.training.checkpoints import load_newest, read_checkpoint, save_checkpoint
 
 
 def held(step: int) -> dict[str, object]:

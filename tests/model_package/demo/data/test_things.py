@@ -1,8 +1,8 @@
 from collections import Counter
 
-from model_package.demo.colours import COLOUR_NAMES
-from model_package.demo.compose import is_held_out
-from model_package.demo.things import all_things
+from model_package.demo.data.colours import COLOUR_NAMES
+from model_package.demo.data.compose import is_held_out
+from model_package.demo.data.things import all_things
 
 
 def test_there_are_at_least_three_hundred_things() -> None:

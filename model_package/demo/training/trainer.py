@@ -1,4 +1,4 @@
-"""The loop that all parts are trained in: schedule, average of weights, checkpoints, resuming."""
+"""The training loop of all parts: learning rate, averaged weights, checkpoints, resuming."""
 
 import copy
 import math
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_package.demo.checkpoints import load_newest, save_checkpoint
+from model_package.demo.training.checkpoints import load_newest, save_checkpoint
 
 REPORT_STEPS = 100
 WARM_UP_STEPS = 100
@@ -21,7 +21,7 @@ CLIP_NORM = 1.0
 
 @dataclass
 class Rng:
-    """The two random sources of a training run, so that both can be saved with it."""
+    """The two random number generators of a training run, whose state a checkpoint includes."""
 
     seed: int = 0
     choices: np.random.Generator = field(init=False)
@@ -43,19 +43,19 @@ class Rng:
 class Plan:
     """How long and how fast to train.
 
-    The plan is in seconds of training because machines differ a hundredfold in speed, and the rate
-    must have fallen by the end: that fall is where much of the sharpness comes from.
+    It is in seconds of training, because machines differ a hundredfold in speed and the learning
+    rate must have decayed by the end: much of the sharpness comes from the decay.
     """
 
     seconds: float
     rate: float
-    hold: float = 0.35  # share of the time before the rate starts to fall
+    hold: float = 0.35  # share of the time before the rate starts to decay
     floor: float = 0.01  # share of the rate at the end
-    average: float = 0.9985  # decay of the weights' average, for each step
+    average: float = 0.9985  # of the averaged weights, the share that is kept in each step
     checkpoint_seconds: float = 300
 
     def rate_at(self, seconds: float, step: int) -> float:
-        """Rise for some steps, hold, then fall along half a cosine."""
+        """Warm up for some steps, hold, then decay along half a cosine."""
         progress = min(seconds / self.seconds, 1.0)
         fall = max(progress - self.hold, 0) / (1 - self.hold)
         share = self.floor + (1 - self.floor) * (1 + math.cos(math.pi * fall)) / 2
@@ -63,20 +63,20 @@ class Plan:
 
 
 def never_called() -> None:
-    """What is done at a checkpoint where nothing is asked for."""
+    """The default of `at_checkpoint`."""
 
 
 class Trainer:
-    """Trains one module by a plan; killed at any moment, it resumes at its last checkpoint.
+    """Trains one module by a plan; after an interruption it resumes at its last checkpoint.
 
     Args:
-        module: what is trained; all its weights are in named parts.
+        module: the module to train; all its weights are in named children.
         plan: how long and how fast.
-        folder: for the checkpoints. The one written just before the rate falls stays in its folder
-            `before-fall`: a longer plan can go on from there as if it had been meant so.
+        folder: for the checkpoints. The one before the rate decays is kept in its folder
+            `before-fall`: a longer plan can continue from there without a loss.
         clock: seconds from any start.
-        rng: the random sources; seeded with 0 where none are given.
-        shares: for parts that are trained more slowly, their share of the rate.
+        rng: the random number generators; the default is seeded with 0.
+        shares: for children that are trained more slowly, their share of the rate.
     """
 
     def __init__(
@@ -106,20 +106,20 @@ class Trainer:
         self.loss = math.nan  # a running mean, for reports
 
     def resume(self) -> bool:
-        """Go back to the newest whole checkpoint; return whether there was one."""
+        """Load the newest intact checkpoint; return whether there was one."""
         state = load_newest(self.folder)
         if state is None:
             return False
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.rng.restore(state["chance"])
+        self.rng.restore(state["chance"])  # a key of existing checkpoints
         self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
         print(f"resumed at step {self.step}, after {self.seconds:.0f} s of training")
         return True
 
     def save(self, folder: Path | None = None) -> None:
-        """Write everything that `resume` needs."""
+        """Write all that `resume` reads."""
         state = {
             "module": self.module.state_dict(),
             "average": self.average.state_dict(),
@@ -136,7 +136,7 @@ class Trainer:
         loss_of: Callable[[nn.Module, Rng], Tensor],
         at_checkpoint: Callable[[], None] = never_called,
     ) -> None:
-        """Train until the plan's time is used up; if it is already, do nothing."""
+        """Train until the end of the plan; do nothing if it is already reached."""
         if self.seconds >= self.plan.seconds:
             return
         saved = self.seconds
@@ -154,11 +154,11 @@ class Trainer:
         at_checkpoint()
 
     def is_held(self) -> bool:
-        """Whether the rate has not yet begun to fall."""
+        """Whether the rate has not begun to decay."""
         return self.seconds < self.plan.hold * self.plan.seconds
 
     def take_step(self, loss_of: Callable[[nn.Module, Rng], Tensor]) -> None:
-        """One step of the optimizer and of the average."""
+        """Make one step of the optimizer and of the averaged weights."""
         rate = self.plan.rate_at(self.seconds, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
@@ -167,20 +167,20 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
         self.optimizer.step()
-        self.follow()
+        self.update_average()
         self.step += 1
         self.report(float(loss.detach()), rate)
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the average towards the weights; faster at first, when it is mostly noise."""
+    def update_average(self) -> None:
+        """Move the average towards the weights; faster at first, when they change most."""
         share = max(1 - self.plan.average, 1 / (self.step + 10))
-        held: list[Tensor] = list(self.average.parameters())
-        target: list[Tensor] = list(self.module.parameters())
-        torch._foreach_lerp_(held, target, share)
+        averages: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(self.module.parameters())
+        torch._foreach_lerp_(averages, weights, share)
 
     def report(self, loss: float, rate: float) -> None:
-        """Print a line now and then."""
+        """Print a line every REPORT_STEPS steps."""
         self.loss = loss if math.isnan(self.loss) else self.loss + (loss - self.loss) / 50
         if self.step % REPORT_STEPS == 0:
             done = f"step {self.step}, {self.seconds:.0f} of {self.plan.seconds:.0f} s"

@@ -1,7 +1,7 @@
-"""Checkpoints that survive being cut off while they are written.
+"""Checkpoints that survive an interruption while they are written.
 
 A file is the SHA-256 of its content followed by the content. It is written under another name and
-renamed, and one whose digest does not fit (a full disk, a machine switched off) is passed over.
+renamed. A file with a wrong digest (after a full disk or a power failure) is skipped.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 DIGEST_BYTES = 32
-KEPT = 2  # the newest, and the one before in case the newest is torn
+KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint in one move and drop all but the newest ones."""
+    """Write a checkpoint atomically and delete all but the newest ones."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:07}.pt"
     content = io.BytesIO()
@@ -35,9 +35,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """A checkpoint's state, or None where the file is not whole."""
-    held = path.read_bytes()
-    digest, content = held[:DIGEST_BYTES], held[DIGEST_BYTES:]
+    """Return a checkpoint's state, or None if the file is damaged."""
+    data = path.read_bytes()
+    digest, content = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -45,10 +45,10 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint's state, or None where there is none."""
+    """Return the state of the newest intact checkpoint, or None if there is none."""
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         state = read_checkpoint(path)
         if state is not None:
             return state
-        print(f"{path.name} is torn and is passed over")
+        print(f"{path.name} is damaged and is skipped")
     return None

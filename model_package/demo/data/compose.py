@@ -1,7 +1,7 @@
-"""Make up a picture: choose what is on it, and draw that.
+"""Compose training images: choose the contents and draw them.
 
-A `Spec` says what is on a picture, a caption is drawn from it anew each time it is used
-(`captions.py`), so that one picture is learnt under many wordings.
+A `Spec` describes the contents of an image. Each use draws another caption for it (`captions.py`),
+so that an image is trained with many wordings.
 """
 
 from dataclasses import dataclass, field
@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from model_package.demo.artwork import Artwork
-from model_package.demo.colours import COLOUR_NAMES, recolour
-from model_package.demo.scenes import BACKGROUNDS, draw_background
-from model_package.demo.things import Thing, all_things
+from model_package.demo.data.colours import COLOUR_NAMES, recolour
+from model_package.demo.data.scenes import BACKGROUNDS, draw_background
+from model_package.demo.data.things import Artwork, Thing, all_things
 from model_package.demo.work_dir import PICTURE_SIZE
 
-# Knobs: how often what is drawn.
+# Settings: how often each kind is drawn.
 KINDS = ("single", "pair", "riding")
-# Two things at a time are by far the harder to learn: each is seen at half its size, on either
-# side, beside any other. With a share of 0.12 the model drew both things of a pair in 2.5 % of 80.
+# Two things in an image are much harder to learn: each appears at half its size, on either side,
+# next to any other. With a share of 0.12 the model drew both things of a pair in 2.5 % of 80.
 KIND_SHARES = (0.45, 0.40, 0.15)
 RECOLOURED = {"single": 0.45, "pair": 0.25, "riding": 0.15}
 PLAIN_BACKGROUND = 0.23
@@ -29,14 +28,14 @@ SIZES = {"single": 0.82, "pair": 0.47, "rider": 0.46, "mount": 0.62}
 
 @dataclass(frozen=True)
 class Looseness:
-    """How far things stray from their place, in pixels, and from their size, as a share."""
+    """The random variation of a thing's position, in pixels, and of its size, as a share."""
 
     pixels: int
     spread: float
 
 
-# Latents are 8 pixels wide, and more would blur what is learnt. Two things at a time are half as
-# large, so they stray less.
+# Latents are 8 pixels wide, and more variation would blur the result. Two things in an image are
+# half as large, so they vary less.
 LOOSENESS = {
     "single": Looseness(PICTURE_SIZE * 3 // 128, 0.03),
     "pair": Looseness(PICTURE_SIZE * 1 // 128, 0.015),
@@ -49,7 +48,7 @@ NO_THING = -1
 
 @dataclass(frozen=True)
 class Spec:
-    """What is on a picture, in indices: into the vocabulary, the colours, the backgrounds."""
+    """The contents of an image, as indices of the vocabulary, colours and backgrounds."""
 
     kind: int
     thing: int
@@ -59,7 +58,7 @@ class Spec:
     background: int = 0
 
     def row(self) -> tuple[int, ...]:
-        """The same as numbers, for a pool's table."""
+        """Return the fields as a row of a pool's table."""
         return (
             self.kind,
             self.thing,
@@ -71,13 +70,13 @@ class Spec:
 
 
 def is_held_out(thing: int, colour: int) -> bool:
-    """Whether this thing is never trained in this colour, so that a benchmark can ask for it."""
+    """Whether training excludes this thing in this colour, for use by a benchmark."""
     return (thing + 7 * colour) % len(COLOUR_NAMES) == 0
 
 
 @dataclass
 class SpecMaker:
-    """Draws specs at random, every thing equally often."""
+    """Creates random specs in which all things are equally frequent."""
 
     rng: np.random.Generator
     things: tuple[Thing, ...] = field(default_factory=all_things)
@@ -124,27 +123,27 @@ class SpecMaker:
 
 
 class Composer:
-    """Draws specs with the artwork; remembers recoloured things, which are slow to make."""
+    """Draws specs with the artwork; caches recoloured things, which are slow to create."""
 
     def __init__(self, artwork: Artwork) -> None:
         self.artwork = artwork
-        self._painted: dict[tuple[int, int], Image.Image] = {}
+        self._recoloured: dict[tuple[int, int], Image.Image] = {}
 
     def draw(self, spec: Spec, rng: np.random.Generator) -> Image.Image:
-        """The picture of a spec; `rng` moves things by a few pixels and picks layouts."""
+        """Draw the image of a spec; `rng` moves things by a few pixels and chooses layouts."""
         name = BACKGROUNDS[spec.background]
-        # A white thing on white could not be seen.
+        # A white thing would be invisible on white.
         is_white = COLOUR_NAMES.index("white") in (spec.colour, spec.other_colour)
         white = not is_white and bool(rng.random() < WHITE_WHEN_UNNAMED)
         canvas = draw_background(name, white, rng)
         loose = LOOSENESS[KINDS[spec.kind]]
         for thing, colour, size, centre in self.places(spec):
-            self.place(canvas, self.painted(thing, colour), size, centre, loose, rng)
+            self.place(canvas, self.icon(thing, colour), size, centre, loose, rng)
         return canvas
 
     @staticmethod
     def places(spec: Spec) -> list[tuple[int, int, float, tuple[float, float]]]:
-        """Thing, colour, size and centre of each thing, back to front; shares of the side."""
+        """Return each thing, its colour, size and centre, back to front; in shares of the side."""
         first, second = (spec.thing, spec.colour), (spec.other, spec.other_colour)
         if KINDS[spec.kind] == "single":
             return [(*first, SIZES["single"], (0.5, 0.5))]
@@ -153,13 +152,13 @@ class Composer:
             return [(*first, size, (0.26, 0.5)), (*second, size, (0.74, 0.5))]
         return [(*second, SIZES["mount"], (0.5, 0.67)), (*first, SIZES["rider"], (0.5, 0.25))]
 
-    def painted(self, thing: int, colour: int) -> Image.Image:
-        """The thing's artwork in its own colours or in a named one."""
+    def icon(self, thing: int, colour: int) -> Image.Image:
+        """Return the thing's artwork in its own colours or in a named one."""
         if colour == NO_COLOUR:
             return self.artwork[thing]
-        if (thing, colour) not in self._painted:
-            self._painted[thing, colour] = recolour(self.artwork[thing], COLOUR_NAMES[colour])
-        return self._painted[thing, colour]
+        if (thing, colour) not in self._recoloured:
+            self._recoloured[thing, colour] = recolour(self.artwork[thing], COLOUR_NAMES[colour])
+        return self._recoloured[thing, colour]
 
     @staticmethod
     def place(
@@ -170,7 +169,7 @@ class Composer:
         loose: Looseness,
         rng: np.random.Generator,
     ) -> None:
-        """Paste a thing, moved and sized at random by a little."""
+        """Paste a thing with a small random change of position and size."""
         side = round(PICTURE_SIZE * (size + rng.uniform(-loose.spread, loose.spread)))
         small = picture.resize((side, side), Image.Resampling.BILINEAR)
         dx, dy = rng.integers(-loose.pixels, loose.pixels + 1, 2)

@@ -1,18 +1,18 @@
 import numpy as np
 import pytest
 
-from model_package.demo.colours import COLOUR_NAMES, COLOURS
-from model_package.demo.compose import KINDS, NO_COLOUR, Composer, Spec, SpecMaker, is_held_out
-from model_package.demo.scenes import BACKGROUNDS, SCENE_NAMES, draw_scene
-from model_package.demo.things import all_things
+from model_package.demo.data.colours import COLOUR_NAMES, COLOURS
+from model_package.demo.data.compose import KINDS, NO_COLOUR, Composer, Spec, SpecMaker, is_held_out
+from model_package.demo.data.scenes import BACKGROUNDS, SCENE_NAMES, draw_scene
+from model_package.demo.data.things import all_things
 
 CORNER, LEFT, RIGHT = (1, 1), (33, 66), (95, 66)
 NAMES = [thing.name for thing in all_things()]
 APPLE, CAR = NAMES.index("apple"), NAMES.index("car")
 
 
-def near(found: tuple[int, ...], colour: str) -> bool:
-    return bool(np.abs(np.subtract(found, COLOURS[colour])).max() <= 12)
+def near(pixel: tuple[int, ...], colour: str) -> bool:
+    return bool(np.abs(np.subtract(pixel, COLOURS[colour])).max() <= 12)
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def test_the_same_seed_makes_the_same_picture(composer: Composer) -> None:
 
 
 @pytest.mark.parametrize("name", SCENE_NAMES)
-def test_a_scene_is_the_same_whenever_it_is_painted(name: str) -> None:
-    painted = draw_scene(name, 1).tobytes()
+def test_a_scene_is_the_same_whenever_it_is_drawn(name: str) -> None:
+    first = draw_scene(name, 1).tobytes()
     draw_scene.cache_clear()
-    assert draw_scene(name, 1).tobytes() == painted
+    assert draw_scene(name, 1).tobytes() == first
 
 
 def test_held_out_colours_are_never_made(rng: np.random.Generator) -> None:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from model_package.demo.captions import SCENE_WORDS, Captioner
-from model_package.demo.colours import COLOUR_NAMES, COLOUR_WORDS
-from model_package.demo.compose import KINDS, NO_COLOUR, NO_THING, Spec, SpecMaker
-from model_package.demo.scenes import BACKGROUNDS, SCENES
-from model_package.demo.things import all_things
+from model_package.demo.data.captions import SCENE_WORDS, Captioner
+from model_package.demo.data.colours import COLOUR_NAMES, COLOUR_WORDS
+from model_package.demo.data.compose import KINDS, NO_COLOUR, NO_THING, Spec, SpecMaker
+from model_package.demo.data.scenes import BACKGROUNDS, SCENES
+from model_package.demo.data.things import all_things
 
 NAMES = [thing.name for thing in all_things()]
 APPLE, HORSE, CASTLE = NAMES.index("apple"), NAMES.index("horse"), NAMES.index("castle")
@@ -31,7 +31,7 @@ def test_a_caption_names_everything_that_is_drawn(seed: int) -> None:
     maker, captioner = SpecMaker(rng), Captioner(rng)
     for _ in range(300):
         spec = maker.make()
-        caption = captioner.word(spec)
+        caption = captioner.caption(spec)
         for thing, colour in ((spec.thing, spec.colour), (spec.other, spec.other_colour)):
             assert thing == NO_THING or named(all_things()[thing].words, caption)
             assert colour == NO_COLOUR or named(colour_words(colour), caption)
@@ -40,14 +40,14 @@ def test_a_caption_names_everything_that_is_drawn(seed: int) -> None:
 
 def test_a_picture_has_many_captions() -> None:
     captioner = Captioner(np.random.default_rng(0))
-    assert len({captioner.word(Spec(0, APPLE)) for _ in range(200)}) > 60
+    assert len({captioner.caption(Spec(0, APPLE)) for _ in range(200)}) > 60
 
 
 def test_the_left_thing_is_named_first() -> None:
     captioner = Captioner(np.random.default_rng(0))
     pair = Spec(KINDS.index("pair"), APPLE, other=CASTLE)
     for _ in range(100):
-        caption = captioner.word(pair)
+        caption = captioner.caption(pair)
         assert caption.index("apple") < caption.index("castle")
 
 
@@ -71,4 +71,4 @@ def test_every_background_has_words() -> None:
 def test_the_same_seed_words_the_same_captions() -> None:
     first, second = (Captioner(np.random.default_rng(7)) for _ in range(2))
     spec = Spec(0, HORSE, COLOUR_NAMES.index("purple"))
-    assert [first.word(spec) for _ in range(9)] == [second.word(spec) for _ in range(9)]
+    assert [first.caption(spec) for _ in range(9)] == [second.caption(spec) for _ in range(9)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model_package.demo.training import Plan, Rng, Trainer
+from model_package.demo.training.trainer import Plan, Rng, Trainer
 
 PLAN = Plan(seconds=40, rate=0.01, hold=0.5, checkpoint_seconds=10)
 
@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-class Pupil(nn.Module):
+class Student(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fast = nn.Linear(3, 3)
@@ -31,15 +31,15 @@ class Pupil(nn.Module):
 
 def guess(model: nn.Module, rng: Rng) -> Tensor:
     """A objective that uses both random sources."""
-    assert isinstance(model, Pupil)
-    given = torch.randn(4, 3, generator=rng.noise) + float(rng.choices.normal())
-    found: Tensor = model.slow(model.fast(given)) - given.sum(1, keepdim=True)
-    return found.square().mean()
+    assert isinstance(model, Student)
+    inputs = torch.randn(4, 3, generator=rng.noise) + float(rng.choices.normal())
+    difference: Tensor = model.slow(model.fast(inputs)) - inputs.sum(1, keepdim=True)
+    return difference.square().mean()
 
 
 def new_trainer(folder: Path, plan: Plan = PLAN) -> Trainer:
     torch.manual_seed(0)
-    return Trainer(Pupil(), plan, folder, Clock(), shares={"slow": 0.5})
+    return Trainer(Student(), plan, folder, Clock(), shares={"slow": 0.5})
 
 
 def stop_after(count: int) -> Callable[[nn.Module, Rng], Tensor]:

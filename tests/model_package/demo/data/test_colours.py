@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from model_package.demo.colours import COLOUR_NAMES, COLOURS, recolour
+from model_package.demo.data.colours import COLOUR_NAMES, COLOURS, recolour
 
 BODY = (64, 80)  # a pixel of the apple
 LEAF = (68, 10)
@@ -18,14 +18,14 @@ def cloud() -> Image.Image:
 
 @pytest.mark.parametrize("colour", COLOUR_NAMES)
 def test_a_thing_lands_on_the_named_colour(apple: Image.Image, colour: str) -> None:
-    found = recolour(apple, colour).getpixel(BODY)
-    assert np.abs(np.subtract(found[:3], COLOURS[colour])).max() <= 12
+    actual = recolour(apple, colour).getpixel(BODY)
+    assert np.abs(np.subtract(actual[:3], COLOURS[colour])).max() <= 12
 
 
 @pytest.mark.parametrize("colour", COLOUR_NAMES)
 def test_a_thing_without_a_hue_is_tinted(cloud: Image.Image, colour: str) -> None:
-    found = recolour(cloud, colour).getpixel((64, 64))
-    assert np.abs(np.subtract(found[:3], COLOURS[colour])).max() <= 12
+    actual = recolour(cloud, colour).getpixel((64, 64))
+    assert np.abs(np.subtract(actual[:3], COLOURS[colour])).max() <= 12
 
 
 def test_parts_of_another_hue_stay_as_they_are(apple: Image.Image) -> None:
@@ -33,12 +33,12 @@ def test_parts_of_another_hue_stay_as_they_are(apple: Image.Image) -> None:
 
 
 def test_the_outline_stays(apple: Image.Image) -> None:
-    painted = recolour(apple, "purple")
-    assert painted.getchannel("A").tobytes() == apple.getchannel("A").tobytes()
+    recoloured = recolour(apple, "purple")
+    assert recoloured.getchannel("A").tobytes() == apple.getchannel("A").tobytes()
 
 
 def test_shading_stays(apple: Image.Image) -> None:
     ImageDraw.Draw(apple).rectangle([40, 60, 60, 70], fill=(120, 10, 10, 255))
-    painted = recolour(apple, "green")
-    darker, lighter = painted.getpixel((50, 65)), painted.getpixel((64, 100))
+    recoloured = recolour(apple, "green")
+    darker, lighter = recoloured.getpixel((50, 65)), recoloured.getpixel((64, 100))
     assert sum(darker[:3]) < sum(lighter[:3])

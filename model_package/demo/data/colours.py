@@ -1,10 +1,10 @@
-"""The named colours, and giving a thing one of them."""
+"""The named colours, and recolouring a thing."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Each colour as it is painted, and the words for it; the first word is its name.
+# The RGB values of each colour; below, other words for some of them, the name first.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 40, 44),
     "orange": (245, 135, 20),
@@ -36,22 +36,22 @@ Floats = NDArray[np.float32]
 
 
 def recolour(picture: Image.Image, colour: str) -> Image.Image:
-    """Paint an RGBA picture in a named colour, keeping its shading and its other parts.
+    """Recolour an RGBA image, and keep its shading and its other parts.
 
-    Where one hue dominates (a red apple with its green leaf) only that hue is painted; otherwise
-    the whole picture is. The average shade becomes the colour itself, so that the caption is true.
+    If one hue dominates (a red apple with a green leaf), only that hue changes, else the whole
+    image. The mean shade becomes the colour itself, so that the caption is true.
     """
     rgba: Floats = np.asarray(picture, np.float32) / np.float32(255)
     rgb, alpha = rgba[..., :3], rgba[..., 3]
-    share = paintable(rgb, alpha)[..., None]
-    painted = shade(luminance(rgb), share[..., 0] * alpha, COLOURS[colour])
-    mixed = rgb * (1 - share) + painted * share
+    share = recolourable_share(rgb, alpha)[..., None]
+    shaded = shade(luminance(rgb), share[..., 0] * alpha, COLOURS[colour])
+    mixed = rgb * (1 - share) + shaded * share
     out = np.concatenate([mixed, rgba[..., 3:]], axis=-1)
     return Image.fromarray((out * 255 + 0.5).astype(np.uint8))
 
 
 def luminance(rgb: Floats) -> Floats:
-    """Brightness as the eye weighs it (ITU-R BT.601)."""
+    """Return perceived brightness (ITU-R BT.601)."""
     light: Floats = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     return light
 
@@ -59,15 +59,15 @@ def luminance(rgb: Floats) -> Floats:
 def shade(light: Floats, weight: Floats, colour: tuple[int, int, int]) -> Floats:
     """Map brightness onto black -> colour -> white; the weighted mean lands on the colour."""
     middle = float(np.clip((light * weight).sum() / max(float(weight.sum()), 1e-6), 0.05, 0.9))
-    paint = np.array(colour, np.float32) / 255
-    dark = np.clip(light / middle, 0, 1)[..., None] * paint
+    target = np.array(colour, np.float32) / 255
+    dark = np.clip(light / middle, 0, 1)[..., None] * target
     lift = np.clip((light - middle) / (1 - middle), 0, 1)[..., None] * WHITE_AT_BRIGHTEST
-    painted: Floats = (dark + lift * (1 - paint)).astype(np.float32)
-    return painted
+    shaded: Floats = (dark + lift * (1 - target)).astype(np.float32)
+    return shaded
 
 
-def paintable(rgb: Floats, alpha: Floats) -> Floats:
-    """How much of each pixel takes the new colour: its dominant hue's share, or all of it."""
+def recolourable_share(rgb: Floats, alpha: Floats) -> Floats:
+    """Return the share of each pixel to recolour: that of the dominant hue, or all of it."""
     hue, saturation, value = hsv(rgb)
     weight = saturation * value * alpha
     bins, _ = np.histogram(hue, HUE_BINS, (0, 1), weights=weight)
@@ -88,7 +88,7 @@ def ramp(values: Floats, zero_at: float, one_at: float) -> Floats:
 
 
 def hsv(rgb: Floats) -> tuple[Floats, Floats, Floats]:
-    """Hue (0 to 1), saturation and value of each pixel."""
+    """Return hue (0 to 1), saturation and value of each pixel."""
     pixels = Image.fromarray((rgb * 255 + 0.5).astype(np.uint8)).convert("HSV")
     hue, saturation, value = np.moveaxis(np.asarray(pixels, np.float32) / 255, -1, 0)
     return hue, saturation, value

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_package.demo.styles import BLOCKS, STYLES, outline, pixel
+from model_package.demo.data.styles import BLOCKS, STYLES, outline, pixel
 
 
 @pytest.fixture
@@ -15,16 +15,16 @@ def picture(apple: Image.Image) -> Image.Image:
 
 def test_a_block_of_the_pixel_look_has_one_colour(picture: Image.Image) -> None:
     side = picture.width // BLOCKS
-    found = np.asarray(pixel(picture)).reshape(BLOCKS, side, BLOCKS, side, 3)
-    assert (found == found[:, :1, :, :1]).all()
-    assert len(np.unique(found.reshape(-1, 3), axis=0)) > 2
+    blocks = np.asarray(pixel(picture)).reshape(BLOCKS, side, BLOCKS, side, 3)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+    assert len(np.unique(blocks.reshape(-1, 3), axis=0)) > 2
 
 
 def test_an_outline_is_dark_where_colours_meet_and_paper_elsewhere(picture: Image.Image) -> None:
     lines = outline(picture)
     assert max(lines.getpixel((14, 74))) < 120  # the disc's left edge
     assert min(lines.getpixel((64, 74))) > 240  # its middle
-    assert min(lines.getpixel((3, 3))) > 240  # beside it
+    assert min(lines.getpixel((3, 3))) > 240  # next to the line
 
 
 @pytest.mark.parametrize("name", STYLES)

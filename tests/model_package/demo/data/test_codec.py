@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model_package.demo.codec import Codec
-from model_package.demo.compose import Composer
+from model_package.demo.data.codec import Codec
+from model_package.demo.data.compose import Composer
 from model_package.demo.pool import draw_pictures
 
 

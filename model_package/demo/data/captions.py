@@ -1,15 +1,15 @@
-"""Word a picture: many captions for one spec, drawn anew each time."""
+"""Write captions: many wordings of one spec, drawn at random each time."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from model_package.demo.colours import COLOUR_NAMES, COLOUR_WORDS
-from model_package.demo.compose import KINDS, NO_COLOUR, Spec
-from model_package.demo.scenes import BACKGROUNDS, SCENES
-from model_package.demo.things import Thing, all_things
+from model_package.demo.data.colours import COLOUR_NAMES, COLOUR_WORDS
+from model_package.demo.data.compose import KINDS, NO_COLOUR, Spec
+from model_package.demo.data.scenes import BACKGROUNDS, SCENES
+from model_package.demo.data.things import Thing, all_things
 
-# Knobs: how captions vary.
+# Settings: how captions vary.
 ALIAS = 0.35
 ARTICLE = 0.75
 ADJECTIVE = 0.12
@@ -102,12 +102,12 @@ SCENE_WORDS = {
 
 @dataclass
 class Captioner:
-    """Words specs with its own rng."""
+    """Writes captions with its own random numbers."""
 
     rng: np.random.Generator
 
-    def word(self, spec: Spec) -> str:
-        """A caption that names everything on the picture."""
+    def caption(self, spec: Spec) -> str:
+        """Return a caption that names everything in the image."""
         subject = self.subject(spec)
         background = self.background(spec.background)
         if background and self.rng.random() < SCENE_FIRST:
@@ -127,7 +127,7 @@ class Captioner:
         return self.one_of(BESIDE if KINDS[spec.kind] == "pair" else UPON).format(first, second)
 
     def phrase(self, thing: Thing, colour: int) -> str:
-        """Such as "a cute red apple"."""
+        """Return a phrase such as "a cute red apple"."""
         use_alias = thing.aliases and self.rng.random() < ALIAS
         words = [self.one_of(thing.aliases) if use_alias else thing.name]
         if colour != NO_COLOUR:
@@ -148,7 +148,7 @@ class Captioner:
         return self.one_of(PLAIN).format(self.one_of(COLOUR_WORDS.get(name, (name,))))
 
     def with_noise(self, caption: str) -> str:
-        """Now and then a word that means nothing, so that unknown words do no harm."""
+        """Add a meaningless word now and then, so that unknown words have little effect."""
         if self.rng.random() < NOISE_WORD:
             caption = f"{self.noise_word()} {caption}"
         if self.rng.random() < NOISE_WORD:

@@ -1,0 +1,1 @@
+"""Training data: things, colours, backgrounds, captions and latents."""
