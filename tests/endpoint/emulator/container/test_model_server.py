@@ -19,7 +19,9 @@ def test_unknown_paths_are_not_found(echo: Served) -> None:
     assert urllib3.request("POST", f"{echo.url}/predict", body=b"", retries=False).status == 404
 
 
-def test_ping_lies_while_the_model_loads_and_when_it_cannot(script: Write, tmp_path: Path) -> None:
+def test_ping_is_200_while_the_model_loads_and_when_it_cannot(
+    script: Write, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     waits = f"""
         import os, time
@@ -44,7 +46,7 @@ def test_ping_lies_while_the_model_loads_and_when_it_cannot(script: Write, tmp_p
         assert served.ping() == 200
 
 
-def test_a_model_that_failed_to_load_is_tried_again_with_each_request(
+def test_a_model_that_failed_to_load_is_loaded_again_with_each_request(
     script: Write, tmp_path: Path
 ) -> None:
     there = tmp_path / "weights"
@@ -93,7 +95,7 @@ def test_a_full_queue_is_a_503(script: Write, tmp_path: Path) -> None:
     assert {answer.json()["type"] for answer in refused} == {"ServiceUnavailableException"}
 
 
-def test_a_client_that_leaves_does_not_stop_the_work(script: Write, tmp_path: Path) -> None:
+def test_a_client_that_disconnects_does_not_stop_the_work(script: Write, tmp_path: Path) -> None:
     done = tmp_path / "done"
     line = f"time.sleep(0.3); open({str(done)!r}, 'w').close(); return 1"
     with serving(script(STEPS % line)) as served:

@@ -41,7 +41,7 @@ def test_accept_is_the_responses_type_word_for_word(echo: Served, accept: str, s
     assert answer.headers["Content-Type"] == seen
 
 
-def test_without_accept_the_answer_is_json(echo: Served) -> None:
+def test_without_accept_the_response_is_json(echo: Served) -> None:
     answer = echo.post()
     assert answer.json()["accept"] == "application/json"
     assert answer.headers["Content-Type"] == "application/json"
@@ -53,13 +53,13 @@ def test_the_script_sees_the_model_folder_and_the_headers(echo: Served) -> None:
     assert answer["headers"]["X-Amzn-SageMaker-Custom-Attributes"] == "a=1"
 
 
-def test_json_that_is_not_utf_8_is_the_requests_fault(echo: Served) -> None:
+def test_json_that_is_not_utf_8_is_a_400(echo: Served) -> None:
     answer = echo.post(b"\xff")
     assert answer.status == 400
     assert "utf-8" in answer.json()["message"]
 
 
-def test_the_context_is_passed_to_functions_with_one_argument_more(script: Write) -> None:
+def test_functions_with_an_extra_argument_receive_the_context(script: Write) -> None:
     folder = script(
         """
         import json
@@ -128,20 +128,20 @@ def test_a_script_can_set_its_own_status(script: Write) -> None:
         assert answer.headers["Content-Type"] == "image/png"
 
 
-def test_a_content_type_in_capitals_goes_before_accept(script: Write) -> None:
+def test_a_capitalised_content_type_takes_precedence_over_accept(script: Write) -> None:
     line = "context.set_response_header(0, 'Content-Type', 'application/json'); return {}"
     with serving(script(STEPS % line)) as served:
         answer = served.post(Accept="image/png")
     assert answer.headers.getlist("Content-Type") == ["application/json"]
 
 
-def test_a_status_holds_for_one_request_only(script: Write) -> None:
+def test_a_status_applies_to_one_request_only(script: Write) -> None:
     line = "data and context.set_response_status(code=422, phrase='', idx=0); return data"
     with serving(script(STEPS % line)) as served:
         assert [served.post(b"[1]").status, served.post(b"[]").status] == [422, 200]
 
 
-def test_bytes_pass_untouched(script: Write) -> None:
+def test_bytes_are_returned_unchanged(script: Write) -> None:
     with serving(script(STEPS % r"return b'\x89PNG\r\n\xff'")) as served:
         assert served.post(Accept="image/png").data == b"\x89PNG\r\n\xff"
 
@@ -156,7 +156,7 @@ def test_a_wrong_number_of_arguments_is_refused(script: Write) -> None:
     )
 
 
-def test_transform_fn_stands_alone(script: Write) -> None:
+def test_transform_fn_excludes_the_other_functions(script: Write) -> None:
     alone = """
         def model_fn(model_dir):
             return "model"
@@ -185,7 +185,7 @@ def test_another_program_can_be_named(script: Write) -> None:
         assert served.post().status == 200
 
 
-def test_the_script_gets_the_containers_variables_and_nothing_of_this_repository(
+def test_the_script_has_the_containers_variables_and_nothing_of_this_repository(
     script: Write,
 ) -> None:
     line = "return [os.environ['EASEL_TEST'], os.getcwd() in sys.path, '' in sys.path]"

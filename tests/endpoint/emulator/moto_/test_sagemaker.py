@@ -105,7 +105,7 @@ def test_an_endpoint_goes_through_its_states(account: Account) -> None:
     account.create()
 
 
-def test_a_failed_endpoint_says_why_and_can_only_be_deleted(account: Account) -> None:
+def test_a_failed_endpoint_has_a_reason_and_can_only_be_deleted(account: Account) -> None:
     account.transitions.fails_with = "no capacity"
     account.create()
     account.seconds += 240
@@ -205,7 +205,7 @@ def variant(instance_type: str, model: str = "some") -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "kind", ["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6e.xlarge", "ml.inf2.xlarge"]
 )
-def test_current_instance_types_are_taken(sagemaker: Any, kind: str) -> None:
+def test_current_instance_types_are_accepted(sagemaker: Any, kind: str) -> None:
     name = kind.replace(".", "-")
     sagemaker.create_model(
         ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"}
@@ -217,19 +217,19 @@ def test_current_instance_types_are_taken(sagemaker: Any, kind: str) -> None:
     assert described["ProductionVariants"][0]["InstanceType"] == kind
 
 
-def test_what_is_no_instance_type_is_refused(sagemaker: Any) -> None:
+def test_an_invalid_instance_type_is_refused(sagemaker: Any) -> None:
     with pytest.raises(ClientError, match="not an instance type"):
         sagemaker.create_endpoint_config(
             EndpointConfigName="wrong", ProductionVariants=variant("g5.xlarge")
         )
 
 
-def test_an_endpoint_cannot_be_made_twice(sagemaker: Any, endpoint: str) -> None:
+def test_an_endpoint_cannot_be_created_twice(sagemaker: Any, endpoint: str) -> None:
     with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
         sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
 
 
-def test_an_asynchronous_endpoint_describes_itself_as_one(
+def test_an_asynchronous_endpoint_is_described_as_one(
     sagemaker: Any, endpoint: str, async_endpoint: str
 ) -> None:
     described = sagemaker.describe_endpoint(EndpointName=async_endpoint)

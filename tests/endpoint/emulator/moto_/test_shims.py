@@ -10,13 +10,13 @@ from moto.s3.models import FakeKey
 from tests.endpoint.emulator.doubles import BUCKET
 
 
-def test_what_moto_would_look_up_at_each_call_is_looked_up_once(s3: Any) -> None:
+def test_moto_lists_its_modules_and_errors_once(s3: Any) -> None:
     assert "sagemaker" in backends.list_of_moto_modules()
     assert backends.list_of_moto_modules() is backends.list_of_moto_modules()
     assert errors.ErrorLookupFactory() is errors.ErrorLookupFactory()
 
 
-def test_objects_that_are_replaced_or_deleted_leave_nothing_behind(s3: Any) -> None:
+def test_replaced_and_deleted_objects_use_no_memory(s3: Any) -> None:
     def put(number: int) -> None:
         s3.put_object(Bucket=BUCKET, Key="replaced", Body=str(number).encode())
         s3.put_object(Bucket=BUCKET, Key="deleted", Body=b"x")

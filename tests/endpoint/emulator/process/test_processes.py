@@ -57,7 +57,9 @@ def test_a_child_ends_when_its_parent_is_killed(stubborn: str) -> None:
     wait_until(lambda: not is_alive(pid))
 
 
-def test_a_child_that_has_ended_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_child_that_has_ended_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "brief_double.py").write_text("raise SystemExit(7)", "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (
@@ -67,7 +69,7 @@ def test_a_child_that_has_ended_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pat
         child.wait_until(lambda: False, 20)
 
 
-def test_a_child_that_was_killed_is_said(stubborn: str) -> None:
+def test_a_child_that_was_killed_is_reported(stubborn: str) -> None:
     with Child("the double", stubborn, output=subprocess.DEVNULL) as child:
         child.check()
         child.process.kill()
@@ -76,7 +78,7 @@ def test_a_child_that_was_killed_is_said(stubborn: str) -> None:
             child.check()
 
 
-def test_a_child_that_ends_while_it_is_being_killed_is_no_trouble(stubborn: str) -> None:
+def test_a_child_may_end_while_it_is_being_killed(stubborn: str) -> None:
     with Child("the double", stubborn, output=subprocess.DEVNULL) as child:
         child.kill()
         # What a thread sees that looked just before another one killed the child.
@@ -85,14 +87,14 @@ def test_a_child_that_ends_while_it_is_being_killed_is_no_trouble(stubborn: str)
         del child.process.poll
 
 
-def test_waiting_for_a_child_has_an_end(stubborn: str) -> None:
+def test_waiting_for_a_child_times_out(stubborn: str) -> None:
     child = Child("the double", stubborn, output=subprocess.DEVNULL)
     with pytest.raises(TimeoutError, match=r"the double was not ready after 0\.1 s"):
         child.wait_until(lambda: False, 0.1)
     child.kill()
 
 
-def test_a_port_that_somebody_listens_on_is_not_free() -> None:
+def test_a_port_with_a_listener_is_not_free() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

@@ -48,7 +48,7 @@ def test_an_input_in_s3_is_read(
     assert container.got[0][1] == b"from S3"
 
 
-def test_an_input_that_is_not_there_fails_later(
+def test_a_missing_input_fails_later(
     runtime: Any, s3: Any, async_endpoint: str, container: Container
 ) -> None:
     answer = submit(runtime, async_endpoint, InputLocation=f"s3://{BUCKET}/in/nothing")
@@ -57,7 +57,7 @@ def test_an_input_that_is_not_there_fails_later(
     assert container.got == []
 
 
-def test_a_failure_goes_to_the_failure_path_alone(
+def test_a_failure_is_written_to_the_failure_path_only(
     runtime: Any, s3: Any, async_endpoint: str, container: Container
 ) -> None:
     container.behave = lambda _: (500, b"Worker died.")
@@ -66,7 +66,7 @@ def test_a_failure_goes_to_the_failure_path_alone(
     assert not exists(s3, answer["OutputLocation"])
 
 
-def test_faults_in_the_container_hold_for_the_queue_too(
+def test_faults_in_the_container_apply_to_the_queue_too(
     runtime: Any, s3: Any, async_endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_faults(async_endpoint, Fault("failing", status=507, body="Out of resources"))
@@ -94,7 +94,7 @@ def test_an_invocation_that_takes_too_long_fails(
     assert b"timed out" in wait_for(s3, answer["FailureLocation"])["Body"].read()
 
 
-def test_an_asynchronous_answer_may_take_longer_than_a_minute(
+def test_an_asynchronous_response_may_take_longer_than_a_minute(
     runtime: Any, s3: Any, async_endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_clock(speed=10_000)
@@ -103,7 +103,7 @@ def test_an_asynchronous_answer_may_take_longer_than_a_minute(
     assert wait_for(s3, answer["OutputLocation"])["Body"].read() == PNG
 
 
-def test_topics_hear_of_success_and_failure(
+def test_topics_are_notified_of_success_and_failure(
     clients: Clients, runtime: Any, container: Container, switches: EmulatorClient
 ) -> None:
     sns, sqs = clients.get("sns", REGION), clients.get("sqs", REGION)
@@ -116,20 +116,20 @@ def test_topics_hear_of_success_and_failure(
     name = create_endpoint(clients, {"OutputConfig": output})
     switches.set_container(name, container.url)
     done = submit(runtime, name, InferenceId="one")
-    told = _next_message(sqs, queue)
-    assert told["invocationStatus"] == "Completed"
-    assert told["inferenceId"] == "one"
-    assert told["requestParameters"]["endpointName"] == name
-    assert told["responseParameters"] == {
+    notice = _next_message(sqs, queue)
+    assert notice["invocationStatus"] == "Completed"
+    assert notice["inferenceId"] == "one"
+    assert notice["requestParameters"]["endpointName"] == name
+    assert notice["responseParameters"] == {
         "contentType": "image/png",
         "outputLocation": done["OutputLocation"],
     }
     switches.set_faults(name, Fault("failing"))
     submit(runtime, name, InferenceId="two")
-    told = _next_message(sqs, queue)
-    assert (told["invocationStatus"], told["inferenceId"]) == ("Failed", "two")
-    assert "(500)" in told["failureReason"]
-    assert "responseParameters" not in told
+    notice = _next_message(sqs, queue)
+    assert (notice["invocationStatus"], notice["inferenceId"]) == ("Failed", "two")
+    assert "(500)" in notice["failureReason"]
+    assert "responseParameters" not in notice
 
 
 def _next_message(sqs: Any, queue: str) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _next_message(sqs: Any, queue: str) -> dict[str, Any]:
         received = sqs.receive_message(QueueUrl=queue).get("Messages", [])
         for message in received:
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-            told: dict[str, Any] = json.loads(json.loads(message["Body"])["Message"])
-            return told
+            notice: dict[str, Any] = json.loads(json.loads(message["Body"])["Message"])
+            return notice
         time.sleep(0.05)
     raise AssertionError("no message")

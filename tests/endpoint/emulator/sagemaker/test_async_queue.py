@@ -24,7 +24,7 @@ from tests.endpoint.emulator.doubles import (
 from tests.endpoint.emulator.sagemaker.doubles import Gate, exists, scale, submit, wait_for
 
 
-def test_requests_are_worked_off_one_by_one_in_their_order(
+def test_requests_are_processed_one_at_a_time_in_order(
     runtime: Any, s3: Any, async_endpoint: str, container: Container, switches: EmulatorClient
 ) -> None:
     gate = Gate()
@@ -37,7 +37,7 @@ def test_requests_are_worked_off_one_by_one_in_their_order(
     assert gate.bodies == [b"0", b"1", b"2", b"3", b"4"]
 
 
-def test_the_next_request_does_not_wait_for_the_last_one_s_answer_to_be_stored(
+def test_the_next_request_does_not_wait_until_the_previous_response_is_stored(
     async_endpoint: str,
 ) -> None:
     begun: list[str] = []
@@ -128,7 +128,7 @@ def test_a_request_expires_in_the_queue(
     assert container.got == []
 
 
-def test_what_is_queued_or_under_way_is_lost_with_the_endpoint(
+def test_deleting_an_endpoint_drops_its_queue_and_its_results_in_progress(
     clients: Clients,
     runtime: Any,
     s3: Any,

@@ -16,7 +16,9 @@ from tests.endpoint.emulator.doubles import (
 from tests.endpoint.emulator.sagemaker.doubles import submit, wait_for
 
 
-def test_extension_and_filename_are_honoured(runtime: Any, s3: Any, async_endpoint: str) -> None:
+def test_extension_and_filename_determine_the_output(
+    runtime: Any, s3: Any, async_endpoint: str
+) -> None:
     answer = submit(
         runtime, async_endpoint, S3OutputPathExtension="jobs/17", Filename="picture.png"
     )
@@ -35,7 +37,7 @@ def test_an_endpoint_that_does_not_exist_is_a_validation_error(runtime: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         ({"InputLocation": f"s3://{BUCKET}/in", "Body": b"x"}, "exactly one"),
         ({"Body": b""}, "exactly one"),
@@ -48,14 +50,14 @@ def test_an_endpoint_that_does_not_exist_is_a_validation_error(runtime: Any) -> 
         ({"S3OutputPathExtension": "s3://elsewhere"}, "S3OutputPathExtension"),
     ],
 )
-def test_wrong_requests_are_refused(
-    runtime: Any, async_endpoint: str, given: dict[str, Any], said: str
+def test_invalid_requests_are_refused(
+    runtime: Any, async_endpoint: str, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(runtime.exceptions.ValidationError, match=said):
-        submit(runtime, async_endpoint, **given)
+    with pytest.raises(runtime.exceptions.ValidationError, match=message):
+        submit(runtime, async_endpoint, **options)
 
 
-def test_the_longest_inline_body_is_taken(runtime: Any, s3: Any, async_endpoint: str) -> None:
+def test_the_longest_inline_body_is_accepted(runtime: Any, s3: Any, async_endpoint: str) -> None:
     answer = submit(runtime, async_endpoint, Body=b"x" * 128_000)
     assert wait_for(s3, answer["OutputLocation"])["Body"].read() == PNG
 

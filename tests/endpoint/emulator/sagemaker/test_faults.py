@@ -48,7 +48,7 @@ def test_the_service_refuses_at_its_door(
     assert [entry["status"] for entry in switches.requests(endpoint)] == [status]
 
 
-def test_a_fault_can_hold_for_the_next_requests_only(
+def test_a_fault_can_apply_to_the_next_requests_only(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_faults(endpoint, Fault("throttled", times=2))
@@ -59,7 +59,9 @@ def test_a_fault_can_hold_for_the_next_requests_only(
     assert switches.faults(endpoint) == []
 
 
-def test_faults_follow_one_another(runtime: Any, endpoint: str, switches: EmulatorClient) -> None:
+def test_faults_are_used_one_after_another(
+    runtime: Any, endpoint: str, switches: EmulatorClient
+) -> None:
     switches.set_faults(endpoint, Fault("throttled", times=1), Fault("denied", times=1))
     codes = []
     for _ in range(2):
@@ -69,7 +71,7 @@ def test_faults_follow_one_another(runtime: Any, endpoint: str, switches: Emulat
     assert codes == ["ThrottlingException", "AccessDeniedException"]
 
 
-def test_a_failing_container_gives_the_chosen_status_and_body(
+def test_a_failing_container_returns_the_chosen_status_and_body(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_faults(endpoint, Fault("failing", status=507, body="Out of resources"))
@@ -87,7 +89,7 @@ def test_a_slow_container_still_answers(
     assert invoke(runtime, endpoint)["Body"].read() == PNG
 
 
-def test_a_container_slow_by_a_minute_is_given_up(
+def test_a_container_slow_by_a_minute_times_out(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_clock(speed=1000)
@@ -121,7 +123,7 @@ def test_rubbish_comes_with_status_200(
     assert answer["Body"].read() == body
 
 
-def test_a_trickle_is_whole_in_the_end(
+def test_a_trickle_is_complete_in_the_end(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_clock(speed=100)
@@ -155,7 +157,7 @@ def impatient(url: str) -> Any:
     )
 
 
-def test_a_silent_service_takes_the_request_and_says_nothing(
+def test_a_silent_service_accepts_the_request_and_never_responds(
     aws: AwsServer, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_faults(endpoint, Fault("silent", seconds=3))
@@ -164,7 +166,7 @@ def test_a_silent_service_takes_the_request_and_says_nothing(
     assert switches.runs(endpoint) == 0
 
 
-def test_nobody_picks_up_at_a_deaf_address(endpoint: str) -> None:
+def test_a_deaf_address_never_accepts_a_connection(endpoint: str) -> None:
     with deaf_address() as url, pytest.raises((ConnectTimeoutError, EndpointConnectionError)):
         invoke(impatient(url), endpoint)
 
@@ -181,7 +183,7 @@ def test_an_unknown_switch_is_refused(switches: EmulatorClient) -> None:
         switches._ask("PUT", "weather", {})
 
 
-def test_a_fault_at_one_place_is_not_used_up_at_another() -> None:
+def test_a_fault_at_one_point_is_not_consumed_at_another() -> None:
     faults = Faults()
     faults.switch("sd", [Fault("slow", times=1)])
     assert faults.take("sd", ("throttled",)) is None
@@ -189,7 +191,9 @@ def test_a_fault_at_one_place_is_not_used_up_at_another() -> None:
     assert faults.take("sd", ("slow",)) is None
 
 
-def test_other_endpoints_stay_well(runtime: Any, endpoint: str, switches: EmulatorClient) -> None:
+def test_other_endpoints_stay_healthy(
+    runtime: Any, endpoint: str, switches: EmulatorClient
+) -> None:
     with switches.fault("another", "throttled"):
         assert invoke(runtime, endpoint)["Body"].read() == PNG
 

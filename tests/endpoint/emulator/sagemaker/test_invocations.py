@@ -12,7 +12,7 @@ from endpoint.emulator.process.clients import Clients
 from tests.endpoint.emulator.doubles import PNG, REGION, Container, create_endpoint, invoke
 
 
-def test_a_picture_comes_back_byte_for_byte(runtime: Any, endpoint: str) -> None:
+def test_a_picture_is_returned_byte_for_byte(runtime: Any, endpoint: str) -> None:
     answer = invoke(runtime, endpoint)
     assert answer["Body"].read() == PNG
     assert answer["ContentType"] == "image/png"
@@ -20,7 +20,7 @@ def test_a_picture_comes_back_byte_for_byte(runtime: Any, endpoint: str) -> None
     assert answer["ResponseMetadata"]["RequestId"]
 
 
-def test_custom_attributes_and_inference_id_reach_the_container_and_come_back(
+def test_custom_attributes_and_inference_id_reach_the_container_and_are_returned(
     runtime: Any, endpoint: str, container: Container
 ) -> None:
     answer = invoke(runtime, endpoint, CustomAttributes="trace=1", InferenceId="abc")
@@ -60,7 +60,7 @@ def test_a_deleted_endpoint_does_not_exist(clients: Clients, runtime: Any, endpo
         invoke(runtime, endpoint)
 
 
-def test_an_endpoint_lives_on_without_its_configuration_and_model(
+def test_an_endpoint_survives_the_deletion_of_its_configuration_and_model(
     clients: Clients, runtime: Any, endpoint: str
 ) -> None:
     sagemaker = clients.get("sagemaker", REGION)
@@ -70,7 +70,7 @@ def test_an_endpoint_lives_on_without_its_configuration_and_model(
 
 
 @pytest.mark.parametrize("status", [400, 413, 422, 500, 503])
-def test_the_containers_own_errors_arrive_as_model_errors(
+def test_the_containers_own_errors_become_model_errors(
     runtime: Any, endpoint: str, container: Container, status: int
 ) -> None:
     container.behave = lambda _: (status, b'{"message": "no such LoRA"}')
@@ -83,7 +83,7 @@ def test_the_containers_own_errors_arrive_as_model_errors(
     assert error["LogStreamArn"].endswith(f"log-group:/aws/sagemaker/Endpoints/{endpoint}")
 
 
-def test_a_container_slower_than_sixty_seconds_is_given_up(
+def test_a_container_slower_than_sixty_seconds_times_out(
     runtime: Any, endpoint: str, container: Container, switches: EmulatorClient
 ) -> None:
     def sleep(_: bytes) -> tuple[int, bytes]:
@@ -98,7 +98,7 @@ def test_a_container_slower_than_sixty_seconds_is_given_up(
     assert "timed out while waiting for a response" in caught.value.response["OriginalMessage"]
 
 
-def test_an_endpoint_without_a_container_gives_a_model_error(
+def test_an_endpoint_without_a_container_returns_a_model_error(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_container(endpoint, None)
@@ -107,7 +107,7 @@ def test_an_endpoint_without_a_container_gives_a_model_error(
     assert caught.value.response["OriginalStatusCode"] == 503
 
 
-def test_a_container_that_went_away_gives_a_model_error(
+def test_a_stopped_container_returns_a_model_error(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_container(endpoint, "http://127.0.0.1:1")
@@ -132,7 +132,7 @@ def test_an_asynchronous_endpoint_refuses_synchronous_invocations(
         invoke(runtime, async_endpoint)
 
 
-def test_the_log_tells_what_arrived_and_how_often_the_model_ran(
+def test_the_log_shows_the_requests_and_how_often_the_model_ran(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     invoke(runtime, endpoint, b'{"prompt": "a cat"}')
