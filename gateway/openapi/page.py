@@ -96,10 +96,10 @@ def _schema(name: str, schema: Schema) -> str:
         [
             f"<code>{escape(field)}</code>",
             "required" if field in schema.get("required", ()) else "",
-            _type(each),
-            _words(each.get("description", "")),
+            _type(values),
+            _words(values.get("description", "")),
         ]
-        for field, each in schema.get("properties", {}).items()
+        for field, values in schema.get("properties", {}).items()
     ]
     inside = _table(("field", "", "values", ""), fields) if fields else f"<p>{_type(schema)}</p>"
     head = f"<summary><code>{escape(name)}</code></summary>"

@@ -1,4 +1,4 @@
-"""The emulated services' clock, which a test can make run faster or put forward."""
+"""The emulated services' clock, which a test can speed up or advance."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Clock:
         return self._speed
 
     def run_at(self, speed: float) -> None:
-        """Run at `speed` from now on, also for those who are waiting; raises ValueError at 0."""
+        """Run at `speed` from now on, which also shortens waits; raises ValueError at 0."""
         with self._changed:
             self._set(speed, self.now())
             self._changed.notify_all()
 
     def skip(self, seconds: float) -> None:
-        """Let `seconds` pass at once."""
+        """Advance by `seconds` at once."""
         with self._changed:
             self._set(self._speed, self.now() + seconds)
             self._changed.notify_all()

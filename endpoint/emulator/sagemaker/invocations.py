@@ -1,4 +1,4 @@
-"""InvokeEndpoint: from the wire to the model server and back, within SageMaker's limits."""
+"""InvokeEndpoint: one request to the model server and back, within SageMaker's limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from endpoint.emulator.sagemaker.request_log import Entry
 # "A customer's model containers must respond to requests within 60 seconds" (API reference of
 # InvokeEndpoint).
 ANSWER_SECONDS = 60.0
-# AWS's documentation says 25 MB since 2025; botocore's model still says 6,291,456 bytes.
+# 25 MB in AWS's documentation since 2025; still 6,291,456 bytes in botocore's model.
 LONGEST_BODY = 25 * 1024 * 1024
 
 # SageMaker strips all other headers of a request and of a response.
@@ -86,7 +86,7 @@ def invoke(models: Models, endpoint: Endpoint, request: Request, entry: Entry) -
         CutOff: when a fault ends the connection.
     """
     if endpoint.asynchronous:
-        # That it is refused is documented; the wording here is this emulator's own.
+        # AWS documents the refusal, but not its wording.
         raise ValidationError(
             f"Endpoint {endpoint.name} of account {ACCOUNT} is configured for asynchronous "
             "inference. Use InvokeEndpointAsync."

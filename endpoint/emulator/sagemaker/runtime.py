@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 
 from werkzeug.wrappers import Request, Response
 
-from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
-from endpoint.emulator.sagemaker.async_invocations import AsyncInvocations
+from endpoint.emulator.sagemaker.async_invocations import AsyncInvocations, ClientSource
+from endpoint.emulator.sagemaker.async_queue import in_thread
 from endpoint.emulator.sagemaker.containers import Containers
 from endpoint.emulator.sagemaker.control_plane import ACCOUNT, find_endpoint, region_of
 from endpoint.emulator.sagemaker.errors import RuntimeRefusal, ValidationError
@@ -23,6 +24,13 @@ _INVOCATION = re.compile(r"/endpoints/[^/]+/(async-)?invocations")
 class Runtime:
     """Answers requests, and logs each.
 
+    Args:
+        containers: reaches the model servers.
+        clients: with which results of asynchronous invocations are written.
+        clock: counts the service's limits.
+        longest_body: that InvokeEndpoint accepts, in bytes.
+        run: runs an asynchronous invocation; see `AsyncQueue`.
+
     Attributes:
         faults: the faults that are switched on.
         log: the requests that arrived.
@@ -32,15 +40,16 @@ class Runtime:
     def __init__(
         self,
         containers: Containers,
-        clients: Clients,
+        clients: ClientSource,
         clock: Clock,
         *,
         longest_body: int = LONGEST_BODY,
+        run: Callable[[Callable[[], None]], None] = in_thread,
     ) -> None:
         self.faults, self.log = Faults(), RequestLog()
         self._clock, self._longest_body = clock, longest_body
         self._models = Models(containers, self.faults, clock)
-        self._asynchronous = AsyncInvocations(self._models, clients)
+        self._asynchronous = AsyncInvocations(self._models, clients, run)
         self.queue = self._asynchronous.queue
 
     @staticmethod

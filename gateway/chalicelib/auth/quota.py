@@ -29,7 +29,7 @@ class Payment:
 
     Attributes:
         principal: pays.
-        address: the IP address, which stands for a caller without a key.
+        address: the IP address, which identifies a caller without a key.
         pictures: the ids of the pictures that are paid for.
         headers: report to the caller what is left.
     """

@@ -122,7 +122,7 @@ def see_other(location: str) -> Response:
 def prefetch_response() -> Response:
     """Refuse a prefetch, which would cost a run; the browser asks again when the user navigates."""
     headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
-    return Response(503, b"Pictures are painted when they are asked for.\n", headers)
+    return Response(503, b"A prefetch generates no picture.\n", headers)
 
 
 def render_error(error: GatewayError, request: Request) -> Response:

@@ -11,7 +11,7 @@ from moto import backends
 from moto.core import errors
 from moto.s3.models import FakeKey
 
-from endpoint.emulator.moto_ import moto_shims
+from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.process.clients import Clients
 from tests.endpoint.emulator.conftest import BUCKET, REGION
 
@@ -97,7 +97,7 @@ def test_other_form_posts_still_reach_moto(clients: Clients) -> None:
 
 
 def test_quotas_can_be_read_and_set(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(moto_shims.QUOTAS, "ml.g5.xlarge", 0.0)
+    monkeypatch.setitem(service_quotas.QUOTAS, "ml.g5.xlarge", 0.0)
     quotas = clients.get("service-quotas", REGION).list_service_quotas(ServiceCode="sagemaker")
     values = {quota["QuotaName"]: quota["Value"] for quota in quotas["Quotas"]}
     assert values["ml.g5.xlarge for endpoint usage"] == 0
