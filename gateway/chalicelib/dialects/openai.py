@@ -29,7 +29,7 @@ from chalicelib.dialects.batch import (
     resume_batch,
     with_seeds,
 )
-from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
@@ -97,9 +97,9 @@ def generate(service: ImageService, request: Request) -> Response:
     with calling(service.settings, request) as call:
         if images.as_url:
             data = _urls(service, call, request, images.generations)
-            return reported(call, _response(images.generations, data))
+            return _response(images.generations, data).with_headers(report(call))
         batch = generate_batch(service, call, images.generations)
-        return reported(call, _finish(service.settings.protection, request, batch))
+        return _finish(service.settings.protection, request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -110,7 +110,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return reported(call, _finish(service.settings.protection, request, batch))
+        return _finish(service.settings.protection, request, batch).with_headers(report(call))
 
 
 def models(names: Sequence[str]) -> Response:

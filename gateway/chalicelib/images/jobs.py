@@ -250,12 +250,14 @@ class Jobs:
         return self.job(record)
 
     def wait(self, job: Job, deadline: Deadline) -> tuple[Job, Finished | None]:
-        """Return the job with its picture, as soon as it is there or the deadline has come.
+        """Return the job with its picture, as soon as it is there, or the job at the deadline.
 
         S3 is polled after 0.1 s and then in growing pauses, of at most two seconds, and a last time
         shortly before the deadline; not at once, because the state of a job that waits has only
         just been read.
         """
+        if job.state is State.DONE:
+            return job, self.picture(job)
         pause, polls = _FIRST_PAUSE, 0
         reserve = min(_LAST_POLL, deadline.remaining / 4)
         while job.state is State.WAITING:
