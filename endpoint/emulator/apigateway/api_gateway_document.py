@@ -98,6 +98,7 @@ class Document:
     def route(self, match: Match, method: str) -> Route | None:
         """Return the method of a resource, if it has it."""
         return self._routes.get((match.path, method)) or self._routes.get(
+            # How Swagger writes the method ANY.
             (match.path, "X-AMAZON-APIGATEWAY-ANY-METHOD")
         )
 
@@ -127,6 +128,7 @@ def _literal_first(path: str) -> list[tuple[bool, str]]:
 
 
 def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
+    # A greedy placeholder, `{path+}`, matches all remaining segments.
     if pattern and pattern[-1].endswith("+}") and len(segments) >= len(pattern):
         last = len(pattern) - 1
         segments = [*segments[:last], "/".join(segments[last:])]

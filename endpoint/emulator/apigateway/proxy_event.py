@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT
+from endpoint.emulator.account import ACCOUNT
 
 # Renamed on their way to the client ("Amazon API Gateway important notes", REST APIs).
 _REMAPPED = {
@@ -99,11 +99,13 @@ def event(
         "resource": resource,
         "path": below_stage,
         "httpMethod": request.method,
+        # Of a repeated header, `headers` has the last value and `multiValueHeaders` all.
         "headers": dict(headers) or None,
         "multiValueHeaders": _multi(headers),
         "queryStringParameters": dict(query) or None,
         "multiValueQueryStringParameters": _multi(query),
         "pathParameters": dict(parameters) or None,
+        # Chalice deploys without stage variables.
         "stageVariables": None,
         "requestContext": _context(request, stage, resource),
         "body": _body(request.body, binary),
@@ -205,8 +207,11 @@ def _headers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not isinstance(multi, dict) or not isinstance(single, dict):
         raise Malformed("the headers are not an object")
     pairs = [(name, value) for name, values in multi.items() for value in values]
+    # "If you specify values for both headers and multiValueHeaders, API Gateway merges them", and
+    # the multi-value list wins for the same name.
     pairs += [(name, value) for name, value in single.items() if name not in multi]
     for name, value in pairs:
+        # A line break would end the header; API Gateway answers 502.
         if isinstance(value, dict | list) or value is None or "\n" in f"{name}{value}":
             raise Malformed(f"the header {name} is not text")
     return [(_remapped(name), _text(value)) for name, value in pairs]

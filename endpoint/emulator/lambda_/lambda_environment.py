@@ -93,6 +93,7 @@ class Instance:
         limit = self._settings.timeout
         self._wait(lambda: self._api.asked is not None or self._api.init_error is not None, None)
         started = time.monotonic()
+        # The wall clock: the handler compares it with its own (get_remaining_time_in_millis).
         deadline = int((time.time() + limit) * 1000)
         invocation = Invocation(str(uuid.uuid4()), event, deadline, self._settings.arn)
         if self._api.init_error is None:
@@ -114,6 +115,7 @@ class Instance:
         until = None if limit is None else time.monotonic() + limit
         pause = event or threading.Event()
         while not done() and self.alive():
+            # The process may exit without a request, so its state is polled.
             left = 0.02 if until is None else min(0.02, until - time.monotonic())
             if left <= 0:
                 return

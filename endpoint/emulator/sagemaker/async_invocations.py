@@ -56,6 +56,7 @@ class AsyncInvocations:
         response.headers["X-Amzn-SageMaker-OutputLocation"] = str(asked.output)
         if asked.failure:
             response.headers["X-Amzn-SageMaker-FailureLocation"] = str(asked.failure)
+        # After the response is complete: the result may be in S3 before the client has the 202.
         self.queue.put(asked)
         return response
 
@@ -76,8 +77,10 @@ class AsyncInvocations:
 
     def _succeed(self, request: AsyncRequest, answer: ContainerResponse) -> None:
         """Write the output and notify the success topic."""
+        # The endpoint may have been deleted while its container worked.
         if self.queue.present(request) is None:
             return
+        # Whether SageMaker sets the container's type on the object is not documented; here it does.
         content_type = answer.headers.get("content-type", "")
         self._write(request, request.output, answer.body, content_type)
         self._notify(

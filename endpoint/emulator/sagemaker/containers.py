@@ -73,6 +73,7 @@ class Registry:
         url = self._urls.get(endpoint.name)
         if url is None:
             raise NoResponse("no container", late=False)
+        # Connecting to this machine takes no time unless the server hangs.
         timeout = urllib3.Timeout(connect=min(seconds, 5.0), read=seconds)
         try:
             answer = _POOL.request(

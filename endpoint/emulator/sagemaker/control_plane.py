@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.sagemaker.models import sagemaker_backends
 
+from endpoint.emulator.account import ACCOUNT, DEFAULT_REGION
 from endpoint.emulator.sagemaker.lifecycle import GONE, Lifecycle
 
-# moto has the same account for every fake credential.
-ACCOUNT = DEFAULT_ACCOUNT_ID
-DEFAULT_REGION = "us-east-1"
 _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([a-z0-9-]+)/")
 
 

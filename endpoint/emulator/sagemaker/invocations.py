@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from werkzeug.wrappers import Request, Response
 
+from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.sagemaker.containers import ContainerResponse, Containers, NoResponse
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT, Endpoint
+from endpoint.emulator.sagemaker.control_plane import Endpoint
 from endpoint.emulator.sagemaker.errors import (
     TIMED_OUT,
     ModelError,
