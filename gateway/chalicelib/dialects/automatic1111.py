@@ -109,6 +109,7 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
 
 def _refuse(data: Mapping[str, Any]) -> None:
     """Refuse fields that would change the picture and are not supported."""
+    # Ignoring these would return another picture than the one that was requested.
     if data.get("enable_hr"):
         raise InvalidRequest(
             "enable_hr: is not supported; set width and height instead",

@@ -24,12 +24,14 @@ def calling(settings: Settings, request: Request) -> Iterator[Call]:
         payment=Payment(request.principal, request.address),
         log=request.log,
         trace=request.request_id,
+        # The wait is limited by the client's preference and by the deadline, whichever is first.
         longest_wait=longest_wait(request),
         deadline=Deadline(request.arrived + settings.deadline_seconds),
     )
     try:
         yield call
     except GatewayError as error:
+        # A caller needs to see its rate limit on errors as well.
         error.headers.update(report(call))
         raise
 

@@ -153,6 +153,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     _check_fields(data)
     data = _without_aliases(data)
     first = _generation(data)
+    # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
     first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
@@ -236,6 +237,7 @@ def _finish(protection: Protection, request: Request, batch: Batch) -> Response:
     finished = batch.finished
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
+    # Lambda's response has a limit; URLs are the only way around it.
     if fit(finished):
         pictures = [{"b64_json": encoded(picture)} for picture in finished]
     else:

@@ -71,6 +71,7 @@ def random_picture(service: ImageService, request: Request) -> Response:
         return see_other(request.picture_url(generation.prompt, _seed_of(generation)))
     seed = _seed_of(read_query(request, DEFAULT_PROMPT))
     prompt = random_sentence(seed)
+    # The sentence's own URL can be shared, and shows the same picture when it is reloaded.
     if request.is_navigation:
         return see_other(request.picture_url(prompt, seed))
     return picture(service, request, prompt, seed)
@@ -91,6 +92,7 @@ def submit(service: ImageService, request: Request) -> Response:
     with calling(service.settings, request) as call:
         resolved = service.resolve(read_body(request))
         _log(service, call, resolved.request)
+        # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()
         service.check_prompt(call, resolved.request.prompt)
         job = service.enqueue(call, resolved)
@@ -141,6 +143,7 @@ def _response(
 def _log(service: ImageService, call: Call, generation: GenerationRequest) -> None:
     fields = generation.to_dict()
     if not service.settings.log_prompts:
+        # Prompts are personal data: they are logged only where a setting says so.
         del fields["prompt"], fields["negative_prompt"]
     call.log.add(**fields)
 

@@ -133,6 +133,7 @@ class Finished:
 
 def model_of(identifier: str) -> str:
     """Return the name of the model in a job's id; raises JobUnknown for any other text."""
+    # The id becomes part of an S3 key, so nothing else may pass.
     if not _ID.fullmatch(identifier):
         raise JobUnknown("Unknown job.")
     return identifier.rpartition("-")[0]
@@ -173,6 +174,7 @@ class Jobs:
 
     def job(self, record: Record) -> Job:
         """Return the job of a record, in its present state."""
+        # The picture is looked for first: a run that was given up as lost may still have finished.
         if self._store.size(_output_key(record)) is not None:
             return self._job(record, State.DONE)
         reason = self._failure(record.claim)
@@ -209,6 +211,7 @@ class Jobs:
         )
         key, body = _record_key(resolved.id), claim.to_bytes()
         if over is None:
+            # Both writes are conditional: of two requests at once, exactly one gets a tag.
             tag = self._store.create(key, body)
         else:
             tag = self._store.replace(key, body, over.tag)
@@ -300,6 +303,7 @@ class Jobs:
     def _rewrite(self, record: Record, **changes: Any) -> None:
         """Change the record, unless another request has replaced it meanwhile."""
         claim = replace(record.claim, **changes)
+        # Losing this race is harmless: another claim describes a newer run.
         self._store.replace(_record_key(record.id), claim.to_bytes(), record.tag)
 
     def _failure(self, claim: Claim) -> GatewayError | None:

@@ -114,6 +114,7 @@ class ImageService:
             PromptRefused: if the filter finds a word, and is not set to warn only.
         """
         protection = self.settings.protection
+        # The word lists are compiled only where they are used.
         if protection.filter_mode == "off":
             return
         match = check_prompt(protection.filter_words, prompt)
@@ -135,6 +136,7 @@ class ImageService:
         Raises:
             GatewayError: if there is no picture.
         """
+        # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
             return self.existing_picture(resolved.id)
         if resolved.model.endpoint is not None:
@@ -225,6 +227,7 @@ class ImageService:
 
     def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Outcome:
         call.log.add(job=job.id, attempt=job.attempt)
+        # Read once: it shrinks with every call to S3.
         seconds = call.wait_budget
         if job.state is State.WAITING and seconds > 0:
             slot.take(job.id)

@@ -18,6 +18,7 @@ def read_query(request: Request, prompt: str) -> GenerationRequest:
     Raises:
         InvalidRequest: for the first field that is wrong.
     """
+    # Two prompts would be ambiguous, and the one in the path decides the cache entry.
     parameters = request.parameters()
     if "prompt" in parameters:
         raise InvalidRequest("prompt: must be in the path, not in the query string", field="prompt")

@@ -65,6 +65,7 @@ def picture_response(
         "X-Prompt": _prompt_header(generation.prompt),
     }
     if fixed:
+        # Without a seed each response is another picture, so there is nothing to revalidate.
         headers["ETag"] = f'"{tag}"'
     return Response(304, b"", headers) if body is None else Response(200, body, headers)
 
@@ -175,6 +176,7 @@ def content_disposition(generation: GenerationRequest) -> str:
 
 def _prompt_header(prompt: str) -> str:
     encoded = ""
+    # Cut between characters: half of a percent-encoded character would not decode.
     for character in prompt:
         piece = quote(character, safe="")
         if len(encoded) + len(piece) > _LONGEST_PROMPT_HEADER:
