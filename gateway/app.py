@@ -25,8 +25,10 @@ from chalicelib.web.response import (
 )
 from chalicelib.web.routing import Gateway, Routes
 
+# Read when the first request needs them: `chalice package` imports this module without them.
 settings = cache(Settings.from_environment)
 guard = Guard(lambda: settings())
+# Only Easel's own URLs have HEAD: clients of the other APIs do not send it.
 easel = Routes(__name__, guard, render_error, head=True)
 images_api = Routes(__name__, guard, openai.render_error)
 web_ui = Routes(__name__, guard, automatic1111.render_error)
@@ -262,6 +264,7 @@ def images() -> ImageService:
 
 
 app = Gateway("easel")
+# `chalice local` has no stage, so the prefix of the public path is part of its routes.
 app.register_blueprint(easel, url_prefix=route_prefix())
 app.register_blueprint(images_api, url_prefix=route_prefix())
 app.register_blueprint(web_ui, url_prefix=route_prefix())

@@ -82,6 +82,7 @@ def _keys(text: str) -> tuple[Key, ...]:
     if not isinstance(entries, list):
         raise ValueError("is not a list")
     keys = tuple(_key(entry) for entry in entries)
+    # Tokens are bound to the name of a key, so names must be unique.
     if len({key.name for key in keys}) != len(keys):
         raise ValueError("two keys have one name")
     return keys
@@ -148,6 +149,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    # A path or a wildcard inside an origin would never match, and protects nobody.
     if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
         raise ValueError("origins look like https://example.org, without a path; or * alone")
     return origins

@@ -273,6 +273,7 @@ class EndpointTooSlow(MayHaveReachedGpu):
 
 def every_error() -> tuple[type[GatewayError], ...]:
     """Return the leaves of the tree, in the order of their definition."""
+    # Branches have no code of their own.
     return tuple(
         error
         for error in globals().values()

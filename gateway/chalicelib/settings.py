@@ -139,6 +139,7 @@ def _models(text: str) -> dict[str, Model]:
 
 
 def _model(name: str, entry: dict[str, Any]) -> Model:
+    # The name is part of job ids and S3 keys.
     Name("a model").clean(name)
     fields = dict(entry)
     endpoints = {"endpoint", "asynchronous"} & set(fields)
@@ -184,6 +185,7 @@ def _queue(name: str, entry: dict[str, Any]) -> Queue:
 
 def _deadline(text: str) -> float:
     seconds = float(text)
+    # Lambda's own time-out is 29 s, and the response must still be sent.
     if not 1 <= seconds <= 27:
         raise ValueError("from 1 to 27 seconds")
     return seconds

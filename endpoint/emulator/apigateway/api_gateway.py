@@ -1,4 +1,4 @@
-"""API Gateway's REST API in front of a Lambda function, with the habits `chalice local` lacks.
+"""API Gateway's REST API in front of a Lambda function, with the behaviour `chalice local` lacks.
 
 Sources: "Amazon API Gateway important notes", "Quotas for configuring and running a REST API",
 "Gateway response types" and "Binary media types for REST APIs" in API Gateway's developer guide;
@@ -43,7 +43,7 @@ class Function(Protocol):
 
 
 class Refusal(Exception):
-    """A response that the gateway gives by itself."""
+    """An error response of the gateway's own."""
 
     def __init__(self, status: int, message: str, kind: str) -> None:
         self.status, self.kind = status, kind
@@ -83,7 +83,7 @@ class ApiGateway:
             yield server
 
     def answer(self, request: HttpRequest) -> HttpResponse:
-        """Return the response to one request, whatever happens."""
+        """Return the response to one request; an error becomes a response, too."""
         try:
             return self._answer(request)
         except Refusal as refusal:
@@ -154,7 +154,7 @@ class ApiGateway:
             raise _internal(502) from error
 
     def _call(self, content: object) -> Result:
-        """Wait for the function no longer than the gateway does; it goes on by itself."""
+        """Wait for the function as long as API Gateway does; a late function runs on."""
         outcome: Future[Result] = Future()
         Thread(target=self._into, args=(outcome, content), daemon=True).start()
         try:

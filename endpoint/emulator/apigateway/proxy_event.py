@@ -1,4 +1,4 @@
-"""API Gateway's Lambda proxy event, payload format 1.0, and what it makes of the result."""
+"""API Gateway's Lambda proxy event, payload format 1.0, and the response made of its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT
+from endpoint.emulator.account import ACCOUNT
 
 # Renamed on their way to the client ("Amazon API Gateway important notes", REST APIs).
 _REMAPPED = {
@@ -54,7 +54,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What goes back."""
+    """A response as it goes over the wire."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -99,11 +99,13 @@ def event(
         "resource": resource,
         "path": below_stage,
         "httpMethod": request.method,
+        # Of a repeated header, `headers` has the last value and `multiValueHeaders` all.
         "headers": dict(headers) or None,
         "multiValueHeaders": _multi(headers),
         "queryStringParameters": dict(query) or None,
         "multiValueQueryStringParameters": _multi(query),
         "pathParameters": dict(parameters) or None,
+        # Chalice deploys without stage variables.
         "stageVariables": None,
         "requestContext": _context(request, stage, resource),
         "body": _body(request.body, binary),
@@ -167,19 +169,19 @@ def response(result: Any, accept: str | None, binary_types: Iterable[str]) -> Ht
     """Return what the client gets for a function's result.
 
     A base64 body is decoded only if the *first* media type of Accept is binary; otherwise the
-    client gets the base64 text, which is how pictures break.
+    client gets the base64 text, and its picture is broken.
 
     Raises:
-        Malformed: for what is no proxy response.
+        Malformed: if the result is not a proxy response.
     """
-    known = {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded", "cookies"}
-    if not isinstance(result, dict) or not set(result) <= known:
+    members = {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded", "cookies"}
+    if not isinstance(result, dict) or not set(result) <= members:
         raise Malformed("Malformed Lambda proxy response")
     headers = _headers(result)
     try:
         status = int(result.get("statusCode", 200))
     except (TypeError, ValueError) as error:
-        raise Malformed("statusCode is no number") from error
+        raise Malformed("statusCode is not a number") from error
     first = (accept or "").split(",")[0]
     body = _response_body(result, matches_binary(first, binary_types))
     if not any(name.lower() == "content-type" for name, _ in headers):
@@ -190,7 +192,7 @@ def response(result: Any, accept: str | None, binary_types: Iterable[str]) -> Ht
 def _response_body(result: Mapping[str, Any], decode: bool) -> bytes:
     body = result.get("body")
     if body is not None and not isinstance(body, str):
-        raise Malformed("the body is no string")
+        raise Malformed("the body is not a string")
     if not (result.get("isBase64Encoded") and decode):
         return (body or "").encode("utf-8")
     try:
@@ -203,12 +205,15 @@ def _headers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     multi = result.get("multiValueHeaders") or {}
     single = result.get("headers") or {}
     if not isinstance(multi, dict) or not isinstance(single, dict):
-        raise Malformed("the headers are no object")
+        raise Malformed("the headers are not an object")
     pairs = [(name, value) for name, values in multi.items() for value in values]
+    # "If you specify values for both headers and multiValueHeaders, API Gateway merges them", and
+    # the multi-value list wins for the same name.
     pairs += [(name, value) for name, value in single.items() if name not in multi]
     for name, value in pairs:
+        # A line break would end the header; API Gateway answers 502.
         if isinstance(value, dict | list) or value is None or "\n" in f"{name}{value}":
-            raise Malformed(f"the header {name} is no text")
+            raise Malformed(f"the header {name} is not text")
     return [(_remapped(name), _text(value)) for name, value in pairs]
 
 

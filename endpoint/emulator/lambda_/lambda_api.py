@@ -107,9 +107,9 @@ class _Requests(QuietHandler):
         match what:
             case ["init", "error"]:
                 self.api.init_error = json.loads(body)
-                known = True
+                is_valid = True
             case ["invocation", invocation_id, ("response" | "error") as kind]:
-                known = self.api.finish(invocation_id, body, failed=kind == "error")
+                is_valid = self.api.finish(invocation_id, body, failed=kind == "error")
             case _:
-                known = False
-        self.answer(202 if known else 400, [("Content-Type", "application/json")], b"{}")
+                is_valid = False
+        self.answer(202 if is_valid else 400, [("Content-Type", "application/json")], b"{}")

@@ -54,6 +54,7 @@ class Store:
             response = self._s3.client().get_object(**self._address(key))
             size = int(response["ContentLength"])
             body = response["Body"].read() if longest is None or size <= longest else b""
+            # An unread body would keep its connection from being used again.
             response["Body"].close()
             return Stored(body, size, response["ETag"])
         except ClientError as error:
@@ -114,6 +115,7 @@ class Store:
             written = self._s3.client().put_object(**self._address(key), Body=body, **condition)
             return str(written["ETag"])
         except ClientError as error:
+            # An object that was deleted has no version to replace, which S3 reports as 404.
             if _code(error) in _TAKEN | _MISSING:
                 return None
             raise _unavailable() from error

@@ -79,6 +79,7 @@ class Endpoint:
         )
         stream = response["Body"]
         if _content_length(response) > LARGEST_PICTURE:
+            # Nothing is read: the rest of a large picture would only use up the deadline.
             stream.close()
             raise BadPicture(
                 "The picture is too large to be returned. Set format=webp or format=jpeg, or"
@@ -167,6 +168,7 @@ _UNSIGNED = (NoCredentialsError, PartialCredentialsError)
 
 def _translate_failure(error: BotoCoreError) -> GatewayError:
     """Return the error for a response of SageMaker that is missing or incomplete."""
+    # The request was sent, so a GPU may be working on it.
     if isinstance(error, ReadTimeoutError):
         return _too_slow()
     if isinstance(error, _UNREACHABLE):

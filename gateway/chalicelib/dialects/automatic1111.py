@@ -26,7 +26,7 @@ from chalicelib.dialects.batch import (
     resume_batch,
     with_seeds,
 )
-from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
 from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
@@ -61,7 +61,7 @@ def generate(service: ImageService, request: Request) -> Response:
     generations = read_txt2img(service, read_json_object(request))
     with calling(service.settings, request) as call:
         batch = generate_batch(service, call, generations)
-        return reported(call, _finish(request, batch))
+        return _finish(request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -72,7 +72,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return reported(call, _finish(request, batch))
+        return _finish(request, batch).with_headers(report(call))
 
 
 def render_error(error: GatewayError, request: Request) -> Response:
@@ -113,6 +113,7 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
 
 def _refuse(data: Mapping[str, Any]) -> None:
     """Refuse fields that would change the picture and are not supported."""
+    # Ignoring these would return another picture than the one that was requested.
     if data.get("enable_hr"):
         raise InvalidRequest(
             "enable_hr: is not supported; set width and height instead",

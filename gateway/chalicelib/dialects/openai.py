@@ -29,7 +29,7 @@ from chalicelib.dialects.batch import (
     resume_batch,
     with_seeds,
 )
-from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
@@ -97,9 +97,9 @@ def generate(service: ImageService, request: Request) -> Response:
     with calling(service.settings, request) as call:
         if images.as_url:
             data = _urls(service, call, request, images.generations)
-            return reported(call, _response(images.generations, data))
+            return _response(images.generations, data).with_headers(report(call))
         batch = generate_batch(service, call, images.generations)
-        return reported(call, _finish(service.settings.protection, request, batch))
+        return _finish(service.settings.protection, request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -110,7 +110,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return reported(call, _finish(service.settings.protection, request, batch))
+        return _finish(service.settings.protection, request, batch).with_headers(report(call))
 
 
 def models(names: Sequence[str]) -> Response:
@@ -153,6 +153,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     _check_fields(data)
     data = _without_aliases(data)
     first = _generation(data)
+    # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
     first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
@@ -236,6 +237,7 @@ def _finish(protection: Protection, request: Request, batch: Batch) -> Response:
     finished = batch.finished
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
+    # Lambda's response has a limit; URLs are the only way around it.
     if fit(finished):
         pictures = [{"b64_json": encoded(picture)} for picture in finished]
     else:

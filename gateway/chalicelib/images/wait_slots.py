@@ -50,6 +50,7 @@ class ConcurrencyLimiter:
         Raises:
             TooManyWaiting: if the slots that were tried are taken.
         """
+        # Trying all slots would cost as many calls to S3.
         own = self._slots_of(picture)
         keys = [f"waiting/{number}" for number in random.sample(own, min(_TRIES, len(own)))]
         for take in (self._take_free, self._take_expired):
@@ -74,6 +75,7 @@ class ConcurrencyLimiter:
         return self._store.create(key, self._lease()) is not None
 
     def _take_expired(self, key: str) -> bool:
+        # Only the reader of this version can replace it, so two requests cannot both inherit it.
         lease = self._store.read(key)
         if lease is None or float(lease.body) > self._now():
             return False

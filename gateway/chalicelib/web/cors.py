@@ -30,6 +30,7 @@ def cors_headers(origins: Sequence[str], request: Request) -> dict[str, str]:
     if "*" in origins:
         return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED}
     origin = request.headers.get("origin", "")
+    # Vary also without a match: a cache must not give this response to an allowed site.
     if origin not in origins:
         return {"Vary": "Origin"}
     return {

@@ -58,6 +58,7 @@ class Request:
         Browsers accept text/html when they navigate and never when an `<img>` fetches.
         """
         destination = self.headers.get("sec-fetch-dest", "document")
+        # Firefox and Safari send no Sec-Fetch-Dest in older versions.
         wants_html = "text/html" in self.headers.get("accept", "").lower()
         return wants_html and destination in {"document", "iframe", "frame", "embed", "object"}
 
@@ -119,6 +120,7 @@ class Request:
         Raises:
             InvalidRequest: if one is given twice, because it is unclear which value is meant.
         """
+        # Proxies and frameworks differ in which of two values they take.
         for name, values in self.query.items():
             if len(values) > 1:
                 raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])

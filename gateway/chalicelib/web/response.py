@@ -65,6 +65,7 @@ def picture_response(
         "X-Prompt": _prompt_header(generation.prompt),
     }
     if fixed:
+        # Without a seed each response is another picture, so there is nothing to revalidate.
         headers["ETag"] = f'"{tag}"'
     return Response(304, b"", headers) if body is None else Response(200, body, headers)
 
@@ -122,7 +123,7 @@ def see_other(location: str) -> Response:
 def prefetch_response() -> Response:
     """Refuse a prefetch, which would cost a run; the browser asks again when the user navigates."""
     headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
-    return Response(503, b"Pictures are painted when they are asked for.\n", headers)
+    return Response(503, b"A prefetch generates no picture.\n", headers)
 
 
 def render_error(error: GatewayError, request: Request) -> Response:
@@ -175,6 +176,7 @@ def content_disposition(generation: GenerationRequest) -> str:
 
 def _prompt_header(prompt: str) -> str:
     encoded = ""
+    # Cut between characters: half of a percent-encoded character would not decode.
     for character in prompt:
         piece = quote(character, safe="")
         if len(encoded) + len(piece) > _LONGEST_PROMPT_HEADER:

@@ -128,6 +128,7 @@ class Routes(chalice.Blueprint):
 
     def _register_preflight(self, path: str) -> None:
         """Register OPTIONS, with which a browser asks what another site's script can send."""
+        # GET and POST of one path share its preflight; Chalice refuses to register it twice.
         if path in self._paths:
             return
         self._paths.add(path)
@@ -151,8 +152,10 @@ class Routes(chalice.Blueprint):
             }
             if response.cookies:
                 headers["Set-Cookie"] = list(response.cookies)
+            # A browser with a cookie needs no link in its next URL; others have nothing else.
             elif request.link is not None and response.status == 303:
                 headers["Location"] = _with_link(headers["Location"], request.link)
+            # `chalice local` would send the body in response to HEAD.
             body = b"" if request.method == "HEAD" else response.body
             return chalice.Response(body, headers, response.status)
 
