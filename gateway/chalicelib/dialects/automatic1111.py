@@ -28,6 +28,7 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
+from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.images.service import ImageService
@@ -48,7 +49,6 @@ FIELDS = {
 }
 # The values of the web UI's `samples_format`.
 FORMATS = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg"}
-_TAG = re.compile(r"<lora:([^<>]*)>")
 _ADVICE = 'request fewer, or set override_settings {"samples_format": "webp"}'
 
 
@@ -78,8 +78,12 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
 def render_error(error: GatewayError, request: Request) -> Response:
     """Return an error in the web UI's formats: FastAPI's for a bad field, its own for the rest."""
     if isinstance(error, InvalidRequest):
-        location = ["body", error.field] if error.field else ["body"]
-        detail = {"loc": location, "msg": error.message, "type": "value_error"}
+        field = error.field and _their_name(error.field)  # the model server says `lora`
+        message = error.message
+        if error.field and field != error.field and message.startswith(f"{error.field}: "):
+            message = f"{field}{message[len(error.field) :]}"
+        location = ["body", field] if field else ["body"]
+        detail = {"loc": location, "msg": message, "type": "value_error"}
         response = json_response({"detail": [detail]}, 422)
     else:
         # The members of the web UI's own exception handler.
@@ -128,7 +132,7 @@ def _refuse(data: Mapping[str, Any]) -> None:
 def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
     fields = {ours: _value(data, name, ours) for name, ours in FIELDS.items() if name in data}
     if isinstance(fields.get("prompt"), str):
-        fields["prompt"], fields["lora"] = _without_tags(fields["prompt"])
+        fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
     if fields.get("seed") == -1:
         del fields["seed"]  # random, in the web UI
     samples_format = settings.get("samples_format", "png")
@@ -154,17 +158,15 @@ def _value(data: Mapping[str, Any], name: str, ours: str) -> Any:
         raise InvalidRequest(f"{name}: {error}", field=name) from error
 
 
-def _without_tags(prompt: str) -> tuple[str, str]:
-    """Return the prompt without its `<lora:name:weight>`, and those in the contract's spelling."""
-    return _TAG.sub("", prompt), ",".join(_TAG.findall(prompt))
-
-
 def _invalid(error: InvalidField) -> InvalidRequest:
     """Name the field as the client names it."""
-    theirs = {ours: name for name, ours in FIELDS.items()}
-    name = theirs.get(error.field, "prompt" if error.field == "lora" else error.field)
-    tag = "the <lora:...> in it " if error.field == "lora" else ""
-    return InvalidRequest(f"{name}: {tag}{error.reason}", field=name)
+    name = _their_name(error.field)
+    return InvalidRequest(f"{name}: {error.reason}", field=name)
+
+
+def _their_name(field: str) -> str:
+    """Return the web UI's name of a field of the contract; an adapter is in the prompt there."""
+    return {**{ours: name for name, ours in FIELDS.items()}, "lora": "prompt"}.get(field, field)
 
 
 def _count(data: Mapping[str, Any]) -> int:
