@@ -75,6 +75,7 @@ def run(
             f"{error.filename or 'A file or the network'}: {error.strerror or error}."
         )
         return _report(context, console, unusable)
+    # An interrupted run can leave resources that cost money, so it is reported as well.
     except KeyboardInterrupt:
         _report(context, console, ScriptError("Interrupted.", "The same command continues."))
         return _INTERRUPTED

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+# The name is logged and is part of tokens: no spaces and no control characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# As browsers send it: in lower case, without a path. A DNS name has at most 253 characters.
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _DEFAULT_PORT = re.compile(r"(?<=^http:)(//.*):80$|(?<=^https:)(//.*):443$")
+# Bucket names: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 PLACE = re.compile(r"s3://([a-z0-9.-]{3,63})/((?:[A-Za-z0-9._-]+/)*)")
+# The length of SHA-256's output; RFC 2104 discourages shorter keys of an HMAC.
 _SHORTEST_SECRET = 32
 _MOST_PER_MINUTE = 1_000
 FILTER_MODES = ("off", "warn", "refuse")
@@ -95,6 +99,7 @@ def _key(entry: dict[str, Any]) -> Key:
     if not isinstance(name, str) or not isinstance(digest, str):
         raise TypeError("the name and the sha256 of a key are text")
     unknown = set(entry) - {"name", "sha256", "per_minute", "expires"}
+    # A misspelled `expires` or `per_minute` must not make a key without a limit.
     if unknown or not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest):
         raise ValueError(
             "a key needs a name of letters, digits, dots and dashes, the SHA-256 in hexadecimal,"
@@ -138,6 +143,7 @@ def _per_minute(text: str) -> int | None:
 
 
 def _count(number: object) -> int:
+    # JSON's true is Python's True, which is an int.
     if not isinstance(number, int) or isinstance(number, bool):
         raise ValueError("a limit is a whole number")
     if not 1 <= number <= _MOST_PER_MINUTE:

@@ -13,6 +13,7 @@ from chalicelib.generation import RULES, Name, Number
 
 # The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
+# An hour is the longest run that SageMaker allows an asynchronous invocation.
 _SECONDS = Number("How long a picture takes.", 0, 3_600)
 _LORA = Name("A LoRA adapter.")
 
@@ -113,6 +114,7 @@ class Settings:
 
     @property
     def default_model(self) -> str:
+        # A dict keeps the order of the JSON object.
         return next(iter(self.models))
 
 
@@ -137,7 +139,7 @@ class _Reader:
             raise BadSetting(
                 variable, f"cannot be read (unknown or missing: {error})", example
             ) from error
-        # Among the values are deeply nested JSON, and dates before the year 1 in UTC.
+        # Valid JSON of another shape, deeply nested JSON, and dates before the year 1 in UTC.
         except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             reason = error if text.strip() else "it is empty"
             raise BadSetting(variable, f"cannot be read ({reason})", example) from error

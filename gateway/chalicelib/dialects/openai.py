@@ -131,6 +131,7 @@ def edit() -> Response:
 
 
 def _described(name: str) -> dict[str, Any]:
+    # OpenAI's schema requires a date of creation; a model here has none.
     return {"id": name, "object": "model", "created": 0, "owned_by": "easel"}
 
 
@@ -141,6 +142,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
     described = {"message": error.message, "type": kind, "param": error.field, "code": code}
     response = json_response({"error": described}, error.status)
+    # OpenAI's libraries show this header's value as the error's `request_id`.
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
 
 
@@ -158,6 +160,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
     first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
+    # base64 is the default of OpenAI's gpt-image models, which have no URLs.
     as_url = _choice(data, "response_format", ("b64_json", "url")) == "url"
     if not as_url:
         check_weight(generations, "n", _ADVICE)

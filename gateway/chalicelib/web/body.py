@@ -50,6 +50,7 @@ def read_json_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in the body; raises InvalidRequest for any other body."""
     try:
         data = json.loads(request.body)
+    # `json` raises RecursionError for deeply nested lists.
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body must be JSON.") from error
     if not isinstance(data, dict):

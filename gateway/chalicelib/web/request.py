@@ -100,6 +100,7 @@ class Request:
     @property
     def origin(self) -> str:
         """Scheme and host as the client spelled them; API Gateway is HTTPS only."""
+        # `chalice local` has no such header, and serves HTTP.
         scheme = self.headers.get("x-forwarded-proto", "http").partition(",")[0].strip()
         return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
@@ -111,6 +112,7 @@ class Request:
         filled = {name: text for name, text in self.parameters().items() if text}
         parameters = {**filled, "seed": seed}
         parameters.pop("prompt", None)
+        # A space as %20, as in the path, where a plus would be a plus.
         query = urlencode(parameters, quote_via=quote)
         return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
 
