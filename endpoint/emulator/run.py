@@ -24,7 +24,7 @@ import urllib3
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import ROOT, Child, ChildEnded, free_port, port_is_free
-from endpoint.emulator.served_model import NoModel, ServedModel, choose
+from endpoint.emulator.served_model import NoModel, ServedModel, choose, require_usable
 from endpoint.provision.model_metadata import metadata
 
 REGION = "us-east-1"
@@ -118,6 +118,9 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
         if not (folder / file).is_file():
             raise CannotRun(f"there is no {file} in {folder}")
     model = choose(options.model)
+    # Other serving code, with --code, may have other models.
+    if (options.code / "easel").is_dir():
+        require_usable(model, os.environ)
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
     port = free_port()
     # First, since it takes longest: it loads the model while the rest of AWS gets ready.

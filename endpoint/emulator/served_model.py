@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from endpoint.catalogue import models as catalogue
+from endpoint.core.model_folder.check import check, single_file
+from endpoint.core.model_folder.files import contains_model
 from endpoint.emulator.process.processes import ROOT
 
 DEMO = ROOT / "model_package" / "demo" / "weights"
@@ -49,6 +51,8 @@ def choose(given: str | None) -> ServedModel:
     if Path(given).is_dir():
         folder = Path(given).resolve()
         return ServedModel(catalogue.as_name(folder.name), folder, _environment(None))
+    if Path(given).is_file():
+        raise NoModel(f"{single_file(Path(given))}")
     if known is not None:
         return _from_hub(known.name, known.repository, known)
     if given.count("/") == 1 and not given.startswith((".", "/", "~")):
@@ -58,6 +62,25 @@ def choose(given: str | None) -> ServedModel:
         f"{given} is no folder here, no repository of the Hugging Face hub (org/name), and none "
         f"of the models that Easel knows: {names}"
     )
+
+
+def require_usable(model: ServedModel, environ: Mapping[str, str]) -> None:
+    """Look at the files of a model before its container starts, which takes a minute to say less.
+
+    Raises:
+        NoModel: if the container could not load them; names each file and what to do.
+    """
+    variables = {**environ, **model.environment}
+    if variables.get("EASEL_MODEL_ID") and not contains_model(model.folder):
+        return
+    pickled = variables.get("EASEL_ALLOW_PICKLE", "").strip().lower() == "on"
+    faults = check(model.folder, allow_pickle=pickled)
+    for fault in faults:
+        if not fault.fatal:
+            print(f"Easel: {fault}", file=sys.stderr, flush=True)
+    fatal = [f"\n  {fault}" for fault in faults if fault.fatal]
+    if fatal:
+        raise NoModel(f"the model {model.name} cannot be used:{''.join(fatal)}")
 
 
 def _from_hub(name: str, repository: str, known: catalogue.Model | None) -> ServedModel:

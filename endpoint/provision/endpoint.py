@@ -59,13 +59,16 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     """
     model = models.resolve(options.model, options.revision)
     _check_options(model, options)
+    weights.require_usable(model, context.console)
     types = affordable_types(context, options.instance_type or model.instance_types)
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
     _confirm(context, model, types)
 
+    # Before the stack, so that unusable weights leave nothing behind.
+    weight_files = weights.gather(model, context.console) if options.weights == "s3" else []
     infrastructure.ensure(context, image, types, options)
-    serving = _ensure_files(context, model, image, types, options)
+    serving = _ensure_files(context, model, image, types, options, weight_files)
 
     deployment, tags = context.deployment, context.deployment.tags
     endpoint = deployment.endpoint(model.name)
@@ -158,10 +161,10 @@ def _ensure_files(
     image: Image,
     types: tuple[str, ...],
     options: EndpointOptions,
+    weight_files: list[payload.File],
 ) -> Serving:
     """Store code and weights in the bucket; return how to serve the model with them."""
     code = payload.code_files()
-    weight_files = weights.gather(model, context.console) if options.weights == "s3" else []
     prefix = payload.prefix_of(model.name, code + weight_files)
     address = f"s3://{context.deployment.bucket}/{prefix}"
     context.begin(f"files below {address}")
