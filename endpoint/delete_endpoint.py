@@ -37,10 +37,10 @@ def delete(context: Context, options: ModelOptions) -> Result:
     )
     removal.delete_endpoints(context, options.model)
     if options.model:
-        removal.delete_files(context, options.model)
-        return Result({"deleted": options.model}, [f"Deleted the endpoint of {options.model}."])
-    removal.delete_infrastructure(context)
-    return removal.verify(context)
+        kept = removal.delete_files(context, options.model)
+        lines = [f"Deleted the endpoint of {options.model}.", *kept]
+        return Result({"deleted": options.model}, lines)
+    return removal.verify(context, removal.delete_infrastructure(context))
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

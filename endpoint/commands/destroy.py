@@ -29,10 +29,10 @@ def destroy(context: Context, _: CommonOptions) -> Result:
         context.gateway.delete_api(api)
     context.gateway.delete_function(deployment.function)
     removal.delete_endpoints(context, None)
-    removal.delete_infrastructure(context)
+    stored = removal.delete_infrastructure(context)
     if not context.dry_run:
         GatewayProject(deployment).remove()
-    return removal.verify(context)
+    return removal.verify(context, stored)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

@@ -169,6 +169,7 @@ def _ensure_files(
     address = f"s3://{context.deployment.bucket}/{prefix}"
     context.begin(f"files below {address}")
     payload.ensure_code(context.bucket, prefix, code)
+    payload.ensure_adapters(context.bucket, model.name)
     if weight_files:
         upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
         upload.ensure(prefix, weight_files)
@@ -176,6 +177,7 @@ def _ensure_files(
         image=image.uri,
         role=context.deployment.endpoint_role,
         data=address,
+        adapters=f"s3://{context.deployment.bucket}/{payload.adapters_prefix(model.name)}",
         weights_in_s3=bool(weight_files),
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
@@ -218,7 +220,10 @@ def _prefix(serving: Serving, context: Context) -> str:
 
 
 def _remove_superseded(context: Context, model: str, keep: list[str], prefix: str) -> None:
-    """Delete a model's other versions: endpoint configurations, SageMaker models, files."""
+    """Delete a model's other versions: endpoint configurations, SageMaker models, files.
+
+    Files that Easel did not upload are kept and listed.
+    """
     deployment = context.deployment
     endpoint = deployment.endpoint(model)
     # A search by name also finds models whose names begin with this one's.
@@ -230,4 +235,10 @@ def _remove_superseded(context: Context, model: str, keep: list[str], prefix: st
     for name in names:
         if deployment.is_version_of(name, model) and name not in keep:
             context.models.delete_model(name)
-    context.bucket.delete(payload.superseded(context.bucket, model, prefix))
+    stored = payload.superseded(context.bucket, model, prefix)
+    context.bucket.delete(stored.own)
+    for line in stored.lines(context.bucket.name):
+        context.console.say(line)
+    if stored.others:
+        place = f"s3://{context.bucket.name}/{payload.adapters_prefix(model)}"
+        context.console.say(f"Adapters belong into {place}, where each version reads them.")

@@ -88,8 +88,9 @@ def read_keys(file: Path) -> list[dict[str, Any]]:
         ScriptError: if the file cannot be read, or has other content than entries.
     """
     try:
-        entries = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        # Editors on Windows begin a file with a byte order mark.
+        entries = json.loads(file.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ScriptError(f"{file} cannot be read: {error}", _ADVICE) from error
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
         raise ScriptError(f"{file} is not a list of keys with a name and a SHA-256 each.", _ADVICE)

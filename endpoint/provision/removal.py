@@ -80,29 +80,42 @@ class _OwnNames:
         return name in exact or self.deployment.is_version_of(name, self.model)
 
 
-def delete_files(context: Context, model: str) -> None:
-    """Delete one model's code and weights from the bucket."""
+def delete_files(context: Context, model: str) -> list[str]:
+    """Delete one model's code and weights from the bucket; return lines on what is kept."""
     context.begin(f"files of {model}")
-    context.bucket.delete(payload.superseded(context.bucket, model, prefix="/"))
+    stored = payload.of_model(context.bucket, model)
+    context.bucket.delete(stored.own)
+    return stored.lines(context.bucket.name)
 
 
-def delete_infrastructure(context: Context) -> None:
-    """Empty the bucket and delete the stack.
+def delete_infrastructure(context: Context) -> payload.Stored:
+    """Empty the bucket and delete the stack, unless the bucket has files that are not Easel's.
+
+    Those are kept, and so are the bucket and the stack.
 
     An endpoint that was busy a moment ago can still store a picture in the emptied bucket, and
     CloudFormation deletes only an empty bucket; so both steps are repeated once.
     """
     context.begin(f"bucket {context.deployment.bucket} and stack {context.deployment.stack}")
-    context.bucket.empty()
+    stored = payload.everything(context.bucket)
+    context.bucket.empty(keep=stored.others)
+    if stored.others:
+        return stored
     try:
         context.stacks.delete(context.deployment.stack)
     except StackFailed:
         context.bucket.empty()
         context.stacks.delete(context.deployment.stack)
+    return stored
 
 
-def verify(context: Context) -> Result:
-    """Search for the deployment's resources; the result is good if there are none."""
+def verify(context: Context, stored: payload.Stored) -> Result:
+    """Search for the deployment's resources; the result is good if there are none.
+
+    Args:
+        context: the deployment.
+        stored: what was in its bucket.
+    """
     if context.dry_run:
         return Result({"left": []}, ["Dry run: nothing was deleted."])
     scanned = inventory.scan(context, context.name)
@@ -112,11 +125,21 @@ def verify(context: Context) -> Result:
         for resource in scanned.resources
         if resource.deployment or resource.kind == "tagged"
     ]
-    data = {"left": [resource.to_dict() for resource in left], "notes": scanned.notes}
+    data = {
+        "left": [resource.to_dict() for resource in left],
+        "notes": scanned.notes,
+        "kept": stored.others,
+    }
     if not left:
         return Result(data, ["Everything is deleted; nothing costs anything.", *scanned.notes])
     lines = ["Left:", *(f"  {resource.line()}" for resource in left), *scanned.notes]
-    if all(resource.kind in inventory.GATEWAY_KINDS for resource in left):
+    if stored.others:
+        lines += stored.lines(context.bucket.name)
+        lines.append(
+            "These files prevent deleting the bucket and its stack: copy those that you need,"
+            " delete them, and run the same command again."
+        )
+    elif all(resource.kind in inventory.GATEWAY_KINDS for resource in left):
         lines.append("`./setup.sh destroy` removes the gateway as well.")
     else:
         lines.append("Run the same command again; remove by hand what still remains after that.")
