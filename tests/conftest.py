@@ -36,6 +36,8 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs an environment of its own, unless that or everything is asked for."""
+    if len({item.nodeid for item in items}) < len(items):
+        raise pytest.UsageError("of tests that share a node id, pytest-xdist runs one alone")
     if ALL or config.option.markexpr:
         return
     apart = [item for item in items if item.get_closest_marker("own_environment")]

@@ -104,8 +104,8 @@ def test_the_tests_fail_where_any_part_of_them_does(pretended, ends, rest, types
     )
 
     assert (shown.returncode != 0) == bool(ends or rest or types), shown.stderr
-    assert "pytest -p no:cacheprovider -n 3 --dist loadfile tests/end_to_end" in shown.stdout
-    assert "--dist loadfile --ignore=tests/end_to_end" in shown.stdout
+    assert "-n 3 -p no:cacheprovider tests/end_to_end" in shown.stdout
+    assert "--ignore=tests/end_to_end" in shown.stdout
     assert "mypy" in shown.stdout
 
 

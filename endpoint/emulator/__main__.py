@@ -15,8 +15,8 @@ from typing import Any
 from endpoint.emulator.process.processes import ROOT, port_is_free
 
 _EPILOGUE = """\
-Everything listens on 127.0.0.1 alone and ends with Ctrl-C. What is imitated, and what is not, is
-in docs/emulator.md.
+All servers listen on 127.0.0.1 only and stop on Ctrl-C. docs/emulator.md lists what is imitated
+and what is not.
 
 ports:
   run           8000 the gateway (--port); any free one AWS (--aws-port) and the model server
@@ -31,13 +31,13 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(
         prog="python -m endpoint.emulator",
-        description="AWS on a laptop, as far as Easel meets it.",
+        description="The parts of AWS that Easel uses, on this machine.",
         epilog=_EPILOGUE,
         formatter_class=raw,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_run(commands.add_parser("run", help="the whole of Easel: AWS, a model, the gateway"))
-    _add_aws(commands.add_parser("aws", help="AWS alone: what AWS_ENDPOINT_URL can point to"))
+    _add_run(commands.add_parser("run", help="all of Easel: AWS, a model, the gateway"))
+    _add_aws(commands.add_parser("aws", help="AWS only, for AWS_ENDPOINT_URL to point to"))
     _add_model_server(
         commands.add_parser("model-server", help="inference.py as a SageMaker container runs it")
     )
@@ -56,7 +56,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--model",
         metavar="PATH_OR_HUB_ID",
         help="a folder of diffusers weights, a repository of the Hugging Face hub (org/name), or "
-        "a name of endpoint/catalogue/catalogue.json; without it the bundled model",
+        "a name from endpoint/catalogue/catalogue.json (the bundled model)",
     )
     command.add_argument(
         "--gateway", type=Path, default=ROOT / "gateway", help="the Chalice application's folder"
@@ -70,46 +70,46 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 
 def _add_aws(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--port", type=int, default=4566, help="0 takes any free port (4566)")
+    command.add_argument("--port", type=int, default=4566, help="0 for any free port (4566)")
     command.add_argument(
         "--container",
         action="append",
         default=[],
         metavar="ENDPOINT=URL",
-        help="the model server behind an endpoint; may be given several times",
+        help="the model server behind an endpoint; may be repeated",
     )
     command.add_argument(
         "--longest-body",
         type=int,
         default=25 * 1024 * 1024,
         metavar="BYTES",
-        help="the longest request that InvokeEndpoint takes (26214400)",
+        help="the largest request that InvokeEndpoint accepts (26214400)",
     )
 
 
 def _add_model_server(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--port", type=int, default=8080, help="0 takes any free port (8080)")
+    command.add_argument("--port", type=int, default=8080, help="0 for any free port (8080)")
     command.add_argument("--code", type=Path, required=True, help="the folder with inference.py")
     command.add_argument(
-        "--model-dir", type=Path, required=True, help="what model_fn gets as model_dir"
+        "--model-dir", type=Path, required=True, help="the folder that model_fn gets as model_dir"
     )
 
 
 def _add_api_gateway(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--port", type=int, default=8001, help="0 takes any free port (8001)")
+    command.add_argument("--port", type=int, default=8001, help="0 for any free port (8001)")
     command.add_argument(
         "--package",
         type=Path,
         required=True,
         metavar="DIR",
-        help="what `chalice package DIR` wrote: sam.json and deployment.zip",
+        help="the output of `chalice package DIR`: sam.json and deployment.zip",
     )
     command.add_argument(
         "--env",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a variable of the function beside those of sam.json; may be given several times",
+        help="an environment variable of the function, added to those of sam.json; may be repeated",
     )
 
 
@@ -117,11 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = parser().parse_args(arguments)
     if options.command == "run":
+        # moto is slow to import, so each command imports only what it needs.
         from endpoint.emulator import run
 
-        given = {name: value for name, value in vars(options).items() if name != "command"}
-        return run.run(run.Options(**given))
+        values = {name: value for name, value in vars(options).items() if name != "command"}
+        return run.run(run.Options(**values))
     _end_with_parent_if_asked()
+    # Checked first, for a message instead of a traceback.
     if not port_is_free(options.port):
         print(f"port {options.port} is in use; choose another with --port", file=sys.stderr)
         return 1
@@ -155,11 +157,11 @@ def _api_gateway(options: argparse.Namespace) -> int:
 _COMMANDS = {"aws": _aws, "model-server": _model_server, "api-gateway": _api_gateway}
 
 
-def _pairs(given: Sequence[str]) -> dict[str, str]:
-    for pair in given:
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    for pair in texts:
         if "=" not in pair:
             raise SystemExit(f"{pair} is not NAME=VALUE")
-    return dict(pair.split("=", 1) for pair in given)
+    return dict(pair.split("=", 1) for pair in texts)
 
 
 def _until_signal(server: AbstractContextManager[Any], sentence: str) -> int:

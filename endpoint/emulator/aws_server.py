@@ -1,12 +1,11 @@
-"""One server for all of AWS: SageMaker Runtime here, everything else moto.
+"""One server for all of AWS: the emulator's SageMaker Runtime in front of moto.
 
-Plain boto3 reaches it when `AWS_ENDPOINT_URL` names its address. Beside AWS it answers below
-`/emulator/`, for tests:
+Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. Tests control it below `/emulator/`:
 
-    GET    /emulator/requests[?endpoint=NAME]    what arrived at SageMaker Runtime
-    DELETE /emulator/requests[?endpoint=NAME]    forget it
-    GET    /emulator/faults/NAME                 what is switched on
-    PUT    /emulator/faults/NAME                 a fault, or a list of them, in the others' place
+    GET    /emulator/requests[?endpoint=NAME]    requests that SageMaker Runtime received
+    DELETE /emulator/requests[?endpoint=NAME]    clear them
+    GET    /emulator/faults/NAME                 the active faults
+    PUT    /emulator/faults/NAME                 replace them by one fault or a list
     PUT    /emulator/containers/NAME             {"url": ...} the model server behind an endpoint
     GET    /emulator/queues/NAME                 {"waiting": n} of an asynchronous endpoint
     PUT    /emulator/clock                       {"speed": x} and/or {"skip": seconds}
@@ -24,7 +23,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
-from endpoint.emulator.moto_ import moto_shims
+from endpoint.emulator.moto_ import front, shims
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import in_background
@@ -40,17 +39,17 @@ class AwsServer:
     """AWS at one address, in threads of this process.
 
     Attributes:
-        url: where it listens, once it does.
-        registry: which model server stands behind which endpoint.
-        faults: what is switched on.
-        log: what arrived.
+        url: its address, while it serves.
+        registry: the model server of each endpoint.
+        faults: the active faults of SageMaker Runtime.
+        log: the requests that SageMaker Runtime received.
         clock: counts SageMaker's limits.
     """
 
     def __init__(
         self, containers: Mapping[str, str] | None = None, *, longest_body: int = LONGEST_BODY
     ) -> None:
-        moto_shims.install()
+        shims.install()
         self.url = ""
         self.registry = Registry(containers)
         self.clock = Clock()
@@ -59,7 +58,7 @@ class AwsServer:
         )
         self.faults, self.log = self._runtime.faults, self._runtime.log
         self._queue = self._runtime.queue
-        self._moto = moto_shims.Shimmed(DomainDispatcherApplication(create_backend_app))
+        self._moto = front.Front(DomainDispatcherApplication(create_backend_app))
         self._autoscaler = Autoscaler(self.clock, self._queue)
 
     @contextmanager
@@ -120,8 +119,8 @@ class AwsServer:
     def _put(self, what: str, name: str, data: Any) -> None:
         match what:
             case "faults":
-                given = data if isinstance(data, list) else [data]
-                self.faults.switch(name, [Fault.from_dict(fault) for fault in given])
+                faults = data if isinstance(data, list) else [data]
+                self.faults.switch(name, [Fault.from_dict(fault) for fault in faults])
             case "containers":
                 self.registry.register(name, data["url"])
             case "clock":
@@ -139,8 +138,10 @@ def _listen(port: int, app: Any) -> BaseWSGIServer:
     # A socket of our own: werkzeug ends the whole process when a port is taken.
     listener = socket.socket()
     try:
+        # A restart must not wait for the last connections' TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
+        # A burst of clients is queued, not refused.
         listener.listen(128)
         # The server makes its own copy of the descriptor.
         return make_server(
@@ -157,6 +158,6 @@ def _listen(port: int, app: Any) -> BaseWSGIServer:
 
 def _cut(request: Request) -> None:
     connection: socket.socket = request.environ["werkzeug.socket"]
-    # The client may have gone first.
+    # The client may have closed it first.
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The emulator's switches from Python, for tests."""
+"""Controls a running emulator from Python, for tests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from endpoint.emulator.sagemaker.faults import Fault
 
 
 class EmulatorClient:
-    """Talks to a running emulator at `url`; any refusal is a ValueError with its reason."""
+    """Controls the emulator at `url`. A rejected request raises ValueError with the reason."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
+        # Tests poll: a kept connection saves most of each call.
         self._pool = urllib3.PoolManager()
 
     def _ask(self, method: str, path: str, data: Any = None) -> Any:
@@ -30,16 +31,16 @@ class EmulatorClient:
         return result
 
     def set_faults(self, endpoint: str, *faults: Fault) -> None:
-        """Switch faults on in the place of others; none makes the endpoint well again."""
+        """Replace an endpoint's faults; without any, the endpoint is healthy again."""
         self._ask("PUT", f"faults/{quote(endpoint)}", [fault.to_dict() for fault in faults])
 
     def faults(self, endpoint: str) -> list[Fault]:
-        """Return the faults that are still on."""
+        """Return the active faults."""
         return [Fault.from_dict(data) for data in self._ask("GET", f"faults/{quote(endpoint)}")]
 
     @contextmanager
     def fault(self, endpoint: str, kind: str, **details: Any) -> Iterator[None]:
-        """Switch one fault on while the context lasts."""
+        """Activate one fault while the context lasts."""
         self.set_faults(endpoint, Fault(kind, **details))
         try:
             yield
@@ -47,16 +48,16 @@ class EmulatorClient:
             self.set_faults(endpoint)
 
     def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
-        """Return what arrived, as `request_log.Entry` has it."""
+        """Return the requests received, with the members of `request_log.Entry`."""
         result: list[dict[str, Any]] = self._ask("GET", f"requests{_filter(endpoint)}")
         return result
 
     def runs(self, endpoint: str) -> int:
-        """Return how often a model server was asked: how many GPU runs there were."""
+        """Return the number of GPU runs: how often a model server was invoked."""
         return sum(entry["runs"] for entry in self.requests(endpoint))
 
     def clear_requests(self, endpoint: str | None = None) -> None:
-        """Forget what arrived."""
+        """Clear the request log."""
         self._ask("DELETE", f"requests{_filter(endpoint)}")
 
     def set_container(self, endpoint: str, url: str | None) -> None:
@@ -69,9 +70,10 @@ class EmulatorClient:
         return count
 
     def set_clock(self, *, speed: float | None = None, skip: float | None = None) -> None:
-        """Let SageMaker's time run `speed` times as fast, or skip so many seconds of it."""
-        given = {"speed": speed, "skip": skip}
-        self._ask("PUT", "clock", {name: value for name, value in given.items() if value})
+        """Run SageMaker's time `speed` times as fast, or skip `skip` seconds of it."""
+        changes = {"speed": speed, "skip": skip}
+        # A clock cannot stand still, and skipping 0 s changes nothing.
+        self._ask("PUT", "clock", {name: value for name, value in changes.items() if value})
 
 
 def _filter(endpoint: str | None) -> str:
@@ -80,7 +82,7 @@ def _filter(endpoint: str | None) -> str:
 
 @contextmanager
 def deaf_address() -> Iterator[str]:
-    """Give an address on which connecting takes for ever, as behind a wrong security group.
+    """Yield an address that never accepts a connection, as behind a wrong security group.
 
     A listener whose backlog is full drops further connections' first packet.
     """

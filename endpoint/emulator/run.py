@@ -1,7 +1,7 @@
-"""Easel on this machine: AWS, the model and the gateway, until Ctrl-C.
+"""Runs Easel on this machine: AWS, the model and the gateway, until Ctrl-C.
 
-Everything is made as on AWS, by plain boto3: a role, a model, an endpoint configuration, an
-endpoint. What differs is where the calls go.
+Plain boto3 creates everything as on AWS: a role, a model, an endpoint configuration, an endpoint.
+Only the address of the calls differs.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from endpoint.provision.model_metadata import metadata
 
 REGION = "us-east-1"
 BUCKET = "easel-local"
-# What a create script gives a container: one model on one GPU, and pictures above the server's
-# own limit of 6.5 MB.
+# As `create_endpoint` sets them: one model on one GPU, and pictures above the server's own limit of
+# 6.5 MB.
 CONTAINER = {
     "SAGEMAKER_PROGRAM": "inference.py",
     "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
     "MMS_MAX_RESPONSE_SIZE": "104857600",
     "MMS_MAX_REQUEST_SIZE": "26214400",
 }
-# OpenMP's threads spin while they wait for one another. On a machine that does other things as well
-# that made a picture of the demo model take up to 23 s in place of 0.7.
-_PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
-# Loading Stable Diffusion from a laptop's disk takes a minute, fetching it an hour.
+# OpenMP's threads spin while they wait for one another. On a busy machine a picture of the demo
+# model took up to 23 s instead of 0.7.
+_PASSIVE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+# Loading Stable Diffusion from a laptop's disk takes a minute; fetching it may take an hour.
 WARM_UP_SECONDS = 2 * 3600.0
 GATEWAY_SECONDS = 60.0
 _TRUST = {
@@ -56,12 +56,12 @@ _TRUST = {
 
 
 class CannotRun(RuntimeError):
-    """Easel cannot start, or cannot go on; the message says why and what to do."""
+    """Easel cannot start or continue; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """The options of the command line.
 
     Attributes:
         port: the gateway's.
@@ -100,7 +100,7 @@ def run(options: Options) -> int:
 
 
 class _Ended(BaseException):
-    """Somebody asked for the end. No `except Exception` on the way may keep it."""
+    """A signal asked for the end. A BaseException, so that no `except Exception` stops it."""
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -116,11 +116,12 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
             raise CannotRun(f"port {port} is in use; choose another with {option}")
     for folder, file in ((options.code, "inference.py"), (options.gateway, "app.py")):
         if not (folder / file).is_file():
-            raise CannotRun(f"there is no {file} in {folder}")
+            raise CannotRun(f"no {file} in {folder}")
     model = choose(options.model)
     # Other serving code, with --code, may have other models.
     if (options.code / "easel").is_dir():
         require_usable(model, os.environ)
+    # SageMaker's names have at most 63 letters, digits and hyphens.
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
     port = free_port()
     # First, since it takes longest: it loads the model while the rest of AWS gets ready.
@@ -133,7 +134,7 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     runtime = clients.get("sagemaker-runtime", REGION)
     _warm_up(runtime, endpoint, server, model)
     variables = environment(aws.url, REGION)
-    offered = {model.name: {"endpoint": endpoint, **_known(runtime, endpoint)}}
+    offered = {model.name: {"endpoint": endpoint, **_described(runtime, endpoint)}}
     variables["EASEL_MODELS"] = json.dumps(offered)
     variables |= _for_links(clients)
     gateway = stack.enter_context(_gateway(options, variables))
@@ -143,12 +144,13 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
 
 
 def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -> None:
-    """Make a real-time endpoint in the emulated account, with all that it needs."""
+    """Create a real-time endpoint in the emulated account, with its role and model."""
     iam, sagemaker = clients.get("iam", REGION), clients.get("sagemaker", REGION)
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(_TRUST))
     sagemaker.create_model(
         ModelName=name,
         ExecutionRoleArn=role["Role"]["Arn"],
+        # No container is started, so the image is never read.
         PrimaryContainer={"Image": "emulated", "Environment": dict(container)},
     )
     variant: dict[str, Any] = {
@@ -162,7 +164,7 @@ def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -
 
 
 def _for_links(clients: Clients) -> dict[str, str]:
-    """Return what sessions and links need, should the person's own environment set keys."""
+    """Return the variables for sessions and links, in case this environment sets API keys."""
     clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
     secret = os.environ.get("EASEL_SECRET") or secrets.token_urlsafe(32)
     return {"EASEL_LINKS": f"s3://{BUCKET}/links/", "EASEL_SECRET": secret}
@@ -175,12 +177,12 @@ def _model_server(options: Options, model: ServedModel, port: int) -> Child:
         "the model server",
         "endpoint.emulator",
         arguments,
-        environment={**_PATIENT_THREADS, **os.environ, **CONTAINER, **model.environment},
+        environment={**_PASSIVE_THREADS, **os.environ, **CONTAINER, **model.environment},
     )
 
 
 def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> None:
-    """Invoke the endpoint until it answers: /ping says nothing about the model."""
+    """Invoke the endpoint until it answers; /ping does not report whether the model is loaded."""
     print(f"Loading the model {model.name} ...", flush=True)
     until = time.monotonic() + WARM_UP_SECONDS
     while time.monotonic() < until:
@@ -203,8 +205,8 @@ def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> 
     raise CannotRun(f"the model {model.name} was not ready after {WARM_UP_SECONDS / 3600:g} h")
 
 
-def _known(runtime: Any, endpoint: str) -> dict[str, Any]:
-    """Return what the model itself says of its defaults and adapters; nothing, if it does not."""
+def _described(runtime: Any, endpoint: str) -> dict[str, Any]:
+    """Return the defaults and adapters that the model reports; nothing if it cannot."""
     try:
         answer = runtime.invoke_endpoint(
             EndpointName=endpoint,
@@ -212,10 +214,10 @@ def _known(runtime: Any, endpoint: str) -> dict[str, Any]:
             ContentType="application/json",
             Accept="application/json",
         )
-        told = json.loads(answer["Body"].read())
-        return metadata(json.dumps(told["defaults"]), None, told["loras"])
+        described = json.loads(answer["Body"].read())
+        return metadata(json.dumps(described["defaults"]), None, described["loras"])
     except (runtime.exceptions.ModelError, ValueError, KeyError, TypeError):
-        return {}  # a serving script that cannot be asked, with --code
+        return {}  # with --code, a serving script need not support `describe`
 
 
 def _gateway(options: Options, variables: Mapping[str, str]) -> Child:

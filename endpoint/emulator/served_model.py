@@ -1,10 +1,8 @@
-"""Which model `run` serves: a name of the catalogue, a folder, a hub repository, or a stand-in."""
+"""The model that `run` serves: bundled, from a folder, from the hub, or from the catalogue."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,12 +14,11 @@ from endpoint.core.model_folder.files import contains_model
 from endpoint.emulator.process.processes import ROOT
 
 DEMO = ROOT / "model_package" / "demo" / "weights"
-STAND_IN_SCRIPT = ROOT / "model_package" / "stand_in.py"
 CACHE = ROOT / ".cache"
 
 
 class NoModel(RuntimeError):
-    """There is no such model here; the message says what would be one."""
+    """No such model; the message lists what `--model` accepts."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +36,30 @@ class ServedModel:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose(given: str | None) -> ServedModel:
-    """Return the model that `--model GIVEN` means; without it the bundled one.
+def choose(model: str | None) -> ServedModel:
+    """Return the model that `--model MODEL` names; without it the bundled one.
 
     Raises:
-        NoModel: when it is neither a folder, nor a name of the catalogue, nor `org/name`.
+        NoModel: if it is neither a folder, nor a name of the catalogue, nor `org/name`.
     """
-    if given is None:
-        return ServedModel("sd", DEMO) if DEMO.is_dir() else _stand_in()
-    known = catalogue.find(given)
-    if Path(given).is_dir():
-        folder = Path(given).resolve()
-        return ServedModel(catalogue.as_name(folder.name), folder, _environment(None))
-    if Path(given).is_file():
-        raise NoModel(f"{single_file(Path(given))}")
-    if known is not None:
-        return _from_hub(known.name, known.repository, known)
-    if given.count("/") == 1 and not given.startswith((".", "/", "~")):
-        return _from_hub(catalogue.as_name(given.rpartition("/")[2]), given, None)
+    if model is None and not DEMO.is_dir():
+        raise NoModel("No model is bundled here: name one with --model PATH_OR_HUB_ID")
+    if model is None:
+        return ServedModel("sd", DEMO)
+    entry = catalogue.find(model)
+    if Path(model).is_dir():
+        folder = Path(model).resolve()
+        return ServedModel(catalogue.as_name(folder.name), folder)
+    if Path(model).is_file():
+        raise NoModel(f"{single_file(Path(model))}")
+    if entry is not None:
+        return _from_hub(entry.name, entry.repository, entry)
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return _from_hub(catalogue.as_name(model.rpartition("/")[2]), model, None)
     names = ", ".join(catalogue.read())
     raise NoModel(
-        f"{given} is no folder here, no repository of the Hugging Face hub (org/name), and none "
-        f"of the models that Easel knows: {names}"
+        f"{model} is not a folder, not a repository of the Hugging Face hub (org/name), and not in "
+        f"the catalogue: {names}"
     )
 
 
@@ -83,29 +82,11 @@ def require_usable(model: ServedModel, environ: Mapping[str, str]) -> None:
         raise NoModel(f"the model {model.name} cannot be used:{''.join(fatal)}")
 
 
-def _from_hub(name: str, repository: str, known: catalogue.Model | None) -> ServedModel:
+def _from_hub(name: str, repository: str, entry: catalogue.Model | None) -> ServedModel:
     # The container fetches the weights itself; its model_dir holds nothing.
     empty = CACHE / "empty-model"
     empty.mkdir(parents=True, exist_ok=True)
-    return ServedModel(name, empty, {"EASEL_MODEL_ID": repository, **_environment(known)})
-
-
-def _environment(known: catalogue.Model | None) -> dict[str, str]:
-    return {} if known is None else {"EASEL_DEFAULTS": json.dumps(known.defaults)}
-
-
-def _stand_in() -> ServedModel:
-    folder = CACHE / "stand-in-model"
-    if not (folder / "model_index.json").is_file():
-        if not STAND_IN_SCRIPT.is_file():
-            raise NoModel("No model is bundled here: name one with --model PATH_OR_HUB_ID")
-        print("Making a stand-in model with random weights ...", flush=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = subprocess.run(  # noqa: S603 - our own script
-            [sys.executable, str(STAND_IN_SCRIPT), str(folder)],
-            env={**os.environ, "TRANSFORMERS_VERBOSITY": "error"},
-            check=False,
-        )
-        if made.returncode != 0:
-            raise NoModel(f"{STAND_IN_SCRIPT.name} failed with exit code {made.returncode}")
-    return ServedModel("sd", folder)
+    environment = {"EASEL_MODEL_ID": repository}
+    if entry is not None:
+        environment["EASEL_DEFAULTS"] = json.dumps(entry.defaults)
+    return ServedModel(name, empty, environment)

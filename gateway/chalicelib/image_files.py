@@ -1,12 +1,8 @@
-"""Pictures as bytes: their format, whether they are complete, and their file names."""
+"""Pictures as bytes: their format and size, and whether they are complete."""
 
 from __future__ import annotations
 
-import re
-from urllib.parse import quote
-
 from chalicelib.errors import BadPicture
-from chalicelib.generation import GenerationRequest
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
@@ -15,8 +11,8 @@ MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 LARGEST_PICTURE = (6_291_556 - 12_000) // 4 * 3
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+# The last chunk has no data, so its 12 bytes are constant: https://www.w3.org/TR/png-3/#11IEND
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_FILE_NAME_LENGTH = 60
 
 
 def check_picture(body: bytes, format: str) -> None:  # noqa: A002 (the contract's word)
@@ -29,32 +25,18 @@ def check_picture(body: bytes, format: str) -> None:  # noqa: A002 (the contract
         raise BadPicture(f"The model's response was not a complete {format.upper()} picture.")
 
 
-def file_names(request: GenerationRequest) -> tuple[str, str]:
-    """Return a name in ASCII and one in the prompt's own letters, both safe as file names."""
-    words = re.sub(r"[^\w]+", "-", request.prompt).strip("-_")[:_FILE_NAME_LENGTH].rstrip("-_")
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-") or "easel"
-    ending = f"-{request.seed}.{request.format}"
-    return plain + ending, (words or "easel") + ending
-
-
-def content_disposition(request: GenerationRequest) -> str:
-    """Return the header that shows the picture inline, and names the file if it is saved.
-
-    It has both spellings of the name, as RFC 6266, appendix D, advises.
-    """
-    plain, full = file_names(request)
-    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(full, safe='')}"
-
-
 def _whole_png(body: bytes) -> bool:
     return body.startswith(_PNG_START) and body.endswith(_PNG_END)
 
 
 def _whole_jpeg(body: bytes) -> bool:
+    # The markers SOI and EOI: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1.
     return body.startswith(b"\xff\xd8\xff") and body.endswith(b"\xff\xd9")
 
 
 def _whole_webp(body: bytes) -> bool:
+    # The length excludes the 8 bytes up to its own end:
+    # https://developers.google.com/speed/webp/docs/riff_container
     length = int.from_bytes(body[4:8], "little")
     return body[:4] == b"RIFF" and body[8:12] == b"WEBP" and len(body) == length + 8
 

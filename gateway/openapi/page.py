@@ -48,6 +48,7 @@ def page_template() -> str:
         shapes="Schemas",
         schemas=schemas,
     )
+    # Patterns contain dollar signs, which must not become placeholders.
     return text.replace("$", "$$").replace(_ORIGIN, "$origin").replace(_ROOT, "$root")
 
 
@@ -96,10 +97,10 @@ def _schema(name: str, schema: Schema) -> str:
         [
             f"<code>{escape(field)}</code>",
             "required" if field in schema.get("required", ()) else "",
-            _type(each),
-            _words(each.get("description", "")),
+            _type(values),
+            _words(values.get("description", "")),
         ]
-        for field, each in schema.get("properties", {}).items()
+        for field, values in schema.get("properties", {}).items()
     ]
     inside = _table(("field", "", "values", ""), fields) if fields else f"<p>{_type(schema)}</p>"
     head = f"<summary><code>{escape(name)}</code></summary>"

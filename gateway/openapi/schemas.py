@@ -60,7 +60,7 @@ def _easel() -> dict[str, Schema]:
     request = {
         **describe(),
         "properties": {
-            name: each if name in required else or_null(each) for name, each in fields.items()
+            name: schema if name in required else or_null(schema) for name, schema in fields.items()
         },
     }
     defaults = {name: fields[name] for name in ("steps", "guidance_scale", "width", "height")}
@@ -109,7 +109,7 @@ def _easel() -> dict[str, Schema]:
 def _openai() -> dict[str, Schema]:
     own: dict[str, Schema] = {
         "prompt": _contract()["prompt"],
-        "model": or_null({**TEXT, "description": "One on offer; any other is the default one."}),
+        "model": or_null({**TEXT, "description": "A model; any other name means the default one."}),
         "n": or_null({**WHOLE, "minimum": 1, "maximum": MOST_PICTURES}),
         "size": or_null({**TEXT, "pattern": "^(auto|[0-9]{1,5}x[0-9]{1,5})$"}),
         "quality": or_null({**TEXT, "enum": list(QUALITIES)}),
@@ -119,9 +119,11 @@ def _openai() -> dict[str, Schema]:
         "cfg": or_null(_contract()["guidance_scale"]),
     }
     contract = {
-        name: or_null(each) for name, each in _contract().items() if name not in {*own, "format"}
+        name: or_null(schema)
+        for name, schema in _contract().items()
+        if name not in {*own, "format"}
     }
-    aside = {name: {"description": "Taken, and left aside."} for name in sorted(IGNORED)}
+    aside = {name: {"description": "Accepted and ignored."} for name in sorted(IGNORED)}
     data = json_object({"seed": WHOLE}, b64_json=TEXT, url=TEXT)
     return {
         "ImagesRequest": {
@@ -141,11 +143,11 @@ def _openai() -> dict[str, Schema]:
 
 def _web_ui() -> dict[str, Schema]:
     fields = {theirs: _lenient(_contract()[ours]) for theirs, ours in FIELDS.items()}
-    fields["seed"] |= {"minimum": -1, "description": "-1 is any."}
+    fields["seed"] |= {"minimum": -1, "description": "-1 is random."}
     counts = or_null({**WHOLE, "minimum": 1, "maximum": MOST_PICTURES})
     override = {
-        "sd_model_checkpoint": {"description": "One on offer; any other is the default one."},
-        "samples_format": {"description": f"One of {', '.join(FORMATS)}; any other is png."},
+        "sd_model_checkpoint": {"description": "A model; any other name means the default one."},
+        "samples_format": {"description": f"One of {', '.join(FORMATS)}; any other means png."},
     }
     request = json_object(
         {"prompt": _contract()["prompt"]},
@@ -175,7 +177,7 @@ def _lenient(schema: Schema) -> Schema:
     """Return a field as the web UI takes it: a number may be spelled as text."""
     if schema["type"] == "string":
         return or_null(schema)
-    # What the text may say cannot be told here; the limits hold for it as well.
+    # The limits apply to the number in the text as well, which a schema cannot express.
     return {**schema, "type": [schema["type"], "string", "null"]}
 
 
@@ -198,15 +200,15 @@ def _problems() -> dict[str, Schema]:
 def query_parameters() -> list[Schema]:
     """Return the contract's fields, but for the prompt, as parameters of a query.
 
-    An empty one is as good as none.
+    An empty value means the same as none.
     """
     return [
         {
             "name": name,
             "in": "query",
             "description": RULES[name].meaning,
-            "schema": {"anyOf": [each, {"const": ""}]},
+            "schema": {"anyOf": [schema, {"const": ""}]},
         }
-        for name, each in _contract().items()
+        for name, schema in _contract().items()
         if name != "prompt"
     ]

@@ -77,6 +77,7 @@ class TextModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = new_text_encoder()
+        # The names of both heads are in existing checkpoints.
         self.answers = nn.Linear(WIDTH, sum(CLASSES))
         # Linear, so that the UNet's cross-attention can read the same information.
         self.patches = nn.Linear(WIDTH, CHANNELS * PATCH * PATCH)

@@ -14,8 +14,8 @@ WORK_DIR = Path(os.environ.get("EASEL_TRAINING", REPOSITORY / ".training"))
 # The committed folder, which `StableDiffusionPipeline.from_pretrained` loads.
 WEIGHTS = HERE / "weights"
 
-# Pixels on each side. 256 is for those with a GPU: it costs four times as much. All that lies in a
-# working folder is of one size, so another size needs another folder.
+# Pixels on each side. 256 takes four times as long and needs a GPU. All files in a
+# working folder are for one size, so another size needs another folder.
 PICTURE_SIZE = int(os.environ.get("EASEL_PICTURE_SIZE", "128"))
 
 

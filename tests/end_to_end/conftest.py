@@ -57,6 +57,13 @@ SHORT_DEADLINE = 4
 COLD_SECONDS = 2.5 * SHORT_DEADLINE
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Put the operation into the node id of a test of schemathesis's, which has it in its name."""
+    if item.name not in item.nodeid:
+        operation = item.name.partition("[")[2].removesuffix("]")
+        item._id = item.id.with_params(operation)
+
+
 @pytest.fixture(scope="session")
 def aws() -> Iterator[AwsServer]:
     code = SERVING_CODE

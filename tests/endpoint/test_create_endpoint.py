@@ -5,7 +5,7 @@ import json
 import pytest
 
 from endpoint import create_endpoint
-from endpoint.emulator.moto_ import moto_shims
+from endpoint.emulator.moto_ import service_quotas
 from tests.endpoint.doubles import create, only_config
 from tests.endpoint.world import IMAGE, contents
 
@@ -29,7 +29,7 @@ def test_nothing_is_changed_without_a_confirmation(world, capsys):
 
 def test_a_quota_of_zero_is_detected_before_anything_is_created(world, capsys, monkeypatch):
     types = ("ml.g4dn.xlarge", "ml.g6.xlarge", "ml.g5.xlarge")
-    monkeypatch.setattr(moto_shims, "QUOTAS", dict.fromkeys(types, 0.0))
+    monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(types, 0.0))
     assert create(world) == 1
     output = capsys.readouterr().err
     assert "quota is 0" in output
@@ -39,7 +39,7 @@ def test_a_quota_of_zero_is_detected_before_anything_is_created(world, capsys, m
 
 
 def test_a_type_without_quota_is_passed_over(world, monkeypatch):
-    monkeypatch.setattr(moto_shims, "QUOTAS", {"ml.g4dn.xlarge": 0.0, "ml.g6.xlarge": 0.0})
+    monkeypatch.setattr(service_quotas, "QUOTAS", {"ml.g4dn.xlarge": 0.0, "ml.g6.xlarge": 0.0})
     assert create(world) == 0
     assert only_config(world)["ProductionVariants"][0]["InstanceType"] == "ml.g5.xlarge"
 

@@ -1,25 +1,20 @@
-"""An AWS account for the scripts' tests: moto in this process, and what moto lacks over it.
+"""An AWS account for the scripts' tests: the emulator in this process, with crashes and a clock.
 
-The layer sits in botocore's events, between the scripts and moto:
+SageMaker and its runtime are the emulator's: endpoints take time, refuse what SageMaker refuses,
+and answer only in service. This layer sits in botocore's events, between the scripts and moto:
 
-- endpoints take time: Creating, InService, Deleting; SageMaker refuses to delete one that is being
-  made, to make one whose name is still being deleted, and to update one that is being scaled;
-- SageMaker Runtime answers a picture only for an endpoint in service; asynchronous ones put it into
-  the bucket (moto answers the word `body`, whatever exists);
-- a container's log and ECR's repositories of AWS's own account are lists here;
-- any call can fail, and the process can die before or after any call.
-
-Time is virtual: sleeping moves it.
+- time is virtual: sleeping moves it
+- any call can fail, and the process can die before or after any call
+- a container's log, ECR's repositories of AWS's own account, IAM's simulator and a failing stack
+  are lists here, because moto has none of them
 """
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
@@ -28,12 +23,23 @@ from typing import Any
 import boto3
 from botocore import xform_name
 from botocore.awsrequest import AWSResponse
-from botocore.response import StreamingBody
+from botocore.endpoint import convert_to_response_dict
+from botocore.parsers import create_parser
 from moto import mock_aws
 from moto.cloudformation import models
+from moto.core.botocore_stubber import MockRawResponse
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
 
 from endpoint.core.clock import Clock
-from endpoint.emulator.moto_ import moto_shims
+from endpoint.emulator.moto_ import cloudformation, shims
+from endpoint.emulator.moto_.sagemaker import transitions
+from endpoint.emulator.process.clock import Clock as EmulatedClock
+from endpoint.emulator.sagemaker.containers import ContainerResponse
+from endpoint.emulator.sagemaker.faults import Fault, Faults
+from endpoint.emulator.sagemaker.lifecycle import Transitions
+from endpoint.emulator.sagemaker.request_log import Entry, RequestLog
+from endpoint.emulator.sagemaker.runtime import Runtime
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -47,36 +53,33 @@ class Crash(BaseException):
     """The process is gone: nothing catches this, and nothing is called after it."""
 
 
-@dataclass
-class Fault:
-    """A call that fails.
+class _Painted:
+    """A container that always answers with the same picture."""
 
-    Attributes:
-        code: AWS's error code.
-        message: AWS's message.
-        times: how often; None for ever.
-        after: let so many calls of the operation pass first.
-    """
+    def ask(self, *_: object) -> ContainerResponse:
+        return ContainerResponse(200, {"content-type": "image/png"}, PNG)
 
-    code: str
-    message: str = "because the test says so"
-    times: int | None = None
-    after: int = 0
-    status: int = 400
-    extra: dict[str, Any] = field(default_factory=dict)
+
+class _Moto:
+    """boto3 clients that nothing watches, for what the emulator itself does."""
+
+    def get(self, service: str, _: str) -> Any:
+        return _unwatched(service)
 
 
 class World(Clock):
     """The account, its clock, and a session into it."""
 
     def __init__(self) -> None:
-        moto_shims.install()
-        moto_shims.pass_over_in_stacks()
+        shims.install()
+        cloudformation.skip_unsupported()
         self.seconds = 0.0
-        self.calls: list[str] = []
-        self.faults: dict[str, Fault] = {}
-        self.fails_with: str | None = None  # the FailureReason of every endpoint made from now on
-        self.update_rolls_back = False
+        self.endpoints = Transitions(
+            self.monotonic, _CREATE_SECONDS, _CREATE_SECONDS, _DELETE_SECONDS
+        )
+        self._runtime = Runtime(_Painted(), _Moto(), EmulatedClock(), run=lambda work: work())
+        self._log = RequestLog(most=100_000)
+        self.faults = Faults()  # by operation
         self.stack_status: str | None = None  # what the stack says until it is deleted
         self.stack_fails_with: tuple[str, str] | None = None  # the resource, and why
         self.log_lines: list[str] = []
@@ -84,9 +87,6 @@ class World(Clock):
         self.denied: set[str] = set()  # actions, as IAM's simulator sees them
         self._crash: tuple[int, str] | None = None
         self._dead = False
-        self._ready: dict[str, float] = {}
-        self._failed: dict[str, str] = {}
-        self._going: dict[str, tuple[float, dict[str, Any]]] = {}
         self.session = _watched()
         self.session.world = self
 
@@ -101,15 +101,41 @@ class World(Clock):
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
 
-    # What tests switch
+    # For tests to set
 
-    def fail(self, operation: str, code: str, message: str = "", **more: Any) -> None:
-        """Let an operation fail from now on."""
-        self.faults[operation] = Fault(code, message or f"{operation} fails", **more)
+    @property
+    def calls(self) -> list[str]:
+        """The operations called so far, such as `s3.PutObject`."""
+        return [entry["operation"] for entry in self._log.list()]
+
+    @property
+    def fails_with(self) -> str | None:
+        """The FailureReason of every endpoint created from now on."""
+        return self.endpoints.fails_with
+
+    @fails_with.setter
+    def fails_with(self, reason: str | None) -> None:
+        self.endpoints.fails_with = reason
+
+    @property
+    def update_rolls_back(self) -> bool:
+        return self.endpoints.update_rolls_back
+
+    @update_rolls_back.setter
+    def update_rolls_back(self, value: bool) -> None:
+        self.endpoints.update_rolls_back = value
+
+    def fail(
+        self, operation: str, code: str, message: str = "", status: int = 400, **more: Any
+    ) -> None:
+        """Let an operation fail from now on; `more` is times, after and extra of `Fault`."""
+        message = message or f"{operation} fails"
+        fault = Fault("refused", code=code, message=message, status=status, **more)
+        self.faults.switch(operation, [fault])
 
     def crash_at(self, call: int, when: str) -> None:
-        """Let the process die `before` or `after` the call with this number, counted from 0."""
-        self._crash = (len(self.calls) + call, when)
+        """End the process `before` or `after` the call with this number, counted from 0."""
+        self._crash = (len(self._log) + call, when)
 
     def revive(self) -> None:
         """Start a new process after a crash."""
@@ -120,29 +146,35 @@ class World(Clock):
         return int(main([*argv], session=self.session, clock=self))
 
     def open_session(self) -> None:
-        """Take a session of its own, for a test that hooks into it."""
+        """Use a separate session, for a test that hooks into it."""
         self.session = _Session()
         self.session.world = self
 
     def client(self, service: str) -> Any:
-        """Return a client that nothing here watches."""
+        """Return a client that this layer does not watch."""
         return _unwatched(service)
 
     # Below botocore's clients
 
-    def before(self, model: Any, context: dict[str, Any], **_: Any) -> Any:
+    def before(self, model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> Any:
         if self._dead:
             raise Crash
-        number = len(self.calls)
-        self.calls.append(f"{model.service_model.service_name}.{model.name}")
+        number = len(self._log)
+        operation = f"{model.service_model.service_name}.{model.name}"
+        name = context["world_params"].get("EndpointName", "")
+        self._log.add(Entry(operation, name, headers={}, body=""))
         context["world_number"] = number
         if self._crash == (number, "before"):
             self._die()
-        error = self._fault(model.name)
-        if error:
-            return _error(error)
+        fault = self.faults.take(model.name, ("refused",))
+        if fault:
+            return _error(fault)
         act = getattr(self, f"_before_{xform_name(model.name)}", None)
-        return act(context["world_params"]) if act else None
+        if act:
+            return act(context["world_params"])
+        if model.service_model.service_name == "sagemaker-runtime":
+            return self._invoke(model, params)
+        return None
 
     def after(self, model: Any, context: dict[str, Any], parsed: Any, **_: Any) -> None:
         if "Error" not in parsed:
@@ -156,110 +188,25 @@ class World(Clock):
         self._dead = True
         raise Crash
 
-    def _fault(self, operation: str) -> Fault | None:
-        fault = self.faults.get(operation)
-        if fault is None:
-            return None
-        if fault.after > 0:
-            fault.after -= 1
-            return None
-        if fault.times is not None:
-            if fault.times == 0:
-                return None
-            fault.times -= 1
-        return fault
-
-    # SageMaker's endpoints
-
-    def _after_create_endpoint(self, params: dict[str, Any], _: Any) -> None:
-        name = params["EndpointName"]
-        self._ready[name] = self.seconds + _CREATE_SECONDS
-        self._failed.pop(name, None)
-        if self.fails_with:
-            self._failed[name] = self.fails_with
-
-    def _before_create_endpoint(self, params: dict[str, Any]) -> Any:
-        if self._is_going(params["EndpointName"]):
-            return _error(Fault("ValidationException", "Cannot create already existing endpoint"))
-        return None
-
-    def _after_update_endpoint(self, params: dict[str, Any], _: Any) -> None:
-        self._ready[params["EndpointName"]] = self.seconds + _CREATE_SECONDS
-
-    def _before_update_endpoint(self, params: dict[str, Any]) -> Any:
-        found = self.client("application-autoscaling").describe_scalable_targets(
-            ServiceNamespace="sagemaker"
+    def _invoke(self, model: Any, params: dict[str, Any]) -> Any:
+        """Answer a call of SageMaker Runtime as the emulator does."""
+        environ = EnvironBuilder(
+            params["url_path"],
+            method=params["method"],
+            headers=params["headers"],
+            data=params["body"],
         )
-        resource = f"endpoint/{params['EndpointName']}/"
-        if any(item["ResourceId"].startswith(resource) for item in found["ScalableTargets"]):
-            message = "The variant must be deregistered from automatic scaling first"
-            return _error(Fault("ValidationException", message))
-        return _answer({"EndpointArn": "arn"}) if self.update_rolls_back else None
+        answer = self._runtime.answer(Request(environ.get_environ()))
+        self._runtime.queue.poll()
+        raw = MockRawResponse(answer.get_data())
+        response = AWSResponse(params["url"], answer.status_code, dict(answer.headers), raw)
+        parser = create_parser(model.metadata["protocol"])
+        parsed = parser.parse(convert_to_response_dict(response, model), model.output_shape)
+        return response, parsed
 
-    def _before_delete_endpoint(self, params: dict[str, Any]) -> Any:
-        name = params["EndpointName"]
-        if self._ready.get(name, 0) > self.seconds or self._is_going(name):
-            return _error(Fault("ValidationException", "Cannot update in-progress endpoint"))
-        return None
-
-    def _after_delete_endpoint(self, params: dict[str, Any], _: Any) -> None:
-        name = params["EndpointName"]
-        self._ready.pop(name, None)
-        self._failed.pop(name, None)
-        self._going[name] = (self.seconds + _DELETE_SECONDS, {})
-
-    def _is_going(self, name: str) -> bool:
-        return name in self._going and self._going[name][0] > self.seconds
-
-    def _before_describe_endpoint(self, params: dict[str, Any]) -> Any:
-        name = params["EndpointName"]
-        if not self._is_going(name):
-            return None
-        return _answer(
-            {
-                "EndpointName": name,
-                "EndpointConfigName": "gone",
-                "EndpointStatus": "Deleting",
-                "CreationTime": _START,
-            }
-        )
-
-    def _after_describe_endpoint(self, params: dict[str, Any], parsed: dict[str, Any]) -> None:
-        name = params["EndpointName"]
+    def _after_describe_endpoint(self, _: dict[str, Any], parsed: dict[str, Any]) -> None:
+        # moto reads the real clock.
         parsed["CreationTime"] = _START
-        if self._ready.get(name, 0) > self.seconds:
-            parsed["EndpointStatus"] = "Creating"
-        elif name in self._failed:
-            parsed["EndpointStatus"] = "Failed"
-            parsed["FailureReason"] = self._failed[name]
-
-    # SageMaker Runtime
-
-    def _before_invoke_endpoint(self, params: dict[str, Any]) -> Any:
-        return self._unless_in_service(params) or _answer(
-            {"Body": StreamingBody(io.BytesIO(PNG), len(PNG)), "ContentType": "image/png"}
-        )
-
-    def _before_invoke_endpoint_async(self, params: dict[str, Any]) -> Any:
-        error = self._unless_in_service(params)
-        if error:
-            return error
-        client = self.client("sagemaker")
-        found = client.describe_endpoint(EndpointName=params["EndpointName"])
-        config = client.describe_endpoint_config(EndpointConfigName=found["EndpointConfigName"])
-        place = config["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"] + params["Filename"]
-        bucket, _, key = place.removeprefix("s3://").partition("/")
-        self.client("s3").put_object(Bucket=bucket, Key=key, Body=PNG)
-        return _answer({"OutputLocation": place, "InferenceId": "1"})
-
-    def _unless_in_service(self, params: dict[str, Any]) -> Any:
-        name = params["EndpointName"]
-        names = [item["EndpointName"] for item in
-                 self.client("sagemaker").list_endpoints()["Endpoints"]]  # fmt: skip
-        if name in names and self._ready.get(name, 0) <= self.seconds and name not in self._failed:
-            return None
-        message = f"Endpoint {name} of account {ACCOUNT} not found."
-        return _error(Fault("ValidationError", message))
 
     # CloudFormation
 
@@ -383,7 +330,7 @@ def _error(fault: Fault) -> tuple[AWSResponse, dict[str, Any]]:
 
 @cache
 def _parse_templates_once() -> None:
-    """Half of these tests' time was moto parsing one template, over and over, in pure Python."""
+    """Moto parses each template in pure Python, which took half of these tests' time."""
     load, known = models.yaml.load, {}
 
     def remembered(text: str, **options: Any) -> Any:
@@ -396,14 +343,16 @@ def _parse_templates_once() -> None:
 
 @contextmanager
 def empty_account() -> Iterator[World]:
-    """Give an account with nothing in it."""
+    """Yield an account with nothing in it."""
     _parse_templates_once()
     with mock_aws():
-        yield World()
+        world = World()
+        with transitions(world.endpoints):
+            yield world
 
 
 def contents(world: World) -> list[str]:
-    """Return all that is in the account, by asking moto itself and not the scripts."""
+    """Return everything in the account, from moto itself and not from the scripts."""
     names: list[str] = []
     for service, operation, key, name in _LISTS:
         page = getattr(world.client(service), operation)(**_MORE.get(operation, {}))

@@ -22,7 +22,7 @@ def test_what_is_not_said_is_an_open_door_without_limits():
     assert (protection.per_minute, protection.filter_mode) == (None, "off")
 
 
-def test_a_key_may_have_a_limit_and_an_end():
+def test_a_key_can_have_a_limit_and_an_expiry():
     entry = {"name": "ada", "sha256": DIGEST, "per_minute": 5, "expires": "1970-01-02T00:00:00Z"}
     (key,) = read(EASEL_API_KEYS=json.dumps([entry]), EASEL_SECRET=SECRET).keys
 

@@ -142,10 +142,10 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.tags = []
 
     def handle_starttag(self, tag, attrs):
-        self.found.append(tag)
+        self.tags.append(tag)
         for name, value in attrs:
             value = (value or "").strip().lower()
             assert not name.startswith("on"), (tag, name)
@@ -157,10 +157,10 @@ class Page(html.parser.HTMLParser):
 def elements(body):
     page = Page()
     page.feed(body.decode())
-    return page.found
+    return page.tags
 
 
-# Our own pages, element by element: no visitor's words add one to them.
+# Our own pages, element by element: no caller's words add one to them.
 SHAPES = [elements(pages._assembled(each.name).encode()) for each in pages._FOLDER.glob("*.html")]
 SHAPES.append(elements(pages.docs_page("https://somewhere", "/api").html))
 
@@ -189,13 +189,13 @@ def check(response):
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("sent", CLIENTS, ids=["program", "browser", "preview"])
-def test_nothing_in_an_address_becomes_markup_a_header_or_a_place(client, text, sent):
+def test_nothing_in_a_url_becomes_markup_a_header_or_a_location(client, text, sent):
     for path in ROUTES:
         check(client.get(path.replace("{}", quote(text, safe="")), x_api_key=KEY, **sent))
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_nothing_in_a_body_becomes_markup_a_header_or_a_place(client, text):
+def test_nothing_in_a_body_becomes_markup_a_header_or_a_location(client, text):
     for path, body in BODIES:
         filled = json.loads(json.dumps(body).replace("{}", json.dumps(text)[1:-1]))
         for sent in CLIENTS:
@@ -212,7 +212,7 @@ def test_nothing_in_a_header_becomes_markup_or_another_header(client, name):
                 response = client.get(path, **{**sent, "x-api-key": KEY, name: value})
                 check(response)
                 assert MARK.encode() not in response.body
-        # These two tell a visitor the address that the visitor's own Host header names.
+        # These two return the address that the request's own Host header names.
         for path in ("/docs", "/openapi.json"):
             check(client.get(path, **{name: value}))
 
@@ -228,18 +228,18 @@ def test_scripts_on_pages_are_our_own_however_hostile_the_prompt(client):
         assert scripts == len(re.findall("script-src .*sha256", policy))
 
 
-def test_no_log_line_holds_a_key_a_cookie_a_token_or_a_visitors_words(monkeypatch, capfd):
+def test_no_log_line_has_a_key_a_cookie_a_token_or_a_callers_words(monkeypatch, capfd):
     output = io.StringIO()
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", output)
     protection = guarded(keys=(key(), key("bob", OTHER_KEY)), per_minute=500)
     client = GuardedClient(monkeypatch, protection, deadline_seconds=0.1)
     cookie, token = client.sign_in(), client.link(pictures=2)
     secrets = [KEY, OTHER_KEY, "wr0ng-key", cookie.partition("=")[2], token, SECRET.decode(), MARK]
-    client.runtime.outcome = ZeroDivisionError("nobody foresaw it")
+    client.runtime.outcome = ZeroDivisionError("unexpected")
     client.get("/inference/a?seed=1", x_api_key=KEY)
     client.runtime.outcome = None
     for path in [*ROUTES, "/inference/a?seed=2"]:
-        # The name of an adapter is a field that is logged, whatever a visitor calls it.
+        # The name of an adapter is a field that is logged, whatever a caller names it.
         for text in (HOSTILE[0], *(() if "lora=" in path else (KEY, token))):
             asked = path.replace("{}", quote(text, safe=""))
             client.get(asked, x_api_key=KEY)

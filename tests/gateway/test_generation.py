@@ -183,7 +183,7 @@ def test_a_missing_prompt_is_named():
         GenerationRequest.from_dict({"steps": 3})
 
 
-def test_null_and_an_empty_parameter_stand_for_unset():
+def test_null_and_an_empty_parameter_mean_unset():
     plain = GenerationRequest(prompt="a cat")
 
     assert GenerationRequest.from_dict({"prompt": "a cat", "seed": None, "format": None}) == plain

@@ -23,9 +23,9 @@ def template(package):
 
 
 def test_the_template_is_clean(package):
-    found = lint_all((package / "sam.json").read_text())
+    findings = lint_all((package / "sam.json").read_text())
 
-    assert [str(each) for each in found if each.rule.severity != "informational"] == []
+    assert [str(each) for each in findings if each.rule.severity != "informational"] == []
 
 
 def test_the_function_is_set_up_to_answer_before_api_gateway_gives_up(template):
@@ -37,7 +37,7 @@ def test_the_function_is_set_up_to_answer_before_api_gateway_gives_up(template):
     assert template["Resources"]["RestAPI"]["Properties"]["StageName"] == "api"
 
 
-def test_every_route_of_the_document_is_one_of_api_gateways_and_every_body_may_be_binary(template):
+def test_every_route_of_the_document_is_one_of_api_gateways_and_every_body_can_be_binary(template):
     document = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
 
     assert document["x-amazon-apigateway-binary-media-types"] == ["*/*"]
@@ -47,7 +47,7 @@ def test_every_route_of_the_document_is_one_of_api_gateways_and_every_body_may_b
         assert set(methods) - {"options"} == set(described[path])
 
 
-def test_the_role_may_do_what_it_must_and_nothing_else(template):
+def test_the_role_has_the_required_permissions_and_no_others(template):
     policy = template["Resources"]["ApiHandlerRole"]["Properties"]["Policies"][0]["PolicyDocument"]
 
     actions = [action for statement in policy["Statement"] for action in statement["Action"]]
@@ -83,10 +83,10 @@ def test_the_boto3_inside_is_new_enough_for_asynchronous_pictures(package):
     """Inline bodies and file names came to InvokeEndpointAsync with botocore 1.43.30."""
     path = "botocore/data/sagemaker-runtime/2017-05-13/service-2.json"
     with zipfile.ZipFile(package / "deployment.zip") as archive:
-        found = [name for name in archive.namelist() if name.startswith(path)]
-        assert found
-        content = archive.read(found[0])
-    if found[0].endswith(".gz"):
+        paths = [name for name in archive.namelist() if name.startswith(path)]
+        assert paths
+        content = archive.read(paths[0])
+    if paths[0].endswith(".gz"):
         content = gzip.decompress(content)
     members = json.loads(content)["shapes"]["InvokeEndpointAsyncInput"]["members"]
 

@@ -16,7 +16,7 @@ def test_the_first_model_is_the_default():
     assert settings.models["sdxl"].endpoint == "easel-sdxl"
 
 
-def test_a_model_may_have_an_asynchronous_endpoint_with_a_place_for_its_jobs():
+def test_a_model_can_have_an_asynchronous_endpoint_with_a_prefix_for_its_jobs():
     models = '{"sdxl": {"asynchronous": {"endpoint": "e", "jobs": "s3://bucket/jobs/sdxl/"}}}'
     (model,) = Settings.from_environment({"EASEL_MODELS": models}).models.values()
 
@@ -24,7 +24,7 @@ def test_a_model_may_have_an_asynchronous_endpoint_with_a_place_for_its_jobs():
     assert model.queue == Queue("e", "bucket", "jobs/sdxl/")
 
 
-def test_what_is_known_of_a_model_is_told():
+def test_what_is_configured_of_a_model_is_described():
     entry = {
         "endpoint": "e",
         "defaults": {"steps": 40, "guidance_scale": 7.5, "width": 1024, "height": 768},
@@ -40,7 +40,7 @@ def test_what_is_known_of_a_model_is_told():
     assert model.describe() == described
 
 
-def test_what_nobody_knows_of_a_model_is_empty():
+def test_what_is_not_configured_of_a_model_is_empty():
     queue = {"endpoint": "e", "jobs": "s3://bucket/jobs/sdxl/"}
     (model,) = Settings.from_environment(
         {"EASEL_MODELS": json.dumps({"sdxl": {"asynchronous": queue}})}
@@ -90,7 +90,7 @@ def test_a_setting_that_cannot_be_read_is_named_with_an_example(variable, value)
         Settings.from_environment({"EASEL_MODELS": MODELS, variable: value})
 
 
-def test_a_missing_setting_says_who_sets_it():
+def test_a_missing_setting_names_its_origin():
     with pytest.raises(BadSetting, match=r"EASEL_MODELS is not set.*setup\.sh run"):
         Settings.from_environment({})
 

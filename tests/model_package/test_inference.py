@@ -48,7 +48,7 @@ def test_prompt_negative_prompt_steps_and_guidance_change_the_picture(quick_tool
         {**REQUEST, "steps": 3},
         {**REQUEST, "guidance_scale": 9.5},
     ]
-    files = [quick_toolkit.post(each).json()["image"] for each in requests]
+    files = [quick_toolkit.post(body).json()["image"] for body in requests]
     assert len(set(files)) == len(requests)
 
 
@@ -105,7 +105,9 @@ def test_a_hostile_prompt_is_generated_like_any_other(quick_toolkit, prompt):
 
 def pictures_of(toolkit, prompts):
     """Return the different pictures of some prompts; the files differ, as they hold the prompt."""
-    files = [toolkit.post({**REQUEST, "prompt": each}, accept="image/png").body for each in prompts]
+    files = [
+        toolkit.post({**REQUEST, "prompt": prompt}, accept="image/png").body for prompt in prompts
+    ]
     return {pixels_of(file).tobytes() for file in files}
 
 
@@ -191,5 +193,5 @@ def test_the_prompt_is_logged_when_a_setting_says_so(stand_in, monkeypatch, caps
     monkeypatch.setenv("EASEL_LOG_PROMPTS", "on")
     Toolkit(stand_in()).post({**REQUEST, "prompt": "名前\u2028\x85 one line"})
     logged = [json.loads(line) for line in capsys.readouterr().out.split("\n") if line]
-    assert [each["event"] for each in logged] == ["model_loaded", "picture"]
+    assert [line["event"] for line in logged] == ["model_loaded", "picture"]
     assert logged[1]["prompt"] == "名前 one line"

@@ -29,7 +29,7 @@ CORE = [
 ]
 SHOW = "import diffusers, transformers; print(diffusers.__version__, transformers.__version__)"
 
-PAINT = """
+GENERATE = """
 import sys
 sys.path[:0] = [".", "model_package/code"]
 from tests.model_package.doubles.toolkit import Toolkit
@@ -58,6 +58,6 @@ def test_the_core_works_with_older_libraries(old_libraries):
 
 def test_a_model_that_is_saved_here_works_there_with_its_safety_checker(old_libraries, stand_in):
     folders = [str(stand_in(safety_checker=verdict)) for verdict in ("passes", "blocks")]
-    finished = installed.run(["-c", PAINT, *folders], old_libraries)
+    finished = installed.run(["-c", GENERATE, *folders], old_libraries)
     statuses = [line for line in finished.stdout.splitlines() if line.isdigit()]
     assert statuses == ["200", "422"], finished.stdout[-8_000:] + finished.stderr[-2_000:]

@@ -1,4 +1,4 @@
-"""API Gateway's REST API in front of a Lambda function, with the habits `chalice local` lacks.
+"""API Gateway's REST API in front of a Lambda function, with the behaviour `chalice local` lacks.
 
 Sources: "Amazon API Gateway important notes", "Quotas for configuring and running a REST API",
 "Gateway response types" and "Binary media types for REST APIs" in API Gateway's developer guide;
@@ -26,6 +26,7 @@ from endpoint.emulator.apigateway.proxy_event import (
 from endpoint.emulator.lambda_.lambda_runtime import Result, TooManyRequests
 from endpoint.emulator.process.http_server import QuietHandler, Server, serving
 
+# The default; the quota can be raised for regional and private APIs only.
 INTEGRATION_SECONDS = 29.0
 LONGEST_BODY = 10 * 1024 * 1024
 # Request line and headers together; an edge-optimised API also ends at CloudFront's URL limit.
@@ -43,7 +44,7 @@ class Function(Protocol):
 
 
 class Refusal(Exception):
-    """A response that the gateway gives by itself."""
+    """An error response of the gateway's own."""
 
     def __init__(self, status: int, message: str, kind: str) -> None:
         self.status, self.kind = status, kind
@@ -83,7 +84,7 @@ class ApiGateway:
             yield server
 
     def answer(self, request: HttpRequest) -> HttpResponse:
-        """Return the response to one request, whatever happens."""
+        """Return the response to one request; an error becomes a response, too."""
         try:
             return self._answer(request)
         except Refusal as refusal:
@@ -96,6 +97,7 @@ class ApiGateway:
         below_stage = self._below_stage(request.path)
         match = self._document.match(below_stage)
         route = None if match is None else self._document.route(match, request.method)
+        # API Gateway has one answer for both; `chalice local` answers an unknown method with 405.
         if match is None or route is None:
             raise Refusal(
                 403, "Missing Authentication Token", "MissingAuthenticationTokenException"
@@ -146,6 +148,7 @@ class ApiGateway:
                 binary_types=self._document.binary_types,
             )
         )
+        # The client does not see the function's error, which only its log contains.
         if result.error:
             raise _internal(502)
         try:
@@ -154,7 +157,7 @@ class ApiGateway:
             raise _internal(502) from error
 
     def _call(self, content: object) -> Result:
-        """Wait for the function no longer than the gateway does; it goes on by itself."""
+        """Wait for the function as long as API Gateway does; a late function runs on."""
         outcome: Future[Result] = Future()
         Thread(target=self._into, args=(outcome, content), daemon=True).start()
         try:
@@ -182,6 +185,7 @@ class _Requests(QuietHandler):
             method=self.command,
             path=path,
             query=query,
+            # Not a dictionary, because a header can be sent twice.
             headers=list(self.headers.items()),
             body=self.rfile.read(length),
             client=self.client_address[0],

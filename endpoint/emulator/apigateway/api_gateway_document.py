@@ -1,4 +1,4 @@
-"""What `chalice package` says of an API: routes, stage, binary types, the function's settings.
+"""The API that `chalice package` wrote: routes, stage, binary types, the function's settings.
 
 Reads `sam.json` (AWS::Serverless::Api with a Swagger 2.0 DefinitionBody, and
 AWS::Serverless::Function).
@@ -27,7 +27,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Match:
-    """The resource that a path leads to, and what its placeholders hold, still percent-encoded."""
+    """The resource of a path, and its placeholders' values, still percent-encoded."""
 
     path: str
     parameters: dict[str, str]
@@ -77,17 +77,18 @@ class Document:
         """Return the API in the folder that `chalice package FOLDER` wrote.
 
         Raises:
-            FileNotFoundError: when there is no sam.json.
-            KeyError: when it is not chalice's.
+            FileNotFoundError: if sam.json is missing.
+            KeyError: if it is not Chalice's.
         """
         return cls(json.loads((folder / "sam.json").read_text("utf-8")), folder)
 
     def match(self, path: str) -> Match | None:
         """Return the resource for a path below the stage, as it was sent.
 
-        Literal segments go before placeholders. One slash at the end makes no difference, and a
-        placeholder never matches nothing.
+        Literal segments take precedence over placeholders. One slash at the end makes no
+        difference, and a placeholder never matches an empty segment.
         """
+        # Seen on AWS by others: chalice issues 65 (slash at the end) and 588 (empty segment).
         segments = path.removesuffix("/").split("/")
         for candidate in self._paths:
             parameters = _match(candidate.removesuffix("/").split("/"), segments)
@@ -98,15 +99,16 @@ class Document:
     def route(self, match: Match, method: str) -> Route | None:
         """Return the method of a resource, if it has it."""
         return self._routes.get((match.path, method)) or self._routes.get(
+            # How Swagger writes the method ANY.
             (match.path, "X-AMAZON-APIGATEWAY-ANY-METHOD")
         )
 
 
 def _only(resources: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(
+    properties: dict[str, Any] = next(
         resource["Properties"] for resource in resources.values() if resource["Type"] == kind
     )
-    return found
+    return properties
 
 
 def _function(properties: Mapping[str, Any], folder: Path) -> Function:
@@ -127,6 +129,7 @@ def _literal_first(path: str) -> list[tuple[bool, str]]:
 
 
 def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
+    # A greedy placeholder, `{path+}`, matches all remaining segments.
     if pattern and pattern[-1].endswith("+}") and len(segments) >= len(pattern):
         last = len(pattern) - 1
         segments = [*segments[:last], "/".join(segments[last:])]

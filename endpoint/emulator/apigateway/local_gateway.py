@@ -1,7 +1,7 @@
 """`chalice local` in a process that ends with its parent.
 
-Arguments: the gateway's folder and a port. The gateway itself is unchanged and knows nothing of
-this; its folder is all that it can import beside what is installed.
+Arguments: the gateway's folder and a port. The gateway itself is unchanged, and can import only its
+folder and the installed packages.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def main() -> None:
     end_with_parent()
     folder, port = Path(sys.argv[1]), sys.argv[2]
     # Flaws of chalice 1.34's development server, not of the gateway: it writes headers and body
-    # separately, which costs 40 ms per request on a kept connection, and it lets five clients
-    # wait.
+    # separately, which costs 40 ms per request on a kept connection, and it queues only five
+    # clients.
     chalice.local.ChaliceRequestHandler.disable_nagle_algorithm = True
     chalice.local.ThreadedHTTPServer.request_queue_size = 128
     chalice.local.ChaliceRequestHandler.parse_request = _parse_request
@@ -35,10 +35,10 @@ def main() -> None:
 
 
 def _parse_request(self: chalice.local.ChaliceRequestHandler) -> bool:
-    """Read a request; one for `/sdapi/` is one for `/api/sdapi/`.
+    """Read a request, and route `/sdapi/` to `/api/sdapi/`.
 
-    SillyTavern keeps only the host of the address that it is given. On AWS a domain of one's own is
-    what helps there.
+    SillyTavern keeps only the host of the address that it is configured with. On AWS a custom
+    domain solves that.
     """
     complete = BaseHTTPRequestHandler.parse_request(self)
     if complete and self.path.startswith("/sdapi/"):

@@ -11,8 +11,8 @@ from endpoint.emulator.apigateway.api_gateway_document import Document
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from endpoint.emulator.process.http_server import Server
 
-# Lambda's quota for a new account's function without reserved concurrency is far above what a
-# laptop can run.
+# Lambda's quota for an account: 10 in a new one; the usual 1,000 are more than a laptop can run.
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _UNRESERVED = 10
 
 
@@ -24,16 +24,16 @@ def serve(
     *,
     seconds: float = INTEGRATION_SECONDS,
 ) -> Iterator[Server]:
-    """Serve what `chalice package PACKAGE` wrote on 127.0.0.1:`port` while the context lasts.
+    """Serve the output of `chalice package PACKAGE` on 127.0.0.1:`port` while the context lasts.
 
     Args:
         package: the folder with sam.json and the zip.
-        port: 0 takes any free one.
-        environment: variables of the function beside the template's own.
+        port: 0 for any free one.
+        environment: the function's variables, added to the template's own.
         seconds: how long the gateway waits for the function.
 
     Raises:
-        FileNotFoundError: when nothing was packaged there.
+        FileNotFoundError: if nothing was packaged there.
         OSError: when the port is taken.
     """
     document = Document.read(package)

@@ -1,4 +1,4 @@
-"""API Gateway's Lambda proxy event, payload format 1.0, and what it makes of the result."""
+"""API Gateway's Lambda proxy event, payload format 1.0, and the response made of its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT
+from endpoint.emulator.account import ACCOUNT
 
 # Renamed on their way to the client ("Amazon API Gateway important notes", REST APIs).
 _REMAPPED = {
@@ -54,7 +54,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What goes back."""
+    """A response as it goes over the wire."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -92,18 +92,23 @@ def event(
 
     Path parameters stay as they were sent, percent-encoding and all; query parameters are decoded.
     """
+    # A plus in the query is a space (aws-cdk issue 19827).
     query = parse_qsl(request.query, keep_blank_values=True)
     binary = bool(request.body) and matches_binary(request.header("Content-Type"), binary_types)
     headers = [*request.headers, *_added(request)]
     return {
         "resource": resource,
+        # Without the stage, which only requestContext.path includes.
         "path": below_stage,
         "httpMethod": request.method,
+        # Of a repeated header, `headers` has the last value and `multiValueHeaders` all.
         "headers": dict(headers) or None,
         "multiValueHeaders": _multi(headers),
         "queryStringParameters": dict(query) or None,
         "multiValueQueryStringParameters": _multi(query),
+        # Not decoded (chalice issue 511).
         "pathParameters": dict(parameters) or None,
+        # Chalice deploys without stage variables.
         "stageVariables": None,
         "requestContext": _context(request, stage, resource),
         "body": _body(request.body, binary),
@@ -115,6 +120,7 @@ def _added(request: HttpRequest) -> list[tuple[str, str]]:
     return [
         ("X-Amzn-Trace-Id", f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"),
         ("X-Forwarded-For", request.client),
+        # API Gateway serves HTTPS only.
         ("X-Forwarded-Port", "443"),
         ("X-Forwarded-Proto", "https"),
     ]
@@ -167,19 +173,19 @@ def response(result: Any, accept: str | None, binary_types: Iterable[str]) -> Ht
     """Return what the client gets for a function's result.
 
     A base64 body is decoded only if the *first* media type of Accept is binary; otherwise the
-    client gets the base64 text, which is how pictures break.
+    client gets the base64 text, and its picture is broken.
 
     Raises:
-        Malformed: for what is no proxy response.
+        Malformed: if the result is not a proxy response.
     """
-    known = {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded", "cookies"}
-    if not isinstance(result, dict) or not set(result) <= known:
+    members = {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded", "cookies"}
+    if not isinstance(result, dict) or not set(result) <= members:
         raise Malformed("Malformed Lambda proxy response")
     headers = _headers(result)
     try:
         status = int(result.get("statusCode", 200))
     except (TypeError, ValueError) as error:
-        raise Malformed("statusCode is no number") from error
+        raise Malformed("statusCode is not a number") from error
     first = (accept or "").split(",")[0]
     body = _response_body(result, matches_binary(first, binary_types))
     if not any(name.lower() == "content-type" for name, _ in headers):
@@ -190,7 +196,7 @@ def response(result: Any, accept: str | None, binary_types: Iterable[str]) -> Ht
 def _response_body(result: Mapping[str, Any], decode: bool) -> bytes:
     body = result.get("body")
     if body is not None and not isinstance(body, str):
-        raise Malformed("the body is no string")
+        raise Malformed("the body is not a string")
     if not (result.get("isBase64Encoded") and decode):
         return (body or "").encode("utf-8")
     try:
@@ -203,12 +209,15 @@ def _headers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     multi = result.get("multiValueHeaders") or {}
     single = result.get("headers") or {}
     if not isinstance(multi, dict) or not isinstance(single, dict):
-        raise Malformed("the headers are no object")
+        raise Malformed("the headers are not an object")
     pairs = [(name, value) for name, values in multi.items() for value in values]
+    # "If you specify values for both headers and multiValueHeaders, API Gateway merges them", and
+    # the multi-value list wins for the same name.
     pairs += [(name, value) for name, value in single.items() if name not in multi]
     for name, value in pairs:
+        # A line break would end the header; API Gateway answers 502.
         if isinstance(value, dict | list) or value is None or "\n" in f"{name}{value}":
-            raise Malformed(f"the header {name} is no text")
+            raise Malformed(f"the header {name} is not text")
     return [(_remapped(name), _text(value)) for name, value in pairs]
 
 

@@ -1,7 +1,7 @@
 """The model server: `/ping` and `/invocations` in front of worker processes.
 
-Imitates multi-model-server 1.1.11 as SageMaker's Hugging Face images run it. The container's
-environment variables that it heeds, with the defaults of the image:
+Imitates multi-model-server 1.1.11 as SageMaker's Hugging Face images run it. It reads these
+environment variables of the container, with the defaults of the image:
 
     SAGEMAKER_PROGRAM                       inference.py, a module in the code folder
     SAGEMAKER_MODEL_SERVER_WORKERS          1 (the image: one per GPU, or per processor without one)
@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from endpoint.emulator.container.toolkit import Answer, failure
+from endpoint.emulator.container.toolkit import Response, failure
 from endpoint.emulator.process.http_server import QuietHandler, Server, serving
 from endpoint.emulator.process.processes import Child
 
 _DEFAULT_SIZE = "6553500"
-_HEALTHY = Answer(200, {"content-type": "application/json"}, b'{\n  "status": "Healthy"\n}\n')
+_HEALTHY = Response(200, {"content-type": "application/json"}, b'{\n  "status": "Healthy"\n}\n')
 _NOT_FOUND = failure(
     404,
     "Requested resource is not found, please refer to API document.",
@@ -40,15 +40,15 @@ _NOT_FOUND = failure(
 
 @dataclass(frozen=True)
 class Job:
-    """A request that waits for the worker, and where its answer goes."""
+    """A request that waits for the worker, and the future of its response."""
 
     headers: Mapping[str, str]
     body: bytes
-    answer: Future[Answer]
+    response: Future[Response]
 
 
 class Worker(threading.Thread):
-    """Takes jobs one by one to its process, and starts a new process when that one dies."""
+    """Hands jobs one by one to its process, and starts a new process when that one dies."""
 
     def __init__(self, model_server: ModelServer) -> None:
         super().__init__(daemon=True, name="model-worker")
@@ -64,15 +64,16 @@ class Worker(threading.Thread):
             if job is None:
                 return
             if pipe is not None:
-                job.answer.set_result(self._ask(pipe, job))
+                job.response.set_result(self._ask(pipe, job))
             else:
-                job.answer.set_result(self._died())
+                job.response.set_result(self._died())
 
     def stop(self) -> None:
-        """End the process, which also ends whatever it was working on."""
+        """Kill the process, which also ends the job it was working on."""
         self._stopped = True
         if self._child is not None:
             self._child.kill()
+        # Wakes the worker, which may be waiting for a job.
         with suppress(queue.Full):
             self._server.jobs.put_nowait(None)
 
@@ -83,6 +84,7 @@ class Worker(threading.Thread):
         return self._pipe
 
     def _start(self) -> Connection | None:
+        # Not standard input, which ends the child with its parent.
         ours, theirs = socket.socketpair()
         server = self._server
         with theirs:
@@ -106,20 +108,20 @@ class Worker(threading.Thread):
         self._reap(pipe)
         return None
 
-    def _ask(self, pipe: Connection, job: Job) -> Answer:
+    def _ask(self, pipe: Connection, job: Job) -> Response:
         try:
             pipe.send((job.headers, job.body))
             if not pipe.poll(self._server.answer_seconds):
                 return self._died(pipe)
-            answer = Answer(*pipe.recv())
+            answer = Response(*pipe.recv())
         except (EOFError, OSError):
             return self._died(pipe)
         if len(answer.body) > self._server.longest_response:
-            # The server's Netty front gives up on the connection to its own worker.
+            # The real server's Netty front end drops the connection to its own worker here.
             return self._died(pipe)
         return answer
 
-    def _died(self, pipe: Connection | None = None) -> Answer:
+    def _died(self, pipe: Connection | None = None) -> Response:
         self._reap(pipe)
         return failure(500, "Worker died.")
 
@@ -132,7 +134,7 @@ class Worker(threading.Thread):
 
 
 class ModelServer:
-    """What a serving container does with a model folder and a code folder.
+    """Serves a model folder and a code folder as a serving container does.
 
     Args:
         code: the folder with the script; in a real container this is `code/` below `model_dir`.
@@ -158,7 +160,7 @@ class ModelServer:
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[Server]:
-        """Answer HTTP on 127.0.0.1:`port` while the context lasts; the model loads meanwhile."""
+        """Serve on 127.0.0.1:`port` while the context lasts; the model loads meanwhile."""
         with serving(_Requests, port, model_server=self) as server:
             for worker in self._workers:
                 worker.start()
@@ -168,10 +170,10 @@ class ModelServer:
                 for worker in self._workers:
                     worker.stop()
 
-    def invoke(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Queue one request and wait for its answer, whether or not the client still does."""
+    def invoke(self, headers: Mapping[str, str], body: bytes) -> Response:
+        """Queue one request and wait for its response, even if the client has gone."""
         if len(body) > self.longest_request:
-            return Answer(413, {}, b"")
+            return Response(413, {}, b"")
         job = Job(headers, body, Future())
         try:
             self.jobs.put_nowait(job)
@@ -181,14 +183,14 @@ class ModelServer:
                 "No worker is available to serve request: model",
                 "ServiceUnavailableException",
             )
-        return job.answer.result()
+        return job.response.result()
 
 
 class _Requests(QuietHandler):
     def do_GET(self) -> None:  # noqa: N802 - inherited name
         if self.path != "/ping":
             return self._send(_NOT_FOUND)
-        # The server is up; that a model is loaded, or can be, is not what /ping says.
+        # /ping reports that the server is up, not that the model is loaded or can be.
         return self._send(_HEALTHY)
 
     def do_POST(self) -> None:  # noqa: N802 - inherited name
@@ -198,7 +200,7 @@ class _Requests(QuietHandler):
         server: ModelServer = self.server.model_server  # type: ignore[attr-defined]
         return self._send(server.invoke(dict(self.headers.items()), body))
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Response) -> None:
         self.answer(answer.status, answer.headers.items(), answer.body)
 
 

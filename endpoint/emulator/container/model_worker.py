@@ -17,13 +17,13 @@ from endpoint.emulator.process.orphans import end_with_parent
 
 
 def main() -> None:
-    """Load the model, say so, and then answer what comes through the pipe until it closes."""
+    """Load the model, report it, and then serve requests from the pipe until it closes."""
     end_with_parent()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     pipe = Connection(int(sys.argv[1]))
     model_dir = Path(sys.argv[2])
     code = sys.argv[3]
-    # The container knows nothing of this repository but its own code.
+    # A container has nothing of this repository but its own code.
     sys.path[:] = [entry for entry in sys.path if entry not in ("", str(Path.cwd()))]
     add_code(code)
     service = HandlerService(str(model_dir), os.environ.get("SAGEMAKER_PROGRAM", "inference.py"))

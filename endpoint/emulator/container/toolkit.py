@@ -1,9 +1,9 @@
-"""How the Hugging Face serving toolkit treats a model's `inference.py`.
+"""The Hugging Face serving toolkit's handling of a model's `inference.py`.
 
 Follows `handler_service.py` of sagemaker-huggingface-inference-toolkit 2.6.0 and `context.py`,
 `service.py` and `otf_message_handler.py` of multi-model-server 1.1.11, both Apache-2.0 and both
-inside SageMaker's serving images, to the letter where an inference script can notice. What the
-toolkit does for models without a script (its default pipelines) is left out.
+inside SageMaker's serving images, exactly wherever an inference script can notice. The toolkit's
+default pipelines, for models without a script, are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JSON = "application/json"
 UTF8_TYPES = (JSON, "text/csv")
 
 
-# What answers a request once the model is there: from body, content type and accept.
+# Answers a request after the model is loaded: from body, content type and accept.
 Transform = Callable[[Any, str | None, str], Any]
 
 
@@ -37,7 +37,7 @@ _GSON = {ord(character): f"\\u{ord(character):04x}" for character in "'<>&=\u202
 
 @dataclass
 class RequestProcessor:
-    """One request's headers and what the script wants its response to carry."""
+    """One request's headers, and what the script sets on its response."""
 
     request_headers: Mapping[str, str]
     status: int = 200
@@ -46,7 +46,7 @@ class RequestProcessor:
 
 
 class Context:
-    """What a script's functions get when they take one argument more than they must.
+    """The last argument of a script's functions that take one more than they must.
 
     Attributes:
         model_name: "model", as on SageMaker's single-model endpoints.
@@ -60,6 +60,7 @@ class Context:
         self.system_properties: dict[str, Any] = {
             "model_dir": model_dir,
             "gpu_id": gpu_id,
+            # Set by the toolkit at its start; its handler reads only the first request of a batch.
             "batch_size": 1,
             "server_name": "MMS",
             "server_version": "1.1.11",
@@ -70,7 +71,7 @@ class Context:
         return str(idx)
 
     def get_request_header(self, idx: int, key: str) -> str | None:
-        # As upper- and lower-case letters were sent: the model server looks in a plain dictionary.
+        # Case-sensitive, as sent: the model server uses a plain dictionary.
         return self.request_processor[idx].request_headers.get(key)
 
     def get_all_request_header(self, idx: int) -> Mapping[str, str]:
@@ -102,19 +103,19 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What goes back over HTTP."""
+class Response:
+    """A response as it goes over HTTP."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-def failure(status: int, message: str, kind: str = "InternalServerException") -> Answer:
+def failure(status: int, message: str, kind: str = "InternalServerException") -> Response:
     """Return an error in the model server's own JSON."""
     shape = {"code": status, "type": kind, "message": message}
     text = json.dumps(shape, indent=2, ensure_ascii=False).translate(_GSON)
-    return Answer(status, {"content-type": JSON}, f"{text}\n".encode())
+    return Response(status, {"content-type": JSON}, f"{text}\n".encode())
 
 
 class HandlerService:
@@ -131,7 +132,7 @@ class HandlerService:
         return self._transform
 
     def _import(self) -> Any:
-        # SAGEMAKER_PROGRAM set to nothing hides the script, and the toolkit then looks for a
+        # An empty SAGEMAKER_PROGRAM hides the script, and the toolkit then looks for a
         # default pipeline.
         name = PurePath(self._program).stem
         if not name or importlib.util.find_spec(name) is None:
@@ -169,19 +170,20 @@ class HandlerService:
         if count == arguments:
             return function
         if count == arguments + 1:
-            return lambda *given: function(*given, self._context)
+            return lambda *arguments: function(*arguments, self._context)
         raise TypeError(
             f"{function.__name__} definition takes {arguments} or {arguments + 1} arguments but "
             f"{count} were given."
         )
 
-    def handle(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Answer one request; every exception of the script becomes a 400."""
+    def handle(self, headers: Mapping[str, str], body: bytes) -> Response:
+        """Response one request; every exception of the script becomes a 400."""
         processor = RequestProcessor(headers)
         self._context.request_processor = [processor]
         try:
             result = self._result(headers, body)
         except Exception as error:  # the toolkit does exactly this
+            # Also for a lack of memory, and for a PredictionException that names another status.
             logger.exception("Prediction error")
             return failure(400, str(error))
         return _encoded(result, processor)
@@ -189,8 +191,8 @@ class HandlerService:
     def _result(self, headers: Mapping[str, str], body: bytes) -> Any:
         # The model server swallowed a failure at start, and each request tries again.
         transform = self._transform or self.initialize()
-        given = {name.lower(): value for name, value in headers.items()}
-        content_type = given.get("content-type")
+        lowered = {name.lower(): value for name, value in headers.items()}
+        content_type = lowered.get("content-type")
         # Accept decides on the response's type, whatever `output_fn` makes of it; only the context
         # can change it (see `_one_type`).
         accept = headers.get("Accept") or headers.get("accept")
@@ -201,7 +203,7 @@ class HandlerService:
         return result
 
 
-def _encoded(result: Any, processor: RequestProcessor) -> Answer:
+def _encoded(result: Any, processor: RequestProcessor) -> Response:
     if isinstance(result, str):
         body = result.encode("utf-8")
     elif isinstance(result, bytes | bytearray):
@@ -211,7 +213,7 @@ def _encoded(result: Any, processor: RequestProcessor) -> Answer:
             body = json.dumps(result, indent=2).encode("utf-8")
         except TypeError:
             return failure(503, "Unsupported model output data type.")
-    return Answer(processor.status, _one_type(processor.response_headers), body)
+    return Response(processor.status, _one_type(processor.response_headers), body)
 
 
 def _one_type(headers: dict[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from endpoint.emulator.process.http_server import QuietHandler, Server, serving
 
+# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 _PREFIX = "/2018-06-01/runtime/"
 
 
@@ -107,9 +108,9 @@ class _Requests(QuietHandler):
         match what:
             case ["init", "error"]:
                 self.api.init_error = json.loads(body)
-                known = True
+                is_valid = True
             case ["invocation", invocation_id, ("response" | "error") as kind]:
-                known = self.api.finish(invocation_id, body, failed=kind == "error")
+                is_valid = self.api.finish(invocation_id, body, failed=kind == "error")
             case _:
-                known = False
-        self.answer(202 if known else 400, [("Content-Type", "application/json")], b"{}")
+                is_valid = False
+        self.answer(202 if is_valid else 400, [("Content-Type", "application/json")], b"{}")

@@ -19,12 +19,13 @@ from endpoint.emulator.lambda_.lambda_api import Invocation, RuntimeApi
 from endpoint.emulator.process.processes import Child
 
 # Lambda's quota for a synchronous response: 6 MB and room for its envelope.
+# https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 LONGEST_RESPONSE = 6_291_556
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all instances of a function share.
+    """The settings that all instances of a function share.
 
     Attributes:
         folder: the unpacked package.
@@ -44,7 +45,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """What one invocation came to.
+    """The outcome of one invocation.
 
     Attributes:
         payload: the handler's result, or the error as Lambda describes it (errorMessage,
@@ -89,10 +90,12 @@ class Instance:
         self._stack.close()
 
     def run(self, event: bytes, *, cold: bool) -> Result:
-        """Give the handler one event, and wait for its result or its end."""
+        """Send the handler one event, and wait for its result or its end."""
         limit = self._settings.timeout
+        # Lambda's limit of 10 s for the init is not imitated.
         self._wait(lambda: self._api.asked is not None or self._api.init_error is not None, None)
         started = time.monotonic()
+        # The wall clock: the handler compares it with its own (get_remaining_time_in_millis).
         deadline = int((time.time() + limit) * 1000)
         invocation = Invocation(str(uuid.uuid4()), event, deadline, self._settings.arn)
         if self._api.init_error is None:
@@ -114,6 +117,7 @@ class Instance:
         until = None if limit is None else time.monotonic() + limit
         pause = event or threading.Event()
         while not done() and self.alive():
+            # The process may exit without a request, so its state is polled.
             left = 0.02 if until is None else min(0.02, until - time.monotonic())
             if left <= 0:
                 return
@@ -156,8 +160,8 @@ class Instance:
         pid = self.pid
         status = Path(f"/proc/{pid}/status")
         if status.exists():
-            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-            return int(found.group(1)) * 1024 if found else 0
+            peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+            return int(peak.group(1)) * 1024 if peak else 0
         # macOS keeps no peak: what is resident now.
         shown = subprocess.run(  # noqa: S603 - a fixed command
             ["/bin/ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False

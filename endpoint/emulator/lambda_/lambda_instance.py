@@ -16,11 +16,11 @@ from endpoint.emulator.process.orphans import end_with_parent
 
 
 def main() -> None:
-    """Become the Lambda: see nothing but the package and the standard library, and serve."""
+    """Serve as the Lambda, with only the package and the standard library to import."""
     end_with_parent()
     package, handler = Path(sys.argv[1]), sys.argv[2]
     client = _load_client()
-    # What a developer has installed would hide that the package lacks something. (A real Lambda
+    # Installed packages would hide a dependency that is missing from the package. (A real Lambda
     # also has a boto3 of its own, which is older than any package's.)
     sys.path[:] = [entry for entry in sys.path if entry and not _is_foreign(Path(entry))]
     sys.path.insert(0, str(package))

@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from endpoint.emulator.account import ACCOUNT, DEFAULT_REGION
 from endpoint.emulator.lambda_.lambda_environment import Instance, Result, Settings
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT, DEFAULT_REGION
 
 
 class TooManyRequests(Exception):
-    """All of the function's instances are busy and it may have no more (HTTP 429)."""
+    """All instances that the function may have are busy (HTTP 429)."""
 
 
 class LambdaFunction:
@@ -26,11 +26,11 @@ class LambdaFunction:
 
     Args:
         package: the zip that `chalice package` made, or a folder with the same content.
-        environment: the function's own variables. Nothing of this process's environment reaches
-            it beside them and PATH.
+        environment: the function's own variables. Of this process's environment only PATH is
+            added.
         handler: module and function.
         timeout: seconds that an invocation may take; then its instance is killed.
-        memory_size: told to the function, and not enforced.
+        memory_size: shown to the function in its environment, and not enforced.
         concurrency: the most instances, each of which works on one event at a time.
         output: where the function's log goes; None for this process's standard output.
     """
@@ -91,7 +91,7 @@ class LambdaFunction:
         )
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that an instance gets."""
+        """Return the environment variables of an instance."""
         region = self._given.get("AWS_REGION") or self._given.get("AWS_DEFAULT_REGION")
         return {
             "AWS_REGION": region or DEFAULT_REGION,
@@ -108,8 +108,12 @@ class LambdaFunction:
             "LAMBDA_TASK_ROOT": str(self.folder),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
+            # The interpreter of the instance is found on it.
             "PATH": os.environ["PATH"],
+            # Last: a test may set other credentials or another region.
             **self._given,
+            # Reserved by Lambda: a function's own variable cannot replace it.
+            # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
             "_HANDLER": self.handler,
         }
 
@@ -126,6 +130,7 @@ class LambdaFunction:
             with self._lock:
                 self._busy -= 1
                 if instance.alive():
+                    # An instance that was killed for its timeout, or exited, is not reused.
                     self._idle.append(instance)
         return result
 
@@ -148,7 +153,7 @@ class LambdaFunction:
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the living instances, for whoever wants to measure or limit them."""
+        """The process ids of the living instances, for measuring or limiting them."""
         return [instance.pid for instance in list(self._all) if instance.alive()]
 
     def max_rss(self) -> int:

@@ -11,7 +11,7 @@ import boto3  # type: ignore[import-untyped,unused-ignore]
 import botocore.session  # type: ignore[import-untyped,unused-ignore]
 from botocore.config import Config  # type: ignore[import-untyped,unused-ignore]
 
-# moto accepts any; real credentials must not even be looked for.
+# moto accepts any; real credentials must not even be searched for.
 FAKE_CREDENTIALS = {
     "aws_access_key_id": "easel-emulator",
     "aws_secret_access_key": "easel-emulator",
@@ -21,7 +21,7 @@ FAKE_CREDENTIALS = {
 def environment(url: str, region: str) -> dict[str, str]:
     """Return the variables with which boto3, unchanged, reaches the emulator at `url`.
 
-    They take the place of all other AWS_* variables; see `forget_aws`.
+    They replace all other AWS_* variables; see `forget_aws`.
     """
     return {
         **_NO_FILES,
@@ -34,13 +34,13 @@ def environment(url: str, region: str) -> dict[str, str]:
     }
 
 
-# A profile or an endpoint that a person has configured for real AWS must not reach the emulator's
-# children, nor must the emulator's calls ever reach real AWS.
+# A profile or an endpoint that is configured for real AWS must not reach the emulator's children,
+# and the emulator's calls must never reach real AWS.
 _NO_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
 def forget_aws(variables: MutableMapping[str, str]) -> None:
-    """Take everything out of an environment that says which AWS to use and as whom.
+    """Remove every setting of an AWS account, profile or endpoint from an environment.
 
     Moto needs that too: it makes boto3 sessions of its own while it answers.
     """
@@ -60,10 +60,10 @@ def _session() -> Any:
 
 
 class Clients:
-    """boto3 clients by service and region, each made once.
+    """boto3 clients by service and region, each created once.
 
     Args:
-        url: returns the emulator's address, asked when a client is first needed.
+        url: returns the emulator's address; called when a client is first needed.
     """
 
     def __init__(self, url: Callable[[], str]) -> None:
@@ -72,7 +72,7 @@ class Clients:
         self._made: dict[tuple[str, str], Any] = {}
 
     def get(self, service: str, region: str) -> Any:
-        """Return the client; no call is ever retried, and S3 buckets stand in the path."""
+        """Return the client; it never retries a call, and addresses S3 buckets by path."""
         with self._lock:
             key = (service, region)
             if key not in self._made:
@@ -82,7 +82,9 @@ class Clients:
                     endpoint_url=self._url(),
                     config=Config(
                         retries={"total_max_attempts": 1},
+                        # Longer than the 60 s after which SageMaker answers by itself.
                         read_timeout=70,
+                        # A bucket's name cannot be a subdomain of an IP address.
                         s3={"addressing_style": "path"},
                     ),
                 )

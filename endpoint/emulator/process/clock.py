@@ -1,4 +1,4 @@
-"""The emulated services' clock, which a test can make run faster or put forward."""
+"""The emulated services' clock, which a test can speed up or advance."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Clock:
     """
 
     def __init__(self, speed: float = 1.0) -> None:
+        # Sleepers wait on it instead of sleeping, so that a skip or a new speed reaches them.
         self._changed = threading.Condition()
         self._set(speed, 0.0)
 
@@ -28,19 +29,20 @@ class Clock:
         return self._speed
 
     def run_at(self, speed: float) -> None:
-        """Run at `speed` from now on, also for those who are waiting; raises ValueError at 0."""
+        """Run at `speed` from now on, which also shortens waits; raises ValueError at 0."""
         with self._changed:
             self._set(speed, self.now())
             self._changed.notify_all()
 
     def skip(self, seconds: float) -> None:
-        """Let `seconds` pass at once."""
+        """Advance by `seconds` at once."""
         with self._changed:
             self._set(self._speed, self.now() + seconds)
             self._changed.notify_all()
 
     def now(self) -> float:
         """Return the emulated seconds since the clock was made."""
+        # Not the wall clock, which the machine may set back.
         return self._emulated + (time.monotonic() - self._real) * self._speed
 
     def real(self, seconds: float) -> float:

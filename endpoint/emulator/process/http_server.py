@@ -16,6 +16,7 @@ Headers = Iterable[tuple[str, str]]
 class Server(ThreadingHTTPServer):
     """One thread per connection; a burst of clients is queued and not refused."""
 
+    # The standard library's default is 5.
     request_queue_size = 128
 
     @property
@@ -24,7 +25,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Show an error in a handler, but keep quiet about a client that went away."""
+        """Report an error in a handler, except for a client that disconnected."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -39,7 +40,7 @@ class QuietHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - inherited name
-        """Say nothing."""
+        """Log nothing."""
 
     def finish(self) -> None:
         """Close the connection's files, also where the client has gone and the last bytes stay."""
@@ -80,7 +81,8 @@ def serving(handler: Handler, port: int = 0, **attributes: Any) -> Iterator[Serv
 
 @contextmanager
 def in_background(server: HTTPServer) -> Iterator[None]:
-    """Run a server made elsewhere in a thread, and close its socket at the end."""
+    """Run a server in a thread while the context lasts, and close its socket at the end."""
+    # With the default poll interval of 0.5 s every shutdown would take up to that long.
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True, name="http"
     )

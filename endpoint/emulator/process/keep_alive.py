@@ -1,7 +1,7 @@
 """Werkzeug's request handler, with connections that stay open as AWS's do.
 
-Werkzeug's own closes each connection after one answer, and before that waits for 10 ms whether more
-comes. With a crowd that looks into S3 again and again, that is most of the work.
+Werkzeug's own handler closes each connection after one response, and before that waits 10 ms for
+more data. For clients that poll S3, that is most of the work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EMPTY = {204, 304}
 
 
 class KeepAliveHandler(MotoRequestHandler):
-    """Reads a request to its end before the application runs, so that the next can follow."""
+    """Reads each request to its end before the application runs, so that the next can follow."""
 
     protocol_version = "HTTP/1.1"
     # Headers and body leave in one write.
@@ -39,6 +39,7 @@ class KeepAliveHandler(MotoRequestHandler):
 
     def run_wsgi(self) -> None:
         """Answer one request."""
+        # botocore sends it before an object's body, and waits up to a second for this line.
         if self.headers.get("Expect", "").lower().strip() == "100-continue":
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.wfile.flush()
@@ -88,4 +89,4 @@ class KeepAliveHandler(MotoRequestHandler):
         self.wfile.flush()
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - inherited name
-        """Say nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""No child outlives its parent, however the parent ended.
+"""Ends a child process with its parent, however the parent ended.
 
 This module is imported before anything else in every child, so it needs almost nothing.
 """
@@ -16,8 +16,8 @@ WATCHED = "EASEL_EMULATOR_WATCHED"
 def end_with_parent() -> None:
     """End this process as soon as its standard input closes, which the parent holds open.
 
-    The kernel closes the pipe also when the parent is killed with SIGKILL, on Linux and on macOS
-    alike. Linux's PR_SET_PDEATHSIG would not do: it fires when the *thread* that forked ends.
+    The kernel also closes the pipe when the parent is killed with SIGKILL, on Linux and on macOS.
+    Linux's PR_SET_PDEATHSIG would not do: it fires when the *thread* that forked ends.
     """
     os.environ.pop(WATCHED, None)
     # Away from descriptor 0, so that nothing the child runs can read the pipe.

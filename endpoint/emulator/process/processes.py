@@ -18,12 +18,12 @@ from endpoint.emulator.process.orphans import WATCHED
 
 ROOT = Path(__file__).parents[3]
 
-# Long enough for a server to close its sockets; whoever has not ended by then is killed.
+# Long enough for a server to close its sockets; after that the process is killed.
 GRACE_SECONDS = 5.0
 
 
 class ChildEnded(RuntimeError):
-    """A child process ended although it was still needed."""
+    """A child process ended before it was stopped."""
 
 
 class Child:
@@ -34,7 +34,7 @@ class Child:
     order.
 
     Attributes:
-        name: what a person calls it in messages.
+        name: its name in messages.
         process: the running process.
     """
 
@@ -53,6 +53,7 @@ class Child:
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={**(os.environ if environment is None else environment), WATCHED: "1"},
+            # The child ends when this pipe closes; see `orphans`.
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT if output is not None else None,
@@ -67,7 +68,7 @@ class Child:
             raise ChildEnded(f"{self.name} has ended {_how(code)}")
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Ask `ready` until it is true; raises ChildEnded, or TimeoutError after `seconds`."""
+        """Poll `ready` until it is true; raises ChildEnded, or TimeoutError after `seconds`."""
         until = time.monotonic() + seconds
         while not ready():
             self.check()
@@ -86,9 +87,9 @@ class Child:
         self._close()
 
     def kill(self) -> None:
-        """End the process and all it started, at once; several threads may do so."""
+        """Kill the process and everything it started; safe to call from several threads."""
         if self.process.poll() is None:
-            with suppress(ProcessLookupError):  # it ended just now, and somebody has noticed
+            with suppress(ProcessLookupError):  # it has just ended, and been waited for
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._close()

@@ -1,17 +1,17 @@
-"""InvokeEndpointAsync: take a request, and later put its answer into S3."""
+"""InvokeEndpointAsync: accepts a request, and later writes its result to S3."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from werkzeug.wrappers import Request, Response
 
-from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.sagemaker import async_requests
-from endpoint.emulator.sagemaker.async_queue import AsyncQueue, Rest
+from endpoint.emulator.sagemaker.async_queue import AsyncQueue, Rest, in_thread
 from endpoint.emulator.sagemaker.async_requests import AsyncRequest
 from endpoint.emulator.sagemaker.containers import ContainerResponse
 from endpoint.emulator.sagemaker.control_plane import Endpoint
@@ -21,15 +21,32 @@ from endpoint.emulator.sagemaker.request_log import Entry
 from endpoint.emulator.sagemaker.s3_locations import Location
 
 
+class ClientSource(Protocol):
+    """Where boto3 clients come from: `Clients`, or a test's own."""
+
+    def get(self, service: str, region: str) -> Any:
+        """Return a client."""
+
+
 class AsyncInvocations:
     """The asynchronous half of SageMaker Runtime.
 
-    S3 and SNS are reached over HTTP like everything else, at the emulator's own address.
+    Args:
+        models: reaches the containers.
+        clients: of S3 and SNS, which are reached like everything else, at the emulator's address.
+        run: see `AsyncQueue`.
     """
 
-    def __init__(self, models: Models, clients: Clients) -> None:
+    def __init__(
+        self,
+        models: Models,
+        clients: ClientSource,
+        run: Callable[[Callable[[], None]], None] = in_thread,
+    ) -> None:
         self._models, self._clients = models, clients
-        self.queue = AsyncQueue(models.clock, self._work, self._expire, models.faults.holds_queue)
+        self.queue = AsyncQueue(
+            models.clock, self._work, self._expire, models.faults.holds_queue, run
+        )
 
     def submit(self, endpoint: Endpoint, request: Request, entry: Entry) -> Response:
         """Queue one request and answer 202; raises ValidationError."""
@@ -39,11 +56,12 @@ class AsyncInvocations:
         response.headers["X-Amzn-SageMaker-OutputLocation"] = str(asked.output)
         if asked.failure:
             response.headers["X-Amzn-SageMaker-FailureLocation"] = str(asked.failure)
+        # After the response is complete: the result may be in S3 before the client has the 202.
         self.queue.put(asked)
         return response
 
     def _work(self, request: AsyncRequest) -> Rest | None:
-        """Ask the model server, and return how its answer is delivered."""
+        """Ask the model server, and return what delivers its answer."""
         body = self._body(request)
         if body is None:
             return None
@@ -52,15 +70,18 @@ class AsyncInvocations:
                 request.endpoint, request.headers, body, request.timeout, request.entry
             )
         except ModelError as error:
+            # Worded as in notifications that others published.
             status = error.original_status
             reason = f"ClientError: Received server error ({status}) from model."
             return partial(self._fail, request, reason, str(error))
         return partial(self._succeed, request, answer)
 
     def _succeed(self, request: AsyncRequest, answer: ContainerResponse) -> None:
-        """Write the answer and tell the success topic."""
+        """Write the output and notify the success topic."""
+        # The endpoint may have been deleted while its container worked.
         if self.queue.present(request) is None:
             return
+        # Whether SageMaker sets the container's type on the object is not documented; here it does.
         content_type = answer.headers.get("content-type", "")
         self._write(request, request.output, answer.body, content_type)
         self._notify(
@@ -93,9 +114,10 @@ class AsyncInvocations:
         self._fail(request, reason, reason)
 
     def _fail(self, request: AsyncRequest, reason: str, details: str) -> None:
-        """Write the failure object and tell the error topic; both only if there are such."""
+        """Write the failure object and notify the error topic, where the configuration has them."""
         if self.queue.present(request) is None:
             return
+        # AWS does not document the content of this object.
         if request.failure:
             self._write(request, request.failure, details.encode("utf-8"), "text/plain")
         result = {"invocationStatus": "Failed", "failureReason": reason}

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.sagemaker.async_requests import AsyncRequest
@@ -14,27 +14,34 @@ from endpoint.emulator.sagemaker.control_plane import Endpoint, find_endpoint
 
 logger = logging.getLogger(__name__)
 
-# How often a queue looks at moto's state, which changes without telling: instances added or
-# removed, the endpoint deleted. In real seconds.
-_LOOK_AGAIN_SECONDS = 0.05
+# How often a queue reads moto's state, in real seconds. That changes without notice: instances are
+# added or removed, the endpoint is deleted.
+_POLL_SECONDS = 0.05
 
-# What is left to do when the model server has answered.
+# What is left to do after the model server has answered.
 Rest = Callable[[], None]
+
+
+def in_thread(work: Callable[[], None]) -> None:
+    """Run `work` in a thread of its own."""
+    # No pool: its threads would keep the process from ending before their last invocation has.
+    threading.Thread(target=work, daemon=True, name="async-invocation").start()
 
 
 class AsyncQueue:
     """Requests in the order of their arrival, at most `instances x concurrency` under way.
 
-    At zero instances requests wait, for as long as they live. When the endpoint is deleted, what
-    waits is lost without a trace, and so is the result of what is under way.
+    At zero instances requests wait until their time to live ends. When the endpoint is deleted,
+    waiting requests are dropped without a trace, and so are the results of those under way.
 
     Args:
         work: has a model server do one request, and returns what is left to do with its answer.
-            That is not under way any more: MaxConcurrentInvocationsPerInstance is "the maximum
-            number of concurrent requests sent by the SageMaker client to the model container"
-            (API reference of AsyncInferenceClientConfig).
-        expire: says that a request waited longer than its time to live.
+            The latter no longer counts as under way: MaxConcurrentInvocationsPerInstance is "the
+            maximum number of concurrent requests sent by the SageMaker client to the model
+            container" (API reference of AsyncInferenceClientConfig).
+        expire: reports that a request waited longer than its time to live.
         held: whether a fault keeps the whole queue waiting.
+        run: runs the work on one request; a test may run it at once, in its own thread.
     """
 
     def __init__(
@@ -43,16 +50,19 @@ class AsyncQueue:
         work: Callable[[AsyncRequest], Rest | None],
         expire: Callable[[AsyncRequest], None],
         held: Callable[[str], bool],
+        run: Callable[[Callable[[], None]], None] = in_thread,
     ) -> None:
+        self._run_one = run
         self._clock, self._work, self._expire, self._held = clock, work, expire, held
-        self._changed = threading.Condition()
+        # Reentrant, for `run` may do the work in the thread that polls.
+        self._changed = threading.Condition(threading.RLock())
         self._waiting: deque[AsyncRequest] = deque()
         self._under_way: dict[tuple[str, str], int] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="async-queue")
 
     def start(self) -> None:
-        """Begin to work."""
+        """Begin to poll, in a thread."""
         self._thread.start()
 
     def put(self, request: AsyncRequest) -> None:
@@ -72,7 +82,7 @@ class AsyncQueue:
             return self._under_way.get((endpoint.region, endpoint.name), 0)
 
     def close(self) -> None:
-        """Forget what waits; what is under way ends by itself."""
+        """Drop what waits; what is under way ends by itself."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -81,18 +91,22 @@ class AsyncQueue:
     def _run(self) -> None:
         with self._changed:
             while not self._closed:
-                self._look()
-                self._changed.wait(_LOOK_AGAIN_SECONDS if self._waiting else None)
+                self.poll()
+                self._changed.wait(_POLL_SECONDS if self._waiting else None)
 
-    def _look(self) -> None:
-        """Start, expire or drop each waiting request, or leave it for the next look."""
+    def poll(self) -> None:
+        """Start, expire or drop each waiting request, or leave it for the next poll."""
+        with self._changed:
+            self._poll()
+
+    def _poll(self) -> None:
         left: deque[AsyncRequest] = deque()
         for request in self._waiting:
             endpoint = self.present(request)
             if endpoint is None:
                 continue
             if self._clock.now() - request.queued > request.ttl:
-                _in_thread(self._expire, request)
+                self._run_one(partial(self._expire, request))
             elif self._has_room(endpoint):
                 self._start(request)
             else:
@@ -101,9 +115,9 @@ class AsyncQueue:
 
     def present(self, request: AsyncRequest) -> Endpoint | None:
         """Return the endpoint that took the request as it is now; None once it is deleted."""
-        known = request.endpoint
-        now = find_endpoint(known.name, known.region)
-        return now if now is not None and now.created == known.created else None
+        accepted = request.endpoint
+        present = find_endpoint(accepted.name, accepted.region)
+        return present if present and present.created == accepted.created else None
 
     def _has_room(self, endpoint: Endpoint) -> bool:
         if endpoint.asynchronous is None or self._held(endpoint.name):
@@ -114,7 +128,7 @@ class AsyncQueue:
     def _start(self, request: AsyncRequest) -> None:
         key = (request.endpoint.region, request.endpoint.name)
         self._under_way[key] = self._under_way.get(key, 0) + 1
-        _in_thread(self._one, request, key)
+        self._run_one(partial(self._one, request, key))
 
     def _one(self, request: AsyncRequest, key: tuple[str, str]) -> None:
         try:
@@ -128,8 +142,3 @@ class AsyncQueue:
                 rest()
         except Exception:
             logger.exception("An asynchronous invocation failed inside the emulator")
-
-
-def _in_thread(work: Callable[..., None], *arguments: Any) -> None:
-    # No pool: its threads would keep the process from ending before their last invocation has.
-    threading.Thread(target=work, args=arguments, daemon=True, name="async-invocation").start()

@@ -1,4 +1,4 @@
-"""One InvokeEndpointAsync as it comes over the wire: checked, and where its answer will lie."""
+"""Parses one InvokeEndpointAsync: its checks, and where its output will be stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request
 
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT, AsyncConfig, Endpoint
+from endpoint.emulator.account import ACCOUNT
+from endpoint.emulator.sagemaker.control_plane import AsyncConfig, Endpoint
 from endpoint.emulator.sagemaker.errors import ValidationError
 from endpoint.emulator.sagemaker.request_log import Entry
 from endpoint.emulator.sagemaker.s3_locations import Location
@@ -29,14 +30,14 @@ class AsyncRequest:
     """A request in an endpoint's queue.
 
     Attributes:
-        endpoint: as it was when it took the request.
+        endpoint: as it was when it accepted the request.
         config: its asynchronous configuration.
-        inference_id: the client's, or one made up.
-        headers: what the container gets.
-        body: what the container gets, if it came inline; else it is read from `input`.
-        input: where the body lies, or None.
-        output: where the container's answer will be written.
-        failure: where an error will be written, if the endpoint's configuration says so.
+        inference_id: the client's, or a generated one.
+        headers: of the request to the container.
+        body: of the request to the container, if it came inline; else it is read from `input`.
+        input: where the body is stored, or None.
+        output: where the container's response will be written.
+        failure: where an error will be written, if the endpoint has a failure path.
         ttl: how many seconds it may wait in the queue.
         timeout: how many seconds the container may take.
         queued: when it was queued, on the emulator's clock.
@@ -58,44 +59,46 @@ class AsyncRequest:
 
 
 def read(endpoint: Endpoint, request: Request, now: float, entry: Entry) -> AsyncRequest:
-    """Return the request if it is one that SageMaker takes; raises ValidationError."""
+    """Return the request as SageMaker understands it; raises ValidationError."""
     config = endpoint.asynchronous
     if config is None:
-        # That it is refused is documented; the wording here is this emulator's own.
+        # AWS documents the refusal, but not its wording.
         raise ValidationError(
             f"Endpoint {endpoint.name} of account {ACCOUNT} is not configured for asynchronous "
             "inference."
         )
-    given = request.headers
+    headers = request.headers
     body = request.get_data()
+    # One id for both, so that output and failure of a request can be matched.
     unique = str(uuid.uuid4())
     return AsyncRequest(
         endpoint=endpoint,
         config=config,
-        inference_id=given.get(f"{_PREFIX}Inference-Id") or str(uuid.uuid4()),
-        headers=_for_container(given),
+        inference_id=headers.get(f"{_PREFIX}Inference-Id") or str(uuid.uuid4()),
+        headers=_for_container(headers),
         body=body,
-        input=_input(given.get(f"{_PREFIX}InputLocation"), body),
-        output=_output(config, given, unique),
+        input=_input(headers.get(f"{_PREFIX}InputLocation"), body),
+        output=_output(config, headers, unique),
         failure=_failure(config, unique),
-        ttl=_seconds(given, "RequestTTLSeconds", _TTL, 21_600),
-        timeout=_seconds(given, "InvocationTimeoutSeconds", _INVOCATION_TIMEOUT, 900),
+        ttl=_seconds(headers, "RequestTTLSeconds", _TTL, 21_600),
+        timeout=_seconds(headers, "InvocationTimeoutSeconds", _INVOCATION_TIMEOUT, 900),
         queued=now,
         entry=entry,
     )
 
 
-def _for_container(given: Headers) -> dict[str, str]:
+def _for_container(headers: Headers) -> dict[str, str]:
     passed = {
-        "Content-Type": given.get(f"{_PREFIX}Content-Type"),
-        "Accept": given.get(f"{_PREFIX}Accept"),
-        f"{_PREFIX}Custom-Attributes": given.get(f"{_PREFIX}Custom-Attributes"),
-        f"{_PREFIX}Inference-Id": given.get(f"{_PREFIX}Inference-Id"),
+        "Content-Type": headers.get(f"{_PREFIX}Content-Type"),
+        "Accept": headers.get(f"{_PREFIX}Accept"),
+        f"{_PREFIX}Custom-Attributes": headers.get(f"{_PREFIX}Custom-Attributes"),
+        f"{_PREFIX}Inference-Id": headers.get(f"{_PREFIX}Inference-Id"),
     }
     return {name: value for name, value in passed.items() if value is not None}
 
 
 def _input(text: str | None, body: bytes) -> Location | None:
+    # An empty body counts as none.
     if (text is None) == (not body):
         raise ValidationError("Provide exactly one of Body and InputLocation.")
     if len(body) > LONGEST_INLINE_BODY:
@@ -111,9 +114,10 @@ def _input(text: str | None, body: bytes) -> Location | None:
         raise ValidationError(f"Invalid InputLocation: {text}") from error
 
 
-def _output(config: AsyncConfig, given: Headers, unique: str) -> Location:
-    extension = _matching(given, "S3OutputPathExtension", _EXTENSION)
-    name = _matching(given, "Filename", _FILENAME) or f"{unique}.out"
+def _output(config: AsyncConfig, headers: Headers, unique: str) -> Location:
+    extension = _matching(headers, "S3OutputPathExtension", _EXTENSION)
+    name = _matching(headers, "Filename", _FILENAME) or f"{unique}.out"
+    # The model only says that they are "appended" to the path. One slash between them is assumed.
     parts = [config.output_path, extension.strip("/") if extension else "", name]
     return Location.parse("/".join(part for part in parts if part))
 
@@ -121,11 +125,12 @@ def _output(config: AsyncConfig, given: Headers, unique: str) -> Location:
 def _failure(config: AsyncConfig, unique: str) -> Location | None:
     if config.failure_path is None:
         return None
+    # The name is not documented. That each request has one of its own is assumed.
     return Location.parse(f"{config.failure_path}/{unique}-error.out")
 
 
-def _matching(given: Headers, name: str, pattern: re.Pattern[str]) -> str | None:
-    value = given.get(f"{_PREFIX}{name}")
+def _matching(headers: Headers, name: str, pattern: re.Pattern[str]) -> str | None:
+    value = headers.get(f"{_PREFIX}{name}")
     if value is not None and not pattern.fullmatch(value):
         raise ValidationError(
             f"1 validation error detected: Value '{value}' at '{name}' failed to satisfy "
@@ -134,8 +139,8 @@ def _matching(given: Headers, name: str, pattern: re.Pattern[str]) -> str | None
     return value
 
 
-def _seconds(given: Headers, name: str, limits: tuple[int, int], default: int) -> float:
-    value = given.get(f"{_PREFIX}{name}", str(default))
+def _seconds(headers: Headers, name: str, limits: tuple[int, int], default: int) -> float:
+    value = headers.get(f"{_PREFIX}{name}", str(default))
     lowest, highest = limits
     if not value.isascii() or not value.isdigit() or not lowest <= int(value) <= highest:
         raise ValidationError(

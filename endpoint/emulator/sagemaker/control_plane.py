@@ -1,7 +1,7 @@
-"""What moto's SageMaker control plane knows about an endpoint.
+"""The endpoints in moto's SageMaker control plane, as the emulated runtime and scaling see them.
 
-Endpoints are made, described and deleted by plain boto3 against moto; the emulated runtime asks
-here, at each request, what there is now.
+Endpoints are created, described and deleted by plain boto3 against moto. SageMaker Runtime reads
+their present state here at each request.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.sagemaker.models import sagemaker_backends
 
-# One account: moto gives every fake credential the same one.
-ACCOUNT = DEFAULT_ACCOUNT_ID
-DEFAULT_REGION = "us-east-1"
+from endpoint.emulator.account import ACCOUNT, DEFAULT_REGION
+from endpoint.emulator.sagemaker.lifecycle import GONE, Lifecycle
+
+# Signature Version 4: access key, date, region, service.
 _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([a-z0-9-]+)/")
 
 
@@ -38,10 +38,10 @@ class AsyncConfig:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An endpoint in service and what stands behind its first variant.
+    """An endpoint in service and the container of its first variant.
 
     Attributes:
-        created: when; a deleted endpoint made anew under its old name is another one.
+        created: when; a deleted endpoint that is created again under its name is another one.
         instances: how many instances the variant has now; 0 is possible.
         environment: the model container's environment variables.
         model_data: the S3 address of the model's data, if it has any.
@@ -57,68 +57,72 @@ class Endpoint:
     model_data: str | None
 
 
-@dataclass(frozen=True)
-class CreatedWith:
-    """What an endpoint keeps of its configuration and models, which may be deleted under it."""
-
-    async_config: dict[str, Any] | None
-    containers: dict[str, dict[str, Any]]
-
-
-def remember(backend: Any, config_name: str) -> CreatedWith:
-    """Return what an endpoint that is made now from the configuration `config_name` keeps."""
-    config = backend.endpoint_configs[config_name]
-    models = {
-        variant["VariantName"]: backend._models.get(variant.get("ModelName"))
-        for variant in config.production_variants
-    }
-    containers = {name: model.primary_container for name, model in models.items() if model}
-    return CreatedWith(config.async_inference_config, containers)
-
-
 def region_of(authorization: str | None) -> str:
     """Return the region that a request's signature names."""
-    found = _CREDENTIAL.search(authorization or "")
-    return found.group(1) if found else DEFAULT_REGION
+    credential = _CREDENTIAL.search(authorization or "")
+    return credential.group(1) if credential else DEFAULT_REGION
 
 
 def find_endpoint(name: str, region: str) -> Endpoint | None:
     """Return the endpoint, or None unless it exists and is in service."""
-    backend = sagemaker_backends[ACCOUNT][region]
-    endpoint = backend.endpoints.get(name)
-    # SageMaker also does not find an endpoint that is being created or has failed.
-    if endpoint is None or endpoint.endpoint_status not in ("InService", "Updating"):
+    endpoint = settle(sagemaker_backends[ACCOUNT][region]).get(name)
+    # SageMaker Runtime does not find an endpoint that is being created or has failed, either.
+    if endpoint is None or not lifecycle(endpoint).is_serving:
         return None
-    variant = endpoint.production_variants[0]
-    # Put there by `moto_shims`.
-    created_with: CreatedWith = vars(endpoint)["created_with"]
-    container = created_with.containers.get(variant["VariantName"]) or {}
+    fleet = lifecycle(endpoint).fleet
+    # SageMaker divides requests among variants by weight, which is not imitated.
+    variant = fleet.variants[0]
+    container = fleet.containers.get(variant["VariantName"]) or {}
     return Endpoint(
         name=name,
         region=region,
         created=endpoint.creation_time,
         variant=variant["VariantName"],
         instances=variant.get("CurrentInstanceCount", 1),
-        asynchronous=_async_config(created_with.async_config),
+        asynchronous=_async_config(fleet.async_config),
         environment=dict(container.get("Environment") or {}),
         model_data=_model_data(container),
     )
 
 
+def lifecycle(endpoint: Any) -> Lifecycle:
+    """Return the states of one of moto's endpoints, which `moto_/sagemaker.py` put there."""
+    states: Lifecycle = vars(endpoint)["lifecycle"]
+    return states
+
+
+def settle(backend: Any) -> dict[str, Any]:
+    """Bring moto's endpoints to this moment's states, and return them by name."""
+    for name, endpoint in list(backend.endpoints.items()):
+        states = lifecycle(endpoint)
+        status = states.status
+        if status == GONE:
+            # Another thread may have removed it, too.
+            backend.endpoints.pop(name, None)
+            continue
+        endpoint.endpoint_status, endpoint.failure_reason = status, states.failure_reason
+        endpoint.endpoint_config_name = states.fleet.config
+        endpoint.production_variants = states.fleet.variants
+        # DescribeEndpoint shows it, too, which moto leaves out.
+        endpoint.async_inference_config = states.fleet.async_config
+    endpoints: dict[str, Any] = backend.endpoints
+    return endpoints
+
+
 def async_endpoints() -> Iterator[Endpoint]:
     """Return the asynchronous endpoints that are in service, of all regions."""
     for region, backend in list(sagemaker_backends[ACCOUNT].items()):
-        for name in list(backend.endpoints):
+        for name in list(settle(backend)):
             endpoint = find_endpoint(name, region)
             if endpoint is not None and endpoint.asynchronous is not None:
                 yield endpoint
 
 
 def set_instances(endpoint: Endpoint, count: int) -> None:
-    """Let the endpoint's first variant have so many instances, as scaling does."""
-    known = sagemaker_backends[ACCOUNT][endpoint.region].endpoints.get(endpoint.name)
-    if known is not None and known.creation_time == endpoint.created:
-        variant = known.production_variants[0]
+    """Set the number of instances of the endpoint's first variant, as scaling does."""
+    present = sagemaker_backends[ACCOUNT][endpoint.region].endpoints.get(endpoint.name)
+    if present is not None and present.creation_time == endpoint.created:
+        variant = lifecycle(present).fleet.variants[0]
         variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"] = count
 
 
@@ -127,12 +131,12 @@ def _model_data(container: dict[str, Any]) -> str | None:
     return source.get("S3Uri") or container.get("ModelDataUrl")
 
 
-def _async_config(given: dict[str, Any] | None) -> AsyncConfig | None:
-    if not given:
+def _async_config(config: dict[str, Any] | None) -> AsyncConfig | None:
+    if not config:
         return None
-    output = given["OutputConfig"]
+    output = config["OutputConfig"]
     topics = output.get("NotificationConfig") or {}
-    client = given.get("ClientConfig") or {}
+    client = config.get("ClientConfig") or {}
     return AsyncConfig(
         output_path=output["S3OutputPath"].rstrip("/"),
         failure_path=(output.get("S3FailurePath") or "").rstrip("/") or None,

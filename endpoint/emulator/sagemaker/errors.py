@@ -1,4 +1,4 @@
-"""What SageMaker Runtime answers when it does not answer with a picture.
+"""The error responses of SageMaker Runtime.
 
     RuntimeRefusal
     ├── ValidationError          400
@@ -13,7 +13,7 @@
     └── InternalDependency       530  InternalDependencyException
 
 Names and statuses are those of botocore's model of the service (sagemaker-runtime, 2017-05-13);
-ThrottlingException and AccessDeniedException are common to all AWS services and stand in no model.
+ThrottlingException and AccessDeniedException are common to all AWS services and are in no model.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ class RuntimeRefusal(Exception):
     code: str | None = None
 
     def details(self) -> dict[str, Any]:
-        """Return the members of the error's shape beside the message."""
+        """Return the members of the error's shape other than the message."""
         return {}
 
     def response(self) -> Response:
         """Return it as the service's JSON protocol writes errors."""
         body = json.dumps({"Message": str(self), **self.details()})
+        # botocore reads the name from this header; without it the status is the code.
         headers = {} if self.code is None else {"x-amzn-ErrorType": self.code}
         return Response(body, self.status, headers, mimetype="application/json")
 
 
 class ValidationError(RuntimeRefusal):
-    """The request is wrong, or its endpoint does not exist or is of the other kind."""
+    """The request is invalid, or its endpoint does not exist or is of the other kind."""
 
     status = 400
     code = "ValidationError"
@@ -86,7 +87,7 @@ class ModelError(RuntimeRefusal):
         region: likewise.
         account: likewise.
         original_status: the container's HTTP status; 0 when there was no answer in time.
-        original_message: the container's body, or what the service says in its place.
+        original_message: the container's body, or the service's own text instead.
     """
 
     status = 424
@@ -116,7 +117,7 @@ class ModelError(RuntimeRefusal):
         }
 
 
-# What SageMaker puts into OriginalMessage after 60 s, word for word (aws/sagemaker-python-sdk
+# OriginalMessage after 60 s, word for word (aws/sagemaker-python-sdk
 # issue 1119 and many others). The status with it is 0.
 TIMED_OUT = (
     "Your invocation timed out while waiting for a response from container primary. Review the "
@@ -139,7 +140,7 @@ class InternalFailure(RuntimeRefusal):
 
 
 class ServiceUnavailable(RuntimeRefusal):
-    """The service, or the endpoint's capacity, is not there at the moment."""
+    """The service, or the endpoint's capacity, is unavailable at the moment."""
 
     status = 503
     code = "ServiceUnavailable"

@@ -1,4 +1,4 @@
-"""What arrived at the emulated SageMaker Runtime, for tests that prove what did and did not."""
+"""The requests that arrived at an emulated service, for tests that count them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ MOST_ENTRIES = 1_000
 
 @dataclass
 class Entry:
-    """One invocation.
+    """One request.
 
     Attributes:
-        operation: InvokeEndpoint or InvokeEndpointAsync.
+        operation: such as InvokeEndpoint.
         body: the request's body as text, or in base64 if it is not UTF-8 (`encoding` says which).
         received: seconds since 1970.
-        runs: how often the request was handed to a model server; a GPU run each.
-        status: the HTTP status that was answered; None while there is none, and 0 when the
-            connection was cut.
+        runs: how often the request was sent to a model server, each of which is a GPU run.
+        status: the HTTP status of the response; None before it, and 0 if the connection was cut.
     """
 
     operation: str
@@ -41,6 +40,7 @@ class Entry:
         try:
             return cls(operation, endpoint, dict(headers), body.decode("utf-8"))
         except UnicodeDecodeError:
+            # Tests read the log as JSON, which has no bytes.
             text = base64.b64encode(body).decode("ascii")
             return cls(operation, endpoint, dict(headers), text, "base64")
 
@@ -49,13 +49,14 @@ class Entry:
 
 
 class RequestLog:
-    """The latest invocations since the start or the last `clear`, in the order of arrival.
+    """The latest requests since the start or the last `clear`, in the order of arrival.
 
     Args:
         most: how many are kept, so that an emulator that runs for days does not grow.
     """
 
     def __init__(self, most: int = MOST_ENTRIES) -> None:
+        # The server adds entries from one thread per connection.
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=most)
 
@@ -64,14 +65,17 @@ class RequestLog:
             self._entries.append(entry)
         return entry
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def clear(self, endpoint: str | None = None) -> None:
-        """Forget one endpoint's invocations, or all."""
+        """Drop one endpoint's requests, or all."""
         with self._lock:
-            left = [entry for entry in self._entries if endpoint and entry.endpoint != endpoint]
-            self._entries = deque(left, self._entries.maxlen)
+            kept = [entry for entry in self._entries if endpoint and entry.endpoint != endpoint]
+            self._entries = deque(kept, self._entries.maxlen)
 
     def list(self, endpoint: str | None = None) -> list[dict[str, Any]]:
-        """Return one endpoint's invocations, or all."""
+        """Return one endpoint's requests, or all."""
         with self._lock:
             return [
                 entry.to_dict()

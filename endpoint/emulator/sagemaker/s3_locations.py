@@ -18,10 +18,10 @@ class Location:
     @classmethod
     def parse(cls, text: str) -> Location:
         """Return the location that `s3://bucket/key` names; raises ValueError otherwise."""
-        found = _LOCATION.fullmatch(text)
-        if found is None:
+        match = _LOCATION.fullmatch(text)
+        if match is None:
             raise ValueError(f"not an S3 object's address: {text}")
-        return cls(*found.groups())
+        return cls(*match.groups())
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"

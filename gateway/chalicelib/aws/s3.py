@@ -8,12 +8,14 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.aws.clients import Client
 from chalicelib.errors import StoreUnavailable
 
+# The response to HEAD has no body, so its status is the code. Without s3:ListBucket S3 returns 403
+# for a missing object: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 _MISSING = {"404", "NoSuchKey"}
 # 412: the condition does not hold. 409: two conditional writes met, and this one lost.
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
@@ -29,10 +31,16 @@ class Stored:
 
 
 class Store:
-    """A bucket's objects below a prefix that ends with a slash, or is empty."""
+    """A bucket's objects below a prefix.
 
-    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
-        self._client = client
+    Args:
+        s3: provides the S3 client.
+        bucket: its name.
+        prefix: ends with a slash, or is empty.
+    """
+
+    def __init__(self, s3: Client, bucket: str, prefix: str) -> None:
+        self._s3 = s3
         self._bucket = bucket
         self._prefix = prefix
 
@@ -45,9 +53,11 @@ class Store:
             StoreUnavailable: if S3 returns neither.
         """
         try:
-            response = self._client.get_object(**self._address(key))
+            response = self._s3.client().get_object(**self._address(key))
+            # The body is still on the network: reading it can fail as well.
             size = int(response["ContentLength"])
             body = response["Body"].read() if longest is None or size <= longest else b""
+            # An unread body would keep its connection from being used again.
             response["Body"].close()
             return Stored(body, size, response["ETag"])
         except ClientError as error:
@@ -60,7 +70,7 @@ class Store:
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None if there is none; raises StoreUnavailable."""
         try:
-            return int(self._client.head_object(**self._address(key))["ContentLength"])
+            return int(self._s3.client().head_object(**self._address(key))["ContentLength"])
         except ClientError as error:
             if _code(error) in _MISSING:
                 return None
@@ -86,14 +96,16 @@ class Store:
     def delete(self, key: str) -> None:
         """Delete an object, whether or not it exists; raises StoreUnavailable."""
         try:
-            self._client.delete_object(**self._address(key))
+            self._s3.client().delete_object(**self._address(key))
         except (ClientError, BotoCoreError) as error:
             raise _unavailable() from error
 
     def link(self, key: str, seconds: int, **headers: str) -> str:
         """Return a URL with which anyone can fetch the object for a number of seconds."""
         return str(
-            self._client.generate_presigned_url(
+            # Signed with the role's temporary credentials, so it ends with them if that is earlier:
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
+            self._s3.client().generate_presigned_url(
                 "get_object", Params={**self._address(key), **headers}, ExpiresIn=seconds
             )
         )
@@ -105,9 +117,10 @@ class Store:
 
     def _put(self, key: str, body: bytes, **condition: str) -> str | None:
         try:
-            written = self._client.put_object(**self._address(key), Body=body, **condition)
+            written = self._s3.client().put_object(**self._address(key), Body=body, **condition)
             return str(written["ETag"])
         except ClientError as error:
+            # An object that was deleted has no version to replace, which S3 reports as 404.
             if _code(error) in _TAKEN | _MISSING:
                 return None
             raise _unavailable() from error

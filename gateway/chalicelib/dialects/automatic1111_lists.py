@@ -65,12 +65,12 @@ def set_options(models: Sequence[Model], request: Request) -> Response:
 
 
 def _not_stored(name: str) -> str:
-    place = "in each request's override_settings"
+    where = "in each request's override_settings"
     if name == "sd_vae":
         return "sd_vae: every model has its own VAE, which cannot be changed"
     if name == "samples_format":
-        return f"samples_format: settings are not stored; name {', '.join(FORMATS)} {place}"
-    return f"{name}: settings are not stored; name the model {place}"
+        return f"samples_format: settings are not stored; name {', '.join(FORMATS)} {where}"
+    return f"{name}: settings are not stored; name the model {where}"
 
 
 def models(offered: Sequence[Model]) -> Response:
@@ -79,6 +79,7 @@ def models(offered: Sequence[Model]) -> Response:
         {
             "title": model.name,
             "model_name": model.name,
+            # The web UI's short hashes have ten digits.
             "hash": model.revision[:10] or None,
             "sha256": None,
             "filename": model.name,

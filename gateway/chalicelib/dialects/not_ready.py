@@ -7,7 +7,6 @@ job's URL (RFC 7240, `Prefer: respond-async`).
 
 from __future__ import annotations
 
-import math
 import re
 
 from chalicelib.errors import StillPainting
@@ -16,8 +15,6 @@ from chalicelib.web.pages import waiting_page
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response, page_response, see_other
 
-# A page that shows the elapsed time is better than an empty tab.
-_NAVIGATION_SECONDS = 4.0
 _POLL_SECONDS = 2
 # How many redirects clients follow, less one or two for those that led here. Measured in unmodified
 # clients: Chromium's navigation 19, its <img>, openai-python and node's fetch 20, aiohttp 9,
@@ -26,30 +23,14 @@ _HOPS = 18
 _HOPS_BY_AGENT = {"aiohttp": 8, "python-requests": 28, "curl": 48}
 
 
-def longest_wait(request: Request) -> float:
-    """Return the number of seconds that suits the client best; infinite for as long as possible."""
-    seconds = requested_wait(request)
-    if seconds is not None:
-        return seconds
-    return _NAVIGATION_SECONDS if request.is_navigation else math.inf
-
-
-def requested_wait(request: Request) -> float | None:
-    """Return the seconds of RFC 7240's `Prefer`, 0 for `respond-async`; None without either."""
-    preferences = request.headers.get("prefer", "").lower()
-    wait = re.search(r"\bwait\s*=\s*\"?(\d{1,4})\b", preferences)
-    if wait:
-        return float(wait[1])
-    return 0.0 if re.search(r"\brespond-async\b", preferences) else None
-
-
 def not_ready(request: Request, job: Job) -> Response:
     """Return the response to a request whose job is still waiting.
 
     Raises:
         StillPainting: for a client that has followed as many redirects as it will.
     """
-    if requested_wait(request) is not None:
+    # A client that sends `Prefer` knows jobs, and wants neither a page nor a redirect.
+    if request.requested_wait is not None:
         return receipt(request.root, job)
     if request.is_navigation:
         page = waiting_page(request.root, job.id, job.request.prompt, job.waited)
@@ -69,6 +50,7 @@ def next_hop(request: Request, url: str, message: str) -> Response:
     Raises:
         StillPainting: for a client that has followed as many redirects as it will.
     """
+    # The count is in the URL: a Lambda stores nothing between two requests.
     hop = _hop_of(request.parameters().get("hop", "0"))
     if hop >= _hop_budget(request.headers.get("user-agent", "").lower()):
         raise StillPainting(message)
@@ -82,11 +64,10 @@ def receipt(root: str, job: Job) -> Response:
         root: the public path of the home page.
         job: any.
     """
-    response = json_response(_described(root, job), 202 if job.state is State.WAITING else 200)
-    headers = {"Location": f"{root}/jobs/{job.id}"}
-    if job.state is State.WAITING:
-        headers["Retry-After"] = str(_POLL_SECONDS)
-    return response.with_headers(headers)
+    described, headers = _described(root, job), {"Location": f"{root}/jobs/{job.id}"}
+    if job.state is not State.WAITING:
+        return json_response(described, 200, headers)
+    return json_response(described, 202, {**headers, "Retry-After": str(_POLL_SECONDS)})
 
 
 def _described(root: str, job: Job) -> dict[str, object]:

@@ -28,14 +28,18 @@ _BETWEEN_WORDS = re.compile(r"[^a-z0-9]+")
 # Characters that hide a word when they are put between its letters; a comma separates words.
 _BETWEEN_LETTERS = re.compile(r"[^a-z\s,;:()/\[\]{}?&\"]+")
 _MASKED = re.compile(r"(?<=[a-z])[*#%]+(?=[a-z])")
+# A pattern matches a letter once or more often, so three are as good as a hundred.
 _LONGEST_RUN = re.compile(r"(.)\1{3,}")
 _MARKS = "!|¡.,;:?+\"'()[]{}"
+# The upper bound keeps the work linear in the length of a row of single letters.
 _SPACED_LENGTHS = range(3, 13)
+# Unicode categories of marks and format characters, which are not letters of their own.
+_INVISIBLE = {"Mn", "Me", "Cf"}
 
 
 @dataclass(frozen=True)
 class Match:
-    """What the filter found: a category, and its description for the caller."""
+    """A match of the filter: a category, and its description for the caller."""
 
     category: str
     reason: str
@@ -95,6 +99,7 @@ def readings_of(prompt: str) -> list[str]:
     readings = [_words(text)]
     for masked in _unmasked(text):
         # A mark at a word's end is usually punctuation, but a letter in "hent@!".
+        # `1`, `!` and `|` are typed for i and for l.
         for letter, marks in product("il", (_MARKS, "")):
             typed = " ".join(_typed(chunk, letter, marks) for chunk in masked.split())
             joined = _words(_BETWEEN_LETTERS.sub("", typed))
@@ -104,9 +109,12 @@ def readings_of(prompt: str) -> list[str]:
 
 def _latin(prompt: str) -> str:
     """Return a prompt in lower case, without marks, in letters that look like Latin ones."""
+    # NFKC makes full-width and circled letters plain; NFKD separates marks, which are dropped.
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", prompt).casefold())
-    seen = (each for each in decomposed if unicodedata.category(each) not in {"Mn", "Me", "Cf"})
-    return _LONGEST_RUN.sub(r"\1\1\1", "".join(_confusables().get(each, each) for each in seen))
+    letters = (char for char in decomposed if unicodedata.category(char) not in _INVISIBLE)
+    return _LONGEST_RUN.sub(
+        r"\1\1\1", "".join(_confusables().get(letter, letter) for letter in letters)
+    )
 
 
 def _plain(word: str) -> str:
@@ -124,10 +132,10 @@ def _typed(chunk: str, letter: str, marks: str) -> str:
     at the ends of the chunk.
     """
     core = chunk.strip(marks) or chunk
-    if len(core) > 1 and not any("a" <= each <= "z" for each in core):
+    if len(core) > 1 and not any("a" <= sign <= "z" for sign in core):
         return chunk
     signs = _signs(letter)
-    return "".join(signs.get(each, each) for each in core)
+    return "".join(signs.get(sign, sign) for sign in core)
 
 
 def _unmasked(text: str) -> Iterator[str]:
@@ -164,7 +172,7 @@ def _any_of(words: Iterable[str], space: str = " ") -> re.Pattern[str]:
 
 
 def _pattern(word: str, space: str) -> str:
-    letters = "".join(f"{each}+" if each != " " else space for each in word.strip("*"))
+    letters = "".join(f"{letter}+" if letter != " " else space for letter in word.strip("*"))
     before = r"[a-z]*?" if word.startswith("*") else ""
     after = r"[a-z]*" if word.endswith("*") else ""
     return before + letters + after

@@ -8,10 +8,10 @@ import uuid
 from dataclasses import dataclass
 
 from chalicelib.auth.quota import Payment, Quota
-from chalicelib.aws.clients import LazyClient
+from chalicelib.aws.clients import Client, LazyClient
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import AsyncEndpoint, Client, Endpoint
+from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint
 from chalicelib.errors import (
     EndpointTooSlow,
     EndpointUnavailable,
@@ -29,8 +29,8 @@ from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
 from chalicelib.settings import Queue, Settings
 from chalicelib.telemetry import LogRecord
 
-# A picture, or the job that it is still waiting for.
-Outcome = Finished | Job
+# A picture, the job that it is still waiting for, or None if a run would have to start for it.
+Outcome = Finished | Job | None
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Call:
         deadline: when the caller must have its response.
         trace: an identifier for the container's log, at most 1,024 visible characters.
         longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
+        starts_runs: whether a picture that does not exist is generated.
         prompt_warning: the category of a prompt that the filter let through with a warning.
     """
 
@@ -51,12 +52,21 @@ class Call:
     deadline: Deadline
     trace: str
     longest_wait: float = math.inf
+    starts_runs: bool = True
     prompt_warning: str | None = None
 
     @property
     def wait_budget(self) -> float:
         """Seconds for which the caller can wait from now on."""
         return min(self.longest_wait, self.deadline.remaining)
+
+
+@dataclass(frozen=True)
+class _JobQueue:
+    """The jobs of one model, and the slots of those that wait for them."""
+
+    jobs: Jobs
+    limiter: ConcurrencyLimiter
 
 
 class ImageService:
@@ -74,7 +84,12 @@ class ImageService:
         self.settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
-        self._quota = Quota(settings.protection, self._store_below)
+        self._quota = Quota(settings.protection, self._store)
+        self._queues = {
+            model.name: self._queue(model.queue)
+            for model in settings.models.values()
+            if model.queue is not None
+        }
 
     def complete(self, request: GenerationRequest) -> GenerationRequest:
         """Return the request with a seed and a model; raises InvalidRequest naming `model`."""
@@ -99,6 +114,7 @@ class ImageService:
             PromptRefused: if the filter finds a word, and is not set to warn only.
         """
         protection = self.settings.protection
+        # The word lists are compiled only where they are used.
         if protection.filter_mode == "off":
             return
         match = check_prompt(protection.filter_words, prompt)
@@ -120,17 +136,21 @@ class ImageService:
         Raises:
             GatewayError: if there is no picture.
         """
+        # A crawler gets a picture only if a run was paid for before.
+        if not call.starts_runs:
+            return self.existing_picture(resolved.id)
         if resolved.model.endpoint is not None:
             try:
                 return Finished(self._invoke(call, resolved, resolved.model.endpoint))
+            # A queue has no 29 s limit, so it also helps where the endpoint was too slow.
             except (EndpointUnavailable, EndpointTooSlow):
                 if resolved.model.queue is None:
                     raise
-        queue = resolved.require_queue()
-        with self._limiter(queue).slot(resolved.id) as slot:
+        queue = self._queue_of(resolved)
+        with queue.limiter.slot() as slot:
             # A caller that can wait but finds no slot is refused before it pays for a run.
-            job = self._enqueue(call, resolved, slot if call.wait_budget > 0 else None)
-            return self._wait(call, self._jobs(queue), job, slot)
+            job = self._enqueue(call, resolved, queue.jobs, slot if call.wait_budget > 0 else None)
+            return self._wait(call, job, queue.jobs, slot)
 
     def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
         """Return the job of a request, without waiting for it.
@@ -143,7 +163,7 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        return self._enqueue(call, resolved, None)
+        return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
 
     def wait(self, call: Call, job: Job) -> Outcome:
         """Return a job's picture, or the job if it is still waiting when the caller must leave.
@@ -151,18 +171,20 @@ class ImageService:
         Raises:
             GatewayError: if there will be no picture.
         """
-        queue = self._queue_of(job.id)
-        with self._limiter(queue).slot(job.id) as slot:
-            return self._wait(call, self._jobs(queue), job, slot)
+        if not call.starts_runs:
+            return self.existing_picture(job.id)
+        queue = self._queue_named(job.id)
+        with queue.limiter.slot() as slot:
+            return self._wait(call, job, queue.jobs, slot)
 
     def find(self, identifier: str) -> Job:
         """Return a job by its id; raises JobUnknown."""
-        return self._jobs(self._queue_of(identifier)).find(identifier)
+        return self._queue_named(identifier).jobs.find(identifier)
 
     def existing_picture(self, identifier: str) -> Finished | None:
         """Return the picture of an id, if it was queued and generated before; costs nothing."""
         try:
-            jobs = self._jobs(self._queue_of(identifier))
+            jobs = self._queue_named(identifier).jobs
             return jobs.picture(jobs.find(identifier))
         except JobUnknown:
             return None
@@ -183,56 +205,55 @@ class ImageService:
         call.log.add(bytes=len(body))
         return body
 
-    def _enqueue(self, call: Call, resolved: ResolvedRequest, slot: Slot | None) -> Job:
+    def _enqueue(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
         """Look the job up; if it needs a run, take the slot, pay, claim the run, and start it."""
-        jobs, owner = self._jobs(resolved.require_queue()), uuid.uuid4().hex
+        owner = uuid.uuid4().hex
         try:
             while True:
                 record = jobs.read(resolved.id)
-                if record is not None and record.claim.owner == owner:
-                    # S3 wrote our claim, though its response was lost.
+                # The claim is our own if S3 wrote it, though its response was lost.
+                if record is None or record.claim.owner != owner:
+                    if record is not None and not (job := jobs.job(record)).is_over:
+                        return job
+                    if slot is not None:
+                        slot.take(resolved.id)
+                    self._quota.spend(call.payment, resolved.id)
+                    record = jobs.claim(resolved, owner, record)
+                if record is not None:
                     return jobs.start(record, call.trace)
-                if record is not None and not (job := jobs.job(record)).is_over:
-                    return job
-                if slot is not None:
-                    slot.take()
-                self._quota.spend(call.payment, resolved.id)
-                claimed = jobs.claim(resolved, owner, record)
-                if claimed is not None:
-                    return jobs.start(claimed, call.trace)
                 # Another request claimed the run first: its job is read next.
         except (NeverReachedGpu, InvalidRequest):
             self._quota.refund(call.payment, resolved.id)
             raise
 
-    def _wait(self, call: Call, jobs: Jobs, job: Job, slot: Slot) -> Outcome:
+    def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Outcome:
         call.log.add(job=job.id, attempt=job.attempt)
-        picture = None
-        if job.state is State.DONE:
-            picture = jobs.picture(job)
-        elif job.state is State.WAITING and (seconds := call.wait_budget) > 0:
-            slot.take()
-            job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
+        # Read once: it shrinks with every call to S3.
+        seconds = call.wait_budget
+        if job.state is State.WAITING and seconds > 0:
+            slot.take(job.id)
+        job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
         if picture is not None:
             return picture
         if job.error is not None:
             raise job.error
         return job
 
-    def _queue_of(self, identifier: str) -> Queue:
-        model = self.settings.models.get(model_of(identifier))
-        if model is None or model.queue is None:
+    def _queue_of(self, resolved: ResolvedRequest) -> _JobQueue:
+        resolved.require_queue()
+        return self._queues[resolved.model.name]
+
+    def _queue_named(self, identifier: str) -> _JobQueue:
+        """Return the queue of a job; raises JobUnknown if no model has it."""
+        queue = self._queues.get(model_of(identifier))
+        if queue is None:
             raise JobUnknown("Unknown job.")
-        return model.queue
+        return queue
 
-    def _jobs(self, queue: Queue) -> Jobs:
-        return Jobs(self._store(queue), AsyncEndpoint(self._runtime, queue.endpoint))
+    def _queue(self, queue: Queue) -> _JobQueue:
+        store = self._store(queue.bucket, queue.prefix)
+        jobs = Jobs(store, AsyncEndpoint(self._runtime, queue.endpoint))
+        return _JobQueue(jobs, ConcurrencyLimiter(store, self.settings.most_waiting))
 
-    def _limiter(self, queue: Queue) -> ConcurrencyLimiter:
-        return ConcurrencyLimiter(self._store(queue), self.settings.most_waiting)
-
-    def _store(self, queue: Queue) -> Store:
-        return self._store_below(queue.bucket, queue.prefix)
-
-    def _store_below(self, bucket: str, prefix: str) -> Store:
-        return Store(self._s3.client(), bucket, prefix)
+    def _store(self, bucket: str, prefix: str) -> Store:
+        return Store(self._s3, bucket, prefix)

@@ -37,13 +37,9 @@ class ConcurrencyLimiter:
         self._most = most
         self._now = now
 
-    def slot(self, picture: str) -> Slot:
-        """Return a slot that is taken when its `take` is called, and released with its context.
-
-        Args:
-            picture: the id of the picture that is waited for.
-        """
-        return Slot(self, picture)
+    def slot(self) -> Slot:
+        """Return a slot that is taken when its `take` is called, and released with its context."""
+        return Slot(self)
 
     def take(self, picture: str) -> str:
         """Take a slot and return its key.
@@ -54,6 +50,7 @@ class ConcurrencyLimiter:
         Raises:
             TooManyWaiting: if the slots that were tried are taken.
         """
+        # Trying all slots would cost as many calls to S3.
         own = self._slots_of(picture)
         keys = [f"waiting/{number}" for number in random.sample(own, min(_TRIES, len(own)))]
         for take in (self._take_free, self._take_expired):
@@ -72,12 +69,14 @@ class ConcurrencyLimiter:
     def _slots_of(self, picture: str) -> list[int]:
         """Return the same half of the slots each time, but at least as many as are tried."""
         count = max(self._most // 2, min(_TRIES, self._most))
+        # A text as the seed gives the same numbers in every process, unlike `hash`.
         return random.Random(picture).sample(range(self._most), count)  # noqa: S311 - no secret
 
     def _take_free(self, key: str) -> bool:
         return self._store.create(key, self._lease()) is not None
 
     def _take_expired(self, key: str) -> bool:
+        # Only the reader of this version can replace it, so two requests cannot both inherit it.
         lease = self._store.read(key)
         if lease is None or float(lease.body) > self._now():
             return False
@@ -90,14 +89,18 @@ class ConcurrencyLimiter:
 class Slot:
     """The slot of one request, once it is taken; released when the context ends."""
 
-    def __init__(self, limiter: ConcurrencyLimiter, picture: str) -> None:
-        self._limiter, self._picture = limiter, picture
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self._limiter = limiter
         self._key: str | None = None
 
-    def take(self) -> None:
-        """Take a slot, unless this request has one; raises TooManyWaiting if there is none."""
+    def take(self, picture: str) -> None:
+        """Take a slot, unless this request has one; raises TooManyWaiting if there is none.
+
+        Args:
+            picture: the id of the picture that is waited for.
+        """
         if self._key is None:
-            self._key = self._limiter.take(self._picture)
+            self._key = self._limiter.take(picture)
 
     def __enter__(self) -> Slot:
         return self

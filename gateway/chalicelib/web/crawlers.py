@@ -10,9 +10,8 @@ import json
 from functools import cache
 from pathlib import Path
 
-from chalicelib.web.pages import preview_page
 from chalicelib.web.request import Request
-from chalicelib.web.response import Response, page_response
+from chalicelib.web.response import Response
 
 _FILE = Path(__file__).with_name("crawlers.json")
 _DISALLOWED = ("inference", "jobs", "v1", "sdapi")
@@ -20,13 +19,9 @@ _DISALLOWED = ("inference", "jobs", "v1", "sdapi")
 
 def is_crawler(request: Request) -> bool:
     """Whether a request is that of a search engine, a link preview or a similar program."""
+    # Substrings, because crawlers put their name anywhere in a browser's user agent.
     agent = request.headers.get("user-agent", "").lower()
     return any(name in agent for names in _agents() for name in names)
-
-
-def preview_response(request: Request, prompt: str) -> Response:
-    """Return a page with the prompt of a picture that was not generated, for a link preview."""
-    return page_response(preview_page(request.root, prompt))
 
 
 def robots_response(request: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,14 +12,16 @@ from urllib.parse import quote
 
 from chalicelib.errors import GatewayError
 from chalicelib.generation import GenerationRequest
-from chalicelib.image_files import MEDIA_TYPES, content_disposition
-from chalicelib.web.pages import Page, error_page
+from chalicelib.image_files import MEDIA_TYPES
+from chalicelib.web.pages import Page, error_page, preview_page
 from chalicelib.web.request import Request
 
+# A year, the most that RFC 2616 advised; `immutable` (RFC 8246) also covers reloading.
 _FOR_EVER = "public, max-age=31536000, immutable"
 _NEVER = "no-store"
 # API Gateway allows 10,240 bytes for all headers together, and one character can take 12 of them.
 _LONGEST_PROMPT_HEADER = 6_000
+_FILE_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,12 @@ class Response:
 
 
 def picture_response(
-    body: bytes, generation: GenerationRequest, *, fixed: bool, tag: str
+    body: bytes | None, generation: GenerationRequest, *, fixed: bool, tag: str
 ) -> Response:
     """Return a picture, with the fields that it was made with in the headers.
 
     Args:
-        body: the file.
+        body: the file; None for 304, if the client has it already.
         generation: a complete request.
         fixed: whether the client's URL names the seed. Such a URL always returns the same picture
             and can be cached indefinitely, under `tag`; any other generates a new one each time.
@@ -62,7 +65,10 @@ def picture_response(
         "X-Model": str(generation.model),
         "X-Prompt": _prompt_header(generation.prompt),
     }
-    return Response(200, body, {**headers, "ETag": f'"{tag}"'} if fixed else headers)
+    if fixed:
+        # Without a seed each response is another picture, so there is nothing to revalidate.
+        headers["ETag"] = f'"{tag}"'
+    return Response(304, b"", headers) if body is None else Response(200, body, headers)
 
 
 def has_tag(request: Request, tag: str) -> bool:
@@ -70,12 +76,8 @@ def has_tag(request: Request, tag: str) -> bool:
 
     https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match
     """
+    # Also matches within a list, and a tag that a proxy has made weak (W/).
     return f'"{tag}"' in request.headers.get("if-none-match", "")
-
-
-def not_modified(generation: GenerationRequest, tag: str) -> Response:
-    """Return 304 for a picture that the client has, with the headers of the first response."""
-    return Response(304, b"", picture_response(b"", generation, fixed=True, tag=tag).headers)
 
 
 def head_response(format: str) -> Response:  # noqa: A002 (the contract's word)
@@ -83,10 +85,12 @@ def head_response(format: str) -> Response:  # noqa: A002 (the contract's word)
     return Response(200, b"", {"Content-Type": MEDIA_TYPES[format]})
 
 
-def json_response(value: Any, status: int = 200) -> Response:
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a value as JSON."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(status, body, {"Content-Type": "application/json"})
+    return Response(status, body, {"Content-Type": "application/json", **(headers or {})})
 
 
 def home_response(page: Page, request: Request) -> Response:
@@ -108,15 +112,22 @@ def page_response(page: Page, status: int = 200) -> Response:
     return Response(status, page.html, headers)
 
 
+def preview_response(request: Request, prompt: str) -> Response:
+    """Return a page with the prompt of a picture that was not generated, for a link preview."""
+    return page_response(preview_page(request.root, prompt))
+
+
 def see_other(location: str) -> Response:
     """Redirect the client to another URL of this gateway, to be fetched with GET."""
+    # Unlike 302 and 307, 303 means GET for every client, after POST as well:
+    # https://www.rfc-editor.org/rfc/rfc9110#name-303-see-other
     return Response(303, b"", {"Location": location, "Content-Type": "text/plain; charset=utf-8"})
 
 
 def prefetch_response() -> Response:
     """Refuse a prefetch, which would cost a run; the browser asks again when the user navigates."""
     headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
-    return Response(503, b"Pictures are painted when they are asked for.\n", headers)
+    return Response(503, b"A prefetch generates no picture.\n", headers)
 
 
 def render_error(error: GatewayError, request: Request) -> Response:
@@ -134,6 +145,7 @@ def retry_headers(error: GatewayError) -> dict[str, str]:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
+    # Otherwise they resend by themselves after 408, 409, 429 and 5xx.
     if not error.resend:
         headers["x-should-retry"] = "false"  # OpenAI's client libraries read this
     return headers
@@ -150,8 +162,26 @@ def _described(error: GatewayError, request: Request) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def file_names(generation: GenerationRequest) -> tuple[str, str]:
+    """Return a name in ASCII and one in the prompt's own letters, both safe as file names."""
+    words = re.sub(r"[^\w]+", "-", generation.prompt).strip("-_")[:_FILE_NAME_LENGTH].rstrip("-_")
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-") or "easel"
+    ending = f"-{generation.seed}.{generation.format}"
+    return plain + ending, (words or "easel") + ending
+
+
+def content_disposition(generation: GenerationRequest) -> str:
+    """Return the header that shows the picture inline, and names the file if it is saved.
+
+    It has both spellings of the name, as RFC 6266, appendix D, advises.
+    """
+    plain, full = file_names(generation)
+    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(full, safe='')}"
+
+
 def _prompt_header(prompt: str) -> str:
     encoded = ""
+    # Cut between characters: half of a percent-encoded character would not decode.
     for character in prompt:
         piece = quote(character, safe="")
         if len(encoded) + len(piece) > _LONGEST_PROMPT_HEADER:

@@ -1,13 +1,13 @@
-"""How often the bundled model draws what the prompt says, judged by a small classifier.
+"""How often the bundled model draws what the prompt says, according to a small classifier.
 
     python -m tests.benchmarks.sections.demo_quality   # trains the judge first, if there is none
 
-The judge is trained on renderings of the real artwork alone, never on generated pictures, and it is
-asked about fresh renderings first: no figure below can be trusted further than the judge's own. The
-prompts are worded and the seeds chosen here, apart from those that the training's sample sheets
-show; every second colour prompt asks for a thing in a colour that the model never saw it in.
+The judge is trained only on renderings of the artwork, never on generated images, and is first
+evaluated on new renderings: its own accuracy limits that of all other figures. Prompts and seeds
+differ from those of the training's sample sheets; half of the colour prompts combine a thing with a
+colour that is held out from the model's training.
 
-A refiner in the model's folder takes part with `--refined`; served, it takes none by default.
+`--refined` includes the refiner from the model's folder, which is not used by default.
 """
 
 import argparse
@@ -47,12 +47,12 @@ from model_package.demo.work_dir import WEIGHTS, WORK_DIR, use_threads
 from tests.benchmarks.lib.report import Figure, Row, Section
 
 # Knobs
-JUDGE_SECONDS = 800  # of one core, counted while it works for this
+JUDGE_SECONDS = 800  # of processor time on one core
 JUDGE_BATCH = 64
 RENDERINGS = 24_000  # to train the judge on
-SIDE = 64  # pixels that it looks at; a picture has twice as many
+SIDE = 64  # of the judge's input in pixels; an image has twice as many
 HELD_OUT_RENDERINGS = 2_000
-COLOURED, ON_BACKGROUNDS, PAIRS, RIDERS = 120, 92, 80, 40  # prompts; and one for every thing
+COLOURED, ON_BACKGROUNDS, PAIRS, RIDERS = 120, 92, 80, 40  # prompts; and one per thing
 DRAWN_AT_ONCE = 20
 FIRST_SEED = 100_000
 GUIDANCE = 3.0
@@ -60,16 +60,16 @@ SEED = 20_261  # of the prompts
 
 PLAN = Plan(JUDGE_SECONDS, rate=2e-3, hold=0.3, average=0.995, checkpoint_seconds=60)
 UNNAMED = -1
-# Where the judge looks for each thing, in pixels: a thing of two is looked at by itself.
+# The box of each thing in pixels: each of two things is judged separately.
 VIEWS = {
     "single": ((0, 0, 128, 128),),
     "pair": ((0, 28, 72, 100), (56, 28, 128, 100)),
     "riding": ((28, 0, 100, 72), (16, 32, 112, 128)),
 }
 TEXT = """\
-How often the bundled model draws what the prompt says, judged by a small classifier that was
-trained on renderings of the artwork alone. What the judge itself gets right comes first: no figure
-can be trusted further than that.
+How often the bundled model draws what the prompt says, according to a small classifier that was
+trained only on renderings of the artwork. The first rows are the accuracy of this judge, which
+limits that of all other figures.
 """
 THINGS, COLOURS = len(all_things()), len(COLOUR_NAMES)
 
@@ -77,13 +77,13 @@ THINGS, COLOURS = len(all_things()), len(COLOUR_NAMES)
 # The judge
 
 
-# How often a rendering shows one thing, two side by side, or one riding another. The judge's own,
-# so that it stays the same judge when the model's training changes.
+# The shares of renderings with one thing, two side by side, and one riding another. Independent of
+# the model's training, so that the judge stays the same when that changes.
 SHOWN = (0.82, 0.12, 0.06)
 
 
 class EveryColour(SpecMaker):
-    """Specs without the rule that keeps some colours of a thing from the model's training."""
+    """Specs that include the colours held out from the model's training."""
 
     def pick_colour(self, thing: int, kind: str) -> int:
         if self.things[thing].fixed_colour or self.rng.random() < 0.5:
@@ -92,7 +92,7 @@ class EveryColour(SpecMaker):
 
 
 class Judge(nn.Module):
-    """Says which things, which colour and which background a picture shows."""
+    """Classifies the things, the colour and the background of an image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,22 +102,22 @@ class Judge(nn.Module):
             layers += [nn.Conv2d(before, after, 3, 2 if index < 3 else 1, 1, bias=False)]
             layers += [nn.GroupNorm(8, after), nn.SiLU(), nn.Conv2d(after, after, 3, 1, 1)]
             layers += [nn.GroupNorm(8, after), nn.SiLU()]
-        self.eye = nn.Sequential(*layers)
+        self.features = nn.Sequential(*layers)
         self.things = nn.Linear(2 * widths[-1], THINGS)
         self.colour = nn.Linear(2 * widths[-1], COLOURS)
         self.background = nn.Linear(2 * widths[-1], len(BACKGROUNDS))
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores for pictures (N, 3, 64, 64) in -1..1."""
-        seen = self.eye(pictures)
-        found = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
-        return self.things(found), self.colour(found), self.background(found)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores for images (N, 3, 64, 64) in -1..1."""
+        features = self.features(images)
+        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
+        return self.things(pooled), self.colour(pooled), self.background(pooled)
 
 
-def to_numbers(pictures: Sequence[Image.Image]) -> Tensor:
-    """What the judge sees of pictures: (N, 3, 64, 64) in -1..1."""
-    small = [picture.resize((SIDE, SIDE), Image.Resampling.BOX) for picture in pictures]
-    stacked = np.stack([np.asarray(picture) for picture in small])
+def to_numbers(images: Sequence[Image.Image]) -> Tensor:
+    """Return the judge's input: (N, 3, 64, 64) in -1..1."""
+    small = [image.resize((SIDE, SIDE), Image.Resampling.BOX) for image in images]
+    stacked = np.stack([np.asarray(image) for image in small])
     return torch.from_numpy(stacked).movedim(-1, 1).float() / 127.5 - 1
 
 
@@ -129,32 +129,32 @@ def render(composer: Composer, count: int, seed: int) -> tuple[list[Spec], list[
     return specs, [composer.draw(spec, rng) for spec in specs]
 
 
-def wear(pictures: Tensor, rng: Rng) -> Tensor:
-    """Soften and speckle renderings, so that the judge looks at shapes and not at crispness."""
+def degrade(images: Tensor, rng: Rng) -> Tensor:
+    """Blur renderings and add noise, so that the judge relies on shapes and not on sharpness."""
     if rng.choices.random() < 0.5:
         factor = float(rng.choices.uniform(0.3, 1))
-        small = interpolate(pictures, scale_factor=factor, mode="bilinear", antialias=True)
-        pictures = interpolate(small, size=pictures.shape[-2:], mode="bilinear")
-    amount = 0.15 * torch.rand(len(pictures), 1, 1, 1, generator=rng.noise)
-    return pictures + amount * torch.randn(pictures.shape, generator=rng.noise)
+        small = interpolate(images, scale_factor=factor, mode="bilinear", antialias=True)
+        images = interpolate(small, size=images.shape[-2:], mode="bilinear")
+    amount = 0.15 * torch.rand(len(images), 1, 1, 1, generator=rng.noise)
+    return images + amount * torch.randn(images.shape, generator=rng.noise)
 
 
 def presence(specs: Sequence[Spec]) -> Tensor:
-    """Which things are there, as shares that sum to one."""
-    there = torch.zeros(len(specs), THINGS)
-    for row, spec in zip(there, specs, strict=True):
+    """Return the things in each image as shares that sum to one."""
+    shares = torch.zeros(len(specs), THINGS)
+    for row, spec in zip(shares, specs, strict=True):
         row[[spec.thing] if spec.other == NO_THING else [spec.thing, spec.other]] = 1
-    return there / there.sum(1, keepdim=True)
+    return shares / shares.sum(1, keepdim=True)
 
 
 class JudgeObjective:
-    """Batches of worn renderings; what a picture does not have is not asked."""
+    """Batches of degraded renderings; missing attributes do not count."""
 
     def __init__(self, composer: Composer) -> None:
-        self.specs, pictures = render(composer, RENDERINGS, SEED)
-        self.pictures = to_numbers(pictures)
+        self.specs, images = render(composer, RENDERINGS, SEED)
+        self.images = to_numbers(images)
         self.things = presence(self.specs)
-        # The colours of two things are not asked for: the judge would not know which is meant.
+        # The colours of two things do not count: they are ambiguous.
         self.colours = torch.tensor(
             [spec.colour if spec.other == NO_THING else NO_COLOUR for spec in self.specs]
         )
@@ -162,7 +162,7 @@ class JudgeObjective:
 
     def __call__(self, judge: nn.Module, rng: Rng) -> Tensor:
         chosen = rng.choices.integers(RENDERINGS, size=JUDGE_BATCH)
-        things, colour, background = judge(wear(self.pictures[chosen], rng))
+        things, colour, background = judge(degrade(self.images[chosen], rng))
         return (
             cross_entropy(things, self.things[chosen])
             + cross_entropy(colour, self.colours[chosen], ignore_index=NO_COLOUR)
@@ -171,7 +171,7 @@ class JudgeObjective:
 
 
 def trained_judge(composer: Composer) -> Judge:
-    """The judge, trained now or in an earlier run; it goes on where that stopped."""
+    """Return the judge, trained now or in an earlier run; resumes an interrupted training."""
     torch.manual_seed(0)
     trainer = Trainer(Judge(), PLAN, WORK_DIR / "judge", clock=time.process_time)
     trainer.resume()
@@ -181,12 +181,12 @@ def trained_judge(composer: Composer) -> Judge:
     return trainer.average
 
 
-# The verdicts
+# Verdicts
 
 
 @dataclass
 class Tally:
-    """How often each question was answered right, of how often it could be asked."""
+    """The number of correct verdicts, and of all."""
 
     right: int = 0
     asked: int = 0
@@ -203,11 +203,11 @@ Verdicts = dict[str, Tally]
 
 
 @torch.no_grad()
-def see_things(judge: Judge, specs: Sequence[Spec], pictures: Sequence[Image.Image]) -> list[int]:
-    """The first guess for each thing of each spec, in their order."""
+def see_things(judge: Judge, specs: Sequence[Spec], images: Sequence[Image.Image]) -> list[int]:
+    """Return the most probable thing for each thing of each spec, in order."""
     views = [
-        picture.crop(box)
-        for spec, picture in zip(specs, pictures, strict=True)
+        image.crop(box)
+        for spec, image in zip(specs, images, strict=True)
         for box in VIEWS[KINDS[spec.kind]]
     ]
     guesses: list[int] = judge(to_numbers(views))[0].argmax(1).tolist()
@@ -215,15 +215,13 @@ def see_things(judge: Judge, specs: Sequence[Spec], pictures: Sequence[Image.Ima
 
 
 @torch.no_grad()
-def judge_pictures(
-    judge: Judge, specs: Sequence[Spec], pictures: Sequence[Image.Image]
-) -> Verdicts:
-    """Thing, colour and background of singles; both and at least one of two."""
+def judge_images(judge: Judge, specs: Sequence[Spec], images: Sequence[Image.Image]) -> Verdicts:
+    """Return tallies of thing, colour and background, or of both and either for two things."""
     tallies = {name: Tally() for name in ("thing", "colour", "background", "both", "either")}
-    guesses = iter(see_things(judge, specs, pictures))
-    _, colours, backgrounds = judge(to_numbers(pictures))
-    answers = zip(specs, colours.argmax(1).tolist(), backgrounds.argmax(1).tolist(), strict=True)
-    for spec, colour, background in answers:
+    guesses = iter(see_things(judge, specs, images))
+    _, colours, backgrounds = judge(to_numbers(images))
+    verdicts = zip(specs, colours.argmax(1).tolist(), backgrounds.argmax(1).tolist(), strict=True)
+    for spec, colour, background in verdicts:
         first = next(guesses) == spec.thing
         if spec.other == NO_THING:
             tallies["thing"].count(first)
@@ -246,7 +244,7 @@ def every_thing() -> list[Spec]:
 
 
 def colour_specs(rng: np.random.Generator, held_out: bool) -> list[Spec]:
-    """Things in colours that the model saw them in, or in ones it never did."""
+    """Return things in colours of the model's training, or in held-out ones."""
     pairs = [
         (thing, colour)
         for thing in range(THINGS)
@@ -272,18 +270,18 @@ def pair_specs(rng: np.random.Generator, kind: str, count: int) -> list[Spec]:
 
 
 def groups() -> Iterator[tuple[str, list[Spec]]]:
-    """Everything that is asked, by the name it has in the report."""
+    """Yield the groups of prompts by their names in the report."""
     rng = np.random.default_rng(SEED)
-    yield "one thing, each once", every_thing()
+    yield "one thing", every_thing()
     yield "in a colour seen in training", colour_specs(rng, held_out=False)
-    yield "in a colour never seen on it", colour_specs(rng, held_out=True)
+    yield "in a held-out colour", colour_specs(rng, held_out=True)
     yield "on a named background", background_specs(rng)
     yield "two side by side", pair_specs(rng, "pair", PAIRS)
     yield "one riding another", pair_specs(rng, "riding", RIDERS)
 
 
 class PlainCaptioner(Captioner):
-    """The captioner without meaningless words and adjectives, which people rarely type."""
+    """The captioner without filler words and adjectives, which are rare in real prompts."""
 
     def with_noise(self, caption: str) -> str:
         return caption
@@ -297,7 +295,7 @@ class PlainCaptioner(Captioner):
 
 @dataclass(frozen=True)
 class Artist:
-    """The model under test at its default settings."""
+    """The model with its default settings."""
 
     pipeline: StableDiffusionPipeline
     guidance: float
@@ -305,7 +303,7 @@ class Artist:
     refiner: UNet2DConditionModel | None = None
 
     def draw(self, prompts: Sequence[str], seed: int) -> list[Image.Image]:
-        """A picture for each prompt, each with a seed of its own from `seed` on."""
+        """Return one image per prompt, with consecutive seeds from `seed`."""
         drawn: list[Image.Image] = []
         for start in range(0, len(prompts), DRAWN_AT_ONCE):
             some = list(prompts[start : start + DRAWN_AT_ONCE])
@@ -315,7 +313,7 @@ class Artist:
         return drawn
 
     def draw_together(self, prompts: list[str], noise: list[torch.Generator]) -> list[Image.Image]:
-        """A batch of pictures; the last steps are the refiner's, if there is one."""
+        """Return a batch of images; the refiner, if any, runs the last steps."""
         own = round(self.steps * REFINER_START)
         with UNetSwap(self.pipeline, self.refiner or self.pipeline.unet, own) as swap:
             drawn: list[Image.Image] = self.pipeline(
@@ -327,8 +325,8 @@ class Artist:
             ).images
         return drawn
 
-    def seconds_a_picture(self) -> float:
-        """How long one picture takes, after one to warm up."""
+    def seconds_per_image(self) -> float:
+        """Return the seconds of one image, after a warm-up."""
         self.draw(["a red apple"], 0)
         started = time.perf_counter()
         self.draw(["a green car"], 0)
@@ -336,13 +334,13 @@ class Artist:
 
 
 def check_judge(judge: Judge, composer: Composer) -> dict[str, Verdicts]:
-    """What the judge makes of renderings that it was not trained on."""
-    specs, pictures = render(composer, HELD_OUT_RENDERINGS, SEED + 1)
+    """Return the judge's verdicts on held-out renderings."""
+    specs, images = render(composer, HELD_OUT_RENDERINGS, SEED + 1)
     report = {}
     for number, kind in enumerate(KINDS):
         chosen = [index for index, spec in enumerate(specs) if spec.kind == number]
-        report[f"the judge itself, {kind}"] = judge_pictures(
-            judge, [specs[index] for index in chosen], [pictures[index] for index in chosen]
+        report[f"the judge itself, {kind}"] = judge_images(
+            judge, [specs[index] for index in chosen], [images[index] for index in chosen]
         )
     return report
 
@@ -355,10 +353,10 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--every", type=int, default=1, help="ask only every so many-th prompt")
+    parser.add_argument("--every", type=int, default=1, help="use every Nth prompt")
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--refined", action="store_true", help="bring the refiner in")
-    parser.add_argument("--judge-only", action="store_true", help="train and check the judge")
+    parser.add_argument("--refined", action="store_true", help="use the refiner")
+    parser.add_argument("--judge-only", action="store_true", help="only train and check the judge")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     return parser.parse_args()
 
@@ -374,13 +372,13 @@ def load_artist(guidance: float, weights: Path = WEIGHTS, refined: bool = False)
 
 
 def examine(artist: Artist, judge: Judge, every: int) -> dict[str, Verdicts]:
-    """Draw and judge each group of prompts, telling the figures as they come."""
+    """Draw and judge each group of prompts, printing each group's figures."""
     captioner = PlainCaptioner(np.random.default_rng(SEED + 2))
     report = {}
-    for number, (name, asked) in enumerate(groups(), start=1):
-        specs = asked[::every]
-        pictures = artist.draw([captioner.caption(spec) for spec in specs], FIRST_SEED * number)
-        report[name] = judge_pictures(judge, specs, pictures)
+    for number, (name, group) in enumerate(groups(), start=1):
+        specs = group[::every]
+        images = artist.draw([captioner.caption(spec) for spec in specs], FIRST_SEED * number)
+        report[name] = judge_images(judge, specs, images)
         print(line(name, report[name]), flush=True)
     return report
 
@@ -391,9 +389,9 @@ def save_figures(path: Path, report: dict[str, Verdicts]) -> None:
 
 
 def section(quick: bool = False) -> Section:
-    """Measure all of it; trains the judge first, if there is none. There is no quick way."""
+    """Measure everything; trains the judge first if there is none. Not possible with `quick`."""
     if quick:
-        raise SystemExit("demo_quality has no quick form: the judge takes its time to train")
+        raise SystemExit("demo_quality cannot run with --quick: training the judge takes long")
     use_threads(2)
     judge = trained_judge(composer := Composer(load_artwork()))
     report = check_judge(judge, composer) | examine(load_artist(GUIDANCE), judge, every=1)
@@ -416,12 +414,10 @@ def main() -> None:
     if arguments.judge_only:
         return
     artist = load_artist(arguments.guidance, arguments.weights, arguments.refined)
-    print(
-        f"{artist.seconds_a_picture():.2f} s a picture on {arguments.threads} threads", flush=True
-    )
+    print(f"{artist.seconds_per_image():.2f} s an image on {arguments.threads} threads", flush=True)
     report |= examine(artist, judge, arguments.every)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{peak:.0f} MiB of memory at most, judge and pictures included")
+    print(f"{peak:.0f} MiB of memory at peak, judge and images included")
     if arguments.json:
         save_figures(arguments.json, report)
 

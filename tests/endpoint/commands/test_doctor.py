@@ -5,7 +5,7 @@ import json
 import pytest
 
 from endpoint.commands import doctor
-from endpoint.emulator.moto_ import moto_shims
+from endpoint.emulator.moto_ import service_quotas
 from endpoint.provision import checks
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
 from tests.model_folders import write_file, write_pipeline
@@ -34,7 +34,7 @@ def test_a_good_account_gets_a_price_and_no_changes(world, capsys):
 
 
 def test_a_quota_of_zero_comes_with_the_command_that_raises_it(world, capsys, monkeypatch):
-    monkeypatch.setattr(moto_shims, "QUOTAS", {"ml.g5.xlarge": 0.0})
+    monkeypatch.setattr(service_quotas, "QUOTAS", {"ml.g5.xlarge": 0.0})
     results = examine(world, capsys, "--instance-type", "ml.g5.xlarge", code=1)
     (quota,) = results["quota"]
     assert quota["state"] == "bad"
@@ -43,7 +43,7 @@ def test_a_quota_of_zero_comes_with_the_command_that_raises_it(world, capsys, mo
 
 
 def test_one_type_with_a_quota_is_enough(world, capsys, monkeypatch):
-    monkeypatch.setattr(moto_shims, "QUOTAS", {"ml.g4dn.xlarge": 0.0})
+    monkeypatch.setattr(service_quotas, "QUOTAS", {"ml.g4dn.xlarge": 0.0})
     states = [check["state"] for check in examine(world, capsys)["quota"]]
     assert sorted(states) == ["good", "good", "note"]
 

@@ -14,7 +14,6 @@ from tests.model_folders import write_file, write_pipeline
 def _nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served_model, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(served_model, "DEMO", tmp_path / "demo")
-    monkeypatch.setattr(served_model, "STAND_IN_SCRIPT", tmp_path / "stand_in.py")
 
 
 def test_a_folder_is_served_from_where_it_is(tmp_path: Path) -> None:
@@ -42,7 +41,7 @@ def test_any_repository_is_fetched_by_the_container() -> None:
 
 
 @pytest.mark.parametrize("given", ["./missing", "/missing/folder", "~/x", "missing", "a/b/c"])
-def test_what_is_neither_says_what_would_be(given: str) -> None:
+def test_an_unknown_model_lists_the_known_ones(given: str) -> None:
     with pytest.raises(NoModel, match="sd-turbo"):
         choose(given)
 
@@ -52,26 +51,7 @@ def test_the_bundled_model_is_the_default(tmp_path: Path) -> None:
     assert choose(None) == ServedModel("sd", tmp_path / "demo")
 
 
-def test_without_a_bundled_model_a_stand_in_is_made_once(tmp_path: Path) -> None:
-    script = tmp_path / "stand_in.py"
-    script.write_text(
-        "import pathlib, sys\n"
-        "folder = pathlib.Path(sys.argv[1]); folder.mkdir()\n"
-        "(folder / 'model_index.json').touch()\n"
-    )
-    made = choose(None)
-    assert made == ServedModel("sd", tmp_path / "cache" / "stand-in-model")
-    script.write_text("raise SystemExit('made twice')")
-    assert choose(None) == made
-
-
-def test_a_stand_in_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    (tmp_path / "stand_in.py").write_text("raise SystemExit(3)")
-    with pytest.raises(NoModel, match="exit code 3"):
-        choose(None)
-
-
-def test_nothing_at_all_asks_for_a_model() -> None:
+def test_without_a_bundled_model_one_must_be_named() -> None:
     with pytest.raises(NoModel, match="--model"):
         choose(None)
 

@@ -58,7 +58,7 @@ def test_every_route_requires_a_key_except_the_public_ones(client):
     assert (client.generated, client.queued) == (0, 0)
 
 
-def test_without_keys_everybody_may_paint(monkeypatch):
+def test_without_keys_every_caller_is_accepted(monkeypatch):
     client = GuardedClient(monkeypatch, Protection())
 
     assert client.get(PICTURE).status_code == 200
@@ -116,7 +116,7 @@ def test_a_missing_or_wrong_key_is_a_401_before_any_gpu_time(client, headers):
     assert client.generated == 0
 
 
-def test_a_key_that_has_expired_is_no_key(monkeypatch):
+def test_an_expired_key_is_refused(monkeypatch):
     soon = key(expires=time.time() + 100)
     gone = key("old", OTHER_KEY, expires=time.time() - 1)
     client = GuardedClient(monkeypatch, guarded(keys=(soon, gone)))
@@ -125,7 +125,7 @@ def test_a_key_that_has_expired_is_no_key(monkeypatch):
     assert client.get(PICTURE, x_api_key=OTHER_KEY).status_code == 401
 
 
-def test_openais_libraries_are_told_of_a_wrong_key_in_openais_words(client):
+def test_a_wrong_key_is_reported_to_openais_libraries_in_openais_format(client):
     response = client.post("/v1/images/generations", {"prompt": "a cat"}, x_api_key="wrong")
 
     assert response.status_code == 401
@@ -133,7 +133,7 @@ def test_openais_libraries_are_told_of_a_wrong_key_in_openais_words(client):
     assert error_of(response)["type"] == "invalid_request_error"
 
 
-def test_a_person_without_a_key_is_told_so_on_a_page(client):
+def test_a_browser_without_a_key_gets_a_page(client):
     response = client.get(PICTURE, **BROWSER)
 
     assert response.status_code == 401
@@ -143,7 +143,7 @@ def test_a_person_without_a_key_is_told_so_on_a_page(client):
 # --- Sessions -------------------------------------------------------------------------------------
 
 
-def test_a_browser_signs_in_once_and_paints_without_the_key(client):
+def test_a_browser_signs_in_once_and_generates_without_the_key(client):
     response = client.post("/session", {"key": KEY})
     (cookie,) = response.headers["Set-Cookie"]
 
@@ -153,7 +153,7 @@ def test_a_browser_signs_in_once_and_paints_without_the_key(client):
     assert client.get(PICTURE, Cookie=f"other=1; {cookies_of(response)}; x").status_code == 200
 
 
-def test_the_cookie_is_for_https_alone_where_there_is_https(client):
+def test_the_cookie_requires_https_behind_https(client):
     response = client.post("/session", {"key": KEY}, X_Forwarded_Proto="https")
 
     assert response.headers["Set-Cookie"][0].endswith("; Secure")
@@ -242,7 +242,7 @@ def test_a_session_is_of_no_use_to_another_sites_page(client, headers, status):
     assert client.queued == (status == 202)
 
 
-def test_another_site_cannot_sign_a_visitor_in_or_out(client):
+def test_another_site_cannot_sign_a_browser_in_or_out(client):
     headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
 
     assert client.post("/session", {"key": KEY}, **headers).status_code == 401
@@ -279,7 +279,7 @@ def test_a_link_dies_with_the_key_that_made_it(monkeypatch):
     assert other.get(f"{PICTURE}&link={token}").status_code == 401
 
 
-def test_whoever_changes_a_token_has_none(client):
+def test_a_changed_token_is_refused(client):
     token = client.link(pictures=1)
     version, payload, mac = token.split(".")
     richer = json.loads(base64.urlsafe_b64decode(payload + "=="))
@@ -306,7 +306,7 @@ def test_whoever_changes_a_token_has_none(client):
     assert client.generated == 0
 
 
-def test_a_session_is_no_link_and_a_link_is_no_session(client):
+def test_a_session_cannot_be_used_as_a_link_nor_a_link_as_a_session(client):
     token = client.link(pictures=None)
     session = client.sign_in().partition("=")[2]
 

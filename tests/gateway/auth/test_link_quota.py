@@ -13,7 +13,7 @@ from chalicelib.errors import RateLimited, StoreUnavailable
 from chalicelib.web.principal import Link
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import environment
-from tests.gateway.doubles import Breaks, Bucket
+from tests.gateway.doubles import Breaks, Bucket, Provided
 
 LINK = Link("0123456789abcdef", 4_000_000_000, 3)
 
@@ -25,7 +25,7 @@ def breaks():
 
 @pytest.fixture
 def quota(breaks):
-    return LinkQuota(Store(Bucket(breaks), "bucket", "links/"))
+    return LinkQuota(Store(Provided(Bucket(breaks)), "bucket", "links/"))
 
 
 def outcomes(work, each):
@@ -49,7 +49,7 @@ def test_a_link_is_good_for_its_number_of_pictures(quota):
     assert refused.value.retry_after > 0
 
 
-def test_the_same_request_is_paid_for_once_and_painted_a_few_times(quota):
+def test_the_same_request_is_charged_once_and_runs_a_few_times(quota):
     lefts = [quota.spend(LINK, "a") for _ in range(RUNS_PER_PICTURE)]
 
     assert set(lefts) == {2}
@@ -65,7 +65,7 @@ def test_links_have_accounts_of_their_own(quota):
     assert quota.spend(Link("fedcba9876543210", LINK.expires, 1), "a") == 0
 
 
-def test_what_is_given_back_can_be_spent_again(quota):
+def test_a_refund_can_be_spent_again(quota):
     for name in "abc":
         quota.spend(LINK, name)
     quota.refund(LINK, "b")
@@ -76,7 +76,7 @@ def test_what_is_given_back_can_be_spent_again(quota):
         quota.spend(LINK, "b")
 
 
-def test_who_gives_back_does_not_give_back_anothers_run(quota):
+def test_a_refund_does_not_undo_another_run(quota):
     quota.spend(LINK, "a")
     quota.spend(LINK, "a")
     quota.refund(LINK, "a")
@@ -84,33 +84,33 @@ def test_who_gives_back_does_not_give_back_anothers_run(quota):
     assert quota.spend(LINK, "b") == 1
 
 
-def test_two_who_read_the_same_account_are_both_counted(quota, breaks):
+def test_two_requests_that_read_the_same_quota_are_both_counted(quota, breaks):
     breaks.interrupt(1, lambda: quota.spend(LINK, "b"))
 
     assert quota.spend(LINK, "a") == 1
     assert quota.spend(LINK, "c") == 0
 
 
-def test_nothing_is_given_out_while_s3_does_not_tell():
+def test_nothing_is_granted_while_s3_does_not_respond():
     class Silent:
         def get_object(self, **_):
             raise ReadTimeoutError(endpoint_url="u")
 
     with pytest.raises(StoreUnavailable):
-        LinkQuota(Store(Silent(), "bucket", "links/")).spend(LINK, "a")
+        LinkQuota(Store(Provided(Silent()), "bucket", "links/")).spend(LINK, "a")
 
 
 @pytest.fixture(scope="module")
 def s3():
     """A real client of a real server, as many Lambdas would have each."""
     with AwsServer().serve() as server:
-        given = environment(server.url, "us-east-1")
+        fields = environment(server.url, "us-east-1")
         client = boto3.client(
             "s3",
             endpoint_url=server.url,
             region_name="us-east-1",
-            aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+            aws_access_key_id=fields["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=fields["AWS_SECRET_ACCESS_KEY"],
             config=Config(max_pool_connections=50, retries={"total_max_attempts": 2}),
         )
         client.create_bucket(Bucket="easel-links")
@@ -119,7 +119,7 @@ def s3():
 
 @pytest.mark.parametrize("pictures", [1, 7, 20])
 def test_exactly_so_many_of_50_parallel_uses_are_allowed(s3, pictures):
-    quota = LinkQuota(Store(s3, "easel-links", "links/"))
+    quota = LinkQuota(Store(Provided(s3), "easel-links", "links/"))
     link = Link(f"parallel{pictures}", LINK.expires, pictures)
     allowed = outcomes(lambda name: quota.spend(link, name), [f"p{n}" for n in range(50)])
 
@@ -129,7 +129,7 @@ def test_exactly_so_many_of_50_parallel_uses_are_allowed(s3, pictures):
 
 
 def test_50_parallel_resends_of_one_request_pay_once(s3):
-    quota = LinkQuota(Store(s3, "easel-links", "links/"))
+    quota = LinkQuota(Store(Provided(s3), "easel-links", "links/"))
     link = Link("resends", LINK.expires, 2)
     allowed = outcomes(lambda _: quota.spend(link, "the same"), range(50))
 

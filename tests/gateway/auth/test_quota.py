@@ -1,4 +1,4 @@
-"""What pictures cost a visitor, through the whole gateway."""
+"""What pictures cost a caller, through the whole gateway."""
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -27,7 +27,7 @@ def paths(token, *seeds, more=""):
     return [f"/inference/a%20cat?seed={seed}&link={token}{more}" for seed in seeds]
 
 
-def test_a_friend_paints_with_a_link_until_its_pictures_are_used_up(client):
+def test_a_link_generates_pictures_until_its_quota_is_used_up(client):
     token = client.link(pictures=2)
     responses = [client.get(path) for path in paths(token, 1, 2, 3)]
 
@@ -90,7 +90,7 @@ def test_a_picture_that_exists_costs_nothing(client):
         EndpointConnectionError(endpoint_url="u"),
     ],
 )
-def test_what_never_reached_a_gpu_is_given_back(client, trouble):
+def test_what_never_reached_a_gpu_is_refunded(client, trouble):
     token = client.link(pictures=1)
     client.runtime.outcome = trouble
     assert client.get(*paths(token, 1)).status_code == 503
@@ -99,7 +99,7 @@ def test_what_never_reached_a_gpu_is_given_back(client, trouble):
     assert client.get(*paths(token, 2)).status_code == 200
 
 
-def test_a_picture_that_may_have_cost_a_run_stays_paid_for_and_may_be_asked_for_again(client):
+def test_a_picture_that_may_have_cost_a_run_stays_charged_and_can_be_requested_again(client):
     token = client.link(pictures=1)
     client.runtime.outcome = refusal("InternalFailure")
     assert client.get(*paths(token, 1)).status_code == 502
@@ -144,14 +144,14 @@ def test_a_browser_keeps_the_link_that_it_came_with(client):
     assert client.get("/inference/a%20cat?seed=3", Cookie=cookie).status_code == 429
 
 
-def test_nobody_keeps_what_is_no_link(client):
+def test_an_invalid_link_sets_no_cookie(client):
     arrival = client.get("/?link=nonsense", **BROWSER)
 
     assert arrival.status_code == 401
     assert "Set-Cookie" not in arrival.headers
 
 
-def test_pictures_for_who_has_a_key_or_a_link_stay_out_of_shared_caches(client):
+def test_pictures_that_required_a_key_or_a_link_stay_out_of_shared_caches(client):
     token = client.link(pictures=None)
 
     for response in (
@@ -162,7 +162,7 @@ def test_pictures_for_who_has_a_key_or_a_link_stay_out_of_shared_caches(client):
         assert response.headers["Cache-Control"] == "private, max-age=31536000, immutable"
 
 
-def test_a_visitor_has_so_many_pictures_in_a_minute(monkeypatch):
+def test_a_client_has_a_limit_of_pictures_per_minute(monkeypatch):
     client = GuardedClient(monkeypatch, guarded(keys=(), per_minute=2))
     responses = [client.get(f"/inference/a?seed={seed}") for seed in range(3)]
 
@@ -174,7 +174,7 @@ def test_a_visitor_has_so_many_pictures_in_a_minute(monkeypatch):
     assert client.generated == 2
 
 
-def test_a_visitor_cannot_choose_the_address_that_is_counted(monkeypatch):
+def test_a_client_cannot_choose_the_address_that_is_counted(monkeypatch):
     client = GuardedClient(monkeypatch, guarded(keys=(), per_minute=1))
     forged = [{"X-Forwarded-For": f"10.0.0.{n}", "X-Real-Ip": f"10.0.0.{n}"} for n in range(3)]
     responses = [client.get(f"/inference/a?seed={n}", **each) for n, each in enumerate(forged)]
@@ -182,7 +182,7 @@ def test_a_visitor_cannot_choose_the_address_that_is_counted(monkeypatch):
     assert [each.status_code for each in responses] == [200, 429, 429]
 
 
-def test_openais_libraries_are_told_of_a_limit_in_openais_words(monkeypatch):
+def test_a_limit_is_reported_to_openais_libraries_in_openais_format(monkeypatch):
     client = GuardedClient(monkeypatch, guarded(keys=(), per_minute=1))
     ask = ("/v1/images/generations", {"prompt": "a cat"})
     client.post(*ask)

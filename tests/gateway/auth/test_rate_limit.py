@@ -18,7 +18,7 @@ def clock():
     return Clock()
 
 
-def test_a_visitor_has_so_many_pictures_in_any_60_seconds(clock):
+def test_a_client_has_the_limit_in_any_60_seconds(clock):
     limits = RateLimiter(now=clock)
     granted = []
     for second in range(0, 300, 7):
@@ -34,7 +34,7 @@ def test_a_visitor_has_so_many_pictures_in_any_60_seconds(clock):
         assert sum(start <= each < start + 60 for each in granted) <= 3
 
 
-def test_whoever_has_none_left_is_told_when_there_is_one_again(clock):
+def test_a_refusal_says_when_there_is_a_picture_again(clock):
     limits = RateLimiter(now=clock)
     limits.take("ada", 2)
     clock.moment += 20
@@ -47,7 +47,7 @@ def test_whoever_has_none_left_is_told_when_there_is_one_again(clock):
     limits.take("ada", 2)
 
 
-def test_the_headers_tell_what_is_left(clock):
+def test_the_headers_report_what_is_left(clock):
     limits = RateLimiter(now=clock)
     limits.take("ada", 5)
     clock.moment += 10
@@ -58,14 +58,14 @@ def test_the_headers_tell_what_is_left(clock):
     }
 
 
-def test_visitors_do_not_pay_for_one_another(clock):
+def test_clients_are_counted_separately(clock):
     limits = RateLimiter(now=clock)
     limits.take("ada", 1)
 
     assert limits.take("bob", 1)["RateLimit"].startswith('"pictures";r=0')
 
 
-def test_only_so_many_visitors_are_remembered(clock):
+def test_only_the_most_recent_clients_are_stored(clock):
     limits = RateLimiter(max_clients=3, now=clock)
     for name in "abcd":
         limits.take(name, 1)
@@ -76,7 +76,7 @@ def test_only_so_many_visitors_are_remembered(clock):
         limits.take("d", 1)
 
 
-def test_a_network_of_ipv6_is_one_visitor():
+def test_a_network_of_ipv6_is_one_client():
     assert client_of("2001:db8::1") == client_of("2001:db8::ffff:1") == "2001:db8::/64"
     assert client_of("2001:db8:0:1::1") != client_of("2001:db8::1")
     assert client_of("192.0.2.1") == "192.0.2.1"

@@ -76,7 +76,7 @@ def test_without_a_bucket_a_number_of_pictures_is_refused_with_the_reason(monkey
     assert client.get(f"/inference/a?seed=1&link={token}").status_code == 200
 
 
-def test_a_link_whose_pictures_can_no_longer_be_counted_paints_nothing(monkeypatch, client):
+def test_a_link_whose_quota_can_no_longer_be_counted_generates_nothing(monkeypatch, client):
     token = client.link(pictures=5)
     without = GuardedClient(monkeypatch, guarded(accounts=None))
 
@@ -84,7 +84,7 @@ def test_a_link_whose_pictures_can_no_longer_be_counted_paints_nothing(monkeypat
     assert without.generated == 0
 
 
-def test_where_everybody_may_paint_no_link_is_made(monkeypatch):
+def test_an_open_gateway_makes_no_links(monkeypatch):
     response = GuardedClient(monkeypatch, Protection()).post("/links", {})
 
     assert response.status_code == 400

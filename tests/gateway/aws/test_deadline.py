@@ -1,6 +1,7 @@
 """The deadline."""
 
 import threading
+import time
 
 import pytest
 
@@ -35,3 +36,8 @@ def test_the_time_that_remains_runs_out():
     deadline = Deadline(24.0, clock=lambda: next(now))
 
     assert [deadline.remaining for _ in range(3)] == [14.0, 1.0, -1.0]
+
+
+def test_work_without_a_deadline_is_waited_for():
+    """An infinite time-out overflows in `threading` if the result is not ready at once."""
+    assert Deadline(float("inf")).keep(lambda: time.sleep(0.05) or "done") == "done"

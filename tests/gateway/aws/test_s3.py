@@ -5,7 +5,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import StoreUnavailable
-from tests.gateway.doubles import Breaks, Bucket
+from tests.gateway.doubles import Breaks, Bucket, Provided
 
 
 class Refusing:
@@ -37,28 +37,28 @@ def bucket():
 
 @pytest.fixture
 def store(bucket):
-    return Store(bucket, "bucket", "jobs/")
+    return Store(Provided(bucket), "bucket", "jobs/")
 
 
 def test_an_object_is_read_as_it_was_written_below_the_prefix(store, bucket):
     tag = store.create("key", b"content")
-    found = store.read("key")
+    stored = store.read("key")
 
     assert bucket.objects == {"jobs/key": b"content"}
-    assert (found.body, found.size, found.tag) == (b"content", 7, tag)
+    assert (stored.body, stored.size, stored.tag) == (b"content", 7, tag)
     assert store.size("key") == 7
 
 
-def test_what_is_not_there_is_none(store):
+def test_a_missing_object_is_none(store):
     assert store.read("key") is None
     assert store.size("key") is None
 
 
 def test_the_content_of_a_large_object_stays_where_it_is(store):
     store.create("key", b"content")
-    found = store.read("key", longest=6)
+    stored = store.read("key", longest=6)
 
-    assert (found.body, found.size) == (b"", 7)
+    assert (stored.body, stored.size) == (b"", 7)
 
 
 def test_only_the_first_creates(store):
@@ -67,7 +67,7 @@ def test_only_the_first_creates(store):
     assert store.read("key").body == b"first"
 
 
-def test_only_who_knows_the_version_replaces_it(store):
+def test_only_a_writer_with_the_current_version_replaces_it(store):
     first = store.create("key", b"first")
     second = store.replace("key", b"second", first)
 
@@ -76,7 +76,7 @@ def test_only_who_knows_the_version_replaces_it(store):
     assert store.replace("other", b"x", first) is None
 
 
-def test_deleting_what_is_not_there_is_no_trouble(store):
+def test_deleting_a_missing_object_succeeds(store):
     store.create("key", b"1")
     store.delete("key")
     store.delete("key")
@@ -84,7 +84,7 @@ def test_deleting_what_is_not_there_is_no_trouble(store):
     assert store.read("key") is None
 
 
-def test_an_address_below_the_prefix_is_told_from_others(store):
+def test_a_location_below_the_prefix_is_distinguished_from_others(store):
     assert store.key_of("s3://bucket/jobs/failures/x") == "failures/x"
     assert store.key_of("s3://other/jobs/failures/x") is None
     assert store.key_of("s3://bucket/else/x") is None
@@ -97,18 +97,18 @@ def test_an_address_below_the_prefix_is_told_from_others(store):
 def test_whatever_else_s3_says_is_one_error_that_hides_it(call, code):
     error = ClientError({"Error": {"Code": code, "Message": "arn:aws:s3:::secret"}}, "Operation")
     with pytest.raises(StoreUnavailable) as raised:
-        CALLS[call](Store(Refusing(error), "bucket", ""))
+        CALLS[call](Store(Provided(Refusing(error)), "bucket", ""))
 
     assert "secret" not in raised.value.message
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_an_s3_that_does_not_answer_is_told(call):
+def test_an_s3_that_does_not_respond_is_an_error(call):
     with pytest.raises(StoreUnavailable):
-        CALLS[call](Store(Refusing(ReadTimeoutError(endpoint_url="u")), "bucket", ""))
+        CALLS[call](Store(Provided(Refusing(ReadTimeoutError(endpoint_url="u"))), "bucket", ""))
 
 
 def test_two_writes_that_meet_leave_one_winner():
     error = ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, "PutObject")
 
-    assert Store(Refusing(error), "bucket", "").create("key", b"1") is None
+    assert Store(Provided(Refusing(error)), "bucket", "").create("key", b"1") is None

@@ -122,7 +122,7 @@ def test_every_trouble_behind_the_gateway_says_when_to_try_again():
         assert error.retry_after > 0
 
 
-def test_nothing_that_aws_said_reaches_the_visitor():
+def test_no_text_of_aws_reaches_the_caller():
     secret = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/easel-sd"
     for outcome in (
         refusal("AccessDeniedException", secret),
@@ -134,7 +134,7 @@ def test_nothing_that_aws_said_reaches_the_visitor():
         assert "123456789012" not in raised.value.message
 
 
-def test_a_picture_that_the_model_refused_to_show_is_the_visitors_to_know():
+def test_a_picture_that_the_model_refused_is_reported_to_the_caller():
     reported = {"error": {"code": "moderation_blocked", "message": "Not fit to show."}}
     with pytest.raises(PictureRefused, match="Not fit to show."):
         invoke(model_error(422, reported))
@@ -149,7 +149,7 @@ def test_a_field_that_the_model_cannot_do_is_named():
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>busy</html>", b'{"image": "..."}'])
-def test_an_answer_that_is_no_picture_is_not_passed_on(body):
+def test_a_response_that_is_not_a_picture_is_not_passed_on(body):
     with pytest.raises(BadPicture):
         invoke(endpoint_response(body))
 

@@ -1,4 +1,4 @@
-"""The dialect of AUTOMATIC1111's web UI: what programs are known to send, and the corners of it."""
+"""The dialect of AUTOMATIC1111's web UI: recorded requests of programs, and its corner cases."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ def post(client, body, path=ROUTE):
     return client.post(path, content)
 
 
-def paint(client, **body):
+def generate(client, **body):
     response = post(client, {"prompt": "a cat", **body})
     assert response.status_code == 200, response.body
     response = json.loads(response.body)
@@ -37,8 +37,8 @@ def refused(client, **body):
 
 
 @pytest.mark.parametrize("program", BODIES)
-def test_what_a_front_end_sends_is_painted(client, program):
-    response, info = paint(client, **BODIES[program])
+def test_what_a_front_end_sends_generates_a_picture(client, program):
+    response, info = generate(client, **BODIES[program])
 
     assert base64.b64decode(response["images"][0]).startswith(b"\x89PNG")
     (asked,) = client.asked
@@ -48,7 +48,7 @@ def test_what_a_front_end_sends_is_painted(client, program):
 
 
 def test_the_web_uis_names_become_the_contracts(client):
-    paint(client, negative_prompt="a dog", steps=3, cfg_scale=4.5, width=64, height=128, seed=7)
+    generate(client, negative_prompt="a dog", steps=3, cfg_scale=4.5, width=64, height=128, seed=7)
 
     (asked,) = client.asked
     assert asked["negative_prompt"] == "a dog"
@@ -57,7 +57,7 @@ def test_the_web_uis_names_become_the_contracts(client):
 
 
 def test_what_is_left_out_the_model_decides(client):
-    response, _ = paint(client)
+    response, _ = generate(client)
 
     assert not {"steps", "guidance_scale", "width", "height"} & set(client.asked[0])
     assert response["parameters"]["steps"] is None
@@ -65,20 +65,20 @@ def test_what_is_left_out_the_model_decides(client):
 
 @pytest.mark.parametrize("seed", [-1, "-1", None])
 def test_a_seed_of_minus_one_is_any(client, seed):
-    _, info = paint(client, seed=seed)
+    _, info = generate(client, seed=seed)
 
     assert 0 <= info["seed"] == client.asked[0]["seed"]
 
 
-def test_numbers_may_be_spelled_as_text(client):
-    paint(client, steps="20", cfg_scale="7.5", seed="7")
+def test_numbers_can_be_text(client):
+    generate(client, steps="20", cfg_scale="7.5", seed="7")
 
     (asked,) = client.asked
     assert (asked["steps"], asked["guidance_scale"], asked["seed"]) == (20, 7.5, 7)
 
 
 def test_batch_size_and_n_iter_multiply_to_as_many_seeds(client):
-    response, info = paint(client, batch_size=2, n_iter=2, seed=7)
+    response, info = generate(client, batch_size=2, n_iter=2, seed=7)
 
     assert len(response["images"]) == len(info["infotexts"]) == 4
     assert info["all_seeds"] == [7, 8, 9, 10]
@@ -86,7 +86,7 @@ def test_batch_size_and_n_iter_multiply_to_as_many_seeds(client):
 
 
 def test_adapters_in_the_prompt_leave_it_and_come_back_in_the_answer(client):
-    response, info = paint(client, prompt="a cat <lora:pixel:0.5>, night<lora:ink>")
+    response, info = generate(client, prompt="a cat <lora:pixel:0.5>, night<lora:ink>")
 
     (asked,) = client.asked
     assert (asked["prompt"], asked["lora"]) == ("a cat , night", "ink:1,pixel:0.5")
@@ -94,22 +94,22 @@ def test_adapters_in_the_prompt_leave_it_and_come_back_in_the_answer(client):
     assert response["parameters"]["prompt"] == info["prompt"]
 
 
-def test_a_model_may_be_named_and_one_that_there_is_not_is_the_default_one(client):
-    _, named = paint(client, override_settings={"sd_model_checkpoint": "sdxl"})
-    _, other = paint(client, override_settings={"sd_model_checkpoint": "v1-5 [6ce0161689]"})
+def test_a_model_can_be_named_and_an_unknown_one_is_the_default(client):
+    _, named = generate(client, override_settings={"sd_model_checkpoint": "sdxl"})
+    _, other = generate(client, override_settings={"sd_model_checkpoint": "v1-5 [6ce0161689]"})
 
     assert (named["sd_model_name"], other["sd_model_name"]) == ("sdxl", "sd")
 
 
-@pytest.mark.parametrize(("wanted", "start"), [("webp", b"RIFF"), ("jpg", b"\xff\xd8")])
-def test_another_format_may_be_asked_for(client, wanted, start):
-    response, _ = paint(client, override_settings={"samples_format": wanted})
+@pytest.mark.parametrize(("samples_format", "start"), [("webp", b"RIFF"), ("jpg", b"\xff\xd8")])
+def test_another_format_can_be_requested(client, samples_format, start):
+    response, _ = generate(client, override_settings={"samples_format": samples_format})
 
     assert base64.b64decode(response["images"][0]).startswith(start)
 
 
 def test_the_size_is_the_pictures_own(client):
-    _, info = paint(client)
+    _, info = generate(client)
 
     assert (info["width"], info["height"]) == (8, 8)
 
@@ -156,14 +156,14 @@ def test_a_wrong_field_is_a_422_that_names_it(client, body, field):
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"[" * 100_000, b'"text"', b"\xff"])
-def test_a_body_that_is_no_json_object_is_a_422(client, body):
+def test_a_body_that_is_not_a_json_object_is_a_422(client, body):
     response = post(client, body)
 
     assert response.status_code == 422
     assert json.loads(response.body)["detail"][0]["loc"] == ["body"]
 
 
-def test_trouble_is_told_in_the_web_uis_own_shape():
+def test_errors_are_reported_in_the_web_uis_format():
     response = render_error(EndpointBusy("The model is busy."), REQUEST)
 
     described = json.loads(response.body)
@@ -185,8 +185,8 @@ def test_the_log_says_how_many_pictures_and_not_of_what(client, log):
     assert "secret" not in "".join(lines)
 
 
-def test_known_defaults_are_left_to_the_model(client):
+def test_configured_defaults_are_left_to_the_model(client):
     client.offer({"sd": Model("sd", "easel-sd", defaults={"steps": 25})})
-    paint(client)
+    generate(client)
 
     assert "steps" not in client.asked[0]

@@ -1,4 +1,4 @@
-"""What clients of AUTOMATIC1111's web UI ask before they paint."""
+"""What clients of AUTOMATIC1111's web UI ask before they generate."""
 
 import json
 
@@ -18,14 +18,14 @@ def set_options(client, options):
     return client.post("/sdapi/v1/options", json.dumps(options).encode())
 
 
-def test_the_models_have_the_titles_that_a_request_may_name(client):
+def test_the_models_have_the_titles_that_a_request_can_name(client):
     titles = [model["title"] for model in get(client, "sd-models")]
 
     assert titles == ["sd", "sdxl"]
     assert get(client, "options")["sd_model_checkpoint"] == "sd"
 
 
-def test_a_model_of_which_the_weights_are_known_has_a_short_hash(client):
+def test_a_model_with_a_revision_has_a_short_hash(client):
     client.offer({"sd": Model("sd", "easel-sd", revision="451f4fe16113bff5a5d2")})
 
     assert get(client, "sd-models")[0]["hash"] == "451f4fe161"

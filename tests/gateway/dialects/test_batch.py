@@ -17,7 +17,7 @@ from chalicelib.images.jobs import Finished
 FIRST = GenerationRequest(prompt="a cat", seed=2**32 - 1, width=1536, height=1536)
 
 
-def test_seeds_count_up_and_begin_anew_after_the_last():
+def test_seeds_count_up_and_wrap_around():
     assert [each.seed for each in with_seeds(FIRST, 3)] == [2**32 - 1, 0, 1]
 
 
@@ -33,7 +33,7 @@ def test_what_certainly_does_not_fit_is_refused_with_advice():
 
 
 @pytest.mark.parametrize("changes", [{"format": "webp"}, {"width": 512}, {"width": None}])
-def test_what_may_fit_is_let_through(changes):
+def test_what_can_fit_is_accepted(changes):
     first = GenerationRequest.from_dict({**FIRST.to_dict(), **changes})
 
     check_weight(with_seeds(first, 2), "n", "")

@@ -11,7 +11,7 @@ from tests import recorded
 from tests.gateway.doubles import KEY, GuardedClient, guarded
 
 DOCUMENT = document()
-PAINTING = ["/v1/images/generations", "/sdapi/v1/txt2img"]
+GENERATING = ["/v1/images/generations", "/sdapi/v1/txt2img"]
 
 
 def basic(key):
@@ -31,7 +31,7 @@ def client(monkeypatch):
 
 
 @pytest.mark.parametrize("name", recorded.BODIES)
-def test_a_program_paints_with_its_key_where_it_puts_it(client, name):
+def test_a_program_generates_with_its_key_where_it_puts_it(client, name):
     each = recorded.BODIES[name]
     bearer = each["path"].startswith("/v1")
     authorization = f"Bearer {KEY}" if bearer else basic(KEY)
@@ -41,7 +41,7 @@ def test_a_program_paints_with_its_key_where_it_puts_it(client, name):
     assert response.status_code == 200, response.body
 
 
-@pytest.mark.parametrize("path", PAINTING)
+@pytest.mark.parametrize("path", GENERATING)
 @pytest.mark.parametrize("headers", [{}, {"Authorization": basic("wrong")}])
 def test_without_it_the_answer_is_a_401_as_the_document_says(client, path, headers):
     response = client.post(path, {"prompt": "a cat"}, **headers)
@@ -50,7 +50,7 @@ def test_without_it_the_answer_is_a_401_as_the_document_says(client, path, heade
     as_documented(path, response)
 
 
-@pytest.mark.parametrize("path", PAINTING)
+@pytest.mark.parametrize("path", GENERATING)
 def test_a_wrong_field_is_answered_as_the_document_says(client, path):
     response = client.post(path, {"prompt": "a cat", "steps": 0}, x_api_key=KEY)
 
@@ -58,6 +58,6 @@ def test_a_wrong_field_is_answered_as_the_document_says(client, path):
 
 
 @pytest.mark.parametrize("name", ["options", "sd-models", "samplers", "progress", "upscalers"])
-def test_what_a_web_ui_tells_before_it_paints_needs_the_key_as_well(client, name):
+def test_the_lists_of_a_web_ui_require_the_key_as_well(client, name):
     assert client.get(f"/sdapi/v1/{name}").status_code == 401
     assert client.get(f"/sdapi/v1/{name}", Authorization=basic(KEY)).status_code == 200

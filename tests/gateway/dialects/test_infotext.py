@@ -45,7 +45,7 @@ def test_a_file_that_says_nothing_leaves_what_was_asked_for(picture):
     assert infotext(picture, REQUEST) == "a cat\nSeed: 7, Model: sd"
 
 
-def test_a_file_that_ends_early_or_lies_about_its_lengths_says_nothing():
+def test_a_file_that_ends_early_or_has_wrong_lengths_has_no_text():
     whole = png(parameters=("add_text", TEXT[:5]))
     lying = whole[:8] + struct.pack(">I", 2**31 - 1) + whole[12:]
 
@@ -63,7 +63,7 @@ def test_a_compressed_text_is_not_read():
     assert infotext(picture, REQUEST) == "x"
 
 
-def test_a_request_tells_all_that_is_in_it():
+def test_the_text_has_every_field_of_the_request():
     request = GenerationRequest(
         prompt="a cat",
         negative_prompt="a dog",

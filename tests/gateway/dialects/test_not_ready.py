@@ -1,10 +1,11 @@
-"""What a visitor gets whose picture is not ready."""
+"""The response to a client whose picture is not ready."""
 
 import json
 
 import pytest
 
-from chalicelib.dialects.not_ready import longest_wait, not_ready
+from chalicelib.dialects.calls import longest_wait
+from chalicelib.dialects.not_ready import not_ready
 from chalicelib.errors import StillPainting
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Job, State
@@ -36,11 +37,11 @@ def request(hop=None, **headers):
         ({"prefer": "return=minimal"}, 20),
     ],
 )
-def test_a_visit_waits_as_long_as_suits_its_client(headers, seconds):
+def test_a_request_waits_as_long_as_suits_its_client(headers, seconds):
     assert min(longest_wait(request(**headers)), 20) == seconds
 
 
-def test_an_image_client_is_sent_along_a_chain():
+def test_an_image_client_follows_a_chain():
     first = not_ready(request(), JOB)
     second = not_ready(request(hop="1"), JOB)
 
@@ -72,7 +73,7 @@ def test_a_hop_that_no_chain_of_ours_has_counts_as_the_first(hop):
     assert not_ready(request(hop=hop), JOB).headers["Location"].endswith("?hop=1")
 
 
-def test_a_person_gets_a_page_that_waits():
+def test_a_browser_gets_a_page_that_waits():
     response = not_ready(request(**BROWSER), JOB)
 
     assert response.status == 202
@@ -81,7 +82,7 @@ def test_a_person_gets_a_page_that_waits():
     assert IDENTIFIER.encode() in response.body
 
 
-def test_who_asked_for_it_gets_a_receipt():
+def test_a_client_that_prefers_it_gets_a_receipt():
     response = not_ready(request(prefer="respond-async", **BROWSER), JOB)
 
     assert response.status == 202

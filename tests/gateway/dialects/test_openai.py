@@ -1,4 +1,4 @@
-"""OpenAI's dialect: what front ends are known to send, and the corners of it."""
+"""OpenAI's dialect: recorded requests of front ends, and its corner cases."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ def post(client, body, path="/v1/images/generations"):
 
 
 @pytest.mark.parametrize("program", BODIES)
-def test_what_a_front_end_sends_is_painted(client, program):
+def test_what_a_front_end_sends_generates_a_picture(client, program):
     response = post(client, BODIES[program])
 
     data = json.loads(response.body)["data"]
@@ -39,7 +39,7 @@ def test_what_a_front_end_sends_is_painted(client, program):
 
 
 def offering(client):
-    """Let the visitor's gateway offer models of which some know their own steps."""
+    """Let the gateway offer models of which some have their own steps configured."""
     models = {name: Model(name, "easel-sd", defaults=each) for name, each in DEFAULTS.items()}
     client.offer(models)
     return client
@@ -75,7 +75,7 @@ def test_steps_that_are_named_count_more_than_quality(client):
     assert client.asked[0]["steps"] == 3
 
 
-def test_a_quality_that_there_is_not_is_a_400_with_those_that_there_are(client):
+def test_an_unknown_quality_is_a_400_that_lists_the_qualities(client):
     response = post(client, {"prompt": "a cat", "quality": "superb"})
 
     error = json.loads(response.body)["error"]
@@ -89,7 +89,7 @@ def test_the_same_field_under_two_names_is_refused(client):
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "cfg")
 
 
-def test_a_model_that_is_no_text_is_refused(client):
+def test_a_model_that_is_not_text_is_refused(client):
     response = post(client, {"prompt": "a cat", "model": 7})
 
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "model")
@@ -111,7 +111,7 @@ def test_what_lobehub_calls_cfg_is_the_guidance_scale(client):
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"[" * 100_000, b'"text"', b"\xff"])
-def test_a_body_that_is_no_json_object_is_a_400(client, body):
+def test_a_body_that_is_not_a_json_object_is_a_400(client, body):
     response = post(client, body)
 
     assert response.status_code == 400
@@ -128,10 +128,10 @@ def test_what_starts_from_a_picture_is_refused_by_name(client, name):
     assert "/v1/images/generations" in error["message"]
 
 
-def test_one_model_is_told_of_by_name(client):
-    found, unknown = client.get("/v1/models/sdxl"), client.get("/v1/models/dall-e-3")
+def test_one_model_is_described_by_name(client):
+    existing, unknown = client.get("/v1/models/sdxl"), client.get("/v1/models/dall-e-3")
 
-    assert json.loads(found.body)["id"] == "sdxl"
+    assert json.loads(existing.body)["id"] == "sdxl"
     assert unknown.status_code == 404
     assert "sd, sdxl" in json.loads(unknown.body)["error"]["message"]
 

@@ -19,10 +19,10 @@ from chalicelib.errors import EndpointBusy, InvalidRequest, JobUnknown
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Jobs, State, model_of
 from chalicelib.images.resolved_request import ResolvedRequest, job_id
-from chalicelib.images.service import Call, ImageService
+from chalicelib.images.service import Call, ImageService, _JobQueue
 from chalicelib.settings import Model, Queue, Settings
 from chalicelib.telemetry import LogRecord
-from tests.gateway.doubles import Breaks, Bucket, Crash, Runs
+from tests.gateway.doubles import Breaks, Bucket, Crash, Provided, Runs
 
 TIMEOUTS = QueueTimeouts(queue_seconds=600, run_seconds=100)
 MODEL = Model("sdxl", None, Queue("easel-sdxl", "bucket", "jobs/"), revision="revision")
@@ -42,21 +42,18 @@ class Service(ImageService):
 
     def __init__(self, jobs):
         super().__init__(Settings({MODEL.name: MODEL}, 24, log_prompts=False))
-        self._world_jobs = jobs
-
-    def _jobs(self, queue):
-        return self._world_jobs
+        self._queues = {MODEL.name: _JobQueue(jobs, None)}
 
 
 class World:
-    """Visitors, an S3 bucket, and an endpoint whose runs are let to end one way or another."""
+    """Clients, an S3 bucket, and an endpoint whose runs end one way or another."""
 
     def __init__(self):
         self.time = 1_000_000.0
         self.breaks = Breaks()
         self.bucket = Bucket(self.breaks)
         self.runs = Runs(self.breaks)
-        store = Store(self.bucket, "bucket", "jobs/")
+        store = Store(Provided(self.bucket), "bucket", "jobs/")
         endpoint = AsyncEndpoint(self.runs, "easel-sdxl")
         self.jobs = Jobs(store, endpoint, TIMEOUTS, lambda: self.time, self.sleep)
         self.service = Service(self.jobs)
@@ -184,7 +181,7 @@ class Histories(RuleBasedStateMachine):
         self.world.time += seconds
 
     @invariant()
-    def no_picture_is_painted_twice_at_once(self):
+    def no_picture_is_generated_twice_at_once(self):
         runs = Counter(self.world.asked(number)["seed"] for number in self.world.alive())
         assert all(count == 1 for count in runs.values())
 
@@ -234,7 +231,7 @@ def test_asking_twice_is_one_run(world):
 
 
 @pytest.mark.parametrize("call", range(4))
-def test_two_who_ask_at_once_are_one_run_whoever_comes_between(world, call):
+def test_two_requests_at_once_are_one_run_whichever_comes_between(world, call):
     world.breaks.interrupt(call, lambda: world.submit(WISHES[0]))
     world.submit(WISHES[0])
 
@@ -242,7 +239,7 @@ def test_two_who_ask_at_once_are_one_run_whoever_comes_between(world, call):
 
 
 @pytest.mark.parametrize("call", range(6))
-def test_two_who_ask_for_a_failed_picture_at_once_are_one_new_run(world, call):
+def test_two_requests_for_a_failed_picture_at_once_are_one_new_run(world, call):
     world.submit(WISHES[0])
     world.fail(0)
     world.breaks.interrupt(call, lambda: world.submit(WISHES[0]))
@@ -274,7 +271,7 @@ def test_a_finished_picture_is_served_again_without_a_run(world):
     assert len(world.runs.queued) == 1
 
 
-def test_a_picture_that_is_kept_no_longer_is_told_as_expired_and_painted_anew(world):
+def test_a_picture_that_is_no_longer_stored_is_expired_and_generated_again(world):
     job = world.submit(WISHES[0])
     world.finish(0)
     world.time += LONGEST + 1
@@ -286,7 +283,7 @@ def test_a_picture_that_is_kept_no_longer_is_told_as_expired_and_painted_anew(wo
     assert len(world.runs.queued) == 2
 
 
-def test_a_failure_of_the_models_own_is_tried_again_when_asked_anew(world):
+def test_a_failure_of_the_model_is_retried_when_requested_again(world):
     job = world.submit(WISHES[0])
     world.fail(0)
 
@@ -314,7 +311,7 @@ def test_what_the_model_refuses_is_refused_for_good(world, body, code):
     assert len(world.runs.queued) == 1
 
 
-def test_a_refused_submission_is_told_and_may_be_repeated_at_once(world):
+def test_a_refused_submission_is_an_error_and_can_be_repeated_at_once(world):
     world.runs.trouble = "refused"
     with pytest.raises(EndpointBusy):
         world.submit(WISHES[0])
@@ -334,30 +331,30 @@ def test_a_submission_whose_answer_was_lost_is_not_sent_again(world):
 def test_waiting_ends_with_the_picture(world):
     job = world.submit(WISHES[0])
     world.finish(0)
-    job, found = world.jobs.wait(job, Deadline(float("inf")))
+    job, finished = world.jobs.wait(job, Deadline(float("inf")))
 
     assert job.state is State.DONE
-    assert found.body == picture(WISHES[0].to_dict())
+    assert finished.body == picture(WISHES[0].to_dict())
 
 
 def test_waiting_ends_with_the_failure(world):
     job = world.submit(WISHES[0])
     world.fail(0, json.dumps({"error": {"code": "invalid_request", "message": "width: no"}}))
-    job, found = world.jobs.wait(job, Deadline(float("inf")))
+    job, finished = world.jobs.wait(job, Deadline(float("inf")))
 
-    assert (job.state, found) == (State.FAILED, None)
+    assert (job.state, finished) == (State.FAILED, None)
     assert isinstance(job.error, InvalidRequest)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 1, 4, 24])
-def test_waiting_ends_shortly_before_the_deadline_with_a_last_look(world, seconds):
+def test_waiting_ends_shortly_before_the_deadline_with_a_last_poll(world, seconds):
     job = world.submit(WISHES[0])
     begun = world.time
     checks = world.checks()
 
-    job, found = world.jobs.wait(job, world.deadline(seconds))
+    job, finished = world.jobs.wait(job, world.deadline(seconds))
 
-    assert (job.state, found) == (State.WAITING, None)
+    assert (job.state, finished) == (State.WAITING, None)
     pauses = [now - before for before, now in itertools.pairwise([begun, *checks])]
     assert max(pauses) < 2.01
     assert seconds - min(seconds / 4, 0.5) - 0.02 < checks[-1] - begun < seconds
@@ -367,13 +364,13 @@ def test_a_picture_that_comes_just_before_the_deadline_is_found(world):
     job = world.submit(WISHES[0])
     world.at(world.time + 3.4, lambda: world.finish(0))
 
-    job, found = world.jobs.wait(job, world.deadline(4))
+    job, finished = world.jobs.wait(job, world.deadline(4))
 
     assert job.state is State.DONE
-    assert found.body == picture(WISHES[0].to_dict())
+    assert finished.body == picture(WISHES[0].to_dict())
 
 
-def test_who_has_just_been_told_that_a_picture_waits_does_not_ask_again_at_once(world):
+def test_a_job_that_was_just_read_is_not_polled_at_once(world):
     job = world.submit(WISHES[0])
     begun, checks = world.time, world.checks()
 
@@ -382,7 +379,7 @@ def test_who_has_just_been_told_that_a_picture_waits_does_not_ask_again_at_once(
     assert checks[0] - begun > 0.09
 
 
-def test_a_wait_whose_time_is_over_asks_nothing(world):
+def test_a_wait_after_the_deadline_makes_no_call(world):
     job = world.submit(WISHES[0])
     calls = world.breaks.calls
 
@@ -403,7 +400,7 @@ def test_a_wait_whose_time_is_over_asks_nothing(world):
         "sdxl-" + "0" * 32 + "/x",
     ],
 )
-def test_what_is_no_id_is_unknown(text):
+def test_a_text_that_is_not_an_id_is_unknown(text):
     with pytest.raises(JobUnknown):
         model_of(text)
 
@@ -412,6 +409,6 @@ def test_an_id_names_its_model():
     assert model_of(job_id(GenerationRequest(prompt="x", model="sd-turbo"), "")) == "sd-turbo"
 
 
-def test_nobody_asked_for_an_unknown_job(world):
+def test_an_unknown_job_is_an_error(world):
     with pytest.raises(JobUnknown):
         world.jobs.find("sdxl-" + "0" * 32)

@@ -245,7 +245,7 @@ def test_a_refused_prompt_is_a_400_that_names_the_reason_before_any_gpu_time(
         assert "explicit sexual content" in error["message"]
 
 
-def test_a_warning_paints_and_says_so(monkeypatch):
+def test_a_warning_generates_and_is_reported(monkeypatch):
     client = new_client(monkeypatch, "warn")
     warned = client.get("/inference/a%20nude?seed=1")
 
@@ -254,14 +254,14 @@ def test_a_warning_paints_and_says_so(monkeypatch):
     assert client.generated == 2
 
 
-def test_without_the_filter_nothing_is_looked_for(monkeypatch):
+def test_without_the_filter_nothing_is_checked(monkeypatch):
     response = new_client(monkeypatch, "off").get("/inference/a%20nude?seed=1")
 
     assert response.status_code == 200
     assert "X-Prompt-Warning" not in response.headers
 
 
-def test_what_nobody_wants_in_the_picture_may_be_named(monkeypatch):
+def test_a_negative_prompt_is_not_filtered(monkeypatch):
     client = new_client(monkeypatch, "refuse")
 
     assert client.get("/inference/a%20cat?negative_prompt=nude,%20nsfw").status_code == 200

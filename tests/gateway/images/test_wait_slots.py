@@ -1,4 +1,4 @@
-"""How many visitors wait at once."""
+"""How many requests wait at once."""
 
 from contextlib import ExitStack, contextmanager
 
@@ -7,7 +7,7 @@ import pytest
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import TooManyWaiting
 from chalicelib.images.wait_slots import ConcurrencyLimiter
-from tests.gateway.doubles import Breaks, Bucket
+from tests.gateway.doubles import Breaks, Bucket, Provided
 
 
 @pytest.fixture
@@ -16,17 +16,17 @@ def bucket():
 
 
 def limiter(bucket, most=3, now=0.0):
-    return ConcurrencyLimiter(Store(bucket, "bucket", "jobs/"), most, lambda: now)
+    return ConcurrencyLimiter(Store(Provided(bucket), "bucket", "jobs/"), most, lambda: now)
 
 
 @contextmanager
 def taken(bucket, picture="cat", **more):
-    with limiter(bucket, **more).slot(picture) as slot:
-        slot.take()
+    with limiter(bucket, **more).slot() as slot:
+        slot.take(picture)
         yield slot
 
 
-def test_there_are_as_many_places_as_were_set(bucket):
+def test_there_are_as_many_slots_as_configured(bucket):
     with ExitStack() as held:
         for _ in range(3):
             held.enter_context(taken(bucket))
@@ -34,7 +34,7 @@ def test_there_are_as_many_places_as_were_set(bucket):
             pass
 
 
-def test_a_place_is_free_again_when_its_visitor_has_left(bucket):
+def test_a_slot_is_free_again_when_it_is_released(bucket):
     for _ in range(10):
         with taken(bucket, most=1):
             pass
@@ -42,7 +42,7 @@ def test_a_place_is_free_again_when_its_visitor_has_left(bucket):
     assert bucket.objects == {}
 
 
-def test_a_place_whose_visitor_died_is_free_again_after_a_while(bucket):
+def test_a_slot_whose_owner_died_is_free_again_when_its_lease_ends(bucket):
     with ExitStack() as died:
         died.enter_context(taken(bucket, most=1, now=0.0))
         with pytest.raises(TooManyWaiting), taken(bucket, most=1, now=39.0):
@@ -51,14 +51,14 @@ def test_a_place_whose_visitor_died_is_free_again_after_a_while(bucket):
             assert len(bucket.objects) == 1
 
 
-def test_a_place_is_left_even_when_the_wait_ends_badly(bucket):
+def test_a_slot_is_released_even_when_the_wait_fails(bucket):
     with pytest.raises(ZeroDivisionError), taken(bucket):
         raise ZeroDivisionError
 
     assert bucket.objects == {}
 
 
-def test_a_crowd_that_waits_for_one_picture_leaves_places_for_others(bucket):
+def test_a_crowd_that_waits_for_one_picture_leaves_slots_for_others(bucket):
     def waits(picture):
         try:
             held.enter_context(taken(bucket, picture, most=20))
@@ -75,18 +75,18 @@ def test_a_crowd_that_waits_for_one_picture_leaves_places_for_others(bucket):
     assert sum(others) == 10
 
 
-def test_a_place_is_taken_only_when_it_is_wanted_and_then_once(bucket):
-    with limiter(bucket).slot("cat") as slot:
+def test_a_slot_is_taken_only_when_it_is_needed_and_then_once(bucket):
+    with limiter(bucket).slot() as slot:
         assert bucket.objects == {}
-        slot.take()
-        slot.take()
+        slot.take("cat")
+        slot.take("cat")
         assert len(bucket.objects) == 1
 
     assert bucket.objects == {}
 
 
-def test_a_free_place_costs_no_look_at_those_that_are_taken(bucket):
-    bucket.get_object = None  # nobody may ask whose time is over
+def test_taking_a_free_slot_reads_no_lease(bucket):
+    bucket.get_object = None  # reading a lease would fail
     with ExitStack() as held:
         for _ in range(3):
             held.enter_context(taken(bucket))

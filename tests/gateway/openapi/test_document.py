@@ -20,7 +20,7 @@ ROUTES = {
     if method != "OPTIONS"
 }
 DOCUMENTED = {(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods}
-PAINTING = ["/inference/{text}", "/jobs/{identifier}/image", "/v1/images/generations"]
+GENERATING = ["/inference/{text}", "/jobs/{identifier}/image", "/v1/images/generations"]
 
 
 def responses(path, method="get"):
@@ -42,7 +42,7 @@ def test_every_route_is_in_it_and_nothing_else():
     assert DOCUMENTED == ROUTES
 
 
-def test_it_is_served_with_the_visitors_own_address(client):
+def test_it_is_served_with_the_address_of_the_request(client):
     response = client.get(
         "/openapi.json", Host="pictures.example", **{"X-Forwarded-Proto": "https"}
     )
@@ -61,8 +61,8 @@ def test_the_contracts_fields_and_limits_are_its_own():
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda each: each.__name__)
-def test_whoever_paints_may_be_told_of_every_trouble(error):
-    for path in PAINTING:
+def test_every_error_of_a_generation_is_documented(error):
+    for path in GENERATING:
         for each in DOCUMENT["paths"][path].values():
             if "requestBody" in each or "identifier" in path or "text" in path:
                 described = each["responses"][str(error.status)]["description"]
@@ -70,10 +70,10 @@ def test_whoever_paints_may_be_told_of_every_trouble(error):
 
 
 def test_the_web_uis_bad_fields_have_their_own_status():
-    found = responses("/sdapi/v1/txt2img", "post")
+    documented = responses("/sdapi/v1/txt2img", "post")
 
-    assert "invalid_request" in found["422"]["description"]
-    assert "invalid_request" not in found.get("400", {}).get("description", "")
+    assert "invalid_request" in documented["422"]["description"]
+    assert "invalid_request" not in documented.get("400", {}).get("description", "")
 
 
 def test_operations_have_names_of_their_own():
@@ -97,7 +97,7 @@ def test_the_page_shows_every_route_and_shape(client):
     assert "$" not in page
 
 
-def test_the_page_tells_limits_and_what_is_meant_by_leaving_out():
+def test_the_page_shows_limits_and_defaults():
     page = docs_page("https://somewhere", "/api").html.decode()
 
     assert "integer, 1 to 100; else the model&#x27;s own default" in page

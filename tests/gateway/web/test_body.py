@@ -1,4 +1,4 @@
-"""Reading what a visitor asks for."""
+"""Reading a generation request."""
 
 import pytest
 
@@ -44,6 +44,6 @@ def test_what_is_wrong_is_refused_with_the_fields_name(read, field):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"cat"', b"null", b"\xff", b"[" * 100_000])
-def test_a_body_that_is_no_json_object_is_refused(body):
+def test_a_body_that_is_not_a_json_object_is_refused(body):
     with pytest.raises(InvalidRequest, match="The body must be"):
         read_json_object(request(body))

@@ -77,7 +77,7 @@ def test_a_site_that_is_not_named_reads_nothing(monkeypatch, origin):
     assert response.headers["Vary"] == "Origin"
 
 
-def test_any_site_may_read_but_never_with_cookies(monkeypatch):
+def test_any_site_can_read_but_never_with_cookies(monkeypatch):
     response = new_client(monkeypatch, "*").get("/options", Origin="https://anyone.example")
 
     assert response.headers["Access-Control-Allow-Origin"] == "*"
@@ -92,7 +92,7 @@ def test_any_site_is_not_a_site_that_a_session_trusts(monkeypatch):
     assert response.status_code == 401
 
 
-def test_a_named_sites_page_may_use_a_session(monkeypatch):
+def test_a_named_sites_page_can_use_a_session(monkeypatch):
     client = new_client(monkeypatch, FRIEND)
     body = {"prompt": "a", "model": "slow", "seed": 1}
     headers = {"Origin": FRIEND, "Sec-Fetch-Site": "cross-site"}

@@ -48,7 +48,7 @@ def test_a_crawler_costs_no_run(client, agent, path):
 
 
 @pytest.mark.parametrize("agent", PEOPLE)
-def test_people_and_programs_are_painted_for(client, agent):
+def test_people_and_programs_get_pictures(client, agent):
     response = client.get("/inference/a%20cat", User_Agent=agent)
 
     assert response.headers["Content-Type"] == "image/png"
@@ -82,7 +82,7 @@ def test_a_crawler_is_shown_the_picture_that_exists(client):
     assert client.queued == 1
 
 
-def test_a_preview_tells_the_prompt_and_nothing_but_text(client):
+def test_a_preview_has_the_prompt_and_nothing_but_text(client):
     prompt = "%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E"
     response = client.get(f"/inference/{prompt}", User_Agent="Slackbot 1.0")
 

@@ -45,7 +45,7 @@ def test_every_page_has_the_same_frame(page):
 
 
 @every_page
-def test_a_page_arrives_whole(page):
+def test_a_page_is_complete(page):
     assert not re.search(rb"<!-- [a-z_]+\.html -->|/\* [a-z_]+\.(?:css|js) \*/|\$[a-z]", page.html)
 
 
@@ -57,7 +57,7 @@ def test_a_error_page_says_what_happened_and_when_to_try_again():
     assert "in 15 seconds" in html
 
 
-def test_whatever_reaches_a_page_is_escaped():
+def test_text_on_a_page_is_escaped():
     html = error_page(400, HOSTILE, None, HOSTILE).html.decode()
 
     assert "<script>" not in html

@@ -27,7 +27,7 @@ def request(path="/api/inference/a%20cat", query=None, **headers):
         ({}, False),
     ],
 )
-def test_a_navigation_is_told_from_a_program(headers, expected):
+def test_a_navigation_is_distinguished_from_a_program(headers, expected):
     assert request(**headers).is_navigation is expected
 
 
@@ -59,7 +59,7 @@ def test_a_prefetch_is_recognised(headers, expected):
         ("/my/base/inference/inference/x", "/my/base"),
     ],
 )
-def test_the_root_is_what_stands_before_the_route(path, root):
+def test_the_root_is_the_path_before_the_route(path, root):
     assert request(path).root == root
 
 
@@ -71,7 +71,7 @@ def test_a_picture_url_keeps_the_parameters_and_names_the_seed():
     )
 
 
-def test_a_parameter_given_twice_is_refused_by_name():
+def test_a_repeated_parameter_is_refused_by_name():
     with pytest.raises(InvalidRequest, match="^seed: is given twice") as refused:
         request(query={"seed": ["1", "2"]}).parameters()
 

@@ -40,13 +40,13 @@ def test_every_answer_carries_them(client, kind):
     assert "Strict-Transport-Security" not in response
 
 
-def test_browsers_are_told_to_stay_with_https_where_there_is_https(client):
+def test_browsers_are_told_to_use_https_behind_https(client):
     response = client.get("/options", X_Forwarded_Proto="https")
 
     assert response.headers["Strict-Transport-Security"] == "max-age=63072000"
 
 
-def test_a_picture_may_stand_on_other_sites_pages_and_in_no_index(client):
+def test_other_sites_can_embed_a_picture_and_no_index_lists_it(client):
     response = client.get("/inference/a?seed=1", x_api_key=KEY).headers
 
     assert response["Cross-Origin-Resource-Policy"] == "cross-origin"

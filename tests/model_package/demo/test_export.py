@@ -119,8 +119,8 @@ def test_a_refiner_in_the_folder_takes_over_in_the_model_package_alone(
     size = export_refiner(new_refiner(), whole)
     assert 5_000_000 < size < 7_000_000
     assert draw(load(whole)) == draw(load(folder))
-    wish = {"prompt": "a cat", "seed": 1, "steps": 10}
-    served = [Toolkit(each).post(wish, accept="image/png") for each in (whole, folder)]
+    request = {"prompt": "a cat", "seed": 1, "steps": 10}
+    served = [Toolkit(path).post(request, accept="image/png") for path in (whole, folder)]
     assert [answer.status for answer in served] == [200, 200]
     assert served[0].body != served[1].body
 

@@ -59,6 +59,6 @@ def test_a_pool_in_a_look_is_flat_where_the_look_is(
     pool = draw_pool(pixel, composer, codec)
     plain = draw_pool(lambda picture: picture, composer, codec)
     assert pool.specs == plain.specs
-    # A block of one colour is told by three numbers, the others are the same everywhere.
-    ours, theirs = (each.latents.float().var((0, 2, 3)) for each in (pool, plain))
+    # Three numbers determine a block of one colour; the others are equal in all blocks.
+    ours, theirs = (images.latents.float().var((0, 2, 3)) for images in (pool, plain))
     assert int((ours < 0.02 * ours.max()).sum()) > int((theirs < 0.02 * theirs.max()).sum())

@@ -20,7 +20,7 @@ from model_package.demo.training.trainer import Rng
 
 
 class Silent(nn.Module):
-    """Says that there is nothing to tell."""
+    """Returns zeros."""
 
     def forward(self, noisy: Tensor, times: Tensor, ids: Tensor) -> Tensor:
         assert times.max() < LAST

@@ -13,7 +13,7 @@ from model_package.demo.training.trainer import Rng
 
 
 class Oracle(nn.Module):
-    """Knows the picture, and so the velocity of any noisy version of it."""
+    """Returns the exact velocity, computed from the clean image."""
 
     def __init__(self, picture: Tensor) -> None:
         super().__init__()

@@ -25,12 +25,12 @@ LEFT, RIGHT = np.s_[50:78, 20:48], np.s_[50:78, 80:108]
 def drawing(model: Toolkit) -> Draw:
     """How to ask a model for a picture with its own defaults, except for what is said."""
 
-    def post(prompt: str, **wishes: object) -> Pixels:
-        wish = {"prompt": prompt, "seed": 7, "steps": 20, "guidance_scale": 3.0, **wishes}
-        answer = model.post({"width": 128, "height": 128, **wish}, accept="image/png")
-        assert answer.status == 200, answer.body
-        assert isinstance(answer.body, bytes)
-        return np.asarray(Image.open(io.BytesIO(answer.body)).convert("RGB")).astype(float)
+    def post(prompt: str, **fields: object) -> Pixels:
+        request = {"prompt": prompt, "seed": 7, "steps": 20, "guidance_scale": 3.0, **fields}
+        response = model.post({"width": 128, "height": 128, **request}, accept="image/png")
+        assert response.status == 200, response.body
+        assert isinstance(response.body, bytes)
+        return np.asarray(Image.open(io.BytesIO(response.body)).convert("RGB")).astype(float)
 
     return post
 

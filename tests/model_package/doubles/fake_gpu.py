@@ -1,8 +1,8 @@
-"""A device that is none: tensors on it say so, are computed on the CPU, and the waits are counted.
+"""A fake GPU: its tensors are computed on the CPU, and waits for the GPU are counted.
 
-PyTorch's device named "meta" stands for the GPU, since it needs no hardware; behind each tensor is
-a real one. What would make the CPU wait for a GPU is counted by the operation's name: reading a
-value, or copying from one memory to the other. Mixing the two memories fails, as with CUDA.
+It uses PyTorch's device "meta", which needs no hardware; each of its tensors wraps a real one.
+Operations for which a CPU would wait for a GPU are counted by name: reading a value, or copying
+from one memory to the other. Mixing the two memories fails, as with CUDA.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MIXING = {"_to_copy", "copy_", "index", "index_put_"}
 
 
 class Remote(torch.Tensor):
-    """A tensor on the pretended GPU."""
+    """A tensor on the fake GPU."""
 
     @staticmethod
     def __new__(cls, inner):
@@ -65,8 +65,8 @@ class FakeGpu(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = function.__name__.partition(".")[0]
-        tensors = [each for each in tree_flatten((args, kwargs))[0] if _is_tensor(each)]
-        remote = any(isinstance(each, Remote) for each in tensors)
+        tensors = [value for value in tree_flatten((args, kwargs))[0] if _is_tensor(value)]
+        remote = any(isinstance(value, Remote) for value in tensors)
         self._check(name, tensors, remote)
         requested = kwargs.get("device")
         to_remote = remote if requested is None else torch.device(requested) == DEVICE
@@ -79,10 +79,10 @@ class FakeGpu(TorchDispatchMode):
         result = function(*tree_map(_inner, args), **tree_map(_inner, kwargs))
         if function._schema.is_mutable and result is _inner(args[0] if args else None):
             return args[0]
-        return tree_map(lambda each: _remote(each) if to_remote else each, result)
+        return tree_map(lambda value: _remote(value) if to_remote else value, result)
 
     def _check(self, name, tensors, remote):
-        local = [each for each in tensors if not isinstance(each, Remote) and each.ndim]
+        local = [value for value in tensors if not isinstance(value, Remote) and value.ndim]
         if remote and local and name not in _MIXING:
             raise RuntimeError(f"{name}: tensors on the GPU and of {local[0].shape} on the CPU")
 
@@ -100,7 +100,7 @@ class _Literals(TorchFunctionMode):
 def move(*modules):
     """Put modules' parameters and buffers there."""
     with FakeGpu():
-        for module in (each for whole in modules for each in whole.modules()):
+        for module in (part for whole in modules for part in whole.modules()):
             for name, parameter in module._parameters.items():
                 if parameter is not None:
                     moved = Remote(parameter.detach())
@@ -110,16 +110,16 @@ def move(*modules):
                     module._buffers[name] = Remote(buffer)
 
 
-def _is_tensor(each):
-    return isinstance(each, torch.Tensor)
+def _is_tensor(value):
+    return isinstance(value, torch.Tensor)
 
 
-def _inner(each):
-    return each.inner if isinstance(each, Remote) else each
+def _inner(value):
+    return value.inner if isinstance(value, Remote) else value
 
 
-def _remote(each):
-    return Remote(each) if _is_tensor(each) and not isinstance(each, Remote) else each
+def _remote(value):
+    return Remote(value) if _is_tensor(value) and not isinstance(value, Remote) else value
 
 
 def _crosses(name, args, to_remote):

@@ -43,7 +43,7 @@ def test_an_error_knows_its_status_and_its_code(error, status, code):
 
 def test_the_tree_at_the_top_of_the_module_is_the_real_one():
     def names(above):
-        below = [names(each) for each in above.__subclasses__()]
+        below = [names(child) for child in above.__subclasses__()]
         return {above.__name__}.union(*below)
 
     for name in names(EaselError):

@@ -29,7 +29,7 @@ def family_table():
         "| family | steps, guidance | `regional` compiles | 8 bits | cut-off | steps on host "
         "| VAE of an fp16 model |\n|---|---|---|---|---|---|---|\n"
     )
-    return head + "".join(family_row(*each) for each in FAMILIES)
+    return head + "".join(family_row(*family) for family in FAMILIES)
 
 
 def family_row(title, pipeline, denoiser):

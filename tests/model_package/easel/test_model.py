@@ -14,7 +14,7 @@ STEPS = ["imports", "find", "weights", "to_device", "loras", "speed", "warm_up"]
 
 
 class Loader:
-    """Fails as often as it is told to, then loads."""
+    """Fails a given number of times, then loads."""
 
     def __init__(self, failures):
         self.failures = failures

@@ -33,12 +33,12 @@ def test_parts_of_another_hue_stay_as_they_are(apple: Image.Image) -> None:
 
 
 def test_the_outline_stays(apple: Image.Image) -> None:
-    painted = recolour(apple, "purple")
-    assert painted.getchannel("A").tobytes() == apple.getchannel("A").tobytes()
+    recoloured = recolour(apple, "purple")
+    assert recoloured.getchannel("A").tobytes() == apple.getchannel("A").tobytes()
 
 
 def test_shading_stays(apple: Image.Image) -> None:
     ImageDraw.Draw(apple).rectangle([40, 60, 60, 70], fill=(120, 10, 10, 255))
-    painted = recolour(apple, "green")
-    darker, lighter = painted.getpixel((50, 65)), painted.getpixel((64, 100))
+    recoloured = recolour(apple, "green")
+    darker, lighter = recoloured.getpixel((50, 65)), recoloured.getpixel((64, 100))
     assert sum(darker[:3]) < sum(lighter[:3])

@@ -59,9 +59,9 @@ def test_the_same_seed_makes_the_same_picture(composer: Composer) -> None:
 
 @pytest.mark.parametrize("name", SCENE_NAMES)
 def test_a_scene_is_the_same_whenever_it_is_drawn(name: str) -> None:
-    painted = draw_scene(name, 1).tobytes()
+    first = draw_scene(name, 1).tobytes()
     draw_scene.cache_clear()
-    assert draw_scene(name, 1).tobytes() == painted
+    assert draw_scene(name, 1).tobytes() == first
 
 
 def test_held_out_colours_are_never_made(rng: np.random.Generator) -> None:

@@ -24,7 +24,7 @@ def test_an_outline_is_dark_where_colours_meet_and_paper_elsewhere(picture: Imag
     lines = outline(picture)
     assert max(lines.getpixel((14, 74))) < 120  # the disc's left edge
     assert min(lines.getpixel((64, 74))) > 240  # its middle
-    assert min(lines.getpixel((3, 3))) > 240  # beside it
+    assert min(lines.getpixel((3, 3))) > 240  # next to the line
 
 
 @pytest.mark.parametrize("name", STYLES)

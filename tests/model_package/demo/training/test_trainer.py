@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-class Pupil(nn.Module):
+class Student(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fast = nn.Linear(3, 3)
@@ -31,7 +31,7 @@ class Pupil(nn.Module):
 
 def guess(model: nn.Module, rng: Rng) -> Tensor:
     """A objective that uses both random sources."""
-    assert isinstance(model, Pupil)
+    assert isinstance(model, Student)
     inputs = torch.randn(4, 3, generator=rng.noise) + float(rng.choices.normal())
     difference: Tensor = model.slow(model.fast(inputs)) - inputs.sum(1, keepdim=True)
     return difference.square().mean()
@@ -39,7 +39,7 @@ def guess(model: nn.Module, rng: Rng) -> Tensor:
 
 def new_trainer(folder: Path, plan: Plan = PLAN) -> Trainer:
     torch.manual_seed(0)
-    return Trainer(Pupil(), plan, folder, Clock(), shares={"slow": 0.5})
+    return Trainer(Student(), plan, folder, Clock(), shares={"slow": 0.5})
 
 
 def stop_after(count: int) -> Callable[[nn.Module, Rng], Tensor]:

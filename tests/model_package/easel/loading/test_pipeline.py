@@ -64,12 +64,12 @@ def test_sdxl_is_not_watermarked_whatever_is_installed(stand_in):
 
 needs_auto = pytest.mark.skipif(
     easel.loading.pipeline._auto_pipeline() is None,
-    reason="diffusers 0.38 beside transformers 4.51",
+    reason="diffusers 0.38 with transformers 4.51",
 )
 
 
 def as_image_to_image(folder, tmp_path):
-    """Copy a model, and let it say that it paints from pictures."""
+    """Copy a model and change its index to an image-to-image class."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     index = json.loads((tmp_path / "model_index.json").read_text())
     index["_class_name"] = "StableDiffusionImg2ImgPipeline"
@@ -109,7 +109,7 @@ def test_what_is_text_to_image_itself_is_so_to_diffusers_too():
     from diffusers.pipelines import auto_pipeline
 
     supported = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
-    assert {each.__name__ for each in supported} >= easel.loading.pipeline.TEXT_TO_IMAGE
+    assert {kind.__name__ for kind in supported} >= easel.loading.pipeline.TEXT_TO_IMAGE
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])

@@ -137,7 +137,7 @@ def test_the_same_adapters_are_not_applied_again_and_their_files_not_read_again(
     for owner, name, calls in ((LoraFile, "tensors", read), (Weights, "change", changed)):
         whole = getattr(owner, name)
         monkeypatch.setattr(
-            owner, name, lambda *each, whole=whole, calls=calls: (calls.append(1), whole(*each))[1]
+            owner, name, lambda *args, whole=whole, calls=calls: (calls.append(1), whole(*args))[1]
         )
     for lora in ("a", "a", "a:1.0", "", "a:0.5", "a:0", ""):
         with loras.applied(lora):

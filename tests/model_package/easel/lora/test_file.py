@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_few_words_and_does_no_harm(
     write_kohya(tmp_path / "loras" / "good.safetensors", layers)
     toolkit = Toolkit(tmp_path)
     logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(each["event"], each.get("loras")) for each in logged] == [
+    assert [(line["event"], line.get("loras")) for line in logged] == [
         ("lora_unusable", None),
         ("model_loaded", ["good"]),
     ]

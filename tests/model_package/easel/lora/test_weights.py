@@ -24,11 +24,13 @@ def test_the_weights_stay_where_they_are_so_that_nothing_is_compiled_again(pipel
     base = pipelines["sdxl"][0]
     write_kohya(tmp_path / "a", random_layers(base))
     loras = Loras([("a", tmp_path / "a")], [base])
-    places = [(id(each), each.data_ptr()) for each in base.unet.parameters()]
-    modules = [type(each) for each in base.unet.modules()]
+    places = [(id(parameter), parameter.data_ptr()) for parameter in base.unet.parameters()]
+    modules = [type(module) for module in base.unet.modules()]
     with loras.applied("a"):
-        assert [(id(each), each.data_ptr()) for each in base.unet.parameters()] == places
-        assert [type(each) for each in base.unet.modules()] == modules
+        assert [
+            (id(parameter), parameter.data_ptr()) for parameter in base.unet.parameters()
+        ] == places
+        assert [type(module) for module in base.unet.modules()] == modules
     loras.restore()
 
 

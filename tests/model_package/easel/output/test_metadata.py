@@ -55,8 +55,8 @@ def read_by_others(file):
 def test_sd_parsers_reads_prompt_and_parameters(kind, prompt):
     info = read_by_others(encode_file(make_picture(prompt, kind, negative_prompt="顔, bad hands")))
     (sampler,) = info.samplers
-    assert [each.value for each in sampler.prompts] == [prompt]
-    assert [each.value for each in sampler.negative_prompts] == ["顔, bad hands"]
+    assert [prompt_info.value for prompt_info in sampler.prompts] == [prompt]
+    assert [prompt_info.value for prompt_info in sampler.negative_prompts] == ["顔, bad hands"]
     assert sampler.name == "DPM++ 2M"
     assert sampler.model.name == "tiny"
     assert sampler.parameters == {

@@ -117,8 +117,8 @@ def test_weights_and_long_prompts_reach_the_refiner(pair, prompt):
 def test_without_guidance_each_unet_sees_one_prompt(pair, scale):
     sizes = []
     handles = [
-        each.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-        for each in pair
+        pipeline.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        for pipeline in pair
     ]
     run(Ensemble(*pair), 5, guidance_scale=scale)
     for handle in handles:
@@ -143,9 +143,9 @@ def weights():
     """Return the bytes of all 32-bit tensors that are alive."""
     gc.collect()
     tensors = {
-        each.data_ptr(): each.numel() * each.element_size()
-        for each in gc.get_objects()
-        if type(each) is torch.nn.Parameter
+        item.data_ptr(): item.numel() * item.element_size()
+        for item in gc.get_objects()
+        if type(item) is torch.nn.Parameter
     }
     return sum(tensors.values())
 
@@ -155,7 +155,9 @@ def test_the_refiner_takes_no_more_memory_than_its_unet(stand_in):
     base = load_pipeline(folder / "base", **HOW)
     before = weights()
     refiner = load_refiner(folder / "refiner", base, **HOW)
-    assert weights() - before == sum(each.numel() * 4 for each in refiner.unet.parameters())
+    assert weights() - before == sum(
+        parameter.numel() * 4 for parameter in refiner.unet.parameters()
+    )
 
 
 def test_the_refiners_folder_need_not_hold_what_it_shares(stand_in, tmp_path):
@@ -197,7 +199,7 @@ def test_the_folder_or_the_environment_says_where_the_refiner_starts(
     stand_in, tmp_path, monkeypatch
 ):
     shutil.copytree(stand_in(kind="ensemble"), tmp_path, dirs_exist_ok=True)
-    monkeypatch.setenv("EASEL_METADATA", "off")  # which tells of the refiner, too
+    monkeypatch.setenv("EASEL_METADATA", "off")  # which names the refiner, too
     (tmp_path / "easel.json").write_text('{"refiner_start": 0.5, "steps": 10}')
     bodies = set()
     for defaults in (

@@ -57,7 +57,7 @@ def steps_of(unet, seen):
 )
 def test_the_second_unet_takes_the_last_steps(pair, start, steps, expected):
     seen = [], []
-    handles = [steps_of(each.unet, times) for each, times in zip(pair, seen, strict=True)]
+    handles = [steps_of(pipeline.unet, times) for pipeline, times in zip(pair, seen, strict=True)]
     run(Ensemble(*pair, start=start), steps)
     for handle in handles:
         handle.remove()

@@ -108,8 +108,8 @@ def test_a_prompt_that_stays_is_not_encoded_again_when_the_other_changes(pipelin
     handle.remove()
     assert len(runs) == 1
     fresh = PromptEncoder.of(pipeline).embed("a dog", "grass", guided=True, state="")
-    assert {name: each.tolist() for name, each in actual.items()} == {
-        name: each.tolist() for name, each in fresh.items()
+    assert {name: tensor.tolist() for name, tensor in actual.items()} == {
+        name: tensor.tolist() for name, tensor in fresh.items()
     }
 
 

@@ -100,15 +100,17 @@ def test_text_without_syntax_is_one_piece_and_unchanged(prompt):
 
 @given(st.text(max_size=40))
 def test_escaped_text_is_one_piece_and_unchanged(text):
-    escaped = "".join(f"\\{each}" if each in "()[]\\+-:" else each for each in text)
+    escaped = "".join(
+        f"\\{character}" if character in "()[]\\+-:" else character for character in text
+    )
     assert parse(escaped) == [Fragment(text)]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
 def test_a_person_loses_nothing_but_brackets_signs_and_weights(prompt):
     kept = "".join(fragment.text for fragment in parse(prompt))
-    letters = [each for each in prompt if each.isalpha()]
-    assert [each for each in kept if each.isalpha()] == letters
+    letters = [character for character in prompt if character.isalpha()]
+    assert [character for character in kept if character.isalpha()] == letters
 
 
 HOSTILE = [

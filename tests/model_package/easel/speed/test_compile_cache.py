@@ -44,7 +44,7 @@ def write_archive(path, files):
 def test_a_cache_comes_back_from_its_archive(compiled, tmp_path, monkeypatch):
     archive = save_cache(compiled)
     assert archive.name == f"{machine_key()}.tar.gz"
-    assert [each.name for each in archive.parent.iterdir()] == [archive.name]
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
     monkeypatch.setenv("HOME", str(tmp_path / "another"))
     assert use_cache([tmp_path, archive.parent]) is None
     assert (cache_folder() / "ab" / "code.py").read_text() == "compiled"

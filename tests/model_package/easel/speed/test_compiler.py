@@ -14,7 +14,7 @@ HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": Fa
 
 
 class Backend:
-    """Stands in for the compiler that makes machine code; counts what it was given."""
+    """A compiler that returns the graph itself; counts the graphs."""
 
     def __init__(self, error=None):
         self.graphs = 0
@@ -129,7 +129,7 @@ def test_what_a_cuda_graph_returns_outlives_its_next_replay(monkeypatch):
         pretended.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
         pretended.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
         report = compiler.start("full", cuda_graphs=True)
-    first, second = (pipeline.unet(torch.full((1,), each)) for each in (1.0, 2.0))
+    first, second = (pipeline.unet(torch.full((1,), value)) for value in (1.0, 2.0))
 
     assert report == "full, CUDA graphs"
     assert (first.item(), second.item()) == (1.0, 2.0)

@@ -27,7 +27,7 @@ FP8 = torch.float8_e4m3fn
 
 
 def generate(pipelines, speed=None):
-    """Return a picture as Easel paints it, as numbers that can be subtracted."""
+    """Return an image by Easel, as signed numbers that can be subtracted."""
     base, *refiners = pipelines
     generator = ImageGenerator(
         base, Defaults(), refiner=refiners[0] if refiners else None, speed=speed
@@ -40,7 +40,7 @@ def stored(pipelines, **changes):
 
 
 def size(module):
-    return sum(each.numel() * each.element_size() for each in module.parameters())
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
@@ -65,7 +65,8 @@ def test_both_unets_of_base_and_refiner_are_stored_so(stand_in):
     pipelines = [base, load_refiner(folder / "refiner", base, **HOW)]
     plain = generate(pipelines)
     speed = stored(pipelines)
-    assert [each.unet.mid_block.resnets[0].conv1.weight.dtype for each in pipelines] == [FP8] * 2
+    convolutions = [pipeline.unet.mid_block.resnets[0].conv1 for pipeline in pipelines]
+    assert [layer.weight.dtype for layer in convolutions] == [FP8] * 2
     assert 0 < abs(generate(pipelines, speed) - plain).max() <= 20
 
 
@@ -125,7 +126,7 @@ def test_a_served_model_wears_adapters_over_8_bits(stand_in, tmp_path, capsys):
     applied = GenerationRequest(prompt="a cat", seed=7, lora="a:1")
     bare = GenerationRequest(prompt="a cat", seed=7)
     first = small.generate(bare).pixels
-    actual, expected = (each.generate(applied).pixels.astype(int) for each in (small, full))
+    actual, expected = (model.generate(applied).pixels.astype(int) for model in (small, full))
     assert abs(actual - expected).mean() < 0.5 * abs(actual - first).mean()
     assert (small.generate(bare).pixels == first).all()
 
@@ -140,7 +141,7 @@ def test_a_pytorch_without_8_bits_does_not_change_the_model(stand_in, monkeypatc
     pipeline = load_pipeline(stand_in(), **HOW)
     report = stored([pipeline]).report["storage"]
     assert report.startswith("off: AttributeError: module 'torch' has no attribute")
-    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in pipeline.unet.parameters()} == {torch.float32}
 
 
 def test_a_unet_that_two_pipelines_share_is_stored_once_and_given_back(stand_in):
@@ -148,7 +149,7 @@ def test_a_unet_that_two_pipelines_share_is_stored_once_and_given_back(stand_in)
     storage = Fp8Storage([pipeline, pipeline])
     assert storage.start() == "fp8"
     storage.stop()
-    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in pipeline.unet.parameters()} == {torch.float32}
     assert not storage.active
 
 
@@ -167,6 +168,6 @@ def test_a_model_that_fails_with_an_optimisation_runs_without_it(stand_in, capsy
     assert json.loads(capsys.readouterr().out)["event"] == "speed_given_up"
     report = generator.describe()["speed"]["storage"]
     assert report == "off: RuntimeError: no kernel for Float8_e4m3fn"
-    kinds = {type(each) for each in pipeline.unet.modules() if hasattr(each, "weight")}
+    kinds = {type(module) for module in pipeline.unet.modules() if hasattr(module, "weight")}
     assert nn.Linear in kinds
-    assert {each.dtype for each in pipeline.unet.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in pipeline.unet.parameters()} == {torch.float32}

@@ -1,0 +1,234 @@
+"""SageMaker's control plane: instance types, instance pools, and endpoints that take time.
+
+moto 5.2.5 has endpoints in service at once, cannot update them, creates two under one name, and
+ends its list of instance types before g5. Here they go through the states of `lifecycle.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from moto.sagemaker.exceptions import SagemakerClientError, ValidationError
+from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
+from moto.sagemaker.responses import SageMakerResponse
+
+from endpoint.emulator.moto_ import service_quotas
+from endpoint.emulator.moto_.patching import replace
+from endpoint.emulator.sagemaker.control_plane import lifecycle, settle
+from endpoint.emulator.sagemaker.lifecycle import FAILED, Fleet, Lifecycle, Transitions
+
+# The last one counts. By default an endpoint is in service, changed or gone at once.
+_transitions = [Transitions()]
+
+
+@contextmanager
+def transitions(use: Transitions) -> Iterator[None]:
+    """Let endpoints created while the context lasts go through these transitions.
+
+    There is one such setting for the process, as there is one moto.
+    """
+    _transitions.append(use)
+    try:
+        yield
+    finally:
+        _transitions.remove(use)
+
+
+def install() -> None:
+    """Patch moto's classes."""
+    replace(FakeEndpointConfig, "validate_instance_type", lambda _: _validate_instance_type)
+    replace(FakeEndpointConfig, "validate_production_variants", _accept_instance_pools)
+    backend = SageMakerModelBackend
+    replace(backend, "create_endpoint", _create)
+    replace(backend, "describe_endpoint", _describe)
+    replace(backend, "list_endpoints", _settle_first)
+    replace(backend, "delete_endpoint", _delete)
+    replace(backend, "update_endpoint_weights_and_capacities", _unless_in_progress)
+    # Added, not replaced: moto has no such method.
+    SageMakerResponse.update_endpoint = _update  # type: ignore[attr-defined]
+
+
+def _validate_instance_type(_: FakeEndpointConfig, instance_type: str) -> None:
+    if not re.fullmatch(r"ml\.[a-z0-9-]+\.[a-z0-9]+", instance_type):
+        raise ValidationError(message=f"{instance_type} is not an instance type.")
+
+
+def _accept_instance_pools(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Moto requires an InstanceType in every variant; InstancePools may replace it."""
+
+    def validate(self: FakeEndpointConfig, production_variants: list[dict[str, Any]]) -> None:
+        pooled = [variant for variant in production_variants if "InstancePools" in variant]
+        for pool in [pool for variant in pooled for pool in variant["InstancePools"]]:
+            self.validate_instance_type(pool["InstanceType"])
+        original(self, [variant for variant in production_variants if variant not in pooled])
+
+    return validate
+
+
+def _create(original: Callable[..., Any]) -> Callable[..., Any]:
+    def create(
+        self: SageMakerModelBackend, endpoint_name: str, endpoint_config_name: str, tags: Any
+    ) -> Any:
+        existing = settle(self).get(endpoint_name)
+        if existing is not None:
+            raise ValidationError(
+                message=f'Cannot create already existing endpoint "{existing.arn}".'
+            )
+        types = _placed(self, endpoint_config_name)
+        endpoint = original(self, endpoint_name, endpoint_config_name, tags)
+        fleet = _fleet(self, endpoint, endpoint_config_name, types)
+        states = Lifecycle(_transitions[-1], fleet)
+        states.create()
+        vars(endpoint)["lifecycle"] = states
+        return endpoint
+
+    return create
+
+
+def _update(self: SageMakerResponse) -> str:
+    asked = json.loads(self.body)
+    backend, name = self.sagemaker_backend, asked["EndpointName"]
+    endpoint = _changeable(backend, name)
+    if lifecycle(endpoint).status == FAILED:
+        # "DeleteEndpoint is the only operation that can be performed on a failed endpoint" (API
+        # reference of DescribeEndpoint).
+        raise ValidationError(message=f'Cannot update failed endpoint "{endpoint.arn}".')
+    if _is_scaled(backend, name):
+        # AWS requires it where the instance type changes or a variant goes. Whether it does for
+        # every update is not documented; here it does.
+        raise ValidationError(
+            message="The variant must be deregistered from automatic scaling first"
+        )
+    config = asked["EndpointConfigName"]
+    types = _placed(backend, config)
+    lifecycle(endpoint).update(_fleet(backend, endpoint, config, types))
+    return json.dumps({"EndpointArn": endpoint.arn})
+
+
+def _delete(original: Callable[..., Any]) -> Callable[..., Any]:
+    def delete(self: SageMakerModelBackend, endpoint_name: str) -> None:
+        if endpoint_name not in settle(self):
+            original(self, endpoint_name)
+        lifecycle(_changeable(self, endpoint_name)).delete()
+        settle(self)
+
+    return delete
+
+
+def _describe(original: Callable[..., Any]) -> Callable[..., Any]:
+    def describe(self: SageMakerModelBackend, endpoint_name: str) -> dict[str, Any]:
+        endpoint = settle(self).get(endpoint_name)
+        description: dict[str, Any] = original(self, endpoint_name)
+        second = lifecycle(endpoint).second
+        if second is not None:
+            # "Only returned when the endpoint is creating or updating" (API reference).
+            description["PendingDeploymentSummary"] = {
+                "EndpointConfigName": second.config,
+                "ProductionVariants": [
+                    {
+                        **variant,
+                        "CurrentInstanceCount": 0,
+                        "VariantStatus": [{"Status": "Creating"}],
+                    }
+                    for variant in second.variants
+                ],
+            }
+        return description
+
+    return describe
+
+
+def _starting(variant: dict[str, Any]) -> dict[str, Any]:
+    return {**variant, "CurrentInstanceCount": 0, "VariantStatus": [{"Status": "Creating"}]}
+
+
+def _settle_first(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: SageMakerModelBackend, *arguments: Any, **options: Any) -> Any:
+        settle(self)
+        return original(self, *arguments, **options)
+
+    return call
+
+
+def _unless_in_progress(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: SageMakerModelBackend, endpoint_name: str, *arguments: Any, **more: Any) -> Any:
+        if endpoint_name in settle(self):
+            _changeable(self, endpoint_name)
+        return original(self, endpoint_name, *arguments, **more)
+
+    return call
+
+
+def _changeable(backend: SageMakerModelBackend, name: str) -> Any:
+    endpoint = settle(backend).get(name)
+    if endpoint is None:
+        raise ValidationError(message=f'Could not find endpoint "{name}".')
+    if lifecycle(endpoint).is_in_progress:
+        raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+    return endpoint
+
+
+def _is_scaled(backend: SageMakerModelBackend, name: str) -> bool:
+    # Imported late: it makes a boto3 session, which fails on some users' AWS settings.
+    from moto.applicationautoscaling.models import applicationautoscaling_backends
+
+    scaling = applicationautoscaling_backends[backend.account_id][backend.region_name]
+    targets = scaling.describe_scalable_targets("sagemaker", None, None)
+    return any(target.resource_id.startswith(f"endpoint/{name}/") for target in targets)
+
+
+def _fleet(
+    backend: SageMakerModelBackend, endpoint: Any, config_name: str, types: dict[str, str]
+) -> Fleet:
+    config = backend.endpoint_configs[config_name]
+    models = {
+        variant["VariantName"]: backend._models.get(variant.get("ModelName", ""))
+        for variant in config.production_variants
+    }
+    return Fleet(
+        config=config_name,
+        variants=endpoint._process_production_variants(config.production_variants),
+        instance_types=types,
+        async_config=config.async_inference_config,
+        containers={name: model.primary_container for name, model in models.items() if model},
+    )
+
+
+def _placed(backend: SageMakerModelBackend, config_name: str) -> dict[str, str]:
+    """Return each variant's instance type: the first of its pools that the quota allows.
+
+    The instances of every fleet count against the quota, including the second fleet of an update.
+    AWS's refusal counts "current utilization" and "a request delta" (amazon-sagemaker-examples
+    issue 307). That an update's delta is its whole new fleet is assumed.
+    """
+    config = backend.endpoint_configs.get(config_name)
+    variants = config.production_variants if config is not None else []
+    return {variant["VariantName"]: _within_quota(backend, variant) for variant in variants}
+
+
+def _within_quota(backend: SageMakerModelBackend, variant: dict[str, Any]) -> str:
+    pools = sorted(variant.get("InstancePools", []), key=lambda pool: pool.get("Priority", 0))
+    types: list[str] = [pool["InstanceType"] for pool in pools] or [variant.get("InstanceType", "")]
+    quotas, count = service_quotas.QUOTAS, variant.get("InitialInstanceCount", 1)
+    for instance_type in types:
+        if _in_use(backend, instance_type) + count <= quotas.get(instance_type, math.inf):
+            return instance_type
+    used, quota = _in_use(backend, types[0]), quotas[types[0]]
+    raise _ResourceLimitExceeded(
+        f"The account-level service limit '{types[0]} for endpoint usage' is {quota:g} Instances, "
+        f"with current utilization of {used} Instances and a request delta of {count} Instances. "
+        "Please use AWS Service Quotas to request an increase for this quota."
+    )
+
+
+def _in_use(backend: SageMakerModelBackend, instance_type: str) -> int:
+    return sum(lifecycle(item).instances(instance_type) for item in settle(backend).values())
+
+
+class _ResourceLimitExceeded(SagemakerClientError):
+    code = "ResourceLimitExceeded"

@@ -1,0 +1,49 @@
+"""Puts in what moto 5.2.5 lacks, once per process. Each shim names the limitation it bridges."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from moto import backends
+from moto.core import errors
+from moto.s3.models import FakeKey
+
+from endpoint.emulator.moto_ import api_gateway, sagemaker, service_quotas
+
+
+@cache
+def install() -> None:
+    """Patch moto's classes."""
+    sagemaker.install()
+    api_gateway.install()
+    service_quotas.install()
+    _look_up_once()
+    _forget_objects()
+
+
+def _look_up_once() -> None:
+    """Moto lists its own folders at each call, and indexes a service's errors at each error.
+
+    Clients that wait for a picture ask S3 for it again and again.
+    """
+    modules = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: modules
+    factory = errors.ErrorLookupFactory()
+    vars(errors)["ErrorLookupFactory"] = lambda: factory
+
+
+def _forget_objects() -> None:
+    """Moto keeps every S3 object in a list, for its dashboard and its tests, deleted or not.
+
+    An emulator that runs for days would grow with each picture.
+    """
+
+    class Forgetful(list[FakeKey]):
+        def append(self, _: FakeKey) -> None:
+            """Keep nothing."""
+
+    tracked: Any = FakeKey
+    tracked.instances_tracked = Forgetful()
+    # Without the warning that a replaced object was not closed by hand.
+    tracked.__del__ = FakeKey.dispose

@@ -1,0 +1,238 @@
+"""Endpoints through boto3, on a virtual clock."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from endpoint.emulator.moto_ import service_quotas
+from endpoint.emulator.moto_.sagemaker import transitions
+from endpoint.emulator.process.clients import Clients
+from endpoint.emulator.sagemaker.lifecycle import Transitions
+from tests.endpoint.emulator.doubles import BUCKET, REGION
+
+ROLE = "arn:aws:iam::123456789012:role/easel"
+
+
+# Types that no other test uses in the account that they share.
+TYPE, OTHER_TYPE = "ml.g7.xlarge", "ml.g7e.2xlarge"
+
+
+class Account:
+    """An endpoint's name, with what creating it needs, and a clock that only a test moves."""
+
+    def __init__(self, clients: Clients) -> None:
+        self.sagemaker = clients.get("sagemaker", REGION)
+        self.scaling = clients.get("application-autoscaling", REGION)
+        self.name = f"states-{uuid.uuid4().hex[:12]}"
+        self.seconds = 0.0
+        self.transitions = Transitions(lambda: self.seconds, 240, 120, 60)
+        self.sagemaker.create_model(
+            ModelName=self.name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"}
+        )
+
+    def config(self, name: str, **changed: Any) -> None:
+        variant = {"VariantName": "AllTraffic", "ModelName": self.name, "InitialInstanceCount": 1}
+        self.sagemaker.create_endpoint_config(
+            EndpointConfigName=f"{self.name}-{name}",
+            ProductionVariants=[variant | (changed or {"InstanceType": TYPE})],
+        )
+
+    def create(self, suffix: str = "", config: str = "first") -> None:
+        self.sagemaker.create_endpoint(
+            EndpointName=self.name + suffix, EndpointConfigName=f"{self.name}-{config}"
+        )
+
+    def update(self, config: str) -> None:
+        self.sagemaker.update_endpoint(
+            EndpointName=self.name, EndpointConfigName=f"{self.name}-{config}"
+        )
+
+    def delete(self) -> None:
+        self.sagemaker.delete_endpoint(EndpointName=self.name)
+
+    def clean_up(self) -> None:
+        """Leave no instance that counts against the quotas of the next test."""
+        self.seconds += 1_000
+        for endpoint in self.sagemaker.list_endpoints(NameContains=self.name)["Endpoints"]:
+            self.sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
+        self.seconds += 1_000
+
+    def describe(self) -> dict[str, Any]:
+        description: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=self.name)
+        return description
+
+    @property
+    def configs(self) -> tuple[str, str | None]:
+        """The configuration in service, and the one that an update is starting."""
+        described = self.describe()
+        second = described.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+        first = described["EndpointConfigName"].removeprefix(f"{self.name}-")
+        return first, second and second.removeprefix(f"{self.name}-")
+
+    @property
+    def status(self) -> str:
+        return str(self.describe()["EndpointStatus"])
+
+
+@pytest.fixture
+def account(clients: Clients) -> Iterator[Account]:
+    account = Account(clients)
+    account.config("first")
+    account.config("second")
+    with transitions(account.transitions):
+        yield account
+    account.clean_up()
+
+
+def test_an_endpoint_goes_through_its_states(account: Account) -> None:
+    account.create()
+    assert account.status == "Creating"
+    account.seconds += 240
+    assert account.status == "InService"
+
+    account.delete()
+    assert account.status == "Deleting"
+    with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
+        account.create()
+    account.seconds += 60
+    listed = account.sagemaker.list_endpoints(NameContains=account.name)
+    assert listed["Endpoints"] == []
+    account.create()
+
+
+def test_a_failed_endpoint_has_a_reason_and_can_only_be_deleted(account: Account) -> None:
+    account.transitions.fails_with = "no capacity"
+    account.create()
+    account.seconds += 240
+
+    assert account.status == "Failed"
+    assert account.describe()["FailureReason"] == "no capacity"
+    with pytest.raises(ClientError, match="Cannot update failed endpoint"):
+        account.update("second")
+    account.delete()
+
+
+def test_an_update_shows_its_second_fleet_until_it_is_over(account: Account) -> None:
+    account.create()
+    account.seconds += 240
+    account.update("second")
+
+    assert (account.status, account.configs) == ("Updating", ("first", "second"))
+    account.seconds += 120
+    assert (account.status, account.configs) == ("InService", ("second", None))
+
+
+def test_an_update_can_be_rolled_back(account: Account) -> None:
+    account.create()
+    account.seconds += 240
+    account.transitions.update_rolls_back = True
+    account.update("second")
+    account.seconds += 120
+    assert account.status == "RollingBack"
+    account.seconds += 120
+
+    assert (account.status, account.configs) == ("InService", ("first", None))
+
+
+def test_nothing_else_begins_while_something_is_in_progress(account: Account) -> None:
+    account.create()
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        account.update("second")
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        account.delete()
+
+
+def test_a_scaled_endpoint_is_not_updated(account: Account) -> None:
+    account.create()
+    account.seconds += 240
+    account.scaling.register_scalable_target(
+        ServiceNamespace="sagemaker",
+        ResourceId=f"endpoint/{account.name}/variant/AllTraffic",
+        ScalableDimension="sagemaker:variant:DesiredInstanceCount",
+        MinCapacity=0,
+        MaxCapacity=1,
+    )
+
+    with pytest.raises(ClientError, match="must be deregistered"):
+        account.update("second")
+
+
+def test_a_quota_of_one_allows_no_update(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(service_quotas.QUOTAS, TYPE, 1.0)
+    account.create()
+    account.seconds += 240
+
+    with pytest.raises(ClientError, match="current utilization of 1 Instances") as caught:
+        account.update("second")
+    assert caught.value.response["Error"]["Code"] == "ResourceLimitExceeded"
+    with pytest.raises(ClientError, match="ResourceLimitExceeded"):
+        account.create("-another")
+
+
+def test_pools_use_the_first_type_within_its_quota(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(service_quotas.QUOTAS, TYPE, 0.0)
+    monkeypatch.setitem(service_quotas.QUOTAS, OTHER_TYPE, 1.0)
+    pools = [
+        {"InstanceType": TYPE, "Priority": 1},
+        {"InstanceType": OTHER_TYPE, "Priority": 2},
+    ]
+    account.config("pools", InstancePools=pools)
+    account.create(config="pools")
+
+    account.config("single", InstanceType=OTHER_TYPE)
+    with pytest.raises(ClientError, match=f"{OTHER_TYPE} for endpoint usage"):
+        account.create("-another", "single")
+
+
+def variant(instance_type: str, model: str = "some") -> list[dict[str, Any]]:
+    return [
+        {
+            "VariantName": "AllTraffic",
+            "ModelName": model,
+            "InstanceType": instance_type,
+            "InitialInstanceCount": 1,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", ["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6e.xlarge", "ml.inf2.xlarge"]
+)
+def test_current_instance_types_are_accepted(sagemaker: Any, kind: str) -> None:
+    name = kind.replace(".", "-")
+    sagemaker.create_model(
+        ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"}
+    )
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=name, ProductionVariants=variant(kind, name)
+    )
+    described = sagemaker.describe_endpoint_config(EndpointConfigName=name)
+    assert described["ProductionVariants"][0]["InstanceType"] == kind
+
+
+def test_an_invalid_instance_type_is_refused(sagemaker: Any) -> None:
+    with pytest.raises(ClientError, match="not an instance type"):
+        sagemaker.create_endpoint_config(
+            EndpointConfigName="wrong", ProductionVariants=variant("g5.xlarge")
+        )
+
+
+def test_an_endpoint_cannot_be_created_twice(sagemaker: Any, endpoint: str) -> None:
+    with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
+        sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
+
+
+def test_an_asynchronous_endpoint_is_described_as_one(
+    sagemaker: Any, endpoint: str, async_endpoint: str
+) -> None:
+    described = sagemaker.describe_endpoint(EndpointName=async_endpoint)
+    output = described["AsyncInferenceConfig"]["OutputConfig"]
+    assert output["S3FailurePath"] == f"s3://{BUCKET}/failed"
+    assert "AsyncInferenceConfig" not in sagemaker.describe_endpoint(EndpointName=endpoint)
