@@ -13,6 +13,8 @@ from typing import Any
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
+from endpoint.core.problems import BadArgument
+from endpoint.provision.payload import adapters_prefix
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.
@@ -27,7 +29,7 @@ def read_metadata(
 
     The model itself is not asked, because it can be scaled to zero. The defaults are those in its
     container's environment, or `easel.json` next to its weights; the adapters are the files in
-    `loras/` there.
+    `loras/` there, and those below the prefix for adapters.
 
     Args:
         models: SageMaker's models.
@@ -39,10 +41,31 @@ def read_metadata(
     defaults = container.get("Environment", {}).get("EASEL_DEFAULTS")
     prefix = _prefix(container, bucket)
     if defaults is None and prefix:
-        defaults = bucket.get(f"{prefix}easel.json")
+        defaults = _read_defaults(bucket, prefix)
     listed = catalogue.read().get(name)
-    adapters = bucket.sizes(f"{prefix}loras/") if prefix else {}
+    adapters = bucket.sizes(adapters_prefix(name))
+    adapters |= bucket.sizes(f"{prefix}loras/") if prefix else {}
     return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters))
+
+
+def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
+    """Return the JSON of an `easel.json`, which is next to the weights or to those of a base.
+
+    Raises:
+        BadArgument: if somebody put one there that is no JSON object.
+    """
+    for key in (f"{prefix}easel.json", f"{prefix}base/easel.json"):
+        defaults = bucket.get(key)
+        if defaults is not None:
+            try:
+                usable = isinstance(json.loads(defaults), dict)
+            except (ValueError, RecursionError):
+                usable = False
+            if not usable:
+                place = f"s3://{bucket.name}/{key}"
+                raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
+            return defaults
+    return None
 
 
 def metadata(

@@ -7,6 +7,7 @@ import pytest
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
+from endpoint.core.problems import BadArgument
 from endpoint.core.waiting import Waiting
 from endpoint.provision.model_metadata import adapter_names, metadata, read_metadata
 from tests.endpoint.world import ACCOUNT, World
@@ -63,6 +64,27 @@ def test_adapters_next_to_the_weights_are_listed_by_name(deployed):
         deployed.bucket.put(PREFIX + name, b"")
 
     assert deployed.metadata({}) == {"loras": ["watercolour"]}
+
+
+def test_adapters_below_the_prefix_that_outlives_versions_are_listed(deployed):
+    for key in ("loras/sd/pixel.safetensors", "loras/sd/README.txt", "loras/sdxl/x.safetensors"):
+        deployed.bucket.put(key, b"")
+
+    assert deployed.metadata({}) == {"loras": ["pixel"]}
+
+
+def test_the_defaults_of_a_base_are_in_its_folder(deployed):
+    deployed.bucket.put(f"{PREFIX}base/easel.json", b'\xef\xbb\xbf{"steps": 4}')
+
+    assert deployed.metadata({}) == {"defaults": {"steps": 4}}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_defaults_that_cannot_be_read_are_named(deployed, content):
+    deployed.bucket.put(f"{PREFIX}easel.json", content)
+
+    with pytest.raises(BadArgument, match=rf"s3://{BUCKET}/{PREFIX}easel\.json"):
+        deployed.metadata({})
 
 
 def test_a_model_in_another_bucket_has_no_metadata(deployed):
