@@ -30,6 +30,7 @@ SESSION_COOKIE, LINK_COOKIE = "easel_session", "easel_link"
 SESSION_SECONDS = 30 * 86_400
 _PICTURE_SECONDS = 3_600
 _LONGEST_KEY = 200
+# https://www.rfc-editor.org/rfc/rfc9110#name-safe-methods
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -171,6 +172,7 @@ def check_same_origin(protection: Protection, request: Request) -> None:
         return
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     # Sec-Fetch-Site is correct behind a proxy as well, which may change the Host header.
+    # `*` lets any site read responses, but none of them use a session.
     trusted = {request.origin, *protection.origins} - {"*"}
     if site in {"same-origin", "none"} or origin in trusted or (origin is None and site is None):
         return

@@ -51,6 +51,7 @@ class RateLimiter:
             now = self._now()
             moments = self._recent(client, now)
             if len(moments) >= per_minute:
+                # Rounded up: a client that waits exactly this long must not be refused again.
                 wait = int(moments[0] + WINDOW_SECONDS - now) + 1
                 raise RateLimited(
                     f"The limit is {per_minute} pictures per minute. Try again in {wait} s.", wait

@@ -30,9 +30,9 @@ from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
 from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
-from chalicelib.generation import RULES, GenerationRequest, InvalidField
+from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images.service import ImageService
-from chalicelib.web.body import read_json_object
+from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response, retry_headers
 
@@ -86,6 +86,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
         detail = {"loc": location, "msg": message, "type": "value_error"}
         response = json_response({"detail": [detail]}, 422)
     else:
+        # The members of the web UI's own exception handler.
         body = {"error": error.code, "detail": error.message, "body": "", "errors": error.message}
         response = json_response(body, error.status)
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
@@ -98,7 +99,8 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
     _refuse(data)
-    settings = data.get("override_settings", {})
+    # PHP writes an empty object as an empty list.
+    settings = data.get("override_settings") or {}
     if not isinstance(settings, dict):
         raise InvalidRequest("override_settings: must be an object", field="override_settings")
     first = _generation(data, settings)
@@ -129,32 +131,20 @@ def _refuse(data: Mapping[str, Any]) -> None:
 
 
 def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
-    fields = {ours: _value(data, name, ours) for name, ours in FIELDS.items() if name in data}
+    fields = {ours: data[name] for name, ours in FIELDS.items() if name in data}
     if isinstance(fields.get("prompt"), str):
         fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
-    if fields.get("seed") == -1:
-        del fields["seed"]  # random, in the web UI
     samples_format = settings.get("samples_format", "png")
     fields["format"] = "png"
     if isinstance(samples_format, str):
         fields["format"] = FORMATS.get(samples_format, "png")
     try:
+        fields = with_numbers(fields)
+        if fields.get("seed") == -1:
+            del fields["seed"]  # random, in the web UI
         return GenerationRequest.from_dict(fields)
     except InvalidField as error:
         raise _invalid(error) from error
-
-
-def _value(data: Mapping[str, Any], name: str, ours: str) -> Any:
-    """Return a field's value; numbers can be text, as the web UI accepts them."""
-    value = data[name]
-    if not isinstance(value, str) or name in {"prompt", "negative_prompt"}:
-        return value
-    if name == "seed" and value.strip() == "-1":
-        return -1
-    try:
-        return RULES[ours].read(value.strip())
-    except ValueError as error:
-        raise InvalidRequest(f"{name}: {error}", field=name) from error
 
 
 def _invalid(error: InvalidField) -> InvalidRequest:
@@ -170,6 +160,7 @@ def _their_name(field: str) -> str:
 
 def _count(data: Mapping[str, Any]) -> int:
     counts = [read_count(data.get(name, 1), name) for name in ("batch_size", "n_iter")]
+    # The web UI makes `n_iter` batches of `batch_size` pictures.
     return read_count(counts[0] * counts[1], "batch_size")
 
 
@@ -187,6 +178,7 @@ def _finish(request: Request, batch: Batch) -> Response:
     body = {
         "images": [encoded(picture) for picture in finished],
         "parameters": _parameters(batch),
+        # JSON within JSON, as in the web UI: clients decode it a second time.
         "info": json.dumps(_info(batch, texts, size_of(finished[0].body)), ensure_ascii=False),
     }
     return json_response(body)
@@ -227,6 +219,7 @@ def _info(batch: Batch, texts: list[str], size: tuple[int, int] | None) -> dict[
         "steps": _number(setting(texts[0], "Steps")),
         "batch_size": count,
         "sd_model_name": first.model,
+        # In the web UI a grid of all pictures may be first; here there is none.
         "index_of_first_image": 0,
         "infotexts": texts,
         "styles": [],

@@ -35,7 +35,7 @@ from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.images.jobs import Finished
 from chalicelib.images.service import Call, ImageService
-from chalicelib.web.body import read_json_object
+from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response, retry_headers
 
@@ -131,6 +131,7 @@ def edit() -> Response:
 
 
 def _described(name: str) -> dict[str, Any]:
+    # OpenAI's schema requires a date of creation; a model here has none.
     return {"id": name, "object": "model", "created": 0, "owned_by": "easel"}
 
 
@@ -141,6 +142,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
     described = {"message": error.message, "type": kind, "param": error.field, "code": code}
     response = json_response({"error": described}, error.status)
+    # OpenAI's libraries show this header's value as the error's `request_id`.
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
 
 
@@ -158,6 +160,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
     first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
+    # base64 is the default of OpenAI's gpt-image models, which have no URLs.
     as_url = _choice(data, "response_format", ("b64_json", "url")) == "url"
     if not as_url:
         check_weight(generations, "n", _ADVICE)
@@ -191,7 +194,7 @@ def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _generation(data: dict[str, Any]) -> GenerationRequest:
-    fields = {name: data[name] for name in _CONTRACT & set(data)}
+    fields: dict[str, Any] = {name: data[name] for name in _CONTRACT & set(data)}
     fields |= _sides(data.get("size", "auto"))
     fields["format"] = _choice(data, "output_format", ("png", "webp", "jpeg"))
     model = data.get("model", "")
@@ -200,7 +203,7 @@ def _generation(data: dict[str, Any]) -> GenerationRequest:
     if _is_name(model):
         fields["model"] = model
     try:
-        return GenerationRequest.from_dict(fields)
+        return GenerationRequest.from_dict(with_numbers(fields))
     except InvalidField as error:
         side = "size" if error.field in {"width", "height"} and "size" in data else error.field
         raise InvalidRequest(str(error), field=side) from error

@@ -64,7 +64,7 @@ def test_what_is_left_out_the_model_decides(client):
     assert response["parameters"]["steps"] is None
 
 
-@pytest.mark.parametrize("seed", [-1, "-1", None])
+@pytest.mark.parametrize("seed", [-1, -1.0, "-1", "-1.0", None])
 def test_a_seed_of_minus_one_is_any(client, seed):
     _, info = generate(client, seed=seed)
 
@@ -76,6 +76,10 @@ def test_numbers_can_be_text(client):
 
     (asked,) = client.asked
     assert (asked["steps"], asked["guidance_scale"], asked["seed"]) == (20, 7.5, 7)
+
+
+def test_an_empty_list_is_an_empty_object(client):
+    assert generate(client, override_settings=[], alwayson_scripts=[])
 
 
 def test_batch_size_and_n_iter_multiply_to_as_many_seeds(client):
@@ -165,7 +169,7 @@ def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
         ({"send_images": False}, "send_images"),
         ({"script_name": "x/y/z plot"}, "script_name"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, "alwayson_scripts"),
-        ({"override_settings": []}, "override_settings"),
+        ({"override_settings": [1]}, "override_settings"),
     ],
 )
 def test_a_wrong_field_is_a_422_that_names_it(client, body, field):
