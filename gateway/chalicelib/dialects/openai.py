@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from chalicelib.access_settings import Protection
 from chalicelib.auth.authenticate import picture_token
@@ -36,7 +35,7 @@ from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.images.jobs import Finished
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
-from chalicelib.web.request import Request
+from chalicelib.web.request import Request, inference_path
 from chalicelib.web.response import Response, json_response, retry_headers
 
 ROUTE = "/v1/images/generations"
@@ -285,9 +284,8 @@ def _picture_url(request: Request, generation: GenerationRequest, token: str | N
     fields = {name: value for name, value in generation.to_dict().items() if value != ""}
     if token:
         fields["link"] = token
-    prompt = quote(fields.pop("prompt"), safe="")
-    query = urlencode(fields, quote_via=quote)
-    return f"{request.origin}{request.root}/inference/{prompt}?{query}"
+    prompt = fields.pop("prompt")
+    return f"{request.origin}{request.root}/{inference_path(prompt, fields)}"
 
 
 def _data(generation: GenerationRequest, picture: dict[str, Any]) -> dict[str, Any]:

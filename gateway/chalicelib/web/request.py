@@ -16,6 +16,9 @@ from chalicelib.telemetry import LogRecord
 from chalicelib.web.principal import ANONYMOUS, Principal
 
 _TRACKING = Path(__file__).with_name("tracking.json")
+# Clients resolve dots in a path, however they are encoded, and `default` is a route of its own.
+# https://url.spec.whatwg.org/#double-dot-path-segment
+_NO_PATH = {"default", ".", ".."}
 # What every route but the home page's begins with.
 _AFTER_ROOT = re.compile(
     r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json|session|links"
@@ -115,8 +118,7 @@ class Request:
         filled = {name: text for name, text in self.parameters().items() if text}
         parameters = {**filled, "seed": seed}
         parameters.pop("prompt", None)
-        query = urlencode(parameters, quote_via=quote)
-        return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
+        return f"{self.root}/{inference_path(prompt, parameters)}"
 
     def parameters(self) -> dict[str, str]:
         """Return the query's parameters, without those that other sites add to links.
@@ -136,6 +138,14 @@ class Request:
         names, prefixes = _tracking()
         name = name.lower()
         return self.method in {"GET", "HEAD"} and (name in names or name.startswith(prefixes))
+
+
+def inference_path(prompt: str, parameters: Mapping[str, object]) -> str:
+    """Return the URL of a prompt's picture, relative to the home page."""
+    if prompt in _NO_PATH:
+        return f"inference/default?{urlencode({'prompt': prompt, **parameters}, quote_via=quote)}"
+    query = urlencode(parameters, quote_via=quote)
+    return f"inference/{quote(prompt, safe=',')}?{query}"
 
 
 @cache
