@@ -16,6 +16,18 @@ from chalicelib.telemetry import LogRecord
 from chalicelib.web.principal import ANONYMOUS, Principal
 
 _TRACKING = Path(__file__).with_name("tracking.json")
+# Programs that accept HTML and are no browsers, by the start of their User-Agent in lower case.
+# Python, curl and Node do not claim to accept HTML by themselves: there a person asked for it.
+_PROGRAMS = (
+    "java",
+    "apache-httpclient",
+    "okhttp",
+    "jersey",
+    "groovy",
+    "libwww-perl",
+    "lwp",
+    "lavf",
+)
 # Clients resolve dots in a path, however they are encoded, and `default` is a route of its own.
 # https://url.spec.whatwg.org/#double-dot-path-segment
 _NO_PATH = {"default", ".", ".."}
@@ -67,6 +79,9 @@ class Request:
         destination = self.headers.get("sec-fetch-dest", "document")
         # Firefox and Safari send no Sec-Fetch-Dest in older versions.
         wants_html = "text/html" in self.headers.get("accept", "").lower()
+        # Java's HttpURLConnection accepts text/html whatever it fetches.
+        if self.headers.get("user-agent", "").lower().startswith(_PROGRAMS):
+            return False
         return wants_html and destination in {"document", "iframe", "frame", "embed", "object"}
 
     @property
