@@ -161,20 +161,29 @@ def picture_token(protection: Protection, request: Request, picture: str) -> str
 def check_same_origin(protection: Protection, request: Request) -> None:
     """Refuse a request that another site's page makes a signed-in browser send.
 
-    SameSite=Lax keeps cookies out of such requests already; this covers browsers that do not
-    implement it. A program without a browser sends neither header.
+    SameSite=Lax keeps cookies out of most such requests already; this covers browsers that do not
+    implement it, and sites that it counts as the same: other ports, and siblings of a custom
+    domain. A program without a browser sends neither header.
 
     Raises:
         Unauthorized: if the browser reports another origin.
     """
-    if request.method in _SAFE_METHODS:
-        return
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    # A GET can cost a run, and SameSite lets those of a sibling domain or another port pass.
+    # Old browsers say nothing of where a GET comes from. A user may follow any site's link.
+    if request.method in _SAFE_METHODS and (site is None or _is_top_navigation(request)):
+        return
     # Sec-Fetch-Site is correct behind a proxy as well, which may change the Host header.
     trusted = {request.origin, *protection.origins} - {"*"}
     if site in {"same-origin", "none"} or origin in trusted or (origin is None and site is None):
         return
     raise Unauthorized("A session can be used only by this site's own pages. Send the key instead.")
+
+
+def _is_top_navigation(request: Request) -> bool:
+    """Whether the user goes to the URL in a tab; a frame in another site's page is none."""
+    mode, destination = (request.headers.get(f"sec-fetch-{name}") for name in ("mode", "dest"))
+    return mode == "navigate" and destination in {None, "document"}
 
 
 def _by_cookie(protection: Protection, request: Request, now: float) -> Principal:
