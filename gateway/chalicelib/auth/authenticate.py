@@ -102,7 +102,7 @@ def find_key(keys: Sequence[Key], presented: str, now: float) -> Key:
     Every key is compared, in constant time, so that the time reveals nothing.
     """
     # Cut before hashing: a key of megabytes must not cost the gateway time.
-    digest = hashlib.sha256(presented.encode()[:_LONGEST_KEY]).digest()
+    digest = hashlib.sha256(presented.encode(errors="replace")[:_LONGEST_KEY]).digest()
     matches = [key for key in keys if hmac.compare_digest(key.digest, digest)]
     if not matches or _is_over(matches[0].expires, now):
         raise Unauthorized("Unknown or expired key.")

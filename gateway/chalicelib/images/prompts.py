@@ -29,7 +29,7 @@ def prompt_from_path(text: str) -> str:
     """
     try:
         return unquote_to_bytes(text).decode("utf-8")
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise InvalidRequest("prompt: must be percent-encoded UTF-8", field="prompt") from error
 
 

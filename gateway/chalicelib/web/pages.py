@@ -84,7 +84,7 @@ def preview_page(root: str, prompt: str) -> Page:
 def _page(name: str, **values: str) -> Page:
     escaped = {key: html.escape(value) for key, value in values.items()}
     template, policy = _template(name)
-    return Page(template.substitute(escaped).encode(), policy)
+    return Page(template.substitute(escaped).encode(errors="replace"), policy)
 
 
 @cache

@@ -124,4 +124,14 @@ class Request:
         for name, values in self.query.items():
             if len(values) > 1:
                 raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])
+            if not _is_encodable(f"{name}{values[0]}"):
+                raise InvalidRequest("A parameter contains half of a surrogate pair.")
         return {name: values[0] for name, values in self.query.items()}
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
