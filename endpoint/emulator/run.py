@@ -25,7 +25,7 @@ from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import ROOT, Child, ChildEnded, free_port, port_is_free
 from endpoint.emulator.served_model import NoModel, ServedModel, choose
-from endpoint.provision.model_metadata import metadata
+from endpoint.provision.model_metadata import description, metadata
 
 REGION = "us-east-1"
 BUCKET = "easel-local"
@@ -130,8 +130,10 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     runtime = clients.get("sagemaker-runtime", REGION)
     _warm_up(runtime, endpoint, server, model)
     variables = environment(aws.url, REGION)
-    offered = {model.name: {"endpoint": endpoint, **_described(runtime, endpoint)}}
+    described = _describe(runtime, endpoint)
+    offered = {model.name: {"endpoint": endpoint, **_metadata(described)}}
     variables["EASEL_MODELS"] = json.dumps(offered)
+    variables["EASEL_DESCRIPTIONS"] = json.dumps({model.name: description(described)})
     variables |= _for_links(clients)
     gateway = stack.enter_context(_gateway(options, variables))
     health = f"http://127.0.0.1:{options.port}/api/health"
@@ -200,8 +202,8 @@ def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> 
     raise CannotRun(f"the model {model.name} was not ready after {WARM_UP_SECONDS / 3600:g} h")
 
 
-def _described(runtime: Any, endpoint: str) -> dict[str, Any]:
-    """Return the defaults and adapters that the model reports; nothing if it cannot."""
+def _describe(runtime: Any, endpoint: str) -> dict[str, Any]:
+    """Return what the model reports about itself; nothing if it cannot."""
     try:
         answer = runtime.invoke_endpoint(
             EndpointName=endpoint,
@@ -210,9 +212,17 @@ def _described(runtime: Any, endpoint: str) -> dict[str, Any]:
             Accept="application/json",
         )
         described = json.loads(answer["Body"].read())
-        return metadata(json.dumps(described["defaults"]), None, described["loras"])
-    except (runtime.exceptions.ModelError, ValueError, KeyError, TypeError):
+    except (runtime.exceptions.ModelError, ValueError):
         return {}  # with --code, a serving script need not support `describe`
+    return described if isinstance(described, dict) else {}
+
+
+def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults and adapters that the model reports."""
+    try:
+        return metadata(json.dumps(described["defaults"]), None, described["loras"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _gateway(options: Options, variables: Mapping[str, str]) -> Child:

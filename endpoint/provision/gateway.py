@@ -16,7 +16,7 @@ from endpoint.core.naming import TAG
 from endpoint.core.problems import AGAIN, ScriptError
 from endpoint.provision.gateway_access import access_of
 from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
-from endpoint.provision.model_metadata import read_metadata
+from endpoint.provision.model_metadata import read_description, read_metadata
 
 _CHALICE_SECONDS = 900
 # Lambda reserves at least this many for functions without a reservation; a new account has 10 in
@@ -86,7 +86,8 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     revision = sagemaker_model.rpartition("-")[2]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
     metadata = read_metadata(context.models, context.bucket, name, sagemaker_model)
-    return OfferedModel(name, endpoint, revision, jobs, metadata)
+    description = read_description(context.models, context.bucket, sagemaker_model)
+    return OfferedModel(name, endpoint, revision, jobs, metadata, description)
 
 
 def _allowed_concurrency(context: Context, requested: int) -> int | None:

@@ -1,10 +1,10 @@
-"""A deployed model's metadata for the gateway: defaults, duration and LoRA adapters."""
+"""A deployed model's metadata for the gateway: defaults, duration, adapters, description."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +15,8 @@ from endpoint.catalogue import models as catalogue
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.
 FIELDS = ("steps", "guidance_scale", "width", "height")
+# What a model says about itself to people: model_package/code/description.py.
+DESCRIPTION = ("about", "examples", "vocabulary")
 _ADAPTER = ".safetensors"
 
 
@@ -41,6 +43,19 @@ def read_metadata(
     listed = catalogue.read().get(name)
     adapters = bucket.sizes(f"{prefix}loras/") if prefix else {}
     return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters))
+
+
+def read_description(models: Models, bucket: Bucket, sagemaker_model: str) -> dict[str, Any]:
+    """Return what a deployed model says about itself in `easel.json` next to its weights."""
+    container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
+    prefix = _prefix(container, bucket)
+    content = bucket.get(f"{prefix}easel.json") if prefix else None
+    return description(json.loads(content)) if content else {}
+
+
+def description(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of `easel.json`, or of what a model reports, that describes it to people."""
+    return {name: values[name] for name in DESCRIPTION if values.get(name)}
 
 
 def metadata(
