@@ -202,9 +202,10 @@ run_tests() {
 # The end-to-end tests mostly wait, so three of them fit beside the others, which mostly compute.
 # Files keep their order within a process: moto's state is the process's, and some of them reset it.
 run_all_tests() {
-  local cores logs failed=0
+  local cores failed=0
   cores=$(getconf _NPROCESSORS_ONLN)
   logs=$(mktemp -d)
+  trap 'rm -rf "$logs"' EXIT
   say "running mypy and the end-to-end tests beside the other tests; their output comes after these"
   start .venv/bin/mypy > "$logs/mypy" 2>&1
   set -- .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder
@@ -215,7 +216,6 @@ run_all_tests() {
   cat "$logs/mypy"
   say "the end-to-end tests:"
   cat "$logs/end_to_end"
-  rm -rf "$logs"
   return "$failed"
 }
 

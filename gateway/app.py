@@ -25,8 +25,10 @@ from chalicelib.web.response import (
 )
 from chalicelib.web.routing import Gateway, Routes
 
+# Read when the first request needs them: `chalice package` imports this module without them.
 settings = cache(Settings.from_environment)
 guard = Guard(lambda: settings())
+# Only Easel's own URLs have HEAD: clients of the other APIs do not send it.
 easel = Routes(__name__, guard, render_error, head=True)
 images_api = Routes(__name__, guard, openai.render_error)
 web_ui = Routes(__name__, guard, automatic1111.render_error)
@@ -49,6 +51,7 @@ def picture(request: Request, text: str) -> Response:
     return urls.picture(images(), request, prompt_from_path(text))
 
 
+# A literal segment precedes `{text}`, in API Gateway and in `chalice local`.
 @easel.get("/inference/default")
 def default_picture(request: Request) -> Response:
     """Return the picture of an astronaut riding a horse on mars."""
@@ -148,6 +151,8 @@ def openai_generate(request: Request) -> Response:
 @images_api.get("/v1/images/generations/{identifiers}")
 def openai_resume(request: Request, identifiers: str) -> Response:
     """Continue to wait for the pictures of a call."""
+    # API Gateway passes path parameters on percent-encoded:
+    # https://github.com/aws/chalice/issues/511
     return openai.resume(images(), request, unquote(identifiers))
 
 
@@ -262,6 +267,7 @@ def images() -> ImageService:
 
 
 app = Gateway("easel")
+# `chalice local` has no stage, so the prefix of the public path is part of its routes.
 app.register_blueprint(easel, url_prefix=route_prefix())
 app.register_blueprint(images_api, url_prefix=route_prefix())
 app.register_blueprint(web_ui, url_prefix=route_prefix())

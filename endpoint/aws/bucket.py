@@ -111,6 +111,7 @@ class Bucket:
     def _versions(self) -> Iterator[dict[str, str]]:
         pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.name)
         for page in pages:
+            # S3 also refuses to delete a bucket that contains old versions or delete markers.
             for item in page.get("Versions", []) + page.get("DeleteMarkers", []):
                 yield {"Key": item["Key"], "VersionId": item["VersionId"]}
 

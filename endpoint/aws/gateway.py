@@ -60,6 +60,7 @@ class Gateway:
         return {id_: self._function_behind(id_) for id_ in ids}
 
     def _function_behind(self, api: str) -> str:
+        # Without `embed` the methods have no integration.
         pages = self._apis.get_paginator("get_resources").paginate(restApiId=api, embed=["methods"])
         for page in pages:
             for resource in page["items"]:
@@ -81,6 +82,8 @@ class Gateway:
             stageName=STAGE,
             # `/*/*` is every resource and every method of the stage.
             patchOperations=[
+                # API Gateway counts each method by itself:
+                # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
                 {"op": "replace", "path": "/*/*/throttling/rateLimit", "value": str(per_second)},
                 {"op": "replace", "path": "/*/*/throttling/burstLimit", "value": str(burst)},
             ],
@@ -88,6 +91,7 @@ class Gateway:
 
     def tag_api(self, api: str, region: str, partition: str, tags: dict[str, str]) -> None:
         """Tag a REST API; chalice tags only functions."""
+        # API Gateway's ARNs contain no account.
         arn = f"arn:{partition}:apigateway:{region}::/restapis/{api}"
         self._apis.tag_resource(resourceArn=arn, tags=tags)
 

@@ -14,6 +14,7 @@ from endpoint.core.problems import AGAIN, AccessDenied, TookTooLong, code_of, me
 from endpoint.core.waiting import Waiting
 
 # IAM is eventually consistent: a new role usually reaches SageMaker within seconds.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html
 _ROLE_SECONDS = 120
 
 

@@ -63,6 +63,7 @@ class Scaling:
     def remove(self, endpoint: str) -> None:
         """Remove alarm, policies and target, in this order; missing ones are ignored."""
         # The alarm first: it could start an instance while the policies are removed.
+        # CloudWatch accepts names that do not exist.
         self._alarms.delete_alarms(AlarmNames=[alarm_name(endpoint)])
         self._remove(_resource(endpoint))
 
@@ -147,6 +148,7 @@ def _wake_alarm(endpoint: str) -> dict[str, Any]:
         "MetricName": "HasBacklogWithoutCapacity",
         "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
         "Statistic": "Average",
+        # Two periods of a minute, as in AWS's example at the module's URL.
         "Period": 60,
         "EvaluationPeriods": 2,
         "DatapointsToAlarm": 2,

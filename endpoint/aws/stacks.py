@@ -76,6 +76,8 @@ class Stacks:
         try:
             write(
                 StackName=name,
+                # At most 51,200 bytes:
+                # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
                 TemplateBody=template,
                 Parameters=[
                     {"ParameterKey": key, "ParameterValue": value}

@@ -152,6 +152,7 @@ def _price_of(description: dict[str, Any], config: dict[str, Any]) -> tuple[floa
     """Return an endpoint's price per hour, its number of instances, and their types."""
     variants = description.get("ProductionVariants") or [{}]
     pools = variants[0].get("InstancePools") or []
+    # SageMaker's API does not promise a count; every endpoint starts with one instance.
     count = sum(int(variant.get("CurrentInstanceCount", 1)) for variant in variants)
     if pools and all("CurrentInstanceCount" in pool for pool in pools):
         running = [pool for pool in pools if pool["CurrentInstanceCount"]]

@@ -65,6 +65,7 @@ def run(
             result = work(context, options)
     except ScriptError as error:
         return _report(context, console, error)
+    # An interrupted run can leave resources that cost money, so it is reported as well.
     except KeyboardInterrupt:
         _report(context, console, ScriptError("Interrupted.", "The same command continues."))
         return _INTERRUPTED

@@ -95,6 +95,7 @@ def fetch_url(url: str, key: str | None = None) -> bytes:
     """Return the body of a response; raises OSError for any status but success."""
     headers = {"Accept": "image/png", **({"x-api-key": key} if key else {})}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310
+    # Longer than API Gateway's 29 s, so that its own error arrives first.
     with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - https, see url_of
         body: bytes = response.read()
         return body

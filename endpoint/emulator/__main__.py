@@ -117,11 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = parser().parse_args(arguments)
     if options.command == "run":
+        # moto is slow to import, so each command imports only what it needs.
         from endpoint.emulator import run
 
         values = {name: value for name, value in vars(options).items() if name != "command"}
         return run.run(run.Options(**values))
     _end_with_parent_if_asked()
+    # Checked first, for a message instead of a traceback.
     if not port_is_free(options.port):
         print(f"port {options.port} is in use; choose another with --port", file=sys.stderr)
         return 1

@@ -138,8 +138,10 @@ def _listen(port: int, app: Any) -> BaseWSGIServer:
     # A socket of our own: werkzeug ends the whole process when a port is taken.
     listener = socket.socket()
     try:
+        # A restart must not wait for the last connections' TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
+        # A burst of clients is queued, not refused.
         listener.listen(128)
         # The server makes its own copy of the descriptor.
         return make_server(

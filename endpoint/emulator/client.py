@@ -19,6 +19,7 @@ class EmulatorClient:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
+        # Tests poll: a kept connection saves most of each call.
         self._pool = urllib3.PoolManager()
 
     def _ask(self, method: str, path: str, data: Any = None) -> Any:
@@ -71,6 +72,7 @@ class EmulatorClient:
     def set_clock(self, *, speed: float | None = None, skip: float | None = None) -> None:
         """Run SageMaker's time `speed` times as fast, or skip `skip` seconds of it."""
         changes = {"speed": speed, "skip": skip}
+        # A clock cannot stand still, and skipping 0 s changes nothing.
         self._ask("PUT", "clock", {name: value for name, value in changes.items() if value})
 
 

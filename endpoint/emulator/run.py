@@ -118,6 +118,7 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
         if not (folder / file).is_file():
             raise CannotRun(f"no {file} in {folder}")
     model = choose(options.model)
+    # SageMaker's names have at most 63 letters, digits and hyphens.
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
     port = free_port()
     # First, since it takes longest: it loads the model while the rest of AWS gets ready.
@@ -148,6 +149,7 @@ def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -
     sagemaker.create_model(
         ModelName=name,
         ExecutionRoleArn=role["Role"]["Arn"],
+        # No container is started, so the image is never read.
         PrimaryContainer={"Image": "emulated", "Environment": dict(container)},
     )
     variant: dict[str, Any] = {

@@ -115,6 +115,7 @@ def _rights(context: Context) -> Check:
             PolicySourceArn=_policy_source(caller), ActionNames=list(ACTIONS)
         )
     except ClientError as error:
+        # The simulation requires a permission of its own: iam:SimulatePrincipalPolicy.
         reason = message_of(error) or code_of(error)
         return Check("rights", "note", f"not checked, because IAM refused ({reason})")
     denied = [
@@ -130,6 +131,8 @@ def _rights(context: Context) -> Check:
 
 def _policy_source(caller: str) -> str:
     """Return the ARN whose policies apply: the role's for a session of an assumed role."""
+    # IAM simulates the policies of users, groups and roles, but not those of sessions:
+    # https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
     if ":assumed-role/" not in caller:
         return caller
     role = caller.partition(":assumed-role/")[2].partition("/")[0]

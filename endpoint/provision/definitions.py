@@ -12,9 +12,12 @@ from endpoint.catalogue.models import Model
 # Until the container passes its health check. The default container passes it before its model is
 # loaded, but another one can load the model first.
 _STARTUP_SECONDS = 1200
+# The most that SageMaker allows.
 _DOWNLOAD_SECONDS = 3600
-# How long SageMaker tries each instance type before the next: the minimum that it allows.
+# How long SageMaker looks for an instance, in all pools together according to its guide (see
+# `_instances`); the minimum that it allows.
 _PROVISION_SECONDS = 300
+# The most InstancePools that a variant can have.
 _MOST_POOLS = 5
 # The server's own default, 6.5 MB, is smaller than a large PNG.
 _LARGEST_RESPONSE = 100 * 1024 * 1024
@@ -51,6 +54,8 @@ class Serving:
 
     def model(self, model: Model) -> dict[str, Any]:
         """Return the definition of the SageMaker model."""
+        # Files below a prefix, which must end in a slash: an archive would be unpacked at each
+        # start.
         source = {"S3Uri": self.data, "S3DataType": "S3Prefix", "CompressionType": "None"}
         definition: dict[str, Any] = {
             "PrimaryContainer": {
@@ -74,6 +79,7 @@ class Serving:
         operator's machine, where `--weights s3` uses it to download a gated model.
         """
         variables = {
+            # With an empty name the serving toolkit ignores the code.
             "SAGEMAKER_PROGRAM": "inference.py",
             # One worker for the one GPU: the default is one per CPU core, each with its own model.
             "SAGEMAKER_MODEL_SERVER_WORKERS": "1",

@@ -21,6 +21,7 @@ from endpoint.provision.model_metadata import read_description, read_metadata
 _CHALICE_SECONDS = 900
 # Lambda reserves at least this many for functions without a reservation; a new account has 10 in
 # all, so that it cannot reserve any.
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 _UNRESERVED = 100
 
 
@@ -95,6 +96,7 @@ def _allowed_concurrency(context: Context, requested: int) -> int | None:
     if not requested:
         return None
     try:
+        # Needs lambda:GetAccountSettings; without it Lambda itself decides on the reservation.
         limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
     except ClientError:
         return requested
@@ -114,6 +116,7 @@ def _run_chalice(context: Context, project: GatewayProject) -> None:
     command = [sys.executable, "-c", "from chalice.cli import main; main()"]
     command += ["--project-dir", str(project.folder), "deploy", "--stage", context.name]
     environment = {**os.environ, "AWS_DEFAULT_REGION": context.account.region}
+    # chalice makes a session of its own, which has only the environment to go by.
     profile = getattr(context.account.session, "profile_name", None)
     if profile and profile != "default":
         environment["AWS_PROFILE"] = profile

@@ -24,6 +24,8 @@ from endpoint.core.console import Console
 from endpoint.core.problems import AGAIN, UploadFailed
 from endpoint.provision.payload import File, manifest_key
 
+# S3 requires at least 5 MiB for every part but the last:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _PART = 16 * 1024 * 1024
 _MOST_PARTS = 10_000  # S3's limit per object
 # Each thread holds one part: 6 x 16 MiB at a time.
@@ -138,6 +140,7 @@ class Upload:
             progress.add(sum(sender.length(number) for number in done))
             jobs = [(sender.send, number) for number in sender.numbers() if number not in done]
             _run(threads, jobs, progress)
+            # S3 requires ascending part numbers.
             parts = [{"PartNumber": n, **part} for n, part in sorted((done | sender.sent).items())]
             client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         finally:
@@ -198,9 +201,11 @@ def _receipt(part: dict[str, Any]) -> dict[str, str]:
 
 def _same(part: dict[str, Any], body: bytes) -> bool:
     """Whether a part in S3 has these bytes; with the bucket's encryption an ETag is an MD5."""
+    # botocore has sent a CRC-32 with every part since 1.36.
     if part.get("ChecksumCRC32"):
         checksum = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
         return bool(part["ChecksumCRC32"] == checksum)
+    # Without `usedforsecurity=False`, Python with a FIPS build of OpenSSL refuses MD5.
     return bool(part["ETag"].strip('"') == md5(body, usedforsecurity=False).hexdigest())
 
 

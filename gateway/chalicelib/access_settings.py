@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+# The name is logged and is part of tokens: no spaces and no control characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# As browsers send it: in lower case, without a path. A DNS name has at most 253 characters.
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?")
+# Bucket names: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 PLACE = re.compile(r"s3://([a-z0-9.-]{3,63})/((?:[A-Za-z0-9._-]+/)*)")
+# The length of SHA-256's output; RFC 2104 discourages shorter keys of an HMAC.
 _SHORTEST_SECRET = 32
 _MOST_PER_MINUTE = 1_000
 FILTER_MODES = ("off", "warn", "refuse")
@@ -82,6 +86,7 @@ def _keys(text: str) -> tuple[Key, ...]:
     if not isinstance(entries, list):
         raise ValueError("is not a list")
     keys = tuple(_key(entry) for entry in entries)
+    # Tokens are bound to the name of a key, so names must be unique.
     if len({key.name for key in keys}) != len(keys):
         raise ValueError("two keys have one name")
     return keys
@@ -90,6 +95,7 @@ def _keys(text: str) -> tuple[Key, ...]:
 def _key(entry: dict[str, Any]) -> Key:
     name, digest = str(entry["name"]), str(entry["sha256"])
     unknown = set(entry) - {"name", "sha256", "per_minute", "expires"}
+    # A misspelled `expires` or `per_minute` must not make a key without a limit.
     if unknown or not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest):
         raise ValueError("a key needs a name, the SHA-256 in hexadecimal, and nothing unknown")
     per_minute = entry.get("per_minute")
@@ -129,6 +135,7 @@ def _per_minute(text: str) -> int | None:
 
 
 def _count(number: object) -> int:
+    # JSON's true is Python's True, which is an int.
     if not isinstance(number, int) or isinstance(number, bool):
         raise ValueError("a limit is a whole number")
     if not 1 <= number <= _MOST_PER_MINUTE:
@@ -148,6 +155,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    # A path or a wildcard inside an origin would never match, and protects nobody.
     if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
         raise ValueError("origins look like https://example.org, without a path; or * alone")
     return origins

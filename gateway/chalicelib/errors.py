@@ -133,6 +133,7 @@ class RateLimited(CallerFault):
     retry_after = 60
     resend = False
 
+    # The default is the window of the rate limit; a used-up link passes the rest of its life.
     def __init__(self, message: str, retry_after: int = 60) -> None:
         super().__init__(message)
         self.retry_after = retry_after
@@ -273,6 +274,7 @@ class EndpointTooSlow(MayHaveReachedGpu):
 
 def every_error() -> tuple[type[GatewayError], ...]:
     """Return the leaves of the tree, in the order of their definition."""
+    # Branches have no code of their own.
     return tuple(
         error
         for error in globals().values()

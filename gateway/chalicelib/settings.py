@@ -15,6 +15,7 @@ from chalicelib.generation import RULES, Name, Number
 
 # The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
+# An hour is the longest run that SageMaker allows an asynchronous invocation.
 _SECONDS = Number("How long a picture takes.", 0, 3_600)
 _LORA = Name("A LoRA adapter.")
 # `deploy` adds this file to the package, because a vocabulary takes more than the 4 KB that Lambda
@@ -124,6 +125,7 @@ class Settings:
 
     @property
     def default_model(self) -> str:
+        # A dict keeps the order of the JSON object.
         return next(iter(self.models))
 
 
@@ -144,6 +146,7 @@ class _Reader:
             raise BadSetting(variable, "is not set", example)
         try:
             return cast(text)
+        # The last three: valid JSON of another shape.
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadSetting(variable, f"cannot be read ({error})", example) from error
 
@@ -166,6 +169,7 @@ def _models(text: str) -> dict[str, Model]:
 
 
 def _model(name: str, entry: dict[str, Any]) -> Model:
+    # The name is part of job ids and S3 keys.
     Name("a model").clean(name)
     fields = dict(entry)
     endpoints = {"endpoint", "asynchronous"} & set(fields)
@@ -211,6 +215,7 @@ def _queue(name: str, entry: dict[str, Any]) -> Queue:
 
 def _deadline(text: str) -> float:
     seconds = float(text)
+    # Lambda's own time-out is 29 s, and the response must still be sent.
     if not 1 <= seconds <= 27:
         raise ValueError("from 1 to 27 seconds")
     return seconds

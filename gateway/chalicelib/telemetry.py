@@ -16,6 +16,7 @@ NAMESPACE = "Easel"
 # Chalice has a logger of its own under the app's name, easel, at another level.
 _SERVICE = "easel-gateway"
 # Nothing is appended to the logger's own keys: `chalice local` serves requests in parallel.
+# Without a location, which would be this file's in every line.
 logger = Logger(service=_SERVICE, location=None)
 
 
@@ -60,6 +61,7 @@ class LogRecord:
         }
         extra = {name: value for name, value in line.items() if value is not None}
         logger.info("visit", extra=extra)
+        # Only an invocation of a real-time endpoint sets it; queued pictures are not counted.
         if "endpoint_milliseconds" in self._fields:
             _count(self._fields["model"], status, milliseconds)
 
@@ -71,6 +73,8 @@ class LogRecord:
 
 def _count(model: str, status: int, milliseconds: float) -> None:
     """Emit `Pictures`, `Refusals` (4xx) or `Failures` (5xx), and the latency, by model."""
+    # Powertools' `Metrics` shares its state among all instances of a process, and `chalice local`
+    # serves requests in parallel.
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=_SERVICE)
     metrics.add_dimension(name="model", value=model)
     name = "Failures" if status >= 500 else "Refusals" if status >= 400 else "Pictures"

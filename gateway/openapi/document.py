@@ -55,6 +55,7 @@ def document() -> Schema:
             "description": _INTRODUCTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        # A document is valid only with a server; the gateway replaces it by its own address.
         "servers": [{"url": "/"}],
         "tags": [{"name": group} for group in _groups()],
         "paths": {path: _methods(path, methods) for path, methods in OPERATIONS.items()},
@@ -90,6 +91,7 @@ def _methods(path: str, methods: Mapping[str, Operation]) -> Schema:
 def _operation(path: str, method: str, operation: Operation) -> Schema:
     name = "-".join(part.strip("{}") for part in path.split("/") if part) or "home"
     described: Schema = {
+        # Generators of clients make a function's name of it.
         "operationId": f"{method}-{name.replace('.', '-')}",
         "summary": operation.summary,
         "tags": [operation.group],
@@ -132,6 +134,7 @@ def _good(operation: Operation) -> dict[int, Schema]:
 def _bad(operation: Operation) -> dict[int, Schema]:
     by_status: dict[int, list[type[GatewayError]]] = {status: [] for status in _API_GATEWAYS_OWN}
     access = [error for error in every_error() if error.status in _ACCESS]
+    # Any route can require a key, depending on the settings of the gateway.
     for error in dict.fromkeys([*operation.errors, *access]):
         by_status.setdefault(_status(error, operation.problem), []).append(error)
     return {status: _failure(status, errors, operation) for status, errors in by_status.items()}

@@ -48,6 +48,7 @@ def page_template() -> str:
         shapes="Schemas",
         schemas=schemas,
     )
+    # Patterns contain dollar signs, which must not become placeholders.
     return text.replace("$", "$$").replace(_ORIGIN, "$origin").replace(_ROOT, "$root")
 
 

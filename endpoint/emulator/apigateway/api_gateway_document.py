@@ -88,6 +88,7 @@ class Document:
         Literal segments take precedence over placeholders. One slash at the end makes no
         difference, and a placeholder never matches an empty segment.
         """
+        # Seen on AWS by others: chalice issues 65 (slash at the end) and 588 (empty segment).
         segments = path.removesuffix("/").split("/")
         for candidate in self._paths:
             parameters = _match(candidate.removesuffix("/").split("/"), segments)
@@ -98,6 +99,7 @@ class Document:
     def route(self, match: Match, method: str) -> Route | None:
         """Return the method of a resource, if it has it."""
         return self._routes.get((match.path, method)) or self._routes.get(
+            # How Swagger writes the method ANY.
             (match.path, "X-AMAZON-APIGATEWAY-ANY-METHOD")
         )
 
@@ -127,6 +129,7 @@ def _literal_first(path: str) -> list[tuple[bool, str]]:
 
 
 def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
+    # A greedy placeholder, `{path+}`, matches all remaining segments.
     if pattern and pattern[-1].endswith("+}") and len(segments) >= len(pattern):
         last = len(pattern) - 1
         segments = [*segments[:last], "/".join(segments[last:])]

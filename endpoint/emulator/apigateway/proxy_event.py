@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT
+from endpoint.emulator.account import ACCOUNT
 
 # Renamed on their way to the client ("Amazon API Gateway important notes", REST APIs).
 _REMAPPED = {
@@ -92,18 +92,23 @@ def event(
 
     Path parameters stay as they were sent, percent-encoding and all; query parameters are decoded.
     """
+    # A plus in the query is a space (aws-cdk issue 19827).
     query = parse_qsl(request.query, keep_blank_values=True)
     binary = bool(request.body) and matches_binary(request.header("Content-Type"), binary_types)
     headers = [*request.headers, *_added(request)]
     return {
         "resource": resource,
+        # Without the stage, which only requestContext.path includes.
         "path": below_stage,
         "httpMethod": request.method,
+        # Of a repeated header, `headers` has the last value and `multiValueHeaders` all.
         "headers": dict(headers) or None,
         "multiValueHeaders": _multi(headers),
         "queryStringParameters": dict(query) or None,
         "multiValueQueryStringParameters": _multi(query),
+        # Not decoded (chalice issue 511).
         "pathParameters": dict(parameters) or None,
+        # Chalice deploys without stage variables.
         "stageVariables": None,
         "requestContext": _context(request, stage, resource),
         "body": _body(request.body, binary),
@@ -115,6 +120,7 @@ def _added(request: HttpRequest) -> list[tuple[str, str]]:
     return [
         ("X-Amzn-Trace-Id", f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"),
         ("X-Forwarded-For", request.client),
+        # API Gateway serves HTTPS only.
         ("X-Forwarded-Port", "443"),
         ("X-Forwarded-Proto", "https"),
     ]
@@ -205,8 +211,11 @@ def _headers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not isinstance(multi, dict) or not isinstance(single, dict):
         raise Malformed("the headers are not an object")
     pairs = [(name, value) for name, values in multi.items() for value in values]
+    # "If you specify values for both headers and multiValueHeaders, API Gateway merges them", and
+    # the multi-value list wins for the same name.
     pairs += [(name, value) for name, value in single.items() if name not in multi]
     for name, value in pairs:
+        # A line break would end the header; API Gateway answers 502.
         if isinstance(value, dict | list) or value is None or "\n" in f"{name}{value}":
             raise Malformed(f"the header {name} is not text")
     return [(_remapped(name), _text(value)) for name, value in pairs]

@@ -73,6 +73,7 @@ class Worker(threading.Thread):
         self._stopped = True
         if self._child is not None:
             self._child.kill()
+        # Wakes the worker, which may be waiting for a job.
         with suppress(queue.Full):
             self._server.jobs.put_nowait(None)
 
@@ -83,6 +84,7 @@ class Worker(threading.Thread):
         return self._pipe
 
     def _start(self) -> Connection | None:
+        # Not standard input, which ends the child with its parent.
         ours, theirs = socket.socketpair()
         server = self._server
         with theirs:

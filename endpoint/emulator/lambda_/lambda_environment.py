@@ -19,6 +19,7 @@ from endpoint.emulator.lambda_.lambda_api import Invocation, RuntimeApi
 from endpoint.emulator.process.processes import Child
 
 # Lambda's quota for a synchronous response: 6 MB and room for its envelope.
+# https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 LONGEST_RESPONSE = 6_291_556
 
 
@@ -91,8 +92,10 @@ class Instance:
     def run(self, event: bytes, *, cold: bool) -> Result:
         """Send the handler one event, and wait for its result or its end."""
         limit = self._settings.timeout
+        # Lambda's limit of 10 s for the init is not imitated.
         self._wait(lambda: self._api.asked is not None or self._api.init_error is not None, None)
         started = time.monotonic()
+        # The wall clock: the handler compares it with its own (get_remaining_time_in_millis).
         deadline = int((time.time() + limit) * 1000)
         invocation = Invocation(str(uuid.uuid4()), event, deadline, self._settings.arn)
         if self._api.init_error is None:
@@ -114,6 +117,7 @@ class Instance:
         until = None if limit is None else time.monotonic() + limit
         pause = event or threading.Event()
         while not done() and self.alive():
+            # The process may exit without a request, so its state is polled.
             left = 0.02 if until is None else min(0.02, until - time.monotonic())
             if left <= 0:
                 return

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from endpoint.emulator.account import ACCOUNT, DEFAULT_REGION
 from endpoint.emulator.lambda_.lambda_environment import Instance, Result, Settings
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT, DEFAULT_REGION
 
 
 class TooManyRequests(Exception):
@@ -108,8 +108,12 @@ class LambdaFunction:
             "LAMBDA_TASK_ROOT": str(self.folder),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
+            # The interpreter of the instance is found on it.
             "PATH": os.environ["PATH"],
+            # Last: a test may set other credentials or another region.
             **self._given,
+            # Reserved by Lambda: a function's own variable cannot replace it.
+            # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
             "_HANDLER": self.handler,
         }
 
@@ -126,6 +130,7 @@ class LambdaFunction:
             with self._lock:
                 self._busy -= 1
                 if instance.alive():
+                    # An instance that was killed for its timeout, or exited, is not reused.
                     self._idle.append(instance)
         return result
 

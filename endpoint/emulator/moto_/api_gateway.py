@@ -9,8 +9,8 @@ from typing import Any
 from moto.apigateway.models import APIGatewayBackend, apigateway_backends
 from werkzeug.wrappers import Request, Response
 
+from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.moto_.patching import replace
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT
 
 
 def install() -> None:
@@ -35,6 +35,7 @@ def install() -> None:
 
 
 def _as_openapi(document: dict[str, Any]) -> dict[str, Any]:
+    # A copy: the caller still owns the document.
     document = {key: value for key, value in document.items() if key != "swagger"}
     document.setdefault("openapi", "3.0.1")
     document["info"] = {"description": "", **document.get("info", {})}
@@ -43,6 +44,7 @@ def _as_openapi(document: dict[str, Any]) -> dict[str, Any]:
             integration = method.get("x-amazon-apigateway-integration", {})
             if integration.get("type") == "mock":
                 integration.setdefault("uri", "")
+                # moto requires both, though a mock has no backend.
                 integration.setdefault("httpMethod", "OPTIONS")
     return document
 

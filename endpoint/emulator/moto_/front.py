@@ -21,6 +21,7 @@ class Front:
 
     def __init__(self, moto: WSGI) -> None:
         self._moto = moto
+        # One lock for all keys is enough: tests make few conditional writes.
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -29,6 +30,7 @@ class Front:
             return _DENIED(environ, start_response)
         if api_gateway.is_tagging(request):
             return api_gateway.tag(request)(environ, start_response)
+        # The service is in the scope of the signature, and the template may be in a form post.
         if "/cloudformation/" in request.headers.get("Authorization", ""):
             cloudformation.skip_unsupported()
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker.Describe"):
@@ -76,4 +78,5 @@ def _without_empty(moto: WSGI, request: Request) -> Response:
 
 
 def _rewind(request: Request) -> None:
+    # moto reads the same stream again.
     request.environ["wsgi.input"] = io.BytesIO(request.get_data(cache=True))

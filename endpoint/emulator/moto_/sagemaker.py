@@ -126,7 +126,7 @@ def _describe(original: Callable[..., Any]) -> Callable[..., Any]:
         description: dict[str, Any] = original(self, endpoint_name)
         second = lifecycle(endpoint).second
         if second is not None:
-            # What the second fleet is, DescribeEndpoint says only while it starts.
+            # "Only returned when the endpoint is creating or updating" (API reference).
             description["PendingDeploymentSummary"] = {
                 "EndpointConfigName": second.config,
                 "ProductionVariants": [
@@ -200,10 +200,11 @@ def _fleet(
 
 
 def _placed(backend: SageMakerModelBackend, config_name: str) -> dict[str, str]:
-    """Return the instance type that each variant gets: the first of its pools within the quota.
+    """Return each variant's instance type: the first of its pools that the quota allows.
 
-    Without instances of every fleet that exists, a second fleet included, an update would look
-    cheaper than it is: SageMaker needs the quota for both.
+    The instances of every fleet count against the quota, including the second fleet of an update.
+    AWS's refusal counts "current utilization" and "a request delta" (amazon-sagemaker-examples
+    issue 307). That an update's delta is its whole new fleet is assumed.
     """
     config = backend.endpoint_configs.get(config_name)
     variants = config.production_variants if config is not None else []

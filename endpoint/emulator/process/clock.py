@@ -14,6 +14,7 @@ class Clock:
     """
 
     def __init__(self, speed: float = 1.0) -> None:
+        # Sleepers wait on it instead of sleeping, so that a skip or a new speed reaches them.
         self._changed = threading.Condition()
         self._set(speed, 0.0)
 
@@ -41,6 +42,7 @@ class Clock:
 
     def now(self) -> float:
         """Return the emulated seconds since the clock was made."""
+        # Not the wall clock, which the machine may set back.
         return self._emulated + (time.monotonic() - self._real) * self._speed
 
     def real(self, seconds: float) -> float:

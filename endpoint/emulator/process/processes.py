@@ -53,6 +53,7 @@ class Child:
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={**(os.environ if environment is None else environment), WATCHED: "1"},
+            # The child ends when this pipe closes; see `orphans`.
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT if output is not None else None,

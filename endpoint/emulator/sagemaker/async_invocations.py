@@ -56,6 +56,7 @@ class AsyncInvocations:
         response.headers["X-Amzn-SageMaker-OutputLocation"] = str(asked.output)
         if asked.failure:
             response.headers["X-Amzn-SageMaker-FailureLocation"] = str(asked.failure)
+        # After the response is complete: the result may be in S3 before the client has the 202.
         self.queue.put(asked)
         return response
 
@@ -69,6 +70,7 @@ class AsyncInvocations:
                 request.endpoint, request.headers, body, request.timeout, request.entry
             )
         except ModelError as error:
+            # Worded as in notifications that others published.
             status = error.original_status
             reason = f"ClientError: Received server error ({status}) from model."
             return partial(self._fail, request, reason, str(error))
@@ -76,8 +78,10 @@ class AsyncInvocations:
 
     def _succeed(self, request: AsyncRequest, answer: ContainerResponse) -> None:
         """Write the output and notify the success topic."""
+        # The endpoint may have been deleted while its container worked.
         if self.queue.present(request) is None:
             return
+        # Whether SageMaker sets the container's type on the object is not documented; here it does.
         content_type = answer.headers.get("content-type", "")
         self._write(request, request.output, answer.body, content_type)
         self._notify(
@@ -113,6 +117,7 @@ class AsyncInvocations:
         """Write the failure object and notify the error topic, where the configuration has them."""
         if self.queue.present(request) is None:
             return
+        # AWS does not document the content of this object.
         if request.failure:
             self._write(request, request.failure, details.encode("utf-8"), "text/plain")
         result = {"invocationStatus": "Failed", "failureReason": reason}

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request
 
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT, AsyncConfig, Endpoint
+from endpoint.emulator.account import ACCOUNT
+from endpoint.emulator.sagemaker.control_plane import AsyncConfig, Endpoint
 from endpoint.emulator.sagemaker.errors import ValidationError
 from endpoint.emulator.sagemaker.request_log import Entry
 from endpoint.emulator.sagemaker.s3_locations import Location
@@ -68,6 +69,7 @@ def read(endpoint: Endpoint, request: Request, now: float, entry: Entry) -> Asyn
         )
     headers = request.headers
     body = request.get_data()
+    # One id for both, so that output and failure of a request can be matched.
     unique = str(uuid.uuid4())
     return AsyncRequest(
         endpoint=endpoint,
@@ -96,6 +98,7 @@ def _for_container(headers: Headers) -> dict[str, str]:
 
 
 def _input(text: str | None, body: bytes) -> Location | None:
+    # An empty body counts as none.
     if (text is None) == (not body):
         raise ValidationError("Provide exactly one of Body and InputLocation.")
     if len(body) > LONGEST_INLINE_BODY:
@@ -114,6 +117,7 @@ def _input(text: str | None, body: bytes) -> Location | None:
 def _output(config: AsyncConfig, headers: Headers, unique: str) -> Location:
     extension = _matching(headers, "S3OutputPathExtension", _EXTENSION)
     name = _matching(headers, "Filename", _FILENAME) or f"{unique}.out"
+    # The model only says that they are "appended" to the path. One slash between them is assumed.
     parts = [config.output_path, extension.strip("/") if extension else "", name]
     return Location.parse("/".join(part for part in parts if part))
 
@@ -121,6 +125,7 @@ def _output(config: AsyncConfig, headers: Headers, unique: str) -> Location:
 def _failure(config: AsyncConfig, unique: str) -> Location | None:
     if config.failure_path is None:
         return None
+    # The name is not documented. That each request has one of its own is assumed.
     return Location.parse(f"{config.failure_path}/{unique}-error.out")
 
 

@@ -11,7 +11,7 @@ import urllib3
 from endpoint.emulator.sagemaker.control_plane import Endpoint
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """The container did not answer in time (`late`), or there is none."""
 
     def __init__(self, message: str, *, late: bool) -> None:
@@ -47,7 +47,7 @@ class Containers(Protocol):
             seconds: how long the container may stay silent, in real seconds.
 
         Raises:
-            NoAnswer: if no response came in time, or there is no container.
+            NoResponse: if no response came in time, or there is no container.
         """
 
 
@@ -72,16 +72,17 @@ class Registry:
     ) -> ContainerResponse:
         url = self._urls.get(endpoint.name)
         if url is None:
-            raise NoAnswer("no container", late=False)
+            raise NoResponse("no container", late=False)
+        # Connecting to this machine takes no time unless the server hangs.
         timeout = urllib3.Timeout(connect=min(seconds, 5.0), read=seconds)
         try:
             answer = _POOL.request(
                 "POST", f"{url}/invocations", body, headers=headers, timeout=timeout, retries=False
             )
         except urllib3.exceptions.ReadTimeoutError as error:
-            raise NoAnswer("too late", late=True) from error
+            raise NoResponse("too late", late=True) from error
         except urllib3.exceptions.HTTPError as error:
-            raise NoAnswer(str(error), late=False) from error
+            raise NoResponse(str(error), late=False) from error
         # A repeated header is joined, as SageMaker's own proxy does.
         lowered = {name.lower(): value for name, value in answer.headers.items()}
         return ContainerResponse(answer.status, lowered, answer.data)

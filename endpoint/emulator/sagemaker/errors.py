@@ -43,6 +43,7 @@ class RuntimeRefusal(Exception):
     def response(self) -> Response:
         """Return it as the service's JSON protocol writes errors."""
         body = json.dumps({"Message": str(self), **self.details()})
+        # botocore reads the name from this header; without it the status is the code.
         headers = {} if self.code is None else {"x-amzn-ErrorType": self.code}
         return Response(body, self.status, headers, mimetype="application/json")
 

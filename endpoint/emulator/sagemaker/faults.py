@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NoReturn, get_args
 
 from endpoint.emulator.process.clock import Clock
-from endpoint.emulator.sagemaker.containers import ContainerResponse, NoAnswer
+from endpoint.emulator.sagemaker.containers import ContainerResponse, NoResponse
 from endpoint.emulator.sagemaker.errors import (
     AccessDenied,
     InternalDependency,
@@ -135,7 +135,7 @@ Ask = Callable[[float], ContainerResponse]
 def _slow(fault: Fault, clock: Clock, seconds: float, ask: Ask) -> ContainerResponse:
     clock.sleep(min(fault.seconds, seconds))
     if fault.seconds >= seconds:
-        raise NoAnswer("too late", late=True)
+        raise NoResponse("too late", late=True)
     return ask(seconds - fault.seconds)
 
 
@@ -258,7 +258,7 @@ class Faults:
     def in_container(
         self, endpoint: str, clock: Clock, seconds: float, ask: Ask
     ) -> ContainerResponse:
-        """Return the container's response, changed by a fault if one is on; raises NoAnswer."""
+        """Return the container's response, changed by a fault if one is on; raises NoResponse."""
         fault = self.take(endpoint, CONTAINER)
         return ask(seconds) if fault is None else CONTAINER[fault.kind](fault, clock, seconds, ask)
 

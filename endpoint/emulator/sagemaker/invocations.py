@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from werkzeug.wrappers import Request, Response
 
+from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.process.clock import Clock
-from endpoint.emulator.sagemaker.containers import ContainerResponse, Containers, NoAnswer
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT, Endpoint
+from endpoint.emulator.sagemaker.containers import ContainerResponse, Containers, NoResponse
+from endpoint.emulator.sagemaker.control_plane import Endpoint
 from endpoint.emulator.sagemaker.errors import (
     TIMED_OUT,
     ModelError,
@@ -63,7 +64,7 @@ class Models:
         entry.runs += 1
         try:
             answer = self.faults.in_container(endpoint.name, self.clock, seconds, ask)
-        except NoAnswer as error:
+        except NoResponse as error:
             raise _model_error(endpoint, error) from error
         if not 200 <= answer.status < 300:
             text = answer.body.decode("utf-8", "replace")
@@ -71,7 +72,7 @@ class Models:
         return answer
 
 
-def _model_error(endpoint: Endpoint, error: NoAnswer) -> ModelError:
+def _model_error(endpoint: Endpoint, error: NoResponse) -> ModelError:
     # What SageMaker returns for a container that is down, between a crash and its restart, is not
     # documented; the emulator takes a 503 without a body.
     status, message = (0, TIMED_OUT) if error.late else (503, "")
@@ -95,6 +96,7 @@ def invoke(models: Models, endpoint: Endpoint, request: Request, entry: Entry) -
     answer = models.ask(endpoint, headers, request.get_data(), ANSWER_SECONDS, entry)
     response = Response(answer.body, 200)
     response.headers["Content-Type"] = answer.headers.get("content-type", "")
+    # Spelled as in botocore's model of the service.
     response.headers["x-Amzn-Invoked-Production-Variant"] = endpoint.variant
     attributes = answer.headers.get(CUSTOM_ATTRIBUTES.lower())
     if attributes is not None:

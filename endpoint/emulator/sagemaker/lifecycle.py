@@ -5,9 +5,11 @@
                      or Updating -> RollingBack -> InService on the old one
     DeleteEndpoint   Deleting -> gone
 
+The API reference of DescribeEndpoint names RollingBack for changes of capacity only. That a failed
+update passes through it, too, is assumed.
+
 Time comes from a clock that is passed in. States are computed when they are read, so nothing runs
-in the background. Names and order are those of EndpointStatus in the API reference of
-DescribeEndpoint.
+in the background.
 """
 
 from __future__ import annotations
@@ -129,6 +131,7 @@ class Lifecycle:
     def status(self) -> str:
         """The state at this moment, after the end of whatever has ended."""
         now = self.transitions.now()
+        # The last state has no end, so there always is one.
         status = next(status for status, until in self._states if now < until)
         if self.second is not None and status not in (UPDATING, ROLLING_BACK):
             # A reason with a second fleet means that this fleet never became healthy.
@@ -147,5 +150,6 @@ class Lifecycle:
     def instances(self, instance_type: str) -> int:
         """Return how many instances of a type both fleets have."""
         status = self.status
+        # A failed creation has released its instances.
         fleets = [self.fleet, self.second] if status != FAILED else []
         return sum(fleet.instances(instance_type) for fleet in fleets if fleet is not None)

@@ -40,6 +40,7 @@ class Entry:
         try:
             return cls(operation, endpoint, dict(headers), body.decode("utf-8"))
         except UnicodeDecodeError:
+            # Tests read the log as JSON, which has no bytes.
             text = base64.b64encode(body).decode("ascii")
             return cls(operation, endpoint, dict(headers), text, "base64")
 
@@ -55,6 +56,7 @@ class RequestLog:
     """
 
     def __init__(self, most: int = MOST_ENTRIES) -> None:
+        # The server adds entries from one thread per connection.
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=most)
 

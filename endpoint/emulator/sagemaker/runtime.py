@@ -8,16 +8,18 @@ from collections.abc import Callable
 
 from werkzeug.wrappers import Request, Response
 
+from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.sagemaker.async_invocations import AsyncInvocations, ClientSource
 from endpoint.emulator.sagemaker.async_queue import in_thread
 from endpoint.emulator.sagemaker.containers import Containers
-from endpoint.emulator.sagemaker.control_plane import ACCOUNT, find_endpoint, region_of
+from endpoint.emulator.sagemaker.control_plane import find_endpoint, region_of
 from endpoint.emulator.sagemaker.errors import RuntimeRefusal, ValidationError
 from endpoint.emulator.sagemaker.faults import CutOff, Faults
 from endpoint.emulator.sagemaker.invocations import LONGEST_BODY, Models, check_size, invoke
 from endpoint.emulator.sagemaker.request_log import Entry, RequestLog
 
+# The paths in botocore's model of the service.
 _INVOCATION = re.compile(r"/endpoints/[^/]+/(async-)?invocations")
 
 
@@ -66,6 +68,7 @@ class Runtime:
         name, action = request.path.removeprefix("/endpoints/").split("/")
         asynchronous = action == "async-invocations"
         operation = "InvokeEndpointAsync" if asynchronous else "InvokeEndpoint"
+        # Before the work, so that a test sees a request that hangs or is cut.
         entry = self.log.add(Entry.of(operation, name, dict(request.headers), request.get_data()))
         try:
             response = self._invoke(request, name, asynchronous, entry)
@@ -79,6 +82,7 @@ class Runtime:
         return response
 
     def _invoke(self, request: Request, name: str, asynchronous: bool, entry: Entry) -> Response:
+        # Before the endpoint is looked up, so that a fault needs no endpoint.
         self.faults.at_door(name, self._clock, asynchronous=asynchronous)
         region = region_of(request.headers.get("Authorization"))
         endpoint = find_endpoint(name, region)

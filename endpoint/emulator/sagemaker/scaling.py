@@ -15,14 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from endpoint.costs.autoscaling import COLD_START_SECONDS, MINUTE, Minute, Policies, State, step
+from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.sagemaker.async_queue import AsyncQueue
-from endpoint.emulator.sagemaker.control_plane import (
-    ACCOUNT,
-    Endpoint,
-    async_endpoints,
-    set_instances,
-)
+from endpoint.emulator.sagemaker.control_plane import Endpoint, async_endpoints, set_instances
 
 # How often to sample the backlog, in emulated seconds, and at least in real ones.
 _POLL_SECONDS, _LEAST_PAUSE = 5.0, 0.02

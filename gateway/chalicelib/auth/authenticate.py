@@ -30,6 +30,7 @@ SESSION_COOKIE, LINK_COOKIE = "easel_session", "easel_link"
 SESSION_SECONDS = 30 * 86_400
 _PICTURE_SECONDS = 3_600
 _LONGEST_KEY = 200
+# https://www.rfc-editor.org/rfc/rfc9110#name-safe-methods
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -85,6 +86,7 @@ def authenticate(protection: Protection, request: Request, now: float | None = N
     if not protection.keys:
         return ANONYMOUS
     now = time.time() if now is None else now
+    # A link in the URL is what the caller chose to send; cookies are sent without being asked for.
     if request.link is not None:
         return _check_scope(_by_link(protection, request.link, now), request)
     presented = presented_key(request)
@@ -100,6 +102,7 @@ def find_key(keys: Sequence[Key], presented: str, now: float) -> Key:
 
     Every key is compared, in constant time, so that the time reveals nothing.
     """
+    # Cut before hashing: a key of megabytes must not cost the gateway time.
     digest = hashlib.sha256(presented.encode()[:_LONGEST_KEY]).digest()
     matches = [key for key in keys if hmac.compare_digest(key.digest, digest)]
     if not matches or _is_over(matches[0].expires, now):
@@ -119,12 +122,14 @@ def presented_key(request: Request) -> str | None:
     scheme, _, value = request.headers["authorization"].strip().partition(" ")
     if scheme.lower() == "basic":
         return _password(value.strip())
+    # Any other scheme counts as a wrong key, not as none: a cookie must not be used instead.
     return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def new_session(protection: Protection, key: Key, now: float) -> tuple[str, int]:
     """Return a session cookie's value, which does not contain the key, and its life in seconds."""
     ends = now + SESSION_SECONDS
+    # A session must not outlive its key.
     ends = ends if key.expires is None else min(ends, key.expires)
     claims = {**_tie(key), "exp": int(ends)}
     return tokens.sign(protection.secrets[0], "session", claims), max(int(ends - now), 0)
@@ -167,6 +172,7 @@ def check_same_origin(protection: Protection, request: Request) -> None:
         return
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     # Sec-Fetch-Site is correct behind a proxy as well, which may change the Host header.
+    # `*` lets any site read responses, but none of them use a session.
     trusted = {request.origin, *protection.origins} - {"*"}
     if site in {"same-origin", "none"} or origin in trusted or (origin is None and site is None):
         return
@@ -188,6 +194,7 @@ def _by_cookie(protection: Protection, request: Request, now: float) -> Principa
 
 def _by_link(protection: Protection, token: str, now: float) -> Principal:
     claims = tokens.verify(protection.secrets, "link", token)
+    # Both kinds of token come as `?link=`; the signed purpose distinguishes them.
     method = AuthMethod.LINK if claims else AuthMethod.PICTURE
     claims = claims or tokens.verify(protection.secrets, "picture", token)
     key = _tied_key(protection.keys, claims, now) if claims else None
@@ -226,6 +233,7 @@ def _is_over(moment: float | None, now: float) -> bool:
 
 def _password(encoded: str) -> str:
     try:
+        # The user name is ignored: clients of the web UI insist on sending one.
         return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
     except (binascii.Error, ValueError):
         return ""

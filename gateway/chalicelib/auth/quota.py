@@ -71,11 +71,13 @@ class Quota:
         if principal.method is AuthMethod.PICTURE and principal.picture != picture:
             raise Unauthorized("This link is for another picture.")
         per_minute = self._per_minute(principal)
+        # The rate limit is first: it costs no call to S3.
         if per_minute is not None:
             payment.headers.update(self._limiter.take(_payer(payment), per_minute))
         if principal.link is not None and principal.link.pictures is not None:
             left = self._link_quota().spend(principal.link, picture)
             payment.headers["X-Link-Pictures-Left"] = str(left)
+        # Only now: a use that was refused must not be refunded.
         payment.pictures.add(picture)
 
     def refund(self, payment: Payment, picture: str) -> None:

@@ -46,10 +46,12 @@ class RateLimiter:
         Raises:
             RateLimited: if there were `per_minute` in the last 60 seconds already.
         """
+        # `chalice local` serves requests in threads; Lambda serves one at a time.
         with self._lock:
             now = self._now()
             moments = self._recent(client, now)
             if len(moments) >= per_minute:
+                # Rounded up: a client that waits exactly this long must not be refused again.
                 wait = int(moments[0] + WINDOW_SECONDS - now) + 1
                 raise RateLimited(
                     f"The limit is {per_minute} pictures per minute. Try again in {wait} s.", wait
@@ -62,6 +64,7 @@ class RateLimiter:
         """Return a client's moments, without those that no longer count."""
         moments = self._moments.setdefault(client, deque())
         self._moments.move_to_end(client)
+        # Moments are in order, so those outside the window are at the front.
         while moments and moments[0] <= now - WINDOW_SECONDS:
             moments.popleft()
         if len(self._moments) > self._max_clients:

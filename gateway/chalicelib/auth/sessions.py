@@ -44,6 +44,7 @@ def sign_in(protection: Protection, request: Request) -> Response:
     text = read_json_object(request).get("key")
     if not isinstance(text, str) or not text:
         raise InvalidRequest("key: must be the key, as text", field="key")
+    # The page signs in the same way, whether or not the gateway has keys.
     if not protection.keys:
         return Response(204, b"")
     check_same_origin(protection, request)
@@ -84,6 +85,7 @@ def make_link(protection: Protection, request: Request) -> Response:
     if request.principal.method is not AuthMethod.KEY or key is None:
         raise Unauthorized("Creating links requires an API key.")
     body = read_json_object(request)
+    # A misspelled limit must not make a link without one.
     for name in sorted(set(body) - {"pictures", "expires_in"}):
         raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
     pictures = _pictures(protection, body)
@@ -113,6 +115,7 @@ def _pictures(protection: Protection, body: dict[str, Any]) -> int | None:
 
 
 def _whole(name: str, value: object, least: int, most: int) -> int:
+    # In Python, True is an int.
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         message = f"{name}: must be a whole number from {least:,} to {most:,}"
         raise InvalidRequest(message, field=name)

@@ -26,7 +26,7 @@ from chalicelib.dialects.batch import (
     resume_batch,
     with_seeds,
 )
-from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
@@ -61,7 +61,7 @@ def generate(service: ImageService, request: Request) -> Response:
     generations = read_txt2img(service, read_json_object(request))
     with calling(service.settings, request) as call:
         batch = generate_batch(service, call, generations)
-        return reported(call, _finish(request, batch))
+        return _finish(request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -72,7 +72,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return reported(call, _finish(request, batch))
+        return _finish(request, batch).with_headers(report(call))
 
 
 def render_error(error: GatewayError, request: Request) -> Response:
@@ -82,6 +82,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
         detail = {"loc": location, "msg": error.message, "type": "value_error"}
         response = json_response({"detail": [detail]}, 422)
     else:
+        # The members of the web UI's own exception handler.
         body = {"error": error.code, "detail": error.message, "body": "", "errors": error.message}
         response = json_response(body, error.status)
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
@@ -109,6 +110,7 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
 
 def _refuse(data: Mapping[str, Any]) -> None:
     """Refuse fields that would change the picture and are not supported."""
+    # Ignoring these would return another picture than the one that was requested.
     if data.get("enable_hr"):
         raise InvalidRequest(
             "enable_hr: is not supported; set width and height instead",
@@ -167,6 +169,7 @@ def _invalid(error: InvalidField) -> InvalidRequest:
 
 def _count(data: Mapping[str, Any]) -> int:
     counts = [read_count(data.get(name, 1), name) for name in ("batch_size", "n_iter")]
+    # The web UI makes `n_iter` batches of `batch_size` pictures.
     return read_count(counts[0] * counts[1], "batch_size")
 
 
@@ -184,6 +187,7 @@ def _finish(request: Request, batch: Batch) -> Response:
     body = {
         "images": [encoded(picture) for picture in finished],
         "parameters": _parameters(batch),
+        # JSON within JSON, as in the web UI: clients decode it a second time.
         "info": json.dumps(_info(batch, texts, size_of(finished[0].body)), ensure_ascii=False),
     }
     return json_response(body)
@@ -224,6 +228,7 @@ def _info(batch: Batch, texts: list[str], size: tuple[int, int] | None) -> dict[
         "steps": _number(setting(texts[0], "Steps")),
         "batch_size": count,
         "sd_model_name": first.model,
+        # In the web UI a grid of all pictures may be first; here there is none.
         "index_of_first_image": 0,
         "infotexts": texts,
         "styles": [],

@@ -117,6 +117,7 @@ def generate_batch(
         GatewayError: the first one, if a picture fails.
     """
     call.log.add(model=generations[0].model, pictures=len(generations))
+    # The requests differ in the seed only, so one check is enough.
     service.check_prompt(call, generations[0].prompt)
     resolved = [service.resolve(generation) for generation in generations]
     outcomes = _in_parallel(lambda one: service.generate(call, one), resolved)
@@ -154,6 +155,7 @@ def redirect_to_pending(request: Request, batch: Batch, route: str) -> Response:
     Raises:
         StillPainting: for a client that has followed as many redirects as it will.
     """
+    # A picture of a real-time endpoint is stored nowhere, so no URL could return it later.
     if not batch.is_queued:
         raise StillPainting("Some of the pictures are not ready yet. Request them one by one.")
     url = f"{request.root}{route}{quote(','.join(batch.ids), safe=',')}"
@@ -162,7 +164,9 @@ def redirect_to_pending(request: Request, batch: Batch, route: str) -> Response:
 
 def _in_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> tuple[Result, ...]:
     """Do the work for all items at once; the first error is raised."""
+    # A thread costs more than it saves for one picture.
     if len(items) == 1:
         return (work(items[0]),)
+    # botocore blocks, so each picture needs a thread of its own to wait in.
     with ThreadPoolExecutor(len(items)) as pool:
         return tuple(pool.map(work, items))

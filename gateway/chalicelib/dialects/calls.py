@@ -12,7 +12,6 @@ from chalicelib.errors import GatewayError
 from chalicelib.images.service import Call
 from chalicelib.settings import Settings
 from chalicelib.web.request import Request
-from chalicelib.web.response import Response
 
 # For a browser navigation, a page that shows the elapsed time is better than an empty tab.
 _NAVIGATION_SECONDS = 4.0
@@ -24,14 +23,16 @@ def calling(settings: Settings, request: Request) -> Iterator[Call]:
     call = Call(
         payment=Payment(request.principal, request.address),
         log=request.log,
-        deadline=Deadline(request.arrived + settings.deadline_seconds),
         trace=request.request_id,
+        # The wait is limited by the client's preference and by the deadline, whichever is first.
         longest_wait=longest_wait(request),
+        deadline=Deadline(request.arrived + settings.deadline_seconds),
     )
     try:
         yield call
     except GatewayError as error:
-        error.headers.update(_headers(call))
+        # A caller needs to see its rate limit on errors as well.
+        error.headers.update(report(call))
         raise
 
 
@@ -42,12 +43,8 @@ def longest_wait(request: Request) -> float:
     return _NAVIGATION_SECONDS if request.is_navigation else math.inf
 
 
-def reported(call: Call, response: Response) -> Response:
-    """Return the response with the headers that report what the call paid and warned of."""
-    return response.with_headers(_headers(call))
-
-
-def _headers(call: Call) -> dict[str, str]:
+def report(call: Call) -> dict[str, str]:
+    """Return the headers that report what the call paid and warned of."""
     if call.prompt_warning is None:
         return call.payment.headers
     return {"X-Prompt-Warning": call.prompt_warning, **call.payment.headers}

@@ -29,6 +29,7 @@ def not_ready(request: Request, job: Job) -> Response:
     Raises:
         StillPainting: for a client that has followed as many redirects as it will.
     """
+    # A client that sends `Prefer` knows jobs, and wants neither a page nor a redirect.
     if request.requested_wait is not None:
         return receipt(request.root, job)
     if request.is_navigation:
@@ -49,6 +50,7 @@ def next_hop(request: Request, url: str, message: str) -> Response:
     Raises:
         StillPainting: for a client that has followed as many redirects as it will.
     """
+    # The count is in the URL: a Lambda stores nothing between two requests.
     hop = _hop_of(request.parameters().get("hop", "0"))
     if hop >= _hop_budget(request.headers.get("user-agent", "").lower()):
         raise StillPainting(message)

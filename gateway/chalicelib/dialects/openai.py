@@ -29,7 +29,7 @@ from chalicelib.dialects.batch import (
     resume_batch,
     with_seeds,
 )
-from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
@@ -97,9 +97,9 @@ def generate(service: ImageService, request: Request) -> Response:
     with calling(service.settings, request) as call:
         if images.as_url:
             data = _urls(service, call, request, images.generations)
-            return reported(call, _response(images.generations, data))
+            return _response(images.generations, data).with_headers(report(call))
         batch = generate_batch(service, call, images.generations)
-        return reported(call, _finish(service.settings.protection, request, batch))
+        return _finish(service.settings.protection, request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -110,7 +110,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return reported(call, _finish(service.settings.protection, request, batch))
+        return _finish(service.settings.protection, request, batch).with_headers(report(call))
 
 
 def models(names: Sequence[str]) -> Response:
@@ -131,6 +131,7 @@ def edit() -> Response:
 
 
 def _described(name: str) -> dict[str, Any]:
+    # OpenAI's schema requires a date of creation; a model here has none.
     return {"id": name, "object": "model", "created": 0, "owned_by": "easel"}
 
 
@@ -141,6 +142,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
     described = {"message": error.message, "type": kind, "param": error.field, "code": code}
     response = json_response({"error": described}, error.status)
+    # OpenAI's libraries show this header's value as the error's `request_id`.
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
 
 
@@ -153,10 +155,12 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     _check_fields(data)
     data = _without_aliases(data)
     first = _generation(data)
+    # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
     first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
+    # base64 is the default of OpenAI's gpt-image models, which have no URLs.
     as_url = _choice(data, "response_format", ("b64_json", "url")) == "url"
     if not as_url:
         check_weight(generations, "n", _ADVICE)
@@ -236,6 +240,7 @@ def _finish(protection: Protection, request: Request, batch: Batch) -> Response:
     finished = batch.finished
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
+    # Lambda's response has a limit; URLs are the only way around it.
     if fit(finished):
         pictures = [{"b64_json": encoded(picture)} for picture in finished]
     else:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from chalicelib.description import Vocabulary
-from chalicelib.dialects.calls import calling, reported
+from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
 from chalicelib.generation import GenerationRequest
-from chalicelib.images.jobs import Finished, Job
+from chalicelib.images.jobs import Job
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
 from chalicelib.images.resolved_request import random_seed
 from chalicelib.images.service import Call, ImageService, Outcome
@@ -41,21 +41,23 @@ def picture(
         GatewayError: if the request is not valid, or there is no picture.
     """
     with calling(service.settings, request) as call:
+        call.starts_runs = not is_crawler(request)
         generation = read_query(request, prompt)
         resolved = service.resolve(generation, seed)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
-        response = _without_a_run(service, request, resolved.request, resolved.id)
+        response = _without_a_picture(request, resolved.request)
         if response is not None:
-            return reported(call, response)
+            return response.with_headers(report(call))
         # A URL that names its seed always returns the same picture.
         fixed = any(request.query.get("seed", ()))
-        if fixed and has_tag(request, resolved.id):
+        if fixed and call.starts_runs and has_tag(request, resolved.id):
             response = picture_response(None, resolved.request, fixed=True, tag=resolved.id)
-            return reported(call, response)
+            return response.with_headers(report(call))
         outcome = service.generate(call, resolved)
+        fixed = fixed or not call.starts_runs
         response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
-        return reported(call, response)
+        return response.with_headers(report(call))
 
 
 def random_picture(service: ImageService, request: Request) -> Response:
@@ -72,6 +74,7 @@ def random_picture(service: ImageService, request: Request) -> Response:
     generation = read_query(request, DEFAULT_PROMPT)
     seed = _seed_of(generation)
     prompt = random_sentence(seed, _vocabulary(service.settings, generation))
+    # The sentence's own URL can be shared, and shows the same picture when it is reloaded.
     if request.is_navigation:
         return see_other(request.picture_url(prompt, seed))
     return picture(service, request, prompt, seed)
@@ -94,10 +97,11 @@ def submit(service: ImageService, request: Request) -> Response:
     with calling(service.settings, request) as call:
         resolved = service.resolve(read_body(request))
         _log(service, call, resolved.request)
+        # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()
         service.check_prompt(call, resolved.request.prompt)
         job = service.enqueue(call, resolved)
-        return reported(call, receipt(request.root, job))
+        return receipt(request.root, job).with_headers(report(call))
 
 
 def job(service: ImageService, request: Request, identifier: str) -> Response:
@@ -112,50 +116,39 @@ def job_picture(service: ImageService, request: Request, identifier: str) -> Res
         GatewayError: if there is no such job, or there will be no picture.
     """
     with calling(service.settings, request) as call:
+        call.starts_runs = not is_crawler(request)
         job = service.find(identifier)
         _log(service, call, job.request)
-        response = _without_a_run(service, request, job.request, identifier)
+        response = _without_a_picture(request, job.request)
         if response is None:
             outcome = service.wait(call, job)
             response = _response(request, outcome, job.request, fixed=True, tag=identifier)
-        return reported(call, response)
+        return response.with_headers(report(call))
 
 
-def _without_a_run(
-    service: ImageService, request: Request, generation: GenerationRequest, tag: str
-) -> Response | None:
-    """Return the response to a request that no person will look at: it never costs a run."""
+def _without_a_picture(request: Request, generation: GenerationRequest) -> Response | None:
+    """Return the response to a prefetch or HEAD, which never looks for the picture."""
     if request.is_prefetch:
         return prefetch_response()
-    if request.method == "HEAD":
-        return head_response(generation.format)
-    if not is_crawler(request):
-        return None
-    existing = service.existing_picture(tag)
-    if existing is None:
-        return preview_response(request, generation.prompt)
-    return _finished(existing, generation, fixed=True, tag=tag)
+    return head_response(generation.format) if request.method == "HEAD" else None
 
 
 def _response(
     request: Request, outcome: Outcome, generation: GenerationRequest, *, fixed: bool, tag: str
 ) -> Response:
+    if outcome is None:
+        return preview_response(request, generation.prompt)
     if isinstance(outcome, Job):
         return not_ready(request, outcome)
-    return _finished(outcome, generation, fixed=fixed, tag=tag)
-
-
-def _finished(
-    picture: Finished, generation: GenerationRequest, *, fixed: bool, tag: str
-) -> Response:
-    if picture.link is not None:
-        return see_other(picture.link)
-    return picture_response(picture.body, generation, fixed=fixed, tag=tag)
+    if outcome.link is not None:
+        return see_other(outcome.link)
+    return picture_response(outcome.body, generation, fixed=fixed, tag=tag)
 
 
 def _log(service: ImageService, call: Call, generation: GenerationRequest) -> None:
     fields = generation.to_dict()
     if not service.settings.log_prompts:
+        # Prompts are personal data: they are logged only where a setting says so.
         del fields["prompt"], fields["negative_prompt"]
     call.log.add(**fields)
 

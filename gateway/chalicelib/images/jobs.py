@@ -37,6 +37,7 @@ _POLLS_PER_FAILURE_CHECK = 4
 # Lambda's own limit: a claim is queued by then, or never.
 _LONGEST_SUBMISSION = 60
 _LINK_SECONDS = 3_600
+# The model's name, and the 32 hexadecimal digits of `job_id`.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}-[0-9a-f]{32}")
 
 
@@ -133,6 +134,7 @@ class Finished:
 
 def model_of(identifier: str) -> str:
     """Return the name of the model in a job's id; raises JobUnknown for any other text."""
+    # The id becomes part of an S3 key, so nothing else may pass.
     if not _ID.fullmatch(identifier):
         raise JobUnknown("Unknown job.")
     return identifier.rpartition("-")[0]
@@ -173,6 +175,7 @@ class Jobs:
 
     def job(self, record: Record) -> Job:
         """Return the job of a record, in its present state."""
+        # The picture is looked for first: a run that was given up as lost may still have finished.
         if self._store.size(_output_key(record)) is not None:
             return self._job(record, State.DONE)
         reason = self._failure(record.claim)
@@ -209,6 +212,7 @@ class Jobs:
         )
         key, body = _record_key(resolved.id), claim.to_bytes()
         if over is None:
+            # Both writes are conditional: of two requests at once, exactly one gets a tag.
             tag = self._store.create(key, body)
         else:
             tag = self._store.replace(key, body, over.tag)
@@ -250,12 +254,14 @@ class Jobs:
         return self.job(record)
 
     def wait(self, job: Job, deadline: Deadline) -> tuple[Job, Finished | None]:
-        """Return the job with its picture, as soon as it is there or the deadline has come.
+        """Return the job with its picture, as soon as it is there, or the job at the deadline.
 
         S3 is polled after 0.1 s and then in growing pauses, of at most two seconds, and a last time
         shortly before the deadline; not at once, because the state of a job that waits has only
         just been read.
         """
+        if job.state is State.DONE:
+            return job, self.picture(job)
         pause, polls = _FIRST_PAUSE, 0
         reserve = min(_LAST_POLL, deadline.remaining / 4)
         while job.state is State.WAITING:
@@ -282,6 +288,7 @@ class Jobs:
         if stored is None:
             return None
         if stored.size > LARGEST_PICTURE:
+            # SageMaker does not document which type the object in S3 has, so the link sets it.
             media_type = f"image/{job.request.format}"
             return Finished(
                 b"", self._store.link(key, _LINK_SECONDS, ResponseContentType=media_type)
@@ -298,6 +305,7 @@ class Jobs:
     def _rewrite(self, record: Record, **changes: Any) -> None:
         """Change the record, unless another request has replaced it meanwhile."""
         claim = replace(record.claim, **changes)
+        # Losing this race is harmless: another claim describes a newer run.
         self._store.replace(_record_key(record.id), claim.to_bytes(), record.tag)
 
     def _failure(self, claim: Claim) -> GatewayError | None:

@@ -43,6 +43,7 @@ def complete(settings: Settings, request: GenerationRequest, seed: int | None) -
     Raises:
         InvalidRequest: naming `model`, if there is no model of that name.
     """
+    # A seed is always chosen here, so that every picture can be generated again.
     seed = random_seed() if seed is None else seed
     request = request.complete(seed=seed, model=settings.default_model)
     if request.model not in settings.models:
@@ -67,6 +68,7 @@ def job_id(request: GenerationRequest, revision: str) -> str:
         request: has a seed and a model.
         revision: names the model's weights: other weights make another picture.
     """
+    # Sorted and without white space: the same request must always give the same bytes.
     content = json.dumps([request.to_dict(), revision], sort_keys=True, separators=(",", ":"))
     return f"{request.model}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 

@@ -29,8 +29,8 @@ from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
 from chalicelib.settings import Queue, Settings
 from chalicelib.telemetry import LogRecord
 
-# A picture, or the job that it is still waiting for.
-Outcome = Finished | Job
+# A picture, the job that it is still waiting for, or None if a run would have to start for it.
+Outcome = Finished | Job | None
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Call:
         deadline: when the caller must have its response.
         trace: an identifier for the container's log, at most 1,024 visible characters.
         longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
+        starts_runs: whether a picture that does not exist is generated.
         prompt_warning: the category of a prompt that the filter let through with a warning.
     """
 
@@ -51,6 +52,7 @@ class Call:
     deadline: Deadline
     trace: str
     longest_wait: float = math.inf
+    starts_runs: bool = True
     prompt_warning: str | None = None
 
     @property
@@ -112,6 +114,7 @@ class ImageService:
             PromptRefused: if the filter finds a word, and is not set to warn only.
         """
         protection = self.settings.protection
+        # The word lists are compiled only where they are used.
         if protection.filter_mode == "off":
             return
         match = check_prompt(protection.filter_words, prompt)
@@ -133,9 +136,13 @@ class ImageService:
         Raises:
             GatewayError: if there is no picture.
         """
+        # A crawler gets a picture only if a run was paid for before.
+        if not call.starts_runs:
+            return self.existing_picture(resolved.id)
         if resolved.model.endpoint is not None:
             try:
                 return Finished(self._invoke(call, resolved, resolved.model.endpoint))
+            # A queue has no 29 s limit, so it also helps where the endpoint was too slow.
             except (EndpointUnavailable, EndpointTooSlow):
                 if resolved.model.queue is None:
                     raise
@@ -164,6 +171,8 @@ class ImageService:
         Raises:
             GatewayError: if there will be no picture.
         """
+        if not call.starts_runs:
+            return self.existing_picture(job.id)
         queue = self._queue_named(job.id)
         with queue.limiter.slot() as slot:
             return self._wait(call, job, queue.jobs, slot)
@@ -202,17 +211,16 @@ class ImageService:
         try:
             while True:
                 record = jobs.read(resolved.id)
-                if record is not None and record.claim.owner == owner:
-                    # S3 wrote our claim, though its response was lost.
+                # The claim is our own if S3 wrote it, though its response was lost.
+                if record is None or record.claim.owner != owner:
+                    if record is not None and not (job := jobs.job(record)).is_over:
+                        return job
+                    if slot is not None:
+                        slot.take(resolved.id)
+                    self._quota.spend(call.payment, resolved.id)
+                    record = jobs.claim(resolved, owner, record)
+                if record is not None:
                     return jobs.start(record, call.trace)
-                if record is not None and not (job := jobs.job(record)).is_over:
-                    return job
-                if slot is not None:
-                    slot.take(resolved.id)
-                self._quota.spend(call.payment, resolved.id)
-                claimed = jobs.claim(resolved, owner, record)
-                if claimed is not None:
-                    return jobs.start(claimed, call.trace)
                 # Another request claimed the run first: its job is read next.
         except (NeverReachedGpu, InvalidRequest):
             self._quota.refund(call.payment, resolved.id)
@@ -220,12 +228,11 @@ class ImageService:
 
     def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Outcome:
         call.log.add(job=job.id, attempt=job.attempt)
-        picture = None
-        if job.state is State.DONE:
-            picture = jobs.picture(job)
-        elif job.state is State.WAITING and (seconds := call.wait_budget) > 0:
+        # Read once: it shrinks with every call to S3.
+        seconds = call.wait_budget
+        if job.state is State.WAITING and seconds > 0:
             slot.take(job.id)
-            job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
+        job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
         if picture is not None:
             return picture
         if job.error is not None:

@@ -50,6 +50,7 @@ class ConcurrencyLimiter:
         Raises:
             TooManyWaiting: if the slots that were tried are taken.
         """
+        # Trying all slots would cost as many calls to S3.
         own = self._slots_of(picture)
         keys = [f"waiting/{number}" for number in random.sample(own, min(_TRIES, len(own)))]
         for take in (self._take_free, self._take_expired):
@@ -68,12 +69,14 @@ class ConcurrencyLimiter:
     def _slots_of(self, picture: str) -> list[int]:
         """Return the same half of the slots each time, but at least as many as are tried."""
         count = max(self._most // 2, min(_TRIES, self._most))
+        # A text as the seed gives the same numbers in every process, unlike `hash`.
         return random.Random(picture).sample(range(self._most), count)  # noqa: S311 - no secret
 
     def _take_free(self, key: str) -> bool:
         return self._store.create(key, self._lease()) is not None
 
     def _take_expired(self, key: str) -> bool:
+        # Only the reader of this version can replace it, so two requests cannot both inherit it.
         lease = self._store.read(key)
         if lease is None or float(lease.body) > self._now():
             return False

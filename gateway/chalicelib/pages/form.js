@@ -1,6 +1,6 @@
 // --- The form: prompt, model, and the options that the gateway's contract offers ----------------
 
-// What /api/options tells; every part of it may be missing.
+// The response of /api/options; every part of it can be missing.
 const studio = { fields: {}, models: [], access: "open" };
 const ELSEWHERE = ["prompt", "model"]; // fields that have a place of their own in the page
 const TITLES = { lora: "LoRA" };
@@ -8,10 +8,10 @@ const TITLES = { lora: "LoRA" };
 const modelNamed = (name) => studio.models.find((each) => each.name === name) ?? studio.models[0];
 
 async function loadOptions() {
-  const told = await (await ask("options", { headers: { Accept: "application/json" } })).json();
-  studio.fields = told.fields?.properties ?? {};
-  studio.models = told.models ?? [];
-  studio.access = told.access ?? "open";
+  const described = await (await ask("options", { headers: { Accept: "application/json" } })).json();
+  studio.fields = described.fields?.properties ?? {};
+  studio.models = described.models ?? [];
+  studio.access = described.access ?? "open";
   at("model").replaceChildren(...studio.models.map(({ name }) => new Option(name, name)));
   at("models").hidden = studio.models.length < 2;
   at("fields").replaceChildren(...optionNames().map((name) => fieldOf(name, studio.fields[name])));
@@ -76,8 +76,8 @@ function showDefaults() {
   const model = modelNamed(at("model").value);
   for (const name of optionNames()) {
     const schema = studio.fields[name];
-    const known = model?.defaults?.[name] ?? schema.default ?? schema["x-unset"] ?? "";
-    at(`option-${name}`).placeholder = known || (schema.examples ?? [])[0] || "";
+    const fallback = model?.defaults?.[name] ?? schema.default ?? schema["x-unset"] ?? "";
+    at(`option-${name}`).placeholder = fallback || (schema.examples ?? [])[0] || "";
   }
   if (at("hint-lora") && model?.loras?.length) {
     at("hint-lora").textContent = `${studio.fields.lora.description} This one has ${model.loras.join(", ")}.`;

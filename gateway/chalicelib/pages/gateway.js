@@ -1,7 +1,7 @@
 // --- The gateway: addresses, pictures, jobs, and what it says when there is none ---------------
 
 const PATIENCE = 20; // seconds; then a model that has a queue gives a receipt for a job
-const LOOK_AGAIN = 5; // seconds after a connection broke
+const POLL_SECONDS = 5; // seconds after a connection broke
 
 /** Why there is no picture, in words for a person. */
 class Problem extends Error {
@@ -11,9 +11,9 @@ class Problem extends Error {
   }
 }
 
-// What API Gateway itself answers has no words of ours in it.
+// The messages for responses of API Gateway itself.
 const WORDS = {
-  401: "A key is needed to paint here.",
+  401: "An API key is required.",
   403: "That is not allowed here.",
   404: "There is no such address here.",
   413: "That is too long to be sent.",
@@ -40,32 +40,32 @@ function curlOf(request) {
 
 /** Fetch, and throw a Problem for whatever is no success. */
 async function ask(address, init) {
-  let answer;
+  let response;
   try {
-    answer = await fetch(address, init);
+    response = await fetch(address, init);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     const reason = navigator.onLine ? "The easel cannot be reached." : "This device is offline.";
-    throw new Problem(reason, { wait: LOOK_AGAIN });
+    throw new Problem(reason, { wait: POLL_SECONDS });
   }
-  if (!answer.ok) throw await problemOf(answer);
-  return answer;
+  if (!response.ok) throw await problemOf(response);
+  return response;
 }
 
-async function problemOf(answer) {
-  const told = (await answer.json().catch(() => ({})))?.error ?? {};
-  const wait = Number(answer.headers.get("Retry-After")) || told.retry_after || null;
-  const message = told.message ?? WORDS[answer.status] ?? `The easel answered with status ${answer.status}.`;
-  return new Problem(message, { status: answer.status, field: told.field ?? "", wait });
+async function problemOf(response) {
+  const described = (await response.json().catch(() => ({})))?.error ?? {};
+  const wait = Number(response.headers.get("Retry-After")) || described.retry_after || null;
+  const message = described.message ?? WORDS[response.status] ?? `The easel responded with status ${response.status}.`;
+  return new Problem(message, { status: response.status, field: described.field ?? "", wait });
 }
 
 /** Return a work's picture as a blob; `queued` is called once the work has a job to wait for. */
 async function pictureOf(work, queued) {
   const signal = work.control.signal;
   if (!work.job) {
-    const answer = await submit(work.request, signal);
-    if (isPicture(answer)) return noted(work, answer);
-    work.job = (await answer.json()).id;
+    const response = await submit(work.request, signal);
+    if (isPicture(response)) return noted(work, response);
+    work.job = (await response.json()).id;
     await queued();
   }
   await jobDone(work.job, signal);
@@ -76,7 +76,7 @@ async function jobPicture(job, signal) {
   try {
     return await ask(`jobs/${job}/image`, { headers: { Accept: "image/*" }, signal });
   } catch (error) {
-    // What does not fit an answer of the gateway's comes from S3, which this page may not fetch from.
+    // A picture that does not fit the response comes from S3, which the policy of this page forbids.
     if (error.status === 0 && navigator.onLine) error.message = "It is painted, but too large for this page. Open it by itself.";
     throw error;
   }
@@ -91,28 +91,28 @@ function submit(request, signal) {
   return ask(addressOf(request), { headers, signal });
 }
 
-const isPicture = (answer) => (answer.headers.get("Content-Type") ?? "").startsWith("image/");
+const isPicture = (response) => (response.headers.get("Content-Type") ?? "").startsWith("image/");
 
-function noted(work, answer) {
-  if (!isPicture(answer)) throw new Problem("What came back is no picture.");
-  work.model = answer.headers.get("X-Model") ?? work.request.model ?? "";
-  return answer.blob();
+function noted(work, response) {
+  if (!isPicture(response)) throw new Problem("The response is not a picture.");
+  work.model = response.headers.get("X-Model") ?? work.request.model ?? "";
+  return response.blob();
 }
 
-/** Look at a job, as often as the gateway says, until it is done; throws a Problem if it fails. */
+/** Poll a job, as often as the gateway says, until it is done; throws a Problem if it fails. */
 async function jobDone(job, signal) {
   for (;;) {
-    let wait = LOOK_AGAIN;
+    let wait = POLL_SECONDS;
     try {
-      const answer = await ask(`jobs/${job}`, { headers: { Accept: "application/json" }, signal });
-      const told = await answer.json();
-      if (told.state === "done") return;
-      if (told.error) throw new Problem(told.error.message, { status: 400 });
-      wait = Number(answer.headers.get("Retry-After")) || LOOK_AGAIN;
+      const response = await ask(`jobs/${job}`, { headers: { Accept: "application/json" }, signal });
+      const described = await response.json();
+      if (described.state === "done") return;
+      if (described.error) throw new Problem(described.error.message, { status: 400 });
+      wait = Number(response.headers.get("Retry-After")) || POLL_SECONDS;
     } catch (error) {
       // A connection that breaks, or a gateway in trouble, says nothing about the picture.
       if (!(error instanceof Problem) || (error.status > 0 && error.status < 500)) throw error;
-      wait = error.wait ?? LOOK_AGAIN;
+      wait = error.wait ?? POLL_SECONDS;
     }
     await pause(wait, signal);
   }

@@ -9,11 +9,11 @@ function stage(work) {
   showStage();
 }
 
-/** Show the work on the easel as it stands now. */
+/** Show the current state of the work on the easel. */
 function showStage() {
   const state = staged?.state ?? "blank";
   const held = document.activeElement;
-  const show = (id, wanted) => { at(id).hidden = !wanted; };
+  const show = (id, visible) => { at(id).hidden = !visible; };
   show("blank", state === "blank");
   show("ideas", state === "blank");
   show("caption", state !== "blank");
@@ -135,7 +135,7 @@ function showClocks() {
 
 const elapsed = (work) => Math.max(0, (Date.now() - work.started) / 1000);
 
-/** Return how much of a work is done, from 0 to 1. Nobody knows the end: it waits just short of it. */
+/** Return how much of a work is done, from 0 to 1. The end is unknown: it waits just short of it. */
 const progressOf = (work) => (work.expected ? Math.min(elapsed(work) / work.expected, 0.98) : 0);
 
 function showProgress(work) {

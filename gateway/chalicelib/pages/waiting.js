@@ -13,26 +13,26 @@ function end(said) {
   at("state").textContent = said;
 }
 
-async function look() {
-  const answer = await fetch(url, { headers: { Accept: "application/json" } });
-  const told = await answer.json();
-  if (told.state === "done") {
+async function check() {
+  const response = await fetch(url, { headers: { Accept: "application/json" } });
+  const described = await response.json();
+  if (described.state === "done") {
     at("picture").src = url + "/image";
     await at("picture").decode();
     at("frame").style.setProperty("--shape", at("picture").naturalWidth + " / " + at("picture").naturalHeight);
     at("clock").hidden = true;
     at("picture").hidden = false;
-    end("Painted with seed " + told.request.seed + ".");
-  } else if (told.error) {
-    end(told.error.message);
+    end("Painted with seed " + described.request.seed + ".");
+  } else if (described.error) {
+    end(described.error.message);
   } else {
-    setTimeout(watch, 1000 * (Number(answer.headers.get("Retry-After")) || 2));
+    setTimeout(watch, 1000 * (Number(response.headers.get("Retry-After")) || 2));
   }
 }
 
-// A connection that breaks is no answer: look again.
+// A broken connection is not a response: check again.
 function watch() {
-  look().catch(() => setTimeout(watch, 5000));
+  check().catch(() => setTimeout(watch, 5000));
 }
 
 watch();

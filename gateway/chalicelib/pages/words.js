@@ -2,7 +2,7 @@
 
 const at = (id) => document.getElementById(id);
 
-/** Tell a screen reader, politely. */
+/** Announce to screen readers, politely. */
 function say(text) {
   at("said").textContent = text;
 }

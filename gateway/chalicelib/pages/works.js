@@ -1,9 +1,9 @@
-// --- A work's life: asked for, painted or not, kept, removed ------------------------------------
+// --- The life of a work: requested, painted or failed, stored, removed ---------------------------
 
 const gallery = new Gallery();
 let works = []; // the newest first
 
-/** Begin a picture. A seed is chosen here, so that its link is known before it is there. */
+/** Start a picture. The seed is chosen here, so that its link exists before the picture does. */
 function paint(request) {
   const work = {
     id: `${Date.now()}-${anySeed()}`,
@@ -44,7 +44,7 @@ async function finish(work, blob) {
   say(`Painted in ${duration(work.seconds)}: ${work.request.prompt}${warning}`);
 }
 
-/** Make the blob something to look at. */
+/** Make a picture of the blob. */
 async function develop(work, blob) {
   const image = new Image();
   work.blob = blob;
@@ -58,7 +58,7 @@ function fail(work, error) {
   const foreseen = error instanceof Problem;
   work.problem = foreseen ? error : new Problem("Something went wrong in this page.");
   work.retryAt = work.problem.wait ? Date.now() + 1000 * work.problem.wait : 0;
-  if (work.problem.status >= 400 && work.problem.status !== 401) work.job = null; // asked for anew, it is tried anew
+  if (work.problem.status >= 400 && work.problem.status !== 401) work.job = null; // a new request retries it
   if (!work.job) gallery.drop(work.id);
   change(work, "failed");
   say(`No picture. ${work.problem.message}`);
@@ -67,9 +67,9 @@ function fail(work, error) {
   if (!foreseen) throw error;
 }
 
-/** Stop waiting. Nothing takes a request back that a model has: it may be painted all the same. */
+/** Stop waiting. A request that a model has cannot be cancelled: it may be painted nevertheless. */
 async function cancel(work) {
-  work.problem = new Problem("Cancelled. The model may finish it all the same; nobody waits for it here.");
+  work.problem = new Problem("Cancelled. The model may finish it, but this page no longer waits for it.");
   Object.assign(work, { retryAt: 0, job: null });
   change(work, "stopped");
   work.control.abort();
@@ -134,7 +134,7 @@ function expectation(request) {
   return modelNamed(request.model)?.seconds ?? null;
 }
 
-/** Say beside each model what it costs in time. */
+/** Show next to each model how long a picture takes. */
 function showPrices() {
   for (const option of at("model").options) {
     const { name, asynchronous } = modelNamed(option.value);

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from chalicelib.errors import InvalidRequest
@@ -17,10 +18,12 @@ def read_query(request: Request, prompt: str) -> GenerationRequest:
     Raises:
         InvalidRequest: for the first field that is wrong.
     """
+    # Two prompts would be ambiguous, and the one in the path decides the cache entry.
     parameters = request.parameters()
     if "prompt" in parameters:
         raise InvalidRequest("prompt: must be in the path, not in the query string", field="prompt")
-    return _from_query({**parameters, "prompt": prompt})
+    with _named_fields():
+        return GenerationRequest.from_query({**parameters, "prompt": prompt})
 
 
 def read_form(request: Request) -> GenerationRequest:
@@ -29,14 +32,8 @@ def read_form(request: Request) -> GenerationRequest:
     Raises:
         InvalidRequest: for the first field that is wrong.
     """
-    return _from_query(request.parameters())
-
-
-def _from_query(parameters: Mapping[str, str]) -> GenerationRequest:
-    try:
-        return GenerationRequest.from_query(parameters)
-    except InvalidField as error:
-        raise InvalidRequest(str(error), field=error.field) from error
+    with _named_fields():
+        return GenerationRequest.from_query(request.parameters())
 
 
 def read_body(request: Request) -> GenerationRequest:
@@ -45,18 +42,26 @@ def read_body(request: Request) -> GenerationRequest:
     Raises:
         InvalidRequest: if it is not a JSON object, or for the first field that is wrong.
     """
-    try:
+    with _named_fields():
         return GenerationRequest.from_dict(read_json_object(request))
-    except InvalidField as error:
-        raise InvalidRequest(str(error), field=error.field) from error
 
 
 def read_json_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in the body; raises InvalidRequest for any other body."""
     try:
         data = json.loads(request.body)
+    # `json` raises RecursionError for deeply nested lists.
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body must be JSON.") from error
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return data
+
+
+@contextmanager
+def _named_fields() -> Iterator[None]:
+    """Raise a field's error as InvalidRequest, which names it to the caller."""
+    try:
+        yield
+    except InvalidField as error:
+        raise InvalidRequest(str(error), field=error.field) from error

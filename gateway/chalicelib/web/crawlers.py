@@ -19,6 +19,7 @@ _DISALLOWED = ("inference", "jobs", "v1", "sdapi")
 
 def is_crawler(request: Request) -> bool:
     """Whether a request is that of a search engine, a link preview or a similar program."""
+    # Substrings, because crawlers put their name anywhere in a browser's user agent.
     agent = request.headers.get("user-agent", "").lower()
     return any(name in agent for names in _agents() for name in names)
 

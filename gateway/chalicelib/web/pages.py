@@ -74,6 +74,7 @@ def docs_page(origin: str, root: str) -> Page:
 
 def openapi_document(address: str) -> dict[str, Any]:
     """Return the OpenAPI document of the gateway at an address, without a slash at its end."""
+    # Read at each request: few clients ask for it, and a cold start must not wait for it.
     document = json.loads((_FOLDER / "openapi.json").read_text(encoding="utf-8"))
     return {**document, "servers": [{"url": address or "/"}]}
 
@@ -84,6 +85,7 @@ def preview_page(root: str, prompt: str) -> Page:
 
 
 def _page(name: str, **values: str) -> Page:
+    # A prompt or a message can contain markup.
     escaped = {key: html.escape(value) for key, value in values.items()}
     template, policy = _template(name)
     return Page(template.substitute(escaped).encode(), policy)
@@ -93,6 +95,8 @@ def _page(name: str, **values: str) -> Page:
 def _template(name: str) -> tuple[Template, str]:
     """Assemble a page, and return it with a policy that allows only its own styles and scripts."""
     text = _assembled(name)
+    # Hashes instead of nonces: the pages are the same for everyone and can be cached.
+    # blob: is for pictures that the page has fetched itself, data: for the icons in its styles.
     policy = (
         "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; form-action 'self';"
         " base-uri 'self'; frame-ancestors 'self';"

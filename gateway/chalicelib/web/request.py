@@ -58,6 +58,7 @@ class Request:
         Browsers accept text/html when they navigate and never when an `<img>` fetches.
         """
         destination = self.headers.get("sec-fetch-dest", "document")
+        # Firefox and Safari send no Sec-Fetch-Dest in older versions.
         wants_html = "text/html" in self.headers.get("accept", "").lower()
         return wants_html and destination in {"document", "iframe", "frame", "embed", "object"}
 
@@ -99,6 +100,7 @@ class Request:
     @property
     def origin(self) -> str:
         """Scheme and host as the client spelled them; API Gateway is HTTPS only."""
+        # `chalice local` has no such header, and serves HTTP.
         scheme = self.headers.get("x-forwarded-proto", "http").partition(",")[0].strip()
         return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
@@ -110,6 +112,7 @@ class Request:
         filled = {name: text for name, text in self.parameters().items() if text}
         parameters = {**filled, "seed": seed}
         parameters.pop("prompt", None)
+        # A space as %20, as in the path, where a plus would be a plus.
         query = urlencode(parameters, quote_via=quote)
         return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
 
@@ -119,6 +122,7 @@ class Request:
         Raises:
             InvalidRequest: if one is given twice, because it is unclear which value is meant.
         """
+        # Proxies and frameworks differ in which of two values they take.
         for name, values in self.query.items():
             if len(values) > 1:
                 raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])

@@ -67,6 +67,8 @@ def _as_safe_bytes(event: Any, get_response: Callable[[Any], chalice.Response]) 
     if not isinstance(response.body, bytes | str):
         response.body = json.dumps(response.body)
         response.headers.setdefault("Content-Type", "application/json")
+    # Chalice raises ValueError for text of a binary type outside every handler, which API Gateway
+    # answers with 502.
     if isinstance(response.body, str):
         response.body = response.body.encode()
     add_security_headers(response.headers, _lower_case(event))
@@ -128,9 +130,13 @@ class Routes(chalice.Blueprint):
 
     def _register_preflight(self, path: str) -> None:
         """Register OPTIONS, with which a browser asks what another site's script can send."""
+        # GET and POST of one path share its preflight; Chalice refuses to register it twice.
         if path in self._paths:
             return
         self._paths.add(path)
+        # Chalice's own CORS allows one origin or all, not a list. Before Chalice 1.34 its mock
+        # integration also failed with `*/*` as the binary type:
+        # https://github.com/aws/chalice/issues/1310
         route = self.route(path, methods=["OPTIONS"], content_types=["*/*"])
 
         def preflight(request: Request, **_: str) -> Response:
@@ -150,9 +156,12 @@ class Routes(chalice.Blueprint):
                 **response.headers,
             }
             if response.cookies:
+                # Chalice sends a list as multiValueHeaders, so that each cookie has its own header.
                 headers["Set-Cookie"] = list(response.cookies)
+            # A browser with a cookie needs no link in its next URL; others have nothing else.
             elif request.link is not None and response.status == 303:
                 headers["Location"] = _with_link(headers["Location"], request.link)
+            # `chalice local` would send the body in response to HEAD.
             body = b"" if request.method == "HEAD" else response.body
             return chalice.Response(body, headers, response.status)
 
@@ -200,6 +209,7 @@ def _request(request: chalice.Request) -> Request:
     return Request(
         method=request.method,
         route=request.path,
+        # Chalice's `path` is the route's pattern; only the context has the path that was sent.
         path=request.context.get("path") or request.path,
         headers=_lower_case(request),
         query=parameters,
@@ -207,6 +217,7 @@ def _request(request: chalice.Request) -> Request:
         body=_body(request),
         # Two links count as an invalid one: it is unclear which of them is meant.
         link=None if links is None else "".join(links) if len(links) == 1 else "",
+        # Not X-Forwarded-For, which a client can set.
         address=(request.context.get("identity") or {}).get("sourceIp") or "",
         log=LogRecord(request_id, request.method, request.path),
     )

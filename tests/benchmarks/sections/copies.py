@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from endpoint.emulator.process import clients
 from tests.benchmarks.lib import against
 from tests.benchmarks.lib.lambda_packages import EVENT, unpack, variables
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
@@ -66,7 +67,7 @@ def section(quick: bool = False) -> Section:
         package = package_gateway(Path(folder, "package")) / "deployment.zip"
         folders = unpack(package, Path(folder))
         ours, chalice, bare = (
-            Figure(round(count(folders[name], variables(url)) / image, 2))
+            Figure(round(count(folders[name], _variables(url)) / image, 2))
             for name in ("easel", "bare chalice", "bare handler")
         )
     aim = Aim("ratio", at_most=1.05)
@@ -89,11 +90,15 @@ def compare(other: Path, quick: bool = False) -> Section:
     with tempfile.TemporaryDirectory() as folder, stub_endpoint() as url:
         folders = against.unpack_gateways(Path(folder), other)
         figures = {
-            name: Figure(round(count(unpacked, variables(url)) / image, 2))
+            name: Figure(round(count(unpacked, _variables(url)) / image, 2))
             for name, unpacked in folders.items()
         }
     rows = [against.row("memory of a request, as a multiple of its image", "times", figures)]
     return against.section("An image's copies in the Lambda", rows, packages=("chalice", "boto3"))
+
+
+def _variables(url: str) -> dict[str, str]:
+    return {**clients.environment(url, "us-east-1"), **variables(url)}
 
 
 def count(folder: Path, environment: dict[str, str]) -> int:
@@ -105,7 +110,7 @@ def count(folder: Path, environment: dict[str, str]) -> int:
     done = subprocess.run(
         [sys.executable, "-S", "-c", _COUNT],
         cwd=folder,
-        env={**os.environ, **_CREDENTIALS, **environment, "PYTHONPATH": str(folder)},
+        env={**os.environ, **environment, "PYTHONPATH": str(folder)},
         input=json.dumps(EVENT),
         capture_output=True,
         text=True,
@@ -116,13 +121,6 @@ def count(folder: Path, environment: dict[str, str]) -> int:
     if result["status"] != 200 or result["size"] < 1_000_000:
         raise RuntimeError(f"no image: {result}")
     return int(result["bytes"])
-
-
-_CREDENTIALS = {
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-}
 
 
 if __name__ == "__main__":

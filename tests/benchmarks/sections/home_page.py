@@ -24,6 +24,7 @@ from playwright.sync_api import Browser
 
 from chalicelib.web.pages import error_page, home_page, waiting_page
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
+from endpoint.emulator.process import clients
 from endpoint.emulator.process.processes import Child, free_port
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
@@ -115,15 +116,13 @@ def chalice_local(variables: Mapping[str, str]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     module = "endpoint.emulator.apigateway.local_gateway"
     arguments = [str(ROOT / "gateway"), str(port)]
-    environment = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1", **KEYS, **variables}
+    aws = clients.environment(variables["AWS_ENDPOINT_URL"], "us-east-1")
+    environment = {**os.environ, **aws, **variables}
     with Child(
         "the gateway", module, arguments, environment=environment, output=subprocess.DEVNULL
     ) as child:
         child.wait_until(partial(is_served, f"{url}/health"), 60)
         yield url
-
-
-KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
 
 
 def is_served(url: str) -> bool:

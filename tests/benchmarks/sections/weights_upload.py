@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
+from endpoint.emulator.process import clients
 from tests.benchmarks.lib.processes import megabytes, process_tree
 from tests.benchmarks.lib.report import Figure, Row, Section, print_section
 
@@ -249,11 +250,7 @@ def _sink() -> Iterator[str]:
 def _environment(url: str) -> dict[str, str]:
     return {
         **os.environ,
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "benchmark",
-        "AWS_SECRET_ACCESS_KEY": "benchmark",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        **clients.environment(url, "us-east-1"),
         "PYTHONPATH": str(Path(__file__).parents[3]),
     }
 

@@ -69,7 +69,7 @@ def test_without_the_step_policy_zero_is_never_left() -> None:
     assert actions(policies, [asleep()] * 60) == [0] * 60
 
 
-def test_a_crowd_gets_capacity_in_proportion_to_its_backlog() -> None:
+def test_capacity_is_proportional_to_the_backlog() -> None:
     assert actions(BOTH, [awake(5)] * 4) == [0, 0, 0, 2]
     assert actions(BOTH, [awake(50)] * 4) == [0, 0, 0, 3]
 

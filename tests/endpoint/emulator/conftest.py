@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +11,15 @@ import pytest
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients
-from endpoint.emulator.process.http_server import QuietHandler, serving
+from endpoint.emulator.process.http_server import serving
 from tests.endpoint.emulator.apigateway import packaged
-
-REGION = "us-east-1"
-BUCKET = "easel-pictures"
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
-
-
-@dataclass
-class Container:
-    """A model server's double: says what it got, and answers as `behave` wants."""
-
-    url: str = ""
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    behave: Callable[[bytes], tuple[int, bytes]] = lambda _body: (200, PNG)
-
-
-class _Answers(QuietHandler):
-    def do_POST(self) -> None:
-        container: Container = self.server.container  # type: ignore[attr-defined]
-        body = self.body()
-        container.got.append((dict(self.headers.items()), body))
-        status, answer = container.behave(body)
-        headers = [("Content-Type", self.headers.get("Accept", "application/json"))]
-        attributes = self.headers.get("X-Amzn-SageMaker-Custom-Attributes")
-        if attributes:
-            headers.append(("X-Amzn-SageMaker-Custom-Attributes", f"seen {attributes}"))
-        self.answer(status, headers, answer)
+from tests.endpoint.emulator.doubles import (
+    BUCKET,
+    REGION,
+    Container,
+    ContainerHandler,
+    create_endpoint,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,7 +35,7 @@ def _no_real_aws() -> Iterator[None]:
 @pytest.fixture
 def container() -> Iterator[Container]:
     double = Container()
-    with serving(_Answers, container=double) as server:
+    with serving(ContainerHandler, container=double) as server:
         double.url = server.url
         yield double
 
@@ -87,29 +66,6 @@ def runtime(clients: Clients) -> Any:
 @pytest.fixture(scope="session")
 def s3(clients: Clients) -> Any:
     return clients.get("s3", REGION)
-
-
-def create_endpoint(
-    clients: Clients, asynchronous: dict[str, Any] | None = None, name: str | None = None
-) -> str:
-    name = name or f"test-{uuid.uuid4().hex[:12]}"
-    sagemaker = clients.get("sagemaker", REGION)
-    role = "arn:aws:iam::123456789012:role/easel"
-    sagemaker.create_model(
-        ModelName=name,
-        ExecutionRoleArn=role,
-        PrimaryContainer={"Image": "image", "Environment": {"SAGEMAKER_PROGRAM": "inference.py"}},
-    )
-    variant = {
-        "VariantName": "AllTraffic",
-        "ModelName": name,
-        "InstanceType": "ml.g5.xlarge",
-        "InitialInstanceCount": 1,
-    }
-    more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **more)
-    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    return name
 
 
 @pytest.fixture

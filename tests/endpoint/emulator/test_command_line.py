@@ -16,8 +16,7 @@ from endpoint.emulator.__main__ import parser
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.processes import ROOT, Child
 from endpoint.emulator.sagemaker.faults import CONTAINER, DOOR, WAY_BACK
-from tests.endpoint.emulator.conftest import PNG, REGION, Container, create_endpoint
-from tests.endpoint.emulator.sagemaker.test_invocations import ask
+from tests.endpoint.emulator.doubles import PNG, REGION, Container, create_endpoint, invoke
 
 PAGE = (ROOT / "docs" / "emulator.md").read_text("utf-8")
 
@@ -40,14 +39,14 @@ def started(*arguments: str) -> Iterator[str]:
             process.kill()
 
 
-def test_aws_alone_with_a_container_of_ones_own(container: Container) -> None:
+def test_the_aws_command_uses_a_given_container(container: Container) -> None:
     with started("aws", "--port", "0", "--container", f"some={container.url}") as url:
         clients = Clients(lambda: url)
         create_endpoint(clients, name="some")
-        assert ask(clients.get("sagemaker-runtime", REGION), "some")["Body"].read() == PNG
+        assert invoke(clients.get("sagemaker-runtime", REGION), "some")["Body"].read() == PNG
 
 
-def test_a_model_server_alone(tmp_path: Path) -> None:
+def test_the_model_server_command_serves_a_script(tmp_path: Path) -> None:
     (tmp_path / "inference.py").write_text(
         "def model_fn(d): return d\n"
         "def input_fn(b, c): return b\n"
@@ -60,7 +59,7 @@ def test_a_model_server_alone(tmp_path: Path) -> None:
         assert answer.data == b"abc"
 
 
-def test_a_packaged_gateway_alone(package: Path) -> None:
+def test_the_api_gateway_command_serves_a_package(package: Path) -> None:
     arguments = ["--package", str(package), "--env", "GIVEN=yes"]
     with started("api-gateway", "--port", "0", *arguments) as url:
         answer = urllib3.request("GET", f"{url}/api/health", headers={"Accept": "*/*"})
@@ -107,7 +106,7 @@ def test_the_page_names_every_fault() -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "aws", "model-server", "api-gateway"])
-def test_help_tells_the_port_of_every_command(command: str) -> None:
+def test_help_lists_the_port_of_every_command(command: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "endpoint.emulator", "--help"],
         cwd=ROOT,

@@ -15,7 +15,7 @@ import pytest
 import urllib3
 
 from endpoint.emulator.process.processes import ROOT, free_port, port_is_free
-from tests.endpoint.emulator.process.test_processes import is_alive, wait_until
+from tests.endpoint.emulator.doubles import is_alive, wait_until
 
 INFERENCE = """
     import json, os
@@ -89,18 +89,18 @@ class Easel:
         )
         return self.process
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text("utf-8")
 
     def started(self) -> None:
         wait_until(
             lambda: (
-                f"Easel is at http://127.0.0.1:{self.port}/api/\n" in self.said()
+                f"Easel is at http://127.0.0.1:{self.port}/api/\n" in self.output()
                 or (self.process is not None and self.process.poll() is not None)
             )
         )
         assert self.process is not None
-        assert self.process.poll() is None, self.said()
+        assert self.process.poll() is None, self.output()
 
     def get(self, path: str) -> bytes:
         url = f"http://127.0.0.1:{self.port}/api/{path}"
@@ -134,7 +134,7 @@ def easel(tmp_path: Path) -> Iterator[Callable[[], Easel]]:
         made.process.wait()
 
 
-def test_it_serves_a_picture_and_ends_without_a_trace(easel: Callable[[], Easel]) -> None:
+def test_run_serves_a_picture_and_leaves_no_process(easel: Callable[[], Easel]) -> None:
     running = easel()
     running.started()
     assert running.get("health") == b'{"sd":{"endpoint":"easel-sd"}}'
@@ -149,7 +149,7 @@ def test_it_serves_a_picture_and_ends_without_a_trace(easel: Callable[[], Easel]
     assert port_is_free(running.port)
 
 
-def test_nothing_is_left_when_it_is_killed(easel: Callable[[], Easel]) -> None:
+def test_no_process_is_left_when_run_is_killed(easel: Callable[[], Easel]) -> None:
     running = easel()
     running.started()
     family = running.family()
@@ -159,7 +159,7 @@ def test_nothing_is_left_when_it_is_killed(easel: Callable[[], Easel]) -> None:
     wait_until(lambda: port_is_free(running.port))
 
 
-def test_when_the_gateway_dies_it_says_so_and_ends(easel: Callable[[], Easel]) -> None:
+def test_run_ends_with_a_message_when_the_gateway_ends(easel: Callable[[], Easel]) -> None:
     running = easel()
     running.started()
     family = running.family()
@@ -167,11 +167,11 @@ def test_when_the_gateway_dies_it_says_so_and_ends(easel: Callable[[], Easel]) -
         running.get("die")
     assert running.process is not None
     assert running.process.wait(60) == 1
-    assert "Easel: the gateway has ended with exit code 5" in running.said()
+    assert "Easel: the gateway has ended with exit code 5" in running.output()
     assert not [pid for pid in family if is_alive(pid)]
 
 
-def test_a_port_in_use_is_said_at_once(easel: Callable[[], Easel], tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_at_once(easel: Callable[[], Easel], tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -187,22 +187,26 @@ def test_a_port_in_use_is_said_at_once(easel: Callable[[], Easel], tmp_path: Pat
     assert done.stderr == f"Easel: port {port} is in use; choose another with --port\n"
 
 
-def test_a_model_that_cannot_be_loaded_is_said(easel: Callable[[], Easel], tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported(
+    easel: Callable[[], Easel], tmp_path: Path
+) -> None:
     (tmp_path / "sd" / "broken").touch()
     running = easel()
     assert running.process is not None
     assert running.process.wait(60) == 1
-    assert "Easel: the model sd does not answer" in running.said()
-    assert "weights are damaged" in running.said()
+    assert "Easel: the model sd does not answer" in running.output()
+    assert "weights are damaged" in running.output()
 
 
-def test_a_gateway_that_cannot_start_is_said(easel: Callable[[], Easel], tmp_path: Path) -> None:
+def test_a_gateway_that_cannot_start_is_reported(
+    easel: Callable[[], Easel], tmp_path: Path
+) -> None:
     (tmp_path / "gateway" / "app.py").write_text("raise RuntimeError('no such setting')")
     running = easel()
     assert running.process is not None
     assert running.process.wait(60) == 1
-    assert "no such setting" in running.said()
-    assert "Easel: the gateway has ended" in running.said()
+    assert "no such setting" in running.output()
+    assert "Easel: the gateway has ended" in running.output()
 
 
 @pytest.mark.parametrize("missing", ["code/inference.py", "gateway/app.py"])
@@ -211,14 +215,16 @@ def test_a_missing_part_is_named(easel: Callable[[], Easel], tmp_path: Path, mis
     running = easel()
     assert running.process is not None
     assert running.process.wait(60) == 1
-    assert f"there is no {Path(missing).name} in" in running.said()
+    assert f"no {Path(missing).name} in" in running.output()
 
 
-def test_it_can_be_ended_while_the_model_loads(easel: Callable[[], Easel], tmp_path: Path) -> None:
+def test_run_can_be_stopped_while_the_model_loads(
+    easel: Callable[[], Easel], tmp_path: Path
+) -> None:
     code = tmp_path / "code" / "inference.py"
     code.write_text(code.read_text().replace("if os", "import time; time.sleep(60)\n    if os"))
     running = easel()
-    wait_until(lambda: "Loading the model sd" in running.said())
+    wait_until(lambda: "Loading the model sd" in running.output())
     time.sleep(0.5)
     assert running.process is not None
     running.process.send_signal(signal.SIGINT)

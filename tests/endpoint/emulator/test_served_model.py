@@ -40,7 +40,7 @@ def test_any_repository_is_fetched_by_the_container() -> None:
 
 
 @pytest.mark.parametrize("given", ["./missing", "/missing/folder", "~/x", "missing", "a/b/c"])
-def test_what_is_neither_says_what_would_be(given: str) -> None:
+def test_an_unknown_model_lists_the_known_ones(given: str) -> None:
     with pytest.raises(NoModel, match="sd-turbo"):
         choose(given)
 
@@ -50,6 +50,6 @@ def test_the_bundled_model_is_the_default(tmp_path: Path) -> None:
     assert choose(None) == ServedModel("sd", tmp_path / "demo")
 
 
-def test_nothing_at_all_asks_for_a_model() -> None:
+def test_without_a_bundled_model_one_must_be_named() -> None:
     with pytest.raises(NoModel, match="--model"):
         choose(None)

@@ -14,6 +14,7 @@ from endpoint.emulator.apigateway.api_gateway import ApiGateway
 from endpoint.emulator.apigateway.api_gateway_document import Document
 from endpoint.emulator.lambda_.lambda_runtime import Result, TooManyRequests
 from tests.endpoint.emulator.apigateway import packaged
+from tests.endpoint.emulator.apigateway.doubles import ask
 
 OK = {"statusCode": 200, "headers": {"Content-Type": "text/plain"}, "body": "fine"}
 
@@ -34,22 +35,6 @@ class Double:
 def before(package: Path, function: Double, **more: float) -> Iterator[int]:
     with ApiGateway(Document.read(package), function, **more).serve() as server:
         yield server.server_address[1]
-
-
-def ask(
-    port: int, path: str, method: str = "GET", body: bytes | None = None, **headers: str
-) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        # The path goes out as it is written here.
-        connection.request(
-            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
-        )
-        answer = connection.getresponse()
-        names = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, names, answer.read()
-    finally:
-        connection.close()
 
 
 def test_a_route_reaches_the_function_with_its_path_undecoded(package: Path) -> None:
@@ -79,7 +64,7 @@ def test_a_route_reaches_the_function_with_its_path_undecoded(package: Path) -> 
         ("OPTIONS", "/api/health"),
     ],
 )
-def test_unknown_routes_and_methods_lack_an_authentication_token(
+def test_unknown_routes_and_methods_return_missing_authentication_token(
     package: Path, method: str, path: str
 ) -> None:
     function = Double()
@@ -132,7 +117,9 @@ def test_a_function_slower_than_the_gateway_is_a_504_and_runs_on(package: Path) 
 
 
 @pytest.mark.parametrize("error", ["Unhandled", None])
-def test_a_function_that_fails_or_talks_nonsense_is_a_502(package: Path, error: str | None) -> None:
+def test_a_function_that_fails_or_returns_an_invalid_result_is_a_502(
+    package: Path, error: str | None
+) -> None:
     with before(package, Double(lambda: {"errorMessage": "secret"}, error)) as port:
         status, headers, body = ask(port, "/api/health")
     assert (status, json.loads(body)) == (502, {"message": "Internal server error"})
@@ -148,7 +135,7 @@ def test_a_throttled_function_is_a_500(package: Path) -> None:
     assert (status, json.loads(body)) == (500, {"message": "Internal server error"})
 
 
-def test_ten_megabytes_may_come_in_and_no_byte_more(package: Path) -> None:
+def test_request_bodies_are_limited_to_ten_megabytes(package: Path) -> None:
     function = Double()
     with before(package, function) as port:
         most = 10 * 1024 * 1024
@@ -160,7 +147,7 @@ def test_ten_megabytes_may_come_in_and_no_byte_more(package: Path) -> None:
     assert len(function.events) == 1
 
 
-def test_request_line_and_headers_have_a_limit_together(package: Path) -> None:
+def test_request_line_and_headers_share_a_limit(package: Path) -> None:
     with before(package, Double()) as port:
         assert ask(port, "/api/png/" + "x" * 10_000)[0] == 200
         assert ask(port, "/api/png/" + "x" * 10_300)[0] == 431

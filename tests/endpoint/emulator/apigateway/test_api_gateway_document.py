@@ -13,7 +13,9 @@ def document(package: Path) -> Document:
     return Document.read(package)
 
 
-def test_it_reads_what_chalice_packages(document: Document, package: Path) -> None:
+def test_the_document_reads_the_output_of_chalice_package(
+    document: Document, package: Path
+) -> None:
     assert document.stage == "api"
     assert document.regional
     assert document.binary_types == ["*/*"]
@@ -42,7 +44,7 @@ def test_without_a_package_there_is_no_document(tmp_path: Path) -> None:
         ("/health/", "/health", None),
     ],
 )
-def test_a_path_leads_to_its_resource_as_it_was_sent(
+def test_a_path_matches_its_resource_undecoded(
     document: Document, path: str, resource: str, text: str | None
 ) -> None:
     match = document.match(path)
@@ -54,11 +56,11 @@ def test_a_path_leads_to_its_resource_as_it_was_sent(
 @pytest.mark.parametrize(
     "path", ["/", "/png", "/png/", "/png//", "/png/a/b", "/nothing", "//health"]
 )
-def test_other_paths_lead_nowhere(document: Document, path: str) -> None:
+def test_other_paths_match_nothing(document: Document, path: str) -> None:
     assert document.match(path) is None
 
 
-def test_a_greedy_parameter_takes_the_rest() -> None:
+def test_a_greedy_parameter_matches_the_rest() -> None:
     integration: dict[str, Any] = {"x-amazon-apigateway-integration": {"type": "aws_proxy"}}
     body = {"paths": {"/{rest+}": {"x-amazon-apigateway-any-method": integration}}}
     properties = {"CodeUri": "x.zip", "Handler": "app.app", "Timeout": 3, "MemorySize": 128}

@@ -64,13 +64,13 @@ def test_a_plain_body_passes_whatever_is_accepted(
     assert response(result, accept, binary_types).body == "café".encode()
 
 
-def test_an_answer_without_a_type_is_json() -> None:
+def test_a_response_without_a_type_is_json() -> None:
     assert response({"statusCode": 204}, None, ALL) == HttpResponse(
         204, [("Content-Type", "application/json")], b""
     )
 
 
-def test_multi_value_headers_are_sent_one_by_one_and_win() -> None:
+def test_multi_value_headers_are_sent_one_by_one_and_take_precedence() -> None:
     result = {
         "statusCode": 200,
         "headers": {"Set-Cookie": "lost", "X-Seed": 7, "X-Done": True},
@@ -104,7 +104,7 @@ def test_some_headers_are_renamed(name: str) -> None:
         {"statusCode": 200, "body": "not base64!", "isBase64Encoded": True},
     ],
 )
-def test_what_is_no_proxy_response_is_malformed(result: Any) -> None:
+def test_an_invalid_proxy_response_is_malformed(result: Any) -> None:
     with pytest.raises(Malformed):
         response(result, "*/*", ALL)
 
@@ -128,7 +128,7 @@ def make(query: str = "", body: bytes = b"", **headers: str) -> dict[str, Any]:
     )
 
 
-def test_the_event_has_what_a_handler_reads() -> None:
+def test_the_event_has_the_members_that_a_handler_reads() -> None:
     made = make(Host="example.org", User_Agent="curl/8")
     assert made["resource"] == "/inference/{text}"
     assert made["pathParameters"] == {"text": "a%20cat"}
@@ -144,7 +144,7 @@ def test_the_event_has_what_a_handler_reads() -> None:
     assert len(context["requestId"]) == 36
 
 
-def test_what_is_empty_is_null() -> None:
+def test_empty_members_are_null() -> None:
     made = make()
     empty = ("queryStringParameters", "multiValueQueryStringParameters", "stageVariables", "body")
     assert [made[name] for name in empty] == [None] * 4
@@ -163,7 +163,7 @@ def test_only_binary_request_bodies_are_base64() -> None:
     assert (text["body"], text["isBase64Encoded"]) == ("{}", False)
 
 
-def test_a_wildcard_takes_in_everything_and_is_no_pattern() -> None:
+def test_a_wildcard_matches_everything_and_is_not_a_pattern() -> None:
     assert matches_binary("text/html", ALL)
     assert not matches_binary("image/webp", LISTED)
     assert not matches_binary(None, LISTED)

@@ -13,7 +13,7 @@ import pytest
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest, event
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction, TooManyRequests
-from tests.endpoint.emulator.apigateway.test_api_gateway import ask
+from tests.endpoint.emulator.apigateway.doubles import ask
 
 HANDLER = """
 import os, sys, time
@@ -56,7 +56,7 @@ def function(folder: Path) -> Iterator[LambdaFunction]:
         yield running
 
 
-def test_a_second_event_finds_the_instance_warm(function: LambdaFunction) -> None:
+def test_a_second_event_reuses_the_warm_instance(function: LambdaFunction) -> None:
     cold, warm = function.invoke({"do": ""}), function.invoke({"do": ""})
     assert cold.payload == warm.payload
     assert cold.init_duration is not None
@@ -73,7 +73,7 @@ def test_a_handler_sees_lambdas_context(function: LambdaFunction) -> None:
     assert arn == "arn:aws:lambda:eu-west-1:123456789012:function:easel"
 
 
-def test_a_handler_sees_its_own_variables_alone(
+def test_a_handler_sees_its_own_variables_only(
     function: LambdaFunction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OF_THIS_MACHINE", "1")
@@ -86,9 +86,7 @@ def test_a_handler_sees_its_own_variables_alone(
     assert "EASEL_EMULATOR_WATCHED" not in seen
 
 
-def test_a_package_sees_nothing_that_is_installed_here(
-    function: LambdaFunction, folder: Path
-) -> None:
+def test_a_package_cannot_import_installed_packages(function: LambdaFunction, folder: Path) -> None:
     here, path = function.invoke({"do": "path"}).payload
     assert Path(here) == folder.resolve()
     assert Path(path[0]) == folder.resolve()
@@ -146,7 +144,7 @@ def test_a_handler_that_cannot_be_imported_is_an_init_error(folder: Path) -> Non
     assert result.payload["errorType"] == "Runtime.ImportModuleError"
 
 
-def test_six_megabytes_may_go_out_and_no_byte_more(function: LambdaFunction) -> None:
+def test_responses_are_limited_to_six_megabytes(function: LambdaFunction) -> None:
     # Two bytes are the quotes.
     most = function.invoke({"do": "big", "size": 6_291_556 - 2})
     assert (most.error, most.size) == (None, 6_291_556)
@@ -172,14 +170,14 @@ PNG = b"\x89PNG" + bytes(range(256))
 
 
 @pytest.mark.parametrize("accept", ["*/*", "image/png", "text/html,*/*;q=0.8"])
-def test_a_packaged_chalice_application_sends_pictures_through(api: int, accept: str) -> None:
+def test_a_packaged_chalice_application_returns_pictures(api: int, accept: str) -> None:
     status, headers, body = ask(api, "/api/png/a%20cat", Accept=accept)
     assert (status, body) == (200, PNG)
     assert headers["content-type"] == "image/png"
     assert headers["x-text"] == "a%20cat"
 
 
-def test_a_literal_route_goes_before_a_placeholder(api: int) -> None:
+def test_a_literal_route_takes_precedence_over_a_placeholder(api: int) -> None:
     assert ask(api, "/api/png/default", Accept="*/*")[1]["x-text"] == "the default"
 
 

@@ -13,9 +13,11 @@ from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.sagemaker.lifecycle import Transitions
-from tests.endpoint.emulator.conftest import REGION
+from tests.endpoint.emulator.doubles import BUCKET, REGION
 
 ROLE = "arn:aws:iam::123456789012:role/easel"
+
+
 # Types that no other test uses in the account that they share.
 TYPE, OTHER_TYPE = "ml.g7.xlarge", "ml.g7e.2xlarge"
 
@@ -103,7 +105,7 @@ def test_an_endpoint_goes_through_its_states(account: Account) -> None:
     account.create()
 
 
-def test_a_failed_endpoint_says_why_and_can_only_be_deleted(account: Account) -> None:
+def test_a_failed_endpoint_has_a_reason_and_can_only_be_deleted(account: Account) -> None:
     account.transitions.fails_with = "no capacity"
     account.create()
     account.seconds += 240
@@ -187,3 +189,50 @@ def test_pools_use_the_first_type_within_its_quota(
     account.config("single", InstanceType=OTHER_TYPE)
     with pytest.raises(ClientError, match=f"{OTHER_TYPE} for endpoint usage"):
         account.create("-another", "single")
+
+
+def variant(instance_type: str, model: str = "some") -> list[dict[str, Any]]:
+    return [
+        {
+            "VariantName": "AllTraffic",
+            "ModelName": model,
+            "InstanceType": instance_type,
+            "InitialInstanceCount": 1,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", ["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6e.xlarge", "ml.inf2.xlarge"]
+)
+def test_current_instance_types_are_accepted(sagemaker: Any, kind: str) -> None:
+    name = kind.replace(".", "-")
+    sagemaker.create_model(
+        ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"}
+    )
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=name, ProductionVariants=variant(kind, name)
+    )
+    described = sagemaker.describe_endpoint_config(EndpointConfigName=name)
+    assert described["ProductionVariants"][0]["InstanceType"] == kind
+
+
+def test_an_invalid_instance_type_is_refused(sagemaker: Any) -> None:
+    with pytest.raises(ClientError, match="not an instance type"):
+        sagemaker.create_endpoint_config(
+            EndpointConfigName="wrong", ProductionVariants=variant("g5.xlarge")
+        )
+
+
+def test_an_endpoint_cannot_be_created_twice(sagemaker: Any, endpoint: str) -> None:
+    with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
+        sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
+
+
+def test_an_asynchronous_endpoint_is_described_as_one(
+    sagemaker: Any, endpoint: str, async_endpoint: str
+) -> None:
+    described = sagemaker.describe_endpoint(EndpointName=async_endpoint)
+    output = described["AsyncInferenceConfig"]["OutputConfig"]
+    assert output["S3FailurePath"] == f"s3://{BUCKET}/failed"
+    assert "AsyncInferenceConfig" not in sagemaker.describe_endpoint(EndpointName=endpoint)

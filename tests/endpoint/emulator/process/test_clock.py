@@ -14,7 +14,7 @@ def test_a_fast_clock_lets_an_hour_pass_in_an_instant() -> None:
     assert clock.now() - before >= 3600
 
 
-def test_a_skip_wakes_who_sleeps() -> None:
+def test_a_skip_ends_a_sleep() -> None:
     clock = Clock()
     sleeper = threading.Thread(target=clock.sleep, args=(3600,))
     sleeper.start()
@@ -23,7 +23,7 @@ def test_a_skip_wakes_who_sleeps() -> None:
     assert not sleeper.is_alive()
 
 
-def test_a_new_speed_holds_for_who_sleeps_already() -> None:
+def test_a_new_speed_applies_to_a_sleep_in_progress() -> None:
     clock = Clock()
     sleeper = threading.Thread(target=clock.sleep, args=(3600,))
     sleeper.start()
@@ -32,7 +32,7 @@ def test_a_new_speed_holds_for_who_sleeps_already() -> None:
     assert not sleeper.is_alive()
 
 
-def test_what_has_passed_stays_passed_when_the_speed_changes() -> None:
+def test_elapsed_time_does_not_change_with_the_speed() -> None:
     clock = Clock()
     clock.skip(100)
     clock.run_at(0.001)
@@ -40,7 +40,7 @@ def test_what_has_passed_stays_passed_when_the_speed_changes() -> None:
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("nan")])
-def test_a_clock_cannot_stand_still(speed: float) -> None:
+def test_a_speed_of_zero_is_refused(speed: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         Clock(speed)
 

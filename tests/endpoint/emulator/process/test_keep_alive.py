@@ -48,7 +48,7 @@ def ask(client: http.client.HTTPConnection, path: str, **more: Any) -> tuple[int
     return answer.status, answer.read()
 
 
-def test_one_connection_serves_call_after_call(connection: http.client.HTTPConnection) -> None:
+def test_one_connection_serves_several_calls(connection: http.client.HTTPConnection) -> None:
     ours = connection.sock
 
     assert ask(connection, "/", body=b"first") == (200, b"first")
@@ -62,14 +62,14 @@ def test_one_connection_serves_call_after_call(connection: http.client.HTTPConne
     assert connection.sock is ours
 
 
-def test_a_body_that_nobody_read_is_not_taken_for_the_next_request(
+def test_an_unread_body_is_not_parsed_as_the_next_request(
     connection: http.client.HTTPConnection,
 ) -> None:
     assert ask(connection, "/deaf", body=b"GET /broken HTTP/1.1\r\n\r\n") == (200, b"not read")
     assert ask(connection, "/", body=b"second") == (200, b"second")
 
 
-def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(
+def test_a_client_that_expects_100_continue_receives_it(
     connection: http.client.HTTPConnection,
 ) -> None:
     connection.sock.sendall(
@@ -90,7 +90,7 @@ def test_an_error_in_the_application_is_a_500_and_is_logged(
     assert ask(connection, "/", body=b"well again") == (200, b"well again")
 
 
-def test_a_connection_that_the_application_cuts_ends(
+def test_the_application_can_end_a_connection(
     connection: http.client.HTTPConnection,
 ) -> None:
     with pytest.raises(http.client.RemoteDisconnected):

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from endpoint.emulator.process.processes import ROOT, Child, ChildEnded, free_port, port_is_free
+from tests.endpoint.emulator.doubles import is_alive, wait_until
 
 STUBBORN = """
 import os, signal, sys, time
@@ -22,23 +20,6 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(os.getpid(), sys.stdin.read() == "", flush=True)
 time.sleep(60)
 """
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    # A zombie that init has not yet collected is no process any more.
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, "never happened"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -76,7 +57,9 @@ def test_a_child_ends_when_its_parent_is_killed(stubborn: str) -> None:
     wait_until(lambda: not is_alive(pid))
 
 
-def test_a_child_that_has_ended_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_child_that_has_ended_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "brief_double.py").write_text("raise SystemExit(7)", "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (
@@ -86,7 +69,7 @@ def test_a_child_that_has_ended_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pat
         child.wait_until(lambda: False, 20)
 
 
-def test_a_child_that_was_killed_is_said(stubborn: str) -> None:
+def test_a_child_that_was_killed_is_reported(stubborn: str) -> None:
     with Child("the double", stubborn, output=subprocess.DEVNULL) as child:
         child.check()
         child.process.kill()
@@ -95,7 +78,7 @@ def test_a_child_that_was_killed_is_said(stubborn: str) -> None:
             child.check()
 
 
-def test_a_child_that_ends_while_it_is_being_killed_is_no_trouble(stubborn: str) -> None:
+def test_a_child_may_end_while_it_is_being_killed(stubborn: str) -> None:
     with Child("the double", stubborn, output=subprocess.DEVNULL) as child:
         child.kill()
         # What a thread sees that looked just before another one killed the child.
@@ -104,14 +87,14 @@ def test_a_child_that_ends_while_it_is_being_killed_is_no_trouble(stubborn: str)
         del child.process.poll
 
 
-def test_waiting_for_a_child_has_an_end(stubborn: str) -> None:
+def test_waiting_for_a_child_times_out(stubborn: str) -> None:
     child = Child("the double", stubborn, output=subprocess.DEVNULL)
     with pytest.raises(TimeoutError, match=r"the double was not ready after 0\.1 s"):
         child.wait_until(lambda: False, 0.1)
     child.kill()
 
 
-def test_a_port_that_somebody_listens_on_is_not_free() -> None:
+def test_a_port_with_a_listener_is_not_free() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

@@ -20,8 +20,7 @@ from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient, deaf_address
 from endpoint.emulator.process.clients import FAKE_CREDENTIALS
 from endpoint.emulator.sagemaker.faults import Fault, Faults
-from tests.endpoint.emulator.conftest import PNG, REGION
-from tests.endpoint.emulator.sagemaker.test_invocations import ask
+from tests.endpoint.emulator.doubles import PNG, REGION, invoke
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def test_the_service_refuses_at_its_door(
     runtime: Any, endpoint: str, switches: EmulatorClient, kind: str, status: int, code: str
 ) -> None:
     with switches.fault(endpoint, kind), pytest.raises(ClientError) as caught:
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
     error = caught.value.response
     assert error["Error"]["Code"] == code
     assert error["Error"]["Message"]
@@ -49,33 +48,35 @@ def test_the_service_refuses_at_its_door(
     assert [entry["status"] for entry in switches.requests(endpoint)] == [status]
 
 
-def test_a_fault_can_hold_for_the_next_requests_only(
+def test_a_fault_can_apply_to_the_next_requests_only(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_faults(endpoint, Fault("throttled", times=2))
     for _ in range(2):
         with pytest.raises(ClientError, match="Rate exceeded"):
-            ask(runtime, endpoint)
-    assert ask(runtime, endpoint)["Body"].read() == PNG
+            invoke(runtime, endpoint)
+    assert invoke(runtime, endpoint)["Body"].read() == PNG
     assert switches.faults(endpoint) == []
 
 
-def test_faults_follow_one_another(runtime: Any, endpoint: str, switches: EmulatorClient) -> None:
+def test_faults_are_used_one_after_another(
+    runtime: Any, endpoint: str, switches: EmulatorClient
+) -> None:
     switches.set_faults(endpoint, Fault("throttled", times=1), Fault("denied", times=1))
     codes = []
     for _ in range(2):
         with pytest.raises(ClientError) as caught:
-            ask(runtime, endpoint)
+            invoke(runtime, endpoint)
         codes.append(caught.value.response["Error"]["Code"])
     assert codes == ["ThrottlingException", "AccessDeniedException"]
 
 
-def test_a_failing_container_gives_the_chosen_status_and_body(
+def test_a_failing_container_returns_the_chosen_status_and_body(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_faults(endpoint, Fault("failing", status=507, body="Out of resources"))
     with pytest.raises(runtime.exceptions.ModelError) as caught:
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
     assert caught.value.response["OriginalStatusCode"] == 507
     assert caught.value.response["OriginalMessage"] == "Out of resources"
 
@@ -85,16 +86,16 @@ def test_a_slow_container_still_answers(
 ) -> None:
     switches.set_clock(speed=1000)
     switches.set_faults(endpoint, Fault("slow", seconds=30))
-    assert ask(runtime, endpoint)["Body"].read() == PNG
+    assert invoke(runtime, endpoint)["Body"].read() == PNG
 
 
-def test_a_container_slow_by_a_minute_is_given_up(
+def test_a_container_slow_by_a_minute_times_out(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_clock(speed=1000)
     switches.set_faults(endpoint, Fault("slow", seconds=60))
     with pytest.raises(runtime.exceptions.ModelError) as caught:
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
     assert caught.value.response["OriginalStatusCode"] == 0
     assert switches.runs(endpoint) == 1
 
@@ -117,24 +118,24 @@ def test_rubbish_comes_with_status_200(
     body: bytes,
 ) -> None:
     switches.set_faults(endpoint, Fault("rubbish", rubbish=rubbish))
-    answer = ask(runtime, endpoint)
+    answer = invoke(runtime, endpoint)
     assert answer["ContentType"] == content_type
     assert answer["Body"].read() == body
 
 
-def test_a_trickle_is_whole_in_the_end(
+def test_a_trickle_is_complete_in_the_end(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_clock(speed=100)
     switches.set_faults(endpoint, Fault("trickle", seconds=10))
-    assert ask(runtime, endpoint)["Body"].read() == PNG
+    assert invoke(runtime, endpoint)["Body"].read() == PNG
 
 
 def test_a_connection_can_end_before_the_headers(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     with switches.fault(endpoint, "cut"), pytest.raises(ConnectionClosedError):
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
     assert [entry["status"] for entry in switches.requests(endpoint)] == [0]
 
 
@@ -142,7 +143,7 @@ def test_a_connection_can_end_in_the_middle_of_the_body(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_faults(endpoint, Fault("cut-body"))
-    answer = ask(runtime, endpoint)
+    answer = invoke(runtime, endpoint)
     with pytest.raises(ResponseStreamingError):
         answer["Body"].read()
 
@@ -156,18 +157,18 @@ def impatient(url: str) -> Any:
     )
 
 
-def test_a_silent_service_takes_the_request_and_says_nothing(
+def test_a_silent_service_accepts_the_request_and_never_responds(
     aws: AwsServer, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_faults(endpoint, Fault("silent", seconds=3))
     with pytest.raises(ReadTimeoutError):
-        ask(impatient(aws.url), endpoint)
+        invoke(impatient(aws.url), endpoint)
     assert switches.runs(endpoint) == 0
 
 
-def test_nobody_picks_up_at_a_deaf_address(endpoint: str) -> None:
+def test_a_deaf_address_never_accepts_a_connection(endpoint: str) -> None:
     with deaf_address() as url, pytest.raises((ConnectTimeoutError, EndpointConnectionError)):
-        ask(impatient(url), endpoint)
+        invoke(impatient(url), endpoint)
 
 
 def test_an_unknown_fault_is_refused(switches: EmulatorClient) -> None:
@@ -182,7 +183,7 @@ def test_an_unknown_switch_is_refused(switches: EmulatorClient) -> None:
         switches._ask("PUT", "weather", {})
 
 
-def test_a_fault_at_one_place_is_not_used_up_at_another() -> None:
+def test_a_fault_at_one_point_is_not_consumed_at_another() -> None:
     faults = Faults()
     faults.switch("sd", [Fault("slow", times=1)])
     assert faults.take("sd", ("throttled",)) is None
@@ -190,9 +191,11 @@ def test_a_fault_at_one_place_is_not_used_up_at_another() -> None:
     assert faults.take("sd", ("slow",)) is None
 
 
-def test_other_endpoints_stay_well(runtime: Any, endpoint: str, switches: EmulatorClient) -> None:
+def test_other_endpoints_stay_healthy(
+    runtime: Any, endpoint: str, switches: EmulatorClient
+) -> None:
     with switches.fault("another", "throttled"):
-        assert ask(runtime, endpoint)["Body"].read() == PNG
+        assert invoke(runtime, endpoint)["Body"].read() == PNG
 
 
 def test_a_cut_leaves_the_server_able_to_answer(
@@ -210,4 +213,4 @@ def test_a_cut_leaves_the_server_able_to_answer(
                 raw.settimeout(10)
                 while raw.recv(65536):
                     time.sleep(0)
-    assert ask(runtime, endpoint)["Body"].read() == PNG
+    assert invoke(runtime, endpoint)["Body"].read() == PNG

@@ -9,30 +9,21 @@ from botocore.exceptions import ClientError
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients
-from tests.endpoint.emulator.conftest import PNG, REGION, Container, create_endpoint
+from tests.endpoint.emulator.doubles import PNG, REGION, Container, create_endpoint, invoke
 
 
-def ask(runtime: Any, endpoint: str, body: bytes = b"{}", **more: str) -> Any:
-    return runtime.invoke_endpoint(
-        EndpointName=endpoint,
-        Body=body,
-        ContentType="application/json",
-        **{"Accept": "image/png", **more},
-    )
-
-
-def test_a_picture_comes_back_byte_for_byte(runtime: Any, endpoint: str) -> None:
-    answer = ask(runtime, endpoint)
+def test_a_picture_is_returned_byte_for_byte(runtime: Any, endpoint: str) -> None:
+    answer = invoke(runtime, endpoint)
     assert answer["Body"].read() == PNG
     assert answer["ContentType"] == "image/png"
     assert answer["InvokedProductionVariant"] == "AllTraffic"
     assert answer["ResponseMetadata"]["RequestId"]
 
 
-def test_custom_attributes_and_inference_id_reach_the_container_and_come_back(
+def test_custom_attributes_and_inference_id_reach_the_container_and_are_returned(
     runtime: Any, endpoint: str, container: Container
 ) -> None:
-    answer = ask(runtime, endpoint, CustomAttributes="trace=1", InferenceId="abc")
+    answer = invoke(runtime, endpoint, CustomAttributes="trace=1", InferenceId="abc")
     assert answer["CustomAttributes"] == "seen trace=1"
     headers, body = container.got[0]
     assert body == b"{}"
@@ -45,13 +36,13 @@ def test_custom_attributes_and_inference_id_reach_the_container_and_come_back(
 def test_the_callers_signature_never_reaches_the_container(
     runtime: Any, endpoint: str, container: Container
 ) -> None:
-    ask(runtime, endpoint)
+    invoke(runtime, endpoint)
     assert not {"Authorization", "X-Amz-Date"} & set(container.got[0][0])
 
 
 def test_an_endpoint_that_does_not_exist_is_a_validation_error(runtime: Any) -> None:
     with pytest.raises(ClientError) as caught:
-        ask(runtime, "nowhere")
+        invoke(runtime, "nowhere")
     error = caught.value.response
     assert error["Error"]["Code"] == "ValidationError"
     assert error["Error"]["Message"] == "Endpoint nowhere of account 123456789012 not found."
@@ -60,31 +51,31 @@ def test_an_endpoint_that_does_not_exist_is_a_validation_error(runtime: Any) -> 
 
 def test_an_endpoint_of_another_region_does_not_exist(clients: Clients, endpoint: str) -> None:
     with pytest.raises(ClientError, match="not found"):
-        ask(clients.get("sagemaker-runtime", "eu-west-1"), endpoint)
+        invoke(clients.get("sagemaker-runtime", "eu-west-1"), endpoint)
 
 
 def test_a_deleted_endpoint_does_not_exist(clients: Clients, runtime: Any, endpoint: str) -> None:
     clients.get("sagemaker", REGION).delete_endpoint(EndpointName=endpoint)
     with pytest.raises(ClientError, match="not found"):
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
 
 
-def test_an_endpoint_lives_on_without_its_configuration_and_model(
+def test_an_endpoint_survives_the_deletion_of_its_configuration_and_model(
     clients: Clients, runtime: Any, endpoint: str
 ) -> None:
     sagemaker = clients.get("sagemaker", REGION)
     sagemaker.delete_endpoint_config(EndpointConfigName=endpoint)
     sagemaker.delete_model(ModelName=endpoint)
-    assert ask(runtime, endpoint)["Body"].read() == PNG
+    assert invoke(runtime, endpoint)["Body"].read() == PNG
 
 
 @pytest.mark.parametrize("status", [400, 413, 422, 500, 503])
-def test_the_containers_own_errors_arrive_as_model_errors(
+def test_the_containers_own_errors_become_model_errors(
     runtime: Any, endpoint: str, container: Container, status: int
 ) -> None:
     container.behave = lambda _: (status, b'{"message": "no such LoRA"}')
     with pytest.raises(runtime.exceptions.ModelError) as caught:
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
     error = caught.value.response
     assert error["ResponseMetadata"]["HTTPStatusCode"] == 424
     assert error["OriginalStatusCode"] == status
@@ -92,7 +83,7 @@ def test_the_containers_own_errors_arrive_as_model_errors(
     assert error["LogStreamArn"].endswith(f"log-group:/aws/sagemaker/Endpoints/{endpoint}")
 
 
-def test_a_container_slower_than_sixty_seconds_is_given_up(
+def test_a_container_slower_than_sixty_seconds_times_out(
     runtime: Any, endpoint: str, container: Container, switches: EmulatorClient
 ) -> None:
     def sleep(_: bytes) -> tuple[int, bytes]:
@@ -102,26 +93,26 @@ def test_a_container_slower_than_sixty_seconds_is_given_up(
     container.behave = sleep
     switches.set_clock(speed=600)
     with pytest.raises(runtime.exceptions.ModelError) as caught:
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
     assert caught.value.response["OriginalStatusCode"] == 0
     assert "timed out while waiting for a response" in caught.value.response["OriginalMessage"]
 
 
-def test_an_endpoint_without_a_container_gives_a_model_error(
+def test_an_endpoint_without_a_container_returns_a_model_error(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_container(endpoint, None)
     with pytest.raises(runtime.exceptions.ModelError) as caught:
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
     assert caught.value.response["OriginalStatusCode"] == 503
 
 
-def test_a_container_that_went_away_gives_a_model_error(
+def test_a_stopped_container_returns_a_model_error(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
     switches.set_container(endpoint, "http://127.0.0.1:1")
     with pytest.raises(runtime.exceptions.ModelError):
-        ask(runtime, endpoint)
+        invoke(runtime, endpoint)
 
 
 def test_a_request_above_the_limit_is_refused_before_the_container() -> None:
@@ -129,7 +120,7 @@ def test_a_request_above_the_limit_is_refused_before_the_container() -> None:
         clients = Clients(lambda: server.url)
         name = create_endpoint(clients)
         with pytest.raises(ClientError) as caught:
-            ask(clients.get("sagemaker-runtime", REGION), name, b"x" * 1001)
+            invoke(clients.get("sagemaker-runtime", REGION), name, b"x" * 1001)
         assert caught.value.response["Error"]["Code"] == "413"
         assert EmulatorClient(server.url).runs(name) == 0
 
@@ -138,14 +129,14 @@ def test_an_asynchronous_endpoint_refuses_synchronous_invocations(
     runtime: Any, async_endpoint: str
 ) -> None:
     with pytest.raises(runtime.exceptions.ValidationError, match="asynchronous"):
-        ask(runtime, async_endpoint)
+        invoke(runtime, async_endpoint)
 
 
-def test_the_log_tells_what_arrived_and_how_often_the_model_ran(
+def test_the_log_shows_the_requests_and_how_often_the_model_ran(
     runtime: Any, endpoint: str, switches: EmulatorClient
 ) -> None:
-    ask(runtime, endpoint, b'{"prompt": "a cat"}')
-    ask(runtime, endpoint, b"\xff\xfe")
+    invoke(runtime, endpoint, b'{"prompt": "a cat"}')
+    invoke(runtime, endpoint, b"\xff\xfe")
     first, second = switches.requests(endpoint)
     assert first["operation"] == "InvokeEndpoint"
     assert (first["body"], first["encoding"]) == ('{"prompt": "a cat"}', "utf-8")

@@ -19,7 +19,7 @@ def test_the_log_keeps_the_latest_and_does_not_grow() -> None:
     assert bodies(log) == ["2", "3", "4"]
 
 
-def test_one_endpoint_is_forgotten_and_the_others_stay_within_the_same_bound() -> None:
+def test_one_endpoint_can_be_cleared_and_the_bound_still_holds() -> None:
     log = RequestLog(most=2)
     log.add(entry("cat", "sd"))
     log.add(entry("dog", "sdxl"))

@@ -9,13 +9,8 @@ import pytest
 from endpoint.costs.autoscaling import COLD_START_SECONDS
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients
-from tests.endpoint.emulator.conftest import REGION
-from tests.endpoint.emulator.sagemaker.test_async_invocations import (
-    exists,
-    submit,
-    wait_for,
-    wait_until,
-)
+from tests.endpoint.emulator.doubles import REGION, wait_until
+from tests.endpoint.emulator.sagemaker.doubles import exists, submit, wait_for
 
 # Emulated seconds for one real one: an hour passes in three.
 SPEED = 1_200
@@ -173,7 +168,7 @@ def test_an_idle_endpoint_goes_to_zero(account: Account, switches: EmulatorClien
     wait_until(lambda: account.instances == 0)
 
 
-def test_an_endpoint_that_is_only_woken_is_never_put_to_sleep(
+def test_an_endpoint_without_target_tracking_never_scales_in(
     account: Account, switches: EmulatorClient
 ) -> None:
     account.wake()
@@ -183,7 +178,7 @@ def test_an_endpoint_that_is_only_woken_is_never_put_to_sleep(
     assert account.instances == 1
 
 
-def test_a_crowd_brings_another_instance_and_no_more_than_may_be(
+def test_a_backlog_adds_instances_up_to_the_limit(
     account: Account, switches: EmulatorClient, runtime: Any
 ) -> None:
     account.track_the_backlog()

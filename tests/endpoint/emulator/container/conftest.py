@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+
+from tests.endpoint.emulator.container.doubles import ECHO, Served, serving
+
+
+@pytest.fixture(scope="package")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("echo")
+    (folder / "inference.py").write_text(textwrap.dedent(ECHO), "utf-8")
+    with serving(folder) as served:
+        yield served

@@ -1,0 +1,72 @@
+"""Asynchronous invocations, and waiting for what they write to S3."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from endpoint.emulator.process.clients import Clients
+from tests.endpoint.emulator.doubles import (
+    BUCKET,
+    PNG,
+    REGION,
+)
+
+
+def submit(runtime: Any, endpoint: str, **more: Any) -> Any:
+    given = {"Body": b'{"prompt": "a cat"}'} if "InputLocation" not in more else {}
+    return runtime.invoke_endpoint_async(
+        EndpointName=endpoint,
+        **{"ContentType": "application/json", "Accept": "image/png", **given, **more},
+    )
+
+
+def key(location: str) -> str:
+    return location.removeprefix(f"s3://{BUCKET}/")
+
+
+def wait_for(s3: Any, location: str) -> Any:
+    return eventually(lambda: s3.get_object(Bucket=BUCKET, Key=key(location)))
+
+
+def eventually(attempt: Callable[[], Any]) -> Any:
+    """Ask until there is no error from AWS; give up after 20 s."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return attempt()
+        except ClientError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def exists(s3: Any, location: str) -> bool:
+    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=key(location))
+    return bool(listed.get("Contents"))
+
+
+class Gate:
+    """A container that answers when it may, and remembers the order of its requests."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.bodies: list[bytes] = []
+
+    def __call__(self, body: bytes) -> tuple[int, bytes]:
+        self.bodies.append(body)
+        self.open.wait(60)
+        return 200, PNG
+
+
+def scale(clients: Clients, endpoint: str, instances: int) -> None:
+    clients.get("sagemaker", REGION).update_endpoint_weights_and_capacities(
+        EndpointName=endpoint,
+        DesiredWeightsAndCapacities=[
+            {"VariantName": "AllTraffic", "DesiredInstanceCount": instances}
+        ],
+    )
