@@ -134,7 +134,7 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     described = _describe(runtime, endpoint)
     offered = {model.name: {"endpoint": endpoint, **_metadata(described)}}
     variables["EASEL_MODELS"] = json.dumps(offered)
-    variables["EASEL_DESCRIPTIONS"] = json.dumps({model.name: description(described)})
+    variables["EASEL_DESCRIPTIONS"] = json.dumps({model.name: _description(described)})
     variables |= _for_links(clients)
     gateway = stack.enter_context(_gateway(options, variables))
     health = f"http://127.0.0.1:{options.port}/api/health"
@@ -217,6 +217,14 @@ def _describe(runtime: Any, endpoint: str) -> dict[str, Any]:
     except (runtime.exceptions.ModelError, ValueError):
         return {}  # with --code, a serving script need not support `describe`
     return described if isinstance(described, dict) else {}
+
+
+def _description(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the model says about itself to people."""
+    try:
+        return description(described)
+    except ValueError:
+        return {}  # of other serving code
 
 
 def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from typing import Any
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
+from endpoint.core.description import FIELDS as DESCRIPTION
+from endpoint.core.description import Description
+from endpoint.core.problems import ScriptError
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.
 FIELDS = ("steps", "guidance_scale", "width", "height")
-# What a model says about itself to people: model_package/code/description.py.
-DESCRIPTION = ("about", "examples", "vocabulary")
 _ADAPTER = ".safetensors"
 
 
@@ -46,16 +47,34 @@ def read_metadata(
 
 
 def read_description(models: Models, bucket: Bucket, sagemaker_model: str) -> dict[str, Any]:
-    """Return what a deployed model says about itself in `easel.json` next to its weights."""
+    """Return what a deployed model says about itself in `easel.json` next to its weights.
+
+    Raises:
+        ScriptError: if the gateway could not read it.
+    """
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
     prefix = _prefix(container, bucket)
     content = bucket.get(f"{prefix}easel.json") if prefix else None
-    return description(json.loads(content)) if content else {}
+    if content is None:
+        return {}
+    try:
+        return description(json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise ScriptError(
+            f"s3://{bucket.name}/{prefix}easel.json cannot be used: {error}",
+            "Correct easel.json in the model's folder, and create the endpoint again.",
+        ) from error
 
 
-def description(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of `easel.json`, or of what a model reports, that describes it to people."""
-    return {name: values[name] for name in DESCRIPTION if values.get(name)}
+def description(values: object) -> dict[str, Any]:
+    """Return the part of `easel.json`, or of what a model reports, that describes it to people.
+
+    Raises:
+        ValueError: if it is not a description.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError("not a JSON object")
+    return Description.from_dict({name: values.get(name) for name in DESCRIPTION}).to_dict()
 
 
 def metadata(

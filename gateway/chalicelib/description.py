@@ -14,8 +14,9 @@ An entry of a vocabulary is text, or a list of text: a name, and other names for
 stand as in a prompt, with their article. Characters are things that have a colour of their own.
 `words` are words that the model knows and that name none of these.
 
-This file uses the standard library only. It exists twice with the same bytes, because each side is
-shipped alone: edit it in `model_package/code/` and copy it to `gateway/chalicelib/`.
+This file uses the standard library only. It exists three times with the same bytes, because each
+part is shipped alone: edit it in `model_package/code/` and copy it to `gateway/chalicelib/` and
+`endpoint/core/`.
 """
 
 from __future__ import annotations

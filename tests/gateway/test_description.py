@@ -30,8 +30,9 @@ JSON = st.recursive(
 )
 
 
-def test_the_two_copies_are_the_same():
-    edited, copied = "model_package/code/description.py", "gateway/chalicelib/description.py"
+@pytest.mark.parametrize("part", ["gateway/chalicelib", "endpoint/core"])
+def test_the_copies_are_the_same(part):
+    edited, copied = "model_package/code/description.py", f"{part}/description.py"
     same = (ROOT / edited).read_bytes() == (ROOT / copied).read_bytes()
 
     assert same, f"the two copies differ; run: cp {edited} {copied}"

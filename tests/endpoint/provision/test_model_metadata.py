@@ -7,6 +7,7 @@ import pytest
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
+from endpoint.core.problems import ScriptError
 from endpoint.core.waiting import Waiting
 from endpoint.provision.model_metadata import (
     adapter_names,
@@ -113,3 +114,13 @@ def test_a_description_is_next_to_the_weights_whatever_sets_the_defaults(deploye
 def test_a_model_without_the_file_says_nothing(deployed):
     deployed.metadata({})
     assert deployed.description() == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"about": 7}', b'{"vocabulary": {}}', b"\xff", b"[" * 100_000]
+)
+def test_what_the_gateway_could_not_read_is_refused_by_its_file(deployed, content):
+    deployed.metadata({"EASEL_DEFAULTS": "{}"})
+    deployed.bucket.put(f"{PREFIX}easel.json", content)
+    with pytest.raises(ScriptError, match=rf"s3://{BUCKET}/{PREFIX}easel\.json cannot be used"):
+        deployed.description()
