@@ -36,6 +36,16 @@ class Bucket:
             raise
         return True
 
+    def tags(self) -> dict[str, str]:
+        """Return the bucket's tags; empty without a bucket."""
+        try:
+            found = self.client.get_bucket_tagging(Bucket=self.name)["TagSet"]
+        except ClientError as error:
+            if code_of(error) in _MISSING | {"NoSuchTagSet"}:
+                return {}
+            raise
+        return {tag["Key"]: tag["Value"] for tag in found}
+
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Return the sizes in bytes of all objects with a prefix; empty without a bucket."""
         pages = self.client.get_paginator("list_objects_v2")

@@ -38,6 +38,16 @@ class Logs:
         # For an existing group as well: SageMaker may have created it.
         self._client.put_retention_policy(logGroupName=group, retentionInDays=_RETENTION_DAYS)
 
+    def tags(self, arn: str) -> dict[str, str]:
+        """Return a group's tags; empty if it does not exist."""
+        try:
+            tags: dict[str, str] = self._client.list_tags_for_resource(resourceArn=arn)["tags"]
+        except ClientError as error:
+            if code_of(error) != _MISSING:
+                raise
+            return {}
+        return tags
+
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return the sizes in bytes of the groups with this prefix, by name."""
         pages = self._client.get_paginator("describe_log_groups")

@@ -95,6 +95,16 @@ class Scaling:
         pages = self._alarms.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix)
         return [alarm["AlarmName"] for page in pages for alarm in page["MetricAlarms"]]
 
+    def alarm_tags(self, arn: str) -> dict[str, str]:
+        """Return an alarm's tags; empty if it does not exist."""
+        try:
+            tags = self._alarms.list_tags_for_resource(ResourceARN=arn)["Tags"]
+        except ClientError as error:
+            if code_of(error) not in {"ResourceNotFoundException", "ResourceNotFound"}:
+                raise
+            return {}
+        return {tag["Key"]: tag["Value"] for tag in tags}
+
     def delete_alarms(self, names: list[str]) -> None:
         """Delete alarms by name; CloudWatch takes 100 in one call."""
         for start in range(0, len(names), 100):

@@ -109,6 +109,11 @@ class Stacks:
                 "Remove the resource that the message names, and run the same command again.",
             )
 
+    def resources(self, name: str) -> dict[str, str]:
+        """Return the states of the stack's resources, by their names in AWS."""
+        found = self._client.describe_stack_resources(StackName=name)["StackResources"]
+        return {item.get("PhysicalResourceId", ""): item["ResourceStatus"] for item in found}
+
     def outputs(self, name: str) -> dict[str, str]:
         """Return the stack's outputs; empty if the stack does not exist."""
         stack = self.find(name) or {}

@@ -193,9 +193,13 @@ def _gateway(context: Context) -> Iterator[Resource]:
     for name in context.gateway.functions(f"{APP}-"):
         if deployment := owner(name):
             yield Resource("Lambda function", name, deployment, remark="pay per use")
-    # All APIs are called `easel`; only the function behind one has the deployment's name.
+    # All APIs are called `easel`; only the function behind one has the deployment's name. Another
+    # account's or region's function can have it, too.
+    account = context.account
+    here = f"arn:{account.partition}:lambda:{account.region}:{account.id}:function:"
     for api, function in context.gateway.apis().items():
-        yield Resource("REST API", api, owner(function) or "", remark="pay per use")
+        deployment = owner(function.removeprefix(here)) or ""
+        yield Resource("REST API", api, deployment, remark="pay per use")
 
 
 def _logs(context: Context) -> Iterator[Resource]:

@@ -39,8 +39,12 @@ def parser() -> argparse.ArgumentParser:
 
 def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     """Deploy, and return the URL."""
-    for model in (options.model, *options.also):
-        model_options = replace(options, model=model)
+    each = [replace(options, model=model) for model in (options.model, *options.also)]
+    # Whatever can be wrong with the options is wrong before the first endpoint costs money.
+    for model_options in each:
+        endpoint.check_options(model_options)
+    gateway.check(context, options)
+    for model_options in each:
         _examine(context, model_options)
         endpoint.create(context, model_options)
     url, key = gateway.deploy(context, options)

@@ -78,19 +78,9 @@ class Serving:
         Every caller that can describe the model can read it. So a token for the hub stays on the
         operator's machine, where `--weights s3` uses it to download a gated model.
         """
-        variables = {
-            # With an empty name the serving toolkit ignores the code.
-            "SAGEMAKER_PROGRAM": "inference.py",
-            # One worker for the one GPU: the default is one per CPU core, each with its own model.
-            "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
-            "MMS_MAX_RESPONSE_SIZE": str(_LARGEST_RESPONSE),
-            "MMS_MAX_REQUEST_SIZE": str(_LARGEST_REQUEST),
-            "EASEL_DTYPE": model.dtype,
-            "EASEL_LOG_PROMPTS": "on" if self.log_prompts else "off",
-        }
-        if model.defaults:
-            variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
-        return variables | (_OFFLINE if self.weights_in_s3 else _fetched(model))
+        return container_environment(
+            model, weights_in_s3=self.weights_in_s3, log_prompts=self.log_prompts
+        )
 
     def config(self, model: Model, model_name: str) -> dict[str, Any]:
         """Return the definition of the endpoint configuration."""
@@ -134,6 +124,24 @@ class Serving:
                 "S3FailurePath": f"{self.output}{model.name}/failures/",
             },
         }
+
+
+def container_environment(
+    model: Model, *, weights_in_s3: bool, log_prompts: bool
+) -> dict[str, str]:
+    """Return the environment of a model's container."""
+    variables = {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        # One worker for the one GPU: the default is one per CPU core, each with its own model.
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
+        "MMS_MAX_RESPONSE_SIZE": str(_LARGEST_RESPONSE),
+        "MMS_MAX_REQUEST_SIZE": str(_LARGEST_REQUEST),
+        "EASEL_DTYPE": model.dtype,
+        "EASEL_LOG_PROMPTS": "on" if log_prompts else "off",
+    }
+    if model.defaults:
+        variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
+    return variables | (_OFFLINE if weights_in_s3 else _fetched(model))
 
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}

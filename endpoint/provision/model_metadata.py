@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -89,9 +91,22 @@ def metadata(
 
 def adapter_names(paths: Iterable[str]) -> list[str]:
     """Return the container's names for adapters, from the paths of their files."""
-    stems = (PurePosixPath(path).stem for path in paths if path.endswith(_ADAPTER))
-    names = {re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:63] for stem in stems}
-    return sorted(name for name in names if name)
+    files = [PurePosixPath(path) for path in paths]
+    visible = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+    return sorted({_adapter_name(each.stem) for each in visible if each.suffix.lower() == _ADAPTER})
+
+
+def _adapter_name(stem: str) -> str:
+    """Return the stem if it is fit for a request, else a name made of it and of its hash.
+
+    The container's `Name.of`; a test compares them.
+    """
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", stem):
+        return stem
+    stem = unicodedata.normalize("NFC", stem)
+    start = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:56].strip("._-") or "lora"
+    digest = hashlib.sha256(stem.encode("utf-8", "backslashreplace")).hexdigest()
+    return f"{start}-{digest[:6]}"
 
 
 def _prefix(container: dict[str, Any], bucket: Bucket) -> str:

@@ -24,9 +24,16 @@ DESCRIPTIONS = Path(__file__).parent / "descriptions.json"
 
 
 class BadSetting(RuntimeError):
-    """An environment variable is missing or invalid; the message has its origin and an example."""
+    """An environment variable is missing or invalid; the message has its origin and an example.
+
+    Attributes:
+        variable: its name.
+        problem: what is wrong with it, as the rest of a sentence that its name begins.
+        example: a value that can be read.
+    """
 
     def __init__(self, variable: str, problem: str, example: str) -> None:
+        self.variable, self.problem, self.example = variable, problem, example
         super().__init__(
             f"{variable} {problem}. It is set by `./setup.sh run` and in gateway/.chalice/"
             f"config.json for a deployment; for example: {variable}={example}"
@@ -146,9 +153,14 @@ class _Reader:
             raise BadSetting(variable, "is not set", example)
         try:
             return cast(text)
-        # The last three: valid JSON of another shape.
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadSetting(variable, f"cannot be read ({error})", example) from error
+        except KeyError as error:
+            raise BadSetting(
+                variable, f"cannot be read (unknown or missing: {error})", example
+            ) from error
+        # Valid JSON of another shape, deeply nested JSON, and dates before the year 1 in UTC.
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            reason = error if text.strip() else "it is empty"
+            raise BadSetting(variable, f"cannot be read ({reason})", example) from error
 
 
 def _packaged() -> str:

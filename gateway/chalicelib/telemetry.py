@@ -65,6 +65,11 @@ class LogRecord:
         if "endpoint_milliseconds" in self._fields:
             _count(self._fields["model"], status, milliseconds)
 
+    def write_bad_setting(self, variable: str, problem: str) -> None:
+        """Write which environment variable keeps the gateway from answering, and why."""
+        extra = {name: self._request[name] for name in ("request_id", "route")}
+        logger.error("bad setting", extra={**extra, "variable": variable, "problem": problem})
+
     def write_crash(self) -> None:
         """Write the exception that is being handled, with its traceback."""
         extra = {name: self._request[name] for name in ("request_id", "route")}

@@ -18,6 +18,8 @@ from endpoint.emulator.process.orphans import WATCHED
 
 ROOT = Path(__file__).parents[3]
 
+LARGEST_PORT = 65_535
+
 # Long enough for a server to close its sockets; after that the process is killed.
 GRACE_SECONDS = 5.0
 

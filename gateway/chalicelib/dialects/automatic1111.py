@@ -28,10 +28,11 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
+from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
-from chalicelib.generation import RULES, GenerationRequest, InvalidField
+from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images.service import ImageService
-from chalicelib.web.body import read_json_object
+from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response, retry_headers
 
@@ -48,7 +49,6 @@ FIELDS = {
 }
 # The values of the web UI's `samples_format`.
 FORMATS = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg"}
-_TAG = re.compile(r"<lora:([^<>]*)>")
 _ADVICE = 'request fewer, or set override_settings {"samples_format": "webp"}'
 
 
@@ -78,8 +78,12 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
 def render_error(error: GatewayError, request: Request) -> Response:
     """Return an error in the web UI's formats: FastAPI's for a bad field, its own for the rest."""
     if isinstance(error, InvalidRequest):
-        location = ["body", error.field] if error.field else ["body"]
-        detail = {"loc": location, "msg": error.message, "type": "value_error"}
+        field = error.field and _their_name(error.field)  # the model server says `lora`
+        message = error.message
+        if error.field and field != error.field and message.startswith(f"{error.field}: "):
+            message = f"{field}{message[len(error.field) :]}"
+        location = ["body", field] if field else ["body"]
+        detail = {"loc": location, "msg": message, "type": "value_error"}
         response = json_response({"detail": [detail]}, 422)
     else:
         # The members of the web UI's own exception handler.
@@ -95,7 +99,8 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
     _refuse(data)
-    settings = data.get("override_settings", {})
+    # PHP writes an empty object as an empty list.
+    settings = data.get("override_settings") or {}
     if not isinstance(settings, dict):
         raise InvalidRequest("override_settings: must be an object", field="override_settings")
     first = _generation(data, settings)
@@ -126,45 +131,31 @@ def _refuse(data: Mapping[str, Any]) -> None:
 
 
 def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
-    fields = {ours: _value(data, name, ours) for name, ours in FIELDS.items() if name in data}
+    fields = {ours: data[name] for name, ours in FIELDS.items() if name in data}
     if isinstance(fields.get("prompt"), str):
-        fields["prompt"], fields["lora"] = _without_tags(fields["prompt"])
-    if fields.get("seed") == -1:
-        del fields["seed"]  # random, in the web UI
+        fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
     samples_format = settings.get("samples_format", "png")
     fields["format"] = "png"
     if isinstance(samples_format, str):
         fields["format"] = FORMATS.get(samples_format, "png")
     try:
+        fields = with_numbers(fields)
+        if fields.get("seed") == -1:
+            del fields["seed"]  # random, in the web UI
         return GenerationRequest.from_dict(fields)
     except InvalidField as error:
         raise _invalid(error) from error
 
 
-def _value(data: Mapping[str, Any], name: str, ours: str) -> Any:
-    """Return a field's value; numbers can be text, as the web UI accepts them."""
-    value = data[name]
-    if not isinstance(value, str) or name in {"prompt", "negative_prompt"}:
-        return value
-    if name == "seed" and value.strip() == "-1":
-        return -1
-    try:
-        return RULES[ours].read(value.strip())
-    except ValueError as error:
-        raise InvalidRequest(f"{name}: {error}", field=name) from error
-
-
-def _without_tags(prompt: str) -> tuple[str, str]:
-    """Return the prompt without its `<lora:name:weight>`, and those in the contract's spelling."""
-    return _TAG.sub("", prompt), ",".join(_TAG.findall(prompt))
-
-
 def _invalid(error: InvalidField) -> InvalidRequest:
     """Name the field as the client names it."""
-    theirs = {ours: name for name, ours in FIELDS.items()}
-    name = theirs.get(error.field, "prompt" if error.field == "lora" else error.field)
-    tag = "the <lora:...> in it " if error.field == "lora" else ""
-    return InvalidRequest(f"{name}: {tag}{error.reason}", field=name)
+    name = _their_name(error.field)
+    return InvalidRequest(f"{name}: {error.reason}", field=name)
+
+
+def _their_name(field: str) -> str:
+    """Return the web UI's name of a field of the contract; an adapter is in the prompt there."""
+    return {**{ours: name for name, ours in FIELDS.items()}, "lora": "prompt"}.get(field, field)
 
 
 def _count(data: Mapping[str, Any]) -> int:

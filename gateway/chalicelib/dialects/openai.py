@@ -35,7 +35,7 @@ from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.images.jobs import Finished
 from chalicelib.images.service import Call, ImageService
-from chalicelib.web.body import read_json_object
+from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response, retry_headers
 
@@ -194,7 +194,7 @@ def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _generation(data: dict[str, Any]) -> GenerationRequest:
-    fields = {name: data[name] for name in _CONTRACT & set(data)}
+    fields: dict[str, Any] = {name: data[name] for name in _CONTRACT & set(data)}
     fields |= _sides(data.get("size", "auto"))
     fields["format"] = _choice(data, "output_format", ("png", "webp", "jpeg"))
     model = data.get("model", "")
@@ -203,7 +203,7 @@ def _generation(data: dict[str, Any]) -> GenerationRequest:
     if _is_name(model):
         fields["model"] = model
     try:
-        return GenerationRequest.from_dict(fields)
+        return GenerationRequest.from_dict(with_numbers(fields))
     except InvalidField as error:
         side = "size" if error.field in {"width", "height"} and "size" in data else error.field
         raise InvalidRequest(str(error), field=side) from error

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from chalicelib.errors import InvalidRequest
 from chalicelib.telemetry import LogRecord
 from chalicelib.web.principal import ANONYMOUS, Principal
 
+_TRACKING = Path(__file__).with_name("tracking.json")
 # What every route but the home page's begins with.
 _AFTER_ROOT = re.compile(
     r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json|session|links"
@@ -117,13 +121,26 @@ class Request:
         return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
 
     def parameters(self) -> dict[str, str]:
-        """Return the query's parameters.
+        """Return the query's parameters, without those that other sites add to links.
 
         Raises:
             InvalidRequest: if one is given twice, because it is unclear which value is meant.
         """
         # Proxies and frameworks differ in which of two values they take.
-        for name, values in self.query.items():
+        query = {name: values for name, values in self.query.items() if not self._is_added(name)}
+        for name, values in query.items():
             if len(values) > 1:
                 raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])
-        return {name: values[0] for name, values in self.query.items()}
+        return {name: values[0] for name, values in query.items()}
+
+    def _is_added(self, name: str) -> bool:
+        """Whether a parameter of a link was added by the site, mail or chat that showed it."""
+        names, prefixes = _tracking()
+        name = name.lower()
+        return self.method in {"GET", "HEAD"} and (name in names or name.startswith(prefixes))
+
+
+@cache
+def _tracking() -> tuple[frozenset[str], tuple[str, ...]]:
+    data = json.loads(_TRACKING.read_text(encoding="utf-8"))
+    return frozenset(data["names"]), tuple(data["prefixes"])

@@ -27,6 +27,7 @@ from chalicelib.web.security_headers import add_security_headers
 
 Handler = Callable[..., Response]
 RenderError = Callable[[GatewayError, Request], Response]
+_UNUSABLE = "This gateway cannot work with one of its settings; its log says which, and why."
 
 
 class Guard(Protocol):
@@ -179,12 +180,18 @@ class Routes(chalice.Blueprint):
         """Run a handler; whatever it raises becomes a response, and every request is logged."""
         code = None
         try:
+            # Before anything else, so that every route reports an unusable setting alike.
+            self._guard.origins()
             if not public:
                 request = self._guard.authenticate(request)
             response = handler(request, **arguments)
         except GatewayError as error:
             response, code = self._render_error(error, request), error.code
             response = response.with_headers(error.headers)
+        except BadSetting as error:
+            request.log.write_bad_setting(error.variable, error.problem)
+            unusable = InternalError(_UNUSABLE)
+            response, code = self._render_error(unusable, request), unusable.code
         except Exception:  # noqa: BLE001 (the last resort: logged with its traceback, reported briefly)
             request.log.write_crash()
             unexpected = InternalError("An unexpected error occurred.")

@@ -71,10 +71,10 @@ def test_a_folders_defaults_are_next_to_its_weights(deployed):
 
 
 def test_adapters_next_to_the_weights_are_listed_by_name(deployed):
-    for name in ("loras/Water Colour.safetensors", "loras/readme.txt", "unet/x.safetensors"):
+    for name in ("loras/watercolour.safetensors", "loras/readme.txt", "unet/x.safetensors"):
         deployed.bucket.put(PREFIX + name, b"")
 
-    assert deployed.metadata({}) == {"loras": ["Water-Colour"]}
+    assert deployed.metadata({}) == {"loras": ["watercolour"]}
 
 
 def test_a_model_in_another_bucket_has_no_metadata(deployed):
@@ -90,11 +90,16 @@ def test_adapters_have_the_names_that_the_container_gives_them(tmp_path):
 
     files = [
         "b.safetensors",
+        "._b.safetensors",
+        "old/c.SafeTensors",
+        ".cache/d.safetensors",
+        "Water Colour.safetensors",
         "Über bär.v2.safetensors",
         "-x.safetensors",
         "a" * 80 + ".safetensors",
     ]
     for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 
     assert adapter_names(files) == sorted(name for name, _ in find_files([tmp_path]))

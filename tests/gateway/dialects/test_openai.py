@@ -142,3 +142,11 @@ def test_the_log_says_how_many_pictures_and_not_of_what(client, log):
     lines = log()
     assert json.loads(lines[0])["pictures"] == 2
     assert "secret" not in "".join(lines)
+
+
+@pytest.mark.parametrize("spell", [int, float, str, lambda number: f"{number}.0"])
+def test_numbers_are_read_however_a_client_spells_them(client, spell):
+    fields = {name: spell(number) for name, number in {"n": 2, "seed": 7, "steps": 20}.items()}
+    post(client, {"prompt": "a cat", **fields})
+
+    assert sorted((asked["seed"], asked["steps"]) for asked in client.asked) == [(7, 20), (8, 20)]

@@ -1,8 +1,11 @@
 """Reading a visit."""
 
+from dataclasses import replace
+
 import pytest
 
 from chalicelib.errors import InvalidRequest
+from chalicelib.generation import RULES
 from chalicelib.web.request import Request
 
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -76,3 +79,31 @@ def test_a_repeated_parameter_is_refused_by_name():
         request(query={"seed": ["1", "2"]}).parameters()
 
     assert refused.value.field == "seed"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fbclid", "gclid", "igsh", "mc_cid", "utm_source", "UTM_Campaign", "_", "si", "ref_src"],
+)
+def test_what_other_sites_add_to_a_link_is_ignored(name):
+    asked = request(query={"steps": ["3"], name: ["x", "y"]})
+
+    assert asked.parameters() == {"steps": "3"}
+    assert name not in asked.picture_url("a cat", 7)
+
+
+@pytest.mark.parametrize("name", ["sed", "stpes", "utm", "fbclid2", "__", "prompt", "hop"])
+def test_what_is_not_known_to_be_added_is_kept(name):
+    assert request(query={name: ["x"]}).parameters() == {name: "x"}
+
+
+def test_no_field_of_the_contract_is_ignored():
+    query = {name: ["x"] for name in RULES}
+
+    assert set(request(query=query).parameters()) == set(RULES)
+
+
+def test_only_links_have_parameters_added():
+    posted = replace(request(query={"fbclid": ["x"]}), method="POST")
+
+    assert posted.parameters() == {"fbclid": "x"}
