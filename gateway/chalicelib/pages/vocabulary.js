@@ -103,7 +103,7 @@ function showUnknown(work) {
     return button;
   });
   const words = unknown.map((word) => `“${word}”`).join(", ").replace(/, (?=[^,]*$)/, " and ");
-  const nearest = pairs.length ? " The nearest that it knows:" : " What it knows is listed beside the prompt.";
+  const nearest = pairs.length ? " The nearest that it knows:" : " “What it can draw” lists the words that it knows.";
   at("unknown").replaceChildren(`This model does not know ${words}.${nearest}`, ...buttons);
 }
 
