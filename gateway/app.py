@@ -67,7 +67,7 @@ def random_picture(request: Request) -> Response:
 @easel.get("/sentence", public=True)
 def sentence(request: Request) -> Response:
     """Return the random sentence of a seed, without its picture."""
-    return urls.sentence(request)
+    return urls.sentence(settings(), request)
 
 
 @easel.post("/jobs")

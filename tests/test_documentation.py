@@ -1,5 +1,6 @@
 """The README and docs/, compared with the code and with each other."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,3 +129,17 @@ def test_the_stated_size_of_the_bundled_model_is_that_of_its_files():
 
     assert f"bundled {total:.0f} MB model" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"{total:.0f} MB in total: the model {alone:.1f} MB" in CARD.read_text(encoding="utf-8")
+
+
+def test_the_prompts_in_the_readme_are_ones_that_the_bundled_model_knows():
+    vocabulary = json.loads((WEIGHTS / "easel.json").read_text("utf-8"))["vocabulary"]
+    names = [name for entries in vocabulary.values() for entry in entries
+             for name in ([entry] if isinstance(entry, str) else entry)]  # fmt: skip
+    known = {word for name in names for word in name.split()}
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    prompts = re.findall(r"/api/inference/([\w%][^<>`?|\n]*)", text)
+    prompts += re.findall(r"!\[([^\]]*)\]\(docs/images/picture-", text)
+    words = {word for prompt in prompts for word in prompt.replace("%20", " ").split()}
+
+    assert len(prompts) > 5
+    assert words - known == {"default"}

@@ -33,7 +33,7 @@ from endpoint.emulator.process.processes import (
     port_is_free,
 )
 from endpoint.emulator.served_model import NoModel, ServedModel, choose, require_usable
-from endpoint.provision.model_metadata import metadata
+from endpoint.provision.model_metadata import description, metadata
 from endpoint.provision.settings_check import check_container, check_gateway
 
 REGION = "us-east-1"
@@ -148,8 +148,10 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     runtime = clients.get("sagemaker-runtime", REGION)
     _warm_up(runtime, endpoint, server, model)
     variables = environment(aws.url, REGION)
-    offered = {model.name: {"endpoint": endpoint, **_described(runtime, endpoint)}}
+    described = _describe(runtime, endpoint)
+    offered = {model.name: {"endpoint": endpoint, **_metadata(described)}}
     variables["EASEL_MODELS"] = json.dumps(offered)
+    variables["EASEL_DESCRIPTIONS"] = json.dumps({model.name: _description(described)})
     variables |= _for_links(clients)
     # Again, with what the model says of itself: a gateway that cannot read it would never be ready.
     _check_gateway(options, {name: variables[name] for name in variables if "EASEL" in name})
@@ -260,8 +262,8 @@ def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> 
     raise CannotRun(f"the model {model.name} was not ready after {WARM_UP_SECONDS / 3600:g} h")
 
 
-def _described(runtime: Any, endpoint: str) -> dict[str, Any]:
-    """Return the defaults and adapters that the model reports; nothing if it cannot."""
+def _describe(runtime: Any, endpoint: str) -> dict[str, Any]:
+    """Return what the model reports about itself; nothing if it cannot."""
     try:
         answer = runtime.invoke_endpoint(
             EndpointName=endpoint,
@@ -270,9 +272,25 @@ def _described(runtime: Any, endpoint: str) -> dict[str, Any]:
             Accept="application/json",
         )
         described = json.loads(answer["Body"].read())
-        return metadata(json.dumps(described["defaults"]), None, described["loras"])
-    except (runtime.exceptions.ModelError, ValueError, KeyError, TypeError):
+    except (runtime.exceptions.ModelError, ValueError):
         return {}  # with --code, a serving script need not support `describe`
+    return described if isinstance(described, dict) else {}
+
+
+def _description(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the model says about itself to people."""
+    try:
+        return description(described)
+    except ValueError:
+        return {}  # of other serving code
+
+
+def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults and adapters that the model reports."""
+    try:
+        return metadata(json.dumps(described["defaults"]), None, described["loras"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _gateway(options: Options, variables: Mapping[str, str]) -> Child:

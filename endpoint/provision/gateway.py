@@ -20,7 +20,7 @@ from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
 from endpoint.provision.gateway_access import access_of, requires_keys
 from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
-from endpoint.provision.model_metadata import metadata, read_metadata
+from endpoint.provision.model_metadata import metadata, read_description, read_metadata
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.settings_check import check_gateway
 
@@ -157,7 +157,8 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     revision = sagemaker_model.rpartition("-")[2]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
     metadata = read_metadata(context.models, context.bucket, name, sagemaker_model)
-    return OfferedModel(name, endpoint, revision, jobs, metadata)
+    description = read_description(context.models, context.bucket, sagemaker_model)
+    return OfferedModel(name, endpoint, revision, jobs, metadata, description)
 
 
 def _allowed_concurrency(context: Context, requested: int) -> int | None:

@@ -22,6 +22,8 @@ from endpoint.core.problems import ScriptError
 _ROOT = Path(__file__).parents[2]
 SOURCE = _ROOT / "gateway"
 PROJECTS = _ROOT / ".easel"
+# The models' descriptions, in the project; chalicelib/settings.py reads it.
+DESCRIPTIONS = Path("chalicelib") / "descriptions.json"
 # Bytes of names and values together:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _LARGEST_ENVIRONMENT = 4_096
@@ -40,6 +42,7 @@ class OfferedModel:
         jobs: the S3 address below which an asynchronous endpoint stores pictures; None for a
             real-time one.
         metadata: `defaults`, `seconds` and `loras`, without unknown ones.
+        description: what the model says about itself to people; empty if it says nothing.
     """
 
     name: str
@@ -47,6 +50,7 @@ class OfferedModel:
     revision: str
     jobs: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    description: Mapping[str, Any] = field(default_factory=dict)
 
     def entry(self) -> dict[str, Any]:
         """Return it in the form of the gateway's settings."""
@@ -126,6 +130,9 @@ class GatewayProject:
         shutil.copytree(SOURCE, self.folder, ignore=_NOT_COPIED, dirs_exist_ok=True)
         # After the copy, which gives folders the modes of their originals.
         make_private_folder(self.folder)
+        # A vocabulary takes more than Lambda allows for environment variables.
+        descriptions = {model.name: model.description for model in settings.models}
+        (self.folder / DESCRIPTIONS).write_text(json.dumps(descriptions), "utf-8")
         text = json.dumps(self.configuration(settings, role), indent=2)
         write_private(self.folder / ".chalice" / "config.json", text)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from chalicelib.access_settings import PLACE, Protection
+from chalicelib.description import Description
 from chalicelib.generation import RULES, Name, Number
 
 # The fields that a model decides if a request leaves them unset.
@@ -16,6 +18,9 @@ _DEFAULTS = ("steps", "guidance_scale", "width", "height")
 # An hour is the longest run that SageMaker allows an asynchronous invocation.
 _SECONDS = Number("How long a picture takes.", 0, 3_600)
 _LORA = Name("A LoRA adapter.")
+# `deploy` adds this file to the package, because a vocabulary takes more than the 4 KB that Lambda
+# allows for all environment variables.
+DESCRIPTIONS = Path(__file__).parent / "descriptions.json"
 
 
 class BadSetting(RuntimeError):
@@ -56,6 +61,7 @@ class Model:
         defaults: the model's own steps, guidance scale, width and height, as far as configured.
         seconds: how long a picture takes once the model is loaded; None if it was not measured.
         loras: the LoRA adapters that a request can name; None if they are not configured.
+        description: what the model says about itself to people.
     """
 
     name: str
@@ -65,15 +71,20 @@ class Model:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     loras: tuple[str, ...] | None = None
+    description: Description = field(default_factory=Description)
 
     def describe(self) -> dict[str, Any]:
-        """Return the public description; what is not configured is empty or null."""
+        """Return the public description; what is not configured is empty or null.
+
+        `about`, `examples` and `vocabulary` are there only for models that have them.
+        """
         return {
             "name": self.name,
             "asynchronous": self.endpoint is None,
             "defaults": dict(self.defaults),
             "seconds": self.seconds,
             "loras": list(self.loras or ()),
+            **self.description.to_dict(),
         }
 
 
@@ -104,8 +115,15 @@ class Settings:
             BadSetting: for the first variable that is missing or cannot be read.
         """
         read = _Reader(environment)
+        descriptions = read(
+            "EASEL_DESCRIPTIONS", _descriptions, '{"sd": {"about": "..."}}', default=_packaged()
+        )
+        models = read("EASEL_MODELS", _models, '{"sd": {"endpoint": "easel-sd"}}')
         return cls(
-            models=read("EASEL_MODELS", _models, '{"sd": {"endpoint": "easel-sd"}}'),
+            models={
+                name: replace(model, description=descriptions.get(name, model.description))
+                for name, model in models.items()
+            },
             deadline_seconds=read("EASEL_DEADLINE_SECONDS", _deadline, "24", default="24"),
             log_prompts=read("EASEL_LOG_PROMPTS", _switch, "on", default="off"),
             most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
@@ -143,6 +161,15 @@ class _Reader:
         except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             reason = error if text.strip() else "it is empty"
             raise BadSetting(variable, f"cannot be read ({reason})", example) from error
+
+
+def _packaged() -> str:
+    """Return the descriptions in the package; an undeployed gateway has none."""
+    return DESCRIPTIONS.read_text(encoding="utf-8") if DESCRIPTIONS.is_file() else "{}"
+
+
+def _descriptions(text: str) -> dict[str, Description]:
+    return {name: Description.from_dict(entry) for name, entry in json.loads(text).items()}
 
 
 def _models(text: str) -> dict[str, Model]:

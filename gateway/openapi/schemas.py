@@ -6,6 +6,7 @@ from typing import Any
 
 from chalicelib.auth.link_quota import MOST_PICTURES as MOST_LINKED
 from chalicelib.auth.sessions import LONGEST_LINK, SHORTEST_LINK
+from chalicelib.description import KINDS
 from chalicelib.dialects.automatic1111 import FIELDS, FORMATS
 from chalicelib.dialects.batch import MOST_PICTURES
 from chalicelib.dialects.openai import IGNORED, QUALITIES
@@ -71,6 +72,17 @@ def _easel() -> dict[str, Schema]:
         "seconds": {"type": ["number", "null"], "description": "How long a picture takes."},
         "loras": listed(fields["model"]),
     }
+    names = listed({"anyOf": [TEXT, listed(TEXT)]})  # a name, or a name and others for the same
+    about = {"description": "What the model says about itself; absent if it says nothing."}
+    described: dict[str, Schema] = {
+        "about": {**TEXT, **about},
+        "examples": {**listed(TEXT), "description": "Example prompts."},
+        "vocabulary": {
+            "type": "object",
+            "description": "The only words that the model knows; absent if it knows more.",
+            "properties": dict.fromkeys(KINDS, names),
+        },
+    }
     options = {
         "fields": {"type": "object"},
         "models": listed(ref("Model")),
@@ -95,7 +107,7 @@ def _easel() -> dict[str, Schema]:
     }
     return {
         "Request": request,
-        "Model": json_object(model),
+        "Model": json_object(model, **described),
         "Options": json_object(options),
         "Key": json_object({"key": {**TEXT, "minLength": 1}}),
         "LinkRequest": {"type": "object", "properties": invitation, "additionalProperties": False},

@@ -16,6 +16,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+from model_package.demo.data.description import description
 from model_package.demo.pipeline import GUIDANCE_SCALE, STEPS, assemble
 from model_package.demo.pool import CODEC_FILE
 from model_package.demo.tokens import FOLDER as TOKENIZER
@@ -51,7 +52,7 @@ def export(pipeline: StableDiffusionPipeline, tokenizer: Path, folder: Path) -> 
         # The refiner is off by default: the benchmark's judge sees no gain in it.
         "refiner_start": 1,
     }
-    write_json(folder / "easel.json", defaults)
+    write_json(folder / "easel.json", {**defaults, **description()})
     return size_of(folder)
 
 
@@ -96,8 +97,14 @@ def amend(path: Path, **settings: Any) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write indented JSON."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """Write indented JSON; a vocabulary's lists take a line each."""
+    content = dict(content)
+    vocabulary = content.pop("vocabulary", None)
+    text = json.dumps(content, indent=2)
+    if vocabulary:
+        lines = ",\n".join(f"    {json.dumps(k)}: {json.dumps(v)}" for k, v in vocabulary.items())
+        text = f'{text[:-2]},\n  "vocabulary": {{\n{lines}\n  }}\n}}'
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -79,4 +79,9 @@ def answers() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     # What the machine can do is the machine's.
     found["described"]["speed"] = sorted(found["described"]["speed"])
+    # The words themselves are data, compared by the tests of the bundled model.
+    vocabulary = found["described"]["vocabulary"]
+    found["described"]["vocabulary"] = {
+        kind: type(vocabulary[kind]).__name__ for kind in vocabulary
+    }
     return dict(reduced(found))

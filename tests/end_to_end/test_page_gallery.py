@@ -86,3 +86,35 @@ def test_where_the_browser_keeps_nothing_the_page_says_so_and_paints(studio):
 
     expect(studio.page.get_by_text("This browser keeps nothing for this page")).to_be_visible()
     expect(studio.cards).to_have_count(1)
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_where_the_browser_keeps_no_picture_no_older_one_is_removed_for_it(studio, when):
+    """In WebKit's private windows IndexedDB opens, and stores anything but a Blob."""
+    refuse = """
+        const put = IDBObjectStore.prototype.put;
+        IDBObjectStore.prototype.put = function (record) {
+            if (!record.blob) return put.call(this, record);
+            if (WHEN) throw new DOMException("Error preparing Blob data", "UnknownError");
+            const request = put.call(this, { id: record.id });
+            this.transaction.abort();
+            return request;
+        };""".replace("WHEN", "true" if when == "at once" else "false")
+    studio.page.add_init_script(refuse)
+    studio.open().paint("one").paint("two").paint("three")
+
+    expect(studio.cards).to_have_count(3)
+    expect(studio.page.get_by_text("This browser keeps nothing for this page")).to_be_visible()
+    studio.page.get_by_role("button", name="one, painted").click()
+    assert studio.picture.evaluate(PAINTED) == 64
+
+
+def test_a_disk_without_any_room_keeps_the_pictures_in_the_page(studio):
+    full = """IDBObjectStore.prototype.put = () => {
+        throw new DOMException("full", "QuotaExceededError");
+    };"""
+    studio.page.add_init_script(full)
+    studio.open().paint("one")
+
+    expect(studio.page.get_by_text("This browser has no room left")).to_be_visible()
+    assert studio.picture.evaluate(PAINTED) == 64

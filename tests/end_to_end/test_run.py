@@ -59,6 +59,21 @@ def test_the_options_name_the_models_own_defaults(easel):
     assert model["defaults"] == {"steps": 20, "guidance_scale": 3.0, "width": 128, "height": 128}
 
 
+def test_the_options_have_the_models_own_description_and_surprises_its_words(easel):
+    _, _, url = easel
+    written = json.loads((ROOT / "model_package/demo/weights/easel.json").read_text("utf-8"))
+    (model,) = get(f"{url}/options").json()["models"]
+    assert {name: model[name] for name in ("about", "examples", "vocabulary")}.items() <= (
+        written.items()
+    )
+    names = [entry if isinstance(entry, str) else entry[0]
+             for entries in model["vocabulary"].values() for entry in entries]  # fmt: skip
+    known = {word for name in names for word in name.split()}
+    for seed in range(20):
+        words = set(get(f"{url}/sentence", seed=seed).json()["sentence"].split())
+        assert words <= known
+
+
 def test_the_same_url_gives_the_same_bytes_and_another_seed_does_not(easel):
     _, _, url = easel
     bodies = [get(f"{url}/inference/a red apple", seed=seed).content for seed in (7, 7, 8)]

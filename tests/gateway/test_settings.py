@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from chalicelib import settings
 from chalicelib.settings import BadSetting, Queue, Settings, route_prefix
 
 MODELS = '{"sd": {"endpoint": "easel-sd"}, "sdxl": {"endpoint": "easel-sdxl"}}'
@@ -61,6 +62,10 @@ def test_what_is_not_said_has_a_safe_default():
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("EASEL_DESCRIPTIONS", "not json"),
+        ("EASEL_DESCRIPTIONS", "[]"),
+        ("EASEL_DESCRIPTIONS", '{"sd": []}'),
+        ("EASEL_DESCRIPTIONS", '{"sd": {"about": 7}}'),
         ("EASEL_MODELS", "not json"),
         ("EASEL_MODELS", "[]"),
         ("EASEL_MODELS", "{}"),
@@ -98,3 +103,22 @@ def test_a_missing_setting_names_its_origin():
 def test_an_empty_route_prefix_is_none():
     assert route_prefix({"EASEL_ROUTE_PREFIX": ""}) is None
     assert route_prefix({"EASEL_ROUTE_PREFIX": "/api"}) == "/api"
+
+
+ZOO = {"about": "A small zoo.", "vocabulary": {"things": ["a panda"]}}
+
+
+def test_a_model_is_described_as_it_describes_itself():
+    variables = {"EASEL_MODELS": MODELS, "EASEL_DESCRIPTIONS": json.dumps({"sd": ZOO, "x": ZOO})}
+    models = Settings.from_environment(variables).models
+
+    assert ZOO.items() <= models["sd"].describe().items()
+    assert set(models["sdxl"].describe()) & {"about", "examples", "vocabulary"} == set()
+
+
+def test_the_descriptions_in_the_package_need_no_variable(monkeypatch, tmp_path):
+    monkeypatch.setattr(settings, "DESCRIPTIONS", tmp_path / "descriptions.json")
+    (tmp_path / "descriptions.json").write_text(json.dumps({"sd": ZOO}), "utf-8")
+    models = Settings.from_environment({"EASEL_MODELS": MODELS}).models
+
+    assert models["sd"].describe()["about"] == "A small zoo."

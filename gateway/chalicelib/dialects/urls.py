@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
 from chalicelib.generation import GenerationRequest
@@ -11,6 +12,7 @@ from chalicelib.images.jobs import Job
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
 from chalicelib.images.resolved_request import random_seed
 from chalicelib.images.service import Call, ImageService, Outcome
+from chalicelib.settings import Settings
 from chalicelib.web.body import read_body, read_form, read_query
 from chalicelib.web.crawlers import is_crawler
 from chalicelib.web.request import Request
@@ -84,18 +86,21 @@ def random_picture(service: ImageService, request: Request) -> Response:
     if "prompt" in request.query:
         generation = read_form(request)
         return see_other(request.picture_url(generation.prompt, _seed_of(generation)))
-    seed = _seed_of(read_query(request, DEFAULT_PROMPT))
-    prompt = random_sentence(seed)
+    generation = read_query(request, DEFAULT_PROMPT)
+    seed = _seed_of(generation)
+    prompt = random_sentence(seed, _vocabulary(service.settings, generation))
     # The sentence's own URL can be shared, and shows the same picture when it is reloaded.
     if request.is_navigation:
         return see_other(request.picture_url(prompt, seed))
     return picture(service, request, prompt, seed)
 
 
-def sentence(request: Request) -> Response:
+def sentence(settings: Settings, request: Request) -> Response:
     """Return the random sentence of a seed, without its picture; raises InvalidRequest."""
-    seed = _seed_of(read_query(request, DEFAULT_PROMPT))
-    return json_response({"sentence": random_sentence(seed), "seed": seed})
+    generation = read_query(request, DEFAULT_PROMPT)
+    seed = _seed_of(generation)
+    text = random_sentence(seed, _vocabulary(settings, generation))
+    return json_response({"sentence": text, "seed": seed})
 
 
 def submit(service: ImageService, request: Request) -> Response:
@@ -161,6 +166,12 @@ def _log(service: ImageService, call: Call, generation: GenerationRequest) -> No
         # Prompts are personal data: they are logged only where a setting says so.
         del fields["prompt"], fields["negative_prompt"]
     call.log.add(**fields)
+
+
+def _vocabulary(settings: Settings, generation: GenerationRequest) -> Vocabulary | None:
+    """Return the words of the model that a request names; an unknown one has none."""
+    model = settings.models.get(generation.model or settings.default_model)
+    return model.description.vocabulary if model else None
 
 
 def _seed_of(generation: GenerationRequest) -> int:

@@ -16,7 +16,7 @@ async function loadOptions() {
   at("models").hidden = studio.models.length < 2;
   at("fields").replaceChildren(...optionNames().map((name) => fieldOf(name, studio.fields[name])));
   at("options").hidden = !optionNames().length;
-  showDefaults();
+  showModel();
 }
 
 const optionNames = () => Object.keys(studio.fields).filter((name) => !ELSEWHERE.includes(name));
@@ -65,6 +65,12 @@ function controlOf(schema) {
   return number;
 }
 
+/** Show what the chosen model is, and what it would take. */
+function showModel() {
+  showDescription();
+  showDefaults();
+}
+
 /** Show, where nothing is chosen, what the model at hand would take. */
 function showDefaults() {
   const model = modelNamed(at("model").value);
@@ -109,7 +115,7 @@ function fillForm({ prompt, model, ...options }) {
     at(`option-${name}`).value = options[name] ?? studio.fields[name].default ?? "";
   }
   forgive();
-  showDefaults();
+  showModel();
 }
 
 /** Mark the field that the gateway found wrong, and lead there. */

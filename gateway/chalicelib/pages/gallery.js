@@ -16,10 +16,15 @@ class Gallery {
     return (records ?? []).sort((a, b) => b.made - a.made);
   }
 
-  /** Keep a record; false means that there is no room, or no gallery. */
+  /** Keep a record; return "kept", "full", or "refused" if there is no gallery for it at all. */
   async keep(record) {
-    const kept = await this.#ask("readwrite", (store) => store.put(record)).catch(() => null);
-    return kept === record.id;
+    try {
+      const kept = await this.#ask("readwrite", (store) => store.put(record));
+      return kept === record.id ? "kept" : "refused";
+    } catch (error) {
+      // In WebKit's private windows a gallery opens, but refuses every Blob: no room helps there.
+      return error?.name === "QuotaExceededError" ? "full" : "refused";
+    }
   }
 
   drop(id) {
@@ -34,7 +39,7 @@ class Gallery {
     // Only a transaction that is complete has kept anything: a full disk may show at its end.
     await new Promise((resolve, reject) => {
       transaction.oncomplete = resolve;
-      transaction.onabort = () => reject(transaction.error);
+      transaction.onabort = () => reject(transaction.error ?? request.error);
     });
     return request.result;
   }

@@ -18,7 +18,9 @@ at("prompt").addEventListener("keydown", (event) => {
 at("surprise").addEventListener("click", async () => {
   forgive();
   try {
-    at("prompt").value = (await (await ask("sentence")).json()).sentence;
+    const model = at("model").value; // its own words, if it knows only certain ones
+    const address = model ? `sentence?model=${encodeURIComponent(model)}` : "sentence";
+    at("prompt").value = (await (await ask(address)).json()).sentence;
     at("prompt").focus();
     say(at("prompt").value);
   } catch (error) {
@@ -26,14 +28,9 @@ at("surprise").addEventListener("click", async () => {
   }
 });
 
-for (const idea of at("ideas").querySelectorAll("button")) {
-  idea.addEventListener("click", () => {
-    at("prompt").value = idea.textContent;
-    at("prompt").focus();
-  });
-}
+showIdeas(USUAL_IDEAS);
 
-at("model").addEventListener("change", showDefaults);
+at("model").addEventListener("change", showModel);
 at("options").addEventListener("input", showChosen);
 // A field that the browser finds wrong cannot be shown while it is folded away.
 at("options").addEventListener("invalid", () => { at("options").open = true; }, true);
@@ -156,6 +153,7 @@ async function start() {
   }
   complain("options-wrong");
   showPrices();
+  if (staged) showUnknown(staged);
   showSign(isSignedIn());
 }
 

@@ -51,6 +51,7 @@ function showWords(work) {
   at("words").textContent = request.prompt;
   at("wrong").textContent = work.problem?.message ?? "";
   at("facts").textContent = factsOf(work).join(" · ");
+  showUnknown(work);
   at("open").href = linkOf(request);
   if (work.state !== "done") return;
   at("download").href = work.url;

@@ -39,7 +39,9 @@ async function finish(work, blob) {
   change(work, "done");
   showPrices();
   await keep(work);
-  say(`Painted in ${duration(work.seconds)}: ${work.request.prompt}`);
+  const unknown = unknownIn(work);
+  const warning = unknown.length ? `. Unknown to this model: ${unknown.join(", ")}` : "";
+  say(`Painted in ${duration(work.seconds)}: ${work.request.prompt}${warning}`);
 }
 
 /** Make a picture of the blob. */
@@ -92,21 +94,25 @@ function change(work, state) {
   else showClocks();
 }
 
-/** Keep a picture, or a job to wait for after a reload; the oldest pictures make room. */
+let keepsPictures = true; // until the browser refuses one; then they are in memory alone
+
+/** Keep a picture, or a job to wait for after a reload; the oldest pictures make room if it is full. */
 async function keep(work) {
   const { id, request, made, started, state, job, model, seconds, blob, width, height } = work;
   const record = { id, request, made, started, state, job, model, seconds, blob, width, height };
   for (const old of works.filter((each) => each.state === "done").slice(MOST_KEPT)) remove(old);
   let kept = await gallery.keep(record);
-  while (!kept && await gallery.lasts() && works.some((each) => isOlder(each, work))) {
+  while (kept === "full" && works.some((each) => isOlder(each, work))) {
     remove(works.findLast((each) => isOlder(each, work)));
     kept = await gallery.keep(record);
   }
   if (!works.includes(work)) gallery.drop(id); // removed while it was being kept
-  at("kept").textContent = kept ? KEPT : NOT_KEPT;
+  if (kept === "refused") keepsPictures = false;
+  at("kept").textContent = !keepsPictures ? NOT_KEPT : kept === "kept" ? KEPT : FULL;
 }
 
 const KEPT = `Kept in this browser alone, the newest ${MOST_KEPT}.`;
+const FULL = "This browser has no room left: the newest picture is gone when the page is closed.";
 const NOT_KEPT = "This browser keeps nothing for this page: the pictures are gone when it is closed.";
 const isOlder = (each, work) => each.state === "done" && each.made < work.made;
 
@@ -114,7 +120,7 @@ const isOlder = (each, work) => each.state === "done" && each.made < work.made;
 async function restore() {
   const kept = await gallery.all();
   works = [...works, ...kept.filter(({ id }) => works.every((work) => work.id !== id))];
-  for (const work of works) if (work.blob) work.url = URL.createObjectURL(work.blob);
+  for (const work of works) if (work.blob && !work.url) work.url = URL.createObjectURL(work.blob);
   if (!await gallery.lasts()) at("kept").textContent = NOT_KEPT;
   stage(staged ?? works[0] ?? null);
   for (const work of works) if (work.state === "painting" && !work.control) run(work);

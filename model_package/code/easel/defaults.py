@@ -3,7 +3,8 @@
 `refiner_start`, where a refiner takes over, is a default that is no field of a request.
 
 There are three sources, in this order of precedence: `EASEL_DEFAULTS`, the file `easel.json` in the
-model's folder, and the pipeline itself (`easel.pipelines.capabilities`).
+model's folder, and the pipeline itself (`easel.pipelines.capabilities`). That file can also
+describe the model to people (`description.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from description import FIELDS as DESCRIPTION
+from description import Description
 from easel.errors import ModelUnusable
 from easel.model_folder.files import DEFAULTS as FILE_NAME
 from easel.model_folder.files import FolderUnusable, read_defaults
@@ -60,13 +63,13 @@ class Defaults:
         """Read `easel.json`; a folder without one has no defaults.
 
         Raises:
-            ModelUnusable: if the file contains anything but defaults.
+            ModelUnusable: if the file contains anything but defaults and a description.
         """
         path = folder / FILE_NAME
         if not path.is_file():
             return cls()
         try:
-            return cls.from_dict(read_defaults(path))
+            return cls.from_dict(_split(read_defaults(path))[0])
         except (FolderUnusable, ValueError) as error:  # includes InvalidField
             raise ModelUnusable(f"{FILE_NAME} in the model's folder: {error}") from error
 
@@ -79,6 +82,29 @@ class Defaults:
         """Return the defaults that are fields of a request, without those that are None."""
         values = asdict(self)
         return {name: values[name] for name in values if name in RULES and values[name] is not None}
+
+
+def read_description(folder: Path) -> Description:
+    """Read the description in `easel.json`; empty for a folder without one.
+
+    Raises:
+        ModelUnusable: if it is not a description.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return Description()
+    try:
+        return Description.from_dict(_split(read_defaults(path))[1])
+    except (FolderUnusable, ValueError) as error:
+        raise ModelUnusable(f"{FILE_NAME} in the model's folder: {error}") from error
+
+
+def _split(data: Any) -> tuple[Any, dict[str, Any]]:
+    """Return a file's defaults, and its description."""
+    if not isinstance(data, Mapping):
+        return data, {}
+    defaults = {name: value for name, value in data.items() if name not in DESCRIPTION}
+    return defaults, {name: value for name, value in data.items() if name in DESCRIPTION}
 
 
 def _clean(name: str, value: object) -> object:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from description import Description
 from easel import log
 from easel.defaults import Defaults
 from easel.errors import GenerationFailed, ModerationBlocked, OutOfMemory
@@ -56,6 +57,7 @@ class ImageGenerator:
         refiner: Any = None,
         loras: Loras | None = None,
         speed: Speed | None = None,
+        description: Description | None = None,
         name: str | None = None,
         metadata: bool = True,
         log_prompts: bool = False,
@@ -72,6 +74,7 @@ class ImageGenerator:
             guided_share=self._speed.settings.guidance_cutoff,
             kept_bytes=self._speed.settings.kept_prompts,
         )
+        self._description = description or Description()
         self._name = name
         self._metadata = metadata
         self._log_prompts = log_prompts
@@ -98,6 +101,7 @@ class ImageGenerator:
             "multiple": self._capabilities.multiple,
             "loras": self._loras.names,
             "speed": self._speed.report,
+            **self._description.to_dict(),
         }
 
     def warm_up(self) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from description import Description
 from easel import log
-from easel.defaults import Defaults
+from easel.defaults import Defaults, read_description
 from easel.generator import ImageGenerator
 from easel.loading import vae
 from easel.loading.dtype import choose_device, choose_dtype
@@ -63,6 +64,7 @@ class _Loaded:
 
     settings: Settings
     defaults: Defaults
+    description: Description
     pipelines: Sequence[Any]
     device: torch.device
     dtype: torch.dtype
@@ -77,6 +79,7 @@ class _Loaded:
             refiner=refiners[0] if refiners else None,
             loras=self.loras,
             speed=self.speed,
+            description=self.description,
             name=self.settings.model_name,
             metadata=self.settings.metadata,
             log_prompts=self.settings.log_prompts,
@@ -119,7 +122,9 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     # The order of precedence: EASEL_DEFAULTS, the model's folder, the pipeline's own folder.
     defaults = settings.defaults.over(Defaults.from_folder(model_dir))
     defaults = defaults.over(Defaults.from_folder(folders[0]))
-    return _Loaded(settings, defaults, pipelines, device, dtype, loras, speed)
+    described = [read_description(folder) for folder in (model_dir, folders[0])]
+    description = next((each for each in described if each.to_dict()), Description())
+    return _Loaded(settings, defaults, description, pipelines, device, dtype, loras, speed)
 
 
 def _find_folders(model_dir: Path, settings: Settings, environ: Mapping[str, str]) -> list[Path]:

@@ -136,3 +136,20 @@ def test_chalice_packages_the_project_into_a_template_that_cfn_lint_accepts(proj
     template = json.loads((out / "sam.json").read_text())
     function = template["Resources"]["APIHandler"]["Properties"]
     assert function["Role"] == DEPLOYMENT.gateway_role
+
+
+def test_descriptions_are_a_file_of_the_package_where_the_gateway_reads_it(project):
+    from chalicelib import settings
+
+    words = {"things": [f"a thing of some length, number {number}" for number in range(300)]}
+    zoo = {"about": "A small zoo.", "vocabulary": words}
+    offered = OfferedModel("sd", "easel-main-sd", "0123abcd", description=zoo)
+    project.write(GatewaySettings((offered, SDXL)), DEPLOYMENT.gateway_role)
+
+    file = project.folder / settings.DESCRIPTIONS.relative_to(gateway_project.SOURCE)
+    read = settings.Settings.from_environment(
+        {**SETTINGS.environment(), "EASEL_DESCRIPTIONS": file.read_text("utf-8")}
+    )
+    assert read.models["sd"].describe()["vocabulary"] == words
+    assert "vocabulary" not in read.models["sdxl"].describe()
+    assert not settings.DESCRIPTIONS.exists()

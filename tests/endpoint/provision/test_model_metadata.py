@@ -7,9 +7,14 @@ import pytest
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
-from endpoint.core.problems import BadArgument
+from endpoint.core.problems import BadArgument, ScriptError
 from endpoint.core.waiting import Waiting
-from endpoint.provision.model_metadata import adapter_names, metadata, read_metadata
+from endpoint.provision.model_metadata import (
+    adapter_names,
+    metadata,
+    read_description,
+    read_metadata,
+)
 from tests.endpoint.world import ACCOUNT, World
 
 BUCKET = "easel-main"
@@ -37,8 +42,14 @@ class Deployed:
                 "ModelDataSource": {"S3DataSource": source},
             },
         )
-        models = Models(client, Waiting(self._world, Console(self._world)))
-        return read_metadata(models, self.bucket, "sd", "easel-main-sd-0123")
+        return read_metadata(self._models(), self.bucket, "sd", "easel-main-sd-0123")
+
+    def description(self) -> dict:
+        return read_description(self._models(), self.bucket, "easel-main-sd-0123")
+
+    def _models(self) -> Models:
+        client = self._world.client("sagemaker")
+        return Models(client, Waiting(self._world, Console(self._world)))
 
 
 @pytest.fixture
@@ -113,3 +124,29 @@ def test_adapters_have_the_names_that_the_container_gives_them(tmp_path):
         (tmp_path / name).touch()
 
     assert adapter_names(files) == sorted(name for name, _ in find_files([tmp_path]))
+
+
+ZOO = {"about": "A small zoo.", "vocabulary": {"things": ["a panda"]}}
+
+
+def test_a_description_is_next_to_the_weights_whatever_sets_the_defaults(deployed):
+    content = json.dumps({"steps": 4, "examples": None, **ZOO}).encode()
+    deployed.bucket.put(f"{PREFIX}easel.json", content)
+
+    assert deployed.metadata({"EASEL_DEFAULTS": "{}"}) == {}
+    assert deployed.description() == ZOO
+
+
+def test_a_model_without_the_file_says_nothing(deployed):
+    deployed.metadata({})
+    assert deployed.description() == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"about": 7}', b'{"vocabulary": {}}', b"\xff", b"[" * 100_000]
+)
+def test_what_the_gateway_could_not_read_is_refused_by_its_file(deployed, content):
+    deployed.metadata({"EASEL_DEFAULTS": "{}"})
+    deployed.bucket.put(f"{PREFIX}easel.json", content)
+    with pytest.raises(ScriptError, match=rf"s3://{BUCKET}/{PREFIX}easel\.json cannot be used"):
+        deployed.description()

@@ -5,6 +5,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from chalicelib.description import Description
+from chalicelib.settings import Model
 from tests.gateway.doubles import BROWSER
 
 
@@ -179,3 +181,20 @@ def test_a_prefetch_never_reaches_the_endpoint(client, path):
     assert response.status_code == 503
     assert response.headers["Cache-Control"] == "no-store"
     assert client.asked == []
+
+
+def test_a_random_sentence_has_the_words_of_the_model_that_paints_it(client, monkeypatch):
+    zoo = Description.from_dict({"vocabulary": {"things": ["a panda"]}})
+    client.offer(
+        {"sd": Model("sd", "easel-sd"), "sdxl": Model("sdxl", "easel-sdxl", description=zoo)}
+    )
+
+    def sentence(query):
+        return json.loads(client.get(f"/sentence?{query}").body)["sentence"]
+
+    assert sentence("model=sdxl&seed=7") == "a panda"
+    assert sentence("seed=7") == sentence("seed=7&model=sd") == "Charter for rises from Japan."
+    client.get("/inference?model=sdxl&seed=1")
+    assert "panda" in client.asked[0]["prompt"]
+    response = client.get("/inference?model=sdxl&seed=1", **BROWSER)
+    assert "/inference/a%20panda" in response.headers["Location"]

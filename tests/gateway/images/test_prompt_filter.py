@@ -265,3 +265,12 @@ def test_a_negative_prompt_is_not_filtered(monkeypatch):
     client = new_client(monkeypatch, "refuse")
 
     assert client.get("/inference/a%20cat?negative_prompt=nude,%20nsfw").status_code == 200
+
+
+def test_no_name_in_the_bundled_models_vocabulary_is_stopped(words):
+    weights = Path(__file__).parents[3] / "model_package" / "demo" / "weights"
+    vocabulary = json.loads((weights / "easel.json").read_text("utf-8"))["vocabulary"]
+    names = [name for entries in vocabulary.values() for entry in entries
+             for name in ([entry] if isinstance(entry, str) else entry)]  # fmt: skip
+
+    assert [each for each in names if words.check(each)] == []

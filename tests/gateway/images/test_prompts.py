@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.description import Description
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.prompts import prompt_from_path, random_sentence
+
+WORDS = st.lists(st.sampled_from(["xan", "the yip", "a zed", "an owl", "in oz"]), max_size=4)
+VOCABULARIES = st.fixed_dictionaries(
+    {"things": WORDS.filter(bool)},
+    optional={"characters": WORDS, "colours": WORDS, "backgrounds": WORDS},
+)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -65,3 +72,42 @@ def test_sentences_chosen_at_once_are_those_chosen_in_turn():
         thread.join()
 
     assert chosen == {seed: random_sentence(seed) for seed in range(50)}
+
+
+@given(st.integers(0, 2**32 - 1), VOCABULARIES)
+def test_a_vocabularys_sentence_has_no_other_words(seed, data):
+    vocabulary = Description.from_dict({"vocabulary": data}).vocabulary
+    sentence = random_sentence(seed, vocabulary)
+
+    assert sentence == random_sentence(seed, vocabulary)
+    names = [name for entries in data.values() for name in entries]
+    known = {word for name in names for word in name.split()} | {"a", "an", "and"}
+    assert set(sentence.split()) <= known
+
+
+def test_a_colour_is_after_the_article_which_fits_it():
+    def sentences(thing, colour):
+        data = {"vocabulary": {"things": [thing], "colours": [colour]}}
+        vocabulary = Description.from_dict(data).vocabulary
+        return {random_sentence(seed, vocabulary) for seed in range(40)}
+
+    assert sentences("an apple", "red") == {"an apple", "a red apple"}
+    assert "an orange cat" in sentences("a cat", "orange")
+    assert "white bread" in sentences("bread", "white")
+    assert "the green statue" in sentences("the statue", "green")
+
+
+def test_every_part_of_a_vocabulary_comes_up():
+    data = {
+        "things": ["a panda", ["a tiger", "big cat"]],
+        "characters": ["a keeper"],
+        "colours": ["red"],
+        "backgrounds": ["in the snow"],
+        "words": ["photo"],
+    }
+    vocabulary = Description.from_dict({"vocabulary": data}).vocabulary
+    sentences = {random_sentence(seed, vocabulary) for seed in range(1000)}
+
+    assert {"a red panda in the snow", "a keeper and a tiger", "a tiger"} <= sentences
+    # A keeper's colour is the keeper's own; "big cat" is known, but not the name to show.
+    assert not any("red keeper" in each or "big cat" in each for each in sentences)

@@ -1,6 +1,6 @@
 import pytest
 
-from easel.defaults import Defaults
+from easel.defaults import Defaults, read_description
 from easel.errors import ModelUnusable
 
 
@@ -26,3 +26,23 @@ def test_a_broken_file_is_refused_by_its_name(tmp_path, content):
     (tmp_path / "easel.json").write_bytes(content)
     with pytest.raises(ModelUnusable, match=r"easel\.json in the model's folder"):
         Defaults.from_folder(tmp_path)
+
+
+def test_a_description_next_to_the_defaults_is_read_apart_from_them(tmp_path):
+    (tmp_path / "easel.json").write_text('{"steps": 4, "about": "A zoo.", "examples": null}')
+
+    assert Defaults.from_folder(tmp_path) == Defaults(steps=4)
+    assert read_description(tmp_path).to_dict() == {"about": "A zoo."}
+    assert read_description(tmp_path / "none").to_dict() == {}
+
+
+@pytest.mark.parametrize("content", ["{", '{"about": 7}', '{"vocabulary": {"things": []}}'])
+def test_a_broken_description_is_refused_by_its_file(tmp_path, content):
+    (tmp_path / "easel.json").write_text(content)
+    with pytest.raises(ModelUnusable, match=r"easel\.json in the model's folder"):
+        read_description(tmp_path)
+
+
+def test_a_description_is_no_default_of_an_environment():
+    with pytest.raises(ValueError, match="about: is not a default"):
+        Defaults.from_dict({"about": "A zoo."})
