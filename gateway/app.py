@@ -51,6 +51,7 @@ def picture(request: Request, text: str) -> Response:
     return urls.picture(images(), request, prompt_from_path(text))
 
 
+# A literal segment precedes `{text}`, in API Gateway and in `chalice local`.
 @easel.get("/inference/default")
 def default_picture(request: Request) -> Response:
     """Return the picture of an astronaut riding a horse on mars, or of the query's prompt."""
@@ -150,6 +151,8 @@ def openai_generate(request: Request) -> Response:
 @images_api.get("/v1/images/generations/{identifiers}")
 def openai_resume(request: Request, identifiers: str) -> Response:
     """Continue to wait for the pictures of a call."""
+    # API Gateway passes path parameters on percent-encoded:
+    # https://github.com/aws/chalice/issues/511
     return openai.resume(images(), request, unquote(identifiers))
 
 

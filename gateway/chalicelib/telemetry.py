@@ -5,6 +5,7 @@ AWS Lambda Powertools writes both; `tests/benchmarks/gateway.py` measures what i
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -15,8 +16,21 @@ NAMESPACE = "Easel"
 
 # Chalice has a logger of its own under the app's name, easel, at another level.
 _SERVICE = "easel-gateway"
+
+
+def _as_line(entry: dict[str, Any]) -> str:
+    """Return a log entry as one line of JSON.
+
+    What UTF-8 cannot encode is escaped: the standard logging would print a line that it fails to
+    write as it is, with whatever line breaks a client put into it.
+    """
+    text = json.dumps(entry, default=str, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()
+
+
 # Nothing is appended to the logger's own keys: `chalice local` serves requests in parallel.
-logger = Logger(service=_SERVICE, location=None)
+# Without a location, which would be this file's in every line.
+logger = Logger(service=_SERVICE, location=None, json_serializer=_as_line)
 
 
 class LogRecord:
@@ -60,8 +74,14 @@ class LogRecord:
         }
         extra = {name: value for name, value in line.items() if value is not None}
         logger.info("visit", extra=extra)
+        # Only an invocation of a real-time endpoint sets it; queued pictures are not counted.
         if "endpoint_milliseconds" in self._fields:
             _count(self._fields["model"], status, milliseconds)
+
+    def write_bad_setting(self, variable: str, problem: str) -> None:
+        """Write which environment variable keeps the gateway from answering, and why."""
+        extra = {name: self._request[name] for name in ("request_id", "route")}
+        logger.error("bad setting", extra={**extra, "variable": variable, "problem": problem})
 
     def write_crash(self) -> None:
         """Write the exception that is being handled, with its traceback."""
@@ -71,6 +91,8 @@ class LogRecord:
 
 def _count(model: str, status: int, milliseconds: float) -> None:
     """Emit `Pictures`, `Refusals` (4xx) or `Failures` (5xx), and the latency, by model."""
+    # Powertools' `Metrics` shares its state among all instances of a process, and `chalice local`
+    # serves requests in parallel.
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=_SERVICE)
     metrics.add_dimension(name="model", value=model)
     name = "Failures" if status >= 500 else "Refusals" if status >= 400 else "Pictures"

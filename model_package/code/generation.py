@@ -10,6 +10,7 @@ shipped alone: edit it in `model_package/code/` and copy it to `gateway/chalicel
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -170,6 +171,21 @@ class Name(Rule):
             raise ValueError("must be a name of at most 63 letters, digits, '.', '_' and '-'")
         return value
 
+    @classmethod
+    def of(cls, text: str) -> str:
+        """Return `text` if it is a name, else a name made of it and of its hash.
+
+        The hash makes the result depend on `text` alone: "a b" and "a&b" get different names, and
+        neither gets the name of "a-b".
+        """
+        if cls._SPELLING.fullmatch(text):
+            return text
+        # Some file systems store a letter with an accent as two characters.
+        text = unicodedata.normalize("NFC", text)
+        start = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:56].strip("._-") or "lora"
+        digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+        return f"{start}-{digest[:6]}"
+
     def describe(self) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^{self._SPELLING.pattern}$"}
 
@@ -283,7 +299,7 @@ class GenerationRequest:
     )
     lora: str = field(
         default="",
-        metadata={"rule": Weighted("LoRA adapters that change the model's style.", 4, -2, 2)},
+        metadata={"rule": Weighted("LoRA adapters that change the model's style.", 4, -20, 20)},
     )
     format: str = field(
         default="png",

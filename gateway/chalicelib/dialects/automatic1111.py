@@ -28,6 +28,7 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
+from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
 from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images.service import ImageService
@@ -68,7 +69,6 @@ _ALWAYS = {
     "clip_skip": 1,
     "is_using_inpainting_conditioning": False,
 }
-_TAG = re.compile(r"<lora:([^<>]*)>")
 _ADVICE = 'request fewer, or set override_settings {"samples_format": "webp"}'
 
 
@@ -98,10 +98,15 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
 def render_error(error: GatewayError, request: Request) -> Response:
     """Return an error in the web UI's formats: FastAPI's for a bad field, its own for the rest."""
     if isinstance(error, InvalidRequest):
-        location = ["body", error.field] if error.field else ["body"]
-        detail = {"loc": location, "msg": error.message, "type": "value_error"}
+        field = error.field and _their_name(error.field)  # the model server says `lora`
+        message = error.message
+        if error.field and field != error.field and message.startswith(f"{error.field}: "):
+            message = f"{field}{message[len(error.field) :]}"
+        location = ["body", field] if field else ["body"]
+        detail = {"loc": location, "msg": message, "type": "value_error"}
         response = json_response({"detail": [detail]}, 422)
     else:
+        # The members of the web UI's own exception handler.
         body = {"error": error.code, "detail": error.message, "body": "", "errors": error.message}
         response = json_response(body, error.status)
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
@@ -158,7 +163,7 @@ def _is_script(value: object) -> bool:
 def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
     fields = {ours: data[name] for name, ours in FIELDS.items() if name in data}
     if isinstance(fields.get("prompt"), str):
-        fields["prompt"], fields["lora"] = _without_tags(fields["prompt"])
+        fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
     samples_format = settings.get("samples_format", "png")
     fields["format"] = "png"
     if isinstance(samples_format, str):
@@ -172,21 +177,20 @@ def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Generat
         raise _invalid(error) from error
 
 
-def _without_tags(prompt: str) -> tuple[str, str]:
-    """Return the prompt without its `<lora:name:weight>`, and those in the contract's spelling."""
-    return _TAG.sub("", prompt), ",".join(_TAG.findall(prompt))
-
-
 def _invalid(error: InvalidField) -> InvalidRequest:
     """Name the field as the client names it."""
-    theirs = {ours: name for name, ours in FIELDS.items()}
-    name = theirs.get(error.field, "prompt" if error.field == "lora" else error.field)
-    tag = "the <lora:...> in it " if error.field == "lora" else ""
-    return InvalidRequest(f"{name}: {tag}{error.reason}", field=name)
+    name = _their_name(error.field)
+    return InvalidRequest(f"{name}: {error.reason}", field=name)
+
+
+def _their_name(field: str) -> str:
+    """Return the web UI's name of a field of the contract; an adapter is in the prompt there."""
+    return {**{ours: name for name, ours in FIELDS.items()}, "lora": "prompt"}.get(field, field)
 
 
 def _count(data: Mapping[str, Any]) -> int:
     counts = [read_count(data.get(name, 1), name) for name in ("batch_size", "n_iter")]
+    # The web UI makes `n_iter` batches of `batch_size` pictures.
     return read_count(counts[0] * counts[1], "batch_size")
 
 
@@ -204,6 +208,7 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     body = {
         "images": [encoded(picture) for picture in finished],
         "parameters": _parameters(batch),
+        # JSON within JSON, as in the web UI: clients decode it a second time.
         "info": json.dumps(
             _info(service, batch, texts, size_of(finished[0].body)), ensure_ascii=False
         ),
@@ -252,6 +257,7 @@ def _info(
         "sd_model_name": first.model,
         **_ALWAYS,
         "all_subseeds": [0] * count,
+        # In the web UI a grid of all pictures may be first; here there is none.
         "index_of_first_image": 0,
         "infotexts": texts,
         "styles": [],

@@ -77,6 +77,7 @@ def models(offered: Sequence[Model]) -> Response:
         {
             "title": model.name,
             "model_name": model.name,
+            # The web UI's short hashes have ten digits.
             "hash": model.revision[:10] or None,
             "sha256": None,
             "filename": model.name,

@@ -137,6 +137,7 @@ def edit() -> Response:
 
 
 def _described(name: str) -> dict[str, Any]:
+    # OpenAI's schema requires a date of creation; a model here has none.
     return {"id": name, "object": "model", "created": 0, "owned_by": "easel"}
 
 
@@ -151,6 +152,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
         message = f"Incorrect API key provided. {message}"
     described = {"message": message, "type": kind, "param": error.field, "code": code}
     response = json_response({"error": described}, error.status)
+    # OpenAI's libraries show this header's value as the error's `request_id`.
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
 
 
@@ -171,6 +173,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
     first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
+    # base64 is the default of OpenAI's gpt-image models, which have no URLs.
     as_url = _choice(data, "response_format", ("b64_json", "url")) == "url"
     if not as_url:
         check_weight(generations, "n", _ADVICE)

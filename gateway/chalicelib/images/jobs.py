@@ -37,6 +37,7 @@ _POLLS_PER_FAILURE_CHECK = 4
 # Lambda's own limit: a claim is queued by then, or never.
 _LONGEST_SUBMISSION = 60
 _LINK_SECONDS = 3_600
+# The model's name, and the 32 hexadecimal digits of `job_id`.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}-[0-9a-f]{32}")
 
 
@@ -234,11 +235,15 @@ class Jobs:
         except MayHaveReachedGpu:
             failure = None  # it may run: the claim holds until it ends by itself
         except GatewayError:
-            self._rewrite(record, given_up=True)
+            self.give_up(record)
             raise
         if failure is not None:
             self._rewrite(record, failure=failure)
         return self._job(record, State.WAITING)
+
+    def give_up(self, record: Record) -> None:
+        """End a claim that certainly has no run, so that the next request can claim one."""
+        self._rewrite(record, given_up=True)
 
     def find(self, identifier: str) -> Job:
         """Return a job by its id.
@@ -287,6 +292,7 @@ class Jobs:
         if stored is None:
             return None
         if stored.size > LARGEST_PICTURE:
+            # SageMaker does not document which type the object in S3 has, so the link sets it.
             media_type = f"image/{job.request.format}"
             return Finished(
                 b"", self._store.link(key, _LINK_SECONDS, ResponseContentType=media_type)

@@ -28,8 +28,10 @@ _BETWEEN_WORDS = re.compile(r"[^a-z0-9]+")
 # Characters that hide a word when they are put between its letters; a comma separates words.
 _BETWEEN_LETTERS = re.compile(r"[^a-z\s,;:()/\[\]{}?&\"]+")
 _MASKED = re.compile(r"(?<=[a-z])[*#%]+(?=[a-z])")
+# A pattern matches a letter once or more often, so three are as good as a hundred.
 _LONGEST_RUN = re.compile(r"(.)\1{3,}")
 _MARKS = "!|¡.,;:?+\"'()[]{}"
+# The upper bound keeps the work linear in the length of a row of single letters.
 _SPACED_LENGTHS = range(3, 13)
 # Unicode categories of marks and format characters, which are not letters of their own.
 _INVISIBLE = {"Mn", "Me", "Cf"}
@@ -97,6 +99,7 @@ def readings_of(prompt: str) -> list[str]:
     readings = [_words(text)]
     for masked in _unmasked(text):
         # A mark at a word's end is usually punctuation, but a letter in "hent@!".
+        # `1`, `!` and `|` are typed for i and for l.
         for letter, marks in product("il", (_MARKS, "")):
             typed = " ".join(_typed(chunk, letter, marks) for chunk in masked.split())
             joined = _words(_BETWEEN_LETTERS.sub("", typed))
@@ -106,6 +109,7 @@ def readings_of(prompt: str) -> list[str]:
 
 def _latin(prompt: str) -> str:
     """Return a prompt in lower case, without marks, in letters that look like Latin ones."""
+    # NFKC makes full-width and circled letters plain; NFKD separates marks, which are dropped.
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", prompt).casefold())
     letters = (char for char in decomposed if unicodedata.category(char) not in _INVISIBLE)
     return _LONGEST_RUN.sub(

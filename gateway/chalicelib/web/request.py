@@ -122,6 +122,7 @@ class Request:
     @property
     def origin(self) -> str:
         """Scheme and host as the client spelled them; API Gateway is HTTPS only."""
+        # `chalice local` has no such header, and serves HTTP.
         scheme = self.headers.get("x-forwarded-proto", "http").partition(",")[0].strip()
         return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
@@ -146,6 +147,8 @@ class Request:
         for name, values in query.items():
             if len(values) > 1:
                 raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])
+            if not _is_encodable(f"{name}{values[0]}"):
+                raise InvalidRequest("A parameter contains half of a surrogate pair.")
         return {name: values[0] for name, values in query.items()}
 
     def _is_added(self, name: str) -> bool:
@@ -167,3 +170,11 @@ def inference_path(prompt: str, parameters: Mapping[str, object]) -> str:
 def _tracking() -> tuple[frozenset[str], tuple[str, ...]]:
     data = json.loads(_TRACKING.read_text(encoding="utf-8"))
     return frozenset(data["names"]), tuple(data["prefixes"])
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -16,6 +16,7 @@ from chalicelib.image_files import MEDIA_TYPES
 from chalicelib.web.pages import Page, error_page, preview_page
 from chalicelib.web.request import Request
 
+# A year, the most that RFC 2616 advised; `immutable` (RFC 8246) also covers reloading.
 _FOR_EVER = "public, max-age=31536000, immutable"
 _NEVER = "no-store"
 # API Gateway allows 10,240 bytes for all headers together, and one character can take 12 of them.
@@ -75,6 +76,7 @@ def has_tag(request: Request, tag: str) -> bool:
 
     https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match
     """
+    # Also matches within a list, and a tag that a proxy has made weak (W/).
     return f'"{tag}"' in request.headers.get("if-none-match", "")
 
 
@@ -87,8 +89,10 @@ def json_response(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a value as JSON."""
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(status, body, {"Content-Type": "application/json", **(headers or {})})
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # What cannot be encoded is a question mark: an error must not fail for what it quotes.
+    encoded = body.encode(errors="replace")
+    return Response(status, encoded, {"Content-Type": "application/json", **(headers or {})})
 
 
 def home_response(page: Page, request: Request) -> Response:
@@ -117,6 +121,8 @@ def preview_response(request: Request, prompt: str) -> Response:
 
 def see_other(location: str) -> Response:
     """Redirect the client to another URL of this gateway, to be fetched with GET."""
+    # Unlike 302 and 307, 303 means GET for every client, after POST as well:
+    # https://www.rfc-editor.org/rfc/rfc9110#name-303-see-other
     return Response(303, b"", {"Location": location, "Content-Type": "text/plain; charset=utf-8"})
 
 
@@ -141,6 +147,7 @@ def retry_headers(error: GatewayError) -> dict[str, str]:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
+    # Otherwise they resend by themselves after 408, 409, 429 and 5xx.
     if not error.resend:
         headers["x-should-retry"] = "false"  # OpenAI's client libraries read this
     return headers

@@ -24,6 +24,7 @@ _NOT_PICTURES = {
 _PICTURES = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
+    # Below API Gateway's stage a robots.txt has no effect.
     "X-Robots-Tag": "noindex",
 }
 # Two years, as hstspreload.org advises; not for other hosts below this one's name.

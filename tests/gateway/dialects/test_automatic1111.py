@@ -6,7 +6,8 @@ import json
 import pytest
 
 from chalicelib.dialects.automatic1111 import render_error
-from chalicelib.errors import EndpointBusy, PictureRefused
+from chalicelib.errors import EndpointBusy, InvalidRequest, PictureRefused
+from chalicelib.generation import Name
 from chalicelib.settings import Model
 from chalicelib.web.request import Request
 from tests import recorded
@@ -98,6 +99,21 @@ def test_adapters_in_the_prompt_leave_it_and_come_back_in_the_answer(client):
     assert response["parameters"]["prompt"] == info["prompt"]
 
 
+def test_an_adapter_is_named_by_its_file_or_by_itself(client):
+    name = Name.of("Ink & wash v1.0")
+    for tag in ("<lora:Ink & wash v1.0:8>", "<lyco:Ink & wash v1.0:8>", f"<lora:{name}:8>"):
+        _, info = generate(client, prompt=f"a cat {tag}")
+        assert client.asked[-1]["lora"] == f"{name}:8"
+        assert info["prompt"].endswith(f"<lora:{name}:8>")
+
+
+def test_an_adapter_that_the_model_refuses_is_in_the_prompt(client):
+    reason = "unknown adapter ink; available: pixel"
+    error = InvalidRequest(f"lora: {reason}", field="lora")
+    (detail,) = json.loads(render_error(error, REQUEST).body)["detail"]
+    assert (detail["loc"], detail["msg"]) == (["body", "prompt"], f"prompt: {reason}")
+
+
 def test_a_model_can_be_named_and_an_unknown_one_is_the_default(client):
     _, named = generate(client, override_settings={"sd_model_checkpoint": "sdxl"})
     _, other = generate(client, override_settings={"sd_model_checkpoint": "v1-5 [6ce0161689]"})
@@ -131,7 +147,8 @@ def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
         ({"prompt": ""}, "prompt"),
         ({"prompt": None}, "prompt"),
         ({"prompt": 7}, "prompt"),
-        ({"prompt": "a <lora:no name:1>"}, "prompt"),
+        ({"prompt": "a <lora:name:much>"}, "prompt"),
+        ({"prompt": "a <hypernet:name:1>"}, "prompt"),
         ({"prompt": "a <lora:ink> <lora:ink:0.5>"}, "prompt"),
         ({"prompt": "<lora:ink>"}, "prompt"),
         ({"negative_prompt": "x" * 1_001}, "negative_prompt"),
