@@ -120,7 +120,7 @@ def _good(operation: Operation) -> dict[int, Schema]:
     responses: dict[int, Schema] = {}
     for status, contents in operation.responses.items():
         content = {
-            media_type: {"schema": schema} if schema else {}
+            media_type: {"schema": schema} if schema is not None else {}
             for media_type, schema in contents.items()
         }
         response: Schema = {"description": _MEANINGS[status], "content": content}
@@ -151,9 +151,9 @@ def _failure(status: int, errors: Sequence[type[GatewayError]], operation: Opera
         shapes.append(ref("ApiGatewayProblem"))
     content: Schema = {JSON: {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}}
     if operation.problem == "Problem":
-        content[HTML] = {}
+        content[HTML] = {"schema": TEXT}
     if status == 503 and operation.responses.keys() & {303}:
-        content[PLAIN] = {}  # the response to a prefetch
+        content[PLAIN] = {"schema": TEXT}  # the response to a prefetch
     meanings = [f"`{error.code}`: {_first_line(error)}" for error in errors]
     described: Schema = {
         "description": "\n".join(meanings) or "Sent by API Gateway itself.",

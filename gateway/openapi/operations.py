@@ -16,7 +16,7 @@ from chalicelib.errors import (
     every_error,
 )
 from chalicelib.image_files import MEDIA_TYPES
-from openapi.schemas import TEXT, WHOLE, Schema, query_parameters, ref
+from openapi.schemas import BINARY, TEXT, WHOLE, Schema, empty, query_parameters, ref
 
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
 # By status and media type; None for a body that is not JSON.
@@ -55,11 +55,14 @@ _ANY = every_error()
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
 # A crawler gets HTML for a picture that was not generated before.
-_PICTURE: dict[str, Schema | None] = dict.fromkeys([*MEDIA_TYPES.values(), HTML])
+_PICTURE: dict[str, Schema | None] = {
+    **dict.fromkeys(MEDIA_TYPES.values(), BINARY),
+    HTML: TEXT,
+}
 _GENERATED: Responses = {
     200: _PICTURE,
-    202: {JSON: ref("Job"), HTML: None},
-    303: {PLAIN: None},
+    202: {JSON: ref("Job"), HTML: TEXT},
+    303: {PLAIN: TEXT},
     304: {},
 }
 _MADE_BY = {
@@ -111,7 +114,7 @@ def _web_ui(summary: str, responses: Any, **more: Any) -> Operation:
 
 
 def _chained(schema: str) -> Responses:
-    return {200: {JSON: ref(schema)}, 303: {PLAIN: None}}
+    return {200: {JSON: ref(schema)}, 303: {PLAIN: TEXT}}
 
 
 _SDAPI = "/sdapi/v1"
@@ -121,7 +124,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         "get": Operation(
             "The page with the prompt box.",
             "Pictures",
-            {200: {HTML: None}, 303: {PLAIN: None}, 304: {}},
+            {200: {HTML: TEXT}, 303: {PLAIN: TEXT}, 304: {}},
         )
     },
     "/inference/{text}": {"get": _generating("The picture of the prompt in the path.", _PROMPT)},
@@ -213,7 +216,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         "get": _web_ui("The settings.", _json(ref("WebUIOptions"))),
         "post": _web_ui(
             "Accepts settings that have these values already.",
-            _json({"type": "null"}),
+            _json({}),
             errors=_READING,
             body="WebUISettings",
         ),
@@ -230,10 +233,10 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         f"{_SDAPI}/{name}": {"post": _web_ui("Not supported.", {}, errors=_REFUSING)}
         for name in ("interrupt", "skip")
     },
-    **{path: {"post": _web_ui("Nothing to do.", _json({"type": "null"}))} for path in REFRESHED},
+    **{path: {"post": _web_ui("Nothing to do.", _json({}))} for path in REFRESHED},
     **{path: {"post": _web_ui("Not supported.", {}, errors=_REFUSING)} for path in FROM_PICTURES},
     **{
-        path: {"get": _web_ui("Always empty.", _json({"const": value}))}
+        path: {"get": _web_ui("Always empty.", _json(empty(value)))}
         for path, value in EMPTY.items()
     },
     "/session": {
@@ -255,11 +258,11 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             body="LinkRequest",
         )
     },
-    "/robots.txt": {"get": Operation("The rules for crawlers.", "About", {200: {PLAIN: None}})},
+    "/robots.txt": {"get": Operation("The rules for crawlers.", "About", {200: {PLAIN: TEXT}})},
     "/options": {
         "get": Operation("The fields, and the models on offer.", "About", _json(ref("Options")))
     },
     "/health": {"get": Operation("Version and configuration.", "About", _json(ref("Health")))},
     "/openapi.json": {"get": Operation("This document.", "About", _json({"type": "object"}))},
-    "/docs": {"get": Operation("This document as a page.", "About", {200: {HTML: None}})},
+    "/docs": {"get": Operation("This document as a page.", "About", {200: {HTML: TEXT}})},
 }

@@ -15,6 +15,7 @@ from chalicelib.generation import RULES, describe
 Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
+BINARY: Schema = {"type": "string", "format": "binary"}
 NUMBER: Schema = {"type": "number"}
 WHOLE: Schema = {"type": "integer"}
 
@@ -22,6 +23,16 @@ WHOLE: Schema = {"type": "integer"}
 def ref(name: str) -> Schema:
     """Return a reference to one of the schemas."""
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def empty(value: Any) -> Schema:
+    """Return the schema of a value that is always the same, with the types that it has."""
+    if isinstance(value, list):
+        return {"type": "array", "items": {"type": "object"}, "maxItems": 0}
+    if isinstance(value, dict):
+        properties = {name: empty(each) for name, each in value.items()}
+        return {"type": "object", "properties": properties}
+    return TEXT
 
 
 def listed(of: Schema) -> Schema:
@@ -38,10 +49,25 @@ def json_object(required: dict[str, Schema], **optional: Schema) -> Schema:
     }
 
 
+def optional(schema: Schema) -> Schema:
+    """Return the schema of a field that can be left out, with its default in words.
+
+    Generators such as openapi-typescript require a field that has a `default`.
+    """
+    schema = dict(schema)
+    default = schema.pop("default", "")
+    if default == "":
+        return schema
+    meaning = " ".join([schema.get("description", ""), f"The default is {default}."]).strip()
+    return {**schema, "description": meaning}
+
+
 def or_null(schema: Schema) -> Schema:
     """Return the schema or null; in a request null means that a field is unset."""
+    schema = optional(schema)
     if "enum" in schema:
-        return {**schema, "type": [schema["type"], "null"], "enum": [*schema["enum"], None]}
+        # Generators cannot name null among the values of an enum.
+        return {"anyOf": [schema, {"type": "null"}]}
     return {**schema, "type": [schema["type"], "null"]}
 
 
@@ -90,12 +116,9 @@ def _easel() -> dict[str, Schema]:
     }
     invitation = {
         "pictures": or_null({**WHOLE, "minimum": 1, "maximum": MOST_LINKED, "default": 10}),
-        "expires_in": {
-            **WHOLE,
-            "minimum": SHORTEST_LINK,
-            "maximum": LONGEST_LINK,
-            "default": 86_400,
-        },
+        "expires_in": optional(
+            {**WHOLE, "minimum": SHORTEST_LINK, "maximum": LONGEST_LINK, "default": 86_400}
+        ),
     }
     job = {
         "id": TEXT,
@@ -127,7 +150,7 @@ def _openai() -> dict[str, Schema]:
         "quality": or_null({**TEXT, "enum": list(QUALITIES)}),
         "response_format": or_null({**TEXT, "enum": ["b64_json", "url"]}),
         "output_format": or_null(_contract()["format"]),
-        "stream": {"enum": [False, None]},
+        "stream": {"type": ["boolean", "null"], "description": "Only false is supported."},
         "cfg": or_null(_contract()["guidance_scale"]),
     }
     contract = {
@@ -190,7 +213,7 @@ def _lenient(schema: Schema) -> Schema:
     if schema["type"] == "string":
         return or_null(schema)
     # The limits apply to the number in the text as well, which a schema cannot express.
-    return {**schema, "type": [schema["type"], "string", "null"]}
+    return {**optional(schema), "type": [schema["type"], "string", "null"]}
 
 
 def _problems() -> dict[str, Schema]:
@@ -219,7 +242,7 @@ def query_parameters() -> list[Schema]:
             "name": name,
             "in": "query",
             "description": RULES[name].meaning,
-            "schema": {"anyOf": [schema, {"const": ""}]},
+            "schema": {"anyOf": [schema, {**TEXT, "maxLength": 0}]},
         }
         for name, schema in _contract().items()
         if name != "prompt"

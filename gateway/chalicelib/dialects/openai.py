@@ -146,7 +146,11 @@ def render_error(error: GatewayError, request: Request) -> Response:
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     # OpenAI has codes of its own for these two.
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
-    described = {"message": error.message, "type": kind, "param": error.field, "code": code}
+    message = error.message
+    if code == "invalid_api_key" and {"authorization", "x-api-key"} & set(request.headers):
+        # OpenAI's words, in which LiteLLM and others recognise a wrong key.
+        message = f"Incorrect API key provided. {message}"
+    described = {"message": message, "type": kind, "param": error.field, "code": code}
     response = json_response({"error": described}, error.status)
     # OpenAI's libraries show this header's value as the error's `request_id`.
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})

@@ -5,8 +5,10 @@ import json
 
 import pytest
 
-from chalicelib.dialects.openai import QUALITIES
+from chalicelib.dialects.openai import QUALITIES, ROUTE, render_error
+from chalicelib.errors import Unauthorized
 from chalicelib.settings import Model
+from chalicelib.web.request import Request
 from tests import recorded
 
 BODIES = {
@@ -194,3 +196,20 @@ def test_any_other_size_beyond_the_limits_is_refused(client):
     response = post(client, {"prompt": "a cat", "size": "1800x1024", "model": "dall-e-3"})
 
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "size")
+
+
+@pytest.mark.parametrize("headers", [{"authorization": "Bearer wrong"}, {"x-api-key": "wrong"}])
+def test_a_wrong_key_is_named_as_openai_names_it(headers):
+    request = Request("POST", ROUTE, ROUTE, headers, {}, "an-id")
+    response = render_error(Unauthorized("Unknown or expired key."), request)
+
+    error = json.loads(response.body)["error"]
+    assert (response.status, error["code"]) == (401, "invalid_api_key")
+    assert error["message"] == "Incorrect API key provided. Unknown or expired key."
+
+
+def test_a_missing_key_is_not_called_incorrect():
+    request = Request("POST", ROUTE, ROUTE, {}, {}, "an-id")
+    response = render_error(Unauthorized("An API key is required."), request)
+
+    assert json.loads(response.body)["error"]["message"] == "An API key is required."

@@ -116,3 +116,35 @@ def test_an_address_cannot_write_into_the_page():
 
     assert "<script>" not in page
     assert "/<b>" not in page
+
+
+def every_schema(node, place=""):
+    if isinstance(node, dict):
+        yield place, node
+    for name, part in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(part, dict | list):
+            yield from every_schema(part, f"{place}/{name}")
+
+
+def test_nothing_in_it_is_beyond_generators():
+    for place, node in every_schema(DOCUMENT):
+        assert node.get("const", "x") not in ({}, [], ""), place
+        if isinstance(node.get("enum"), list):
+            assert None not in node["enum"], place
+        if place.rpartition("/content/")[2].startswith("application~") or "/responses/" in place:
+            assert node.get("type") != "null" or "/anyOf/" in place, place
+
+
+def test_pictures_are_binary():
+    for media_type, content in responses("/inference/{text}")["200"]["content"].items():
+        if media_type.startswith("image/"):
+            assert content["schema"] == {"type": "string", "format": "binary"}
+
+
+@pytest.mark.parametrize("name", ["Request", "ImagesRequest", "Txt2ImgRequest", "LinkRequest"])
+def test_fields_that_can_be_left_out_have_no_default_that_generators_require(name):
+    schema = DOCUMENT["components"]["schemas"][name]
+
+    for place, node in every_schema(schema["properties"]):
+        assert "default" not in node or "type" not in node, place
+    assert set(schema.get("required", [])) <= {"prompt"}
