@@ -144,7 +144,11 @@ def _mode(text: str) -> str:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    # Nothing would be left of such a word, and nothing is in every prompt.
+    if not all(any(character.isalnum() for character in word) for word in words):
+        raise ValueError("a word has letters or digits")
+    return words
 
 
 def _origins(text: str) -> tuple[str, ...]:
