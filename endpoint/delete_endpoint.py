@@ -31,16 +31,22 @@ def parser() -> argparse.ArgumentParser:
 
 def delete(context: Context, options: ModelOptions) -> Result:
     """Delete one model's endpoint, or all of the deployment's resources."""
-    scope = f"the endpoint of {options.model}" if options.model else "everything"
-    context.console.ask(
-        f"Delete {scope} of {context.deployment.prefix} in {context.account.region}?"
-    )
-    removal.delete_endpoints(context, options.model)
+    found = removal.search(context, options.model)
+    for line in found.lines(context.name):
+        context.console.say(line)
     if options.model:
-        removal.delete_files(context, options.model)
-        return Result({"deleted": options.model}, [f"Deleted the endpoint of {options.model}."])
-    removal.delete_infrastructure(context)
-    return removal.verify(context)
+        files = f"its files in {context.deployment.bucket}"
+        context.console.ask(f"Delete this and {files}, in {context.account.region}?")
+        removal.delete_endpoints(context, found)
+        kept = removal.delete_files(context, options.model)
+        lines = [f"Deleted the endpoint of {options.model}.", *kept]
+        return Result({"deleted": options.model}, lines)
+    stored = None
+    if found.own:
+        context.console.ask(f"Delete all of it in {context.account.region}?")
+        removal.delete_endpoints(context, found)
+        stored = removal.delete_infrastructure(context, found)
+    return removal.verify(context, stored)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

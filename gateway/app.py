@@ -10,7 +10,7 @@ from chalicelib.auth import sessions
 from chalicelib.auth.authenticate import Guard
 from chalicelib.dialects import automatic1111, automatic1111_lists, openai, urls
 from chalicelib.generation import describe
-from chalicelib.images.prompts import DEFAULT_PROMPT, prompt_from_path
+from chalicelib.images.prompts import prompt_from_path
 from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Settings, route_prefix
 from chalicelib.web.crawlers import robots_response
@@ -51,10 +51,11 @@ def picture(request: Request, text: str) -> Response:
     return urls.picture(images(), request, prompt_from_path(text))
 
 
+# A literal segment precedes `{text}`, in API Gateway and in `chalice local`.
 @easel.get("/inference/default")
 def default_picture(request: Request) -> Response:
-    """Return the picture of an astronaut riding a horse on mars."""
-    return urls.picture(images(), request, DEFAULT_PROMPT)
+    """Return the picture of an astronaut riding a horse on mars, or of the query's prompt."""
+    return urls.default_picture(images(), request)
 
 
 @easel.get("/inference")
@@ -150,6 +151,8 @@ def openai_generate(request: Request) -> Response:
 @images_api.get("/v1/images/generations/{identifiers}")
 def openai_resume(request: Request, identifiers: str) -> Response:
     """Continue to wait for the pictures of a call."""
+    # API Gateway passes path parameters on percent-encoded:
+    # https://github.com/aws/chalice/issues/511
     return openai.resume(images(), request, unquote(identifiers))
 
 

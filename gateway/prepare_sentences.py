@@ -42,6 +42,7 @@ def main() -> int:
     kept: dict[str, None] = {}
     made = 0
     while len(kept) < SENTENCES:
+        # About one sentence in forty has a line break, for which CLEAN would drop it.
         sentence = " ".join(generator.gen_sentence().split())
         made += 1
         if is_fit(sentence) and prompt_filter.check(sentence) is None:

@@ -20,8 +20,8 @@ from endpoint.core.problems import (
 from endpoint.core.waiting import Waiting
 
 VARIANT = "AllTraffic"  # the name that SageMaker's own tools use for a single variant
-# SageMaker searches three instance types for up to 15 minutes; download and start of the container
-# come after that.
+# The sum of SageMaker's own limits for finding an instance, downloading the model and starting the
+# container (provision/definitions.py) is 85 minutes.
 _MOST_SECONDS = 5400
 _BUSY = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
 # SageMaker updates no endpoint in one of these states; it can only be deleted.
@@ -76,6 +76,8 @@ class Endpoints:
         if description is None:
             self._client.create_endpoint(EndpointName=name, EndpointConfigName=config, Tags=tags)
         elif description["EndpointConfigName"] != config:
+            # Starts a second fleet before it deletes the first, so both cost money and count
+            # against the quota for that time.
             self._client.update_endpoint(EndpointName=name, EndpointConfigName=config)
         self.settle(name)
         self._check(name, config)
@@ -167,11 +169,14 @@ def failure(name: str, reason: str) -> EndpointFailed:
             "The container did not start; its log is shown above. Check --image and the model."
             f" {AGAIN}",
         )
+    # Its message names "the account-level service limit":
+    # https://github.com/aws/amazon-sagemaker-examples/issues/307
     if "ResourceLimitExceeded" in reason or "service limit" in reason:
         return EndpointFailed(message, f"{quota_advice()} {AGAIN}")
     return EndpointFailed(message, AGAIN)
 
 
 def _is_busy(error: ClientError) -> bool:
+    # "Cannot update in-progress endpoint", with the code of an invalid parameter.
     message = message_of(error).lower()
     return code_of(error) == "ValidationException" and "in-progress" in message

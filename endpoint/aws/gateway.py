@@ -7,6 +7,7 @@ the function that it calls.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,6 +18,8 @@ from endpoint.core.problems import code_of
 STAGE = "api"  # the first segment of every public path; chalice's own default
 # Lambda's code, and API Gateway's.
 _MISSING = {"ResourceNotFoundException", "NotFoundException"}
+# An ARN can end in a version or an alias, which is not part of the function's own.
+_FUNCTION = re.compile(r"(arn:[^:/]+:lambda:[^:/]*:[^:/]*:function:[^:/]+)")
 
 
 class Gateway:
@@ -42,6 +45,16 @@ class Gateway:
         configuration: dict[str, Any] = response["Configuration"]
         return configuration
 
+    def function_tags(self, arn: str) -> dict[str, str]:
+        """Return a function's tags; empty if it does not exist."""
+        try:
+            tags: dict[str, str] = self._functions.list_tags(Resource=arn).get("Tags", {})
+        except ClientError as error:
+            if code_of(error) in _MISSING:
+                return {}
+            raise
+        return tags
+
     def functions(self, prefix: str) -> list[str]:
         """Return the names of the functions with this prefix."""
         # Lambda cannot filter by name.
@@ -50,9 +63,9 @@ class Gateway:
         return [name for name in names if name.startswith(prefix)]
 
     def apis(self) -> dict[str, str]:
-        """Return the name of the function behind each of Easel's REST APIs, by the API's id.
+        """Return the ARN of the function behind each API named as Easel's are, by the API's id.
 
-        The name is empty for an API that was imported only in part and calls no function.
+        The ARN is empty for an API that was imported only in part and calls no function.
         """
         pages = self._apis.get_paginator("get_rest_apis").paginate()
         # chalice gives the APIs of all deployments the app's name.
@@ -60,19 +73,25 @@ class Gateway:
         return {id_: self._function_behind(id_) for id_ in ids}
 
     def _function_behind(self, api: str) -> str:
+        # Without `embed` the methods have no integration.
         pages = self._apis.get_paginator("get_resources").paginate(restApiId=api, embed=["methods"])
         for page in pages:
             for resource in page["items"]:
                 for method in resource.get("resourceMethods", {}).values():
                     uri = str((method.get("methodIntegration") or {}).get("uri", ""))
                     # ...:lambda:path/2015-03-31/functions/<function ARN>/invocations
-                    if ":function:" in uri:
-                        return uri.partition(":function:")[2].partition("/")[0].partition(":")[0]
+                    if found := _FUNCTION.search(uri):
+                        return found[1]
         return ""
 
     def apis_of(self, function: str) -> list[str]:
-        """Return the ids of the REST APIs that call this function."""
-        return [api for api, name in self.apis().items() if name == function]
+        """Return the ids of the REST APIs that call the function with this ARN."""
+        return [api for api, arn in self.apis().items() if arn == function]
+
+    def api_tags(self, api: str) -> dict[str, str]:
+        """Return a REST API's tags."""
+        tags: dict[str, str] = self._apis.get_rest_api(restApiId=api).get("tags") or {}
+        return tags
 
     def throttle(self, api: str, per_second: float, burst: int) -> None:
         """Limit the stage to a number of requests per second, and of requests at once."""
@@ -81,6 +100,8 @@ class Gateway:
             stageName=STAGE,
             # `/*/*` is every resource and every method of the stage.
             patchOperations=[
+                # API Gateway counts each method by itself:
+                # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
                 {"op": "replace", "path": "/*/*/throttling/rateLimit", "value": str(per_second)},
                 {"op": "replace", "path": "/*/*/throttling/burstLimit", "value": str(burst)},
             ],
@@ -88,6 +109,7 @@ class Gateway:
 
     def tag_api(self, api: str, region: str, partition: str, tags: dict[str, str]) -> None:
         """Tag a REST API; chalice tags only functions."""
+        # API Gateway's ARNs contain no account.
         arn = f"arn:{partition}:apigateway:{region}::/restapis/{api}"
         self._apis.tag_resource(resourceArn=arn, tags=tags)
 

@@ -35,7 +35,18 @@ class Logs:
         except ClientError as error:
             if code_of(error) != "ResourceAlreadyExistsException":
                 raise
+        # For an existing group as well: SageMaker may have created it.
         self._client.put_retention_policy(logGroupName=group, retentionInDays=_RETENTION_DAYS)
+
+    def tags(self, arn: str) -> dict[str, str]:
+        """Return a group's tags; empty if it does not exist."""
+        try:
+            tags: dict[str, str] = self._client.list_tags_for_resource(resourceArn=arn)["tags"]
+        except ClientError as error:
+            if code_of(error) != _MISSING:
+                raise
+            return {}
+        return tags
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Return the sizes in bytes of the groups with this prefix, by name."""
@@ -57,6 +68,7 @@ class Logs:
     def load_failures(self, group: str, since_milliseconds: int, most: int = 10) -> list[str]:
         """Return the last lines since then that report a model that could not be loaded."""
         # `?` makes a term optional, so that one of them is enough.
+        # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
         pattern = " ".join(f'?"{phrase}"' for phrase in _LOAD_FAILURES)
         pages = self._client.get_paginator("filter_log_events")
         lines: list[str] = []

@@ -14,6 +14,7 @@ from endpoint.core.problems import AGAIN, AccessDenied, TookTooLong, code_of, me
 from endpoint.core.waiting import Waiting
 
 # IAM is eventually consistent: a new role usually reaches SageMaker within seconds.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html
 _ROLE_SECONDS = 120
 
 
@@ -96,9 +97,14 @@ class Models:
         return self._describe(self._client.describe_endpoint_config, EndpointConfigName=name)
 
     def tags(self, arn: str) -> dict[str, str]:
-        """Return the tags of a SageMaker resource."""
+        """Return the tags of a SageMaker resource; empty if it does not exist."""
         pages = self._client.get_paginator("list_tags").paginate(ResourceArn=arn)
-        return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+        try:
+            return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+        except ClientError as error:
+            if is_missing(error):
+                return {}
+            raise
 
     def configs(self, contains: str) -> list[dict[str, Any]]:
         """Return the summaries of configurations whose name has `contains`, newest first."""

@@ -71,6 +71,7 @@ class Registry:
 
     def _find(self, image: Image, image_id: dict[str, str | None]) -> bool:
         try:
+            # AWS's images are in accounts of AWS, 763104351884 in most regions.
             response = self._client.batch_get_image(
                 registryId=image.account, repositoryName=image.repository, imageIds=[image_id]
             )

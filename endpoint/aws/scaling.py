@@ -63,6 +63,7 @@ class Scaling:
     def remove(self, endpoint: str) -> None:
         """Remove alarm, policies and target, in this order; missing ones are ignored."""
         # The alarm first: it could start an instance while the policies are removed.
+        # CloudWatch accepts names that do not exist.
         self._alarms.delete_alarms(AlarmNames=[alarm_name(endpoint)])
         self._remove(_resource(endpoint))
 
@@ -93,6 +94,16 @@ class Scaling:
         """Return the names of the alarms with this prefix."""
         pages = self._alarms.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix)
         return [alarm["AlarmName"] for page in pages for alarm in page["MetricAlarms"]]
+
+    def alarm_tags(self, arn: str) -> dict[str, str]:
+        """Return an alarm's tags; empty if it does not exist."""
+        try:
+            tags = self._alarms.list_tags_for_resource(ResourceARN=arn)["Tags"]
+        except ClientError as error:
+            if code_of(error) not in {"ResourceNotFoundException", "ResourceNotFound"}:
+                raise
+            return {}
+        return {tag["Key"]: tag["Value"] for tag in tags}
 
     def delete_alarms(self, names: list[str]) -> None:
         """Delete alarms by name; CloudWatch takes 100 in one call."""
@@ -147,6 +158,7 @@ def _wake_alarm(endpoint: str) -> dict[str, Any]:
         "MetricName": "HasBacklogWithoutCapacity",
         "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
         "Statistic": "Average",
+        # Two periods of a minute, as in AWS's example at the module's URL.
         "Period": 60,
         "EvaluationPeriods": 2,
         "DatapointsToAlarm": 2,

@@ -76,6 +76,8 @@ class Stacks:
         try:
             write(
                 StackName=name,
+                # At most 51,200 bytes:
+                # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
                 TemplateBody=template,
                 Parameters=[
                     {"ParameterKey": key, "ParameterValue": value}
@@ -106,6 +108,11 @@ class Stacks:
                 f"The stack {name} could not be deleted: {self._reason(name)}",
                 "Remove the resource that the message names, and run the same command again.",
             )
+
+    def resources(self, name: str) -> dict[str, str]:
+        """Return the states of the stack's resources, by their names in AWS."""
+        found = self._client.describe_stack_resources(StackName=name)["StackResources"]
+        return {item.get("PhysicalResourceId", ""): item["ResourceStatus"] for item in found}
 
     def outputs(self, name: str) -> dict[str, str]:
         """Return the stack's outputs; empty if the stack does not exist."""

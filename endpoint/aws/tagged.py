@@ -20,6 +20,7 @@ class Tagged:
 
     def arns(self, deployment: str | None) -> list[str] | None:
         """Return the ARNs of one deployment's resources, or of all; None if access is denied."""
+        # Without values the filter matches every value of the tag.
         tag_filter: dict[str, Any] = {"Key": TAG, "Values": [deployment] if deployment else []}
         pages = self._client.get_paginator("get_resources").paginate(TagFilters=[tag_filter])
         try:

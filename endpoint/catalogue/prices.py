@@ -15,6 +15,7 @@ from typing import Any
 
 _FILE = Path(__file__).with_name("prices.json")
 HOURS_PER_MONTH = 730  # AWS's own convention: 365 days x 24 / 12
+# AWS's price lists mean 2**30 bytes by a GB of storage.
 _GIB = 1024**3
 
 

@@ -152,6 +152,7 @@ def _price_of(description: dict[str, Any], config: dict[str, Any]) -> tuple[floa
     """Return an endpoint's price per hour, its number of instances, and their types."""
     variants = description.get("ProductionVariants") or [{}]
     pools = variants[0].get("InstancePools") or []
+    # SageMaker's API does not promise a count; every endpoint starts with one instance.
     count = sum(int(variant.get("CurrentInstanceCount", 1)) for variant in variants)
     if pools and all("CurrentInstanceCount" in pool for pool in pools):
         running = [pool for pool in pools if pool["CurrentInstanceCount"]]
@@ -192,9 +193,13 @@ def _gateway(context: Context) -> Iterator[Resource]:
     for name in context.gateway.functions(f"{APP}-"):
         if deployment := owner(name):
             yield Resource("Lambda function", name, deployment, remark="pay per use")
-    # All APIs are called `easel`; only the function behind one has the deployment's name.
+    # All APIs are called `easel`; only the function behind one has the deployment's name. Another
+    # account's or region's function can have it, too.
+    account = context.account
+    here = f"arn:{account.partition}:lambda:{account.region}:{account.id}:function:"
     for api, function in context.gateway.apis().items():
-        yield Resource("REST API", api, owner(function) or "", remark="pay per use")
+        deployment = owner(function.removeprefix(here)) or ""
+        yield Resource("REST API", api, deployment, remark="pay per use")
 
 
 def _logs(context: Context) -> Iterator[Resource]:

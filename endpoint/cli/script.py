@@ -14,9 +14,13 @@ from endpoint.core.account import Account, open_session
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console
 from endpoint.core.dry_run import DryRun
-from endpoint.core.problems import Declined, ScriptError, translated
+from endpoint.core.problems import BadArgument, Declined, ScriptError, UploadFailed, translated
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_SELECTING = (
+    "name", "region", "profile", "model", "also", "revision", "image", "inference_ami",
+    "instance_type",
+)  # fmt: skip
 ScriptOptions = TypeVar("ScriptOptions", bound=CommonOptions)
 
 
@@ -61,10 +65,17 @@ def run(
     context: Context | None = None
     try:
         with translated():
+            _refuse_empty(options)
             context = _open(options, console, session, clock)
             result = work(context, options)
     except ScriptError as error:
         return _report(context, console, error)
+    except OSError as error:
+        unusable = UploadFailed(
+            f"{error.filename or 'A file or the network'}: {error.strerror or error}."
+        )
+        return _report(context, console, unusable)
+    # An interrupted run can leave resources that cost money, so it is reported as well.
     except KeyboardInterrupt:
         _report(context, console, ScriptError("Interrupted.", "The same command continues."))
         return _INTERRUPTED
@@ -72,12 +83,24 @@ def run(
     return 0 if result.good else 1
 
 
+def _refuse_empty(options: CommonOptions) -> None:
+    """Refuse an option that selects something and is empty, as `--name "$UNSET"` makes it.
+
+    Its default would be another deployment, another region, or every model.
+    """
+    for name in _SELECTING:
+        value = getattr(options, name, None)
+        values = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(each, str) and not each.strip() for each in values):
+            raise BadArgument(f"--{name.replace('_', '-')} is empty.")
+
+
 def _open(options: CommonOptions, console: Console, session: Any, clock: Clock) -> Context:
     session = session or open_session(options.profile, options.region)
     if options.dry_run:
         DryRun(session, console)
         console.say("Dry run: nothing is changed.")
-    name = options.name or "main"
+    name = "main" if options.name is None else options.name
     return Context(Account(session, clock), console, name, dry_run=options.dry_run)
 
 

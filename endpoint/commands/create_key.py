@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from endpoint.cli.options import read
-from endpoint.core.problems import ScriptError
-from endpoint.provision.gateway_access import key_entry, new_key, read_keys
-
-# The gateway logs the name, so it has no spaces or control characters.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+from endpoint.core.private_files import write_private
+from endpoint.core.problems import BadArgument, ScriptError
+from endpoint.provision.gateway_access import check_keys, key_entry, new_key, read_keys
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m endpoint create-key", description="Create an API key for the gateway."
     )
     add = parser.add_argument
-    add("who", type=_name, help="a name for the key, which the gateway logs")
+    add("who", help="a name for the key, which the gateway logs")
     add("--per-minute", type=int, help="limit of pictures per minute")
     add("--expires", type=_moment, help="last moment of validity, such as 2027-01-01")
     add("--file", type=Path, default=Path("keys.json"), help="default: keys.json")
@@ -49,9 +48,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Create a key and return the exit code: 0 done, 1 failed, 2 wrong arguments."""
-    options = read(KeyOptions, parser().parse_args(argv))
+    arguments = parser()
+    options = read(KeyOptions, arguments.parse_args(argv))
+    key = new_key()
     try:
-        key = create(options)
+        entry = _entry(options, key)
+    except BadArgument as error:
+        arguments.error(str(error))
+    try:
+        _add(entry, options)
     except ScriptError as error:
         print(f"{error}\n{error.advice}", file=sys.stderr)
         return 1
@@ -65,29 +70,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def create(options: KeyOptions) -> str:
-    """Add an entry to the file and return its key.
+def _entry(options: KeyOptions, key: str) -> dict[str, Any]:
+    """Return the key's entry; raises BadArgument if the gateway could not read it."""
+    limits = {"per_minute": options.per_minute, "expires": options.expires}
+    entry = key_entry(options.who, key)
+    entry |= {name: limit for name, limit in limits.items() if limit is not None}
+    check_keys([entry], f"the key for {options.who!r}")
+    return entry
+
+
+def _add(entry: dict[str, Any], options: KeyOptions) -> None:
+    """Add an entry to the file, which only its owner can read from then on.
 
     Raises:
-        ScriptError: if the name has a key already, or the file has other content than keys.
+        ScriptError: if the name has a key already, or the file cannot be used.
     """
-    entries = read_keys(options.file) if options.file.exists() else []
+    entries = read_keys(options.file) if os.path.lexists(options.file) else []
     others = [entry for entry in entries if entry["name"] != options.who]
     if len(others) != len(entries) and not options.replace:
         raise ScriptError(
             f"{options.file} already has a key for {options.who}.", "--replace replaces it."
         )
-    key = new_key()
-    limits = {"per_minute": options.per_minute, "expires": options.expires}
-    entry = key_entry(options.who, key) | {name: limit for name, limit in limits.items() if limit}
-    options.file.write_text(json.dumps([*others, entry], indent=2) + "\n", encoding="utf-8")
-    return key
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError("letters, digits, dots, dashes; at most 63")
-    return text
+    text = json.dumps([*others, entry], indent=2) + "\n"
+    try:
+        write_private(options.file, text)
+    except OSError as error:
+        raise ScriptError(
+            f"{options.file} cannot be written: {error.strerror}.", "Choose another --file."
+        ) from error
 
 
 def _moment(text: str) -> str:

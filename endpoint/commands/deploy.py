@@ -39,8 +39,12 @@ def parser() -> argparse.ArgumentParser:
 
 def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     """Deploy, and return the URL."""
-    for model in (options.model, *options.also):
-        model_options = replace(options, model=model)
+    each = [replace(options, model=model) for model in (options.model, *options.also)]
+    # Whatever can be wrong with the options is wrong before the first endpoint costs money.
+    for model_options in each:
+        endpoint.check_options(model_options)
+    gateway.check(context, options)
+    for model_options in each:
         _examine(context, model_options)
         endpoint.create(context, model_options)
     url, key = gateway.deploy(context, options)
@@ -95,6 +99,7 @@ def fetch_url(url: str, key: str | None = None) -> bytes:
     """Return the body of a response; raises OSError for any status but success."""
     headers = {"Accept": "image/png", **({"x-api-key": key} if key else {})}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310
+    # Longer than API Gateway's 29 s, so that its own error arrives first.
     with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - https, see url_of
         body: bytes = response.read()
         return body

@@ -22,17 +22,18 @@ def parser() -> argparse.ArgumentParser:
 def destroy(context: Context, _: CommonOptions) -> Result:
     """Delete the gateway, then everything that `delete` deletes."""
     deployment = context.deployment
-    context.console.ask(f"Delete everything of {deployment.prefix} in {context.account.region}?")
-    context.begin(f"gateway: Lambda function {deployment.function} and its REST API")
-    # An API is found by the function that it calls, so the APIs go first.
-    for api in context.gateway.apis_of(deployment.function):
-        context.gateway.delete_api(api)
-    context.gateway.delete_function(deployment.function)
-    removal.delete_endpoints(context, None)
-    removal.delete_infrastructure(context)
+    found = removal.search(context, gateway=True)
+    for line in found.lines(deployment.name):
+        context.console.say(line)
+    stored = None
+    if found.own:
+        context.console.ask(f"Delete all of it in {context.account.region}?")
+        removal.delete_gateway(context, found)
+        removal.delete_endpoints(context, found)
+        stored = removal.delete_infrastructure(context, found)
     if not context.dry_run:
         GatewayProject(deployment).remove()
-    return removal.verify(context)
+    return removal.verify(context, stored)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

@@ -10,6 +10,7 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import ModelOptions, add_model_option, common_parser
 from endpoint.cli.script import Result
+from endpoint.provision.ownership import Ownership
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,11 +45,11 @@ def _running(context: Context, model: str | None, scaled: list[str]) -> list[str
 
     They include names in `scaled` without an endpoint: an interrupted run can leave those.
     """
-    deployment = context.deployment
+    deployment, ownership = context.deployment, Ownership(context)
     names = {*context.endpoints.names(f"{deployment.prefix}-"), *scaled}
-    if model:
-        return sorted(names & {deployment.endpoint(model)})
-    return sorted(filter(deployment.owns, names))
+    asked = {deployment.endpoint(model)} if model else set(filter(deployment.owns, names))
+    # `owns_scaling` is true of a name without an endpoint, too.
+    return sorted(filter(ownership.owns_scaling, names & asked))
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

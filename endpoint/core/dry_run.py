@@ -49,6 +49,7 @@ class DryRun:
         self._console.say(f"  would call {call}")
         parsed: dict[str, Any] = _made_up(model.output_shape) if model.output_shape else {}
         parsed["ResponseMetadata"] = {"HTTPStatusCode": 200, "HTTPHeaders": {}}
+        # botocore sends nothing if a handler of `before-call` returns a response.
         return AWSResponse("", 200, {}, None), parsed
 
 

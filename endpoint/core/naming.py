@@ -59,6 +59,11 @@ class Deployment:
         return self.prefix
 
     @property
+    def function_arn(self) -> str:
+        """The ARN of the Lambda function: others have functions of the same name."""
+        return f"arn:{self.partition}:lambda:{self.region}:{self.account}:function:{self.function}"
+
+    @property
     def bucket(self) -> str:
         """The S3 bucket; at most 59 characters of the 63 that S3 allows."""
         # Bucket names are unique across all accounts, so the account is a part of it.

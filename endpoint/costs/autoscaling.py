@@ -160,6 +160,7 @@ def step(policies: Policies, state: State, minute: Minute, now: float) -> tuple[
 
 
 def _observe(policies: Policies, state: State, minute: Minute) -> State:
+    # The metric is per instance, so it has no value at zero instances.
     tracked = policies.target is not None and minute.ready > 0
     target = policies.target or 0.0
     per_instance = minute.backlog / minute.ready if minute.ready else 0.0

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from endpoint.emulator.process.processes import ROOT, port_is_free
+from endpoint.emulator.process.processes import LARGEST_PORT, ROOT, port_is_free
 
 _EPILOGUE = """\
 All servers listen on 127.0.0.1 only and stop on Ctrl-C. docs/emulator.md lists what is imitated
@@ -124,6 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run.run(run.Options(**values))
     _end_with_parent_if_asked()
     # Checked first, for a message instead of a traceback.
+    if not 0 <= options.port <= LARGEST_PORT:
+        print(f"--port {options.port} is no port: ports are 0 to {LARGEST_PORT}", file=sys.stderr)
+        return 1
     if not port_is_free(options.port):
         print(f"port {options.port} is in use; choose another with --port", file=sys.stderr)
         return 1

@@ -12,8 +12,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,11 +21,20 @@ from typing import Any, NoReturn
 
 import urllib3
 
+from endpoint.core.problems import ScriptError
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
-from endpoint.emulator.process.processes import ROOT, Child, ChildEnded, free_port, port_is_free
-from endpoint.emulator.served_model import NoModel, ServedModel, choose
+from endpoint.emulator.process.processes import (
+    LARGEST_PORT,
+    ROOT,
+    Child,
+    ChildEnded,
+    free_port,
+    port_is_free,
+)
+from endpoint.emulator.served_model import NoModel, ServedModel, choose, require_usable
 from endpoint.provision.model_metadata import metadata
+from endpoint.provision.settings_check import check_container, check_gateway
 
 REGION = "us-east-1"
 BUCKET = "easel-local"
@@ -111,13 +120,22 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _start(options: Options, stack: ExitStack) -> list[Child]:
-    for port, option in ((options.port, "--port"), (options.aws_port, "--aws-port")):
+    for port, lowest, option in ((options.port, 1, "--port"), (options.aws_port, 0, "--aws-port")):
+        if not lowest <= port <= LARGEST_PORT:
+            raise CannotRun(f"{option} {port} is no port: ports are {lowest} to {LARGEST_PORT}")
         if not port_is_free(port):
             raise CannotRun(f"port {port} is in use; choose another with {option}")
+    if options.port == options.aws_port:
+        raise CannotRun(f"--port and --aws-port are both {options.port}; choose another for one")
     for folder, file in ((options.code, "inference.py"), (options.gateway, "app.py")):
         if not (folder / file).is_file():
             raise CannotRun(f"no {file} in {folder}")
     model = choose(options.model)
+    _check_settings(options, model)
+    # Other serving code, with --code, may have other models.
+    if (options.code / "easel").is_dir():
+        require_usable(model, os.environ)
+    # SageMaker's names have at most 63 letters, digits and hyphens.
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
     port = free_port()
     # First, since it takes longest: it loads the model while the rest of AWS gets ready.
@@ -133,10 +151,48 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     offered = {model.name: {"endpoint": endpoint, **_described(runtime, endpoint)}}
     variables["EASEL_MODELS"] = json.dumps(offered)
     variables |= _for_links(clients)
+    # Again, with what the model says of itself: a gateway that cannot read it would never be ready.
+    _check_gateway(options, {name: variables[name] for name in variables if "EASEL" in name})
     gateway = stack.enter_context(_gateway(options, variables))
     health = f"http://127.0.0.1:{options.port}/api/health"
     gateway.wait_until(lambda: _healthy(health), GATEWAY_SECONDS)
     return [server, gateway]
+
+
+def _check_settings(options: Options, model: ServedModel) -> None:
+    """Have gateway and model read the person's settings, before the model is loaded.
+
+    Raises:
+        CannotRun: for the first that cannot be read.
+    """
+    _check_gateway(
+        options, {"EASEL_MODELS": json.dumps({model.name: {"endpoint": "e"}}), **_secret()}
+    )
+    # Other code, as in a test, can have other settings.
+    if (options.code / "easel" / "settings.py").is_file():
+        with _as_cannot_run():
+            check_container({**_own(), **model.environment}, folder=options.code.resolve())
+
+
+def _check_gateway(options: Options, variables: Mapping[str, str]) -> None:
+    """Have the gateway read the person's settings and `variables`; raises CannotRun."""
+    if (options.gateway / "chalicelib" / "settings.py").is_file():
+        own = _own()
+        names = {name: name for name in own}  # not the options of `deploy`
+        with _as_cannot_run():
+            check_gateway({**own, **variables}, folder=options.gateway.resolve(), names=names)
+
+
+def _own() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("EASEL_")}
+
+
+@contextmanager
+def _as_cannot_run() -> Iterator[None]:
+    try:
+        yield
+    except ScriptError as error:
+        raise CannotRun(f"{error} {error.advice}".strip()) from error
 
 
 def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -> None:
@@ -146,6 +202,7 @@ def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -
     sagemaker.create_model(
         ModelName=name,
         ExecutionRoleArn=role["Role"]["Arn"],
+        # No container is started, so the image is never read.
         PrimaryContainer={"Image": "emulated", "Environment": dict(container)},
     )
     variant: dict[str, Any] = {
@@ -161,8 +218,11 @@ def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -
 def _for_links(clients: Clients) -> dict[str, str]:
     """Return the variables for sessions and links, in case this environment sets API keys."""
     clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
-    secret = os.environ.get("EASEL_SECRET") or secrets.token_urlsafe(32)
-    return {"EASEL_LINKS": f"s3://{BUCKET}/links/", "EASEL_SECRET": secret}
+    return {"EASEL_LINKS": f"s3://{BUCKET}/links/", **_secret()}
+
+
+def _secret() -> dict[str, str]:
+    return {"EASEL_SECRET": os.environ.get("EASEL_SECRET") or secrets.token_urlsafe(32)}
 
 
 def _model_server(options: Options, model: ServedModel, port: int) -> Child:

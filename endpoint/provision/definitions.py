@@ -12,13 +12,18 @@ from endpoint.catalogue.models import Model
 # Until the container passes its health check. The default container passes it before its model is
 # loaded, but another one can load the model first.
 _STARTUP_SECONDS = 1200
+# The most that SageMaker allows.
 _DOWNLOAD_SECONDS = 3600
-# How long SageMaker tries each instance type before the next: the minimum that it allows.
+# How long SageMaker looks for an instance, in all pools together according to its guide (see
+# `_instances`); the minimum that it allows.
 _PROVISION_SECONDS = 300
+# The most InstancePools that a variant can have.
 _MOST_POOLS = 5
 # The server's own default, 6.5 MB, is smaller than a large PNG.
 _LARGEST_RESPONSE = 100 * 1024 * 1024
 _LARGEST_REQUEST = 25 * 1024 * 1024
+# SageMaker puts it into the folder of this name in /opt/ml/additional-model-data-sources.
+_ADAPTERS = "loras"
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Serving:
         image: the container image's URI.
         role: the ARN of the container's role.
         data: the S3 address of the code, and of the weights if they are in S3; ends in /.
+        adapters: the S3 address of the model's LoRA adapters; ends in /.
         weights_in_s3: whether the weights are stored there as well.
         instance_types: the types to try, in this order.
         output: the S3 address below which asynchronous pictures are stored; ends in /.
@@ -41,6 +47,7 @@ class Serving:
     image: str
     role: str
     data: str
+    adapters: str
     weights_in_s3: bool
     instance_types: tuple[str, ...]
     output: str
@@ -51,11 +58,14 @@ class Serving:
 
     def model(self, model: Model) -> dict[str, Any]:
         """Return the definition of the SageMaker model."""
-        source = {"S3Uri": self.data, "S3DataType": "S3Prefix", "CompressionType": "None"}
         definition: dict[str, Any] = {
             "PrimaryContainer": {
                 "Image": self.image,
-                "ModelDataSource": {"S3DataSource": source},
+                "ModelDataSource": {"S3DataSource": _prefix(self.data)},
+                # At an address without a version, so that adapters outlive versions of the code.
+                "AdditionalModelDataSources": [
+                    {"ChannelName": _ADAPTERS, "S3DataSource": _prefix(self.adapters)}
+                ],
                 "Environment": self.environment(model),
             },
             "ExecutionRoleArn": self.role,
@@ -73,18 +83,9 @@ class Serving:
         Every caller that can describe the model can read it. So a token for the hub stays on the
         operator's machine, where `--weights s3` uses it to download a gated model.
         """
-        variables = {
-            "SAGEMAKER_PROGRAM": "inference.py",
-            # One worker for the one GPU: the default is one per CPU core, each with its own model.
-            "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
-            "MMS_MAX_RESPONSE_SIZE": str(_LARGEST_RESPONSE),
-            "MMS_MAX_REQUEST_SIZE": str(_LARGEST_REQUEST),
-            "EASEL_DTYPE": model.dtype,
-            "EASEL_LOG_PROMPTS": "on" if self.log_prompts else "off",
-        }
-        if model.defaults:
-            variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
-        return variables | (_OFFLINE if self.weights_in_s3 else _fetched(model))
+        return container_environment(
+            model, weights_in_s3=self.weights_in_s3, log_prompts=self.log_prompts
+        )
 
     def config(self, model: Model, model_name: str) -> dict[str, Any]:
         """Return the definition of the endpoint configuration."""
@@ -128,6 +129,30 @@ class Serving:
                 "S3FailurePath": f"{self.output}{model.name}/failures/",
             },
         }
+
+
+def _prefix(address: str) -> dict[str, str]:
+    # Files below a prefix, which must end in a slash: an archive would be unpacked at each start.
+    return {"S3Uri": address, "S3DataType": "S3Prefix", "CompressionType": "None"}
+
+
+def container_environment(
+    model: Model, *, weights_in_s3: bool, log_prompts: bool
+) -> dict[str, str]:
+    """Return the environment of a model's container."""
+    variables = {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        # One worker for the one GPU: the default is one per CPU core, each with its own model.
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
+        "MMS_MAX_RESPONSE_SIZE": str(_LARGEST_RESPONSE),
+        "MMS_MAX_REQUEST_SIZE": str(_LARGEST_REQUEST),
+        "EASEL_DTYPE": model.dtype,
+        "EASEL_LORAS": f"/opt/ml/additional-model-data-sources/{_ADAPTERS}",
+        "EASEL_LOG_PROMPTS": "on" if log_prompts else "off",
+    }
+    if model.defaults:
+        variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
+    return variables | (_OFFLINE if weights_in_s3 else _fetched(model))
 
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}

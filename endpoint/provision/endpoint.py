@@ -13,6 +13,7 @@ Every step uses what exists already, so the same command continues after any int
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from endpoint.aws.logs import group_of
@@ -23,10 +24,19 @@ from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
 from endpoint.core.naming import TAG
-from endpoint.core.problems import BadArgument, EndpointFailed, QuotaTooSmall
+from endpoint.core.problems import (
+    AGAIN,
+    BadArgument,
+    EndpointFailed,
+    QuotaTooSmall,
+    ScriptError,
+    UploadFailed,
+)
 from endpoint.provision import infrastructure, payload, weights
-from endpoint.provision.definitions import Serving
+from endpoint.provision.definitions import Serving, container_environment
 from endpoint.provision.image import choose_image
+from endpoint.provision.ownership import Ownership
+from endpoint.provision.settings_check import check_container
 from endpoint.provision.upload import Upload
 from endpoint.provision.warm_up import warm_up
 
@@ -57,15 +67,18 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     Raises:
         ScriptError: if a step fails; the steps before it stay in place.
     """
-    model = models.resolve(options.model, options.revision)
-    _check_options(model, options)
+    model = check_options(options)
+    weights.require_usable(model, context.console)
+    Ownership(context).refuse_others(context.deployment.endpoint(model.name))
     types = affordable_types(context, options.instance_type or model.instance_types)
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
     _confirm(context, model, types)
 
+    # Before the stack, so that unusable weights leave nothing behind.
+    weight_files = _weight_files(context, model) if options.weights == "s3" else []
     infrastructure.ensure(context, image, types, options)
-    serving = _ensure_files(context, model, image, types, options)
+    serving = _ensure_files(context, model, image, types, options, weight_files)
 
     deployment, tags = context.deployment, context.deployment.tags
     endpoint = deployment.endpoint(model.name)
@@ -101,7 +114,29 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     return CreatedEndpoint(endpoint, model, types, seconds)
 
 
-def _check_options(model: Model, options: EndpointOptions) -> None:
+def check_options(options: EndpointOptions) -> Model:
+    """Return the options' model, whose container can read all that they say.
+
+    Raises:
+        BadArgument: if an option has an unusable value, or options contradict each other.
+    """
+    model = models.resolve(options.model, options.revision)
+    _check_weights(model, options)
+    if options.most_instances < 1:
+        raise BadArgument("--most-instances must be 1 or more.")
+    if not (math.isfinite(options.budget) and options.budget >= 0):
+        raise BadArgument("--budget must be a number of USD, 0 or more.")
+    if options.budget and not options.email:
+        raise BadArgument("--budget requires --email.")
+    check_container(
+        container_environment(
+            model, weights_in_s3=options.weights == "s3", log_prompts=options.log_prompts
+        )
+    )
+    return model
+
+
+def _check_weights(model: Model, options: EndpointOptions) -> None:
     if options.weights == "fetch" and model.folder:
         raise BadArgument("A local folder must be uploaded.", "Add --weights s3.")
     if options.weights == "fetch" and options.private_network:
@@ -113,10 +148,6 @@ def _check_options(model: Model, options: EndpointOptions) -> None:
             f"{model.repository} is gated, and a model's settings are no place for a token.",
             "Accept its terms, set HF_TOKEN here, and add --weights s3.",
         )
-    if options.most_instances < 1:
-        raise BadArgument("--most-instances must be 1 or more.")
-    if options.budget and not options.email:
-        raise BadArgument("--budget requires --email.")
 
 
 def affordable_types(context: Context, types: tuple[str, ...]) -> tuple[str, ...]:
@@ -158,14 +189,15 @@ def _ensure_files(
     image: Image,
     types: tuple[str, ...],
     options: EndpointOptions,
+    weight_files: list[payload.File],
 ) -> Serving:
     """Store code and weights in the bucket; return how to serve the model with them."""
     code = payload.code_files()
-    weight_files = weights.gather(model, context.console) if options.weights == "s3" else []
     prefix = payload.prefix_of(model.name, code + weight_files)
     address = f"s3://{context.deployment.bucket}/{prefix}"
     context.begin(f"files below {address}")
     payload.ensure_code(context.bucket, prefix, code)
+    payload.ensure_adapters(context.bucket, model.name)
     if weight_files:
         upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
         upload.ensure(prefix, weight_files)
@@ -173,6 +205,7 @@ def _ensure_files(
         image=image.uri,
         role=context.deployment.endpoint_role,
         data=address,
+        adapters=f"s3://{context.deployment.bucket}/{payload.adapters_prefix(model.name)}",
         weights_in_s3=bool(weight_files),
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
@@ -180,6 +213,19 @@ def _ensure_files(
         log_prompts=options.log_prompts,
     )
     return _with_network(context, serving) if options.private_network else serving
+
+
+def _weight_files(context: Context, model: Model) -> list[payload.File]:
+    try:
+        return weights.gather(model, context.console)
+    except ScriptError:
+        raise
+    except Exception as error:  # the hub library documents no set of errors
+        raise UploadFailed(
+            f"The weights of {model.repository} could not be read:"
+            f" {str(error) or type(error).__name__}",
+            f"Check the network and the files. {AGAIN}",
+        ) from error
 
 
 def _with_network(context: Context, serving: Serving) -> Serving:
@@ -215,16 +261,27 @@ def _prefix(serving: Serving, context: Context) -> str:
 
 
 def _remove_superseded(context: Context, model: str, keep: list[str], prefix: str) -> None:
-    """Delete a model's other versions: endpoint configurations, SageMaker models, files."""
-    deployment = context.deployment
+    """Delete a model's other versions: endpoint configurations, SageMaker models, files.
+
+    Files that Easel did not upload are kept and listed.
+    """
+    deployment, ownership = context.deployment, Ownership(context)
     endpoint = deployment.endpoint(model)
     # A search by name also finds models whose names begin with this one's.
     configs = [item["EndpointConfigName"] for item in context.models.configs(endpoint)]
     names = [item["ModelName"] for item in context.models.models(endpoint)]
     for name in configs:
-        if deployment.is_version_of(name, model) and name not in keep:
+        superseded = deployment.is_version_of(name, model) and name not in keep
+        if superseded and ownership.owns_config(name):
             context.models.delete_config(name)
     for name in names:
-        if deployment.is_version_of(name, model) and name not in keep:
+        superseded = deployment.is_version_of(name, model) and name not in keep
+        if superseded and ownership.owns_model(name):
             context.models.delete_model(name)
-    context.bucket.delete(payload.superseded(context.bucket, model, prefix))
+    stored = payload.superseded(context.bucket, model, prefix)
+    context.bucket.delete(stored.own)
+    for line in stored.lines(context.bucket.name):
+        context.console.say(line)
+    if stored.others:
+        place = f"s3://{context.bucket.name}/{payload.adapters_prefix(model)}"
+        context.console.say(f"Adapters belong into {place}, where each version reads them.")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -12,15 +16,18 @@ from endpoint.aws.models import is_asynchronous
 from endpoint.catalogue import models
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
-from endpoint.core.naming import TAG
-from endpoint.core.problems import AGAIN, ScriptError
-from endpoint.provision.gateway_access import access_of
+from endpoint.core.naming import TAG, digest
+from endpoint.core.problems import AGAIN, BadArgument, ScriptError
+from endpoint.provision.gateway_access import access_of, requires_keys
 from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
-from endpoint.provision.model_metadata import read_metadata
+from endpoint.provision.model_metadata import metadata, read_metadata
+from endpoint.provision.ownership import Ownership
+from endpoint.provision.settings_check import check_gateway
 
 _CHALICE_SECONDS = 900
 # Lambda reserves at least this many for functions without a reservation; a new account has 10 in
 # all, so that it cannot reserve any.
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 _UNRESERVED = 100
 
 
@@ -35,22 +42,21 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
     if context.dry_run:
         context.console.say("  would run chalice deploy")
         return "", None
-    offered = _offered_models(context, options)
-    concurrency = _allowed_concurrency(context, options.concurrency)
     function = context.gateway.function(deployment.function)
-    before = (function or {}).get("Environment", {}).get("Variables", {})
-    access = access_of(options, before, deployment.bucket)
+    access = access_of(options, _variables(function), deployment.bucket)
     settings = GatewaySettings(
-        offered,
+        _offered_models(context, options),
         log_prompts=options.log_prompts,
-        concurrency=concurrency,
+        concurrency=_allowed_concurrency(context, options.concurrency),
         access=access.variables,
     )
+    # Again: the models' own metadata is known only now.
+    check_gateway(settings.environment())
     project = GatewayProject(deployment)
     project.write(settings, context.stacks.outputs(deployment.stack)["GatewayRoleArn"])
 
     # An interrupted deployment can leave an API that chalice has no record of.
-    apis = context.gateway.apis_of(deployment.function)
+    apis = context.gateway.apis_of(deployment.function_arn)
     for surplus in apis[1:]:
         context.gateway.delete_api(surplus)
     project.record_deployed(
@@ -58,7 +64,7 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
     )
     _run_chalice(context, project)
 
-    (api,) = context.gateway.apis_of(deployment.function)
+    (api,) = context.gateway.apis_of(deployment.function_arn)
     # Every request can cost GPU time, so the public URL has a limit from the start.
     context.begin(f"throttling: {options.requests_per_second:g} requests per second")
     context.gateway.throttle(api, options.requests_per_second, options.burst)
@@ -66,11 +72,76 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
     return url_of(api, deployment.region), access.smoke_key
 
 
+def check(context: Context, options: DeployOptions) -> None:
+    """Have the gateway read what it would be deployed with; ask before it is open to everybody.
+
+    Nothing has been changed until then. What the models themselves will say is not known yet.
+
+    Raises:
+        BadArgument: if an option has a value that the gateway, or AWS, does not accept.
+        ScriptError: if the Lambda function is not the deployment's.
+    """
+    _check_limits(options)
+    Ownership(context).refuse_other_function()
+    deployment = context.deployment
+    before = context.gateway.function(deployment.function)
+    access = access_of(options, _variables(before), deployment.bucket)
+    planned = {model.name: model for model in _offered_models(context, options)}
+    for model in (
+        models.resolve(name, options.revision) for name in (options.model, *options.also)
+    ):
+        planned[model.name] = _planned(context, model)
+    settings = GatewaySettings(
+        tuple(planned.values()), log_prompts=options.log_prompts, access=access.variables
+    )
+    check_gateway(settings.environment())
+    if requires_keys(access.variables):
+        return
+    region = context.account.region
+    if requires_keys(_variables(before)):
+        context.console.ask(
+            f"The gateway of {deployment.prefix} in {region} requires a key. Delete all keys, and"
+            " let everybody who knows its URL generate pictures?"
+        )
+    elif before is None and not options.open:
+        context.console.ask(
+            "Everybody who knows the URL will be able to generate pictures, without a key (--keys"
+            " requires one). Deploy it so?"
+        )
+
+
+def _check_limits(options: DeployOptions) -> None:
+    rate = options.requests_per_second
+    if not (math.isfinite(rate) and rate > 0):
+        raise BadArgument("--requests-per-second must be a number above 0.")
+    if options.burst < 1:
+        raise BadArgument("--burst must be 1 or more.")
+    if options.concurrency < 0:
+        raise BadArgument("--concurrency must be 0 or more.")
+
+
+def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
+    variables: dict[str, str] = (function or {}).get("Environment", {}).get("Variables", {})
+    return variables
+
+
+def _planned(context: Context, model: models.Model) -> OfferedModel:
+    """Return a model as it will be offered, as far as that is known before its endpoint exists."""
+    known = metadata(json.dumps(model.defaults), model.seconds, ())
+    bucket = context.deployment.bucket
+    jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
+    revision = digest(model.name)
+    return OfferedModel(model.name, context.deployment.endpoint(model.name), revision, jobs, known)
+
+
 def _offered_models(context: Context, options: DeployOptions) -> tuple[OfferedModel, ...]:
     """Return the deployment's models, the one of --model first: it becomes the default."""
     deployment = context.deployment
     names = filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-"))
-    offered = [model for name in names if (model := _offered(context, name))]
+    ownership = Ownership(context)
+    # An endpoint that is not Easel's is not made public, whatever it is called.
+    own = filter(ownership.owns_endpoint, names)
+    offered = [model for name in own if (model := _offered(context, name))]
     first = models.resolve(options.model, options.revision).name
     return tuple(sorted(offered, key=lambda model: (model.name != first, model.name)))
 
@@ -94,6 +165,7 @@ def _allowed_concurrency(context: Context, requested: int) -> int | None:
     if not requested:
         return None
     try:
+        # Needs lambda:GetAccountSettings; without it Lambda itself decides on the reservation.
         limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
     except ClientError:
         return requested
@@ -113,6 +185,7 @@ def _run_chalice(context: Context, project: GatewayProject) -> None:
     command = [sys.executable, "-c", "from chalice.cli import main; main()"]
     command += ["--project-dir", str(project.folder), "deploy", "--stage", context.name]
     environment = {**os.environ, "AWS_DEFAULT_REGION": context.account.region}
+    # chalice makes a session of its own, which has only the environment to go by.
     profile = getattr(context.account.session, "profile_name", None)
     if profile and profile != "default":
         environment["AWS_PROFILE"] = profile

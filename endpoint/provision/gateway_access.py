@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from endpoint.cli.options import AccessOptions
-from endpoint.core.problems import ScriptError
+from endpoint.core.problems import BadArgument
+from endpoint.provision.settings_check import check_gateway
 
 # The temporary key of the smoke test, where keys are required; it is never printed.
 _SMOKE = "easel-smoke-test"
 _SMOKE_HOURS = 1
 _DEFAULTS = {"EASEL_PICTURES_PER_MINUTE": "20", "EASEL_PROMPT_FILTER": "refuse"}
+# A gateway that has nothing but keys, for the reader of a file of keys.
+_WITH_KEYS = {"EASEL_MODELS": '{"sd": {"endpoint": "e"}}', "EASEL_SECRET": 32 * "x"}
 _KEPT = ("EASEL_PROMPT_FILTER_WORDS", "EASEL_CORS_ORIGINS", *_DEFAULTS)
 
 
@@ -48,7 +50,7 @@ def access_of(options: AccessOptions, before: Mapping[str, str], bucket: str) ->
         bucket: the deployment's bucket.
 
     Raises:
-        ScriptError: if the file of keys cannot be used.
+        BadArgument: if the file of keys cannot be used, or nothing says who may use the gateway.
     """
     changes = {
         "EASEL_PICTURES_PER_MINUTE": _per_minute(options.pictures_per_minute),
@@ -85,36 +87,69 @@ def read_keys(file: Path) -> list[dict[str, Any]]:
     """Return the entries in a file of keys.
 
     Raises:
-        ScriptError: if the file cannot be read, or has other content than entries.
+        BadArgument: if the file cannot be read, or has an entry that the gateway cannot read.
     """
     try:
-        entries = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ScriptError(f"{file} cannot be read: {error}", _ADVICE) from error
-    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
-        raise ScriptError(f"{file} is not a list of keys with a name and a SHA-256 each.", _ADVICE)
-    return entries
+        # Editors on Windows put a byte order mark before the text.
+        entries = json.loads(file.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadArgument(f"{file} cannot be read: {error}", _ADVICE) from error
+    check_keys(entries, str(file))
+    listed: list[dict[str, Any]] = entries
+    return listed
+
+
+def check_keys(entries: Any, called: str) -> None:
+    """Have the gateway read entries.
+
+    Args:
+        entries: any JSON value.
+        called: what the operator calls them.
+
+    Raises:
+        BadArgument: if the gateway cannot read them, or one has the smoke test's name.
+    """
+    variables = {**_WITH_KEYS, "EASEL_API_KEYS": json.dumps(entries)}
+    check_gateway(variables, names={"EASEL_API_KEYS": called})
+    if any(entry["name"] == _SMOKE for entry in entries):
+        raise BadArgument(f"{called} has a key named {_SMOKE}, the name of deploy's own key.")
 
 
 _ADVICE = "Create it with `python -m endpoint create-key NAME`."
 
 
-def _is_entry(entry: Any) -> bool:
-    return (
-        isinstance(entry, dict)
-        and {"name", "sha256"} <= set(entry) <= {"name", "sha256", "per_minute", "expires"}
-        and bool(re.fullmatch(r"[0-9a-f]{64}", str(entry["sha256"])))
-    )
+def requires_keys(variables: Mapping[str, str]) -> bool:
+    """Whether a gateway with these variables answers nobody without a key."""
+    return variables.get("EASEL_API_KEYS", "[]").strip() != "[]"
 
 
 def _key_entries(options: AccessOptions, before: Mapping[str, str]) -> list[dict[str, Any]]:
-    if options.open:
+    """Return the keys to deploy; none of them only where --open, or an open gateway, says so."""
+    if options.open and options.keys is not None:
+        raise BadArgument("--keys requires a key and --open requires none: pass one of them.")
+    if options.open or (options.keys is None and not requires_keys(before)):
         return []
     if options.keys is not None:
-        return read_keys(options.keys)
-    # The previous deployment's smoke-test key has expired or is about to.
-    deployed: list[dict[str, Any]] = json.loads(before.get("EASEL_API_KEYS", "[]"))
-    return [entry for entry in deployed if entry["name"] != _SMOKE]
+        entries = read_keys(options.keys)
+        if not entries:
+            raise BadArgument(
+                f"{options.keys} has no key, so nobody could generate a picture.",
+                "Add one with `python -m endpoint create-key NAME`; or pass --open instead of"
+                " --keys, and everybody can, without a key.",
+            )
+        return entries
+    try:
+        deployed = json.loads(before["EASEL_API_KEYS"])
+        # The previous deployment's smoke-test key has expired or is about to.
+        entries = [entry for entry in deployed if entry["name"] != _SMOKE]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        entries = []
+    if not entries:
+        raise BadArgument(
+            "The deployed gateway requires a key, but has none that could be kept.",
+            "Pass --keys FILE; or --open, and everybody can generate pictures without a key.",
+        )
+    return entries
 
 
 def _secret(before: str, *, new: bool) -> str:

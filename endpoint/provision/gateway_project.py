@@ -16,6 +16,7 @@ from typing import Any
 
 from endpoint.aws.gateway import STAGE
 from endpoint.core.naming import TAG, Deployment
+from endpoint.core.private_files import make_private_folder, write_private
 from endpoint.core.problems import ScriptError
 
 _ROOT = Path(__file__).parents[2]
@@ -114,16 +115,19 @@ class GatewayProject:
         self.folder = PROJECTS / name
 
     def write(self, settings: GatewaySettings, role: str) -> None:
-        """Copy the gateway and write its configuration.
+        """Copy the gateway and write its configuration, which has secrets in it.
 
         Args:
             settings: the settings to deploy with.
             role: the ARN of the function's role.
         """
         self._clear()
+        make_private_folder(PROJECTS)
         shutil.copytree(SOURCE, self.folder, ignore=_NOT_COPIED, dirs_exist_ok=True)
+        # After the copy, which gives folders the modes of their originals.
+        make_private_folder(self.folder)
         text = json.dumps(self.configuration(settings, role), indent=2)
-        (self.folder / ".chalice" / "config.json").write_text(text)
+        write_private(self.folder / ".chalice" / "config.json", text)
 
     def configuration(self, settings: GatewaySettings, role: str) -> dict[str, Any]:
         """Return chalice's configuration: the repository's, with this deployment's stage only."""

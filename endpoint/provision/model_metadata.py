@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
+from endpoint.core.problems import BadArgument
+from endpoint.provision.payload import adapters_prefix
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.
@@ -25,7 +29,7 @@ def read_metadata(
 
     The model itself is not asked, because it can be scaled to zero. The defaults are those in its
     container's environment, or `easel.json` next to its weights; the adapters are the files in
-    `loras/` there.
+    `loras/` there, and those below the prefix for adapters.
 
     Args:
         models: SageMaker's models.
@@ -37,10 +41,31 @@ def read_metadata(
     defaults = container.get("Environment", {}).get("EASEL_DEFAULTS")
     prefix = _prefix(container, bucket)
     if defaults is None and prefix:
-        defaults = bucket.get(f"{prefix}easel.json")
+        defaults = _read_defaults(bucket, prefix)
     listed = catalogue.read().get(name)
-    adapters = bucket.sizes(f"{prefix}loras/") if prefix else {}
+    adapters = bucket.sizes(adapters_prefix(name))
+    adapters |= bucket.sizes(f"{prefix}loras/") if prefix else {}
     return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters))
+
+
+def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
+    """Return the JSON of an `easel.json`, which is next to the weights or to those of a base.
+
+    Raises:
+        BadArgument: if somebody put one there that is no JSON object.
+    """
+    for key in (f"{prefix}easel.json", f"{prefix}base/easel.json"):
+        defaults = bucket.get(key)
+        if defaults is not None:
+            try:
+                usable = isinstance(json.loads(defaults), dict)
+            except (ValueError, RecursionError):
+                usable = False
+            if not usable:
+                place = f"s3://{bucket.name}/{key}"
+                raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
+            return defaults
+    return None
 
 
 def metadata(
@@ -55,9 +80,22 @@ def metadata(
 
 def adapter_names(paths: Iterable[str]) -> list[str]:
     """Return the container's names for adapters, from the paths of their files."""
-    stems = (PurePosixPath(path).stem for path in paths if path.endswith(_ADAPTER))
-    names = {re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:63] for stem in stems}
-    return sorted(name for name in names if name)
+    files = [PurePosixPath(path) for path in paths]
+    visible = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+    return sorted({_adapter_name(each.stem) for each in visible if each.suffix.lower() == _ADAPTER})
+
+
+def _adapter_name(stem: str) -> str:
+    """Return the stem if it is fit for a request, else a name made of it and of its hash.
+
+    The container's `Name.of`; a test compares them.
+    """
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", stem):
+        return stem
+    stem = unicodedata.normalize("NFC", stem)
+    start = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:56].strip("._-") or "lora"
+    digest = hashlib.sha256(stem.encode("utf-8", "backslashreplace")).hexdigest()
+    return f"{start}-{digest[:6]}"
 
 
 def _prefix(container: dict[str, Any], bucket: Bucket) -> str:

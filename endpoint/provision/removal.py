@@ -1,5 +1,6 @@
 """Delete a deployment's resources, in the order of their dependencies.
 
+    search           what has the deployment's tag, or was made by what has; shown before a question
     scaling          alarms first: they could start what is being deleted
     endpoint         until it is gone; from then on no instance costs money
     configurations and models, and their logs
@@ -12,111 +13,204 @@ Missing resources are skipped, so the same command continues after any interrupt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from endpoint.aws.logs import group_of
 from endpoint.aws.scaling import alarm_name
 from endpoint.cli import inventory
 from endpoint.cli.context import Context
+from endpoint.cli.inventory import GATEWAY_KINDS, Resource
 from endpoint.cli.script import Result
-from endpoint.core.naming import Deployment
+from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed
 from endpoint.provision import payload
+from endpoint.provision.ownership import Ownership
 
-
-def delete_endpoints(context: Context, model: str | None) -> None:
-    """Delete endpoints with their scaling, configurations, models and logs.
-
-    Args:
-        context: the deployment.
-        model: one model's endpoint only; None for all of the deployment's.
-    """
-    own = _OwnNames(context.deployment, model)
-    context.begin("scaling policies and alarms")
-    # Searched for on their own, because an interrupted run can leave an alarm without its policies.
-    context.scaling.delete_alarms(own.of(context.scaling.alarms(own.prefix)))
-    for name in own.of(context.scaling.scaled(own.prefix)):
-        context.scaling.remove(name)
-    for name in own.of(context.endpoints.names(own.prefix)):
-        context.begin(f"endpoint {name}")
-        context.endpoints.delete(name)
-    context.begin("endpoint configurations, models and logs")
-    configs = context.models.configs(own.prefix)
-    for name in own.of(item["EndpointConfigName"] for item in configs):
-        context.models.delete_config(name)
-    for name in own.of(item["ModelName"] for item in context.models.models(own.prefix)):
-        context.models.delete_model(name)
-    # Last, because the endpoint writes to its log until it is gone.
-    groups = context.logs.sizes(group_of(own.prefix))
-    for name in own.of(group.removeprefix(group_of("")) for group in groups):
-        context.logs.delete(group_of(name))
+_INFRASTRUCTURE_KINDS = {"bucket", "stack"}
 
 
 @dataclass(frozen=True)
-class _OwnNames:
-    """Selects the names of a deployment's resources, or of one model's.
+class Found:
+    """What a search found.
 
-    AWS searches by prefix, which also finds deployments and models with longer names.
+    Attributes:
+        own: the resources to delete.
+        others: resources with the deployment's names that are not its own, which stay.
     """
 
-    deployment: Deployment
-    model: str | None
+    own: tuple[Resource, ...]
+    others: tuple[Resource, ...]
 
-    @property
-    def prefix(self) -> str:
-        """The beginning of all of the names."""
-        return self.deployment.endpoint(self.model or "")
+    def names(self, kind: str) -> list[str]:
+        """Return the names of the own resources of a kind."""
+        return [resource.name for resource in self.own if resource.kind == kind]
 
-    def of(self, names: Iterable[str]) -> list[str]:
-        """Return the own ones of `names`."""
-        return [name for name in names if self._is_own(name)]
-
-    def _is_own(self, name: str) -> bool:
-        if self.model is None:
-            return self.deployment.owns(name)
-        # By exact names: `easel-main-sd` is also the beginning of `easel-main-sd-turbo`.
-        exact = {self.prefix, alarm_name(self.prefix)}
-        return name in exact or self.deployment.is_version_of(name, self.model)
+    def lines(self, deployment: str) -> Iterator[str]:
+        """Yield what will be deleted, and what will not, as lines of text."""
+        yield "To be deleted:" if self.own else "There is nothing to delete."
+        for resource in self.own:
+            yield f"  {resource.line()}"
+        yield from others_in_words(self.others, deployment)
 
 
-def delete_files(context: Context, model: str) -> None:
-    """Delete one model's code and weights from the bucket."""
+def others_in_words(others: Collection[Resource], deployment: str) -> Iterator[str]:
+    """Yield that resources are left alone, as lines of text."""
+    if others:
+        yield f"Left alone, because they do not have the tag {TAG}={deployment}:"
+    for resource in others:
+        yield f"  {resource.line()}"
+
+
+def search(context: Context, model: str | None = None, *, gateway: bool = False) -> Found:
+    """Return the deployment's resources.
+
+    Args:
+        context: the deployment.
+        model: one model's endpoint, and what belongs to it; None for all.
+        gateway: whether the gateway is to be deleted, too.
+    """
+    scanned = inventory.scan(context, context.name).resources
+    candidates = [
+        resource
+        for resource in scanned
+        # What only its tag reveals is of a kind that no step deletes; `verify` lists it.
+        if resource.deployment and resource.kind != "tagged"
+        if gateway or resource.kind not in GATEWAY_KINDS
+        if model is None or _is_of_model(resource, context.deployment, model)
+    ]
+    return _split(context, candidates)
+
+
+def _split(context: Context, resources: Collection[Resource]) -> Found:
+    ownership = Ownership(context)
+    own = [resource for resource in resources if ownership.owns(resource)]
+    others = [resource for resource in resources if resource not in own]
+    return Found(tuple(own), tuple(others))
+
+
+def _is_of_model(resource: Resource, deployment: Deployment, model: str) -> bool:
+    """Whether a resource belongs to one model, by its exact name.
+
+    `easel-main-sd` is also the beginning of `easel-main-sd-turbo`.
+    """
+    endpoint = deployment.endpoint(model)
+    exact = {endpoint, alarm_name(endpoint), group_of(endpoint)}
+    if resource.kind in GATEWAY_KINDS | _INFRASTRUCTURE_KINDS:
+        return False
+    return resource.name in exact or deployment.is_version_of(resource.name, model)
+
+
+def delete_gateway(context: Context, found: Found) -> None:
+    """Delete the REST APIs and the function."""
+    context.begin(f"gateway: Lambda function {context.deployment.function} and its REST API")
+    # An API is found by the function that it calls, so the APIs go first.
+    for api in found.names("REST API"):
+        context.gateway.delete_api(api)
+    for function in found.names("Lambda function"):
+        context.gateway.delete_function(function)
+
+
+def delete_endpoints(context: Context, found: Found) -> None:
+    """Delete endpoints with their scaling, configurations, models and logs."""
+    context.begin("scaling policies and alarms")
+    # On their own, because an interrupted run can leave an alarm without its policies.
+    context.scaling.delete_alarms(found.names("alarm"))
+    for name in found.names("scaling of"):
+        context.scaling.remove(name)
+    for name in found.names("endpoint"):
+        context.begin(f"endpoint {name}")
+        context.endpoints.delete(name)
+    context.begin("endpoint configurations, models and logs")
+    for name in found.names("endpoint configuration"):
+        context.models.delete_config(name)
+    for name in found.names("model"):
+        context.models.delete_model(name)
+    # Last, because the endpoint writes to its log until it is gone.
+    for group in found.names("log group"):
+        # The gateway's is a resource of the stack, which deletes it.
+        if group.startswith(group_of("")):
+            context.logs.delete(group)
+
+
+def delete_files(context: Context, model: str) -> list[str]:
+    """Delete one model's code and weights from the bucket, if it is the deployment's.
+
+    Returns:
+        Lines of text on the files that are kept.
+    """
+    bucket = context.deployment.bucket
+    if not Ownership(context).owns(Resource("bucket", bucket, context.name)):
+        return []
     context.begin(f"files of {model}")
-    context.bucket.delete(payload.superseded(context.bucket, model, prefix="/"))
+    stored = payload.of_model(context.bucket, model)
+    context.bucket.delete(stored.own)
+    return stored.lines(context.bucket.name)
 
 
-def delete_infrastructure(context: Context) -> None:
-    """Empty the bucket and delete the stack.
+def delete_infrastructure(context: Context, found: Found) -> payload.Stored:
+    """Empty the bucket and delete the stack, unless the bucket has files that are not Easel's.
+
+    Those are kept, and so are the bucket and the stack.
 
     An endpoint that was busy a moment ago can still store a picture in the emptied bucket, and
     CloudFormation deletes only an empty bucket; so both steps are repeated once.
     """
     context.begin(f"bucket {context.deployment.bucket} and stack {context.deployment.stack}")
-    context.bucket.empty()
+    stored = payload.Stored([], [])
+    if found.names("bucket"):
+        stored = payload.everything(context.bucket)
+        context.bucket.empty(keep=stored.others)
+    if stored.others:
+        return stored
+    if found.names("stack"):
+        _delete_stack(context, found)
+    # The stack's is gone with it, unless Lambda made it again for a last line.
+    for group in found.names("log group"):
+        context.logs.delete(group)
+    return stored
+
+
+def _delete_stack(context: Context, found: Found) -> None:
     try:
         context.stacks.delete(context.deployment.stack)
     except StackFailed:
+        if not found.names("bucket"):
+            raise
         context.bucket.empty()
         context.stacks.delete(context.deployment.stack)
 
 
-def verify(context: Context) -> Result:
-    """Search for the deployment's resources; the result is good if there are none."""
+def verify(context: Context, stored: payload.Stored | None = None) -> Result:
+    """Search for the deployment's resources; the result is good if there are none.
+
+    Args:
+        context: the deployment.
+        stored: what was in its bucket.
+    """
+    stored = stored or payload.Stored([], [])
     if context.dry_run:
         return Result({"left": []}, ["Dry run: nothing was deleted."])
     scanned = inventory.scan(context, context.name)
     # A REST API of an unknown deployment can belong to another one; it does not count as left.
-    left = [
-        resource
-        for resource in scanned.resources
-        if resource.deployment or resource.kind == "tagged"
-    ]
-    data = {"left": [resource.to_dict() for resource in left], "notes": scanned.notes}
+    known = [item for item in scanned.resources if item.deployment or item.kind == "tagged"]
+    found = _split(context, known)
+    left, notes = found.own, [*others_in_words(found.others, context.name), *scanned.notes]
+    data = {
+        "left": [resource.to_dict() for resource in left],
+        "notes": notes,
+        "kept": stored.others,
+    }
     if not left:
-        return Result(data, ["Everything is deleted; nothing costs anything.", *scanned.notes])
-    lines = ["Left:", *(f"  {resource.line()}" for resource in left), *scanned.notes]
-    if all(resource.kind in inventory.GATEWAY_KINDS for resource in left):
+        return Result(data, ["Everything is deleted; nothing costs anything.", *notes])
+    lines = ["Left:", *(f"  {resource.line()}" for resource in left), *notes]
+    if stored.others:
+        lines += stored.lines(context.bucket.name)
+        lines.append(
+            "These files prevent deleting the bucket and its stack: copy those that you need,"
+            " delete them, and run the same command again."
+        )
+    elif all(resource.kind in GATEWAY_KINDS for resource in left):
         lines.append("`./setup.sh destroy` removes the gateway as well.")
     else:
         lines.append("Run the same command again; remove by hand what still remains after that.")

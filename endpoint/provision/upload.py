@@ -18,12 +18,14 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
-from endpoint.aws.bucket import Bucket
+from endpoint.aws.bucket import Bucket, mark
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console
 from endpoint.core.problems import AGAIN, UploadFailed
 from endpoint.provision.payload import File, manifest_key
 
+# S3 requires at least 5 MiB for every part but the last:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _PART = 16 * 1024 * 1024
 _MOST_PARTS = 10_000  # S3's limit per object
 # Each thread holds one part: 6 x 16 MiB at a time.
@@ -90,7 +92,7 @@ class Upload:
         keys: dict[str, str] = {}
         for key in self._bucket.sizes(folder):
             earlier = "models/" + key.removeprefix("manifests/").removesuffix(".json") + "/"
-            for place, content in json.loads(self._bucket.get(key) or b"{}").items():
+            for place, content in _read_manifest(self._bucket.get(key)).items():
                 # A deletion that was interrupted can leave a manifest without its files.
                 if earlier + place in stored:
                     keys[content] = earlier + place
@@ -128,7 +130,7 @@ class Upload:
     ) -> None:
         client, name = self._bucket.client, self._bucket.name
         if unfinished is None:
-            unfinished = client.create_multipart_upload(Bucket=name, Key=key)
+            unfinished = client.create_multipart_upload(Bucket=name, Key=key, Metadata=mark(key))
         upload = {"Bucket": name, "Key": key, "UploadId": unfinished["UploadId"]}
         # Rounded up; only files above 156 GiB have larger parts.
         size = max(self._part, -(-file.size // _MOST_PARTS))
@@ -138,10 +140,21 @@ class Upload:
             progress.add(sum(sender.length(number) for number in done))
             jobs = [(sender.send, number) for number in sender.numbers() if number not in done]
             _run(threads, jobs, progress)
+            # S3 requires ascending part numbers.
             parts = [{"PartNumber": n, **part} for n, part in sorted((done | sender.sent).items())]
             client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         finally:
             sender.close()
+
+
+def _read_manifest(content: bytes | None) -> dict[str, str]:
+    """Return a manifest; one that cannot be read lists nothing, and its files are sent again."""
+    try:
+        manifest = json.loads(content or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    items = manifest.items() if isinstance(manifest, dict) else ()
+    return {place: value for place, value in items if isinstance(value, str)}
 
 
 class _Sender:
@@ -198,9 +211,11 @@ def _receipt(part: dict[str, Any]) -> dict[str, str]:
 
 def _same(part: dict[str, Any], body: bytes) -> bool:
     """Whether a part in S3 has these bytes; with the bucket's encryption an ETag is an MD5."""
+    # botocore has sent a CRC-32 with every part since 1.36.
     if part.get("ChecksumCRC32"):
         checksum = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
         return bool(part["ChecksumCRC32"] == checksum)
+    # Without `usedforsecurity=False`, Python with a FIPS build of OpenSSL refuses MD5.
     return bool(part["ETag"].strip('"') == md5(body, usedforsecurity=False).hexdigest())
 
 

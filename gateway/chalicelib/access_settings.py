@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+# The name is logged and is part of tokens: no spaces and no control characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# As browsers send it: in lower case, without a path. A DNS name has at most 253 characters.
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?")
+_DEFAULT_PORT = re.compile(r"(?<=^http:)(//.*):80$|(?<=^https:)(//.*):443$")
+# Bucket names: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 PLACE = re.compile(r"s3://([a-z0-9.-]{3,63})/((?:[A-Za-z0-9._-]+/)*)")
+# The length of SHA-256's output; RFC 2104 discourages shorter keys of an HMAC.
 _SHORTEST_SECRET = 32
 _MOST_PER_MINUTE = 1_000
 FILTER_MODES = ("off", "warn", "refuse")
@@ -89,16 +95,23 @@ def _keys(text: str) -> tuple[Key, ...]:
 
 
 def _key(entry: dict[str, Any]) -> Key:
-    name, digest = str(entry["name"]), str(entry["sha256"])
+    name, digest = entry["name"], entry["sha256"]
+    if not isinstance(name, str) or not isinstance(digest, str):
+        raise TypeError("the name and the sha256 of a key are text")
     unknown = set(entry) - {"name", "sha256", "per_minute", "expires"}
+    # A misspelled `expires` or `per_minute` must not make a key without a limit.
     if unknown or not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest):
-        raise ValueError("a key needs a name, the SHA-256 in hexadecimal, and nothing unknown")
-    per_minute = entry.get("per_minute")
+        raise ValueError(
+            "a key needs a name of letters, digits, dots and dashes, the SHA-256 in hexadecimal,"
+            " and nothing unknown"
+        )
+    per_minute, expires = entry.get("per_minute"), entry.get("expires")
     return Key(
         name,
         bytes.fromhex(digest),
         None if per_minute is None else _count(per_minute),
-        _moment(entry["expires"]) if entry.get("expires") else None,
+        # Only a missing date means for ever: an empty one is a mistake.
+        None if expires is None else _moment(expires),
     )
 
 
@@ -130,6 +143,7 @@ def _per_minute(text: str) -> int | None:
 
 
 def _count(number: object) -> int:
+    # JSON's true is Python's True, which is an int.
     if not isinstance(number, int) or isinstance(number, bool):
         raise ValueError("a limit is a whole number")
     if not 1 <= number <= _MOST_PER_MINUTE:
@@ -145,15 +159,22 @@ def _mode(text: str) -> str:
 
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(",") if word.strip())
-    # Nothing would be left of such a word, and nothing is in every prompt.
-    if not all(any(character.isalnum() for character in word) for word in words):
-        raise ValueError("a word has letters or digits")
+    for word in words:
+        plain = unicodedata.normalize("NFKD", word).casefold()
+        # Nothing would be left of the word, and so it would be found in every prompt.
+        if not any(each.isascii() and each.isalnum() for each in plain):
+            raise ValueError(f"{word!r} has no Latin letter or digit, which is what is compared")
     return words
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    origins = tuple(_origin(origin.strip()) for origin in text.split(",") if origin.strip())
     # A path or a wildcard inside an origin would never match, and protects nobody.
     if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
         raise ValueError("origins look like https://example.org, without a path; or * alone")
     return origins
+
+
+def _origin(text: str) -> str:
+    """Spell an origin as browsers send it: lower case, no slash, no port that its scheme has."""
+    return _DEFAULT_PORT.sub(r"\1\2", text.lower().removesuffix("/"))

@@ -134,6 +134,7 @@ class RateLimited(CallerFault):
     retry_after = 60
     resend = False
 
+    # The default is the window of the rate limit; a used-up link passes the rest of its life.
     def __init__(self, message: str, retry_after: int = 60) -> None:
         super().__init__(message)
         self.retry_after = retry_after

@@ -10,6 +10,7 @@ shipped alone: edit it in `model_package/code/` and copy it to `gateway/chalicel
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ from typing import Any, ClassVar
 
 # Unicode's White_Space property. `str.split` would also take U+001C to U+001F, which are controls.
 _WHITE_SPACE = re.compile("[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+_DECIMAL = re.compile(
+    r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?"
+)
 # Normalising takes time quadratic in the length of a run of combining marks, so longer text is
 # refused before it. It is not the limit itself, because white space collapses afterwards.
 _LONGEST_RAW_TEXT = 10_000
@@ -89,8 +93,6 @@ class Whole(Rule):
     most: int
     step: int = 1
 
-    _SPELLING: ClassVar[re.Pattern[str]] = re.compile(r"[+-]?[0-9]{1,20}")
-
     def clean(self, value: object) -> int:
         # JSON does not distinguish 20 and 20.0, and JavaScript may write either.
         if isinstance(value, float) and value.is_integer():
@@ -101,10 +103,11 @@ class Whole(Rule):
             raise ValueError(self._expected())
         return value
 
-    def read(self, text: str) -> int:
-        if not self._SPELLING.fullmatch(text):
+    def read(self, text: str) -> float:
+        # 20 and 20.0 are the same number here, too.
+        if not _DECIMAL.fullmatch(text):
             raise ValueError(self._expected())
-        return int(text)
+        return float(text)
 
     def describe(self) -> dict[str, Any]:
         schema = {"type": "integer", "minimum": self.least, "maximum": self.most}
@@ -122,10 +125,6 @@ class Number(Rule):
     least: float
     most: float
 
-    _SPELLING: ClassVar[re.Pattern[str]] = re.compile(
-        r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?"
-    )
-
     def clean(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(self._expected())
@@ -135,7 +134,7 @@ class Number(Rule):
         return float(value) + 0.0  # -0.0 becomes 0.0, so that equal requests have equal JSON
 
     def read(self, text: str) -> float:
-        if not self._SPELLING.fullmatch(text):
+        if not _DECIMAL.fullmatch(text):
             raise ValueError(self._expected())
         return float(text)
 
@@ -171,6 +170,21 @@ class Name(Rule):
         if not isinstance(value, str) or not self._SPELLING.fullmatch(value):
             raise ValueError("must be a name of at most 63 letters, digits, '.', '_' and '-'")
         return value
+
+    @classmethod
+    def of(cls, text: str) -> str:
+        """Return `text` if it is a name, else a name made of it and of its hash.
+
+        The hash makes the result depend on `text` alone: "a b" and "a&b" get different names, and
+        neither gets the name of "a-b".
+        """
+        if cls._SPELLING.fullmatch(text):
+            return text
+        # Some file systems store a letter with an accent as two characters.
+        text = unicodedata.normalize("NFC", text)
+        start = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:56].strip("._-") or "lora"
+        digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+        return f"{start}-{digest[:6]}"
 
     def describe(self) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^{self._SPELLING.pattern}$"}
@@ -285,7 +299,7 @@ class GenerationRequest:
     )
     lora: str = field(
         default="",
-        metadata={"rule": Weighted("LoRA adapters that change the model's style.", 4, -2, 2)},
+        metadata={"rule": Weighted("LoRA adapters that change the model's style.", 4, -20, 20)},
     )
     format: str = field(
         default="png",

@@ -11,6 +11,7 @@ MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 LARGEST_PICTURE = (6_291_556 - 12_000) // 4 * 3
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+# The last chunk has no data, so its 12 bytes are constant: https://www.w3.org/TR/png-3/#11IEND
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
@@ -29,10 +30,13 @@ def _whole_png(body: bytes) -> bool:
 
 
 def _whole_jpeg(body: bytes) -> bool:
+    # The markers SOI and EOI: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1.
     return body.startswith(b"\xff\xd8\xff") and body.endswith(b"\xff\xd9")
 
 
 def _whole_webp(body: bytes) -> bool:
+    # The length excludes the 8 bytes up to its own end:
+    # https://developers.google.com/speed/webp/docs/riff_container
     length = int.from_bytes(body[4:8], "little")
     return body[:4] == b"RIFF" and body[8:12] == b"WEBP" and len(body) == length + 8
 

@@ -13,14 +13,22 @@ from chalicelib.generation import RULES, Name, Number
 
 # The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
+# An hour is the longest run that SageMaker allows an asynchronous invocation.
 _SECONDS = Number("How long a picture takes.", 0, 3_600)
 _LORA = Name("A LoRA adapter.")
 
 
 class BadSetting(RuntimeError):
-    """An environment variable is missing or invalid; the message has its origin and an example."""
+    """An environment variable is missing or invalid; the message has its origin and an example.
+
+    Attributes:
+        variable: its name.
+        problem: what is wrong with it, as the rest of a sentence that its name begins.
+        example: a value that can be read.
+    """
 
     def __init__(self, variable: str, problem: str, example: str) -> None:
+        self.variable, self.problem, self.example = variable, problem, example
         super().__init__(
             f"{variable} {problem}. It is set by `./setup.sh run` and in gateway/.chalice/"
             f"config.json for a deployment; for example: {variable}={example}"
@@ -106,6 +114,7 @@ class Settings:
 
     @property
     def default_model(self) -> str:
+        # A dict keeps the order of the JSON object.
         return next(iter(self.models))
 
 
@@ -126,8 +135,14 @@ class _Reader:
             raise BadSetting(variable, "is not set", example)
         try:
             return cast(text)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadSetting(variable, f"cannot be read ({error})", example) from error
+        except KeyError as error:
+            raise BadSetting(
+                variable, f"cannot be read (unknown or missing: {error})", example
+            ) from error
+        # Valid JSON of another shape, deeply nested JSON, and dates before the year 1 in UTC.
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            reason = error if text.strip() else "it is empty"
+            raise BadSetting(variable, f"cannot be read ({reason})", example) from error
 
 
 def _models(text: str) -> dict[str, Model]:

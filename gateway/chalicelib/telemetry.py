@@ -29,6 +29,7 @@ def _as_line(entry: dict[str, Any]) -> str:
 
 
 # Nothing is appended to the logger's own keys: `chalice local` serves requests in parallel.
+# Without a location, which would be this file's in every line.
 logger = Logger(service=_SERVICE, location=None, json_serializer=_as_line)
 
 
@@ -73,8 +74,14 @@ class LogRecord:
         }
         extra = {name: value for name, value in line.items() if value is not None}
         logger.info("visit", extra=extra)
+        # Only an invocation of a real-time endpoint sets it; queued pictures are not counted.
         if "endpoint_milliseconds" in self._fields:
             _count(self._fields["model"], status, milliseconds)
+
+    def write_bad_setting(self, variable: str, problem: str) -> None:
+        """Write which environment variable keeps the gateway from answering, and why."""
+        extra = {name: self._request[name] for name in ("request_id", "route")}
+        logger.error("bad setting", extra={**extra, "variable": variable, "problem": problem})
 
     def write_crash(self) -> None:
         """Write the exception that is being handled, with its traceback."""
@@ -84,6 +91,8 @@ class LogRecord:
 
 def _count(model: str, status: int, milliseconds: float) -> None:
     """Emit `Pictures`, `Refusals` (4xx) or `Failures` (5xx), and the latency, by model."""
+    # Powertools' `Metrics` shares its state among all instances of a process, and `chalice local`
+    # serves requests in parallel.
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=_SERVICE)
     metrics.add_dimension(name="model", value=model)
     name = "Failures" if status >= 500 else "Refusals" if status >= 400 else "Pictures"

@@ -91,6 +91,7 @@ def _methods(path: str, methods: Mapping[str, Operation]) -> Schema:
 def _operation(path: str, method: str, operation: Operation) -> Schema:
     name = "-".join(part.strip("{}") for part in path.split("/") if part) or "home"
     described: Schema = {
+        # Generators of clients make a function's name of it.
         "operationId": f"{method}-{name.replace('.', '-')}",
         "summary": operation.summary,
         "tags": [operation.group],

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from typing import Any
 
 from endpoint import create_endpoint
@@ -49,6 +50,39 @@ def create(world: World, *options: str, model: str = "sd") -> int:
     """Run `create` in an account; return its exit code."""
     arguments = ("--model", model, "--image", IMAGE, "--yes", *options)
     return world.run(create_endpoint.main, *arguments)
+
+
+def create_gateway(world: World, role: str = "", **more: Any) -> str:
+    """Create the function and, as chalice does, an API in front of it; return the API's id."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr("app.py", "app = None")
+    function = world.client("lambda").create_function(
+        FunctionName="easel-main",
+        Runtime="python3.12",
+        Role=role or f"arn:aws:iam::{ACCOUNT}:role/easel-main-gateway-{REGION}",
+        Handler="app.app",
+        Code={"ZipFile": archive.getvalue()},
+        **more,
+    )["FunctionArn"]
+    return create_api(world, function)
+
+
+def create_api(world: World, function: str) -> str:
+    """Create a REST API with Easel's name in front of a function; return its id."""
+    apis = world.client("apigateway")
+    api: str = apis.create_rest_api(name="easel")["id"]
+    root = apis.get_resources(restApiId=api)["items"][0]["id"]
+    method = {"restApiId": api, "resourceId": root, "httpMethod": "GET"}
+    apis.put_method(**method, authorizationType="NONE")
+    path = f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions"
+    apis.put_integration(
+        **method,
+        type="AWS_PROXY",
+        integrationHttpMethod="POST",
+        uri=f"{path}/{function}/invocations",
+    )
+    return api
 
 
 def only_config(world: World) -> dict[str, Any]:

@@ -7,8 +7,6 @@ account. That lets each moment be followed by another recovery, and all pairs be
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import destroy, start, stop
+from tests.endpoint.doubles import create_gateway
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, Crash, World, contents, empty_account
 
 pytestmark = pytest.mark.slow
@@ -126,29 +125,7 @@ def test_wherever_stop_dies_starting_brings_all_endpoints_back(serving_code):
 def with_gateway(world: World) -> None:
     """Create an endpoint, and a gateway in front of it as chalice makes one."""
     assert world.run(create_endpoint.main, *CREATE["real-time"]) == 0
-    role = f"arn:aws:iam::{ACCOUNT}:role/easel-main-gateway-{REGION}"
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as package:
-        package.writestr("app.py", "app = None")
-    function = world.client("lambda").create_function(
-        FunctionName="easel-main",
-        Runtime="python3.12",
-        Role=role,
-        Handler="app.app",
-        Code={"ZipFile": archive.getvalue()},
-    )["FunctionArn"]
-    apis = world.client("apigateway")
-    api = apis.create_rest_api(name="easel")["id"]
-    root = apis.get_resources(restApiId=api)["items"][0]["id"]
-    method = {"restApiId": api, "resourceId": root, "httpMethod": "GET"}
-    apis.put_method(**method, authorizationType="NONE")
-    path = f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions"
-    apis.put_integration(
-        **method,
-        type="AWS_PROXY",
-        integrationHttpMethod="POST",
-        uri=f"{path}/{function}/invocations",
-    )
+    create_gateway(world)
 
 
 def test_wherever_destroy_dies_destroying_again_leaves_nothing(serving_code):

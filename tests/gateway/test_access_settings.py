@@ -76,6 +76,10 @@ def test_the_rest_is_read_as_it_is_written():
         ("EASEL_API_KEYS", f'[{{"name": "a", "sha256": "{DIGEST}", "per_minute": true}}]'),
         ("EASEL_API_KEYS", f'[{{"name": "a", "sha256": "{DIGEST}", "expires": "soon"}}]'),
         ("EASEL_API_KEYS", json.dumps([{"name": "a", "sha256": DIGEST}] * 2)),
+        ("EASEL_API_KEYS", f'[{{"name": "a", "sha256": "{DIGEST}", "expires": ""}}]'),
+        ("EASEL_API_KEYS", f'[{{"name": "a", "sha256": "{DIGEST}", "expires": 0}}]'),
+        ("EASEL_API_KEYS", f'[{{"name": 7, "sha256": "{DIGEST}"}}]'),
+        ("EASEL_API_KEYS", "[" * 100_000),
         ("EASEL_SECRET", "short"),
         ("EASEL_SECRET", f"{SECRET},short"),
         ("EASEL_LINKS", "bucket/links"),
@@ -85,6 +89,11 @@ def test_the_rest_is_read_as_it_is_written():
         ("EASEL_PICTURES_PER_MINUTE", "0"),
         ("EASEL_PICTURES_PER_MINUTE", "many"),
         ("EASEL_PROMPT_FILTER", "on"),
+        ("EASEL_PROMPT_FILTER_WORDS", "*"),
+        ("EASEL_PROMPT_FILTER_WORDS", "zorblax, -!!!"),
+        ("EASEL_PROMPT_FILTER_WORDS", "\u65e5\u672c"),
+        ("EASEL_CORS_ORIGINS", "https://a.example//"),
+        ("EASEL_CORS_ORIGINS", "/"),
         ("EASEL_CORS_ORIGINS", "https://a.example/path"),
         ("EASEL_CORS_ORIGINS", "a.example"),
         ("EASEL_CORS_ORIGINS", "*, https://a.example"),
@@ -94,6 +103,21 @@ def test_the_rest_is_read_as_it_is_written():
 def test_what_cannot_be_read_is_named(variable, value):
     with pytest.raises(BadSetting, match=f"^{variable} cannot be read"):
         read(**{"EASEL_SECRET": SECRET, variable: value})
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("https://a.example/", "https://a.example"),
+        ("HTTPS://A.Example", "https://a.example"),
+        ("https://a.example:443/", "https://a.example"),
+        ("http://a.example:80", "http://a.example"),
+        ("http://a.example:443", "http://a.example:443"),
+        ("*", "*"),
+    ],
+)
+def test_an_origin_is_spelled_as_browsers_send_it(typed, sent):
+    assert read(EASEL_CORS_ORIGINS=typed).origins == (sent,)
 
 
 def test_no_message_repeats_a_secret():

@@ -1,8 +1,11 @@
 """The routes that are not a dialect, through the whole app."""
 
 import json
+import re
 
+import app as gateway
 from chalicelib.generation import RULES
+from chalicelib.settings import Settings
 from tests.gateway.doubles import BROWSER
 
 
@@ -38,3 +41,19 @@ def test_the_home_page_is_a_page(client):
 
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert b'<base href="/">' in response.body
+
+
+def test_an_unusable_setting_is_a_500_on_every_route_and_named_in_the_log(client, log, monkeypatch):
+    variables = {"EASEL_MODELS": '{"sd": {"endpoint": "e"}}', "EASEL_CORS_ORIGINS": "a.example"}
+    monkeypatch.setattr(gateway, "settings", lambda: Settings.from_environment(variables))
+    for path, methods in gateway.app.routes.items():
+        for method in methods:
+            url = re.sub(r"\{\w+\}", "x", path)
+            response = client.get(url, method, origin="https://friend.example")
+            line = json.loads(log()[-2])
+
+            assert response.status_code == 500, (method, path)
+            if method != "HEAD":
+                assert b"its log says which" in response.body, (method, path)
+            assert (line["message"], line["variable"]) == ("bad setting", "EASEL_CORS_ORIGINS")
+            assert "https://example.org" in line["problem"]

@@ -26,6 +26,7 @@ from endpoint.emulator.apigateway.proxy_event import (
 from endpoint.emulator.lambda_.lambda_runtime import Result, TooManyRequests
 from endpoint.emulator.process.http_server import QuietHandler, Server, serving
 
+# The default; the quota can be raised for regional and private APIs only.
 INTEGRATION_SECONDS = 29.0
 LONGEST_BODY = 10 * 1024 * 1024
 # Request line and headers together; an edge-optimised API also ends at CloudFront's URL limit.
@@ -96,6 +97,7 @@ class ApiGateway:
         below_stage = self._below_stage(request.path)
         match = self._document.match(below_stage)
         route = None if match is None else self._document.route(match, request.method)
+        # API Gateway has one answer for both; `chalice local` answers an unknown method with 405.
         if match is None or route is None:
             raise Refusal(
                 403, "Missing Authentication Token", "MissingAuthenticationTokenException"
@@ -146,6 +148,7 @@ class ApiGateway:
                 binary_types=self._document.binary_types,
             )
         )
+        # The client does not see the function's error, which only its log contains.
         if result.error:
             raise _internal(502)
         try:
@@ -182,6 +185,7 @@ class _Requests(QuietHandler):
             method=self.command,
             path=path,
             query=query,
+            # Not a dictionary, because a header can be sent twice.
             headers=list(self.headers.items()),
             body=self.rfile.read(length),
             client=self.client_address[0],

@@ -88,6 +88,7 @@ class Document:
         Literal segments take precedence over placeholders. One slash at the end makes no
         difference, and a placeholder never matches an empty segment.
         """
+        # Seen on AWS by others: chalice issues 65 (slash at the end) and 588 (empty segment).
         segments = path.removesuffix("/").split("/")
         for candidate in self._paths:
             parameters = _match(candidate.removesuffix("/").split("/"), segments)

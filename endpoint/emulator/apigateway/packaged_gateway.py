@@ -11,8 +11,8 @@ from endpoint.emulator.apigateway.api_gateway_document import Document
 from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
 from endpoint.emulator.process.http_server import Server
 
-# Lambda's quota for a new account's function without reserved concurrency is far above what a
-# laptop can run.
+# Lambda's quota for an account: 10 in a new one; the usual 1,000 are more than a laptop can run.
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _UNRESERVED = 10
 
 

@@ -92,11 +92,13 @@ def event(
 
     Path parameters stay as they were sent, percent-encoding and all; query parameters are decoded.
     """
+    # A plus in the query is a space (aws-cdk issue 19827).
     query = parse_qsl(request.query, keep_blank_values=True)
     binary = bool(request.body) and matches_binary(request.header("Content-Type"), binary_types)
     headers = [*request.headers, *_added(request)]
     return {
         "resource": resource,
+        # Without the stage, which only requestContext.path includes.
         "path": below_stage,
         "httpMethod": request.method,
         # Of a repeated header, `headers` has the last value and `multiValueHeaders` all.
@@ -104,6 +106,7 @@ def event(
         "multiValueHeaders": _multi(headers),
         "queryStringParameters": dict(query) or None,
         "multiValueQueryStringParameters": _multi(query),
+        # Not decoded (chalice issue 511).
         "pathParameters": dict(parameters) or None,
         # Chalice deploys without stage variables.
         "stageVariables": None,
@@ -117,6 +120,7 @@ def _added(request: HttpRequest) -> list[tuple[str, str]]:
     return [
         ("X-Amzn-Trace-Id", f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]}"),
         ("X-Forwarded-For", request.client),
+        # API Gateway serves HTTPS only.
         ("X-Forwarded-Port", "443"),
         ("X-Forwarded-Proto", "https"),
     ]

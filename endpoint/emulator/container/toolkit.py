@@ -60,6 +60,7 @@ class Context:
         self.system_properties: dict[str, Any] = {
             "model_dir": model_dir,
             "gpu_id": gpu_id,
+            # Set by the toolkit at its start; its handler reads only the first request of a batch.
             "batch_size": 1,
             "server_name": "MMS",
             "server_version": "1.1.11",
@@ -182,6 +183,7 @@ class HandlerService:
         try:
             result = self._result(headers, body)
         except Exception as error:  # the toolkit does exactly this
+            # Also for a lack of memory, and for a PredictionException that names another status.
             logger.exception("Prediction error")
             return failure(400, str(error))
         return _encoded(result, processor)

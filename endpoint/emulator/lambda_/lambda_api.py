@@ -17,6 +17,7 @@ from typing import Any
 
 from endpoint.emulator.process.http_server import QuietHandler, Server, serving
 
+# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 _PREFIX = "/2018-06-01/runtime/"
 
 

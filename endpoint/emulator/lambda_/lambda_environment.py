@@ -19,6 +19,7 @@ from endpoint.emulator.lambda_.lambda_api import Invocation, RuntimeApi
 from endpoint.emulator.process.processes import Child
 
 # Lambda's quota for a synchronous response: 6 MB and room for its envelope.
+# https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 LONGEST_RESPONSE = 6_291_556
 
 
@@ -91,6 +92,7 @@ class Instance:
     def run(self, event: bytes, *, cold: bool) -> Result:
         """Send the handler one event, and wait for its result or its end."""
         limit = self._settings.timeout
+        # Lambda's limit of 10 s for the init is not imitated.
         self._wait(lambda: self._api.asked is not None or self._api.init_error is not None, None)
         started = time.monotonic()
         # The wall clock: the handler compares it with its own (get_remaining_time_in_millis).

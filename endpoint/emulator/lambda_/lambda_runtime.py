@@ -112,6 +112,8 @@ class LambdaFunction:
             "PATH": os.environ["PATH"],
             # Last: a test may set other credentials or another region.
             **self._given,
+            # Reserved by Lambda: a function's own variable cannot replace it.
+            # https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
             "_HANDLER": self.handler,
         }
 

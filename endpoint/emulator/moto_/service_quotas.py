@@ -32,6 +32,7 @@ def _quota(instance_type: str) -> dict[str, Any]:
         "ServiceCode": "sagemaker",
         "ServiceName": "Amazon SageMaker",
         "QuotaName": f"{instance_type} for endpoint usage",
+        # Invented, in the form of AWS's codes.
         "QuotaCode": "L-" + instance_type.encode().hex().upper()[-8:],
         "Value": QUOTAS.get(instance_type, _DEFAULT_QUOTA),
         "Unit": "None",

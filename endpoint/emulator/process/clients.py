@@ -82,7 +82,9 @@ class Clients:
                     endpoint_url=self._url(),
                     config=Config(
                         retries={"total_max_attempts": 1},
+                        # Longer than the 60 s after which SageMaker answers by itself.
                         read_timeout=70,
+                        # A bucket's name cannot be a subdomain of an IP address.
                         s3={"addressing_style": "path"},
                     ),
                 )

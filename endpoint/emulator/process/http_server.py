@@ -16,6 +16,7 @@ Headers = Iterable[tuple[str, str]]
 class Server(ThreadingHTTPServer):
     """One thread per connection; a burst of clients is queued and not refused."""
 
+    # The standard library's default is 5.
     request_queue_size = 128
 
     @property
@@ -81,6 +82,7 @@ def serving(handler: Handler, port: int = 0, **attributes: Any) -> Iterator[Serv
 @contextmanager
 def in_background(server: HTTPServer) -> Iterator[None]:
     """Run a server in a thread while the context lasts, and close its socket at the end."""
+    # With the default poll interval of 0.5 s every shutdown would take up to that long.
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True, name="http"
     )

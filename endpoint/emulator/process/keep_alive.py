@@ -39,6 +39,7 @@ class KeepAliveHandler(MotoRequestHandler):
 
     def run_wsgi(self) -> None:
         """Answer one request."""
+        # botocore sends it before an object's body, and waits up to a second for this line.
         if self.headers.get("Expect", "").lower().strip() == "100-continue":
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.wfile.flush()

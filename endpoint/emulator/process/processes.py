@@ -18,6 +18,8 @@ from endpoint.emulator.process.orphans import WATCHED
 
 ROOT = Path(__file__).parents[3]
 
+LARGEST_PORT = 65_535
+
 # Long enough for a server to close its sockets; after that the process is killed.
 GRACE_SECONDS = 5.0
 
@@ -53,6 +55,7 @@ class Child:
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={**(os.environ if environment is None else environment), WATCHED: "1"},
+            # The child ends when this pipe closes; see `orphans`.
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT if output is not None else None,

@@ -70,6 +70,7 @@ class AsyncInvocations:
                 request.endpoint, request.headers, body, request.timeout, request.entry
             )
         except ModelError as error:
+            # Worded as in notifications that others published.
             status = error.original_status
             reason = f"ClientError: Received server error ({status}) from model."
             return partial(self._fail, request, reason, str(error))
@@ -116,6 +117,7 @@ class AsyncInvocations:
         """Write the failure object and notify the error topic, where the configuration has them."""
         if self.queue.present(request) is None:
             return
+        # AWS does not document the content of this object.
         if request.failure:
             self._write(request, request.failure, details.encode("utf-8"), "text/plain")
         result = {"invocationStatus": "Failed", "failureReason": reason}

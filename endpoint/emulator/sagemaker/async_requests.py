@@ -117,6 +117,7 @@ def _input(text: str | None, body: bytes) -> Location | None:
 def _output(config: AsyncConfig, headers: Headers, unique: str) -> Location:
     extension = _matching(headers, "S3OutputPathExtension", _EXTENSION)
     name = _matching(headers, "Filename", _FILENAME) or f"{unique}.out"
+    # The model only says that they are "appended" to the path. One slash between them is assumed.
     parts = [config.output_path, extension.strip("/") if extension else "", name]
     return Location.parse("/".join(part for part in parts if part))
 
@@ -124,6 +125,7 @@ def _output(config: AsyncConfig, headers: Headers, unique: str) -> Location:
 def _failure(config: AsyncConfig, unique: str) -> Location | None:
     if config.failure_path is None:
         return None
+    # The name is not documented. That each request has one of its own is assumed.
     return Location.parse(f"{config.failure_path}/{unique}-error.out")
 
 

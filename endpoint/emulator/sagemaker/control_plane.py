@@ -17,6 +17,7 @@ from moto.sagemaker.models import sagemaker_backends
 from endpoint.emulator.account import ACCOUNT, DEFAULT_REGION
 from endpoint.emulator.sagemaker.lifecycle import GONE, Lifecycle
 
+# Signature Version 4: access key, date, region, service.
 _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([a-z0-9-]+)/")
 
 
@@ -69,6 +70,7 @@ def find_endpoint(name: str, region: str) -> Endpoint | None:
     if endpoint is None or not lifecycle(endpoint).is_serving:
         return None
     fleet = lifecycle(endpoint).fleet
+    # SageMaker divides requests among variants by weight, which is not imitated.
     variant = fleet.variants[0]
     container = fleet.containers.get(variant["VariantName"]) or {}
     return Endpoint(

@@ -96,6 +96,7 @@ def invoke(models: Models, endpoint: Endpoint, request: Request, entry: Entry) -
     answer = models.ask(endpoint, headers, request.get_data(), ANSWER_SECONDS, entry)
     response = Response(answer.body, 200)
     response.headers["Content-Type"] = answer.headers.get("content-type", "")
+    # Spelled as in botocore's model of the service.
     response.headers["x-Amzn-Invoked-Production-Variant"] = endpoint.variant
     attributes = answer.headers.get(CUSTOM_ATTRIBUTES.lower())
     if attributes is not None:

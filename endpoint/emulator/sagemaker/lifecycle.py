@@ -131,6 +131,7 @@ class Lifecycle:
     def status(self) -> str:
         """The state at this moment, after the end of whatever has ended."""
         now = self.transitions.now()
+        # The last state has no end, so there always is one.
         status = next(status for status, until in self._states if now < until)
         if self.second is not None and status not in (UPDATING, ROLLING_BACK):
             # A reason with a second fleet means that this fleet never became healthy.

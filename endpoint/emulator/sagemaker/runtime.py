@@ -19,6 +19,7 @@ from endpoint.emulator.sagemaker.faults import CutOff, Faults
 from endpoint.emulator.sagemaker.invocations import LONGEST_BODY, Models, check_size, invoke
 from endpoint.emulator.sagemaker.request_log import Entry, RequestLog
 
+# The paths in botocore's model of the service.
 _INVOCATION = re.compile(r"/endpoints/[^/]+/(async-)?invocations")
 
 

@@ -30,6 +30,7 @@ SESSION_COOKIE, LINK_COOKIE = "easel_session", "easel_link"
 SESSION_SECONDS = 30 * 86_400
 PICTURE_SECONDS = 3_600
 _LONGEST_KEY = 200
+# https://www.rfc-editor.org/rfc/rfc9110#name-safe-methods
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -174,6 +175,7 @@ def check_same_origin(protection: Protection, request: Request) -> None:
     if request.method in _SAFE_METHODS and (site is None or _is_top_navigation(request)):
         return
     # Sec-Fetch-Site is correct behind a proxy as well, which may change the Host header.
+    # `*` lets any site read responses, but none of them use a session.
     trusted = {request.origin, *protection.origins} - {"*"}
     if site in {"same-origin", "none"} or origin in trusted or (origin is None and site is None):
         return

@@ -67,6 +67,7 @@ class RateLimiter:
     def _with_room(self, client: str, per_minute: int, now: float) -> deque[float]:
         moments = self._recent(client, now)
         if len(moments) >= per_minute:
+            # Rounded up: a client that waits exactly this long must not be refused again.
             wait = int(moments[0] + self._window - now) + 1
             raise RateLimited(
                 f"The limit is {per_minute} pictures per minute. Try again in {wait} s.", wait

@@ -47,6 +47,7 @@ def _mac(secret: bytes, purpose: str, payload: str) -> bytes:
 
 def _claims(payload: str) -> dict[str, Any] | None:
     try:
+        # Tokens have no padding, which Python's decoder requires.
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (binascii.Error, ValueError):
         return None

@@ -11,6 +11,7 @@ import time
 from functools import cache
 from typing import Any, Protocol
 
+# botocore's default of 60 s exceeds API Gateway's 29 s.
 _CONNECT_SECONDS = 2
 # A frozen Lambda does not see the server close an idle connection, and a request sent on it fails.
 # A retry could start a second run, so connections that may be stale are dropped instead.
@@ -40,6 +41,7 @@ class LazyClient:
         self._service = service
         self._read_seconds = read_seconds
         self._attempts = attempts
+        # `chalice local` serves requests in threads.
         self._lock = threading.Lock()
         self._client: Any = None
         self._used = time.monotonic()
@@ -63,7 +65,9 @@ class LazyClient:
                 config=Config(
                     connect_timeout=_CONNECT_SECONDS,
                     read_timeout=self._read_seconds,
+                    # Counts the first attempt as well, which `max_attempts` does not.
                     retries={"total_max_attempts": self._attempts},
+                    # botocore's default is 10; `chalice local` has one process for all requests.
                     max_pool_connections=50,
                     tcp_keepalive=True,
                 ),
@@ -72,6 +76,7 @@ class LazyClient:
 
 @cache
 def _session() -> Any:
+    # Imported here for the same reason: it takes 110 ms.
     import botocore.session
 
     return botocore.session.get_session()

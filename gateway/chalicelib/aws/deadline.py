@@ -38,6 +38,9 @@ class Deadline:
             DeadlinePassed: if the deadline passes. The work continues, and its result is lost.
         """
         outcome: Future[Result] = Future()
+        # Lambda freezes an abandoned thread and resumes it in the next invocation:
+        # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+        # A daemon does not keep `chalice local` from ending.
         threading.Thread(target=_settle, args=(outcome, work), daemon=True).start()
         # The longest wait that a lock accepts: a longer one, infinity too, overflows.
         seconds = min(max(self.remaining, 0), threading.TIMEOUT_MAX)

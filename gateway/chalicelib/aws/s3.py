@@ -14,6 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.aws.clients import Client
 from chalicelib.errors import StoreUnavailable
 
+# The response to HEAD has no body, so its status is the code. Without s3:ListBucket S3 returns 403
+# for a missing object: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
 _MISSING = {"404", "NoSuchKey"}
 # 412: the condition does not hold. 409: two conditional writes met, and this one lost.
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
@@ -52,6 +54,7 @@ class Store:
         """
         try:
             response = self._s3.client().get_object(**self._address(key))
+            # The body is still on the network: reading it can fail as well.
             size = int(response["ContentLength"])
             body = response["Body"].read() if longest is None or size <= longest else b""
             # An unread body would keep its connection from being used again.
@@ -100,6 +103,8 @@ class Store:
     def link(self, key: str, seconds: int, **headers: str) -> str:
         """Return a URL with which anyone can fetch the object for a number of seconds."""
         return str(
+            # Signed with the role's temporary credentials, so it ends with them if that is earlier:
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
             self._s3.client().generate_presigned_url(
                 "get_object", Params={**self._address(key), **headers}, ExpiresIn=seconds
             )

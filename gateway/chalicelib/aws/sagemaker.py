@@ -129,8 +129,11 @@ class AsyncEndpoint:
                 CustomAttributes=trace,
                 # Inline, up to 128,000 bytes: no upload before the call.
                 Body=json.dumps(request.to_dict()).encode(),
+                # In botocore since 1.43.0, and an inline body since 1.43.30. Lambda's own copy may
+                # be older, so the package contains boto3.
                 S3OutputPathExtension=folder,
                 Filename=file,
+                # SageMaker's defaults are six hours in the queue and 15 minutes for the run.
                 RequestTTLSeconds=timeouts.queue_seconds,
                 InvocationTimeoutSeconds=timeouts.run_seconds,
             )
@@ -150,6 +153,7 @@ class QueueTimeouts:
         run_seconds: how long the container may take, from 1 to 3,600.
     """
 
+    # A start from zero instances is reported to take 5 to 15 minutes.
     queue_seconds: int = 1_800
     run_seconds: int = 600
 
@@ -162,7 +166,9 @@ def _too_slow() -> EndpointTooSlow:
     return EndpointTooSlow("The model did not finish the picture in time.")
 
 
+# No byte of the request was sent, so no run can have started.
 _UNREACHABLE = (EndpointConnectionError, ConnectTimeoutError)
+# The request was sent, so a run may be in progress.
 _CUT = (ConnectionClosedError, ResponseStreamingError, IncompleteReadError)
 _UNSIGNED = (NoCredentialsError, PartialCredentialsError)
 
@@ -217,6 +223,7 @@ def _translate_refusal(error: ClientError) -> GatewayError:
         return EndpointBusy("The model is at capacity, or is still starting.")
     if code in _FORBIDDEN_CODES:
         return _forbidden()
+    # An invalid parameter has the same code: only the message tells it apart.
     if code in {"ValidationError", "ValidationException"} and "not found" in message:
         return EndpointMissing("The model has no endpoint at the moment.")
     return EndpointFailed("The model could not be invoked.")
@@ -233,12 +240,15 @@ def _forbidden() -> EndpointForbidden:
 
 def _translate_model_error(response: Any) -> GatewayError:
     """Return the error for the container's own status and body, which SageMaker passes on."""
+    # SageMaker reports 0 when the container has not responded within 60 s:
+    # https://github.com/aws/sagemaker-python-sdk/issues/1119
     status = int(response.get("OriginalStatusCode") or 500)
     message = str(response.get("OriginalMessage") or "")
     reported = _reported_error(message)
     error = _translate_report(reported)
     if error is not None:
         return error
+    # The model server returns 503 when 100 requests wait for its worker.
     if status == 429 or (status == 503 and _NO_WORKER in message):
         return EndpointBusy("The model's queue is full.")
     if status == 503:

@@ -28,10 +28,11 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
+from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
-from chalicelib.generation import RULES, GenerationRequest, InvalidField
+from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images.service import ImageService
-from chalicelib.web.body import read_json_object
+from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response, retry_headers
 
@@ -48,7 +49,26 @@ FIELDS = {
 }
 # The values of the web UI's `samples_format`.
 FORMATS = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg"}
-_TAG = re.compile(r"<lora:([^<>]*)>")
+# Each model uses the scheduler that it was trained for or came with.
+SAMPLER = "Automatic"
+# The web UI's own, reported where neither the file nor the model states one.
+_DEFAULTS = {"steps": 20, "guidance_scale": 7.0, "width": 512, "height": 512}
+# What the web UI always reports, with the values of a picture without these features. Strict
+# clients refuse an `info` without them.
+_ALWAYS = {
+    "subseed": 0,
+    "subseed_strength": 0,
+    "restore_faces": False,
+    "sd_model_hash": "",
+    "sd_vae_name": "",
+    "sd_vae_hash": "",
+    "seed_resize_from_w": -1,
+    "seed_resize_from_h": -1,
+    "denoising_strength": 0,
+    "extra_generation_params": {},
+    "clip_skip": 1,
+    "is_using_inpainting_conditioning": False,
+}
 _ADVICE = 'request fewer, or set override_settings {"samples_format": "webp"}'
 
 
@@ -61,7 +81,7 @@ def generate(service: ImageService, request: Request) -> Response:
     generations = read_txt2img(service, read_json_object(request))
     with calling(service.settings, request) as call:
         batch = generate_batch(service, call, generations)
-        return _finish(request, batch).with_headers(report(call))
+        return _finish(service, request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -72,16 +92,21 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return _finish(request, batch).with_headers(report(call))
+        return _finish(service, request, batch).with_headers(report(call))
 
 
 def render_error(error: GatewayError, request: Request) -> Response:
     """Return an error in the web UI's formats: FastAPI's for a bad field, its own for the rest."""
     if isinstance(error, InvalidRequest):
-        location = ["body", error.field] if error.field else ["body"]
-        detail = {"loc": location, "msg": error.message, "type": "value_error"}
+        field = error.field and _their_name(error.field)  # the model server says `lora`
+        message = error.message
+        if error.field and field != error.field and message.startswith(f"{error.field}: "):
+            message = f"{field}{message[len(error.field) :]}"
+        location = ["body", field] if field else ["body"]
+        detail = {"loc": location, "msg": message, "type": "value_error"}
         response = json_response({"detail": [detail]}, 422)
     else:
+        # The members of the web UI's own exception handler.
         body = {"error": error.code, "detail": error.message, "body": "", "errors": error.message}
         response = json_response(body, error.status)
     return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
@@ -94,7 +119,8 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
     _refuse(data)
-    settings = data.get("override_settings", {})
+    # PHP writes an empty object as an empty list.
+    settings = data.get("override_settings") or {}
     if not isinstance(settings, dict):
         raise InvalidRequest("override_settings: must be an object", field="override_settings")
     first = _generation(data, settings)
@@ -120,61 +146,58 @@ def _refuse(data: Mapping[str, Any]) -> None:
             "send_images: must be true; pictures are not stored on a disk", field="send_images"
         )
     for name in ("script_name", "alwayson_scripts"):
-        if data.get(name):
+        if _is_script(data.get(name)):
             raise InvalidRequest(f"{name}: scripts are not supported", field=name)
 
 
+def _is_script(value: object) -> bool:
+    """Whether a field can change the picture; scripts without arguments cannot."""
+    if isinstance(value, Mapping):
+        return any(
+            script.get("args") if isinstance(script, Mapping) else script
+            for script in value.values()
+        )
+    return bool(value)
+
+
 def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
-    fields = {ours: _value(data, name, ours) for name, ours in FIELDS.items() if name in data}
+    fields = {ours: data[name] for name, ours in FIELDS.items() if name in data}
     if isinstance(fields.get("prompt"), str):
-        fields["prompt"], fields["lora"] = _without_tags(fields["prompt"])
-    if fields.get("seed") == -1:
-        del fields["seed"]  # random, in the web UI
+        fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
     samples_format = settings.get("samples_format", "png")
     fields["format"] = "png"
     if isinstance(samples_format, str):
         fields["format"] = FORMATS.get(samples_format, "png")
     try:
+        fields = with_numbers(fields)
+        if fields.get("seed") == -1:
+            del fields["seed"]  # random, in the web UI
         return GenerationRequest.from_dict(fields)
     except InvalidField as error:
         raise _invalid(error) from error
 
 
-def _value(data: Mapping[str, Any], name: str, ours: str) -> Any:
-    """Return a field's value; numbers can be text, as the web UI accepts them."""
-    value = data[name]
-    if not isinstance(value, str) or name in {"prompt", "negative_prompt"}:
-        return value
-    if name == "seed" and value.strip() == "-1":
-        return -1
-    try:
-        return RULES[ours].read(value.strip())
-    except ValueError as error:
-        raise InvalidRequest(f"{name}: {error}", field=name) from error
-
-
-def _without_tags(prompt: str) -> tuple[str, str]:
-    """Return the prompt without its `<lora:name:weight>`, and those in the contract's spelling."""
-    return _TAG.sub("", prompt), ",".join(_TAG.findall(prompt))
-
-
 def _invalid(error: InvalidField) -> InvalidRequest:
     """Name the field as the client names it."""
-    theirs = {ours: name for name, ours in FIELDS.items()}
-    name = theirs.get(error.field, "prompt" if error.field == "lora" else error.field)
-    tag = "the <lora:...> in it " if error.field == "lora" else ""
-    return InvalidRequest(f"{name}: {tag}{error.reason}", field=name)
+    name = _their_name(error.field)
+    return InvalidRequest(f"{name}: {error.reason}", field=name)
+
+
+def _their_name(field: str) -> str:
+    """Return the web UI's name of a field of the contract; an adapter is in the prompt there."""
+    return {**{ours: name for name, ours in FIELDS.items()}, "lora": "prompt"}.get(field, field)
 
 
 def _count(data: Mapping[str, Any]) -> int:
     counts = [read_count(data.get(name, 1), name) for name in ("batch_size", "n_iter")]
+    # The web UI makes `n_iter` batches of `batch_size` pictures.
     return read_count(counts[0] * counts[1], "batch_size")
 
 
 # --- Responding -----------------------------------------------------------------------------------
 
 
-def _finish(request: Request, batch: Batch) -> Response:
+def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     finished = batch.finished
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
@@ -185,7 +208,10 @@ def _finish(request: Request, batch: Batch) -> Response:
     body = {
         "images": [encoded(picture) for picture in finished],
         "parameters": _parameters(batch),
-        "info": json.dumps(_info(batch, texts, size_of(finished[0].body)), ensure_ascii=False),
+        # JSON within JSON, as in the web UI: clients decode it a second time.
+        "info": json.dumps(
+            _info(service, batch, texts, size_of(finished[0].body)), ensure_ascii=False
+        ),
     }
     return json_response(body)
 
@@ -206,10 +232,14 @@ def _parameters(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _info(batch: Batch, texts: list[str], size: tuple[int, int] | None) -> dict[str, Any]:
+def _info(
+    service: ImageService, batch: Batch, texts: list[str], size: tuple[int, int] | None
+) -> dict[str, Any]:
     """Return how the pictures were made, under the web UI's names."""
     first, count = batch.generations[0], len(batch.generations)
-    width, height = size or (first.width, first.height)
+    model = service.settings.models.get(str(first.model))
+    used = {**_DEFAULTS, **(model.defaults if model else {}), **first.to_dict()}
+    width, height = size or (used["width"], used["height"])
     seeds = [generation.seed for generation in batch.generations]
     return {
         "prompt": _with_tags(first),
@@ -220,16 +250,19 @@ def _info(batch: Batch, texts: list[str], size: tuple[int, int] | None) -> dict[
         "all_seeds": seeds,
         "width": width,
         "height": height,
-        "sampler_name": setting(texts[0], "Sampler"),
-        "cfg_scale": _number(setting(texts[0], "CFG scale")),
-        "steps": _number(setting(texts[0], "Steps")),
+        "sampler_name": setting(texts[0], "Sampler") or SAMPLER,
+        "cfg_scale": _number(setting(texts[0], "CFG scale"), used["guidance_scale"]),
+        "steps": _number(setting(texts[0], "Steps"), used["steps"]),
         "batch_size": count,
         "sd_model_name": first.model,
+        **_ALWAYS,
+        "all_subseeds": [0] * count,
+        # In the web UI a grid of all pictures may be first; here there is none.
         "index_of_first_image": 0,
         "infotexts": texts,
         "styles": [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.gmtime()),
-        "version": setting(texts[0], "Version"),
+        "version": setting(texts[0], "Version") or "",
     }
 
 
@@ -237,8 +270,8 @@ def _with_tags(generation: GenerationRequest) -> str:
     return " ".join([generation.prompt, *lora_tags(generation.lora)])
 
 
-def _number(text: str | None) -> float | None:
-    """Return a number of a picture's file; None for any other text."""
+def _number(text: str | None, otherwise: float) -> float:
+    """Return a number of a picture's file, or `otherwise` for any other text."""
     if text is None or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
-        return None
+        return otherwise
     return float(text) if "." in text else int(text)

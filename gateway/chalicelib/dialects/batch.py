@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from chalicelib.dialects.not_ready import next_hop
 from chalicelib.errors import InvalidRequest, StillPainting
-from chalicelib.generation import GenerationRequest
+from chalicelib.generation import GenerationRequest, Whole
 from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.images.jobs import Finished, Job
 from chalicelib.images.service import Call, ImageService, Outcome
@@ -23,6 +23,7 @@ from chalicelib.web.request import Request
 from chalicelib.web.response import Response
 
 MOST_PICTURES = 4
+_COUNT = Whole("How many pictures.", 1, MOST_PICTURES)
 _MOST_SEEDS = 2**32
 # A picture is base64 in the JSON, and the JSON is base64 in Lambda's response.
 LARGEST_TOGETHER = LARGEST_PICTURE // 4 * 3
@@ -62,11 +63,10 @@ def with_seeds(first: GenerationRequest, count: int) -> tuple[GenerationRequest,
 
 def read_count(value: object, field: str) -> int:
     """Return the number of pictures; raises InvalidRequest naming `field`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_PICTURES:
-        raise InvalidRequest(
-            f"{field}: must be a whole number from 1 to {MOST_PICTURES}", field=field
-        )
-    return value
+    try:
+        return _COUNT.clean(_COUNT.read(value) if isinstance(value, str) else value)
+    except ValueError as error:
+        raise InvalidRequest(f"{field}: {error}", field=field) from error
 
 
 def check_weight(generations: Sequence[GenerationRequest], field: str, advice: str) -> None:

@@ -54,6 +54,7 @@ def size_of(picture: bytes) -> tuple[int, int] | None:
     """Return a PNG's width and height in pixels; None for another file."""
     if not picture.startswith(_PNG_START) or len(picture) < 24:
         return None
+    # IHDR is always the first chunk: https://www.w3.org/TR/png-3/#11IHDR
     width, height = struct.unpack_from(">II", picture, 16)
     return width, height
 
@@ -67,6 +68,7 @@ def _written(picture: bytes) -> str | None:
     for kind, data in _chunks(picture):
         keyword, _, rest = data.partition(b"\0")
         if keyword == _KEYWORD and kind == b"tEXt":
+            # https://www.w3.org/TR/png-3/#11tEXt
             return rest.decode("latin-1")
         # Not compressed; after the language and the translated keyword.
         if keyword == _KEYWORD and kind == b"iTXt" and rest.startswith(b"\0"):
@@ -84,4 +86,5 @@ def _chunks(picture: bytes) -> Iterator[tuple[bytes, bytes]]:
         if kind in {b"IDAT", b"IEND"}:
             return
         yield kind, picture[place + 8 : place + 8 + length]
+        # Length, type and CRC have 4 bytes each: https://www.w3.org/TR/png-3/#5Chunk-layout
         place += length + 12

@@ -37,6 +37,7 @@ _POLLS_PER_FAILURE_CHECK = 4
 # Lambda's own limit: a claim is queued by then, or never.
 _LONGEST_SUBMISSION = 60
 _LINK_SECONDS = 3_600
+# The model's name, and the 32 hexadecimal digits of `job_id`.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}-[0-9a-f]{32}")
 
 
@@ -291,6 +292,7 @@ class Jobs:
         if stored is None:
             return None
         if stored.size > LARGEST_PICTURE:
+            # SageMaker does not document which type the object in S3 has, so the link sets it.
             media_type = f"image/{job.request.format}"
             return Finished(
                 b"", self._store.link(key, _LINK_SECONDS, ResponseContentType=media_type)

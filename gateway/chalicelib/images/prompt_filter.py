@@ -30,6 +30,7 @@ _BETWEEN_WORDS = re.compile(r"[^a-z0-9_]+")
 # Characters that hide a word when they are put between its letters; a comma separates words.
 _BETWEEN_LETTERS = re.compile(r"[^a-z_\s,;:()/\[\]{}?&\"]+")
 _MASKED = re.compile(r"(?<=[a-z])[*#%]+(?=[a-z])")
+# A pattern matches a letter once or more often, so three are as good as a hundred.
 _LONGEST_RUN = re.compile(r"(.)\1{3,}")
 _MARKS = "!|¡.,;:?+\"'()[]{}"
 _SHORTEST_ROW = 3

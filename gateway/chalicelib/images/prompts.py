@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from chalicelib.errors import InvalidRequest
 
+# The example of Stable Diffusion's own model card.
 DEFAULT_PROMPT = "a photo of an astronaut riding a horse on mars"
 
 _SENTENCES = Path(__file__).parents[1] / "sentences.json"
@@ -28,6 +29,7 @@ def prompt_from_path(text: str) -> str:
         InvalidRequest: if it is not percent-encoded UTF-8.
     """
     try:
+        # `unquote` would replace invalid UTF-8 without an error.
         return unquote_to_bytes(text).decode("utf-8")
     except UnicodeError as error:
         raise InvalidRequest("prompt: must be percent-encoded UTF-8", field="prompt") from error
@@ -55,6 +57,8 @@ def _generator() -> Any:
         MarkovWordGenerator,
     )
 
+    # The package's own models take 2 to 3 s and 476 MB to load, and 9 s in a Lambda of 512 MB,
+    # which has 10 s to start.
     generator = DocumentGenerator(
         text_generator=MarkovTextGenerator(load_model=False),
         word_generator=MarkovWordGenerator(load_model=False),

@@ -148,6 +148,7 @@ class ImageService:
         if resolved.model.endpoint is not None:
             try:
                 return Finished(self._invoke(call, resolved, resolved.model.endpoint))
+            # A queue has no 29 s limit, so it also helps where the endpoint was too slow.
             except (EndpointUnavailable, EndpointDown, EndpointTooSlow):
                 if resolved.model.queue is None:
                     raise

@@ -69,6 +69,7 @@ class ConcurrencyLimiter:
     def _slots_of(self, picture: str) -> list[int]:
         """Return the same half of the slots each time, but at least as many as are tried."""
         count = max(self._most // 2, min(_TRIES, self._most))
+        # A text as the seed gives the same numbers in every process, unlike `hash`.
         return random.Random(picture).sample(range(self._most), count)  # noqa: S311 - no secret
 
     def _take_free(self, key: str) -> bool:

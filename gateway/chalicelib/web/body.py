@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from chalicelib.errors import InvalidRequest
-from chalicelib.generation import GenerationRequest, InvalidField
+from chalicelib.generation import RULES, GenerationRequest, InvalidField, Number, Whole
 from chalicelib.web.request import Request
 
 
@@ -43,19 +43,41 @@ def read_body(request: Request) -> GenerationRequest:
         InvalidRequest: if it is not a JSON object, or for the first field that is wrong.
     """
     with _named_fields():
-        return GenerationRequest.from_dict(read_json_object(request))
+        return GenerationRequest.from_dict(with_numbers(read_json_object(request)))
 
 
 def read_json_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in the body; raises InvalidRequest for any other body."""
     try:
         data = json.loads(request.body)
+    # `json` raises RecursionError for deeply nested lists.
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body must be JSON.") from error
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
     _check_text(data)
     return data
+
+
+def with_numbers(data: Mapping[str, object]) -> dict[str, object]:
+    """Return the contract's fields, with numbers in place of their text.
+
+    PHP, shells and forms send "20" for 20: a number means the same in JSON as in a query.
+
+    Raises:
+        InvalidField: for a text that is no number.
+    """
+    return {name: _number(name, value) for name, value in data.items()}
+
+
+def _number(name: str, value: object) -> object:
+    rule = RULES.get(name)
+    if not isinstance(rule, Whole | Number) or not isinstance(value, str):
+        return value
+    try:
+        return rule.read(value)
+    except ValueError as error:
+        raise InvalidField(name, str(error)) from error
 
 
 def _check_text(data: dict[str, Any]) -> None:

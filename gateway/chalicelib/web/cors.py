@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from chalicelib.web.request import Request
 
 _METHODS = "GET, HEAD, POST, DELETE"
+# Scripts can read no other headers but a few:
+# https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name
 _EXPOSED = (
     "Location, RateLimit, RateLimit-Policy, Retry-After, X-Link-Pictures-Left, X-Model, X-Prompt,"
     " X-Prompt-Warning, X-Request-Id, X-Seed"
@@ -27,6 +29,8 @@ def cors_headers(origins: Sequence[str], request: Request) -> dict[str, str]:
     """
     if not origins:
         return {}
+    # Browsers accept no cookies with `*`:
+    # https://fetch.spec.whatwg.org/#cors-protocol-and-credentials
     if "*" in origins:
         return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED}
     origin = request.headers.get("origin", "")

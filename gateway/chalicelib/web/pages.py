@@ -82,6 +82,7 @@ def preview_page(root: str, prompt: str) -> Page:
 
 
 def _page(name: str, **values: str) -> Page:
+    # A prompt or a message can contain markup.
     escaped = {key: html.escape(value) for key, value in values.items()}
     template, policy = _template(name)
     return Page(template.substitute(escaped).encode(errors="replace"), policy)
@@ -92,6 +93,7 @@ def _template(name: str) -> tuple[Template, str]:
     """Assemble a page, and return it with a policy that allows only its own styles and scripts."""
     text = _assembled(name)
     # Hashes instead of nonces: the pages are the same for everyone and can be cached.
+    # blob: is for pictures that the page has fetched itself, data: for the icons in its styles.
     policy = (
         "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; form-action 'self';"
         " base-uri 'self'; frame-ancestors 'self';"

@@ -16,6 +16,7 @@ from chalicelib.image_files import MEDIA_TYPES
 from chalicelib.web.pages import Page, error_page, preview_page
 from chalicelib.web.request import Request
 
+# A year, the most that RFC 2616 advised; `immutable` (RFC 8246) also covers reloading.
 _FOR_EVER = "public, max-age=31536000, immutable"
 _NEVER = "no-store"
 # API Gateway allows 10,240 bytes for all headers together, and one character can take 12 of them.
@@ -75,6 +76,7 @@ def has_tag(request: Request, tag: str) -> bool:
 
     https://www.rfc-editor.org/rfc/rfc9110#name-if-none-match
     """
+    # Also matches within a list, and a tag that a proxy has made weak (W/).
     return f'"{tag}"' in request.headers.get("if-none-match", "")
 
 
@@ -119,6 +121,8 @@ def preview_response(request: Request, prompt: str) -> Response:
 
 def see_other(location: str) -> Response:
     """Redirect the client to another URL of this gateway, to be fetched with GET."""
+    # Unlike 302 and 307, 303 means GET for every client, after POST as well:
+    # https://www.rfc-editor.org/rfc/rfc9110#name-303-see-other
     return Response(303, b"", {"Location": location, "Content-Type": "text/plain; charset=utf-8"})
 
 
@@ -143,6 +147,7 @@ def retry_headers(error: GatewayError) -> dict[str, str]:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
+    # Otherwise they resend by themselves after 408, 409, 429 and 5xx.
     if not error.resend:
         headers["x-should-retry"] = "false"  # OpenAI's client libraries read this
     return headers

@@ -27,6 +27,7 @@ from chalicelib.web.security_headers import add_security_headers
 
 Handler = Callable[..., Response]
 RenderError = Callable[[GatewayError, Request], Response]
+_UNUSABLE = "This gateway cannot work with one of its settings; its log says which, and why."
 
 
 class Guard(Protocol):
@@ -67,6 +68,8 @@ def _as_safe_bytes(event: Any, get_response: Callable[[Any], chalice.Response]) 
     if not isinstance(response.body, bytes | str):
         response.body = json.dumps(response.body)
         response.headers.setdefault("Content-Type", "application/json")
+    # Chalice raises ValueError for text of a binary type outside every handler, which API Gateway
+    # answers with 502.
     if isinstance(response.body, str):
         response.body = response.body.encode()
     add_security_headers(response.headers, _lower_case(event))
@@ -132,6 +135,9 @@ class Routes(chalice.Blueprint):
         if path in self._paths:
             return
         self._paths.add(path)
+        # Chalice's own CORS allows one origin or all, not a list. Before Chalice 1.34 its mock
+        # integration also failed with `*/*` as the binary type:
+        # https://github.com/aws/chalice/issues/1310
         route = self.route(path, methods=["OPTIONS"], content_types=["*/*"])
 
         def preflight(request: Request, **_: str) -> Response:
@@ -157,6 +163,7 @@ class Routes(chalice.Blueprint):
                 **response.headers,
             }
             if response.cookies:
+                # Chalice sends a list as multiValueHeaders, so that each cookie has its own header.
                 headers["Set-Cookie"] = list(response.cookies)
             # A browser with a cookie needs no link in its next URL; others have nothing else.
             elif request.link is not None and response.status == 303:
@@ -196,12 +203,18 @@ class Routes(chalice.Blueprint):
         """Run a handler; whatever it raises becomes a response, and every request is logged."""
         code = None
         try:
+            # Before anything else, so that every route reports an unusable setting alike.
+            self._guard.origins()
             if not public:
                 request = self._guard.authenticate(request)
             response = handler(request, **arguments)
         except GatewayError as error:
             response, code = self._render_error(error, request), error.code
             response = response.with_headers(error.headers)
+        except BadSetting as error:
+            request.log.write_bad_setting(error.variable, error.problem)
+            unusable = InternalError(_UNUSABLE)
+            response, code = self._render_error(unusable, request), unusable.code
         except Exception:  # noqa: BLE001 (the last resort: logged with its traceback, reported briefly)
             request.log.write_crash()
             unexpected = InternalError("An unexpected error occurred.")
@@ -228,6 +241,7 @@ def _request(request: chalice.Request) -> Request:
     return Request(
         method=request.method,
         route=request.path,
+        # Chalice's `path` is the route's pattern; only the context has the path that was sent.
         path=request.context.get("path") or request.path,
         headers=_lower_case(request),
         query=parameters,
@@ -235,6 +249,7 @@ def _request(request: chalice.Request) -> Request:
         body=_body(request),
         # Two links count as an invalid one: it is unclear which of them is meant.
         link=None if links is None else "".join(links) if len(links) == 1 else "",
+        # Not X-Forwarded-For, which a client can set.
         address=(request.context.get("identity") or {}).get("sourceIp") or "",
         log=LogRecord(request_id, request.method, request.path),
     )

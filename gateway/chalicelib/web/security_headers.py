@@ -24,6 +24,7 @@ _NOT_PICTURES = {
 _PICTURES = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
+    # Below API Gateway's stage a robots.txt has no effect.
     "X-Robots-Tag": "noindex",
 }
 # Two years, as hstspreload.org advises; not for other hosts below this one's name.
@@ -42,7 +43,9 @@ def add_security_headers(headers: MutableMapping[str, Any], request: Mapping[str
     additional = {**_ALWAYS, **(_PICTURES if is_picture else _NOT_PICTURES)}
     if request.get("x-forwarded-proto", "").rpartition(",")[2].strip() == "https":
         additional["Strict-Transport-Security"] = _STRICT
-    if "access-control-allow-origin" in present:
+    # Browsers check this header on redirects too, and stop an `<img>` at the first one without it.
+    # https://fetch.spec.whatwg.org/#http-fetch
+    if "location" in present or "access-control-allow-origin" in present:
         additional["Cross-Origin-Resource-Policy"] = "cross-origin"
     for name, value in additional.items():
         if name.lower() not in present:

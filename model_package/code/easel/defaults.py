@@ -8,16 +8,16 @@ model's folder, and the pipeline itself (`easel.pipelines.capabilities`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from easel.errors import ModelUnusable
+from easel.model_folder.files import DEFAULTS as FILE_NAME
+from easel.model_folder.files import FolderUnusable, read_defaults
 from generation import RULES, InvalidField, Number
 
-FILE_NAME = "easel.json"
 # The rules for a request's fields, and one for the value that is no field.
 _RULES = {**RULES, "refiner_start": Number("The share of the steps that the base does.", 0.1, 1)}
 
@@ -66,8 +66,8 @@ class Defaults:
         if not path.is_file():
             return cls()
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:  # includes InvalidField, and broken JSON or UTF-8
+            return cls.from_dict(read_defaults(path))
+        except (FolderUnusable, ValueError) as error:  # includes InvalidField
             raise ModelUnusable(f"{FILE_NAME} in the model's folder: {error}") from error
 
     def over(self, others: Defaults) -> Defaults:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 
 import pytest
 
@@ -38,8 +39,52 @@ def test_an_existing_key_is_kept_unless_it_is_replaced(file, capsys):
     assert entries[1]["sha256"] not in before
 
 
-@pytest.mark.parametrize("argv", [["a b"], ["ada", "--expires", "soon"], ["../x"], []])
+def test_the_file_is_its_owners_alone_whatever_it_was(file, capsys):
+    create(file, capsys, "ada")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o644)
+    create(file, capsys, "bob")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_file_that_cannot_be_written_or_read_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "wrong.json").write_text('[{"name": "ada"}]')
+    for place in (tmp_path / "missing" / "keys.json", tmp_path, tmp_path / "wrong.json"):
+        assert create_key.main(["ada", "--file", str(place)]) == 1
+        assert str(place) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["a b"],
+        [""],
+        ["easel-smoke-test"],
+        ["ada", "--expires", "soon"],
+        ["ada", "--per-minute", "-5"],
+        ["ada", "--per-minute", "0"],
+        ["ada", "--per-minute", "5000"],
+        ["../x"],
+        [],
+    ],
+)
 def test_a_wrong_argument_is_refused(argv, file):
     with pytest.raises(SystemExit) as ended:
         create_key.main([*argv, "--file", str(file)])
     assert ended.value.code == 2
+    assert not file.exists()
+
+
+def test_a_byte_order_mark_in_the_file_is_read_over(file, capsys):
+    create(file, capsys, "ada")
+    file.write_text("\ufeff" + file.read_text(), encoding="utf-8")
+    create(file, capsys, "bob")
+    assert [entry["name"] for entry in json.loads(file.read_text())] == ["ada", "bob"]
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "{}", "[1]"])
+def test_a_file_that_is_no_list_of_keys_is_named(file, capsys, content):
+    file.write_text(content)
+    assert create_key.main(["ada", "--file", str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+    assert file.read_text() == content

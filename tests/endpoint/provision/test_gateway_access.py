@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 
 import pytest
@@ -101,9 +102,66 @@ def test_keys_are_required_until_open_is_passed(keys):
     assert read(access("--open", before=first).variables).keys == ()
 
 
+def test_open_is_only_what_says_so(keys, tmp_path):
+    first = access("--keys", str(keys[0])).variables
+    empty = tmp_path / "empty.json"
+    empty.write_text("[]")
+    smoke_alone = json.dumps(json.loads(first["EASEL_API_KEYS"])[1:])
+    for argv, before in (
+        (["--keys", str(empty)], first),
+        (["--keys", str(empty)], {}),
+        (["--keys", str(keys[0]), "--open"], first),
+        ([], {**first, "EASEL_API_KEYS": smoke_alone}),
+        ([], {**first, "EASEL_API_KEYS": "damaged"}),
+    ):
+        with pytest.raises(ScriptError) as refused:
+            access(*argv, before=before)
+        assert "--open" in str(refused.value) + refused.value.advice, argv
+
+
+ENTRY = {"name": "ada", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([{**ENTRY, "per_minute": 0}], "from 1 to 1,000"),
+        ([{**ENTRY, "per_minute": -5}], "from 1 to 1,000"),
+        ([{**ENTRY, "per_minute": "10"}], "a whole number"),
+        ([{**ENTRY, "per_minute": 5000}], "from 1 to 1,000"),
+        ([{**ENTRY, "per_minute": 1.5}], "a whole number"),
+        ([{**ENTRY, "expires": "tomorrow"}], "tomorrow"),
+        ([{**ENTRY, "expires": 1893456000}], "must be str"),
+        ([{**ENTRY, "expires": ""}], "isoformat"),
+        ([{**ENTRY, "name": "a b"}], "a name of letters"),
+        ([{**ENTRY, "name": ["ada"]}], "text"),
+        ([{**ENTRY, "note": "x"}], "nothing unknown"),
+        ([ENTRY, ENTRY], "one name"),
+        ([{**ENTRY, "name": "easel-smoke-test"}], "deploy's own key"),
+        (ENTRY, "not a list"),
+        ([[]], "cannot be read"),
+        (None, "not a list"),
+    ],
+)
+def test_keys_that_the_gateway_cannot_read_are_refused_by_their_file(tmp_path, entries, reason):
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps(entries))
+
+    with pytest.raises(ScriptError, match=rf"keys\.json.*{reason}"):
+        access("--keys", str(file))
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[7]", '[{"name": "ada", "key": "easel_x"}]', '[{"name": "a", "sha256": "x"}]'],
+    [
+        "[" * 100_000,
+        "﻿[]",
+        "",
+        "{}",
+        "[7]",
+        '[{"name": "ada", "key": "easel_x"}]',
+        '[{"name": "a", "sha256": "x"}]',
+    ],
 )
 def test_a_file_without_keys_is_refused(tmp_path, text):
     (tmp_path / "keys.json").write_text(text)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,22 @@ def test_a_file_removed_from_the_gateway_is_removed_from_the_project(project):
     project.write(SETTINGS, DEPLOYMENT.gateway_role)
     assert not stale.exists()
     assert built.exists()
+
+
+def test_secrets_are_their_owners_alone_also_in_an_older_project(project):
+    def modes() -> list[int]:
+        config = project.folder / ".chalice" / "config.json"
+        return [
+            stat.S_IMODE(path.stat().st_mode)
+            for path in (project.folder.parent, project.folder, config)
+        ]
+
+    assert modes() == [0o700, 0o700, 0o600]
+    (project.folder / ".chalice" / "config.json").chmod(0o644)
+    project.folder.chmod(0o755)
+    project.folder.parent.chmod(0o755)
+    project.write(SETTINGS, DEPLOYMENT.gateway_role)
+    assert modes() == [0o700, 0o700, 0o600]
 
 
 def test_concurrency_is_reserved_only_if_wanted(project):

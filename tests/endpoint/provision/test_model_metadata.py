@@ -7,6 +7,7 @@ import pytest
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
+from endpoint.core.problems import BadArgument
 from endpoint.core.waiting import Waiting
 from endpoint.provision.model_metadata import adapter_names, metadata, read_metadata
 from tests.endpoint.world import ACCOUNT, World
@@ -59,10 +60,31 @@ def test_a_folders_defaults_are_next_to_its_weights(deployed):
 
 
 def test_adapters_next_to_the_weights_are_listed_by_name(deployed):
-    for name in ("loras/Water Colour.safetensors", "loras/readme.txt", "unet/x.safetensors"):
+    for name in ("loras/watercolour.safetensors", "loras/readme.txt", "unet/x.safetensors"):
         deployed.bucket.put(PREFIX + name, b"")
 
-    assert deployed.metadata({}) == {"loras": ["Water-Colour"]}
+    assert deployed.metadata({}) == {"loras": ["watercolour"]}
+
+
+def test_adapters_below_the_prefix_that_outlives_versions_are_listed(deployed):
+    for key in ("loras/sd/pixel.safetensors", "loras/sd/README.txt", "loras/sdxl/x.safetensors"):
+        deployed.bucket.put(key, b"")
+
+    assert deployed.metadata({}) == {"loras": ["pixel"]}
+
+
+def test_the_defaults_of_a_base_are_in_its_folder(deployed):
+    deployed.bucket.put(f"{PREFIX}base/easel.json", b'\xef\xbb\xbf{"steps": 4}')
+
+    assert deployed.metadata({}) == {"defaults": {"steps": 4}}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_defaults_that_cannot_be_read_are_named(deployed, content):
+    deployed.bucket.put(f"{PREFIX}easel.json", content)
+
+    with pytest.raises(BadArgument, match=rf"s3://{BUCKET}/{PREFIX}easel\.json"):
+        deployed.metadata({})
 
 
 def test_a_model_in_another_bucket_has_no_metadata(deployed):
@@ -78,11 +100,16 @@ def test_adapters_have_the_names_that_the_container_gives_them(tmp_path):
 
     files = [
         "b.safetensors",
+        "._b.safetensors",
+        "old/c.SafeTensors",
+        ".cache/d.safetensors",
+        "Water Colour.safetensors",
         "Über bär.v2.safetensors",
         "-x.safetensors",
         "a" * 80 + ".safetensors",
     ]
     for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 
     assert adapter_names(files) == sorted(name for name, _ in find_files([tmp_path]))

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from chalicelib.dialects.automatic1111 import render_error
-from chalicelib.errors import EndpointBusy, PictureRefused
+from chalicelib.errors import EndpointBusy, InvalidRequest, PictureRefused
+from chalicelib.generation import Name
 from chalicelib.settings import Model
 from chalicelib.web.request import Request
 from tests import recorded
@@ -63,7 +64,7 @@ def test_what_is_left_out_the_model_decides(client):
     assert response["parameters"]["steps"] is None
 
 
-@pytest.mark.parametrize("seed", [-1, "-1", None])
+@pytest.mark.parametrize("seed", [-1, -1.0, "-1", "-1.0", None])
 def test_a_seed_of_minus_one_is_any(client, seed):
     _, info = generate(client, seed=seed)
 
@@ -75,6 +76,10 @@ def test_numbers_can_be_text(client):
 
     (asked,) = client.asked
     assert (asked["steps"], asked["guidance_scale"], asked["seed"]) == (20, 7.5, 7)
+
+
+def test_an_empty_list_is_an_empty_object(client):
+    assert generate(client, override_settings=[], alwayson_scripts=[])
 
 
 def test_batch_size_and_n_iter_multiply_to_as_many_seeds(client):
@@ -92,6 +97,21 @@ def test_adapters_in_the_prompt_leave_it_and_come_back_in_the_answer(client):
     assert (asked["prompt"], asked["lora"]) == ("a cat , night", "ink:1,pixel:0.5")
     assert info["prompt"].endswith("<lora:ink:1> <lora:pixel:0.5>")
     assert response["parameters"]["prompt"] == info["prompt"]
+
+
+def test_an_adapter_is_named_by_its_file_or_by_itself(client):
+    name = Name.of("Ink & wash v1.0")
+    for tag in ("<lora:Ink & wash v1.0:8>", "<lyco:Ink & wash v1.0:8>", f"<lora:{name}:8>"):
+        _, info = generate(client, prompt=f"a cat {tag}")
+        assert client.asked[-1]["lora"] == f"{name}:8"
+        assert info["prompt"].endswith(f"<lora:{name}:8>")
+
+
+def test_an_adapter_that_the_model_refuses_is_in_the_prompt(client):
+    reason = "unknown adapter ink; available: pixel"
+    error = InvalidRequest(f"lora: {reason}", field="lora")
+    (detail,) = json.loads(render_error(error, REQUEST).body)["detail"]
+    assert (detail["loc"], detail["msg"]) == (["body", "prompt"], f"prompt: {reason}")
 
 
 def test_a_model_can_be_named_and_an_unknown_one_is_the_default(client):
@@ -127,7 +147,8 @@ def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
         ({"prompt": ""}, "prompt"),
         ({"prompt": None}, "prompt"),
         ({"prompt": 7}, "prompt"),
-        ({"prompt": "a <lora:no name:1>"}, "prompt"),
+        ({"prompt": "a <lora:name:much>"}, "prompt"),
+        ({"prompt": "a <hypernet:name:1>"}, "prompt"),
         ({"prompt": "a <lora:ink> <lora:ink:0.5>"}, "prompt"),
         ({"prompt": "<lora:ink>"}, "prompt"),
         ({"negative_prompt": "x" * 1_001}, "negative_prompt"),
@@ -148,7 +169,7 @@ def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
         ({"send_images": False}, "send_images"),
         ({"script_name": "x/y/z plot"}, "script_name"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, "alwayson_scripts"),
-        ({"override_settings": []}, "override_settings"),
+        ({"override_settings": [1]}, "override_settings"),
     ],
 )
 def test_a_wrong_field_is_a_422_that_names_it(client, body, field):
@@ -190,3 +211,46 @@ def test_configured_defaults_are_left_to_the_model(client):
     generate(client)
 
     assert "steps" not in client.asked[0]
+
+
+ALWAYS = {
+    "subseed": 0,
+    "all_subseeds": [0, 0],
+    "subseed_strength": 0,
+    "restore_faces": False,
+    "sd_model_hash": "",
+    "sd_vae_name": "",
+    "sd_vae_hash": "",
+    "seed_resize_from_w": -1,
+    "seed_resize_from_h": -1,
+    "denoising_strength": 0,
+    "extra_generation_params": {},
+    "clip_skip": 1,
+    "is_using_inpainting_conditioning": False,
+}
+
+
+@pytest.mark.parametrize("samples_format", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("fields", [{}, {"steps": 3, "cfg_scale": 2, "width": 64, "height": 64}])
+def test_info_has_every_field_of_the_web_ui_and_nothing_is_null(client, samples_format, fields):
+    override = {"samples_format": samples_format}
+    _, info = generate(client, batch_size=2, override_settings=override, **fields)
+
+    assert {name: info[name] for name in ALWAYS} == ALWAYS
+    assert None not in info.values()
+    assert info["steps"] == fields.get("steps", 20)
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [{}, [], {"ControlNet": {"args": []}}, {"a": {"args": []}, "b": {}}, {"a": {"args": {}}}],
+)
+def test_scripts_without_arguments_change_nothing(client, scripts):
+    assert generate(client, alwayson_scripts=scripts, script_name="", script_args=[])
+
+
+@pytest.mark.parametrize(
+    "scripts", [{"a": {"args": []}, "b": {"args": [False]}}, {"a": [1]}, ["a"], "a", 1]
+)
+def test_other_scripts_are_refused(client, scripts):
+    assert refused(client, alwayson_scripts=scripts)["loc"] == ["body", "alwayson_scripts"]

@@ -21,10 +21,15 @@ def test_seeds_count_up_and_wrap_around():
     assert [each.seed for each in with_seeds(FIRST, 3)] == [2**32 - 1, 0, 1]
 
 
-@pytest.mark.parametrize("value", [0, 5, -1, True, "2", 1.5, None, []])
+@pytest.mark.parametrize("value", [0, 5, -1, True, "5", "two", "", 1.5, None, []])
 def test_a_count_is_a_whole_number_from_1_to_4(value):
     with pytest.raises(InvalidRequest, match="n: must be a whole number from 1 to 4"):
         read_count(value, "n")
+
+
+@pytest.mark.parametrize("value", [2, 2.0, "2", "2.0"])
+def test_a_count_can_be_spelled_as_any_number(value):
+    assert read_count(value, "n") == 2
 
 
 def test_what_certainly_does_not_fit_is_refused_with_advice():

@@ -1,6 +1,10 @@
 """Reading a generation request."""
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest
@@ -47,3 +51,42 @@ def test_what_is_wrong_is_refused_with_the_fields_name(read, field):
 def test_a_body_that_is_not_a_json_object_is_refused(body):
     with pytest.raises(InvalidRequest, match="The body must be"):
         read_json_object(request(body))
+
+
+SPELLINGS = {
+    "int": lambda number: number,
+    "float": float,
+    "text": str,
+    "text of a float": lambda number: f"{float(number):f}",
+}
+NUMBERS = {
+    "seed": st.integers(-2, 2**32 + 1),
+    "steps": st.integers(-1, 102),
+    "guidance_scale": st.integers(-1, 31),
+    "width": st.integers(7, 194).map(lambda eighth: eighth * 8),
+    "height": st.integers(60, 80),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@given(data=st.data())
+def test_a_number_is_read_or_refused_alike_however_it_is_spelled(name, data):
+    number = data.draw(NUMBERS[name])
+    spelled = [spell(number) for spell in SPELLINGS.values()]
+    bodies = [body_of({"prompt": "x", name: value}) for value in spelled]
+    queries = [request(**{name: str(value)}) for value in spelled]
+    outcomes = {outcome(read_body, body) for body in bodies}
+    outcomes |= {outcome(read_query, query, "x") for query in queries}
+
+    assert len(outcomes) == 1
+
+
+def outcome(read, *arguments):
+    try:
+        return str(read(*arguments))
+    except InvalidRequest as error:
+        return error.message
+
+
+def body_of(data):
+    return request(json.dumps(data).encode())

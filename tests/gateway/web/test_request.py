@@ -1,11 +1,15 @@
 """Reading a visit."""
 
+from dataclasses import replace
+
 import pytest
 
 from chalicelib.errors import InvalidRequest
+from chalicelib.generation import RULES
 from chalicelib.web.request import Request
 
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
 CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 
 
@@ -22,6 +26,11 @@ def request(path="/api/inference/a%20cat", query=None, **headers):
         ({"accept": CHROMIUM, "sec_fetch_dest": "iframe"}, True),
         ({"accept": CHROMIUM_IMAGE, "sec_fetch_dest": "image"}, False),
         ({"accept": CHROMIUM, "sec_fetch_dest": "image"}, False),
+        ({"accept": JAVA, "user_agent": "Java/17.0.9"}, False),
+        ({"accept": JAVA, "user_agent": "Apache-HttpClient/5.3 (Java/17)"}, False),
+        ({"accept": CHROMIUM, "user_agent": "libwww-perl/6.72"}, False),
+        ({"accept": CHROMIUM, "user_agent": "Mozilla/5.0 (X11) Firefox/140.0"}, True),
+        ({"accept": "text/html, */*", "user_agent": "Lynx/2.9.0 libwww-FM/2.14"}, True),
         ({"accept": "*/*"}, False),
         ({"accept": "*/*", "sec_fetch_dest": "empty"}, False),
         ({}, False),
@@ -76,3 +85,31 @@ def test_a_repeated_parameter_is_refused_by_name():
         request(query={"seed": ["1", "2"]}).parameters()
 
     assert refused.value.field == "seed"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fbclid", "gclid", "igsh", "mc_cid", "utm_source", "UTM_Campaign", "_", "si", "ref_src"],
+)
+def test_what_other_sites_add_to_a_link_is_ignored(name):
+    asked = request(query={"steps": ["3"], name: ["x", "y"]})
+
+    assert asked.parameters() == {"steps": "3"}
+    assert name not in asked.picture_url("a cat", 7)
+
+
+@pytest.mark.parametrize("name", ["sed", "stpes", "utm", "fbclid2", "__", "prompt", "hop"])
+def test_what_is_not_known_to_be_added_is_kept(name):
+    assert request(query={name: ["x"]}).parameters() == {name: "x"}
+
+
+def test_no_field_of_the_contract_is_ignored():
+    query = {name: ["x"] for name in RULES}
+
+    assert set(request(query=query).parameters()) == set(RULES)
+
+
+def test_only_links_have_parameters_added():
+    posted = replace(request(query={"fbclid": ["x"]}), method="POST")
+
+    assert posted.parameters() == {"fbclid": "x"}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from chalicelib.web.security_headers import add_security_headers
 from tests.gateway.doubles import BROWSER, KEY, GuardedClient, guarded
 
 EVERY_KIND = {
@@ -52,6 +53,30 @@ def test_other_sites_can_embed_a_picture_and_no_index_lists_it(client):
     assert response["Cross-Origin-Resource-Policy"] == "cross-origin"
     assert response["X-Robots-Tag"] == "noindex"
     assert response["Content-Security-Policy"].endswith("; sandbox")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/inference", BROWSER),
+        ("GET", "/inference?prompt=a+cat", {}),
+        ("HEAD", "/inference?prompt=a+cat", {}),
+    ],
+)
+def test_an_image_of_another_site_can_follow_a_redirect(client, method, path, headers):
+    response = client.request(method, path, **{**headers, "x-api-key": KEY})
+
+    assert response.headers["Location"]
+    assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+
+
+@pytest.mark.parametrize("address", ["/api/jobs/a-1/image?hop=1", "https://bucket.example/picture"])
+@pytest.mark.parametrize("name", ["Location", "location"])
+def test_whatever_the_redirect_leads_to(name, address):
+    headers = {name: address, "Content-Type": "text/plain"}
+    add_security_headers(headers, {})
+
+    assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
 
 
 def test_a_pages_own_policy_is_kept(client):

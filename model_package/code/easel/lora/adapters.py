@@ -19,15 +19,17 @@ from torch import nn
 
 from easel import log
 from easel.lora import layer_names
-from easel.lora.file import Change, LoraFile, LoraUnusable, Target
-from easel.lora.weights import Addition, Weights
+from easel.lora.file import Change, LoraFile
+from easel.lora.formulas import Formula, LowRank
+from easel.lora.keys import BIAS, LoraUnusable, Target
+from easel.lora.weights import Addition, Bias, Computed, Layer, TooLarge, Weights
 from generation import RULES, InvalidField, Weighted
 
 _KEPT_BYTES = 2**30  # of adapters' tensors: SDXL at rank 32 takes 93 MB in 16 bits
 _PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 Layers = Mapping[str, nn.Module]
-Tensors = dict[Target, tuple[torch.Tensor, torch.Tensor]]
+Tensors = dict[Target, Formula]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Adapter:
     """A file that fits the model, with the layers of each of its targets."""
 
     file: LoraFile
-    layers: Mapping[Target, Sequence[nn.Module]]
+    layers: Mapping[Target, Sequence[Layer]]
 
 
 class Loras:
@@ -97,6 +99,10 @@ class Loras:
 
         Args:
             lora: names with weights as in a request, after `check`.
+
+        Raises:
+            InvalidField: naming `lora`, if an adapter's values are not finite, or too large for the
+                model together with its weight.
         """
         try:
             self._apply([(name, weight) for name, weight in _pairs(lora) if weight])
@@ -113,19 +119,35 @@ class Loras:
     def _apply(self, adapters: list[tuple[str, float]]) -> None:
         if adapters == self._applied:
             return
-        additions: dict[nn.Module, list[Addition]] = {}
+        additions: dict[Layer, list[Addition | Computed]] = {}
         for name, weight in adapters:
+            tensors = self._tensors(name)
             layers = self._adapters[name].layers
-            for target, (down, up) in self._tensors(name).items():
+            for target, formula in tensors.items():
+                term = _term(formula, weight)
                 for layer in layers[target]:
-                    additions.setdefault(layer, []).append(Addition(down, up, weight))
-        self._weights.change(additions)
+                    additions.setdefault(layer, []).append(term)
+        try:
+            self._weights.change(additions)
+        except TooLarge as error:
+            used = ", ".join(f"{name}:{weight:g}" for name, weight in adapters)
+            reason = f"{used} gives numbers that are too large for this model; use smaller weights"
+            raise InvalidField("lora", reason) from error
         self._applied = adapters
 
     def _tensors(self, name: str) -> Tensors:
-        """Return an adapter's tensors, from the cache if they are there."""
+        """Return an adapter's tensors, from the cache if they are there.
+
+        They are read when they are needed first, so a fault in them is found only then.
+        """
+        # A request that waited while another one found the fault.
+        self.check(name)
         if name not in self._kept:
-            self._kept[name] = self._adapters[name].file.tensors()
+            try:
+                self._kept[name] = self._adapters[name].file.tensors()
+            except LoraUnusable as error:
+                self._refuse(name, self._adapters.pop(name).file.path, str(error))
+                self.check(name)
         self._kept.move_to_end(name)
         # At least one is kept, however large, for the request that needs it.
         while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > _KEPT_BYTES:
@@ -137,8 +159,19 @@ class Loras:
             file = LoraFile(path)
             self._adapters[name] = Adapter(file, _fit(file.changes, tables))
         except LoraUnusable as error:
-            self._refused[name] = str(error)
-            log.event("lora_unusable", lora=name, path=path, error=str(error))
+            self._refuse(name, path, str(error))
+        except Exception as error:  # noqa: BLE001 - one file's fault must not end the model
+            self._refuse(name, path, f"it cannot be read ({type(error).__name__})")
+
+    def _refuse(self, name: str, path: Path, reason: str) -> None:
+        self._refused[name] = reason
+        log.event("lora_unusable", lora=name, path=path, error=reason)
+
+
+def _term(formula: Formula, weight: float) -> Addition | Computed:
+    if isinstance(formula, LowRank):
+        return Addition(formula.down, formula.up, weight)
+    return Computed(formula, weight)
 
 
 def _pairs(lora: str) -> list[tuple[str, float]]:
@@ -162,9 +195,9 @@ def _tables(pipelines: Sequence[Any]) -> dict[str, list[Layers]]:
 
 def _fit(
     changes: Mapping[Target, Change], tables: Mapping[str, Sequence[Layers]]
-) -> dict[Target, list[nn.Module]]:
+) -> dict[Target, list[Layer]]:
     """Return the layers to change: of base, refiner or both, if the file fits them entirely."""
-    layers: dict[Target, list[nn.Module]] = {target: [] for target in changes}
+    layers: dict[Target, list[Layer]] = {target: [] for target in changes}
     for part in {target.part for target in changes}:
         of_part = {target: changes[target] for target in changes if target.part == part}
         candidates = tables.get(part, ())
@@ -174,9 +207,21 @@ def _fit(
         if not fitting:
             where = f"{part} {misfits[0][0][:80]}" if misfits else f"it has no {part}"
             raise LoraUnusable(f"it does not fit this model: {where}")
-        for target in of_part:
-            layers[target] = [table[target.name] for table in fitting]
+        for table in fitting:
+            found = {target: _find(table, target.name) for target in of_part}
+            if len(set(found.values())) < len(found):
+                raise LoraUnusable(f"it has a layer of {part} twice, under two names")
+            for target, layer in found.items():
+                if layer is not None:
+                    layers[target].append(layer)
     return layers
+
+
+def _find(table: Layers, name: str) -> Layer | None:
+    if not name.endswith(BIAS):
+        return table.get(name)
+    layer = table.get(name.removesuffix(BIAS))
+    return None if layer is None else Bias(layer)
 
 
 def _misfits(changes: Mapping[Target, Change], table: Layers) -> list[str]:
@@ -184,17 +229,19 @@ def _misfits(changes: Mapping[Target, Change], table: Layers) -> list[str]:
     return [
         target.name
         for target, change in changes.items()
-        if not _matches(change, table.get(target.name))
+        if not _matches(change, _find(table, target.name))
     ]
 
 
-def _matches(change: Change, layer: nn.Module | None) -> bool:
+def _matches(change: Change, layer: Layer | None) -> bool:
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, torch.Tensor):
         return False
     # Compared by size: a convolution's matrix in the file has the kernel flattened.
-    return weight.shape[0] == change.rows and weight.numel() == change.values
+    if weight.shape[0] != change.rows or weight.numel() != change.values:
+        return False
+    return change.channels is None or change.channels == weight.shape[1]
 
 
 def _size(tensors: Tensors) -> int:
-    return sum(tensor.nbytes for pair in tensors.values() for tensor in pair)
+    return sum(tensor.nbytes for formula in tensors.values() for tensor in formula.tensors)

@@ -19,7 +19,11 @@ _RESNET = {
     "conv2": "out_layers_3",
     "time_emb_proj": "emb_layers_1",
     "conv_shortcut": "skip_connection",
+    "norm1": "in_layers_0",
+    "norm2": "out_layers_0",
 }
+# The layers that an adapter can change; only LyCORIS changes those that normalise.
+_KINDS = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm
 # Layers outside of the numbered blocks.
 _OUTSIDE = {
     "conv_in": "input_blocks_0_0",
@@ -28,6 +32,7 @@ _OUTSIDE = {
     "add_embedding_linear_1": "label_emb_0_0",
     "add_embedding_linear_2": "label_emb_0_2",
     "conv_out": "out_2",
+    "conv_norm_out": "out_0",
 }
 # Stability numbers the parts of the middle block in their order.
 _MIDDLE = {"resnets_0": "0", "attentions_0": "1", "resnets_1": "2"}
@@ -48,7 +53,7 @@ def layers(part: nn.Module) -> dict[str, nn.Module]:
     """Return the layers that a LoRA can change, under each of their names."""
     table: dict[str, nn.Module] = {}
     for name, layer in part.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, _KINDS):
             table[plain(name)] = layer
     config: Any = getattr(part, "config", None)
     # Only UNets have Stability's names.

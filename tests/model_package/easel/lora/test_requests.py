@@ -21,7 +21,7 @@ def test_an_unknown_name_is_a_400_with_the_available_names(stand_in, pipelines, 
     assert response.status == 400
     assert response.error == {
         "code": "invalid_request",
-        "message": "lora: unknown adapter watercolor; available: pixel-art-, watercolour",
+        "message": "lora: unknown adapter watercolor; available: pixel-art-98c2ea, watercolour",
         "field": "lora",
     }
     assert Toolkit(stand_in()).post({**REQUEST, "lora": "a"}).error["message"] == (

@@ -11,7 +11,8 @@ from easel.generator import ImageGenerator
 from easel.load import load_generator
 from easel.loading.pipeline import load_pipeline
 from easel.loading.refiner import load_refiner
-from easel.lora.weights import Addition, Weights
+from easel.lora.formulas import Decomposed, LowRank, Whole
+from easel.lora.weights import Addition, Bias, Computed, Weights
 from easel.pipelines.ensemble import Ensemble
 from easel.speed.compiler import Compiler
 from easel.speed.fp8 import Fp8Storage
@@ -112,6 +113,27 @@ def test_a_small_addition_is_not_lost_in_the_rounding_and_comes_off_without_a_tr
     assert not torch.equal(layer.weight.float(), before.float())
     weights.restore()
     assert torch.equal(layer.weight.float(), before.float())
+
+
+def test_any_method_is_added_to_the_weight_before_it_was_rounded():
+    torch.manual_seed(0)
+    pipeline = SimpleNamespace(unet=nn.Sequential(nn.Linear(64, 64)))
+    (layer,) = pipeline.unet
+    change = LowRank(torch.randn(1, 64) * 0.03, torch.randn(64, 1) * 0.03)
+    formula = Decomposed(change, torch.ones(64), by_input=False)
+    whole = (layer.weight + change.up @ change.down).detach()
+    expected = (whole / whole.norm(dim=1, keepdim=True)).to(FP8).float()
+    weights = Weights()
+    weights.keep([layer, Bias(layer)])
+    Fp8Storage([pipeline]).start()
+    before, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    terms = {layer: [Computed(formula, 1.0)], Bias(layer): [Computed(Whole(torch.ones(64, 1)), 2)]}
+    weights.change(terms)
+    assert torch.equal(layer.weight.float(), expected)
+    assert torch.equal(layer.bias, bias + 2)
+    weights.restore()
+    assert torch.equal(layer.weight.float(), before.float())
+    assert torch.equal(layer.bias, bias)
 
 
 def test_a_served_model_wears_adapters_over_8_bits(stand_in, tmp_path, capsys):

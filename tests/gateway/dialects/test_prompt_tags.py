@@ -1,0 +1,111 @@
+"""Adapters in a prompt, as people write them for the web UI."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.dialects.prompt_tags import read_tags
+from chalicelib.errors import InvalidRequest
+from chalicelib.generation import GenerationRequest, InvalidField, Name
+from easel.lora.file import find_files
+
+FILES = st.text(
+    st.characters(exclude_characters="/\\<>:=\0", exclude_categories=["Cs", "Cc"]),
+    min_size=1,
+    max_size=60,
+).filter(lambda name: name == name.strip() and not name.startswith("."))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rest", "lora"),
+    [
+        ("a cat", "a cat", ""),
+        ("a <lora:ink>", "a ", "ink:1"),
+        ("<lora:ink:0.8>a cat<lora:pixel:-5>", "a cat", "ink:0.8,pixel:-5"),
+        ("<lyco:ink:0.8>", "", "ink:0.8"),
+        ("<LoRA: ink : 1.5 >", "", "ink:1.5"),
+        ("<lora:ink.v2:1>", "", "ink.v2:1"),
+        ("<lora:ink.safetensors:1>", "", "ink:1"),
+        ("<lora:styles/ink:1>", "", "ink:1"),
+        ("<lora:styles\\ink.SafeTensors:1>", "", "ink:1"),
+        ("<lora:ink:0.5:0.5>", "", "ink:0.5"),
+        ("<lora:ink:te=0.5>", "", "ink:0.5"),
+        ("<lora:ink:te=0.5:unet=0.5>", "", "ink:0.5"),
+        ("<lora:Ink & wash v1.0:12>", "", f"{Name.of('Ink & wash v1.0')}:12"),
+        ("<lora:a,b>", "", f"{Name.of('a,b')}:1"),
+        ("1 < 2 > 0, a<b, <3, <i>x</i>", "1 < 2 > 0, a<b, <3, <i>x</i>", ""),
+    ],
+)
+def test_each_tag_is_read_by_itself(prompt, rest, lora):
+    assert read_tags(prompt) == (rest, lora)
+    if lora:
+        GenerationRequest(prompt="a", lora=lora)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ("<hypernet:anime:1>", "prompt: <hypernet:...> in it is not supported"),
+        ("a <lora:ink> <embedding:bad>", "<embedding:...> in it is not supported"),
+        ("<lora::1>", "<lora::1> in it names no adapter"),
+        ("<lora:ink:>", "<lora:ink:> in it must have a number from -20 to 20"),
+        ("<lora:ink:much>", "must have a number"),
+        ("<lora:ink:nan>", "must have a number"),
+        ("<lora:ink:1,pixel:2>", "must have a number"),
+        ("<lora:ink:21>", "must have a number from -20 to 20"),
+        ("<lora:ink:1:0>", "<lora:ink:1:0> in it has two weights"),
+        ("<lora:ink:unet=0.5>", "has two weights"),
+        ("<lora:ink:1:lbw=OUTALL>", "has more than a name and a weight"),
+        ("<lora:ink:1:1:1>", "has more than a name and a weight"),
+        ("<lora:ink> <lyco:ink:0.5>", "<lyco:ink:0.5> in it names an adapter for the second time"),
+        ("<lora:a><lora:b><lora:c><lora:d><lora:e>", "has more than 4 <lora:...> in it"),
+        ("a cat <lora:ink:0.5", "has no end"),
+        ("a cat <lora:>", "has no end or no name"),
+        (f"<lora:{'x' * 299}>", "names no adapter"),
+        (f"<lora:{'x' * 999}>", "has no end"),
+    ],
+)
+def test_a_tag_that_cannot_be_read_is_refused_by_its_own_words(prompt, reason):
+    with pytest.raises(InvalidRequest) as error:
+        read_tags(prompt)
+    assert error.value.field == "prompt"
+    assert error.value.message.startswith("prompt: ")
+    assert reason in error.value.message
+    assert len(error.value.message) < 200
+
+
+@given(stem=FILES, weight=st.floats(-20, 20).map(lambda weight: f"{weight:.3f}"))
+def test_any_files_name_finds_its_adapter(tmp_path_factory, stem, weight):
+    folder = tmp_path_factory.mktemp("loras")
+    try:
+        (folder / f"{stem}.safetensors").touch()
+    except OSError:  # longer than the file system allows
+        return
+    ((name, _),) = find_files([folder])
+    rest, lora = read_tags(f"a cat <lora:{stem}:{weight}>, night")
+    assert rest == "a cat , night"
+    assert lora == f"{name}:{weight}"
+    try:
+        GenerationRequest(prompt=rest, lora=lora)
+    except InvalidField as error:
+        raise AssertionError(stem) from error
+
+
+@given(st.text(st.sampled_from("<>:=,/ laoryc1.-é"), max_size=400))
+def test_no_prompt_ends_in_another_error(prompt):
+    try:
+        _, lora = read_tags(prompt)
+    except InvalidRequest:
+        return
+    assert GenerationRequest(prompt="a", lora=lora).lora.count(":") == lora.count(":")
+
+
+@pytest.mark.parametrize("part", ["<lora:", "<lora:a>", "<a", "<a:b", "<" * 9, "<lora:a:1=" + "="])
+def test_a_long_prompt_takes_little_time(part):
+    started = time.process_time()
+    for prompt in (part * 20_000, part * 10_000 + ">"):
+        with pytest.raises(InvalidRequest):
+            read_tags(prompt + "<lora:")
+    assert time.process_time() - started < 1
