@@ -89,7 +89,6 @@ def test_the_rest_is_read_as_it_is_written():
         ("EASEL_PICTURES_PER_MINUTE", "0"),
         ("EASEL_PICTURES_PER_MINUTE", "many"),
         ("EASEL_PROMPT_FILTER", "on"),
-        ("EASEL_PROMPT_FILTER_WORDS", "*"),
         ("EASEL_PROMPT_FILTER_WORDS", "zorblax, -!!!"),
         ("EASEL_PROMPT_FILTER_WORDS", "\u65e5\u672c"),
         ("EASEL_CORS_ORIGINS", "https://a.example//"),
