@@ -2,6 +2,9 @@
 const at = (id) => document.getElementById(id);
 const { job, waited } = document.querySelector("main").dataset;
 const began = performance.now() - Number(waited) * 1000;
+// Whoever was given this URL has no key: its link gives access to the job, too.
+const link = new URLSearchParams(location.search).get("link");
+const access = link ? "?link=" + encodeURIComponent(link) : "";
 const url = "jobs/" + job;
 const ticking = setInterval(() => {
   at("elapsed").textContent = Math.round((performance.now() - began) / 1000);
@@ -14,10 +17,10 @@ function end(said) {
 }
 
 async function check() {
-  const response = await fetch(url, { headers: { Accept: "application/json" } });
+  const response = await fetch(url + access, { headers: { Accept: "application/json" } });
   const described = await response.json();
   if (described.state === "done") {
-    at("picture").src = url + "/image";
+    at("picture").src = url + "/image" + access;
     await at("picture").decode();
     at("frame").style.setProperty("--shape", at("picture").naturalWidth + " / " + at("picture").naturalHeight);
     at("clock").hidden = true;

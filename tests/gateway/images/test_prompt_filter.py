@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chalicelib.images.prompt_filter import PromptFilter, prompt_filter, readings_of
 from tests.gateway.doubles import GuardedClient, error_of, guarded
+from tests.packages import ROOT
 
 # Traps for most part: towns, birds, ships, other alphabets, spelled-out letters, sizes and prices.
 INNOCENT = Path(__file__).with_name("innocent_prompts.txt").read_text("utf-8").splitlines()
@@ -42,7 +43,16 @@ def shifted(start):
     return lambda word: "".join(chr(start + ord(each) - ord("a")) for each in word)
 
 
+REGIONAL = {ord("a") + n: 0x1F1E6 + n for n in range(26)}
+COPTIC = str.maketrans("oecnitykmxp", "ⲟⲉⲥⲛⲓⲧⲩⲕⲙⲭⲣ")
+STRUCK = str.maketrans("abceilrtuz", "ⱥƀȼɇɨƚɍŧʉƶ")
+
 DISGUISES = {
+    "flags": lambda w: w.translate(REGIONAL),
+    "negative circles": shifted(0x1F150),
+    "negative squares": shifted(0x1F170),
+    "Coptic": lambda w: w.translate(COPTIC),
+    "struck letters": lambda w: w.translate(STRUCK),
     "as it is": str,
     "upper case": str.upper,
     "alternating": lambda w: "".join(c.upper() if n % 2 else c for n, c in enumerate(w)),
@@ -201,9 +211,69 @@ def test_any_text_can_be_read(text):
     assert match is None or match.category in {"minors", "sexual", "gore"}
 
 
-@pytest.mark.parametrize("prompt", ["p" * 1_000, "po" * 500, "a " * 500, "s.e" * 333, "*" * 1_000])
-def test_no_prompt_is_read_in_more_than_so_many_letters(prompt):
-    assert sum(map(len, readings_of(prompt))) < 100_000
+PIECES = [
+    "p",
+    "po",
+    "a ",
+    "s.e",
+    "*",
+    "a*b b! ",
+    "1 n ",
+    "(nu)",
+    "(a:1.2)",
+    "<x>",
+    "ﷺ",
+    "㎯",
+    "_",
+    "é",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), min_size=1, max_size=40))
+@example(["a*b b! "] + ["1 n "] * 250)
+@example(["ﷺ"])
+@example(["㎯ "])
+@example(["<lora:x>", "(a*b:1.2) ", "1 n "])
+def test_the_work_for_a_prompt_is_bounded_by_its_length(pieces):
+    prompt = ("".join(pieces) * 1_000)[:1_000]
+    readings, rows = readings_of(prompt)
+
+    # Each letter is read at most so often, whatever the prompt is.
+    assert sum(map(len, [*readings, *rows])) <= 75 * 1_000
+    assert len(readings) + len(rows) <= 75
+
+
+PARTED = ["(nu)(de) woman", "nu(de:1)", "[na][ked]", "(po)(rn)", "(beh)(eaded)", "((nu))((de))"]
+PARTED += ["(n:1.2)(u:1.2)(d:1.2)(e:1.2)", "(n)(u)(d)(e)", "(nu:-1)(de:-1)", "nu<lora:x:1>de"]
+PARTED += ["(nu:1.3)(de:0.7)", "(na)++(ked)++", "(nu)1.2(de)1.2", "{nu}{de}", "nu[:-0.5]de"]
+
+
+@pytest.mark.parametrize("prompt", PARTED)
+def test_a_word_that_is_parted_in_the_models_own_syntax_is_found(words, prompt):
+    assert words.check(prompt) is not None
+
+
+@given(st.sampled_from(list(WORDS)), st.data())
+def test_a_word_is_found_wherever_weights_part_it(word, data):
+    place = data.draw(st.integers(1, len(word) - 1))
+    weight = data.draw(st.sampled_from(["", ":1.2", ":-1", ":.5"]))
+    opens, closes = data.draw(st.sampled_from(["()", "[]"]))
+    parts = (f"{opens}{part}{weight}{closes}" for part in (word[:place], word[place:]))
+
+    assert prompt_filter(()).check("".join(parts)) is not None
+
+
+def test_the_parser_is_the_models_own():
+    gateway, model = (
+        ROOT / "gateway/chalicelib/images/weights.py",
+        ROOT / "model_package/code/easel/prompts/weights.py",
+    )
+    assert gateway.read_bytes() == model.read_bytes()
+
+
+@pytest.mark.parametrize("word", ["*", "!!!", "- ", "猫"])
+def test_a_word_without_letters_refuses_nothing(word):
+    assert prompt_filter((word,)).check("a lighthouse in a storm") is None
 
 
 # --- In the gateway -------------------------------------------------------------------------------
