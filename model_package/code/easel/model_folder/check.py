@@ -67,6 +67,8 @@ LIMITS: Mapping[str, tuple[float, float, int | None]] = {
     "height": (64, 1_536, 8),
     "refiner_start": (0.1, 1, None),
 }
+# What describes the model to people (description.py, which checks it); the same test compares them.
+DESCRIPTION = ("about", "examples", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,8 @@ class _Checker:
             yield self._unreadable(path, error)
             return
         for name, value in data.items():
+            if name in DESCRIPTION:
+                continue
             if name not in LIMITS:
                 advice = f"use {', '.join(LIMITS)}"
                 yield Fault(path, f"has {str(name)[:80]}, which is not a default", advice)
