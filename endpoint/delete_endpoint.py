@@ -38,13 +38,15 @@ def delete(context: Context, options: ModelOptions) -> Result:
         files = f"its files in {context.deployment.bucket}"
         context.console.ask(f"Delete this and {files}, in {context.account.region}?")
         removal.delete_endpoints(context, found)
-        removal.delete_files(context, options.model)
-        return Result({"deleted": options.model}, [f"Deleted the endpoint of {options.model}."])
+        kept = removal.delete_files(context, options.model)
+        lines = [f"Deleted the endpoint of {options.model}.", *kept]
+        return Result({"deleted": options.model}, lines)
+    stored = None
     if found.own:
         context.console.ask(f"Delete all of it in {context.account.region}?")
         removal.delete_endpoints(context, found)
-        removal.delete_infrastructure(context, found)
-    return removal.verify(context)
+        stored = removal.delete_infrastructure(context, found)
+    return removal.verify(context, stored)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

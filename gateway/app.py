@@ -10,7 +10,7 @@ from chalicelib.auth import sessions
 from chalicelib.auth.authenticate import Guard
 from chalicelib.dialects import automatic1111, automatic1111_lists, openai, urls
 from chalicelib.generation import describe
-from chalicelib.images.prompts import DEFAULT_PROMPT, prompt_from_path
+from chalicelib.images.prompts import prompt_from_path
 from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Settings, route_prefix
 from chalicelib.web.crawlers import robots_response
@@ -54,8 +54,8 @@ def picture(request: Request, text: str) -> Response:
 # A literal segment precedes `{text}`, in API Gateway and in `chalice local`.
 @easel.get("/inference/default")
 def default_picture(request: Request) -> Response:
-    """Return the picture of an astronaut riding a horse on mars."""
-    return urls.picture(images(), request, DEFAULT_PROMPT)
+    """Return the picture of an astronaut riding a horse on mars, or of the query's prompt."""
+    return urls.default_picture(images(), request)
 
 
 @easel.get("/inference")

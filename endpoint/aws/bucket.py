@@ -1,17 +1,31 @@
-"""S3: the deployment's bucket."""
+"""S3: the deployment's bucket.
+
+Every object that is stored here has a mark in its metadata, so that cleaning up can tell it from
+what somebody else put into the bucket, whatever its place and name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from endpoint.core.naming import digest
 from endpoint.core.problems import code_of
 
 # HEAD responses have no body, so S3 reports only the status as the code.
 _MISSING = {"NoSuchBucket", "404", "NotFound"}
+_MARK = "easel-key"
 _LARGEST_BATCH = 1000  # S3's limit of keys in one DeleteObjects
+
+
+def mark(key: str) -> dict[str, str]:
+    """Return the metadata of an object that Easel stores.
+
+    It contains a hash of the key, because metadata is copied together with an object.
+    """
+    return {_MARK: digest(key)}
 
 
 class Bucket:
@@ -60,7 +74,7 @@ class Bucket:
 
     def put(self, key: str, body: bytes) -> None:
         """Store a small object in one call."""
-        self.client.put_object(Bucket=self.name, Key=key, Body=body)
+        self.client.put_object(Bucket=self.name, Key=key, Body=body, Metadata=mark(key))
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes, or None if it does not exist."""
@@ -76,7 +90,18 @@ class Bucket:
     def copy(self, source: str, key: str) -> None:
         """Copy an object of any size inside the bucket; its bytes do not leave S3."""
         # The managed copy splits objects above 5 GB, the limit of one CopyObject.
-        self.client.copy({"Bucket": self.name, "Key": source}, self.name, key)
+        extra = {"Metadata": mark(key), "MetadataDirective": "REPLACE"}
+        self.client.copy({"Bucket": self.name, "Key": source}, self.name, key, ExtraArgs=extra)
+
+    def has_mark(self, key: str) -> bool:
+        """Whether this class stored the object, and nobody replaced it; true if it is gone."""
+        try:
+            metadata = self.client.head_object(Bucket=self.name, Key=key)["Metadata"]
+        except ClientError as error:
+            if code_of(error) in _MISSING | {"NoSuchKey"}:
+                return True
+            raise
+        return bool(metadata.get(_MARK) == mark(key)[_MARK])
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; S3 accepts keys that do not exist."""
@@ -97,13 +122,17 @@ class Bucket:
             raise
         return uploads
 
-    def empty(self) -> None:
-        """Delete every object, version and unfinished upload, if the bucket exists."""
+    def empty(self, keep: Collection[str] = ()) -> None:
+        """Delete objects, versions and unfinished uploads, if the bucket exists.
+
+        Args:
+            keep: the keys of objects to leave.
+        """
         # Their parts are not objects, but cost money in the same way.
         for upload in self.uploads():
             self._abort(upload)
         try:
-            self._delete_versions(self._versions())
+            self._delete_versions(item for item in self._versions() if item["Key"] not in keep)
         except ClientError as error:
             if code_of(error) not in _MISSING:
                 raise

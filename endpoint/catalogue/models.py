@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from endpoint.core.model_folder.check import check, single_file
+from endpoint.core.model_folder.files import contains_model
 from endpoint.core.problems import BadArgument
 
 _FILE = Path(__file__).with_name("catalogue.json")
@@ -115,7 +117,8 @@ def resolve(text: str, revision: str | None = None) -> Model:
     if listed and (revision is None or (listed.source and listed.source.revision == revision)):
         return listed
     folder = Path(text).expanduser()
-    if not listed and (folder / "model_index.json").is_file():
+    if not listed and text and (folder.is_dir() or folder.is_file()):
+        _require_model(folder)
         return Model(as_name(folder.resolve().name), text, None, {}, folder=folder.resolve())
     if not listed and not _REPOSITORY.fullmatch(text):
         raise BadArgument(_unknown(text))
@@ -123,6 +126,15 @@ def resolve(text: str, revision: str | None = None) -> Model:
     # apply to it, and its name must not be the listed model's.
     name = listed.repository if listed else text
     return Model(as_name(name.rpartition("/")[2]), name, Repository(name, revision or "main"), {})
+
+
+def _require_model(path: Path) -> None:
+    """Refuse a file, and a folder without a pipeline; other faults are found by `doctor`."""
+    if path.is_file():
+        fault = single_file(path)
+        raise BadArgument(f"{fault}.")
+    if not contains_model(path):
+        raise BadArgument(" ".join(f"{fault}." for fault in check(path) if fault.fatal))
 
 
 def _unknown(text: str) -> str:

@@ -25,14 +25,15 @@ def destroy(context: Context, _: CommonOptions) -> Result:
     found = removal.search(context, gateway=True)
     for line in found.lines(deployment.name):
         context.console.say(line)
+    stored = None
     if found.own:
         context.console.ask(f"Delete all of it in {context.account.region}?")
         removal.delete_gateway(context, found)
         removal.delete_endpoints(context, found)
-        removal.delete_infrastructure(context, found)
+        stored = removal.delete_infrastructure(context, found)
     if not context.dry_run:
         GatewayProject(deployment).remove()
-    return removal.verify(context)
+    return removal.verify(context, stored)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

@@ -32,7 +32,7 @@ from endpoint.emulator.process.processes import (
     free_port,
     port_is_free,
 )
-from endpoint.emulator.served_model import NoModel, ServedModel, choose
+from endpoint.emulator.served_model import NoModel, ServedModel, choose, require_usable
 from endpoint.provision.model_metadata import description, metadata
 from endpoint.provision.settings_check import check_container, check_gateway
 
@@ -132,6 +132,9 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
             raise CannotRun(f"no {file} in {folder}")
     model = choose(options.model)
     _check_settings(options, model)
+    # Other serving code, with --code, may have other models.
+    if (options.code / "easel").is_dir():
+        require_usable(model, os.environ)
     # SageMaker's names have at most 63 letters, digits and hyphens.
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
     port = free_port()

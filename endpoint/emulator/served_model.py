@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from endpoint.catalogue import models as catalogue
+from endpoint.core.model_folder.check import check, single_file
+from endpoint.core.model_folder.files import contains_model
 from endpoint.emulator.process.processes import ROOT
 
 DEMO = ROOT / "model_package" / "demo" / "weights"
@@ -47,6 +50,8 @@ def choose(model: str | None) -> ServedModel:
     if Path(model).is_dir():
         folder = Path(model).resolve()
         return ServedModel(catalogue.as_name(folder.name), folder)
+    if Path(model).is_file():
+        raise NoModel(f"{single_file(Path(model))}")
     if entry is not None:
         return _from_hub(entry.name, entry.repository, entry)
     if model.count("/") == 1 and not model.startswith((".", "/", "~")):
@@ -56,6 +61,25 @@ def choose(model: str | None) -> ServedModel:
         f"{model} is not a folder, not a repository of the Hugging Face hub (org/name), and not in "
         f"the catalogue: {names}"
     )
+
+
+def require_usable(model: ServedModel, environ: Mapping[str, str]) -> None:
+    """Look at the files of a model before its container starts, which takes a minute to say less.
+
+    Raises:
+        NoModel: if the container could not load them; names each file and what to do.
+    """
+    variables = {**environ, **model.environment}
+    if variables.get("EASEL_MODEL_ID") and not contains_model(model.folder):
+        return
+    pickled = variables.get("EASEL_ALLOW_PICKLE", "").strip().lower() == "on"
+    faults = check(model.folder, allow_pickle=pickled)
+    for fault in faults:
+        if not fault.fatal:
+            print(f"Easel: {fault}", file=sys.stderr, flush=True)
+    fatal = [f"\n  {fault}" for fault in faults if fault.fatal]
+    if fatal:
+        raise NoModel(f"the model {model.name} cannot be used:{''.join(fatal)}")
 
 
 def _from_hub(name: str, repository: str, entry: catalogue.Model | None) -> ServedModel:

@@ -4,6 +4,7 @@ credentials   the account
 rights        actions that the caller's policies do not allow, as far as IAM reports them
 quota         instances of the model's types, with the command that raises the quota
 model         licence, gate and revision, from the hub
+files         a local folder's files: whether the container can load them, and what is left out
 bucket        whether its name is free, or taken by another account
 image         whether AWS has the serving image in the region
 cost          per hour, day and month
@@ -22,8 +23,11 @@ from endpoint.catalogue import models, prices
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
+from endpoint.core.model_folder.check import check
+from endpoint.core.model_folder.files import select
 from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_of, translated
 from endpoint.provision.image import choose_image
+from endpoint.provision.weights import shortened
 
 State = Literal["good", "note", "bad"]
 # Of equal width, so that the subjects are in one column.
@@ -92,6 +96,7 @@ def examine(
         _rights(context),
         *_quotas(context, types),
         _model(model, options.weights, ask_hub or ask_the_hub),
+        *_files(model),
         _bucket(context),
         _image(context, options.image, types[0]),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
@@ -160,7 +165,8 @@ def _quotas(context: Context, types: tuple[str, ...]) -> Iterator[Check]:
 
 def _model(model: Model, weights: str, ask_hub: AskHub) -> Check:
     if model.source is None:
-        return Check("model", "good", f"{model.folder}", "Check its licence yourself.")
+        upload = "" if weights == "s3" else " It must be uploaded: add --weights s3."
+        return Check("model", "good", f"{model.folder}", f"Check its licence yourself.{upload}")
     summary = f"{model.repository} at {model.source.revision[:12]}, licence: {model.licence}"
     try:
         hub = ask_hub(model)
@@ -171,6 +177,24 @@ def _model(model: Model, weights: str, ask_hub: AskHub) -> Check:
         advice = "Accept its terms on its page, set HF_TOKEN here, and use --weights s3."
         return Check("model", "bad", f"{summary}; gated", advice)
     return Check("model", "good", f"{summary}; {'gated' if gated else 'not gated'}")
+
+
+def _files(model: Model) -> Iterator[Check]:
+    """Yield what is wrong with a local folder's files, or how many there are."""
+    if model.folder is None:
+        return
+    faults = check(model.folder)
+    for fault in faults:
+        state: State = "bad" if fault.fatal else "note"
+        yield Check("files", state, f"{fault.path} {fault.finding}", f"{fault.advice}.")
+    if any(fault.fatal for fault in faults):
+        return
+    selection = select(model.folder)
+    size = sum((model.folder / path).stat().st_size for path in selection.files)
+    yield Check("files", "good", f"{len(selection.files)} files, {size / 1e9:.2f} GB")
+    if selection.left_out:
+        names = shortened(selection.left_out)
+        yield Check("files", "note", f"no part of the model: {names}", "They are not uploaded.")
 
 
 def ask_the_hub(model: Model) -> dict[str, Any]:

@@ -22,6 +22,8 @@ _MOST_POOLS = 5
 # The server's own default, 6.5 MB, is smaller than a large PNG.
 _LARGEST_RESPONSE = 100 * 1024 * 1024
 _LARGEST_REQUEST = 25 * 1024 * 1024
+# SageMaker puts it into the folder of this name in /opt/ml/additional-model-data-sources.
+_ADAPTERS = "loras"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Serving:
         image: the container image's URI.
         role: the ARN of the container's role.
         data: the S3 address of the code, and of the weights if they are in S3; ends in /.
+        adapters: the S3 address of the model's LoRA adapters; ends in /.
         weights_in_s3: whether the weights are stored there as well.
         instance_types: the types to try, in this order.
         output: the S3 address below which asynchronous pictures are stored; ends in /.
@@ -44,6 +47,7 @@ class Serving:
     image: str
     role: str
     data: str
+    adapters: str
     weights_in_s3: bool
     instance_types: tuple[str, ...]
     output: str
@@ -54,13 +58,14 @@ class Serving:
 
     def model(self, model: Model) -> dict[str, Any]:
         """Return the definition of the SageMaker model."""
-        # Files below a prefix, which must end in a slash: an archive would be unpacked at each
-        # start.
-        source = {"S3Uri": self.data, "S3DataType": "S3Prefix", "CompressionType": "None"}
         definition: dict[str, Any] = {
             "PrimaryContainer": {
                 "Image": self.image,
-                "ModelDataSource": {"S3DataSource": source},
+                "ModelDataSource": {"S3DataSource": _prefix(self.data)},
+                # At an address without a version, so that adapters outlive versions of the code.
+                "AdditionalModelDataSources": [
+                    {"ChannelName": _ADAPTERS, "S3DataSource": _prefix(self.adapters)}
+                ],
                 "Environment": self.environment(model),
             },
             "ExecutionRoleArn": self.role,
@@ -126,6 +131,11 @@ class Serving:
         }
 
 
+def _prefix(address: str) -> dict[str, str]:
+    # Files below a prefix, which must end in a slash: an archive would be unpacked at each start.
+    return {"S3Uri": address, "S3DataType": "S3Prefix", "CompressionType": "None"}
+
+
 def container_environment(
     model: Model, *, weights_in_s3: bool, log_prompts: bool
 ) -> dict[str, str]:
@@ -137,6 +147,7 @@ def container_environment(
         "MMS_MAX_RESPONSE_SIZE": str(_LARGEST_RESPONSE),
         "MMS_MAX_REQUEST_SIZE": str(_LARGEST_REQUEST),
         "EASEL_DTYPE": model.dtype,
+        "EASEL_LORAS": f"/opt/ml/additional-model-data-sources/{_ADAPTERS}",
         "EASEL_LOG_PROMPTS": "on" if log_prompts else "off",
     }
     if model.defaults:

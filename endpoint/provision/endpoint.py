@@ -68,14 +68,17 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
         ScriptError: if a step fails; the steps before it stay in place.
     """
     model = check_options(options)
+    weights.require_usable(model, context.console)
     Ownership(context).refuse_others(context.deployment.endpoint(model.name))
     types = affordable_types(context, options.instance_type or model.instance_types)
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
     _confirm(context, model, types)
 
+    # Before the stack, so that unusable weights leave nothing behind.
+    weight_files = _weight_files(context, model) if options.weights == "s3" else []
     infrastructure.ensure(context, image, types, options)
-    serving = _ensure_files(context, model, image, types, options)
+    serving = _ensure_files(context, model, image, types, options, weight_files)
 
     deployment, tags = context.deployment, context.deployment.tags
     endpoint = deployment.endpoint(model.name)
@@ -186,14 +189,15 @@ def _ensure_files(
     image: Image,
     types: tuple[str, ...],
     options: EndpointOptions,
+    weight_files: list[payload.File],
 ) -> Serving:
     """Store code and weights in the bucket; return how to serve the model with them."""
     code = payload.code_files()
-    weight_files = _weight_files(context, model) if options.weights == "s3" else []
     prefix = payload.prefix_of(model.name, code + weight_files)
     address = f"s3://{context.deployment.bucket}/{prefix}"
     context.begin(f"files below {address}")
     payload.ensure_code(context.bucket, prefix, code)
+    payload.ensure_adapters(context.bucket, model.name)
     if weight_files:
         upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
         upload.ensure(prefix, weight_files)
@@ -201,6 +205,7 @@ def _ensure_files(
         image=image.uri,
         role=context.deployment.endpoint_role,
         data=address,
+        adapters=f"s3://{context.deployment.bucket}/{payload.adapters_prefix(model.name)}",
         weights_in_s3=bool(weight_files),
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
@@ -256,7 +261,10 @@ def _prefix(serving: Serving, context: Context) -> str:
 
 
 def _remove_superseded(context: Context, model: str, keep: list[str], prefix: str) -> None:
-    """Delete a model's other versions: endpoint configurations, SageMaker models, files."""
+    """Delete a model's other versions: endpoint configurations, SageMaker models, files.
+
+    Files that Easel did not upload are kept and listed.
+    """
     deployment, ownership = context.deployment, Ownership(context)
     endpoint = deployment.endpoint(model)
     # A search by name also finds models whose names begin with this one's.
@@ -270,4 +278,10 @@ def _remove_superseded(context: Context, model: str, keep: list[str], prefix: st
         superseded = deployment.is_version_of(name, model) and name not in keep
         if superseded and ownership.owns_model(name):
             context.models.delete_model(name)
-    context.bucket.delete(payload.superseded(context.bucket, model, prefix))
+    stored = payload.superseded(context.bucket, model, prefix)
+    context.bucket.delete(stored.own)
+    for line in stored.lines(context.bucket.name):
+        context.console.say(line)
+    if stored.others:
+        place = f"s3://{context.bucket.name}/{payload.adapters_prefix(model)}"
+        context.console.say(f"Adapters belong into {place}, where each version reads them.")

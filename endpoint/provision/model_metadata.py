@@ -13,9 +13,10 @@ from typing import Any
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
-from endpoint.core.description import FIELDS as DESCRIPTION
-from endpoint.core.description import Description
-from endpoint.core.problems import ScriptError
+from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
+from endpoint.core.model_folder.description import Description
+from endpoint.core.problems import BadArgument
+from endpoint.provision.payload import adapters_prefix
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.
@@ -30,7 +31,7 @@ def read_metadata(
 
     The model itself is not asked, because it can be scaled to zero. The defaults are those in its
     container's environment, or `easel.json` next to its weights; the adapters are the files in
-    `loras/` there.
+    `loras/` there, and those below the prefix for adapters.
 
     Args:
         models: SageMaker's models.
@@ -42,9 +43,10 @@ def read_metadata(
     defaults = container.get("Environment", {}).get("EASEL_DEFAULTS")
     prefix = _prefix(container, bucket)
     if defaults is None and prefix:
-        defaults = bucket.get(f"{prefix}easel.json")
+        defaults = _read_defaults(bucket, prefix)
     listed = catalogue.read().get(name)
-    adapters = bucket.sizes(f"{prefix}loras/") if prefix else {}
+    adapters = bucket.sizes(adapters_prefix(name))
+    adapters |= bucket.sizes(f"{prefix}loras/") if prefix else {}
     return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters))
 
 
@@ -52,18 +54,18 @@ def read_description(models: Models, bucket: Bucket, sagemaker_model: str) -> di
     """Return what a deployed model says about itself in `easel.json` next to its weights.
 
     Raises:
-        ScriptError: if the gateway could not read it.
+        BadArgument: if the gateway could not read it.
     """
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
     prefix = _prefix(container, bucket)
-    content = bucket.get(f"{prefix}easel.json") if prefix else None
+    content = _read_defaults(bucket, prefix) if prefix else None
     if content is None:
         return {}
     try:
         return description(json.loads(content))
-    except (ValueError, RecursionError) as error:
-        raise ScriptError(
-            f"s3://{bucket.name}/{prefix}easel.json cannot be used: {error}",
+    except ValueError as error:
+        raise BadArgument(
+            f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
             "Correct easel.json in the model's folder, and create the endpoint again.",
         ) from error
 
@@ -77,6 +79,26 @@ def description(values: object) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise ValueError("not a JSON object")
     return Description.from_dict({name: values.get(name) for name in DESCRIPTION}).to_dict()
+
+
+def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
+    """Return the JSON of an `easel.json`, which is next to the weights or to those of a base.
+
+    Raises:
+        BadArgument: if somebody put one there that is no JSON object.
+    """
+    for key in (f"{prefix}easel.json", f"{prefix}base/easel.json"):
+        defaults = bucket.get(key)
+        if defaults is not None:
+            try:
+                usable = isinstance(json.loads(defaults), dict)
+            except (ValueError, RecursionError):
+                usable = False
+            if not usable:
+                place = f"s3://{bucket.name}/{key}"
+                raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
+            return defaults
+    return None
 
 
 def metadata(

@@ -67,12 +67,12 @@ class Ownership:
 
     def owns_endpoint(self, name: str) -> bool:
         """Whether an endpoint has the tag, or no tag at all and the deployment's configuration."""
-        tags = self._tags(f"endpoint/{name}")
-        if tags:
-            return self._is_own(tags)
         description = self._context.endpoints.find(name)
         if description is None:
             return False
+        tags = self._tags(f"endpoint/{name}")
+        if tags:
+            return self._is_own(tags)
         return self.owns_config(description["EndpointConfigName"])
 
     def owns_config(self, name: str) -> bool:

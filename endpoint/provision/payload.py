@@ -7,6 +7,7 @@ an interrupted upload continues where it stopped.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from endpoint.core.naming import digest
 from endpoint.core.problems import BadArgument
 
 CODE = Path(__file__).parents[2] / "model_package" / "code"
+# What the gateway and the container store: results, and counters of links.
+_MANAGED = ("jobs/", "links/")
+_MOST_LISTED = 20
 # Tests, caches and editors' files stay here.
 _CODE_SUFFIXES = {".py", ".json", ".txt"}
 
@@ -77,7 +81,69 @@ def manifest_key(prefix: str) -> str:
     return f"manifests/{prefix.removeprefix('models/').rstrip('/')}.json"
 
 
-def superseded(bucket: Bucket, model: str, prefix: str) -> list[str]:
+def adapters_prefix(model: str) -> str:
+    """Return the prefix of a model's LoRA adapters, which every version of its endpoint reads."""
+    return f"loras/{model}/"
+
+
+def ensure_adapters(bucket: Bucket, model: str) -> None:
+    """Store a note below the prefix of the adapters: SageMaker refuses a prefix without objects."""
+    key = f"{adapters_prefix(model)}README.txt"
+    note = _NOTE.format(model=model).encode()
+    if bucket.sizes(key).get(key) != len(note):
+        bucket.put(key, note)
+
+
+_NOTE = """\
+LoRA adapters of the model {model}: put .safetensors files here, next to this file.
+
+Each instance reads them when it starts, so run `python -m endpoint stop --model {model}` and
+`python -m endpoint start --model {model}` after a change. Easel does not delete these files.
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Keys in the bucket.
+
+    Attributes:
+        own: of objects that Easel stored.
+        others: of objects that somebody else stored, or replaced.
+    """
+
+    own: list[str]
+    others: list[str]
+
+    def lines(self, bucket: str) -> list[str]:
+        """Return what is kept, in lines of text."""
+        shown = [f"  s3://{bucket}/{key}" for key in self.others[:_MOST_LISTED]]
+        if len(self.others) > len(shown):
+            shown.append(f"  and {len(self.others) - len(shown)} more")
+        return ["Kept, because Easel did not upload it:", *shown] if shown else []
+
+
+def superseded(bucket: Bucket, model: str, prefix: str) -> Stored:
     """Return the keys of the model's files and manifests that belong to other prefixes."""
-    keys = [*bucket.sizes(f"models/{model}/"), *bucket.sizes(f"manifests/{model}/")]
-    return [key for key in keys if not key.startswith((prefix, manifest_key(prefix)))]
+    sizes = bucket.sizes(f"models/{model}/") | bucket.sizes(f"manifests/{model}/")
+    current = (prefix, manifest_key(prefix))
+    return _stored(bucket, {key: sizes[key] for key in sizes if not key.startswith(current)})
+
+
+def of_model(bucket: Bucket, model: str) -> Stored:
+    """Return the keys of all of a model's files, its adapters included."""
+    places = (f"models/{model}/", f"manifests/{model}/", adapters_prefix(model))
+    return _stored(bucket, {key: size for at in places for key, size in bucket.sizes(at).items()})
+
+
+def everything(bucket: Bucket) -> Stored:
+    """Return the keys of all objects in the bucket."""
+    return _stored(bucket, bucket.sizes())
+
+
+def _stored(bucket: Bucket, sizes: Mapping[str, int]) -> Stored:
+    stored = Stored([], [])
+    for key in sizes:
+        # An empty object whose name ends in a slash is what the S3 console makes of a folder.
+        own = key.startswith(_MANAGED) or (key.endswith("/") and not sizes[key])
+        (stored.own if own or bucket.has_mark(key) else stored.others).append(key)
+    return stored

@@ -133,29 +133,42 @@ def delete_endpoints(context: Context, found: Found) -> None:
             context.logs.delete(group)
 
 
-def delete_files(context: Context, model: str) -> None:
-    """Delete one model's code and weights from the bucket, if it is the deployment's."""
+def delete_files(context: Context, model: str) -> list[str]:
+    """Delete one model's code and weights from the bucket, if it is the deployment's.
+
+    Returns:
+        Lines of text on the files that are kept.
+    """
     bucket = context.deployment.bucket
     if not Ownership(context).owns(Resource("bucket", bucket, context.name)):
-        return
+        return []
     context.begin(f"files of {model}")
-    context.bucket.delete(payload.superseded(context.bucket, model, prefix="/"))
+    stored = payload.of_model(context.bucket, model)
+    context.bucket.delete(stored.own)
+    return stored.lines(context.bucket.name)
 
 
-def delete_infrastructure(context: Context, found: Found) -> None:
-    """Empty the bucket and delete the stack.
+def delete_infrastructure(context: Context, found: Found) -> payload.Stored:
+    """Empty the bucket and delete the stack, unless the bucket has files that are not Easel's.
+
+    Those are kept, and so are the bucket and the stack.
 
     An endpoint that was busy a moment ago can still store a picture in the emptied bucket, and
     CloudFormation deletes only an empty bucket; so both steps are repeated once.
     """
     context.begin(f"bucket {context.deployment.bucket} and stack {context.deployment.stack}")
+    stored = payload.Stored([], [])
     if found.names("bucket"):
-        context.bucket.empty()
+        stored = payload.everything(context.bucket)
+        context.bucket.empty(keep=stored.others)
+    if stored.others:
+        return stored
     if found.names("stack"):
         _delete_stack(context, found)
     # The stack's is gone with it, unless Lambda made it again for a last line.
     for group in found.names("log group"):
         context.logs.delete(group)
+    return stored
 
 
 def _delete_stack(context: Context, found: Found) -> None:
@@ -168,8 +181,14 @@ def _delete_stack(context: Context, found: Found) -> None:
         context.stacks.delete(context.deployment.stack)
 
 
-def verify(context: Context) -> Result:
-    """Search for the deployment's resources; the result is good if there are none."""
+def verify(context: Context, stored: payload.Stored | None = None) -> Result:
+    """Search for the deployment's resources; the result is good if there are none.
+
+    Args:
+        context: the deployment.
+        stored: what was in its bucket.
+    """
+    stored = stored or payload.Stored([], [])
     if context.dry_run:
         return Result({"left": []}, ["Dry run: nothing was deleted."])
     scanned = inventory.scan(context, context.name)
@@ -177,11 +196,21 @@ def verify(context: Context) -> Result:
     known = [item for item in scanned.resources if item.deployment or item.kind == "tagged"]
     found = _split(context, known)
     left, notes = found.own, [*others_in_words(found.others, context.name), *scanned.notes]
-    data = {"left": [resource.to_dict() for resource in left], "notes": notes}
+    data = {
+        "left": [resource.to_dict() for resource in left],
+        "notes": notes,
+        "kept": stored.others,
+    }
     if not left:
         return Result(data, ["Everything is deleted; nothing costs anything.", *notes])
     lines = ["Left:", *(f"  {resource.line()}" for resource in left), *notes]
-    if all(resource.kind in GATEWAY_KINDS for resource in left):
+    if stored.others:
+        lines += stored.lines(context.bucket.name)
+        lines.append(
+            "These files prevent deleting the bucket and its stack: copy those that you need,"
+            " delete them, and run the same command again."
+        )
+    elif all(resource.kind in GATEWAY_KINDS for resource in left):
         lines.append("`./setup.sh destroy` removes the gateway as well.")
     else:
         lines.append("Run the same command again; remove by hand what still remains after that.")

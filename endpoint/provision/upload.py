@@ -18,7 +18,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
-from endpoint.aws.bucket import Bucket
+from endpoint.aws.bucket import Bucket, mark
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console
 from endpoint.core.problems import AGAIN, UploadFailed
@@ -92,7 +92,7 @@ class Upload:
         keys: dict[str, str] = {}
         for key in self._bucket.sizes(folder):
             earlier = "models/" + key.removeprefix("manifests/").removesuffix(".json") + "/"
-            for place, content in json.loads(self._bucket.get(key) or b"{}").items():
+            for place, content in _read_manifest(self._bucket.get(key)).items():
                 # A deletion that was interrupted can leave a manifest without its files.
                 if earlier + place in stored:
                     keys[content] = earlier + place
@@ -130,7 +130,7 @@ class Upload:
     ) -> None:
         client, name = self._bucket.client, self._bucket.name
         if unfinished is None:
-            unfinished = client.create_multipart_upload(Bucket=name, Key=key)
+            unfinished = client.create_multipart_upload(Bucket=name, Key=key, Metadata=mark(key))
         upload = {"Bucket": name, "Key": key, "UploadId": unfinished["UploadId"]}
         # Rounded up; only files above 156 GiB have larger parts.
         size = max(self._part, -(-file.size // _MOST_PARTS))
@@ -145,6 +145,16 @@ class Upload:
             client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         finally:
             sender.close()
+
+
+def _read_manifest(content: bytes | None) -> dict[str, str]:
+    """Return a manifest; one that cannot be read lists nothing, and its files are sent again."""
+    try:
+        manifest = json.loads(content or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    items = manifest.items() if isinstance(manifest, dict) else ()
+    return {place: value for place, value in items if isinstance(value, str)}
 
 
 class _Sender:

@@ -1,29 +1,33 @@
 """Select the weight files of a diffusers model, in a folder or on the Hugging Face hub.
 
-A repository usually contains a model in several formats. Only the components in `model_index.json`
-are selected: their configurations, their tokenizers, and their safetensors, in 16 bits where such
-files exist.
+A repository usually contains a model in several formats. `endpoint/core/model_folder` has the rule
+which files belong to the model; the container has the same.
 """
 
 from __future__ import annotations
 
 import errno
-import json
-from collections.abc import Collection, Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from endpoint.catalogue.models import Model, Repository
 from endpoint.core.console import Console
+from endpoint.core.model_folder import files
+from endpoint.core.model_folder.check import Fault, check, check_pipeline
+from endpoint.core.model_folder.files import (
+    INDEX,
+    REFINER,
+    SHARED,
+    FolderUnusable,
+    components,
+    list_files,
+    pickled_only,
+    read_object,
+    select,
+)
 from endpoint.core.problems import AGAIN, BadArgument, UploadFailed
 from endpoint.provision.payload import File
-
-INDEX = "model_index.json"
-# Configurations, vocabularies, sentencepiece models and chat templates.
-_TEXTS = {".json", ".txt", ".model", ".jinja"}
-_SAFE = ".safetensors"
-# The refiner shares these components with its base, which passes them on.
-_SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 
 
 def gather(model: Model, console: Console) -> list[File]:
@@ -32,21 +36,31 @@ def gather(model: Model, console: Console) -> list[File]:
     The hub's token (HF_TOKEN, or that of `hf auth login`) is used on this machine only.
 
     Raises:
-        BadArgument: if there are no safetensors, or the hub refuses.
+        BadArgument: if the model's files cannot be used, or the hub refuses.
         UploadFailed: if the disk is full.
     """
     try:
-        files = _files(_folder(model, console), model.variant)
-        if model.refiner:
-            folder = _fetch(model.refiner, model.variant, console, _SHARED)
-            files += [
-                File(file.path, f"refiner/{file.place}", file.size, file.sha256)
-                for file in _files(folder, model.variant, _SHARED)
-            ]
+        gathered = _gather(model, console)
     except OSError as error:
         raise _unreadable(error) from error
-    console.say(f"  {len(files)} files, {sum(file.size for file in files) / 1e9:.2f} GB of weights")
-    return files
+    size = sum(file.size for file in gathered)
+    console.say(f"  {len(gathered)} files, {size / 1e9:.2f} GB of weights")
+    return gathered
+
+
+def _gather(model: Model, console: Console) -> list[File]:
+    if model.source is None:
+        if model.folder is None:
+            raise ValueError("a model requires a repository or a folder")
+        return _local(model.folder, console)
+    gathered = _files(_fetch(model.source, model.variant, console), model.variant)
+    if model.refiner:
+        folder = _fetch(model.refiner, model.variant, console, SHARED)
+        gathered += [
+            File(file.path, f"{REFINER}{file.place}", file.size, file.sha256)
+            for file in _files(folder, model.variant, SHARED)
+        ]
+    return gathered
 
 
 def _unreadable(error: OSError) -> UploadFailed:
@@ -58,18 +72,48 @@ def _unreadable(error: OSError) -> UploadFailed:
     return UploadFailed(f"The weights could not be read: {error}", "Run the same command again.")
 
 
-def _folder(model: Model, console: Console) -> Path:
-    if model.source:
-        return _fetch(model.source, model.variant, console)
+def require_usable(model: Model, console: Console) -> None:
+    """Look at the files of a local folder, before anything is made or paid for.
+
+    Raises:
+        BadArgument: if the container could not load them; names each file and what to do.
+    """
     if model.folder is None:
-        raise ValueError("a model requires a repository or a folder")
-    return model.folder
+        return
+    faults = check(model.folder)
+    for fault in faults:
+        if not fault.fatal:
+            console.say(f"{fault}.")
+    _refuse([fault for fault in faults if fault.fatal], model.folder)
+
+
+def _refuse(faults: Sequence[Fault], source: object) -> None:
+    if faults:
+        advice = "\n".join(f"{fault}." for fault in faults)
+        raise BadArgument(f"The model in {source} cannot be used.", advice)
+
+
+def _local(folder: Path, console: Console) -> list[File]:
+    try:
+        selection = select(folder)
+    except FolderUnusable as error:
+        raise BadArgument(f"{error}.") from error
+    if selection.left_out:
+        names = shortened(selection.left_out)
+        console.say(f"  left out, because no part of the model: {names}")
+    return [File.read(folder / place, place) for place in selection.files]
+
+
+def shortened(names: Sequence[str], most: int = 20) -> str:
+    """Return names separated by commas, and the number of those that are too many to list."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def _files(folder: Path, variant: str | None, without: Collection[str] = ()) -> list[File]:
-    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    index = json.loads((folder / INDEX).read_text("utf-8"))
-    chosen = choose(paths, index, variant, without)
+    index = _read_index(folder / INDEX)
+    _refuse(check_pipeline(folder, index, without, allow_pickle=False), folder)
+    chosen = choose(list_files(folder), index, variant, without)
     return [File.read(folder / place, place) for place in sorted(chosen)]
 
 
@@ -79,63 +123,26 @@ def choose(
     variant: str | None,
     without: Collection[str] = (),
 ) -> list[str]:
-    """Return the files that a model's pipeline requires.
-
-    Args:
-        paths: all files, relative to the model's folder.
-        index: the content of its `model_index.json`.
-        variant: the infix of 16-bit weights, preferred where a component has them.
-        without: components to leave out.
+    """Return the files that a model's pipeline requires; arguments as in `model_folder.files`.
 
     Raises:
         BadArgument: if a component has weights, but no safetensors.
     """
     available = list(paths)
-    # Besides the components: the model's own defaults, and code that was compiled for it.
-    chosen = [path for path in available if path in {INDEX, "easel.json"} or _is_compiled(path)]
-    for component in _components(index):
-        if component in without:
-            continue
-        inside = [path for path in available if PurePosixPath(path).parent.as_posix() == component]
-        chosen += _choose_inside(component, inside, variant)
-    return chosen
-
-
-def _components(index: dict[str, Any]) -> list[str]:
-    return [
-        name
-        for name, value in index.items()
-        # [library, class]; an optional component that is missing has [null, null].
-        if isinstance(value, list) and len(value) == 2 and value[1] is not None
-    ]
-
-
-def _choose_inside(component: str, paths: list[str], variant: str | None) -> list[str]:
-    texts = [path for path in paths if PurePosixPath(path).suffix in _TEXTS]
-    weights = [path for path in paths if path.endswith(_SAFE)]
-    # Half the size of the plain files, and the precision in which the GPU computes.
-    small = [path for path in weights if variant and _has_infix(path, variant)]
-    if not weights and any(path.endswith((".bin", ".ckpt", ".pt")) for path in paths):
+    pickled = pickled_only(available, components(index, without))
+    if pickled:
         raise BadArgument(
-            f"The weights of {component} are not in the safetensors format.",
+            f"The weights of {', '.join(pickled)} are not in the safetensors format.",
             "Convert the model first: files in other formats can run code when they are loaded.",
         )
-    # A repository without plain files has only some other variant.
-    plain = [path for path in weights if not _is_variant(path)] or weights
-    return texts + (small or plain)
+    return files.choose(available, index, variant, without)
 
 
-def _is_compiled(path: str) -> bool:
-    return PurePosixPath(path).match("compiled/*.tar.gz") and path.count("/") == 1
-
-
-def _has_infix(path: str, variant: str) -> bool:
-    name = PurePosixPath(path).name
-    return f".{variant}." in name or f".{variant}-" in name
-
-
-def _is_variant(path: str) -> bool:
-    return "." in PurePosixPath(path).name.removesuffix(_SAFE)
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        return read_object(path)
+    except FolderUnusable as error:
+        raise BadArgument(f"{error}.") from error
 
 
 def _fetch(
@@ -152,7 +159,7 @@ def _fetch(
         index = huggingface_hub.hf_hub_download(
             repository.name, INDEX, revision=repository.revision
         )
-        chosen = choose(paths, json.loads(Path(index).read_text("utf-8")), variant, without)
+        chosen = choose(paths, _read_index(Path(index)), variant, without)
         return Path(
             huggingface_hub.snapshot_download(
                 repository.name, revision=repository.revision, allow_patterns=chosen

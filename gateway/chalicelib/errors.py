@@ -16,6 +16,7 @@
     │       ├── EndpointBusy        503  throttled, overloaded, or still starting
     │       └── EndpointUnreachable 503  no connection could be made
     ├── MayHaveReachedGpu              the response was lost: a run may be in progress
+    │   ├── EndpointDown           503  the model's server does not respond
     │   ├── ConnectionCut          502  the connection broke before the response was complete
     │   └── EndpointTooSlow        504  no response before API Gateway would give up
     ├── GenerationFailed               the endpoint or the job ended without a usable picture
@@ -175,6 +176,14 @@ class BadPicture(GenerationFailed):
     status = 502
     code = "bad_picture"
     retry_after = 10
+
+
+class EndpointDown(MayHaveReachedGpu):
+    """The model's server does not respond; it may have ended during this very run."""
+
+    status = 503
+    code = "endpoint_down"
+    retry_after = 15
 
 
 class ConnectionCut(MayHaveReachedGpu):

@@ -5,6 +5,7 @@ AWS Lambda Powertools writes both; `tests/benchmarks/gateway.py` measures what i
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -15,9 +16,21 @@ NAMESPACE = "Easel"
 
 # Chalice has a logger of its own under the app's name, easel, at another level.
 _SERVICE = "easel-gateway"
+
+
+def _as_line(entry: dict[str, Any]) -> str:
+    """Return a log entry as one line of JSON.
+
+    What UTF-8 cannot encode is escaped: the standard logging would print a line that it fails to
+    write as it is, with whatever line breaks a client put into it.
+    """
+    text = json.dumps(entry, default=str, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()
+
+
 # Nothing is appended to the logger's own keys: `chalice local` serves requests in parallel.
 # Without a location, which would be this file's in every line.
-logger = Logger(service=_SERVICE, location=None)
+logger = Logger(service=_SERVICE, location=None, json_serializer=_as_line)
 
 
 class LogRecord:

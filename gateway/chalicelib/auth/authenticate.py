@@ -28,7 +28,7 @@ from chalicelib.web.response import Response
 
 SESSION_COOKIE, LINK_COOKIE = "easel_session", "easel_link"
 SESSION_SECONDS = 30 * 86_400
-_PICTURE_SECONDS = 3_600
+PICTURE_SECONDS = 3_600
 _LONGEST_KEY = 200
 # https://www.rfc-editor.org/rfc/rfc9110#name-safe-methods
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -103,7 +103,7 @@ def find_key(keys: Sequence[Key], presented: str, now: float) -> Key:
     Every key is compared, in constant time, so that the time reveals nothing.
     """
     # Cut before hashing: a key of megabytes must not cost the gateway time.
-    digest = hashlib.sha256(presented.encode()[:_LONGEST_KEY]).digest()
+    digest = hashlib.sha256(presented.encode(errors="replace")[:_LONGEST_KEY]).digest()
     matches = [key for key in keys if hmac.compare_digest(key.digest, digest)]
     if not matches or _is_over(matches[0].expires, now):
         raise Unauthorized("Unknown or expired key.")
@@ -155,28 +155,37 @@ def picture_token(protection: Protection, request: Request, picture: str) -> str
         return request.link
     if principal.key is None:
         return None
-    claims = {**_tie(principal.key), "pic": picture, "exp": int(time.time()) + _PICTURE_SECONDS}
+    claims = {**_tie(principal.key), "pic": picture, "exp": int(time.time()) + PICTURE_SECONDS}
     return tokens.sign(protection.secrets[0], "picture", claims)
 
 
 def check_same_origin(protection: Protection, request: Request) -> None:
     """Refuse a request that another site's page makes a signed-in browser send.
 
-    SameSite=Lax keeps cookies out of such requests already; this covers browsers that do not
-    implement it. A program without a browser sends neither header.
+    SameSite=Lax keeps cookies out of most such requests already; this covers browsers that do not
+    implement it, and sites that it counts as the same: other ports, and siblings of a custom
+    domain. A program without a browser sends neither header.
 
     Raises:
         Unauthorized: if the browser reports another origin.
     """
-    if request.method in _SAFE_METHODS:
-        return
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    # A GET can cost a run, and SameSite lets those of a sibling domain or another port pass.
+    # Old browsers say nothing of where a GET comes from. A user may follow any site's link.
+    if request.method in _SAFE_METHODS and (site is None or _is_top_navigation(request)):
+        return
     # Sec-Fetch-Site is correct behind a proxy as well, which may change the Host header.
     # `*` lets any site read responses, but none of them use a session.
     trusted = {request.origin, *protection.origins} - {"*"}
     if site in {"same-origin", "none"} or origin in trusted or (origin is None and site is None):
         return
     raise Unauthorized("A session can be used only by this site's own pages. Send the key instead.")
+
+
+def _is_top_navigation(request: Request) -> bool:
+    """Whether the user goes to the URL in a tab; a frame in another site's page is none."""
+    mode, destination = (request.headers.get(f"sec-fetch-{name}") for name in ("mode", "dest"))
+    return mode == "navigate" and destination in {None, "document"}
 
 
 def _by_cookie(protection: Protection, request: Request, now: float) -> Principal:
@@ -201,8 +210,12 @@ def _by_link(protection: Protection, token: str, now: float) -> Principal:
     if not claims or key is None or _is_over(claims["exp"], now):
         raise Unauthorized("Invalid or expired link.")
     if method is AuthMethod.PICTURE:
-        return Principal(method, key, picture=claims["pic"])
-    return Principal(method, key, Link(claims["id"], claims["exp"], claims["n"]))
+        # Whoever sees the URL has the token, so its runs are counted like those of a link.
+        digest = hashlib.sha256(token.encode()).hexdigest()[:32]
+        counted = Link(f"picture-{digest}", claims["exp"], 1)
+        return Principal(method, key, picture=claims["pic"], counted=counted)
+    link = Link(claims["id"], claims["exp"], claims["n"])
+    return Principal(method, key, link, counted=link)
 
 
 def _check_scope(principal: Principal, request: Request) -> Principal:

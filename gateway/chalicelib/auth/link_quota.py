@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Mapping
 
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import RateLimited
@@ -53,13 +54,14 @@ class LinkQuota:
         most = link.pictures or 0
         while True:
             runs, tag = self._read(link)
-            if picture not in runs and len(runs) >= most:
-                raise _refusal(link, "This link has no pictures left.")
-            if runs.get(picture, 0) >= RUNS_PER_PICTURE:
-                raise _refusal(link, "This link has generated this picture as often as allowed.")
+            _check(link, runs, picture)
             runs[picture] = runs.get(picture, 0) + 1
             if self._write(link, runs, tag):
                 return most - len(runs)
+
+    def check(self, link: Link, picture: str) -> None:
+        """Raise what `spend` would raise, and charge nothing."""
+        _check(link, self._read(link)[0], picture)
 
     def refund(self, link: Link, picture: str) -> None:
         """Undo a `spend` for a picture that certainly never reached a GPU."""
@@ -90,6 +92,13 @@ class LinkQuota:
 
 def _key(link: Link) -> str:
     return f"{link.id}.json"
+
+
+def _check(link: Link, runs: Mapping[str, int], picture: str) -> None:
+    if picture not in runs and len(runs) >= (link.pictures or 0):
+        raise _refusal(link, "This link has no pictures left.")
+    if runs.get(picture, 0) >= RUNS_PER_PICTURE:
+        raise _refusal(link, "This link has generated this picture as often as allowed.")
 
 
 def _refusal(link: Link, message: str) -> RateLimited:

@@ -27,13 +27,18 @@ class RateLimiter:
     Args:
         max_clients: the number of clients that are stored.
         now: seconds by any clock that only goes forward.
+        window: the number of seconds for which a picture counts.
     """
 
     def __init__(
-        self, max_clients: int = _MAX_CLIENTS, now: Callable[[], float] = time.monotonic
+        self,
+        max_clients: int = _MAX_CLIENTS,
+        now: Callable[[], float] = time.monotonic,
+        window: int = WINDOW_SECONDS,
     ) -> None:
         self._max_clients = max_clients
         self._now = now
+        self._window = window
         self._lock = threading.Lock()
         self._moments: OrderedDict[str, deque[float]] = OrderedDict()
 
@@ -49,23 +54,32 @@ class RateLimiter:
         # `chalice local` serves requests in threads; Lambda serves one at a time.
         with self._lock:
             now = self._now()
-            moments = self._recent(client, now)
-            if len(moments) >= per_minute:
-                # Rounded up: a client that waits exactly this long must not be refused again.
-                wait = int(moments[0] + WINDOW_SECONDS - now) + 1
-                raise RateLimited(
-                    f"The limit is {per_minute} pictures per minute. Try again in {wait} s.", wait
-                )
+            moments = self._with_room(client, per_minute, now)
             moments.append(now)
-            left, reset = per_minute - len(moments), int(moments[0] + WINDOW_SECONDS - now) + 1
+            left, reset = per_minute - len(moments), int(moments[0] + self._window - now) + 1
         return limit_headers(per_minute, left, reset)
+
+    def check(self, client: str, per_minute: int) -> None:
+        """Raise what `take` would raise, and count nothing."""
+        with self._lock:
+            self._with_room(client, per_minute, self._now())
+
+    def _with_room(self, client: str, per_minute: int, now: float) -> deque[float]:
+        moments = self._recent(client, now)
+        if len(moments) >= per_minute:
+            # Rounded up: a client that waits exactly this long must not be refused again.
+            wait = int(moments[0] + self._window - now) + 1
+            raise RateLimited(
+                f"The limit is {per_minute} pictures per minute. Try again in {wait} s.", wait
+            )
+        return moments
 
     def _recent(self, client: str, now: float) -> deque[float]:
         """Return a client's moments, without those that no longer count."""
         moments = self._moments.setdefault(client, deque())
         self._moments.move_to_end(client)
         # Moments are in order, so those outside the window are at the front.
-        while moments and moments[0] <= now - WINDOW_SECONDS:
+        while moments and moments[0] <= now - self._window:
             moments.popleft()
         if len(self._moments) > self._max_clients:
             self._moments.popitem(last=False)

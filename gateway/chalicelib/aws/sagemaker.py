@@ -25,6 +25,7 @@ from chalicelib.errors import (
     BadPicture,
     ConnectionCut,
     EndpointBusy,
+    EndpointDown,
     EndpointFailed,
     EndpointForbidden,
     EndpointMissing,
@@ -228,6 +229,11 @@ def _translate_refusal(error: ClientError) -> GatewayError:
     return EndpointFailed("The model could not be invoked.")
 
 
+# How the model server of SageMaker's containers begins its refusal while its queue is full:
+# https://github.com/awslabs/multi-model-server
+_NO_WORKER = "No worker is available"
+
+
 def _forbidden() -> EndpointForbidden:
     return EndpointForbidden("This gateway is not allowed to call the model.")
 
@@ -237,13 +243,17 @@ def _translate_model_error(response: Any) -> GatewayError:
     # SageMaker reports 0 when the container has not responded within 60 s:
     # https://github.com/aws/sagemaker-python-sdk/issues/1119
     status = int(response.get("OriginalStatusCode") or 500)
-    reported = _reported_error(response.get("OriginalMessage") or "")
+    message = str(response.get("OriginalMessage") or "")
+    reported = _reported_error(message)
     error = _translate_report(reported)
     if error is not None:
         return error
     # The model server returns 503 when 100 requests wait for its worker.
-    if status in {429, 503}:
+    if status == 429 or (status == 503 and _NO_WORKER in message):
         return EndpointBusy("The model's queue is full.")
+    if status == 503:
+        # Only a full queue says that nothing has run.
+        return EndpointDown("The model's server does not respond. It may be starting again.")
     return EndpointFailed("The model failed to generate this picture.")
 
 

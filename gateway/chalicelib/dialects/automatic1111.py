@@ -49,6 +49,26 @@ FIELDS = {
 }
 # The values of the web UI's `samples_format`.
 FORMATS = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg"}
+# Each model uses the scheduler that it was trained for or came with.
+SAMPLER = "Automatic"
+# The web UI's own, reported where neither the file nor the model states one.
+_DEFAULTS = {"steps": 20, "guidance_scale": 7.0, "width": 512, "height": 512}
+# What the web UI always reports, with the values of a picture without these features. Strict
+# clients refuse an `info` without them.
+_ALWAYS = {
+    "subseed": 0,
+    "subseed_strength": 0,
+    "restore_faces": False,
+    "sd_model_hash": "",
+    "sd_vae_name": "",
+    "sd_vae_hash": "",
+    "seed_resize_from_w": -1,
+    "seed_resize_from_h": -1,
+    "denoising_strength": 0,
+    "extra_generation_params": {},
+    "clip_skip": 1,
+    "is_using_inpainting_conditioning": False,
+}
 _ADVICE = 'request fewer, or set override_settings {"samples_format": "webp"}'
 
 
@@ -61,7 +81,7 @@ def generate(service: ImageService, request: Request) -> Response:
     generations = read_txt2img(service, read_json_object(request))
     with calling(service.settings, request) as call:
         batch = generate_batch(service, call, generations)
-        return _finish(request, batch).with_headers(report(call))
+        return _finish(service, request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -72,7 +92,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return _finish(request, batch).with_headers(report(call))
+        return _finish(service, request, batch).with_headers(report(call))
 
 
 def render_error(error: GatewayError, request: Request) -> Response:
@@ -126,8 +146,18 @@ def _refuse(data: Mapping[str, Any]) -> None:
             "send_images: must be true; pictures are not stored on a disk", field="send_images"
         )
     for name in ("script_name", "alwayson_scripts"):
-        if data.get(name):
+        if _is_script(data.get(name)):
             raise InvalidRequest(f"{name}: scripts are not supported", field=name)
+
+
+def _is_script(value: object) -> bool:
+    """Whether a field can change the picture; scripts without arguments cannot."""
+    if isinstance(value, Mapping):
+        return any(
+            script.get("args") if isinstance(script, Mapping) else script
+            for script in value.values()
+        )
+    return bool(value)
 
 
 def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
@@ -167,7 +197,7 @@ def _count(data: Mapping[str, Any]) -> int:
 # --- Responding -----------------------------------------------------------------------------------
 
 
-def _finish(request: Request, batch: Batch) -> Response:
+def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     finished = batch.finished
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
@@ -179,7 +209,9 @@ def _finish(request: Request, batch: Batch) -> Response:
         "images": [encoded(picture) for picture in finished],
         "parameters": _parameters(batch),
         # JSON within JSON, as in the web UI: clients decode it a second time.
-        "info": json.dumps(_info(batch, texts, size_of(finished[0].body)), ensure_ascii=False),
+        "info": json.dumps(
+            _info(service, batch, texts, size_of(finished[0].body)), ensure_ascii=False
+        ),
     }
     return json_response(body)
 
@@ -200,10 +232,14 @@ def _parameters(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _info(batch: Batch, texts: list[str], size: tuple[int, int] | None) -> dict[str, Any]:
+def _info(
+    service: ImageService, batch: Batch, texts: list[str], size: tuple[int, int] | None
+) -> dict[str, Any]:
     """Return how the pictures were made, under the web UI's names."""
     first, count = batch.generations[0], len(batch.generations)
-    width, height = size or (first.width, first.height)
+    model = service.settings.models.get(str(first.model))
+    used = {**_DEFAULTS, **(model.defaults if model else {}), **first.to_dict()}
+    width, height = size or (used["width"], used["height"])
     seeds = [generation.seed for generation in batch.generations]
     return {
         "prompt": _with_tags(first),
@@ -214,17 +250,19 @@ def _info(batch: Batch, texts: list[str], size: tuple[int, int] | None) -> dict[
         "all_seeds": seeds,
         "width": width,
         "height": height,
-        "sampler_name": setting(texts[0], "Sampler"),
-        "cfg_scale": _number(setting(texts[0], "CFG scale")),
-        "steps": _number(setting(texts[0], "Steps")),
+        "sampler_name": setting(texts[0], "Sampler") or SAMPLER,
+        "cfg_scale": _number(setting(texts[0], "CFG scale"), used["guidance_scale"]),
+        "steps": _number(setting(texts[0], "Steps"), used["steps"]),
         "batch_size": count,
         "sd_model_name": first.model,
+        **_ALWAYS,
+        "all_subseeds": [0] * count,
         # In the web UI a grid of all pictures may be first; here there is none.
         "index_of_first_image": 0,
         "infotexts": texts,
         "styles": [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.gmtime()),
-        "version": setting(texts[0], "Version"),
+        "version": setting(texts[0], "Version") or "",
     }
 
 
@@ -232,8 +270,8 @@ def _with_tags(generation: GenerationRequest) -> str:
     return " ".join([generation.prompt, *lora_tags(generation.lora)])
 
 
-def _number(text: str | None) -> float | None:
-    """Return a number of a picture's file; None for any other text."""
+def _number(text: str | None, otherwise: float) -> float:
+    """Return a number of a picture's file, or `otherwise` for any other text."""
     if text is None or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
-        return None
+        return otherwise
     return float(text) if "." in text else int(text)

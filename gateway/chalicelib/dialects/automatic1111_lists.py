@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chalicelib.dialects.automatic1111 import FORMATS
+from chalicelib.dialects.automatic1111 import FORMATS, SAMPLER
 from chalicelib.errors import InvalidRequest, NotOffered
 from chalicelib.settings import Model
 from chalicelib.web.body import read_json_object
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response
 
-# Each model uses the scheduler that it was trained for or came with.
-SAMPLER = "Automatic"
 _ERROR = {"error": "not known here"}
 _API = "/sdapi/v1"
 # What a web UI has and a gateway does not, by route.

@@ -9,12 +9,12 @@ one whatever they are configured to.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from chalicelib.access_settings import Protection
 from chalicelib.auth.authenticate import picture_token
@@ -36,7 +36,7 @@ from chalicelib.generation import RULES, GenerationRequest, InvalidField
 from chalicelib.images.jobs import Finished
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
-from chalicelib.web.request import Request
+from chalicelib.web.request import Request, inference_path
 from chalicelib.web.response import Response, json_response, retry_headers
 
 ROUTE = "/v1/images/generations"
@@ -55,6 +55,12 @@ QUALITIES = {
 # A model that was distilled to this many steps or fewer makes worse pictures with any other number.
 _FEW_STEPS = 10
 _MOST_STEPS = RULES["steps"].describe()["maximum"]
+# Sizes of OpenAI's own models that are beyond the contract; clients offer them in a list.
+_LARGER = {
+    *((1792, 1024), (1024, 1792)),
+    *((2048, 2048), (2048, 1152), (1152, 2048), (3840, 2160), (2160, 3840)),
+}
+_LONGEST_SIDE = RULES["width"].describe()["maximum"]
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 # Fields of OpenAI's that mean nothing to a diffusion model are accepted and ignored; and so are
 # those of LobeHub, which sends a model's settings to any server.
@@ -154,6 +160,9 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     data = {name: value for name, value in body.items() if value is not None}
     _check_fields(data)
     data = _without_aliases(data)
+    if str(data.get("model", "")).startswith("dall-e"):
+        # The default of these models, on which their clients rely without sending it.
+        data.setdefault("response_format", "url")
     first = _generation(data)
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
@@ -217,13 +226,26 @@ def _is_name(model: str) -> bool:
     return True
 
 
+def _nearest(width: int, height: int) -> tuple[int, int]:
+    """Return the largest sides of the same shape that the contract has."""
+    shape = math.gcd(width, height)
+    width, height = width // shape, height // shape
+    step, longest = math.lcm(8, width) // width, _LONGEST_SIDE // max(width, height)
+    step = math.lcm(step, math.lcm(8, height) // height)
+    factor = longest // step * step
+    return width * factor, height * factor
+
+
 def _sides(size: object) -> dict[str, int]:
     if size == "auto":
         return {}
     sides = _SIZE.fullmatch(size) if isinstance(size, str) else None
     if sides is None:
         raise InvalidRequest("size: must be auto or WIDTHxHEIGHT, such as 512x512", field="size")
-    return {"width": int(sides[1]), "height": int(sides[2])}
+    width, height = int(sides[1]), int(sides[2])
+    if (width, height) in _LARGER:
+        width, height = _nearest(width, height)
+    return {"width": width, "height": height}
 
 
 def _choice(data: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
@@ -288,9 +310,8 @@ def _picture_url(request: Request, generation: GenerationRequest, token: str | N
     fields = {name: value for name, value in generation.to_dict().items() if value != ""}
     if token:
         fields["link"] = token
-    prompt = quote(fields.pop("prompt"), safe="")
-    query = urlencode(fields, quote_via=quote)
-    return f"{request.origin}{request.root}/inference/{prompt}?{query}"
+    prompt = fields.pop("prompt")
+    return f"{request.origin}{request.root}/{inference_path(prompt, fields)}"
 
 
 def _data(generation: GenerationRequest, picture: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
@@ -58,6 +60,19 @@ def picture(
         fixed = fixed or not call.starts_runs
         response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
         return response.with_headers(report(call))
+
+
+def default_picture(service: ImageService, request: Request) -> Response:
+    """Return the picture of the default prompt, or of the prompt in the query.
+
+    The URLs of prompts that no path can spell (`inference_path`) lead here.
+
+    Raises:
+        GatewayError: if the request is not valid, or there is no picture.
+    """
+    prompt = request.parameters().get("prompt", DEFAULT_PROMPT)
+    fields = {name: values for name, values in request.query.items() if name != "prompt"}
+    return picture(service, replace(request, query=fields), prompt)
 
 
 def random_picture(service: ImageService, request: Request) -> Response:

@@ -235,11 +235,15 @@ class Jobs:
         except MayHaveReachedGpu:
             failure = None  # it may run: the claim holds until it ends by itself
         except GatewayError:
-            self._rewrite(record, given_up=True)
+            self.give_up(record)
             raise
         if failure is not None:
             self._rewrite(record, failure=failure)
         return self._job(record, State.WAITING)
+
+    def give_up(self, record: Record) -> None:
+        """End a claim that certainly has no run, so that the next request can claim one."""
+        self._rewrite(record, given_up=True)
 
     def find(self, identifier: str) -> Job:
         """Return a job by its id.

@@ -33,7 +33,7 @@ def prompt_from_path(text: str) -> str:
     try:
         # `unquote` would replace invalid UTF-8 without an error.
         return unquote_to_bytes(text).decode("utf-8")
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise InvalidRequest("prompt: must be percent-encoded UTF-8", field="prompt") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chalicelib.auth.quota import Payment, Quota
@@ -13,16 +14,19 @@ from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint
 from chalicelib.errors import (
+    EndpointDown,
     EndpointTooSlow,
     EndpointUnavailable,
+    GatewayError,
     InvalidRequest,
     JobUnknown,
     NeverReachedGpu,
     PromptRefused,
+    StoreUnavailable,
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.images import resolved_request
-from chalicelib.images.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.images.jobs import Finished, Job, Jobs, Record, State, model_of
 from chalicelib.images.prompt_filter import check_prompt
 from chalicelib.images.resolved_request import ResolvedRequest
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
@@ -136,6 +140,8 @@ class ImageService:
         Raises:
             GatewayError: if there is no picture.
         """
+        # Before anything is looked up: whether a picture exists is not for everyone to know.
+        self._quota.check_access(call.payment, resolved.id)
         # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
             return self.existing_picture(resolved.id)
@@ -143,7 +149,7 @@ class ImageService:
             try:
                 return Finished(self._invoke(call, resolved, resolved.model.endpoint))
             # A queue has no 29 s limit, so it also helps where the endpoint was too slow.
-            except (EndpointUnavailable, EndpointTooSlow):
+            except (EndpointUnavailable, EndpointDown, EndpointTooSlow):
                 if resolved.model.queue is None:
                     raise
         queue = self._queue_of(resolved)
@@ -163,6 +169,7 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
+        self._quota.check_access(call.payment, resolved.id)
         return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
 
     def wait(self, call: Call, job: Job) -> Outcome:
@@ -196,8 +203,7 @@ class ImageService:
         try:
             body = endpoint.invoke(resolved.request, call.deadline, trace=call.trace)
         except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
-            if resolved.model.queue is None:  # with a queue, the next try is paid for already
-                self._quota.refund(call.payment, resolved.id)
+            self._quota.refund(call.payment, resolved.id)
             raise
         finally:
             milliseconds = round((call.log.elapsed - started) * 1_000, 1)
@@ -206,24 +212,37 @@ class ImageService:
         return body
 
     def _enqueue(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
-        """Look the job up; if it needs a run, take the slot, pay, claim the run, and start it."""
+        """Look the job up; if it needs a run, take the slot, claim the run, pay, and start it."""
         owner = uuid.uuid4().hex
+        while True:
+            record = jobs.read(resolved.id)
+            # The claim is our own if S3 wrote it, though its response was lost.
+            if record is None or record.claim.owner != owner:
+                if record is not None and not (job := jobs.job(record)).is_over:
+                    return job
+                if slot is not None:
+                    slot.take(resolved.id)
+                # Who cannot pay must not claim: other requests would wait for its run.
+                self._quota.check(call.payment, resolved.id)
+                record = jobs.claim(resolved, owner, record)
+            if record is not None:
+                return self._start(call, record, jobs)
+            # Another request claimed the run first: its job is read next.
+
+    def _start(self, call: Call, record: Record, jobs: Jobs) -> Job:
+        """Pay for a claimed run and start it: of many requests for one picture, one pays."""
         try:
-            while True:
-                record = jobs.read(resolved.id)
-                # The claim is our own if S3 wrote it, though its response was lost.
-                if record is None or record.claim.owner != owner:
-                    if record is not None and not (job := jobs.job(record)).is_over:
-                        return job
-                    if slot is not None:
-                        slot.take(resolved.id)
-                    self._quota.spend(call.payment, resolved.id)
-                    record = jobs.claim(resolved, owner, record)
-                if record is not None:
-                    return jobs.start(record, call.trace)
-                # Another request claimed the run first: its job is read next.
+            charged = self._quota.spend(call.payment, record.id)
+        except GatewayError:
+            with suppress(StoreUnavailable):  # the claim ends by itself, later
+                jobs.give_up(record)
+            raise
+        try:
+            return jobs.start(record, call.trace)
         except (NeverReachedGpu, InvalidRequest):
-            self._quota.refund(call.payment, resolved.id)
+            # What a real-time endpoint has paid for already may be on its GPU.
+            if charged:
+                self._quota.refund(call.payment, record.id)
             raise
 
     def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Outcome:

@@ -26,8 +26,11 @@ const WORDS = {
 
 /** Return the address that makes a picture again, relative to the page. */
 function addressOf({ prompt, ...options }) {
+  // Browsers resolve dots in a path, and `default` is a route of its own.
+  const fits = ![".", "..", "default"].includes(prompt);
+  if (!fits) options = { prompt, ...options };
   const set = Object.entries(options).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
-  return `inference/${encodeURIComponent(prompt)}?${set.join("&")}`;
+  return `inference/${fits ? encodeURIComponent(prompt) : "default"}?${set.join("&")}`;
 }
 
 const linkOf = (request) => new URL(addressOf(request), document.baseURI).href;

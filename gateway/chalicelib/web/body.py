@@ -55,6 +55,7 @@ def read_json_object(request: Request) -> dict[str, Any]:
         raise InvalidRequest("The body must be JSON.") from error
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
+    _check_text(data)
     return data
 
 
@@ -77,6 +78,30 @@ def _number(name: str, value: object) -> object:
         return rule.read(value)
     except ValueError as error:
         raise InvalidField(name, str(error)) from error
+
+
+def _check_text(data: dict[str, Any]) -> None:
+    """Refuse half of a surrogate pair, which JSON can spell and no response or log can contain.
+
+    Raises:
+        InvalidRequest: naming the field that has one, unless its own name does.
+    """
+    for name, value in data.items():
+        if not _is_text(name):
+            raise InvalidRequest("The name of a field contains half of a surrogate pair.")
+        if not _is_text(value):
+            message = f"{name[:64]}: contains half of a surrogate pair, which is no character"
+            raise InvalidRequest(message, field=name[:64])
+
+
+def _is_text(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    except RecursionError as error:
+        raise InvalidRequest("The body must be JSON of fewer levels.") from error
+    return True
 
 
 @contextmanager

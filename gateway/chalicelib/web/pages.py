@@ -88,7 +88,7 @@ def _page(name: str, **values: str) -> Page:
     # A prompt or a message can contain markup.
     escaped = {key: html.escape(value) for key, value in values.items()}
     template, policy = _template(name)
-    return Page(template.substitute(escaped).encode(), policy)
+    return Page(template.substitute(escaped).encode(errors="replace"), policy)
 
 
 @cache

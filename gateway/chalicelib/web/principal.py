@@ -41,12 +41,15 @@ class Principal:
         key: the caller's own key, or the one that the link was made with.
         link: the signed link of a caller without a key.
         picture: the id of the one picture that `AuthMethod.PICTURE` gives access to.
+        counted: what its pictures are counted for: the link, or the URL of the one picture, which
+            is worth a link for one; None for a caller with a key.
     """
 
     method: AuthMethod
     key: Key | None = None
     link: Link | None = None
     picture: str | None = None
+    counted: Link | None = None
 
 
 ANONYMOUS = Principal(AuthMethod.OPEN)

@@ -16,6 +16,21 @@ from chalicelib.telemetry import LogRecord
 from chalicelib.web.principal import ANONYMOUS, Principal
 
 _TRACKING = Path(__file__).with_name("tracking.json")
+# Programs that accept HTML and are no browsers, by the start of their User-Agent in lower case.
+# Python, curl and Node do not claim to accept HTML by themselves: there a person asked for it.
+_PROGRAMS = (
+    "java",
+    "apache-httpclient",
+    "okhttp",
+    "jersey",
+    "groovy",
+    "libwww-perl",
+    "lwp",
+    "lavf",
+)
+# Clients resolve dots in a path, however they are encoded, and `default` is a route of its own.
+# https://url.spec.whatwg.org/#double-dot-path-segment
+_NO_PATH = {"default", ".", ".."}
 # What every route but the home page's begins with.
 _AFTER_ROOT = re.compile(
     r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json|session|links"
@@ -64,6 +79,9 @@ class Request:
         destination = self.headers.get("sec-fetch-dest", "document")
         # Firefox and Safari send no Sec-Fetch-Dest in older versions.
         wants_html = "text/html" in self.headers.get("accept", "").lower()
+        # Java's HttpURLConnection accepts text/html whatever it fetches.
+        if self.headers.get("user-agent", "").lower().startswith(_PROGRAMS):
+            return False
         return wants_html and destination in {"document", "iframe", "frame", "embed", "object"}
 
     @property
@@ -116,9 +134,7 @@ class Request:
         filled = {name: text for name, text in self.parameters().items() if text}
         parameters = {**filled, "seed": seed}
         parameters.pop("prompt", None)
-        # A space as %20, as in the path, where a plus would be a plus.
-        query = urlencode(parameters, quote_via=quote)
-        return f"{self.root}/inference/{quote(prompt, safe=',')}?{query}"
+        return f"{self.root}/{inference_path(prompt, parameters)}"
 
     def parameters(self) -> dict[str, str]:
         """Return the query's parameters, without those that other sites add to links.
@@ -131,6 +147,8 @@ class Request:
         for name, values in query.items():
             if len(values) > 1:
                 raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])
+            if not _is_encodable(f"{name}{values[0]}"):
+                raise InvalidRequest("A parameter contains half of a surrogate pair.")
         return {name: values[0] for name, values in query.items()}
 
     def _is_added(self, name: str) -> bool:
@@ -140,7 +158,23 @@ class Request:
         return self.method in {"GET", "HEAD"} and (name in names or name.startswith(prefixes))
 
 
+def inference_path(prompt: str, parameters: Mapping[str, object]) -> str:
+    """Return the URL of a prompt's picture, relative to the home page."""
+    if prompt in _NO_PATH:
+        return f"inference/default?{urlencode({'prompt': prompt, **parameters}, quote_via=quote)}"
+    query = urlencode(parameters, quote_via=quote)
+    return f"inference/{quote(prompt, safe=',')}?{query}"
+
+
 @cache
 def _tracking() -> tuple[frozenset[str], tuple[str, ...]]:
     data = json.loads(_TRACKING.read_text(encoding="utf-8"))
     return frozenset(data["names"]), tuple(data["prefixes"])
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -89,8 +89,10 @@ def json_response(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a value as JSON."""
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(status, body, {"Content-Type": "application/json", **(headers or {})})
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # What cannot be encoded is a question mark: an error must not fail for what it quotes.
+    encoded = body.encode(errors="replace")
+    return Response(status, encoded, {"Content-Type": "application/json", **(headers or {})})
 
 
 def home_response(page: Page, request: Request) -> Response:

@@ -150,6 +150,12 @@ class Routes(chalice.Blueprint):
 
         @wraps(handler)
         def view(**arguments: str) -> chalice.Response:
+            try:
+                return respond(**arguments)
+            except Exception:  # noqa: BLE001 (Chalice would print what the client sent into the log)
+                return self._last_resort()
+
+        def respond(**arguments: str) -> chalice.Response:
             request = _request(self.current_request)
             response = self._respond(handler, request, arguments, public)
             headers: dict[str, Any] = {
@@ -167,6 +173,23 @@ class Routes(chalice.Blueprint):
             return chalice.Response(body, headers, response.status)
 
         return view
+
+    def _last_resort(self) -> chalice.Response:
+        """Return the response to a request that cannot be read, or whose response cannot be made.
+
+        Nothing that the client sent is in it or in the log.
+        """
+        context = self.current_request.lambda_context
+        request_id = context.aws_request_id if context else ""
+        method, route = self.current_request.method, self.current_request.path
+        request = Request(method, route, route, {}, {}, request_id)
+        record = LogRecord(request_id, method, route)
+        record.write_crash()
+        error = InternalError("An unexpected error occurred.")
+        response = self._render_error(error, request)
+        record.write(response.status, error.code)
+        body = b"" if method == "HEAD" else response.body
+        return chalice.Response(body, dict(response.headers), response.status)
 
     def _cors_headers(self, request: Request) -> dict[str, str]:
         try:
@@ -204,7 +227,9 @@ def _with_link(location: str, link: str) -> str:
     """Keep the caller's link on a redirect to another URL of this gateway."""
     if not location.startswith("/"):
         return location
-    return f"{location}{'&' if '?' in location else '?'}link={quote(link, safe='')}"
+    return (
+        f"{location}{'&' if '?' in location else '?'}link={quote(link, safe='', errors='replace')}"
+    )
 
 
 def _request(request: chalice.Request) -> Request:

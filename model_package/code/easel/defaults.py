@@ -9,18 +9,18 @@ describe the model to people (`description.py`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from description import FIELDS as DESCRIPTION
-from description import Description
 from easel.errors import ModelUnusable
+from easel.model_folder.description import FIELDS as DESCRIPTION
+from easel.model_folder.description import Description
+from easel.model_folder.files import DEFAULTS as FILE_NAME
+from easel.model_folder.files import FolderUnusable, read_defaults
 from generation import RULES, InvalidField, Number
 
-FILE_NAME = "easel.json"
 # The rules for a request's fields, and one for the value that is no field.
 _RULES = {**RULES, "refiner_start": Number("The share of the steps that the base does.", 0.1, 1)}
 
@@ -69,8 +69,8 @@ class Defaults:
         if not path.is_file():
             return cls()
         try:
-            return cls.from_dict(_split(json.loads(path.read_text(encoding="utf-8")))[0])
-        except ValueError as error:  # includes InvalidField, and broken JSON or UTF-8
+            return cls.from_dict(_split(read_defaults(path))[0])
+        except (FolderUnusable, ValueError) as error:  # includes InvalidField
             raise ModelUnusable(f"{FILE_NAME} in the model's folder: {error}") from error
 
     def over(self, others: Defaults) -> Defaults:
@@ -94,15 +94,13 @@ def read_description(folder: Path) -> Description:
     if not path.is_file():
         return Description()
     try:
-        return Description.from_dict(_split(json.loads(path.read_text(encoding="utf-8")))[1])
-    except ValueError as error:
+        return Description.from_dict(_split(read_defaults(path))[1])
+    except (FolderUnusable, ValueError) as error:
         raise ModelUnusable(f"{FILE_NAME} in the model's folder: {error}") from error
 
 
-def _split(data: Any) -> tuple[Any, dict[str, Any]]:
+def _split(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a file's defaults, and its description."""
-    if not isinstance(data, Mapping):
-        return data, {}
     defaults = {name: value for name, value in data.items() if name not in DESCRIPTION}
     return defaults, {name: value for name, value in data.items() if name in DESCRIPTION}
 

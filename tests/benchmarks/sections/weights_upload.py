@@ -138,10 +138,11 @@ from endpoint.aws.bucket import Bucket
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console
 from endpoint.provision.upload import Upload
-from endpoint.provision import weights as files
 clock = Clock()
 console = Console(clock)
-model_files = files._files(Path("{folder}"), None)
+folder = Path("{folder}")
+paths = sorted(path for path in folder.rglob("*") if path.is_file())
+model_files = [File.read(path, path.relative_to(folder).as_posix()) for path in paths]
 upload = Upload(Bucket(boto3.client("s3"), "{bucket}"), console, clock)
 upload.ensure("models/x/00000000/", model_files)
 """

@@ -4,6 +4,7 @@ import pytest
 
 from endpoint.catalogue import models, prices
 from endpoint.core.problems import BadArgument
+from tests.model_folders import write_ensemble, write_file
 
 MODELS = models.read()
 
@@ -97,3 +98,19 @@ def test_an_unknown_model_is_refused_with_the_catalogues_names():
 @pytest.mark.parametrize("text", ["A" * 60, "---", "Ünïcode/..", "a.b_c", "-x-", ""])
 def test_any_text_gives_a_name_that_fits(text):
     assert models.is_name(models.as_name(text))
+
+
+def test_a_folder_with_base_and_refiner_is_a_model(tmp_path):
+    assert models.resolve(str(write_ensemble(tmp_path / "xl"))).name == "xl"
+
+
+@pytest.mark.parametrize("place", ["dream.safetensors", "."])
+def test_a_single_file_checkpoint_says_how_to_convert_it(tmp_path, place):
+    write_file(tmp_path / "dream.safetensors")
+    with pytest.raises(BadArgument, match=r"dream\.safetensors is a single-file.*convert\.py"):
+        models.resolve(str(tmp_path / place))
+
+
+def test_a_folder_without_a_model_says_what_is_missing(tmp_path):
+    with pytest.raises(BadArgument, match=r"model_index\.json is missing"):
+        models.resolve(str(tmp_path))

@@ -73,3 +73,18 @@ def test_a_wrong_argument_is_refused(argv, file):
         create_key.main([*argv, "--file", str(file)])
     assert ended.value.code == 2
     assert not file.exists()
+
+
+def test_a_byte_order_mark_in_the_file_is_read_over(file, capsys):
+    create(file, capsys, "ada")
+    file.write_text("\ufeff" + file.read_text(), encoding="utf-8")
+    create(file, capsys, "bob")
+    assert [entry["name"] for entry in json.loads(file.read_text())] == ["ada", "bob"]
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 100_000, "{}", "[1]"])
+def test_a_file_that_is_no_list_of_keys_is_named(file, capsys, content):
+    file.write_text(content)
+    assert create_key.main(["ada", "--file", str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+    assert file.read_text() == content

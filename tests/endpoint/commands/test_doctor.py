@@ -8,6 +8,7 @@ from endpoint.commands import doctor
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.provision import checks
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
+from tests.model_folders import write_file, write_pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +102,28 @@ def test_expired_credentials_end_the_examination(world, capsys):
     world.fail("GetCallerIdentity", "ExpiredToken", "The security token is expired")
     assert world.run(doctor.main, "--image", IMAGE) == 1
     assert "aws sso login" in capsys.readouterr().err
+
+
+def test_the_files_of_a_folder_are_checked(world, capsys, tmp_path):
+    folder = write_pipeline(tmp_path / "my-model")
+    write_file(folder / "notes.md")
+    results = examine(world, capsys, "--model", str(folder))
+    assert results["files"][0]["state"] == "good"
+    assert results["files"][1]["finding"] == "no part of the model: notes.md"
+
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1"
+    )
+    (folder / "vae" / "config.json").unlink()
+    results = examine(world, capsys, "--model", str(folder), code=1)
+    assert [check["state"] for check in results["files"]] == ["bad", "bad"]
+    assert "unet/diffusion_pytorch_model.safetensors is a Git LFS pointer" in str(results)
+    assert "git lfs pull" in str(results)
+
+
+@pytest.mark.parametrize("content", ["{", "\ufeff{}", "[]", "{}"])
+def test_an_index_that_cannot_be_read_is_bad(world, capsys, tmp_path, content):
+    folder = write_pipeline(tmp_path)
+    (folder / "model_index.json").write_text(content, encoding="utf-8")
+    results = examine(world, capsys, "--model", str(folder), code=1)
+    assert "model_index.json" in results["files"][0]["finding"]

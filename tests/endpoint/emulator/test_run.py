@@ -187,6 +187,50 @@ def test_a_port_in_use_is_reported_at_once(easel: Callable[[], Easel], tmp_path:
     assert done.stderr == f"Easel: port {port} is in use; choose another with --port\n"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("EASEL_API_KEYS", ""),
+        ("EASEL_API_KEYS", '[{"name": "ada"}]'),
+        ("EASEL_CORS_ORIGINS", "example.org"),
+        ("EASEL_PROMPT_FILTER", "on"),
+        ("EASEL_DTYPE", "fp17"),
+    ],
+)
+def test_an_unusable_setting_is_reported_before_the_model_is_loaded(
+    variable: str, value: str
+) -> None:
+    done = _run_alone("--port", str(free_port()), **{variable: value})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Easel: {variable} ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--port", "-1"),
+        ("--port", "0"),
+        ("--port", "65536"),
+        ("--aws-port", "-1"),
+        ("--port", "8765", "--aws-port", "8765"),
+    ],
+)
+def test_an_unusable_port_is_reported_at_once(argv: tuple[str, ...]) -> None:
+    done = _run_alone(*argv)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Easel: --")
+    assert done.stderr.count("\n") == 1
+
+
+def _run_alone(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "endpoint.emulator", "run", *argv]
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
 def test_a_model_that_cannot_be_loaded_is_reported(
     easel: Callable[[], Easel], tmp_path: Path
 ) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from endpoint.emulator import served_model
-from endpoint.emulator.served_model import NoModel, ServedModel, choose
+from endpoint.emulator.served_model import NoModel, ServedModel, choose, require_usable
+from tests.model_folders import write_file, write_pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +54,28 @@ def test_the_bundled_model_is_the_default(tmp_path: Path) -> None:
 def test_without_a_bundled_model_one_must_be_named() -> None:
     with pytest.raises(NoModel, match="--model"):
         choose(None)
+
+
+def test_a_file_says_how_to_convert_it(tmp_path: Path) -> None:
+    with pytest.raises(NoModel, match=r"single-file.*convert\.py"):
+        choose(str(write_file(tmp_path / "dream.safetensors")))
+
+
+def test_a_folder_that_the_container_would_refuse_is_said_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ServedModel("tiny", write_pipeline(tmp_path))
+    write_file(tmp_path / "loras" / "a.safetensors").write_text("version https://git-lfs")
+    require_usable(model, {})
+    assert "loras/a.safetensors is a Git LFS pointer" in capsys.readouterr().err
+    unet = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    unet.rename(unet.with_suffix(".bin"))
+    require_usable(model, {"EASEL_ALLOW_PICKLE": "on"})
+    with pytest.raises(NoModel, match=r"unet/diffusion_pytorch_model\.bin is pickled"):
+        require_usable(model, {})
+
+
+def test_an_empty_folder_needs_a_repository(tmp_path: Path) -> None:
+    require_usable(ServedModel("tiny", tmp_path), {"EASEL_MODEL_ID": "some/model"})
+    with pytest.raises(NoModel, match=r"model_index\.json is missing"):
+        require_usable(ServedModel("tiny", tmp_path), {})

@@ -37,8 +37,8 @@ def test_the_containers_environment_has_its_settings_and_no_secret(world, monkey
 
 def test_the_serving_code_is_stored_below_code_in_the_bucket(world):
     assert create(world) == 0
-    keys = [item["Key"] for item in
-            world.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]  # fmt: skip
+    stored = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="models/")
+    keys = [item["Key"] for item in stored["Contents"]]
     assert [key.split("/", 3)[3] for key in keys] == ["code/generation.py", "code/inference.py"]
 
 
@@ -129,3 +129,19 @@ def test_a_second_model_keeps_the_first(world):
     assert create(world) == 0
     assert create(world, model="sd-turbo") == 0
     assert len(names(world, "Model")) == 2
+
+
+def test_the_container_reads_adapters_from_a_prefix_without_a_version(world, serving_code):
+    assert create(world) == 0
+    container = container_of(world, "easel-main-sd")
+    (source,) = container["AdditionalModelDataSources"]
+    assert source["S3DataSource"]["S3Uri"] == f"s3://{BUCKET}/loras/sd/"
+    folder = f"/opt/ml/additional-model-data-sources/{source['ChannelName']}"
+    assert container["Environment"]["EASEL_LORAS"] == folder
+    # SageMaker refuses a prefix without objects.
+    listed = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="loras/sd/")
+    assert [item["Key"] for item in listed["Contents"]] == ["loras/sd/README.txt"]
+
+    (serving_code / "generation.py").write_text("STEPS = 30\n")
+    assert create(world) == 0
+    assert container_of(world, "easel-main-sd")["AdditionalModelDataSources"] == [source]

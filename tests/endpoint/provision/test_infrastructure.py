@@ -20,6 +20,7 @@ import pytest
 from endpoint.provision.infrastructure import TEMPLATE
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, REGION, World
+from tests.model_folders import write_pipeline
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
 # Actions that support no resource ARNs; each has a condition or only reads.
@@ -155,17 +156,8 @@ def test_a_private_network_has_two_subnets_an_s3_gateway_and_no_way_out(world, t
 
 
 def _create_privately(world: World, tmp_path: Path) -> None:
-    folder = _tiny_model(tmp_path)
+    folder = write_pipeline(tmp_path / "tiny")
     assert create(world, "--weights", "s3", "--private-network", model=str(folder)) == 0
-
-
-def _tiny_model(tmp_path: Path) -> Path:
-    folder = tmp_path / "tiny"
-    (folder / "unet").mkdir(parents=True)
-    (folder / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
-    (folder / "unet" / "config.json").write_text("{}")
-    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"weights")
-    return folder
 
 
 def _program(name: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
-from endpoint.core.problems import ScriptError
+from endpoint.core.problems import BadArgument
 from endpoint.core.waiting import Waiting
 from endpoint.provision.model_metadata import (
     adapter_names,
@@ -77,6 +77,27 @@ def test_adapters_next_to_the_weights_are_listed_by_name(deployed):
     assert deployed.metadata({}) == {"loras": ["watercolour"]}
 
 
+def test_adapters_below_the_prefix_that_outlives_versions_are_listed(deployed):
+    for key in ("loras/sd/pixel.safetensors", "loras/sd/README.txt", "loras/sdxl/x.safetensors"):
+        deployed.bucket.put(key, b"")
+
+    assert deployed.metadata({}) == {"loras": ["pixel"]}
+
+
+def test_the_defaults_of_a_base_are_in_its_folder(deployed):
+    deployed.bucket.put(f"{PREFIX}base/easel.json", b'\xef\xbb\xbf{"steps": 4}')
+
+    assert deployed.metadata({}) == {"defaults": {"steps": 4}}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_defaults_that_cannot_be_read_are_named(deployed, content):
+    deployed.bucket.put(f"{PREFIX}easel.json", content)
+
+    with pytest.raises(BadArgument, match=rf"s3://{BUCKET}/{PREFIX}easel\.json"):
+        deployed.metadata({})
+
+
 def test_a_model_in_another_bucket_has_no_metadata(deployed):
     assert deployed.metadata({}, "s3://another-bucket/models/") == {}
 
@@ -127,5 +148,6 @@ def test_a_model_without_the_file_says_nothing(deployed):
 def test_what_the_gateway_could_not_read_is_refused_by_its_file(deployed, content):
     deployed.metadata({"EASEL_DEFAULTS": "{}"})
     deployed.bucket.put(f"{PREFIX}easel.json", content)
-    with pytest.raises(ScriptError, match=rf"s3://{BUCKET}/{PREFIX}easel\.json cannot be used"):
+    with pytest.raises(BadArgument, match=r"easel\.json") as refused:
         deployed.description()
+    assert f"s3://{BUCKET}/{PREFIX}" in str(refused.value)

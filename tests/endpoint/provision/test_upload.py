@@ -156,3 +156,17 @@ def test_a_file_that_vanishes_during_the_upload_is_an_error(bucket, files):
     files[1].path.unlink()
     with pytest.raises(UploadFailed, match="cannot be read"):
         upload(bucket, files)
+
+
+@pytest.mark.parametrize("manifest", [b"{", b"[1]", b'{"a": 5}', b"\xff"])
+def test_a_manifest_that_cannot_be_read_prevents_nothing(bucket, files, manifest):
+    bucket.client("s3").put_object(Bucket=BUCKET, Key="manifests/sd/0.json", Body=manifest)
+    upload(bucket, files)
+    assert stored(bucket) == contents_of(files)
+
+
+def test_every_object_has_the_mark_by_which_the_clean_up_knows_it(bucket, files):
+    upload(bucket, files)
+    upload(bucket, files, "models/sd/00000002/")
+    s3 = Bucket(bucket.client("s3"), BUCKET)
+    assert [key for key in s3.sizes() if not s3.has_mark(key)] == []

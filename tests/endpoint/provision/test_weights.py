@@ -12,10 +12,11 @@ from endpoint.core.problems import BadArgument, UploadFailed
 from endpoint.provision import weights
 from endpoint.provision.weights import choose, gather
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import World
+from tests.endpoint.world import World, contents
+from tests.model_folders import write_ensemble, write_file, write_pipeline
 
 INDEX = {
-    "_class_name": "StableDiffusionPipeline",
+    "_class_name": "TinyPipeline",
     "unet": ["diffusers", "UNet2DConditionModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "safety_checker": [None, None],
@@ -81,7 +82,7 @@ def _folder(tmp_path: Path) -> Path:
     folder = tmp_path / "tiny"
     for place in REPOSITORY:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        (folder / place).write_text(place)
+        write_file(folder / place)
     (folder / "model_index.json").write_text(json.dumps(INDEX))
     return folder
 
@@ -134,3 +135,35 @@ def test_new_code_does_not_send_the_weights_again(world: World, tmp_path, servin
     assert create(world, *arguments, model=folder) == 0
     assert world.calls[first:].count("s3.PutObject") == 3  # two of code, and the manifest
     assert "s3.CopyObject" in world.calls[first:]
+
+
+@pytest.mark.parametrize("write", [write_ensemble, write_pipeline])
+def test_everything_that_the_container_reads_is_uploaded(world: World, tmp_path, capsys, write):
+    folder = write(tmp_path / "tiny")
+    write_file(folder / "loras" / "pixel.safetensors")
+    write_file(folder / "notes.md")
+    assert create(world, "--weights", "s3", model=str(folder)) == 0
+    keys = [item["Key"] for item in world.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]
+    places = {key.split("/", 3)[3] for key in keys if key.startswith("models/tiny/")}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {place for place in places if not place.startswith("code/")} == files - {"notes.md"}
+    assert "left out, because no part of the model: notes.md" in capsys.readouterr().err
+
+
+def test_unusable_files_are_refused_before_anything_is_created(world: World, tmp_path, capsys):
+    folder = write_pipeline(tmp_path / "tiny")
+    (folder / "unet" / "config.json").write_text("{")
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    assert create(world, "--weights", "s3", model=str(folder)) == 1
+    message = capsys.readouterr().err
+    assert "unet/config.json is not complete JSON" in message
+    assert "vae/diffusion_pytorch_model.safetensors is empty: download it again." in message
+    assert contents(world) == []
+
+
+@pytest.mark.parametrize("index", [b"\xef\xbb\xbf{}", b"{", b"[1]"])
+def test_an_index_from_the_hub_that_cannot_be_read_is_refused(tmp_path, world, monkeypatch, index):
+    (tmp_path / "model_index.json").write_bytes(index)
+    monkeypatch.setattr(weights, "_fetch", lambda *_: tmp_path)
+    with pytest.raises(BadArgument, match=r"model_index\.json"):
+        gather(Model("sd", "SD", Repository("some/model", "main"), {}), Console(world))

@@ -242,6 +242,47 @@ def test_a_session_is_of_no_use_to_another_sites_page(client, headers, status):
     assert client.queued == (status == 202)
 
 
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+@pytest.mark.parametrize("kind", ["session", "link"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("headers", "is_served"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors"}, True),
+        ({"Sec-Fetch-Site": "none", **NAVIGATION}, True),
+        ({"Sec-Fetch-Site": "cross-site", **NAVIGATION}, True),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, True),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "https://app.example"}, True),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "https://b.example"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "image"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, False),
+        ({"Sec-Fetch-Site": "same-site", **NAVIGATION, "Sec-Fetch-Dest": "iframe"}, False),
+        ({"Sec-Fetch-Site": "same-site", **NAVIGATION, "Sec-Fetch-Dest": "object"}, False),
+        ({"Sec-Fetch-Site": "nonsense"}, False),
+    ],
+)
+def test_a_page_elsewhere_spends_no_cookie_by_reading(
+    monkeypatch, headers, is_served, method, kind
+):
+    client = GuardedClient(monkeypatch, guarded(origins=("https://app.example",)))
+    cookie = client.sign_in() if kind == "session" else f"easel_link={client.link(pictures=9)}"
+    response = client.request(method, PICTURE, Cookie=cookie, Host="localhost", **headers)
+
+    assert response.status_code == (200 if is_served else 401)
+    assert client.generated == (is_served and method == "GET")
+
+
+def test_a_key_in_a_header_or_a_link_in_the_url_may_come_from_any_page(client):
+    elsewhere = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}
+
+    assert client.get(PICTURE, x_api_key=KEY, **elsewhere).status_code == 200
+    assert client.get(f"{PICTURE}&link={client.link()}", **elsewhere).status_code == 200
+
+
 def test_another_site_cannot_sign_a_browser_in_or_out(client):
     headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
 

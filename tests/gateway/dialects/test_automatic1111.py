@@ -211,3 +211,46 @@ def test_configured_defaults_are_left_to_the_model(client):
     generate(client)
 
     assert "steps" not in client.asked[0]
+
+
+ALWAYS = {
+    "subseed": 0,
+    "all_subseeds": [0, 0],
+    "subseed_strength": 0,
+    "restore_faces": False,
+    "sd_model_hash": "",
+    "sd_vae_name": "",
+    "sd_vae_hash": "",
+    "seed_resize_from_w": -1,
+    "seed_resize_from_h": -1,
+    "denoising_strength": 0,
+    "extra_generation_params": {},
+    "clip_skip": 1,
+    "is_using_inpainting_conditioning": False,
+}
+
+
+@pytest.mark.parametrize("samples_format", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("fields", [{}, {"steps": 3, "cfg_scale": 2, "width": 64, "height": 64}])
+def test_info_has_every_field_of_the_web_ui_and_nothing_is_null(client, samples_format, fields):
+    override = {"samples_format": samples_format}
+    _, info = generate(client, batch_size=2, override_settings=override, **fields)
+
+    assert {name: info[name] for name in ALWAYS} == ALWAYS
+    assert None not in info.values()
+    assert info["steps"] == fields.get("steps", 20)
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [{}, [], {"ControlNet": {"args": []}}, {"a": {"args": []}, "b": {}}, {"a": {"args": {}}}],
+)
+def test_scripts_without_arguments_change_nothing(client, scripts):
+    assert generate(client, alwayson_scripts=scripts, script_name="", script_args=[])
+
+
+@pytest.mark.parametrize(
+    "scripts", [{"a": {"args": []}, "b": {"args": [False]}}, {"a": [1]}, ["a"], "a", 1]
+)
+def test_other_scripts_are_refused(client, scripts):
+    assert refused(client, alwayson_scripts=scripts)["loc"] == ["body", "alwayson_scripts"]

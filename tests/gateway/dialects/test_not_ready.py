@@ -58,6 +58,12 @@ def test_an_image_client_follows_a_chain():
         ("python-requests/2.34", 28),
         ("curl/8.5.0", 48),
         ("Python/3.11 aiohttp/3.13.0", 8),
+        ("python-urllib3/2.5.0", 2),
+        ("Python-urllib/3.11", 9),
+        ("Java-http-client/17.0.9", 3),
+        ("libwww-perl/6.72", 6),
+        ("Lavf/60.16.100", 7),
+        ("Links (2.29; Linux 6.1 x86_64)", 14),
     ],
 )
 def test_the_chain_ends_before_the_clients_redirect_budget(agent, budget):

@@ -150,3 +150,47 @@ def test_numbers_are_read_however_a_client_spells_them(client, spell):
     post(client, {"prompt": "a cat", **fields})
 
     assert sorted((asked["seed"], asked["steps"]) for asked in client.asked) == [(7, 20), (8, 20)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"model": "dall-e-2"}, "url"),
+        ({"model": "dall-e-3"}, "url"),
+        ({"model": "dall-e-3", "response_format": None}, "url"),
+        ({"model": "dall-e-3", "response_format": "b64_json"}, "b64_json"),
+        ({"model": "gpt-image-1"}, "b64_json"),
+        ({"model": "sd"}, "b64_json"),
+        ({}, "b64_json"),
+    ],
+)
+def test_the_default_of_response_format_is_that_of_the_named_model(client, fields, kind):
+    data = json.loads(post(client, {"prompt": "a cat", **fields}).body)["data"]
+
+    assert set(data[0]) == {kind, "seed"}
+
+
+@pytest.mark.parametrize(
+    ("size", "used"),
+    [
+        ("1792x1024", "1512x864"),
+        ("1024x1792", "864x1512"),
+        ("2048x2048", "1536x1536"),
+        ("3840x2160", "1536x864"),
+        ("1024x1024", "1024x1024"),
+        ("1536x1024", "1536x1024"),
+    ],
+)
+@pytest.mark.parametrize("model", ["dall-e-3", "sd"])
+def test_a_size_of_openais_models_is_the_nearest_of_its_shape(client, size, used, model):
+    response = post(
+        client, {"prompt": "a cat", "size": size, "model": model, "output_format": "webp"}
+    )
+
+    assert json.loads(response.body)["size"] == used
+
+
+def test_any_other_size_beyond_the_limits_is_refused(client):
+    response = post(client, {"prompt": "a cat", "size": "1800x1024", "model": "dall-e-3"})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "size")

@@ -9,6 +9,7 @@ from chalicelib.generation import RULES
 from chalicelib.web.request import Request
 
 CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
 CHROMIUM_IMAGE = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 
 
@@ -25,6 +26,11 @@ def request(path="/api/inference/a%20cat", query=None, **headers):
         ({"accept": CHROMIUM, "sec_fetch_dest": "iframe"}, True),
         ({"accept": CHROMIUM_IMAGE, "sec_fetch_dest": "image"}, False),
         ({"accept": CHROMIUM, "sec_fetch_dest": "image"}, False),
+        ({"accept": JAVA, "user_agent": "Java/17.0.9"}, False),
+        ({"accept": JAVA, "user_agent": "Apache-HttpClient/5.3 (Java/17)"}, False),
+        ({"accept": CHROMIUM, "user_agent": "libwww-perl/6.72"}, False),
+        ({"accept": CHROMIUM, "user_agent": "Mozilla/5.0 (X11) Firefox/140.0"}, True),
+        ({"accept": "text/html, */*", "user_agent": "Lynx/2.9.0 libwww-FM/2.14"}, True),
         ({"accept": "*/*"}, False),
         ({"accept": "*/*", "sec_fetch_dest": "empty"}, False),
         ({}, False),

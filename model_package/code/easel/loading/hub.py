@@ -12,17 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import errors
 
 from easel.errors import ModelUnusable
-from easel.loading import model_folder
+from easel.model_folder import files as model_folder
 
-_TEXTS = {".json", ".txt", ".model"}  # configurations and tokenizers
 # Definite answers of the hub. After any other failure an earlier download may help.
-_DEFINITE = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, ModelUnusable)
+_DEFINITE = (
+    errors.RepositoryNotFoundError,
+    errors.RevisionNotFoundError,
+    model_folder.FolderUnusable,
+    ModelUnusable,
+)
 
 
 def fetch(
@@ -64,7 +68,7 @@ def _download(
     if model_folder.INDEX not in files:
         raise ModelUnusable(f"{model_id} has no {model_folder.INDEX}: it is not a diffusers model")
     index = api.hf_hub_download(model_id, model_folder.INDEX, revision=revision)
-    names = model_folder.components(model_folder.read_index(Path(index)), without)
+    names = model_folder.components(model_folder.read_object(Path(index)), without)
     chosen = choose_files(files, names, allow_pickle=allow_pickle)
     # By the name of the revision instead of its commit: offline, only the name can be looked up.
     return Path(api.snapshot_download(model_id, revision=revision, allow_patterns=chosen))
@@ -88,20 +92,19 @@ def choose_files(files: list[str], names: list[str], *, allow_pickle: bool) -> l
     if pickled and not allow_pickle:
         raise ModelUnusable(model_folder.pickle_refusal(pickled))
     # easel.json is Easel's own file of defaults, which a repository may have.
-    chosen = [path for path in files if path in {model_folder.INDEX, "easel.json"}]
+    chosen = [path for path in files if path in {model_folder.INDEX, model_folder.DEFAULTS}]
     for name in names:
         chosen += _choose_weights(model_folder.within(files, name), pickled=name in pickled)
     return chosen
 
 
 def _choose_weights(files: list[str], *, pickled: bool) -> list[str]:
-    texts = [path for path in files if PurePosixPath(path).suffix in _TEXTS]
-    weights = [path for path in files if model_folder.is_safe(path)]
-    if pickled:
-        weights = [path for path in files if path.endswith(".bin")]
-    variant = [path for path in weights if model_folder.is_variant(path)]
-    # 16 bits are half the download, and diffusers converts them to any type on loading.
-    return texts + (variant or weights)
+    # diffusers converts 16 bits to any type on loading.
+    chosen = model_folder.choose_component(files, model_folder.VARIANT)
+    if not pickled:
+        return chosen
+    weights = [path for path in files if path.endswith(".bin")]
+    return chosen + ([path for path in weights if model_folder.is_variant(path)] or weights)
 
 
 @contextmanager
@@ -110,6 +113,8 @@ def _translated(model_id: str, revision: str | None, variables: str) -> Iterator
     source = f"{model_id} at {revision}" if revision else model_id
     try:
         yield
+    except model_folder.FolderUnusable as error:
+        raise ModelUnusable(str(error)) from error
     except errors.GatedRepoError as error:
         raise ModelUnusable(
             f"{model_id} is gated: accept its terms on its page, and set HF_TOKEN to a token with "

@@ -18,7 +18,9 @@ import torch
 from safetensors import SafetensorError
 
 from easel.errors import ModelUnusable
-from easel.loading import hub, model_folder
+from easel.loading import hub
+from easel.model_folder import check
+from easel.model_folder import files as model_folder
 from easel.settings import Settings
 from easel.startup.stopwatch import Stopwatch
 
@@ -59,13 +61,14 @@ def find_folder(model_dir: Path, settings: Settings) -> Path:
     Raises:
         ModelUnusable: if there is no model in any of them.
     """
-    for folder in (model_dir, model_dir / "base"):
-        if model_folder.holds_model(folder):
-            return folder
+    for root in ("", model_folder.BASE):
+        if model_folder.holds_model(model_dir / root):
+            return model_dir / root
     if settings.model_id is None:
+        faults = "".join(f"; {fault}" for fault in check.check(model_dir) if fault.fatal)
         raise ModelUnusable(
             f"{model_dir} has no {model_folder.INDEX}, and EASEL_MODEL_ID is not set to a hub "
-            "repository, such as EASEL_MODEL_ID=stabilityai/sd-turbo"
+            f"repository, such as EASEL_MODEL_ID=stabilityai/sd-turbo{faults}"
         )
     return hub.fetch(settings.model_id, settings.revision, allow_pickle=settings.allow_pickle)
 
@@ -97,7 +100,7 @@ def load_pipeline(
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     _repeat_exactly()
-    index = model_folder.read_index(folder / model_folder.INDEX)
+    index = read_index(folder)
     shared, stopwatch = shared or {}, stopwatch or Stopwatch()
     name = str(index.get("_class_name"))
     arguments = _arguments(folder, index, shared, dtype=dtype, allow_pickle=allow_pickle)
@@ -110,10 +113,31 @@ def load_pipeline(
             pipeline.to(device)
             stopwatch.mark("to_device")
     except _LOADING_ERRORS as error:
-        raise ModelUnusable(f"diffusers cannot load {folder}: {error}") from error
+        reason = _fault(folder, index, shared, allow_pickle=allow_pickle) or error
+        raise ModelUnusable(f"diffusers cannot load {folder}: {reason}") from error
     _check_complete(folder, messages.texts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return the index of a pipeline's folder.
+
+    Raises:
+        ModelUnusable: if it cannot be read.
+    """
+    try:
+        return model_folder.read_object(folder / model_folder.INDEX)
+    except model_folder.FolderUnusable as error:
+        raise ModelUnusable(str(error)) from error
+
+
+def _fault(
+    folder: Path, index: dict[str, Any], shared: Collection[str], *, allow_pickle: bool
+) -> check.Fault | None:
+    """Return what is wrong with a folder's files, in words that say more than the libraries'."""
+    faults = check.check_pipeline(folder, index, shared, allow_pickle=allow_pickle)
+    return next((fault for fault in faults if fault.fatal), None)
 
 
 def _check_complete(folder: Path, messages: list[str]) -> None:

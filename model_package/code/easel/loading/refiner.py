@@ -17,14 +17,12 @@ from typing import Any
 import torch
 
 from easel.errors import ModelUnusable
-from easel.loading import hub, model_folder
-from easel.loading.pipeline import load_pipeline
+from easel.loading import hub
+from easel.loading.pipeline import load_pipeline, read_index
+from easel.model_folder import files as model_folder
 from easel.pipelines import unet_swap
 from easel.settings import Settings
 from easel.startup.stopwatch import Stopwatch
-
-# The same weights in SDXL's base and refiner.
-SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 
 
 def find_refiner(model_dir: Path, settings: Settings) -> Path | None:
@@ -33,7 +31,7 @@ def find_refiner(model_dir: Path, settings: Settings) -> Path | None:
     Raises:
         ModelUnusable: if it cannot be fetched.
     """
-    folder = model_dir / "refiner"
+    folder = model_dir / model_folder.REFINER
     if model_folder.holds_model(folder):
         return folder
     if settings.refiner_id is None:
@@ -42,7 +40,7 @@ def find_refiner(model_dir: Path, settings: Settings) -> Path | None:
         settings.refiner_id,
         settings.refiner_revision,
         allow_pickle=settings.allow_pickle,
-        without=SHARED,
+        without=model_folder.SHARED,
         variables="EASEL_REFINER",
     )
 
@@ -76,7 +74,7 @@ def load_refiner(
 
 def _load_like_sdxl(folder: Path, base: Any, **how: Any) -> Any:
     """Return a pipeline that continues from the base's latents."""
-    shared = {name: base.components[name] for name in SHARED}
+    shared = {name: base.components[name] for name in model_folder.SHARED}
     refiner = load_pipeline(folder, **how, shared=shared)
     if not _has(refiner, "denoising_start"):
         raise ModelUnusable(f"{type(refiner).__name__} in {folder} cannot take over from a base")
@@ -87,7 +85,7 @@ def _load_like_base(folder: Path, base: Any, **how: Any) -> Any:
     """Return a pipeline with its own UNet and the base's other components."""
     base_class = type(base).__name__
     # From the index, so that a wrong refiner is refused before anything is loaded.
-    refiner_class = model_folder.read_index(folder / model_folder.INDEX).get("_class_name")
+    refiner_class = read_index(folder).get("_class_name")
     if refiner_class != base_class or not unet_swap.can_swap(base):
         raise ModelUnusable(
             f"{base_class} cannot hand over to {refiner_class}; supported are SDXL's base and "

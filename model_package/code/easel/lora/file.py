@@ -64,6 +64,8 @@ class LoraFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.is_file():  # a link without a file, or a pipe, which would never end
+            raise LoraUnusable("its file cannot be read")
         try:
             # The header has the shapes and alphas are scalars, so this reads little of the file.
             with safe_open(path, "pt") as file:
@@ -294,6 +296,8 @@ def find_files(folders: list[Path]) -> Iterator[tuple[str, Path]]:
         for path in sorted(_files(folder), key=lambda path: _order(folder, path)):
             name = Name.of(path.name[: -len(_ENDING)])
             if name in taken:
+                if path.samefile(taken[name]):  # two of the folders overlap
+                    continue
                 error = f"its name {name} is that of {taken[name].name}; rename one of them"
                 log.event("lora_unusable", lora=name, path=path, error=error)
                 continue

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from easel.lora import layer_names
 
+_LONGEST = 500  # characters of a key; the search takes time quadratic in them
 BIAS = ".bias"  # the end of the name of a target that is a layer's bias
 
 
@@ -86,9 +87,10 @@ def read(key: str) -> Key:
     Raises:
         LoraUnusable: if it is of a method that is not supported.
     """
-    match = _KEY.fullmatch(key)
+    match = _KEY.fullmatch(key) if len(key) <= _LONGEST else None
     if match is None:
-        method = next((name for form, name in _METHODS.items() if re.search(form, key)), None)
+        start = key[:_LONGEST]
+        method = next((name for form, name in _METHODS.items() if re.search(form, start)), None)
         what = f" ({method}), which is not supported" if method else ", which is not part of a LoRA"
         raise LoraUnusable(f"it contains {key[:80]}{what}")
     part, layer = _layer(match["name"])
@@ -102,10 +104,11 @@ def read(key: str) -> Key:
 
 def _layer(name: str) -> tuple[str, str]:
     """Return the part, and the layer's name as diffusers writes it today."""
-    name = name.removeprefix(_PEFT)
+    # torch adds these to the names of compiled and of distributed models.
+    name = name.replace("_orig_mod.", "").removeprefix("module.").removeprefix(_PEFT)
     prefix = next(prefix for prefix in _PREFIXES if re.match(prefix, name))
     part = _PREFIXES[prefix]
-    inner = re.sub(f"^{prefix}", "", name).removeprefix(_PEFT)
+    inner = re.sub(f"^{prefix}", "", name).removeprefix("module.").removeprefix(_PEFT)
     # The names that diffusers wrote in 2023: processors with layers of their own.
     if part.startswith("text_encoder"):
         inner = re.sub(r"(self_attn[._])to_(q|k|v|out)$", r"\1\2_proj", inner)

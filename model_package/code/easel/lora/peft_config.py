@@ -15,8 +15,9 @@ from easel.lora.keys import LoraUnusable
 
 _METADATA = "lora_adapter_metadata"
 _DEFAULT = 8  # of peft's `r`, `lora_alpha` and `alpha`
-# Repeated groups can take time exponential in the length of a name, and peft writes none.
-_SLOW = re.compile(r"\)\s*[*+{]")
+# Repeated groups take time exponential in the length of a name, and many repetitions take long as
+# well; peft writes neither.
+_SLOW = re.compile(r"\)[*+{]|(?:[*+{][^*+{]*){5}")
 _LONGEST = 300
 _TEXT_MODEL = "text_model."
 

@@ -8,6 +8,7 @@ same image again: in the text chunk `easel`, or in Exif's ImageDescription.
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass
 
 from PIL import ExifTags, Image
@@ -17,6 +18,7 @@ from generation import GenerationRequest
 _EXIF_IFD = ExifTags.IFD.Exif
 _USER_COMMENT = ExifTags.Base.UserComment
 _IMAGE_DESCRIPTION = ExifTags.Base.ImageDescription
+_UNDEFINED = 7
 _SOFTWARE = ExifTags.Base.Software
 
 
@@ -61,7 +63,7 @@ class Provenance:
         exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = comment
         exif[_IMAGE_DESCRIPTION] = self._json(ascii_only=True)  # the field is ASCII
         exif[_SOFTWARE] = "Easel"
-        return exif.tobytes()
+        return _undefined_comment(exif.tobytes())
 
     def _json(self, *, ascii_only: bool) -> str:
         return json.dumps(self.request.to_dict(), ensure_ascii=ascii_only)
@@ -81,6 +83,27 @@ class Provenance:
             ("Version", self.software),
         ]
         return [(key, _quoted(str(value))) for key, value in pairs if value is not None]
+
+
+def _undefined_comment(block: bytes) -> bytes:
+    """Return an Exif block whose UserComment has the type of the standard, UNDEFINED.
+
+    Pillow writes bytes as BYTE, which the web UI's own reader cannot decode, and has no public way
+    to choose the type. Both types take a byte for each value, so no other place changes.
+    """
+    start = len(b"Exif\0\0")
+    order = "<" if block[start:].startswith(b"II") else ">"
+    fields = bytearray(block)
+
+    def entries(place: int) -> dict[int, int]:
+        (count,) = struct.unpack_from(f"{order}H", fields, start + place)
+        places = [start + place + 2 + 12 * number for number in range(count)]
+        return {struct.unpack_from(f"{order}H", fields, each)[0]: each for each in places}
+
+    (first,) = struct.unpack_from(f"{order}I", fields, start + 4)
+    (inner,) = struct.unpack_from(f"{order}I", fields, entries(first)[_EXIF_IFD] + 8)
+    struct.pack_into(f"{order}H", fields, entries(inner)[_USER_COMMENT] + 2, _UNDEFINED)
+    return bytes(fields)
 
 
 def _lora_tags(lora: str) -> list[str]:

@@ -40,8 +40,8 @@ def encode_png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None)
 
     Args:
         pixels: the image, in any memory layout.
-        text: keywords (1 to 79 characters of ASCII) and their texts, written as iTXt chunks, which
-            hold UTF-8 where tEXt holds Latin-1 only.
+        text: keywords (1 to 79 characters of ASCII) and their texts, written as the web UI does:
+            Latin-1 as tEXt, which every reader knows, and anything else as iTXt, which is UTF-8.
 
     Raises:
         ValueError: for any other shape or type, or an empty image.
@@ -53,7 +53,7 @@ def encode_png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = [_SIGNATURE, *_chunk(b"IHDR", [header])]
     for keyword, value in (text or {}).items():
-        parts += _chunk(b"iTXt", [_international(keyword, value)])
+        parts += _text_chunk(keyword, value)
     parts += _chunk(b"IDAT", _deflate(_filter(pixels).reshape(-1)))
     # Joined once, so that compressed data is copied only here.
     return b"".join([*parts, *_chunk(b"IEND", [])])
@@ -103,9 +103,13 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS), "png")
 
 
-def _international(keyword: str, text: str) -> bytes:
-    # Keyword, end, not compressed, compression method, no language, no translated keyword, text.
-    return keyword.encode("ascii") + b"\0\0\0\0\0" + text.encode("utf-8")
+def _text_chunk(keyword: str, text: str) -> list[bytes]:
+    name = keyword.encode("ascii")
+    try:
+        return _chunk(b"tEXt", [name + b"\0" + text.encode("latin-1")])
+    except UnicodeEncodeError:
+        # Keyword, end, not compressed, compression method, no language, no translated keyword.
+        return _chunk(b"iTXt", [name + b"\0\0\0\0\0" + text.encode("utf-8")])
 
 
 def _chunk(kind: bytes, pieces: list[bytes]) -> list[bytes]:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 
@@ -199,6 +200,10 @@ CONFIG = "lora_adapter_metadata"
         (another_model, "it does not fit this model: unet down_blocks_7_attn_to_q"),
         (another_size, "it does not fit this model: unet "),
         (wrong_rank, "do not multiply"),
+        (lambda path, _: os.mkfifo(path), "its file cannot be read"),
+        (changed("x" * 9_999, torch.zeros(1)), "xxx, which is not part of a LoRA"),
+        (changed(".lora_A.x" * 60, torch.zeros(1)), "which is not part of a LoRA"),
+        (configured(alpha_pattern={".*.*.*.*.*x": 4}), "that is too complex"),
         (pointer, "it is a pointer of Git LFS; download the file itself with git lfs pull"),
         (dangling, "its file cannot be read"),
         (whole_model, "input_blocks.0.0.weight, which is not part of a LoRA"),
@@ -333,6 +338,13 @@ def test_of_two_files_with_one_name_the_first_has_it_and_the_log_names_the_other
         str(first / "old/x.safetensors"),
         str(second / "x.safetensors"),
     ]
+
+
+def test_folders_that_overlap_are_not_reported(tmp_path, capsys):
+    found("styles/x.safetensors", folder=tmp_path)
+    names = [name for name, _ in find_files([tmp_path, tmp_path / "styles", tmp_path])]
+    assert names == ["x"]
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -106,8 +106,20 @@ def test_the_methods_are_stored_in_all_of_their_forms(sdxl):
         lambda each, _: layouts.diffusers(each, start=f"base_model.model.{each.part}."),
         lambda each, pipeline: layouts.comfy(each, pipeline),
         lambda each, _: layouts.old_diffusers(each),
+        lambda each, _: layouts.diffusers(each, start=f"{each.part}._orig_mod."),
+        lambda each, _: layouts.diffusers(each, start=f"{each.part}.module."),
     ],
-    ids=["kohya", "diffusers", "named", "peft", "peft outside", "comfy", "diffusers of 2023"],
+    ids=[
+        "kohya",
+        "diffusers",
+        "named",
+        "peft",
+        "peft outside",
+        "comfy",
+        "diffusers of 2023",
+        "compiled",
+        "parallel",
+    ],
 )
 def test_each_spelling_reaches_unet_and_text_encoder(sdxl, tmp_path, spell):
     unet = adapt(sdxl, lora(target_modules=ATTENTION))
@@ -240,6 +252,40 @@ def is_right(pipeline, *adapted):
             if not torch.allclose(part.get_submodule(name).weight, merged, rtol=1e-3, atol=1e-3):
                 return False
     return True
+
+
+@settings(
+    max_examples=6,
+    phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    ranks=st.dictionaries(st.sampled_from(PATTERNS), st.integers(1, 6), max_size=3),
+    alphas=st.dictionaries(st.sampled_from(PATTERNS), st.integers(1, 20), max_size=3),
+    rank=st.integers(1, 6),
+    alpha=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_any_ranks_and_alphas_give_the_weights_that_diffusers_fuses(
+    sdxl, tmp_path, ranks, alphas, rank, alpha, seed
+):
+    # From a file of kohya's with several alphas, diffusers 0.42 gets other weights than peft.
+    config = lora(
+        r=rank,
+        lora_alpha=alpha,
+        rank_pattern=ranks,
+        alpha_pattern=alphas,
+        target_modules=ATTENTION,
+    )
+    path = layouts.write(
+        tmp_path / "a.safetensors", layouts.diffusers(adapt(sdxl, config, seed=seed))
+    )
+    theirs = by_diffusers(sdxl, path)
+    assert theirs is not None
+    for (part, name), weight in applied(sdxl, path).items():
+        expected = getattr(theirs, part).get_submodule(name).weight
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-4, msg=f"{part} {name}")
 
 
 def test_the_documented_table_is_what_was_measured(sdxl, tmp_path):

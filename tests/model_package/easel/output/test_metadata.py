@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 from sd_parsers import ParserManager
 
 from easel.generator import GeneratedImage
@@ -127,3 +127,26 @@ def test_nothing_is_written_when_it_is_turned_off(kind):
 )
 def test_schedulers_have_the_names_that_the_web_ui_knows(scheduler, config, name, schedule):
     assert (sampler_name(scheduler, config), schedule_type(config)) == (name, schedule)
+
+
+@pytest.mark.parametrize("prompt", [*PROMPTS, "x" * 1_000])
+def test_the_user_comment_has_the_type_of_the_standard(prompt):
+    request = GenerationRequest(prompt=prompt, seed=1, width=64, height=64)
+    provenance = Provenance(request, "Euler", None, "tiny", "diffusers")
+    block = Image.Exif()
+    block.load(provenance.exif())
+    raw = provenance.exif()[6:]
+    directory = directory_at(raw, directory_at(raw, None)[ExifTags.IFD.Exif])
+
+    assert directory.tagtype[0x9286] == TiffTags.UNDEFINED
+    assert (
+        block.get_ifd(ExifTags.IFD.Exif)[0x9286][8:].decode("utf-16-be") == provenance.parameters()
+    )
+
+
+def directory_at(raw, place):
+    directory = TiffImagePlugin.ImageFileDirectory_v2(raw[:8])
+    stream = io.BytesIO(raw)
+    stream.seek(directory.next if place is None else place)
+    directory.load(stream)
+    return directory

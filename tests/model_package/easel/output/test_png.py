@@ -64,7 +64,16 @@ def test_every_chunk_has_the_checksum_that_the_format_requires():
         )
         kinds.append(body[:4])
         place += 12 + length
-    assert kinds == [b"IHDR", b"iTXt", b"IDAT", b"IEND"]
+    assert kinds == [b"IHDR", b"tEXt", b"IDAT", b"IEND"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("a cat\nSteps: 2", b"tEXt"), ("Brücke", b"tEXt"), ("東京", b"iTXt")]
+)
+def test_text_that_fits_latin_1_is_a_text_chunk_as_the_web_ui_writes_it(text, kind):
+    png = encode_png(np.zeros((8, 8, 3), np.uint8), {"parameters": text})
+    assert png[37:41] == kind
+    assert decode(png)[1].text == {"parameters": text}
 
 
 def test_the_same_picture_gives_the_same_bytes():

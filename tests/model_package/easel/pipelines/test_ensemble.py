@@ -10,7 +10,8 @@ from easel.defaults import Defaults
 from easel.errors import ModelUnusable
 from easel.generator import ImageGenerator
 from easel.loading.pipeline import find_folder, load_pipeline
-from easel.loading.refiner import SHARED, find_refiner, load_refiner
+from easel.loading.refiner import find_refiner, load_refiner
+from easel.model_folder.files import SHARED
 from easel.pipelines.ensemble import Ensemble
 from easel.settings import Settings
 from easel.speed.speed import Speed, SpeedSettings
