@@ -13,9 +13,9 @@ from typing import Any
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
-from endpoint.core.description import FIELDS as DESCRIPTION
-from endpoint.core.description import Description
-from endpoint.core.problems import BadArgument, ScriptError
+from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
+from endpoint.core.model_folder.description import Description
+from endpoint.core.problems import BadArgument
 from endpoint.provision.payload import adapters_prefix
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
@@ -50,6 +50,37 @@ def read_metadata(
     return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters))
 
 
+def read_description(models: Models, bucket: Bucket, sagemaker_model: str) -> dict[str, Any]:
+    """Return what a deployed model says about itself in `easel.json` next to its weights.
+
+    Raises:
+        BadArgument: if the gateway could not read it.
+    """
+    container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
+    prefix = _prefix(container, bucket)
+    content = _read_defaults(bucket, prefix) if prefix else None
+    if content is None:
+        return {}
+    try:
+        return description(json.loads(content))
+    except ValueError as error:
+        raise BadArgument(
+            f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
+            "Correct easel.json in the model's folder, and create the endpoint again.",
+        ) from error
+
+
+def description(values: object) -> dict[str, Any]:
+    """Return the part of `easel.json`, or of what a model reports, that describes it to people.
+
+    Raises:
+        ValueError: if it is not a description.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError("not a JSON object")
+    return Description.from_dict({name: values.get(name) for name in DESCRIPTION}).to_dict()
+
+
 def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
     """Return the JSON of an `easel.json`, which is next to the weights or to those of a base.
 
@@ -68,37 +99,6 @@ def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
                 raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
             return defaults
     return None
-
-
-def read_description(models: Models, bucket: Bucket, sagemaker_model: str) -> dict[str, Any]:
-    """Return what a deployed model says about itself in `easel.json` next to its weights.
-
-    Raises:
-        ScriptError: if the gateway could not read it.
-    """
-    container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
-    prefix = _prefix(container, bucket)
-    content = bucket.get(f"{prefix}easel.json") if prefix else None
-    if content is None:
-        return {}
-    try:
-        return description(json.loads(content))
-    except (ValueError, RecursionError) as error:
-        raise ScriptError(
-            f"s3://{bucket.name}/{prefix}easel.json cannot be used: {error}",
-            "Correct easel.json in the model's folder, and create the endpoint again.",
-        ) from error
-
-
-def description(values: object) -> dict[str, Any]:
-    """Return the part of `easel.json`, or of what a model reports, that describes it to people.
-
-    Raises:
-        ValueError: if it is not a description.
-    """
-    if not isinstance(values, Mapping):
-        raise ValueError("not a JSON object")
-    return Description.from_dict({name: values.get(name) for name in DESCRIPTION}).to_dict()
 
 
 def metadata(

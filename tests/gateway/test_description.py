@@ -30,9 +30,10 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("part", ["gateway/chalicelib", "endpoint/core"])
+@pytest.mark.parametrize("part", ["gateway/chalicelib", "endpoint/core/model_folder"])
 def test_the_copies_are_the_same(part):
-    edited, copied = "model_package/code/description.py", f"{part}/description.py"
+    edited = "model_package/code/easel/model_folder/description.py"
+    copied = f"{part}/description.py"
     same = (ROOT / edited).read_bytes() == (ROOT / copied).read_bytes()
 
     assert same, f"the two copies differ; run: cp {edited} {copied}"

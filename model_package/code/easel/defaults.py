@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from description import FIELDS as DESCRIPTION
-from description import Description
 from easel.errors import ModelUnusable
+from easel.model_folder.description import FIELDS as DESCRIPTION
+from easel.model_folder.description import Description
 from easel.model_folder.files import DEFAULTS as FILE_NAME
 from easel.model_folder.files import FolderUnusable, read_defaults
 from generation import RULES, InvalidField, Number
@@ -99,10 +99,8 @@ def read_description(folder: Path) -> Description:
         raise ModelUnusable(f"{FILE_NAME} in the model's folder: {error}") from error
 
 
-def _split(data: Any) -> tuple[Any, dict[str, Any]]:
+def _split(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a file's defaults, and its description."""
-    if not isinstance(data, Mapping):
-        return data, {}
     defaults = {name: value for name, value in data.items() if name not in DESCRIPTION}
     return defaults, {name: value for name, value in data.items() if name in DESCRIPTION}
 

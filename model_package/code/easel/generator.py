@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from description import Description
 from easel import log
 from easel.defaults import Defaults
 from easel.errors import GenerationFailed, ModerationBlocked, OutOfMemory
 from easel.loading.pipeline import software
 from easel.lora.adapters import Loras
+from easel.model_folder.description import Description
 from easel.output.metadata import Provenance
 from easel.pipelines.capabilities import Capabilities
 from easel.pipelines.ensemble import Ensemble

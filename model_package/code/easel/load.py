@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from description import Description
 from easel import log
 from easel.defaults import Defaults, read_description
 from easel.generator import ImageGenerator
@@ -19,6 +18,7 @@ from easel.loading.pipeline import find_folder, load_pipeline, software
 from easel.loading.refiner import find_refiner, load_refiner
 from easel.lora.adapters import Loras
 from easel.lora.file import find_files
+from easel.model_folder.description import Description
 from easel.settings import Settings
 from easel.speed.compiler import Compiler
 from easel.speed.speed import Speed, SpeedSettings

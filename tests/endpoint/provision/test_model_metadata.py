@@ -7,7 +7,7 @@ import pytest
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
-from endpoint.core.problems import BadArgument, ScriptError
+from endpoint.core.problems import BadArgument
 from endpoint.core.waiting import Waiting
 from endpoint.provision.model_metadata import (
     adapter_names,
@@ -148,5 +148,6 @@ def test_a_model_without_the_file_says_nothing(deployed):
 def test_what_the_gateway_could_not_read_is_refused_by_its_file(deployed, content):
     deployed.metadata({"EASEL_DEFAULTS": "{}"})
     deployed.bucket.put(f"{PREFIX}easel.json", content)
-    with pytest.raises(ScriptError, match=rf"s3://{BUCKET}/{PREFIX}easel\.json cannot be used"):
+    with pytest.raises(BadArgument, match=r"easel\.json") as refused:
         deployed.description()
+    assert f"s3://{BUCKET}/{PREFIX}" in str(refused.value)

@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import files as rule
+from .description import FIELDS as DESCRIPTION
+from .description import Description
 from .files import DEFAULTS, INDEX, REFINER, SAFE, VARIANT, FolderUnusable
 from .weights_file import AGAIN, WeightsUnusable, check_kind, check_weights
 
@@ -67,8 +69,6 @@ LIMITS: Mapping[str, tuple[float, float, int | None]] = {
     "height": (64, 1_536, 8),
     "refiner_start": (0.1, 1, None),
 }
-# What describes the model to people (description.py, which checks it); the same test compares them.
-DESCRIPTION = ("about", "examples", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -283,9 +283,12 @@ class _Checker:
         except FolderUnusable as error:
             yield self._unreadable(path, error)
             return
+        described = {name: data.pop(name) for name in DESCRIPTION if name in data}
+        try:
+            Description.from_dict(described)
+        except ValueError as error:
+            yield Fault(path, f"has a wrong description ({error})", "correct it")
         for name, value in data.items():
-            if name in DESCRIPTION:
-                continue
             if name not in LIMITS:
                 advice = f"use {', '.join(LIMITS)}"
                 yield Fault(path, f"has {str(name)[:80]}, which is not a default", advice)

@@ -47,3 +47,12 @@ def test_the_model_reports_it():
     described = Toolkit(WEIGHTS).post({"describe": True}).json()
 
     assert description().items() <= described.items()
+
+
+def test_the_check_of_a_folder_knows_descriptions(tmp_path):
+    shutil.copytree(WEIGHTS, tmp_path / "model")
+    assert [fault for fault in check_folder(tmp_path / "model") if fault.fatal] == []
+    (tmp_path / "model" / "easel.json").write_text('{"about": 7}', "utf-8")
+
+    (fault,) = [fault for fault in check_folder(tmp_path / "model") if fault.fatal]
+    assert "about: must be text" in str(fault)

@@ -11,12 +11,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import description
 from easel.defaults import _RULES, Defaults
 from easel.errors import ModelUnusable
 from easel.loading.pipeline import TEXT_TO_IMAGE, find_folder, load_pipeline
 from easel.loading.refiner import find_refiner, load_refiner
-from easel.model_folder.check import DESCRIPTION, LIMITS, REQUIRED, check
+from easel.model_folder.check import LIMITS, REQUIRED, check
 from easel.settings import Settings
 from tests.model_folders import safetensors, write_ensemble, write_file, write_pipeline
 
@@ -220,7 +219,6 @@ def test_the_required_components_are_parameters_of_their_pipeline(kind):
 def test_the_limits_of_defaults_are_the_contracts():
     names = [name for name in _RULES if name in Defaults.__dataclass_fields__]
     assert [*LIMITS] == names
-    assert DESCRIPTION == description.FIELDS
     for name, (least, most, unit) in LIMITS.items():
         rule = _RULES[name]
         assert (rule.least, rule.most, getattr(rule, "step", None)) == (least, most, unit)

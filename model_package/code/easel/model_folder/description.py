@@ -15,8 +15,8 @@ stand as in a prompt, with their article. Characters are things that have a colo
 `words` are words that the model knows and that name none of these.
 
 This file uses the standard library only. It exists three times with the same bytes, because each
-part is shipped alone: edit it in `model_package/code/` and copy it to `gateway/chalicelib/` and
-`endpoint/core/`.
+part is shipped alone: edit it in `model_package/` and copy it to `gateway/chalicelib/` and
+`endpoint/core/model_folder/`.
 """
 
 from __future__ import annotations
