@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 
 from easel.defaults import read_description
+from easel.model_folder.check import check
 from model_package.demo.data.description import description
 from model_package.demo.data.things import all_things
 from model_package.demo.export import write_json
@@ -51,8 +53,8 @@ def test_the_model_reports_it():
 
 def test_the_check_of_a_folder_knows_descriptions(tmp_path):
     shutil.copytree(WEIGHTS, tmp_path / "model")
-    assert [fault for fault in check_folder(tmp_path / "model") if fault.fatal] == []
+    assert [fault for fault in check(tmp_path / "model") if fault.fatal] == []
     (tmp_path / "model" / "easel.json").write_text('{"about": 7}', "utf-8")
 
-    (fault,) = [fault for fault in check_folder(tmp_path / "model") if fault.fatal]
+    (fault,) = [fault for fault in check(tmp_path / "model") if fault.fatal]
     assert "about: must be text" in str(fault)
