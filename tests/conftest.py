@@ -34,7 +34,7 @@ settings.load_profile("thorough" if ALL else "quick")
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     """Leave out what needs an environment of its own, unless that or everything is asked for."""
     if len({item.nodeid for item in items}) < len(items):
         raise pytest.UsageError("of tests that share a node id, pytest-xdist runs one alone")
@@ -44,3 +44,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if apart:
         config.hook.pytest_deselected(items=apart)
         items[:] = [item for item in items if item not in apart]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Escape what UTF-8 cannot encode in captured output: pytest-xdist could not pass it on."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report

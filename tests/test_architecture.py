@@ -2,9 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 
@@ -23,13 +21,13 @@ NAMES = {
 ENTRIES = {"__init__.py", "__main__.py"}
 
 
-def floors(part: str) -> dict[str, int]:
+def floors(part):
     """Return the floor of each folder (`web/`) and module (`errors.py`) of a part."""
     rows = re.findall(r"^\| (\d+) \| (.*?) \|", FLOORS[part], re.MULTILINE)
     return {name: int(floor) for floor, names in rows for name in re.findall(r"`(.+?)`", names)}
 
 
-def modules(folder: str) -> dict[str, Path]:
+def modules(folder):
     """Return the Python files of a folder by the dotted names under which they are imported."""
     source = ROOT / SOURCES[folder.split("/")[0]]
     names = {}
@@ -40,7 +38,7 @@ def modules(folder: str) -> dict[str, Path]:
     return names
 
 
-def imported(name: str, path: Path) -> Iterator[str]:
+def imported(name, path):
     """Yield the dotted names that a module imports, wherever in the file it does."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -52,7 +50,7 @@ def imported(name: str, path: Path) -> Iterator[str]:
             yield from (".".join([*base, alias.name]) for alias in node.names)
 
 
-def imports(folder: str) -> Iterator[tuple[str, str]]:
+def imports(folder):
     """Yield the imports between the modules of a folder: importing module, imported module."""
     known = modules(folder)
     for name, path in known.items():
@@ -67,7 +65,7 @@ def imports(folder: str) -> Iterator[tuple[str, str]]:
 def test_a_module_imports_only_its_own_folder_and_lower_floors(part):
     known, floor = modules(part), floors(part)
 
-    def place(module: str) -> str:
+    def place(module):
         parts = known[module].relative_to(ROOT / part).parts
         return parts[0] if len(parts) == 1 else f"{parts[0]}/"
 
@@ -116,7 +114,7 @@ def test_the_parts_do_not_import_one_another(part):
     assert crossing == []
 
 
-def drawn() -> Iterator[Path]:
+def drawn():
     """Yield each path of the drawing of the layout; two spaces are one level."""
     (text,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
     parents: list[str] = []

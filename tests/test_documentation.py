@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,11 +28,11 @@ FORMER_WORDS = re.compile(
 )
 
 
-def named(page: Path) -> str:
+def named(page):
     return str(page.relative_to(ROOT))
 
 
-def prose(page: Path) -> Iterator[tuple[int, str]]:
+def prose(page):
     """Yield the lines of a page that are neither code, tables, headings nor comments."""
     fenced = indented = False
     blank = True
@@ -47,13 +46,13 @@ def prose(page: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def anchors(page: Path) -> set[str]:
+def anchors(page):
     """Return the anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
-def without_code(line: str) -> str:
+def without_code(line):
     return re.sub(r"`[^`]*`|first (contentful )?paint", "", line, flags=re.IGNORECASE)
 
 

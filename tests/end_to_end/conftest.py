@@ -15,14 +15,12 @@ import secrets
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page
 
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
@@ -57,7 +55,7 @@ SHORT_DEADLINE = 4
 COLD_SECONDS = 2.5 * SHORT_DEADLINE
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+def pytest_itemcollected(item):
     """Put the operation into the node id of a test of schemathesis's, which has it in its name."""
     if item.name not in item.nodeid:
         operation = item.name.partition("[")[2].removesuffix("]")
@@ -65,7 +63,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def aws() -> Iterator[AwsServer]:
+def aws():
     code = SERVING_CODE
     with AwsServer().serve() as server, ModelServer(code, code, LARGE).serve() as model:
         clients = Clients(lambda: server.url)
@@ -77,7 +75,7 @@ def aws() -> Iterator[AwsServer]:
 
 
 @pytest.fixture(scope="session")
-def gateway_environment(aws: AwsServer) -> dict[str, str]:
+def gateway_environment(aws):
     return {
         **environment(aws.url, REGION),
         "EASEL_MODELS": json.dumps(
@@ -94,7 +92,7 @@ def gateway_environment(aws: AwsServer) -> dict[str, str]:
 
 
 @pytest.fixture
-def emulator(aws: AwsServer) -> Iterator[EmulatorClient]:
+def emulator(aws):
     """The emulator's switches, with nothing switched on and nothing remembered."""
     client = EmulatorClient(aws.url)
     client.clear_requests()
@@ -104,17 +102,17 @@ def emulator(aws: AwsServer) -> Iterator[EmulatorClient]:
 
 
 @pytest.fixture(scope="session")
-def impatient_environment(gateway_environment: dict[str, str]) -> dict[str, str]:
+def impatient_environment(gateway_environment):
     return {**gateway_environment, "EASEL_DEADLINE_SECONDS": str(SHORT_DEADLINE)}
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def package(tmp_path_factory):
     return package_gateway(tmp_path_factory.mktemp("package"))
 
 
 @contextmanager
-def serve_locally(environment: dict[str, str]) -> Iterator[str]:
+def serve_locally(environment):
     """Serve the gateway by `chalice local`."""
     port = free_port()
     arguments = [str(ROOT / "gateway"), str(port)]
@@ -126,20 +124,20 @@ def serve_locally(environment: dict[str, str]) -> Iterator[str]:
 
 
 @contextmanager
-def serve_package(package: Path, environment: dict[str, str]) -> Iterator[str]:
+def serve_package(package, environment):
     """Serve the gateway as `chalice package` packs it."""
     with packaged_gateway.serve(package, environment=environment) as server:
         yield warm(f"{server.url}/api")
 
 
-def is_healthy(url: str) -> bool:
+def is_healthy(url):
     try:
         return requests.get(url, timeout=5).status_code == 200
     except (requests.ConnectionError, requests.Timeout):
         return False
 
 
-def warm(url: str) -> str:
+def warm(url):
     """Have a gateway make its AWS clients, which takes a good part of a short deadline."""
     for model in ("sd", "sdxl"):
         address = f"{url}/inference/a%20warm-up?model={model}&seed=1"
@@ -148,71 +146,71 @@ def warm(url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def chalice_local(gateway_environment: dict[str, str]) -> Iterator[str]:
+def chalice_local(gateway_environment):
     with serve_locally(gateway_environment) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def api_gateway(package: Path, gateway_environment: dict[str, str]) -> Iterator[str]:
+def api_gateway(package, gateway_environment):
     with serve_package(package, gateway_environment) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def impatient_local(impatient_environment: dict[str, str]) -> Iterator[str]:
+def impatient_local(impatient_environment):
     with serve_locally(impatient_environment) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def impatient_package(package: Path, impatient_environment: dict[str, str]) -> Iterator[str]:
+def impatient_package(package, impatient_environment):
     with serve_package(package, impatient_environment) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def guarded_local(impatient_environment: dict[str, str]) -> Iterator[str]:
+def guarded_local(impatient_environment):
     with serve_locally({**impatient_environment, **SETTINGS}) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def guarded_package(package: Path, impatient_environment: dict[str, str]) -> Iterator[str]:
+def guarded_package(package, impatient_environment):
     with serve_package(package, {**impatient_environment, **SETTINGS}) as url:
         yield url
 
 
 @pytest.fixture(params=["chalice_local", "api_gateway"])
-def gateway_url(request: pytest.FixtureRequest) -> str:
+def gateway_url(request):
     return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture(params=["impatient_local", "impatient_package"])
-def impatient_url(request: pytest.FixtureRequest) -> str:
+def impatient_url(request):
     """A gateway that answers after SHORT_DEADLINE at the latest."""
     return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture(params=["guarded_local", "guarded_package"])
-def guarded_url(request: pytest.FixtureRequest) -> str:
+def guarded_url(request):
     """A gateway that asks for a key."""
     return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
-def prompt() -> str:
+def prompt():
     """A prompt that was not sent yet."""
     return f"a cat with {secrets.token_hex(8)}"
 
 
 @pytest.fixture
-def cold(aws: AwsServer, emulator: EmulatorClient) -> Iterator[None]:
+def cold(aws, emulator):
     """Scale the asynchronous endpoint to zero; it wakes COLD_SECONDS after its first request."""
     sagemaker = Clients(lambda: aws.url).get("sagemaker", REGION)
     over = threading.Event()
 
-    def wake() -> None:
+    def wake():
         while not emulator.requests(ASYNC_ENDPOINT):
             if over.wait(0.1):
                 return
@@ -229,7 +227,7 @@ def cold(aws: AwsServer, emulator: EmulatorClient) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def node() -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
+def node():
     """Give a function that runs a script of `node/`, with the libraries that npm installs once."""
     npm, program = shutil.which("npm"), shutil.which("node")
     if not npm or not program:
@@ -239,7 +237,7 @@ def node() -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
         fcntl.flock(turn, fcntl.LOCK_EX)
         install_node_packages(npm)
 
-    def run(script: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    def run(script, url, body):
         command = [program, script, url, json.dumps(body)]
         done = subprocess.run(command, cwd=NODE_CACHE, check=True, capture_output=True, timeout=120)
         answer: dict[str, Any] = json.loads(done.stdout)
@@ -248,7 +246,7 @@ def node() -> Callable[[str, str, dict[str, Any]], dict[str, Any]]:
     return run
 
 
-def install_node_packages(npm: str) -> None:
+def install_node_packages(npm):
     """Copy the scripts, and have npm install their libraries unless these are there already."""
     libraries = (NODE / "package.json").read_bytes()
     for file in NODE.iterdir():
@@ -262,13 +260,13 @@ def install_node_packages(npm: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser():
     with chromium() as browser:
         yield browser
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def page(browser):
     """A page in which no error and no refusal of the content security policy goes unnoticed."""
     session = BrowserSession(browser)
     yield session.page
@@ -277,12 +275,12 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def studio(page: Page, chalice_local: str) -> Studio:
+def studio(page, chalice_local):
     return Studio(page, chalice_local)
 
 
 @pytest.fixture
-def clipboard(page: Page) -> Callable[[], str]:
+def clipboard(page):
     """Return a function that reads the browser's clipboard."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     return lambda: str(page.evaluate("navigator.clipboard.readText()"))

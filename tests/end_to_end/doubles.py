@@ -10,7 +10,7 @@ from endpoint.emulator.process.http_server import QuietHandler
 class TimeoutProxy(QuietHandler):
     """Passes requests on, and lets the first few answers end as API Gateway's own 504."""
 
-    def do_POST(self) -> None:
+    def do_POST(self):
         answer = requests.request(
             self.command,
             self.server.gateway + self.path,
@@ -34,7 +34,7 @@ class TimeoutProxy(QuietHandler):
 class Album(QuietHandler):
     """Somebody else's page."""
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         _, _, source = self.path.partition("?")
         page = f'<link rel="icon" href="data:,"><img alt="" src="{source}">'
         self.answer(200, [("Content-Type", "text/html")], page.encode())

@@ -123,7 +123,7 @@ def test_a_missing_setting_is_in_the_log_and_not_in_the_response(package, tmp_pa
 
     assert payload["statusCode"] == 500
     assert "EASEL_MODELS" not in json.dumps(payload)
-    assert "EASEL_MODELS is not set" in log.read_text()
+    assert '"variable":"EASEL_MODELS","problem":"is not set' in log.read_text()
 
 
 def _invoke(package, url):

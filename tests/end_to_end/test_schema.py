@@ -49,4 +49,7 @@ def gateway(package, gateway_environment):
 @schema.parametrize()
 @FEW
 def test_every_answer_is_one_that_the_document_knows(case, gateway):
-    case.call_and_validate(base_url=gateway, excluded_checks=EXCLUDED, timeout=60)
+    response = case.call(base_url=gateway, timeout=60)
+    # Too long for API Gateway, which does not call the gateway then.
+    if response.status_code != 431:
+        case.validate_response(response, excluded_checks=EXCLUDED)

@@ -1,22 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from endpoint.provision import payload
-from tests.endpoint.world import World, empty_account
+from tests.endpoint.world import empty_account
 
 
 @pytest.fixture
-def world(serving_code: Path) -> Iterator[World]:
+def world(serving_code):
     with empty_account() as account:
         yield account
 
 
 @pytest.fixture
-def serving_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def serving_code(tmp_path, monkeypatch):
     """Serving code of two files, in the repository's place."""
     folder = tmp_path / "code"
     folder.mkdir()

@@ -12,7 +12,7 @@ from typing import Any
 from endpoint import create_endpoint
 from endpoint.core.clock import Clock
 from endpoint.emulator.process.http_server import QuietHandler
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION
 
 BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
 # The signature and the last chunk, which is all that the gateway checks.
@@ -22,7 +22,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10 + b"\x00\x00\x00\x00IEND\xaeB`\x8
 class Terminal(io.StringIO):
     """A text stream that claims to be a terminal."""
 
-    def isatty(self) -> bool:
+    def isatty(self):
         return True
 
 
@@ -31,28 +31,28 @@ class InstantClock(Clock):
 
     _slept = 0.0
 
-    def monotonic(self) -> float:
+    def monotonic(self):
         return self._slept
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds):
         self._slept += seconds
 
 
 class Container(QuietHandler):
     """A serving container that returns the same picture for every request."""
 
-    def do_POST(self) -> None:
+    def do_POST(self):
         self.body()
         self.answer(200, [("Content-Type", "image/png")], PNG)
 
 
-def create(world: World, *options: str, model: str = "sd") -> int:
+def create(world, *options, model="sd"):
     """Run `create` in an account; return its exit code."""
     arguments = ("--model", model, "--image", IMAGE, "--yes", *options)
     return world.run(create_endpoint.main, *arguments)
 
 
-def create_gateway(world: World, role: str = "", **more: Any) -> str:
+def create_gateway(world, role="", **more):
     """Create the function and, as chalice does, an API in front of it; return the API's id."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as package:
@@ -68,7 +68,7 @@ def create_gateway(world: World, role: str = "", **more: Any) -> str:
     return create_api(world, function)
 
 
-def create_api(world: World, function: str) -> str:
+def create_api(world, function):
     """Create a REST API with Easel's name in front of a function; return its id."""
     apis = world.client("apigateway")
     api: str = apis.create_rest_api(name="easel")["id"]
@@ -85,7 +85,7 @@ def create_api(world: World, function: str) -> str:
     return api
 
 
-def only_config(world: World) -> dict[str, Any]:
+def only_config(world):
     """Return the account's only endpoint configuration."""
     (name,) = names(world, "EndpointConfig")
     config: dict[str, Any] = world.client("sagemaker").describe_endpoint_config(
@@ -94,7 +94,7 @@ def only_config(world: World) -> dict[str, Any]:
     return config
 
 
-def names(world: World, kind: str) -> list[str]:
+def names(world, kind):
     """Return the names of SageMaker's `Endpoint`s, `EndpointConfig`s or `Model`s."""
     operation = {"Endpoint": "endpoints", "EndpointConfig": "endpoint_configs", "Model": "models"}
     response: dict[str, Any] = getattr(world.client("sagemaker"), f"list_{operation[kind]}")()

@@ -7,15 +7,12 @@ account. That lets each moment be followed by another recovery, and all pairs be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import pytest
 
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import destroy, start, stop
 from tests.endpoint.doubles import create_gateway
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, Crash, World, contents, empty_account
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, Crash, contents, empty_account
 
 pytestmark = pytest.mark.slow
 REAL_TIME = f"--model sd --yes --image {IMAGE}"
@@ -26,9 +23,7 @@ CREATE = {
 }
 
 
-def crashes(
-    prepare: Callable[[World], None], script: Any, arguments: tuple[str, ...], when: str
-) -> Iterator[tuple[World, int]]:
+def crashes(prepare, script, arguments, when):
     """Yield an account for each call of the script, in which it has just died at that call."""
     call = 0
     while True:
@@ -47,7 +42,7 @@ def crashes(
         call += 1
 
 
-def nothing(_: World) -> None:
+def nothing(_):
     """Leave the account empty."""
 
 
@@ -72,7 +67,7 @@ def test_wherever_create_dies_creating_again_succeeds_and_deleting_leaves_nothin
         assert contents(world) == [], at
 
 
-def with_both(world: World) -> None:
+def with_both(world):
     """Create a real-time and an asynchronous endpoint."""
     for arguments in CREATE.values():
         assert world.run(create_endpoint.main, *arguments) == 0
@@ -97,7 +92,7 @@ def test_wherever_delete_dies_creating_again_succeeds_and_deleting_leaves_nothin
 
 @pytest.mark.parametrize("kind", CREATE)
 def test_wherever_an_update_dies_updating_again_leaves_one_version(serving_code, kind):
-    def with_older_code(world: World) -> None:
+    def with_older_code(world):
         (serving_code / "generation.py").write_text("STEPS = 25\n")
         assert world.run(create_endpoint.main, *CREATE[kind]) == 0
         (serving_code / "generation.py").write_text("STEPS = 26\n")
@@ -122,7 +117,7 @@ def test_wherever_stop_dies_starting_brings_all_endpoints_back(serving_code):
         assert len(world.client("sagemaker").list_endpoints()["Endpoints"]) == 2, at
 
 
-def with_gateway(world: World) -> None:
+def with_gateway(world):
     """Create an endpoint, and a gateway in front of it as chalice makes one."""
     assert world.run(create_endpoint.main, *CREATE["real-time"]) == 0
     create_gateway(world)

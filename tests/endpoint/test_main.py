@@ -19,7 +19,7 @@ WITH_AWS = [name for name in COMMANDS if name not in WITHOUT_AWS]
 COMMON = ["--name", "--region", "--profile", "--yes", "--dry-run", "--json"]
 
 
-def run(*command: str, folder: Path, **environment: str) -> str:
+def run(*command, folder, **environment):
     done = subprocess.run(
         [sys.executable, *command],
         cwd=folder,

@@ -22,7 +22,7 @@ HEAVY = {
 _LOADED = "import json, sys; {}; print(json.dumps(sorted(sys.modules)))"
 
 
-def loaded_by(statement: str) -> set[str]:
+def loaded_by(statement):
     """Return the modules that a fresh Python has after a statement, in the gateway's folder."""
     variables = {**os.environ, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
     done = subprocess.run(
@@ -37,19 +37,19 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def nothing() -> set[str]:
+def nothing():
     """What Python has loaded by itself, path files of other packages included."""
     return loaded_by("pass")
 
 
-def test_starting_the_gateway_loads_nothing_heavy(nothing: set[str]) -> None:
+def test_starting_the_gateway_loads_nothing_heavy(nothing):
     loaded = loaded_by("import app") - nothing
 
     assert "chalicelib.images.service" in loaded
     assert loaded & HEAVY == set()
 
 
-def test_the_first_client_does_load_what_a_picture_needs(nothing: set[str]) -> None:
+def test_the_first_client_does_load_what_a_picture_needs(nothing):
     client = "from chalicelib.aws.clients import LazyClient; LazyClient('s3', 5)"
     variables = "import os; os.environ['AWS_DEFAULT_REGION'] = 'us-east-1'"
 

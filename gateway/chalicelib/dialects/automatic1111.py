@@ -120,7 +120,8 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     data = {name: value for name, value in body.items() if value is not None}
     _refuse(data)
     # PHP writes an empty object as an empty list.
-    settings = data.get("override_settings") or {}
+    settings = data.get("override_settings")
+    settings = {} if settings in (None, []) else settings  # PHP writes an empty object as a list
     if not isinstance(settings, dict):
         raise InvalidRequest("override_settings: must be an object", field="override_settings")
     first = _generation(data, settings)

@@ -14,7 +14,7 @@ def file(tmp_path):
     return tmp_path / "keys.json"
 
 
-def create(file, capsys, *arguments: str) -> str:
+def create(file, capsys, *arguments):
     assert create_key.main([*arguments, "--file", str(file)]) == 0
     return str(capsys.readouterr().out.strip())
 

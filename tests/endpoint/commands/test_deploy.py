@@ -8,9 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -32,23 +30,23 @@ IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
 class Cloud:
     """An emulated AWS, and the scripts pointed at it by the environment alone."""
 
-    def __init__(self, server: AwsServer, folder: Path, open_: ExitStack) -> None:
+    def __init__(self, server, folder, open_):
         self.server = server
         self._open = open_
         self._front: Any = None
         self._folder = folder
 
-    def client(self, service: str) -> Any:
+    def client(self, service):
         return boto3.client(service)
 
-    def run(self, script: Any, *argv: str, **more: Any) -> int:
+    def run(self, script, *argv, **more):
         return int(script.main(["--yes", *argv], clock=InstantClock(), **more))
 
-    def deploy(self, *more: str, fetch: Any = None) -> int:
+    def deploy(self, *more, fetch=None):
         fetch = fetch or self.fetch
         return self.run(deploy, "--image", IMAGE, *more, fetch=fetch)
 
-    def fetch(self, url: str, key: str | None = None) -> bytes:
+    def fetch(self, url, key=None):
         """Request from the deployed project behind the emulated API Gateway, by its public URL."""
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
@@ -63,10 +61,10 @@ class Cloud:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return bytes(answer.read())
 
-    def project(self, name: str = "main") -> Path:
+    def project(self, name="main"):
         return gateway_project.PROJECTS / f"{name}-{ACCOUNT}-{REGION}"
 
-    def _package(self) -> Path:
+    def _package(self):
         """Have chalice package the very project that was deployed."""
         out = self._folder / "package"
         if not out.exists():
@@ -77,7 +75,7 @@ class Cloud:
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving_code: Path) -> Iterator[Cloud]:
+def cloud(tmp_path, monkeypatch, serving_code):
     assert serving_code == payload.CODE
     with serving(Container) as container, AwsServer().serve() as server:
         urllib.request.urlopen(
@@ -104,7 +102,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving_code: Path) -
             yield Cloud(server, tmp_path, open_)
 
 
-def remaining(cloud: Cloud) -> list[str]:
+def remaining(cloud):
     """Return the names of the account's resources, from moto itself."""
     names = [item["FunctionName"] for item in cloud.client("lambda").list_functions()["Functions"]]
     names += [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]]
@@ -178,19 +176,19 @@ def test_a_deployment_with_keys_is_tested_with_one_and_keeps_them(cloud, tmp_pat
         assert secret not in output.out + output.err
 
 
-def _variables(cloud: Cloud) -> dict[str, str]:
+def _variables(cloud):
     function = cloud.client("lambda").get_function(FunctionName="easel-main")
     variables: dict[str, str] = function["Configuration"]["Environment"]["Variables"]
     return variables
 
 
-def _deployment() -> Deployment:
+def _deployment():
     return Deployment("main", ACCOUNT, REGION)
 
 
 @pytest.mark.slow
 def test_a_public_url_that_does_not_work_fails_the_deployment_and_destroy_cleans_up(cloud, capsys):
-    def broken(_url: str) -> bytes:
+    def broken(_url):
         raise OSError("HTTP Error 502: Bad Gateway")
 
     assert cloud.deploy(fetch=broken) == 1

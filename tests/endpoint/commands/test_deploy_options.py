@@ -12,7 +12,7 @@ from endpoint.catalogue import models
 from endpoint.commands import deploy
 from endpoint.provision import checks, weights
 from tests.endpoint.doubles import create_gateway
-from tests.endpoint.world import IMAGE, World, contents
+from tests.endpoint.world import IMAGE, contents
 
 KEYS = {"name": "ada", "sha256": "0" * 64}
 
@@ -22,7 +22,7 @@ def _no_hub(monkeypatch):
     monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
 
 
-def attempt(world: World, *argv: str) -> int:
+def attempt(world, *argv):
     return world.run(deploy.main, "--image", IMAGE, *argv)
 
 
@@ -63,7 +63,7 @@ def test_a_catalogues_entry_that_the_container_cannot_read_is_refused(world, cap
     assert contents(world) == []
 
 
-def with_keys(world: World) -> list[str]:
+def with_keys(world):
     variables = {
         "EASEL_API_KEYS": json.dumps([KEYS]),
         "EASEL_SECRET": "s" * 32,

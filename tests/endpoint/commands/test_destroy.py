@@ -10,7 +10,7 @@ from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import deploy, destroy, start, stop
 from endpoint.provision import gateway_project
 from tests.endpoint.doubles import BUCKET, create, create_api, create_gateway, names
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, contents
 
 BOTH = pytest.mark.parametrize("script", [destroy, delete_endpoint])
 SHOP = [{"Key": "team", "Value": "shop"}]
@@ -21,7 +21,7 @@ def _projects(tmp_path, monkeypatch):
     monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
 
 
-def foreign_role(world: World) -> str:
+def foreign_role(world):
     trust = {
         "Effect": "Allow",
         "Principal": {"Service": "lambda.amazonaws.com"},
@@ -33,7 +33,7 @@ def foreign_role(world: World) -> str:
     return arn
 
 
-def config(world: World, name: str, tags=()) -> None:
+def config(world, name, tags=()):
     world.client("sagemaker").create_endpoint_config(
         EndpointConfigName=name,
         ProductionVariants=[

@@ -7,7 +7,7 @@ import pytest
 from endpoint.commands import doctor
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.provision import checks
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, contents
 from tests.model_folders import write_file, write_pipeline
 
 
@@ -16,7 +16,7 @@ def _hub(monkeypatch):
     monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
 
 
-def examine(world: World, capsys, *more: str, code: int = 0) -> dict[str, list[dict]]:
+def examine(world, capsys, *more, code=0):
     assert world.run(doctor.main, "--image", IMAGE, "--json", *more) == code
     by_subject: dict[str, list[dict]] = {}
     for check in json.loads(capsys.readouterr().out)["checks"]:

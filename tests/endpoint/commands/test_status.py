@@ -4,10 +4,9 @@ import json
 
 from endpoint.commands import status
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import World
 
 
-def report(world: World, capsys, *more: str) -> dict:
+def report(world, capsys, *more):
     capsys.readouterr()
     assert world.run(status.main, "--json", *more) == 0
     data: dict = json.loads(capsys.readouterr().out)

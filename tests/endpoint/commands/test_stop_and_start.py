@@ -4,21 +4,20 @@ import pytest
 
 from endpoint.commands import start, stop
 from tests.endpoint.doubles import create, names
-from tests.endpoint.world import World
 
 
 @pytest.fixture
-def both(world: World) -> World:
+def both(world):
     for model in ("sd", "sdxl"):
         assert create(world, "--most-instances", "2", model=model) == 0
     return world
 
 
-def endpoints(world: World) -> set[str]:
+def endpoints(world):
     return set(names(world, "Endpoint"))
 
 
-def targets(world: World) -> list[dict]:
+def targets(world):
     client = world.client("application-autoscaling")
     response = client.describe_scalable_targets(ServiceNamespace="sagemaker")
     scalable: list[dict] = response["ScalableTargets"]

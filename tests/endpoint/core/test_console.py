@@ -8,11 +8,11 @@ import pytest
 from endpoint.core.console import Console, elapsed
 from endpoint.core.problems import Declined
 from tests.endpoint.doubles import Terminal
-from tests.endpoint.world import World, empty_account
+from tests.endpoint.world import empty_account
 
 
 @pytest.fixture
-def clock() -> World:
+def clock():
     with empty_account() as world:
         return world
 

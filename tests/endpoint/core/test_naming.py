@@ -12,7 +12,7 @@ REGION = "ap-southeast-1"  # as long as regions' names get, with three others
 names = st.from_regex(rf"[a-z][a-z0-9]{{0,{LONGEST_NAME - 1}}}", fullmatch=True)
 
 
-def deployment(name: str = "main") -> Deployment:
+def deployment(name="main"):
     return Deployment(name, "123456789012", REGION)
 
 

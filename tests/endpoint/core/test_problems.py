@@ -17,7 +17,7 @@ from endpoint.core import problems
 from endpoint.core.problems import translated
 
 
-def client_error(code: str) -> ClientError:
+def client_error(code):
     return ClientError({"Error": {"Code": code, "Message": "said so"}}, "CreateEndpoint")
 
 

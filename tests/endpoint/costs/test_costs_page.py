@@ -10,7 +10,7 @@ from endpoint.catalogue import models, prices
 PAGE = (Path(__file__).parents[3] / "docs" / "costs.md").read_text("utf-8")
 
 
-def rows(name: str) -> list[list[str]]:
+def rows(name):
     (table,) = re.findall(f"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", PAGE, re.DOTALL)
     return [[cell.strip() for cell in line.strip("|").split("|")]
             for line in table.splitlines()[2:]]  # fmt: skip

@@ -7,18 +7,18 @@ import math
 import pytest
 
 from endpoint.aws import scaling
-from endpoint.costs.simulation import Outcome, Policies, Simulation, arrivals, installed
+from endpoint.costs.simulation import Policies, Simulation, arrivals, installed
 
 DAY = 86_400.0
 SERVICE_SECONDS = 10.0
 
 
-def asynchronous(rate: float, seconds: float, most: int = 1, seed: int = 1) -> Outcome:
+def asynchronous(rate, seconds, most=1, seed=1):
     simulation = Simulation(SERVICE_SECONDS, 0, installed(most))
     return simulation.run(arrivals(rate, seconds, seed), seconds)
 
 
-def real_time(rate: float, seconds: float, instances: int = 1, seed: int = 1) -> Outcome:
+def real_time(rate, seconds, instances=1, seed=1):
     return Simulation(SERVICE_SECONDS, instances).run(arrivals(rate, seconds, seed), seconds)
 
 

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +20,7 @@ from tests.endpoint.emulator.doubles import (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_real_aws() -> Iterator[None]:
+def _no_real_aws():
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -33,7 +30,7 @@ def _no_real_aws() -> Iterator[None]:
 
 
 @pytest.fixture
-def container() -> Iterator[Container]:
+def container():
     double = Container()
     with serving(ContainerHandler, container=double) as server:
         double.url = server.url
@@ -41,35 +38,35 @@ def container() -> Iterator[Container]:
 
 
 @pytest.fixture(scope="session")
-def aws() -> Iterator[AwsServer]:
+def aws():
     with AwsServer().serve() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def clients(aws: AwsServer) -> Clients:
+def clients(aws):
     clients = Clients(lambda: aws.url)
     clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
     return clients
 
 
 @pytest.fixture(scope="session")
-def switches(aws: AwsServer) -> EmulatorClient:
+def switches(aws):
     return EmulatorClient(aws.url)
 
 
 @pytest.fixture(scope="session")
-def runtime(clients: Clients) -> Any:
+def runtime(clients):
     return clients.get("sagemaker-runtime", REGION)
 
 
 @pytest.fixture(scope="session")
-def s3(clients: Clients) -> Any:
+def s3(clients):
     return clients.get("s3", REGION)
 
 
 @pytest.fixture
-def endpoint(clients: Clients, switches: EmulatorClient, container: Container) -> Iterator[str]:
+def endpoint(clients, switches, container):
     name = create_endpoint(clients)
     switches.set_container(name, container.url)
     yield name
@@ -78,9 +75,7 @@ def endpoint(clients: Clients, switches: EmulatorClient, container: Container) -
 
 
 @pytest.fixture
-def async_endpoint(
-    clients: Clients, switches: EmulatorClient, container: Container
-) -> Iterator[str]:
+def async_endpoint(clients, switches, container):
     name = create_endpoint(
         clients,
         {
@@ -99,10 +94,10 @@ def async_endpoint(
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Callable[[str], Path]:
+def script(tmp_path):
     """Write an inference.py and return its folder."""
 
-    def write(source: str) -> Path:
+    def write(source):
         folder = tmp_path / "code"
         folder.mkdir(exist_ok=True)
         (folder / "inference.py").write_text(textwrap.dedent(source), "utf-8")
@@ -112,6 +107,6 @@ def script(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def package(tmp_path_factory):
     folder = packaged.write(tmp_path_factory.mktemp("gateway") / "app")
     return packaged.package(folder, folder.parent / "out")

@@ -8,9 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.http_server import QuietHandler
 
 REGION = "us-east-1"
@@ -28,7 +26,7 @@ class Container:
 
 
 class ContainerHandler(QuietHandler):
-    def do_POST(self) -> None:
+    def do_POST(self):
         container: Container = self.server.container  # type: ignore[attr-defined]
         body = self.body()
         container.got.append((dict(self.headers.items()), body))
@@ -40,9 +38,7 @@ class ContainerHandler(QuietHandler):
         self.answer(status, headers, answer)
 
 
-def create_endpoint(
-    clients: Clients, asynchronous: dict[str, Any] | None = None, name: str | None = None
-) -> str:
+def create_endpoint(clients, asynchronous=None, name=None):
     name = name or f"test-{uuid.uuid4().hex[:12]}"
     sagemaker = clients.get("sagemaker", REGION)
     role = "arn:aws:iam::123456789012:role/easel"
@@ -63,7 +59,7 @@ def create_endpoint(
     return name
 
 
-def invoke(runtime: Any, endpoint: str, body: bytes = b"{}", **more: str) -> Any:
+def invoke(runtime, endpoint, body=b"{}", **more):
     return runtime.invoke_endpoint(
         EndpointName=endpoint,
         Body=body,
@@ -72,14 +68,14 @@ def invoke(runtime: Any, endpoint: str, body: bytes = b"{}", **more: str) -> Any
     )
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition):
     until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until, "never happened"
         time.sleep(0.02)
 
 
-def is_alive(pid: int) -> bool:
+def is_alive(pid):
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -5,9 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import urllib3
@@ -16,13 +14,13 @@ from endpoint.emulator.__main__ import parser
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.processes import ROOT, Child
 from endpoint.emulator.sagemaker.faults import CONTAINER, DOOR, WAY_BACK
-from tests.endpoint.emulator.doubles import PNG, REGION, Container, create_endpoint, invoke
+from tests.endpoint.emulator.doubles import PNG, REGION, create_endpoint, invoke
 
 PAGE = (ROOT / "docs" / "emulator.md").read_text("utf-8")
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[str]:
+def started(*arguments):
     """Run one command and give the address that it prints."""
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "endpoint.emulator", *arguments],
@@ -39,14 +37,14 @@ def started(*arguments: str) -> Iterator[str]:
             process.kill()
 
 
-def test_the_aws_command_uses_a_given_container(container: Container) -> None:
+def test_the_aws_command_uses_a_given_container(container):
     with started("aws", "--port", "0", "--container", f"some={container.url}") as url:
         clients = Clients(lambda: url)
         create_endpoint(clients, name="some")
         assert invoke(clients.get("sagemaker-runtime", REGION), "some")["Body"].read() == PNG
 
 
-def test_the_model_server_command_serves_a_script(tmp_path: Path) -> None:
+def test_the_model_server_command_serves_a_script(tmp_path):
     (tmp_path / "inference.py").write_text(
         "def model_fn(d): return d\n"
         "def input_fn(b, c): return b\n"
@@ -59,14 +57,14 @@ def test_the_model_server_command_serves_a_script(tmp_path: Path) -> None:
         assert answer.data == b"abc"
 
 
-def test_the_api_gateway_command_serves_a_package(package: Path) -> None:
+def test_the_api_gateway_command_serves_a_package(package):
     arguments = ["--package", str(package), "--env", "GIVEN=yes"]
     with started("api-gateway", "--port", "0", *arguments) as url:
         answer = urllib3.request("GET", f"{url}/api/health", headers={"Accept": "*/*"})
         assert answer.json()["GIVEN"] == "yes"
 
 
-def test_a_variable_without_a_value_is_refused(package: Path) -> None:
+def test_a_variable_without_a_value_is_refused(package):
     arguments = ["--port", "0", "--package", str(package), "--env", "WRONG"]
     done = subprocess.run(
         [sys.executable, "-m", "endpoint.emulator", "api-gateway", *arguments],
@@ -79,7 +77,7 @@ def test_a_variable_without_a_value_is_refused(package: Path) -> None:
     assert "WRONG is not NAME=VALUE" in done.stderr
 
 
-def options() -> dict[str, set[str]]:
+def options():
     """Return the options of each command, as --help has them."""
     commands = next(action for action in parser()._actions if action.choices)
     return {
@@ -93,20 +91,20 @@ def options() -> dict[str, set[str]]:
     }
 
 
-def test_the_page_shows_every_command_with_every_option() -> None:
+def test_the_page_shows_every_command_with_every_option():
     for name, known in options().items():
         shown = re.search(rf"python -m endpoint\.emulator {name}(.*?)```", PAGE, re.DOTALL)
         assert shown is not None, f"docs/emulator.md does not show {name}"
         assert set(re.findall(r"--[a-z-]+", shown[1])) == known
 
 
-def test_the_page_names_every_fault() -> None:
+def test_the_page_names_every_fault():
     for kind in (*DOOR, *CONTAINER, *WAY_BACK):
         assert f"| `{kind}` |" in PAGE
 
 
 @pytest.mark.parametrize("command", ["run", "aws", "model-server", "api-gateway"])
-def test_help_lists_the_port_of_every_command(command: str) -> None:
+def test_help_lists_the_port_of_every_command(command):
     shown = subprocess.run(
         [sys.executable, "-m", "endpoint.emulator", "--help"],
         cwd=ROOT,
@@ -119,9 +117,7 @@ def test_help_lists_the_port_of_every_command(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["aws", "model-server", "api-gateway"])
-def test_a_server_that_is_a_child_ends_with_its_parent(
-    command: str, tmp_path: Path, package: Path
-) -> None:
+def test_a_server_that_is_a_child_ends_with_its_parent(command, tmp_path, package):
     (tmp_path / "inference.py").write_text("")
     given = {
         "aws": (),

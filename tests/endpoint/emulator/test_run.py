@@ -7,9 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 import urllib3
@@ -63,7 +61,7 @@ GATEWAY = """
 class Easel:
     """The command under test, and the folders that it was given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.port = free_port()
         self.model, self.code, self.gateway = folder / "sd", folder / "code", folder / "gateway"
         for made in (self.model, self.code, self.gateway / ".chalice"):
@@ -77,7 +75,7 @@ class Easel:
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def start(self, output):
         arguments = ["--port", str(self.port), "--model", str(self.model)]
         arguments += ["--code", str(self.code), "--gateway", str(self.gateway)]
         self.process = subprocess.Popen(
@@ -89,10 +87,10 @@ class Easel:
         )
         return self.process
 
-    def output(self) -> str:
+    def output(self):
         return self.log.read_text("utf-8")
 
-    def started(self) -> None:
+    def started(self):
         wait_until(
             lambda: (
                 f"Easel is at http://127.0.0.1:{self.port}/api/\n" in self.output()
@@ -102,11 +100,11 @@ class Easel:
         assert self.process is not None
         assert self.process.poll() is None, self.output()
 
-    def get(self, path: str) -> bytes:
+    def get(self, path):
         url = f"http://127.0.0.1:{self.port}/api/{path}"
         return urllib3.request("GET", url, headers={"Accept": "*/*"}, retries=False).data
 
-    def family(self) -> list[int]:
+    def family(self):
         """Return the ids of all the processes below the command's."""
         assert self.process is not None
         listed = subprocess.run(
@@ -120,11 +118,11 @@ class Easel:
 
 
 @pytest.fixture
-def easel(tmp_path: Path) -> Iterator[Callable[[], Easel]]:
+def easel(tmp_path):
     made = Easel(tmp_path)
     with made.log.open("wb") as output:
 
-        def start() -> Easel:
+        def start():
             made.start(output)
             return made
 
@@ -134,7 +132,7 @@ def easel(tmp_path: Path) -> Iterator[Callable[[], Easel]]:
         made.process.wait()
 
 
-def test_run_serves_a_picture_and_leaves_no_process(easel: Callable[[], Easel]) -> None:
+def test_run_serves_a_picture_and_leaves_no_process(easel):
     running = easel()
     running.started()
     assert running.get("health") == b'{"sd":{"endpoint":"easel-sd"}}'
@@ -149,7 +147,7 @@ def test_run_serves_a_picture_and_leaves_no_process(easel: Callable[[], Easel]) 
     assert port_is_free(running.port)
 
 
-def test_no_process_is_left_when_run_is_killed(easel: Callable[[], Easel]) -> None:
+def test_no_process_is_left_when_run_is_killed(easel):
     running = easel()
     running.started()
     family = running.family()
@@ -159,7 +157,7 @@ def test_no_process_is_left_when_run_is_killed(easel: Callable[[], Easel]) -> No
     wait_until(lambda: port_is_free(running.port))
 
 
-def test_run_ends_with_a_message_when_the_gateway_ends(easel: Callable[[], Easel]) -> None:
+def test_run_ends_with_a_message_when_the_gateway_ends(easel):
     running = easel()
     running.started()
     family = running.family()
@@ -171,7 +169,7 @@ def test_run_ends_with_a_message_when_the_gateway_ends(easel: Callable[[], Easel
     assert not [pid for pid in family if is_alive(pid)]
 
 
-def test_a_port_in_use_is_reported_at_once(easel: Callable[[], Easel], tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_at_once(easel, tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -197,9 +195,7 @@ def test_a_port_in_use_is_reported_at_once(easel: Callable[[], Easel], tmp_path:
         ("EASEL_DTYPE", "fp17"),
     ],
 )
-def test_an_unusable_setting_is_reported_before_the_model_is_loaded(
-    variable: str, value: str
-) -> None:
+def test_an_unusable_setting_is_reported_before_the_model_is_loaded(variable, value):
     done = _run_alone("--port", str(free_port()), **{variable: value})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"Easel: {variable} ")
@@ -216,14 +212,14 @@ def test_an_unusable_setting_is_reported_before_the_model_is_loaded(
         ("--port", "8765", "--aws-port", "8765"),
     ],
 )
-def test_an_unusable_port_is_reported_at_once(argv: tuple[str, ...]) -> None:
+def test_an_unusable_port_is_reported_at_once(argv):
     done = _run_alone(*argv)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Easel: --")
     assert done.stderr.count("\n") == 1
 
 
-def _run_alone(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def _run_alone(*argv, **variables):
     command = [sys.executable, "-m", "endpoint.emulator", "run", *argv]
     environment = {**os.environ, **variables}
     return subprocess.run(
@@ -231,9 +227,7 @@ def _run_alone(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_a_model_that_cannot_be_loaded_is_reported(
-    easel: Callable[[], Easel], tmp_path: Path
-) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported(easel, tmp_path):
     (tmp_path / "sd" / "broken").touch()
     running = easel()
     assert running.process is not None
@@ -242,9 +236,7 @@ def test_a_model_that_cannot_be_loaded_is_reported(
     assert "weights are damaged" in running.output()
 
 
-def test_a_gateway_that_cannot_start_is_reported(
-    easel: Callable[[], Easel], tmp_path: Path
-) -> None:
+def test_a_gateway_that_cannot_start_is_reported(easel, tmp_path):
     (tmp_path / "gateway" / "app.py").write_text("raise RuntimeError('no such setting')")
     running = easel()
     assert running.process is not None
@@ -254,7 +246,7 @@ def test_a_gateway_that_cannot_start_is_reported(
 
 
 @pytest.mark.parametrize("missing", ["code/inference.py", "gateway/app.py"])
-def test_a_missing_part_is_named(easel: Callable[[], Easel], tmp_path: Path, missing: str) -> None:
+def test_a_missing_part_is_named(easel, tmp_path, missing):
     (tmp_path / missing).unlink()
     running = easel()
     assert running.process is not None
@@ -262,9 +254,7 @@ def test_a_missing_part_is_named(easel: Callable[[], Easel], tmp_path: Path, mis
     assert f"no {Path(missing).name} in" in running.output()
 
 
-def test_run_can_be_stopped_while_the_model_loads(
-    easel: Callable[[], Easel], tmp_path: Path
-) -> None:
+def test_run_can_be_stopped_while_the_model_loads(easel, tmp_path):
     code = tmp_path / "code" / "inference.py"
     code.write_text(code.read_text().replace("if os", "import time; time.sleep(60)\n    if os"))
     running = easel()

@@ -6,10 +6,10 @@ import json
 
 from endpoint.aws.scaling import alarm_name
 from tests.endpoint.doubles import BUCKET, create, names, only_config
-from tests.endpoint.world import World, contents
+from tests.endpoint.world import contents
 
 
-def container_of(world: World, endpoint: str) -> dict:
+def container_of(world, endpoint):
     client = world.client("sagemaker")
     config = client.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
     description = client.describe_endpoint_config(EndpointConfigName=config)

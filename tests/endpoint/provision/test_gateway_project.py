@@ -23,14 +23,14 @@ SETTINGS = GatewaySettings((SD, SDXL))
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> GatewayProject:
+def project(tmp_path, monkeypatch):
     monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
     project = GatewayProject(DEPLOYMENT)
     project.write(SETTINGS, DEPLOYMENT.gateway_role)
     return project
 
 
-def configuration(project: GatewayProject) -> dict:
+def configuration(project):
     written: dict = json.loads((project.folder / ".chalice" / "config.json").read_text())
     return written
 
@@ -49,7 +49,7 @@ def test_the_gateway_can_read_the_settings_that_are_written_for_it():
     assert not read.log_prompts
 
 
-def many_models(count: int) -> GatewaySettings:
+def many_models(count):
     names = [f"a-model-of-a-long-name-{number:04d}" for number in range(count)]
     offered = (
         OfferedModel(name, f"easel-a-deployments-name-{name}", "0123abcd", JOBS, METADATA)
@@ -95,7 +95,7 @@ def test_a_file_removed_from_the_gateway_is_removed_from_the_project(project):
 
 
 def test_secrets_are_their_owners_alone_also_in_an_older_project(project):
-    def modes() -> list[int]:
+    def modes():
         config = project.folder / ".chalice" / "config.json"
         return [
             stat.S_IMODE(path.stat().st_mode)

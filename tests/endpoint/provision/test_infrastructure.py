@@ -19,7 +19,7 @@ import pytest
 
 from endpoint.provision.infrastructure import TEMPLATE
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import ACCOUNT, REGION, World
+from tests.endpoint.world import ACCOUNT, REGION
 from tests.model_folders import write_pipeline
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
@@ -35,18 +35,18 @@ WITHOUT_RESOURCE = {
 }
 
 
-def _document(response: dict[str, Any]) -> dict[str, Any]:
+def _document(response):
     document: dict[str, Any] = ast.literal_eval(response["PolicyDocument"])  # as moto writes it
     # moto keeps an empty statement for AWS::NoValue.
     return {**document, "Statement": list(filter(None, document["Statement"]))}
 
 
-def _run(command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+def _run(command, **more):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **more)
 
 
 @pytest.fixture
-def policies(world, tmp_path) -> dict[str, dict[str, Any]]:
+def policies(world, tmp_path):
     """The roles' policies as CloudFormation makes them, with all that options add."""
     _create_privately(world, tmp_path)
     iam = world.client("iam")
@@ -87,7 +87,7 @@ def test_every_resource_is_this_deployments_or_the_images_repository(policies):
                 assert _is_own(resource), resource
 
 
-def _is_own(resource: str) -> bool:
+def _is_own(resource):
     """Whether a resource is the deployment's, in its network, or the image's repository."""
     if resource == "*":
         return True  # see the test before
@@ -155,12 +155,12 @@ def test_a_private_network_has_two_subnets_an_s3_gateway_and_no_way_out(world, t
     assert sorted(made["VpcConfig"]["Subnets"]) == sorted(item["SubnetId"] for item in subnets)
 
 
-def _create_privately(world: World, tmp_path: Path) -> None:
+def _create_privately(world, tmp_path):
     folder = write_pipeline(tmp_path / "tiny")
     assert create(world, "--weights", "s3", "--private-network", model=str(folder)) == 0
 
 
-def _program(name: str) -> str:
+def _program(name):
     program = os.environ.get(name.upper()) or shutil.which(name)
     if not program:
         pytest.skip(f"{name} is not installed; its name goes into {name.upper()}")

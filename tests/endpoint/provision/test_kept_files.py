@@ -13,26 +13,26 @@ from endpoint.aws.bucket import Bucket
 from endpoint.commands import destroy
 from endpoint.provision import payload
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import World, contents, empty_account
+from tests.endpoint.world import contents, empty_account
 
 
-def keys(world: World, prefix: str = "") -> set[str]:
+def keys(world, prefix=""):
     listed = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
     return {item["Key"] for item in listed.get("Contents", [])}
 
 
-def put(world: World, *names: str) -> None:
+def put(world, *names):
     for name in names:
         world.client("s3").put_object(Bucket=BUCKET, Key=name, Body=b"mine")
 
 
-def current(world: World) -> str:
+def current(world):
     """Return the prefix of the current version of `sd`."""
     (code,) = [key for key in keys(world, "models/sd/") if key.endswith("/inference.py")]
     return code.removesuffix("code/inference.py")
 
 
-def test_a_new_version_keeps_the_files_of_others(world: World, serving_code, capsys):
+def test_a_new_version_keeps_the_files_of_others(world, serving_code, capsys):
     assert create(world) == 0
     old = current(world)
     mine = {f"{old}loras/pixel.safetensors", "models/sd/notes.txt", "loras/sd/a.safetensors"}
@@ -48,7 +48,7 @@ def test_a_new_version_keeps_the_files_of_others(world: World, serving_code, cap
     assert "a.safetensors" not in message.replace("pixel.safetensors", "")
 
 
-def test_a_file_of_easels_that_somebody_replaced_is_kept(world: World, serving_code):
+def test_a_file_of_easels_that_somebody_replaced_is_kept(world, serving_code):
     assert create(world) == 0
     old = current(world)
     s3 = world.client("s3")
@@ -60,7 +60,7 @@ def test_a_file_of_easels_that_somebody_replaced_is_kept(world: World, serving_c
     assert keys(world, old) == {f"{old}code/generation.py"}
 
 
-def test_a_copy_of_a_file_of_easels_is_not_easels(world: World, serving_code):
+def test_a_copy_of_a_file_of_easels_is_not_easels(world, serving_code):
     assert create(world) == 0
     source = {"Bucket": BUCKET, "Key": f"{current(world)}code/inference.py"}
     world.client("s3").copy(source, BUCKET, "models/sd/backup/inference.py")
@@ -69,7 +69,7 @@ def test_a_copy_of_a_file_of_easels_is_not_easels(world: World, serving_code):
     assert "models/sd/backup/inference.py" in keys(world)
 
 
-def test_deleting_a_model_keeps_its_adapters(world: World, capsys):
+def test_deleting_a_model_keeps_its_adapters(world, capsys):
     assert create(world) == 0
     put(world, "loras/sd/a.safetensors")
     assert world.run(delete_endpoint.main, "--model", "sd", "--yes") == 0
@@ -78,9 +78,7 @@ def test_deleting_a_model_keeps_its_adapters(world: World, capsys):
 
 
 @pytest.mark.parametrize("script", [delete_endpoint, destroy])
-def test_deleting_everything_keeps_the_files_of_others_and_their_bucket(
-    world: World, capsys, script
-):
+def test_deleting_everything_keeps_the_files_of_others_and_their_bucket(world, capsys, script):
     assert create(world) == 0
     mine = {"loras/sd/a.safetensors", "backup.zip"}
     put(world, *mine, "jobs/sd/outputs/1.png", "links/1.json")
@@ -101,7 +99,7 @@ def test_deleting_everything_keeps_the_files_of_others_and_their_bucket(
     assert contents(world) == []
 
 
-def test_the_s3_consoles_empty_folders_prevent_nothing(world: World):
+def test_the_s3_consoles_empty_folders_prevent_nothing(world):
     assert create(world) == 0
     world.client("s3").put_object(Bucket=BUCKET, Key="loras/sd/", Body=b"")
     assert world.run(delete_endpoint.main, "--yes") == 0

@@ -15,7 +15,7 @@ from endpoint.provision.model_metadata import (
     read_description,
     read_metadata,
 )
-from tests.endpoint.world import ACCOUNT, World
+from tests.endpoint.world import ACCOUNT
 
 BUCKET = "easel-main"
 PREFIX = "models/sd/0123/"
@@ -25,12 +25,12 @@ SD_DEFAULTS = {"steps": 25, "guidance_scale": 7.5, "width": 512, "height": 512}
 class Deployed:
     """A model in an emulated account, with files next to it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world):
         self._world = world
         self._world.client("s3").create_bucket(Bucket=BUCKET)
         self.bucket = Bucket(world.client("s3"), BUCKET)
 
-    def metadata(self, environment: dict[str, str], place: str = f"s3://{BUCKET}/{PREFIX}") -> dict:
+    def metadata(self, environment, place=f"s3://{BUCKET}/{PREFIX}"):
         source = {"S3Uri": place, "S3DataType": "S3Prefix", "CompressionType": "None"}
         client = self._world.client("sagemaker")
         client.create_model(
@@ -44,16 +44,16 @@ class Deployed:
         )
         return read_metadata(self._models(), self.bucket, "sd", "easel-main-sd-0123")
 
-    def description(self) -> dict:
+    def description(self):
         return read_description(self._models(), self.bucket, "easel-main-sd-0123")
 
-    def _models(self) -> Models:
+    def _models(self):
         client = self._world.client("sagemaker")
         return Models(client, Waiting(self._world, Console(self._world)))
 
 
 @pytest.fixture
-def deployed(world: World) -> Deployed:
+def deployed(world):
     return Deployed(world)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from moto.s3 import models as moto_s3
@@ -12,7 +11,7 @@ from endpoint.core.problems import UploadFailed
 from endpoint.provision.payload import File, manifest_key
 from endpoint.provision.upload import Upload
 from tests.endpoint.doubles import BUCKET
-from tests.endpoint.world import Crash, World, empty_account
+from tests.endpoint.world import Crash, empty_account
 
 PREFIX = "models/sd/00000001/"
 PART = 1000
@@ -25,7 +24,7 @@ def _small_parts(monkeypatch):
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[File]:
+def files(tmp_path):
     """Files of no part, one part, barely two parts and many."""
     sizes = {"model_index.json": 20, "vae/a.safetensors": PART, "unet/b.safetensors": PART + 1,
              "unet/c.safetensors": 7 * PART + 13, "empty.txt": 0}  # fmt: skip
@@ -38,12 +37,12 @@ def files(tmp_path: Path) -> list[File]:
     return created
 
 
-def upload(world: World, files: list[File], prefix: str = PREFIX) -> None:
+def upload(world, files, prefix=PREFIX):
     bucket = Bucket(world.session.client("s3"), BUCKET)
     Upload(bucket, Console(world), world, part=PART).ensure(prefix, files)
 
 
-def stored(world: World, prefix: str = PREFIX) -> dict[str, bytes]:
+def stored(world, prefix=PREFIX):
     s3 = world.client("s3")
     keys = [item["Key"] for item in
             s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]  # fmt: skip
@@ -53,18 +52,18 @@ def stored(world: World, prefix: str = PREFIX) -> dict[str, bytes]:
     }
 
 
-def unfinished(world: World) -> list[dict]:
+def unfinished(world):
     response = world.client("s3").list_multipart_uploads(Bucket=BUCKET)
     uploads: list[dict] = response.get("Uploads", [])
     return uploads
 
 
-def contents_of(files: list[File]) -> dict[str, bytes]:
+def contents_of(files):
     return {file.place: file.path.read_bytes() for file in files}
 
 
 @pytest.fixture
-def bucket(world: World) -> World:
+def bucket(world):
     world.client("s3").create_bucket(Bucket=BUCKET)
     return world
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import json
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from endpoint.core.problems import BadArgument, UploadFailed
 from endpoint.provision import weights
 from endpoint.provision.weights import choose, gather
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import World, contents
+from tests.endpoint.world import contents
 from tests.model_folders import write_ensemble, write_file, write_pipeline
 
 INDEX = {
@@ -78,7 +77,7 @@ def test_weights_that_can_run_code_are_refused():
         choose(["unet/model.bin"], {"unet": ["a", "b"]}, None)
 
 
-def _folder(tmp_path: Path) -> Path:
+def _folder(tmp_path):
     folder = tmp_path / "tiny"
     for place in REPOSITORY:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ def test_a_refiner_shares_its_bases_components():
     assert choose(paths, index, None, without=("vae",)) == paths[:2]
 
 
-def test_an_endpoint_from_a_folder_has_its_weights_and_code_in_one_prefix(world: World, tmp_path):
+def test_an_endpoint_from_a_folder_has_its_weights_and_code_in_one_prefix(world, tmp_path):
     folder, arguments = str(_folder(tmp_path)), ("--weights", "s3")
     assert create(world, *arguments, model=folder) == 0
     s3 = world.client("s3")
@@ -127,7 +126,7 @@ def test_an_endpoint_from_a_folder_has_its_weights_and_code_in_one_prefix(world:
     assert container["Environment"]["HF_HUB_OFFLINE"] == "1"
 
 
-def test_new_code_does_not_send_the_weights_again(world: World, tmp_path, serving_code):
+def test_new_code_does_not_send_the_weights_again(world, tmp_path, serving_code):
     folder, arguments = str(_folder(tmp_path)), ("--weights", "s3")
     assert create(world, *arguments, model=folder) == 0
     (serving_code / "generation.py").write_text("STEPS = 30\n")
@@ -138,7 +137,7 @@ def test_new_code_does_not_send_the_weights_again(world: World, tmp_path, servin
 
 
 @pytest.mark.parametrize("write", [write_ensemble, write_pipeline])
-def test_everything_that_the_container_reads_is_uploaded(world: World, tmp_path, capsys, write):
+def test_everything_that_the_container_reads_is_uploaded(world, tmp_path, capsys, write):
     folder = write(tmp_path / "tiny")
     write_file(folder / "loras" / "pixel.safetensors")
     write_file(folder / "notes.md")
@@ -150,7 +149,7 @@ def test_everything_that_the_container_reads_is_uploaded(world: World, tmp_path,
     assert "left out, because no part of the model: notes.md" in capsys.readouterr().err
 
 
-def test_unusable_files_are_refused_before_anything_is_created(world: World, tmp_path, capsys):
+def test_unusable_files_are_refused_before_anything_is_created(world, tmp_path, capsys):
     folder = write_pipeline(tmp_path / "tiny")
     (folder / "unet" / "config.json").write_text("{")
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"")

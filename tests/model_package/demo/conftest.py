@@ -1,20 +1,17 @@
 """Artwork, pools and tokenizers small enough to be made on the spot."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from transformers import CLIPTokenizer
 
 from model_package.demo.data.captions import Captioner
 from model_package.demo.data.compose import Composer, SpecMaker
-from model_package.demo.data.things import Artwork, all_things
+from model_package.demo.data.things import all_things
 from model_package.demo.tokens import load_tokenizer, write_tokenizer
 
 
-def draw_apple() -> Image.Image:
+def draw_apple():
     """A red disc with a green leaf, on nothing."""
     picture = Image.new("RGBA", (128, 128))
     draw = ImageDraw.Draw(picture)
@@ -24,23 +21,23 @@ def draw_apple() -> Image.Image:
 
 
 @pytest.fixture
-def apple() -> Image.Image:
+def apple():
     return draw_apple()
 
 
 @pytest.fixture(scope="session")
-def artwork() -> Artwork:
+def artwork():
     """An apple for every thing: enough where only places and colours matter."""
     return [draw_apple() for _ in all_things()]
 
 
 @pytest.fixture(scope="session")
-def composer(artwork: Artwork) -> Composer:
+def composer(artwork):
     return Composer(artwork)
 
 
 @pytest.fixture(scope="session")
-def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tokenizer_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     rng = np.random.default_rng(0)
     maker, captioner = SpecMaker(rng), Captioner(rng)
@@ -49,11 +46,11 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tokenizer_folder: Path) -> CLIPTokenizer:
+def tokenizer(tokenizer_folder):
     return load_tokenizer(tokenizer_folder)
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def one_thread():
     """Several test processes at once stay quick."""
     torch.set_num_threads(1)

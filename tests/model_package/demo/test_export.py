@@ -1,6 +1,4 @@
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +21,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def folder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tokenizer_folder, tmp_path_factory):
     """Untrained parts of the real size: how they are written and loaded is what is tested."""
     torch.manual_seed(0)
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -33,24 +31,24 @@ def folder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return written
 
 
-def load(folder: Path, **settings: object) -> StableDiffusionPipeline:
+def load(folder, **settings):
     pipeline = StableDiffusionPipeline.from_pretrained(folder, **settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def draw(pipeline: StableDiffusionPipeline, prompt: str = "a cat") -> Sequence[int]:
+def draw(pipeline, prompt="a cat"):
     noise = torch.Generator().manual_seed(1)
     picture = pipeline(prompt, num_inference_steps=3, generator=noise).images[0]
     assert picture.size == (128, 128)
     return picture.tobytes()
 
 
-def test_all_files_together_are_small_enough_for_the_repository(folder: Path) -> None:
+def test_all_files_together_are_small_enough_for_the_repository(folder):
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= LIMIT
 
 
-def test_weights_have_standard_names_without_a_variant(folder: Path) -> None:
+def test_weights_have_standard_names_without_a_variant(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")}
     assert names == {
         "text_encoder/model.safetensors",
@@ -59,12 +57,12 @@ def test_weights_have_standard_names_without_a_variant(folder: Path) -> None:
     }
 
 
-def test_the_text_encoders_weights_have_the_names_of_every_transformers(folder: Path) -> None:
+def test_the_text_encoders_weights_have_the_names_of_every_transformers(folder):
     with safe_open(folder / "text_encoder" / "model.safetensors", "pt") as weights:
         assert all(name.startswith("text_model.") for name in weights.keys())  # noqa: SIM118
 
 
-def test_the_text_encoder_is_read_back_as_it_was(folder: Path) -> None:
+def test_the_text_encoder_is_read_back_as_it_was(folder):
     torch.manual_seed(0)
     new_unet()
     written = new_text_encoder().state_dict()
@@ -72,13 +70,13 @@ def test_the_text_encoder_is_read_back_as_it_was(folder: Path) -> None:
         assert torch.allclose(weight, written[name], atol=1e-3), name
 
 
-def test_the_tokenizer_has_the_files_of_every_transformers(folder: Path) -> None:
+def test_the_tokenizer_has_the_files_of_every_transformers(folder):
     names = {path.name for path in (folder / "tokenizer").iterdir()}
     assert names >= {"vocab.json", "merges.txt", "tokenizer_config.json"}
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
-def test_the_folder_loads_in_plain_diffusers(folder: Path, dtype: torch.dtype | None) -> None:
+def test_the_folder_loads_in_plain_diffusers(folder, dtype):
     pipeline = load(folder) if dtype is None else load(folder, dtype=dtype)
     expected = dtype or torch.float32
     assert {pipeline.unet.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {expected}
@@ -86,22 +84,20 @@ def test_the_folder_loads_in_plain_diffusers(folder: Path, dtype: torch.dtype | 
     draw(pipeline)
 
 
-def test_the_same_seed_is_the_same_picture(folder: Path) -> None:
+def test_the_same_seed_is_the_same_picture(folder):
     pipeline = load(folder)
     assert draw(pipeline) == draw(pipeline)
     assert draw(pipeline) != draw(pipeline, "a dog")
 
 
 @pytest.mark.parametrize("kind", [DDIMScheduler, EulerDiscreteScheduler])
-def test_other_schedulers_made_from_its_settings_do_not_clip(
-    folder: Path, kind: type[DDIMScheduler | EulerDiscreteScheduler]
-) -> None:
+def test_other_schedulers_made_from_its_settings_do_not_clip(folder, kind):
     scheduler = kind.from_config(load(folder).scheduler.config)
     assert scheduler.config.prediction_type == NOISING["prediction_type"]
     assert not scheduler.config.get("clip_sample", False)
 
 
-def test_a_picture_can_be_read_back_into_latents(folder: Path) -> None:
+def test_a_picture_can_be_read_back_into_latents(folder):
     autoencoder = load(folder).vae
     with torch.no_grad():
         latents = autoencoder.encode(torch.zeros(1, 3, 128, 128)).latent_dist.mean
@@ -110,8 +106,8 @@ def test_a_picture_can_be_read_back_into_latents(folder: Path) -> None:
 
 
 def test_a_refiner_in_the_folder_takes_over_in_the_model_package_alone(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    folder, tmp_path, monkeypatch
+):
     monkeypatch.setenv("EASEL_DEFAULTS", '{"refiner_start": 0.8}')
     whole = tmp_path / "weights"
     shutil.copytree(folder, whole)
@@ -125,7 +121,7 @@ def test_a_refiner_in_the_folder_takes_over_in_the_model_package_alone(
     assert served[0].body != served[1].body
 
 
-def test_loras_are_copied_and_no_other_files_next_to_them(folder: Path, tmp_path: Path) -> None:
+def test_loras_are_copied_and_no_other_files_next_to_them(folder, tmp_path):
     trained, written = tmp_path / "trained", tmp_path / "written"
     trained.mkdir()
     written.mkdir()

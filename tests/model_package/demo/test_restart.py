@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -7,14 +5,13 @@ from safetensors.torch import load_file
 
 from model_package.demo import pool, restart, tokens, train_decoder, train_text, train_unet
 from model_package.demo.data.codec import Codec
-from model_package.demo.data.compose import Composer
 from model_package.demo.export import CODEC_NAME
 from model_package.demo.pool import draw_pictures
 from model_package.demo.work_dir import WEIGHTS
 
 
 @pytest.fixture
-def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work_dir(tmp_path, monkeypatch):
     """An empty one, in place of the real."""
     for module in (pool, restart):
         monkeypatch.setattr(module, "CODEC_FILE", tmp_path / "codec.npz")
@@ -24,7 +21,7 @@ def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_training_goes_on_from_the_exported_weights(work_dir: Path) -> None:
+def test_every_training_goes_on_from_the_exported_weights(work_dir):
     restart.restart(WEIGHTS)
     assert_same(train_unet.first_unet(), UNet2DConditionModel.from_pretrained(WEIGHTS / "unet"))
     assert_same(train_decoder.load_autoencoder(), AutoencoderKL.from_pretrained(WEIGHTS / "vae"))
@@ -35,7 +32,7 @@ def test_every_training_goes_on_from_the_exported_weights(work_dir: Path) -> Non
         assert torch.equal(weight, written["text_model." + name.removeprefix("text_model.")])
 
 
-def test_a_second_restart_keeps_what_has_been_trained_since(work_dir: Path) -> None:
+def test_a_second_restart_keeps_what_has_been_trained_since(work_dir):
     restart.restart(WEIGHTS)
     (work_dir / "codec.npz").write_bytes(b"another")
     before = {path: path.stat().st_mtime_ns for path in work_dir.rglob("*") if path.is_file()}
@@ -43,7 +40,7 @@ def test_a_second_restart_keeps_what_has_been_trained_since(work_dir: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_without_a_restart_the_unet_begins_untrained(work_dir: Path) -> None:
+def test_without_a_restart_the_unet_begins_untrained(work_dir):
     torch.manual_seed(0)
     first = train_unet.first_unet()
     torch.manual_seed(0)
@@ -51,8 +48,8 @@ def test_without_a_restart_the_unet_begins_untrained(work_dir: Path) -> None:
 
 
 def test_the_codec_next_to_the_weights_is_the_one_they_were_trained_with(
-    composer: Composer,
-) -> None:
+    composer,
+):
     # The autoencoder was taught this very code: with another basis, or another sign of a component,
     # the two would have nothing to do with each other.
     _, pictures = draw_pictures(composer, 8, seed=1)
@@ -65,6 +62,6 @@ def test_the_codec_next_to_the_weights_is_the_one_they_were_trained_with(
         assert torch.corrcoef(torch.stack([actual.flatten(), expected.flatten()]))[0, 1] > 0.8
 
 
-def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
+def assert_same(one, other):
     theirs = other.float().state_dict()
     assert all(torch.equal(weight, theirs[name]) for name, weight in one.state_dict().items())

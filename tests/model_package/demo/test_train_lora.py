@@ -1,13 +1,9 @@
-from pathlib import Path
-
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 
 from easel.lora.adapters import Loras
 from model_package.demo import train_lora
 from model_package.demo.data.codec import Codec
-from model_package.demo.data.compose import Composer
 from model_package.demo.data.styles import pixel
 from model_package.demo.export import CODEC_NAME
 from model_package.demo.pipeline import assemble
@@ -20,18 +16,18 @@ from model_package.demo.work_dir import WEIGHTS
 
 
 @pytest.fixture
-def taught() -> UNet2DConditionModel:
+def taught():
     torch.manual_seed(0)
     return add_lora(new_unet())
 
 
-def test_only_the_additions_are_trained(taught: UNet2DConditionModel) -> None:
+def test_only_the_additions_are_trained(taught):
     moving = {name for name, weight in taught.named_parameters() if weight.requires_grad}
     assert moving
     assert all("lora_" in name for name in moving)
 
 
-def test_at_first_the_additions_change_nothing(taught: UNet2DConditionModel) -> None:
+def test_at_first_the_additions_change_nothing(taught):
     torch.manual_seed(0)
     plain = new_unet()
     inputs = (torch.randn(1, 8, 16, 16), torch.tensor([500]), torch.randn(1, 77, 192))
@@ -39,9 +35,7 @@ def test_at_first_the_additions_change_nothing(taught: UNet2DConditionModel) -> 
         assert torch.allclose(taught(*inputs).sample, plain(*inputs).sample, atol=1e-5)
 
 
-def test_the_file_is_small_and_is_offered_by_the_model_package(
-    taught: UNet2DConditionModel, tokenizer_folder: Path, tmp_path: Path
-) -> None:
+def test_the_file_is_small_and_is_offered_by_the_model_package(taught, tokenizer_folder, tmp_path):
     path = tmp_path / "pixel.safetensors"
     save_lora(taught.to(memory_format=torch.channels_last), path)
     assert path.stat().st_size < 1_000_000
@@ -50,9 +44,7 @@ def test_the_file_is_small_and_is_offered_by_the_model_package(
     assert Loras([("pixel", path)], [pipeline]).names == ["pixel"]
 
 
-def test_a_pool_in_a_look_is_flat_where_the_look_is(
-    composer: Composer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pool_in_a_look_is_flat_where_the_look_is(composer, monkeypatch):
     monkeypatch.setattr(train_lora, "DRAWN_AT_ONCE", 2)
     monkeypatch.setattr(train_lora, "TIMES", 2)
     codec = Codec.load(WEIGHTS / CODEC_NAME)

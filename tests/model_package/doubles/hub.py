@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "5" * 40
@@ -18,14 +16,14 @@ GATED = "somebody/gated"
 class Hub:
     """Repositories by name; notes which files were fetched and with which token."""
 
-    def __init__(self, repositories: dict[str, Path]):
+    def __init__(self, repositories):
         self.repositories = repositories
         self.fetched: list[str] = []
         self.tokens: set[str | None] = set()
         self.address = ""
 
     @contextmanager
-    def serve(self) -> Iterator[Hub]:
+    def serve(self):
         hub = self
 
         class Handler(_Handler):

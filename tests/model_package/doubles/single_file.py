@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
-import torch
 from diffusers.loaders.single_file_utils import DIFFUSERS_TO_LDM_MAPPING
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +20,7 @@ _RESNET = {
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def make_single_file(folder: Path, file: Path) -> Path:
+def make_single_file(folder, file):
     """Write the weights of a stand-in of kind `sd` into one file."""
     weights = {
         **_renamed(folder / "unet", "model.diffusion_model.", _unet_name),
@@ -34,7 +31,7 @@ def make_single_file(folder: Path, file: Path) -> Path:
     return file
 
 
-def _renamed(folder: Path, prefix: str, rename: Callable[[str], str]) -> dict[str, torch.Tensor]:
+def _renamed(folder, prefix, rename):
     (path,) = folder.glob("*.safetensors")
     tensors = {prefix + rename(name): tensor for name, tensor in load_file(path).items()}
     # The older layout has the attention of the VAE as convolutions.
@@ -45,11 +42,11 @@ def _renamed(folder: Path, prefix: str, rename: Callable[[str], str]) -> dict[st
     }  # fmt: skip
 
 
-def _is_matrix(name: str, tensor: torch.Tensor) -> bool:
+def _is_matrix(name, tensor):
     return ".attn_" in name and tensor.ndim == 2
 
 
-def _unet_name(name: str) -> str:
+def _unet_name(name):
     """Return the name of a tensor of a UNet with one layer in each of two blocks."""
     if name in _UNET:
         return str(_UNET[name])
@@ -71,7 +68,7 @@ def _unet_name(name: str) -> str:
     raise ValueError(name)
 
 
-def _vae_name(name: str) -> str:
+def _vae_name(name):
     """Return the name of a tensor of a VAE with four blocks; the decoder's are counted upwards."""
     for new, old in _VAE.items():
         if name == new:
@@ -88,11 +85,11 @@ def _vae_name(name: str) -> str:
     return f"{start}mid.attn_1.{_inside(rest, _ATTENTION)}" if found else name
 
 
-def _upwards(rest: str) -> Callable[[re.Match[str]], str]:
+def _upwards(rest):
     return lambda match: f"decoder.up.{3 - int(match[1])}.{rest}"
 
 
-def _inside(rest: str, names: dict[str, str]) -> str:
+def _inside(rest, names):
     for new, old in names.items():
         if rest.startswith(f"{new}."):
             return old + rest[len(new) :]

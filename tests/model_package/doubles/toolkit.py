@@ -52,7 +52,7 @@ class Toolkit:
         self.make_context = context_type
         self.model = inference.model_fn(str(folder), context_type())
 
-    def post(self, body, *, accept=None, content_type="application/json") -> Response:
+    def post(self, body, *, accept=None, content_type="application/json"):
         context = self.make_context()
         if isinstance(context, Context):
             context.headers = {"Content-Type": content_type, "Accept": accept}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import http.client
 
 
-def ask(
-    port: int, path: str, method: str = "GET", body: bytes | None = None, **headers: str
-) -> tuple[int, dict[str, str], bytes]:
+def ask(port, path, method="GET", body=None, **headers):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         # The path goes out as it is written here.

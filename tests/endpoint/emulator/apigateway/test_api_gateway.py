@@ -3,9 +3,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,22 +20,22 @@ OK = {"statusCode": 200, "headers": {"Content-Type": "text/plain"}, "body": "fin
 class Double:
     """A function's double that remembers its events."""
 
-    def __init__(self, act: Callable[[], Any] = lambda: OK, error: str | None = None) -> None:
+    def __init__(self, act=lambda: OK, error=None):
         self.events: list[Any] = []
         self._act, self._error = act, error
 
-    def invoke(self, event: object) -> Result:
+    def invoke(self, event):
         self.events.append(event)
         return Result(self._act(), self._error, 0.0, None, 0)
 
 
 @contextmanager
-def before(package: Path, function: Double, **more: float) -> Iterator[int]:
+def before(package, function, **more):
     with ApiGateway(Document.read(package), function, **more).serve() as server:
         yield server.server_address[1]
 
 
-def test_a_route_reaches_the_function_with_its_path_undecoded(package: Path) -> None:
+def test_a_route_reaches_the_function_with_its_path_undecoded(package):
     function = Double()
     with before(package, function) as port:
         status, headers, body = ask(port, "/api/png/a%20b%2Fc%3F+d?seed=1")
@@ -64,9 +62,7 @@ def test_a_route_reaches_the_function_with_its_path_undecoded(package: Path) -> 
         ("OPTIONS", "/api/health"),
     ],
 )
-def test_unknown_routes_and_methods_return_missing_authentication_token(
-    package: Path, method: str, path: str
-) -> None:
+def test_unknown_routes_and_methods_return_missing_authentication_token(package, method, path):
     function = Double()
     with before(package, function) as port:
         status, headers, body = ask(port, path, method)
@@ -77,21 +73,21 @@ def test_unknown_routes_and_methods_return_missing_authentication_token(
     assert function.events == []
 
 
-def test_another_stage_is_forbidden(package: Path) -> None:
+def test_another_stage_is_forbidden(package):
     with before(package, Double()) as port:
         status, headers, body = ask(port, "/health")
     assert (status, json.loads(body)) == (403, {"message": "Forbidden"})
     assert headers["x-amzn-errortype"] == "ForbiddenException"
 
 
-def test_reserved_paths_are_answered_by_the_service(package: Path) -> None:
+def test_reserved_paths_are_answered_by_the_service(package):
     function = Double()
     with before(package, function) as port:
         assert ask(port, "/ping")[0] == 200
     assert function.events == []
 
 
-def test_options_are_answered_by_the_mock_integration(package: Path) -> None:
+def test_options_are_answered_by_the_mock_integration(package):
     function = Double()
     with before(package, function) as port:
         status, headers, body = ask(port, "/api/png/cat", "OPTIONS", Origin="http://a.example")
@@ -101,10 +97,10 @@ def test_options_are_answered_by_the_mock_integration(package: Path) -> None:
     assert function.events == []
 
 
-def test_a_function_slower_than_the_gateway_is_a_504_and_runs_on(package: Path) -> None:
+def test_a_function_slower_than_the_gateway_is_a_504_and_runs_on(package):
     gate, ended = threading.Event(), threading.Event()
 
-    def act() -> Any:
+    def act():
         gate.wait(60)
         ended.set()
         return OK
@@ -117,17 +113,15 @@ def test_a_function_slower_than_the_gateway_is_a_504_and_runs_on(package: Path) 
 
 
 @pytest.mark.parametrize("error", ["Unhandled", None])
-def test_a_function_that_fails_or_returns_an_invalid_result_is_a_502(
-    package: Path, error: str | None
-) -> None:
+def test_a_function_that_fails_or_returns_an_invalid_result_is_a_502(package, error):
     with before(package, Double(lambda: {"errorMessage": "secret"}, error)) as port:
         status, headers, body = ask(port, "/api/health")
     assert (status, json.loads(body)) == (502, {"message": "Internal server error"})
     assert headers["x-amzn-errortype"] == "InternalServerErrorException"
 
 
-def test_a_throttled_function_is_a_500(package: Path) -> None:
-    def act() -> Any:
+def test_a_throttled_function_is_a_500(package):
+    def act():
         raise TooManyRequests("Rate Exceeded.")
 
     with before(package, Double(act)) as port:
@@ -135,7 +129,7 @@ def test_a_throttled_function_is_a_500(package: Path) -> None:
     assert (status, json.loads(body)) == (500, {"message": "Internal server error"})
 
 
-def test_request_bodies_are_limited_to_ten_megabytes(package: Path) -> None:
+def test_request_bodies_are_limited_to_ten_megabytes(package):
     function = Double()
     with before(package, function) as port:
         most = 10 * 1024 * 1024
@@ -147,21 +141,21 @@ def test_request_bodies_are_limited_to_ten_megabytes(package: Path) -> None:
     assert len(function.events) == 1
 
 
-def test_request_line_and_headers_share_a_limit(package: Path) -> None:
+def test_request_line_and_headers_share_a_limit(package):
     with before(package, Double()) as port:
         assert ask(port, "/api/png/" + "x" * 10_000)[0] == 200
         assert ask(port, "/api/png/" + "x" * 10_300)[0] == 431
         assert ask(port, "/api/health", Cookie="x" * 10_300)[0] == 431
 
 
-def test_an_edge_optimised_api_has_a_shorter_limit_for_its_url(package: Path) -> None:
+def test_an_edge_optimised_api_has_a_shorter_limit_for_its_url(package):
     document = Document.read(package)
     document.regional = False
     with ApiGateway(document, Double()).serve() as server:
         assert ask(server.server_address[1], "/api/png/" + "x" * 8_200)[0] == 414
 
 
-def test_preflights_break_without_conversion_to_text(package: Path) -> None:
+def test_preflights_break_without_conversion_to_text(package):
     document = Document.read(package)
     match = document.match("/png/cat")
     assert match is not None
@@ -172,7 +166,7 @@ def test_preflights_break_without_conversion_to_text(package: Path) -> None:
         assert ask(server.server_address[1], "/api/png/cat", "OPTIONS")[0] == 500
 
 
-def test_one_connection_serves_many_requests(package: Path) -> None:
+def test_one_connection_serves_many_requests(package):
     with before(package, Double()) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         for _ in range(3):
@@ -183,7 +177,7 @@ def test_one_connection_serves_many_requests(package: Path) -> None:
         connection.close()
 
 
-def test_listed_binary_types_come_from_the_package(tmp_path: Path) -> None:
+def test_listed_binary_types_come_from_the_package(tmp_path):
     folder = packaged.write(tmp_path / "app")
     out = packaged.package(folder, tmp_path / "out", '["image/png"]')
     assert Document.read(out).binary_types == ["image/png"]

@@ -9,13 +9,11 @@ from endpoint.emulator.apigateway.api_gateway_document import Document
 
 
 @pytest.fixture(scope="module")
-def document(package: Path) -> Document:
+def document(package):
     return Document.read(package)
 
 
-def test_the_document_reads_the_output_of_chalice_package(
-    document: Document, package: Path
-) -> None:
+def test_the_document_reads_the_output_of_chalice_package(document, package):
     assert document.stage == "api"
     assert document.regional
     assert document.binary_types == ["*/*"]
@@ -26,7 +24,7 @@ def test_the_document_reads_the_output_of_chalice_package(
     assert function.reserved_concurrency == 2
 
 
-def test_without_a_package_there_is_no_document(tmp_path: Path) -> None:
+def test_without_a_package_there_is_no_document(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"sam\.json"):
         Document.read(tmp_path)
 
@@ -44,9 +42,7 @@ def test_without_a_package_there_is_no_document(tmp_path: Path) -> None:
         ("/health/", "/health", None),
     ],
 )
-def test_a_path_matches_its_resource_undecoded(
-    document: Document, path: str, resource: str, text: str | None
-) -> None:
+def test_a_path_matches_its_resource_undecoded(document, path, resource, text):
     match = document.match(path)
     assert match is not None
     assert match.path == resource
@@ -56,11 +52,11 @@ def test_a_path_matches_its_resource_undecoded(
 @pytest.mark.parametrize(
     "path", ["/", "/png", "/png/", "/png//", "/png/a/b", "/nothing", "//health"]
 )
-def test_other_paths_match_nothing(document: Document, path: str) -> None:
+def test_other_paths_match_nothing(document, path):
     assert document.match(path) is None
 
 
-def test_a_greedy_parameter_matches_the_rest() -> None:
+def test_a_greedy_parameter_matches_the_rest():
     integration: dict[str, Any] = {"x-amazon-apigateway-integration": {"type": "aws_proxy"}}
     body = {"paths": {"/{rest+}": {"x-amazon-apigateway-any-method": integration}}}
     properties = {"CodeUri": "x.zip", "Handler": "app.app", "Timeout": 3, "MemorySize": 128}

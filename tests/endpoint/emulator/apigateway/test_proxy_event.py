@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ PNG = b"\x89PNG\r\n\xff"
 TEXT = base64.b64encode(PNG)
 
 
-def picture() -> dict[str, Any]:
+def picture():
     return {
         "statusCode": 200,
         "headers": {"Content-Type": "image/png"},
@@ -49,28 +48,24 @@ ALL, LISTED = ["*/*"], ["image/png"]
         ([], "image/png", TEXT),
     ],
 )
-def test_base64_is_decoded_only_if_the_first_accepted_type_is_binary(
-    binary_types: list[str], accept: str | None, body: bytes
-) -> None:
+def test_base64_is_decoded_only_if_the_first_accepted_type_is_binary(binary_types, accept, body):
     assert response(picture(), accept, binary_types).body == body
 
 
 @pytest.mark.parametrize("accept", ["*/*", "image/png", None])
 @pytest.mark.parametrize("binary_types", [ALL, LISTED, []])
-def test_a_plain_body_passes_whatever_is_accepted(
-    binary_types: list[str], accept: str | None
-) -> None:
+def test_a_plain_body_passes_whatever_is_accepted(binary_types, accept):
     result = {"statusCode": 200, "headers": {}, "body": "caf\u00e9", "isBase64Encoded": False}
     assert response(result, accept, binary_types).body == "café".encode()
 
 
-def test_a_response_without_a_type_is_json() -> None:
+def test_a_response_without_a_type_is_json():
     assert response({"statusCode": 204}, None, ALL) == HttpResponse(
         204, [("Content-Type", "application/json")], b""
     )
 
 
-def test_multi_value_headers_are_sent_one_by_one_and_take_precedence() -> None:
+def test_multi_value_headers_are_sent_one_by_one_and_take_precedence():
     result = {
         "statusCode": 200,
         "headers": {"Set-Cookie": "lost", "X-Seed": 7, "X-Done": True},
@@ -83,7 +78,7 @@ def test_multi_value_headers_are_sent_one_by_one_and_take_precedence() -> None:
 
 
 @pytest.mark.parametrize("name", ["Server", "date", "WWW-Authenticate", "Content-Length"])
-def test_some_headers_are_renamed(name: str) -> None:
+def test_some_headers_are_renamed(name):
     headers = dict(response({"statusCode": 200, "headers": {name: "x"}}, None, ALL).headers)
     assert headers[f"x-amzn-Remapped-{name}"] == "x"
     assert name not in headers
@@ -104,12 +99,12 @@ def test_some_headers_are_renamed(name: str) -> None:
         {"statusCode": 200, "body": "not base64!", "isBase64Encoded": True},
     ],
 )
-def test_an_invalid_proxy_response_is_malformed(result: Any) -> None:
+def test_an_invalid_proxy_response_is_malformed(result):
     with pytest.raises(Malformed):
         response(result, "*/*", ALL)
 
 
-def make(query: str = "", body: bytes = b"", **headers: str) -> dict[str, Any]:
+def make(query="", body=b"", **headers):
     request = HttpRequest(
         method="POST",
         path="/api/inference/a%20cat",
@@ -128,7 +123,7 @@ def make(query: str = "", body: bytes = b"", **headers: str) -> dict[str, Any]:
     )
 
 
-def test_the_event_has_the_members_that_a_handler_reads() -> None:
+def test_the_event_has_the_members_that_a_handler_reads():
     made = make(Host="example.org", User_Agent="curl/8")
     assert made["resource"] == "/inference/{text}"
     assert made["pathParameters"] == {"text": "a%20cat"}
@@ -144,26 +139,26 @@ def test_the_event_has_the_members_that_a_handler_reads() -> None:
     assert len(context["requestId"]) == 36
 
 
-def test_empty_members_are_null() -> None:
+def test_empty_members_are_null():
     made = make()
     empty = ("queryStringParameters", "multiValueQueryStringParameters", "stageVariables", "body")
     assert [made[name] for name in empty] == [None] * 4
     assert made["isBase64Encoded"] is False
 
 
-def test_query_parameters_are_decoded_and_may_repeat() -> None:
+def test_query_parameters_are_decoded_and_may_repeat():
     made = make("seed=1&seed=2&prompt=a+cat%26dog&flag")
     assert made["queryStringParameters"] == {"seed": "2", "prompt": "a cat&dog", "flag": ""}
     assert made["multiValueQueryStringParameters"]["seed"] == ["1", "2"]
 
 
-def test_only_binary_request_bodies_are_base64() -> None:
+def test_only_binary_request_bodies_are_base64():
     binary, text = make(body=PNG, Content_Type="image/png"), make(body=b"{}")
     assert (binary["body"], binary["isBase64Encoded"]) == (TEXT.decode(), True)
     assert (text["body"], text["isBase64Encoded"]) == ("{}", False)
 
 
-def test_a_wildcard_matches_everything_and_is_not_a_pattern() -> None:
+def test_a_wildcard_matches_everything_and_is_not_a_pattern():
     assert matches_binary("text/html", ALL)
     assert not matches_binary("image/webp", LISTED)
     assert not matches_binary(None, LISTED)

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
 
 import pytest
 
-from tests.endpoint.emulator.container.doubles import ECHO, Served, serving
+from tests.endpoint.emulator.container.doubles import ECHO, serving
 
 
 @pytest.fixture(scope="package")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def echo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("echo")
     (folder / "inference.py").write_text(textwrap.dedent(ECHO), "utf-8")
     with serving(folder) as served:

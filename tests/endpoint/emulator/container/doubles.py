@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,11 +31,11 @@ ECHO = """
 class Served:
     """A model server under test, and a client of it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url):
         self.url = url
         self._pool = urllib3.PoolManager(maxsize=130, block=True)
 
-    def post(self, body: bytes = b"{}", **headers: str) -> urllib3.BaseHTTPResponse:
+    def post(self, body=b"{}", **headers):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self._pool.request(
             "POST",
@@ -46,12 +46,12 @@ class Served:
             timeout=30,
         )
 
-    def ping(self) -> int:
+    def ping(self):
         return self._pool.request("GET", f"{self.url}/ping", retries=False, timeout=5).status
 
 
 @contextmanager
-def serving(folder: Path, **variables: str) -> Iterator[Served]:
+def serving(folder, **variables):
     server = ModelServer(folder, Path("/opt/ml/model"), {**os.environ, **variables})
     with server.serve() as running:
         yield Served(running.url)

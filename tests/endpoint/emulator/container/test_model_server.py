@@ -10,18 +10,16 @@ import pytest
 import urllib3
 
 from endpoint.emulator.container.model_server import ModelServer
-from tests.endpoint.emulator.container.doubles import ECHO, STEPS, Served, Write, serving
+from tests.endpoint.emulator.container.doubles import ECHO, STEPS, serving
 from tests.endpoint.emulator.doubles import wait_until
 
 
-def test_unknown_paths_are_not_found(echo: Served) -> None:
+def test_unknown_paths_are_not_found(echo):
     assert urllib3.request("GET", f"{echo.url}/models", retries=False).status == 404
     assert urllib3.request("POST", f"{echo.url}/predict", body=b"", retries=False).status == 404
 
 
-def test_ping_is_200_while_the_model_loads_and_when_it_cannot(
-    script: Write, tmp_path: Path
-) -> None:
+def test_ping_is_200_while_the_model_loads_and_when_it_cannot(script, tmp_path):
     gate = tmp_path / "gate"
     waits = f"""
         import os, time
@@ -46,9 +44,7 @@ def test_ping_is_200_while_the_model_loads_and_when_it_cannot(
         assert served.ping() == 200
 
 
-def test_a_model_that_failed_to_load_is_loaded_again_with_each_request(
-    script: Write, tmp_path: Path
-) -> None:
+def test_a_model_that_failed_to_load_is_loaded_again_with_each_request(script, tmp_path):
     there = tmp_path / "weights"
     folder = script(ECHO.replace("return model_dir", f"return open({str(there)!r}).read()"))
     with serving(folder) as served:
@@ -58,8 +54,8 @@ def test_a_model_that_failed_to_load_is_loaded_again_with_each_request(
 
 
 def test_a_dead_worker_is_a_500_and_the_next_request_waits_for_the_reload(
-    script: Write,
-) -> None:
+    script,
+):
     line = "return os._exit(9) if data else os.getpid()"
     with serving(script(STEPS % line)) as served:
         before = served.post(b"[]").json()
@@ -71,14 +67,14 @@ def test_a_dead_worker_is_a_500_and_the_next_request_waits_for_the_reload(
     assert after.json() != before
 
 
-def test_one_worker_is_strictly_serial(script: Write) -> None:
+def test_one_worker_is_strictly_serial(script):
     line = "start = time.monotonic(); time.sleep(0.05); return [start, time.monotonic()]"
     with serving(script(STEPS % line)) as served, ThreadPoolExecutor(6) as pool:
         spans = sorted(pool.map(lambda _: served.post().json(), range(6)))
     assert all(one[1] <= next_one[0] for one, next_one in itertools.pairwise(spans))
 
 
-def test_a_full_queue_is_a_503(script: Write, tmp_path: Path) -> None:
+def test_a_full_queue_is_a_503(script, tmp_path):
     gate, begun = tmp_path / "gate", tmp_path / "begun"
     line = f"open({str(begun)!r}, 'w').close()"
     line += f"; [time.sleep(0.01) for _ in iter(lambda: os.path.exists({str(gate)!r}), True)]"
@@ -95,7 +91,7 @@ def test_a_full_queue_is_a_503(script: Write, tmp_path: Path) -> None:
     assert {answer.json()["type"] for answer in refused} == {"ServiceUnavailableException"}
 
 
-def test_a_client_that_disconnects_does_not_stop_the_work(script: Write, tmp_path: Path) -> None:
+def test_a_client_that_disconnects_does_not_stop_the_work(script, tmp_path):
     done = tmp_path / "done"
     line = f"time.sleep(0.3); open({str(done)!r}, 'w').close(); return 1"
     with serving(script(STEPS % line)) as served:
@@ -114,7 +110,7 @@ def test_a_client_that_disconnects_does_not_stop_the_work(script: Write, tmp_pat
         assert done.exists()
 
 
-def test_a_response_above_the_limit_kills_the_worker(script: Write) -> None:
+def test_a_response_above_the_limit_kills_the_worker(script):
     folder = script(STEPS % "return b'x' * data")
     with serving(folder, MMS_MAX_RESPONSE_SIZE="1000") as served:
         assert served.post(b"1000").status == 200
@@ -122,20 +118,20 @@ def test_a_response_above_the_limit_kills_the_worker(script: Write) -> None:
         assert served.post(b"1000").status == 200
 
 
-def test_the_limits_are_6553500_bytes_unless_set(script: Write) -> None:
+def test_the_limits_are_6553500_bytes_unless_set(script):
     with serving(script(STEPS % "return b'x' * data")) as served:
         assert served.post(b"6553500").status == 200
         assert served.post(b"6553501").status == 500
         assert served.post(b" " * 6_553_501).status == 413
 
 
-def test_a_request_above_the_limit_is_refused(script: Write) -> None:
+def test_a_request_above_the_limit_is_refused(script):
     with serving(script(ECHO), MMS_MAX_REQUEST_SIZE="10") as served:
         assert served.post(b"1" * 10).status == 200
         assert served.post(b"1" * 11).status == 413
 
 
-def test_a_worker_that_takes_too_long_is_killed(script: Write) -> None:
+def test_a_worker_that_takes_too_long_is_killed(script):
     line = "time.sleep(data); return os.getpid()"
     with serving(script(STEPS % line), SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS="2") as served:
         before = served.post(b"0").json()
@@ -143,13 +139,13 @@ def test_a_worker_that_takes_too_long_is_killed(script: Write) -> None:
         assert served.post(b"0").json() != before
 
 
-def test_the_other_timeout_is_in_minutes() -> None:
+def test_the_other_timeout_is_in_minutes():
     server = ModelServer(Path(), Path(), {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "2"})
     assert server.answer_seconds == 120
     assert server.load_seconds is None
 
 
-def test_a_stopped_server_leaves_no_process(script: Write) -> None:
+def test_a_stopped_server_leaves_no_process(script):
     with serving(script(STEPS % "return os.getpid()")) as served:
         pid: Any = served.post().json()
     with pytest.raises(ProcessLookupError):

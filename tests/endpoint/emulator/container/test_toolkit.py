@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from tests.endpoint.emulator.container.doubles import ECHO, STEPS, Served, Write, serving
+from tests.endpoint.emulator.container.doubles import ECHO, STEPS, serving
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from tests.endpoint.emulator.container.doubles import ECHO, STEPS, Served, Write
         ("image/png", "bytearray"),
     ],
 )
-def test_only_exact_json_and_csv_arrive_as_text(echo: Served, content_type: str, kind: str) -> None:
+def test_only_exact_json_and_csv_arrive_as_text(echo, content_type, kind):
     answer = echo.post(b"{}", Content_Type=content_type).json()
     assert answer["input"] == [kind, content_type, 2]
 
@@ -35,31 +35,31 @@ def test_only_exact_json_and_csv_arrive_as_text(echo: Served, content_type: str,
         ("*/*", "application/json"),
     ],
 )
-def test_accept_is_the_responses_type_word_for_word(echo: Served, accept: str, seen: str) -> None:
+def test_accept_is_the_responses_type_word_for_word(echo, accept, seen):
     answer = echo.post(Accept=accept)
     assert json.loads(answer.data)["accept"] == seen
     assert answer.headers["Content-Type"] == seen
 
 
-def test_without_accept_the_response_is_json(echo: Served) -> None:
+def test_without_accept_the_response_is_json(echo):
     answer = echo.post()
     assert answer.json()["accept"] == "application/json"
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_the_script_sees_the_model_folder_and_the_headers(echo: Served) -> None:
+def test_the_script_sees_the_model_folder_and_the_headers(echo):
     answer = echo.post(X_Amzn_SageMaker_Custom_Attributes="a=1").json()
     assert answer["model"] == "/opt/ml/model"
     assert answer["headers"]["X-Amzn-SageMaker-Custom-Attributes"] == "a=1"
 
 
-def test_json_that_is_not_utf_8_is_a_400(echo: Served) -> None:
+def test_json_that_is_not_utf_8_is_a_400(echo):
     answer = echo.post(b"\xff")
     assert answer.status == 400
     assert "utf-8" in answer.json()["message"]
 
 
-def test_functions_with_an_extra_argument_receive_the_context(script: Write) -> None:
+def test_functions_with_an_extra_argument_receive_the_context(script):
     folder = script(
         """
         import json
@@ -100,9 +100,7 @@ def test_functions_with_an_extra_argument_receive_the_context(script: Write) -> 
         ("return data['missing']", "'missing'"),
     ],
 )
-def test_every_exception_is_a_400_of_the_servers_shape(
-    script: Write, line: str, message: str
-) -> None:
+def test_every_exception_is_a_400_of_the_servers_shape(script, line, message):
     with serving(script(STEPS % line)) as served:
         answer = served.post()
     assert answer.status == 400
@@ -110,7 +108,7 @@ def test_every_exception_is_a_400_of_the_servers_shape(
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_an_errors_json_is_written_as_the_java_server_writes_it(script: Write) -> None:
+def test_an_errors_json_is_written_as_the_java_server_writes_it(script):
     with serving(script(STEPS % "raise ValueError(\"<a href='x'> & caf\u00e9\")")) as served:
         answer = served.post()
     assert answer.data.decode("utf-8") == (
@@ -119,7 +117,7 @@ def test_an_errors_json_is_written_as_the_java_server_writes_it(script: Write) -
     )
 
 
-def test_a_script_can_set_its_own_status(script: Write) -> None:
+def test_a_script_can_set_its_own_status(script):
     line = "context.set_response_status(422, 'Unprocessable', 0); return {'field': 'steps'}"
     with serving(script(STEPS % line)) as served:
         answer = served.post(Accept="image/png")
@@ -128,25 +126,25 @@ def test_a_script_can_set_its_own_status(script: Write) -> None:
         assert answer.headers["Content-Type"] == "image/png"
 
 
-def test_a_capitalised_content_type_takes_precedence_over_accept(script: Write) -> None:
+def test_a_capitalised_content_type_takes_precedence_over_accept(script):
     line = "context.set_response_header(0, 'Content-Type', 'application/json'); return {}"
     with serving(script(STEPS % line)) as served:
         answer = served.post(Accept="image/png")
     assert answer.headers.getlist("Content-Type") == ["application/json"]
 
 
-def test_a_status_applies_to_one_request_only(script: Write) -> None:
+def test_a_status_applies_to_one_request_only(script):
     line = "data and context.set_response_status(code=422, phrase='', idx=0); return data"
     with serving(script(STEPS % line)) as served:
         assert [served.post(b"[1]").status, served.post(b"[]").status] == [422, 200]
 
 
-def test_bytes_are_returned_unchanged(script: Write) -> None:
+def test_bytes_are_returned_unchanged(script):
     with serving(script(STEPS % r"return b'\x89PNG\r\n\xff'")) as served:
         assert served.post(Accept="image/png").data == b"\x89PNG\r\n\xff"
 
 
-def test_a_wrong_number_of_arguments_is_refused(script: Write) -> None:
+def test_a_wrong_number_of_arguments_is_refused(script):
     folder = script(ECHO.replace("def predict_fn(data, model, context):", "def predict_fn(data):"))
     with serving(folder) as served:
         answer = served.post()
@@ -156,7 +154,7 @@ def test_a_wrong_number_of_arguments_is_refused(script: Write) -> None:
     )
 
 
-def test_transform_fn_excludes_the_other_functions(script: Write) -> None:
+def test_transform_fn_excludes_the_other_functions(script):
     alone = """
         def model_fn(model_dir):
             return "model"
@@ -171,14 +169,14 @@ def test_transform_fn_excludes_the_other_functions(script: Write) -> None:
         assert "Cannot use transform_fn" in served.post().json()["message"]
 
 
-def test_an_empty_sagemaker_program_hides_the_script(script: Write) -> None:
+def test_an_empty_sagemaker_program_hides_the_script(script):
     with serving(script(ECHO), SAGEMAKER_PROGRAM="") as served:
         answer = served.post()
     assert answer.status == 400
     assert "HF_TASK" in answer.json()["message"]
 
 
-def test_another_program_can_be_named(script: Write) -> None:
+def test_another_program_can_be_named(script):
     folder = script("raise RuntimeError('the wrong one')")
     (folder / "other.py").write_text(textwrap.dedent(ECHO), "utf-8")
     with serving(folder, SAGEMAKER_PROGRAM="other.py") as served:
@@ -186,8 +184,8 @@ def test_another_program_can_be_named(script: Write) -> None:
 
 
 def test_the_script_has_the_containers_variables_and_nothing_of_this_repository(
-    script: Write,
-) -> None:
+    script,
+):
     line = "return [os.environ['EASEL_TEST'], os.getcwd() in sys.path, '' in sys.path]"
     with serving(script(STEPS % line), EASEL_TEST="here") as served:
         assert served.post().json() == ["here", False, False]

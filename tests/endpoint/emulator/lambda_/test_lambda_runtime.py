@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,13 +41,13 @@ def handle(event, context):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     (tmp_path / "main.py").write_text(HANDLER, "utf-8")
     return tmp_path
 
 
 @pytest.fixture
-def function(folder: Path) -> Iterator[LambdaFunction]:
+def function(folder):
     environment = {"EASEL_TEST": "here", "AWS_DEFAULT_REGION": "eu-west-1"}
     with LambdaFunction(
         folder, environment, handler="main.handle", timeout=20, memory_size=512, concurrency=2
@@ -56,7 +55,7 @@ def function(folder: Path) -> Iterator[LambdaFunction]:
         yield running
 
 
-def test_a_second_event_reuses_the_warm_instance(function: LambdaFunction) -> None:
+def test_a_second_event_reuses_the_warm_instance(function):
     cold, warm = function.invoke({"do": ""}), function.invoke({"do": ""})
     assert cold.payload == warm.payload
     assert cold.init_duration is not None
@@ -65,7 +64,7 @@ def test_a_second_event_reuses_the_warm_instance(function: LambdaFunction) -> No
     assert function.max_rss() > 5_000_000
 
 
-def test_a_handler_sees_lambdas_context(function: LambdaFunction) -> None:
+def test_a_handler_sees_lambdas_context(function):
     request_id, name, memory, left, arn = function.invoke({"do": "context"}).payload
     assert len(request_id) == 36
     assert (name, memory) == ("easel", "512")
@@ -73,9 +72,7 @@ def test_a_handler_sees_lambdas_context(function: LambdaFunction) -> None:
     assert arn == "arn:aws:lambda:eu-west-1:123456789012:function:easel"
 
 
-def test_a_handler_sees_its_own_variables_only(
-    function: LambdaFunction, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_handler_sees_its_own_variables_only(function, monkeypatch):
     monkeypatch.setenv("OF_THIS_MACHINE", "1")
     seen = function.invoke({"do": "environment"}).payload
     assert seen["EASEL_TEST"] == "here"
@@ -86,7 +83,7 @@ def test_a_handler_sees_its_own_variables_only(
     assert "EASEL_EMULATOR_WATCHED" not in seen
 
 
-def test_a_package_cannot_import_installed_packages(function: LambdaFunction, folder: Path) -> None:
+def test_a_package_cannot_import_installed_packages(function, folder):
     here, path = function.invoke({"do": "path"}).payload
     assert Path(here) == folder.resolve()
     assert Path(path[0]) == folder.resolve()
@@ -96,7 +93,7 @@ def test_a_package_cannot_import_installed_packages(function: LambdaFunction, fo
     assert "boto3" in result.payload["errorMessage"]
 
 
-def test_an_exception_is_an_error_with_its_name(function: LambdaFunction) -> None:
+def test_an_exception_is_an_error_with_its_name(function):
     result = function.invoke({"do": "raise"})
     assert result.error == "Unhandled"
     assert result.payload["errorType"] == "ValueError"
@@ -105,8 +102,8 @@ def test_an_exception_is_an_error_with_its_name(function: LambdaFunction) -> Non
 
 
 def test_instances_are_added_up_to_the_limit_and_then_events_are_throttled(
-    function: LambdaFunction,
-) -> None:
+    function,
+):
     with ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(function.invoke, {"do": "sleep", "seconds": 2}) for _ in range(2)]
         until = time.monotonic() + 60
@@ -119,7 +116,7 @@ def test_instances_are_added_up_to_the_limit_and_then_events_are_throttled(
     assert function.invoke({"do": ""}).payload in pids
 
 
-def test_a_timeout_kills_the_instance(folder: Path) -> None:
+def test_a_timeout_kills_the_instance(folder):
     with LambdaFunction(folder, handler="main.handle", timeout=3) as function:
         before = function.invoke({"do": ""}).payload
         late = function.invoke({"do": "sleep", "seconds": 60})
@@ -130,21 +127,21 @@ def test_a_timeout_kills_the_instance(folder: Path) -> None:
             os.kill(before, 0)
 
 
-def test_an_instance_that_exits_is_replaced(function: LambdaFunction) -> None:
+def test_an_instance_that_exits_is_replaced(function):
     gone = function.invoke({"do": "exit"})
     assert gone.payload["errorType"] == "Runtime.ExitError"
     assert "exit status 3" in gone.payload["errorMessage"]
     assert function.invoke({"do": ""}).error is None
 
 
-def test_a_handler_that_cannot_be_imported_is_an_init_error(folder: Path) -> None:
+def test_a_handler_that_cannot_be_imported_is_an_init_error(folder):
     with LambdaFunction(folder, handler="nothing.handle") as function:
         result = function.invoke({})
     assert result.error == "Unhandled"
     assert result.payload["errorType"] == "Runtime.ImportModuleError"
 
 
-def test_responses_are_limited_to_six_megabytes(function: LambdaFunction) -> None:
+def test_responses_are_limited_to_six_megabytes(function):
     # Two bytes are the quotes.
     most = function.invoke({"do": "big", "size": 6_291_556 - 2})
     assert (most.error, most.size) == (None, 6_291_556)
@@ -153,7 +150,7 @@ def test_responses_are_limited_to_six_megabytes(function: LambdaFunction) -> Non
     assert more.payload["errorType"] == "Function.ResponseSizeTooLarge"
 
 
-def test_no_instance_outlives_its_function(folder: Path) -> None:
+def test_no_instance_outlives_its_function(folder):
     with LambdaFunction(folder, handler="main.handle") as function:
         pid = function.invoke({"do": ""}).payload
     with pytest.raises(ProcessLookupError):
@@ -161,7 +158,7 @@ def test_no_instance_outlives_its_function(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def api(package: Path) -> Iterator[int]:
+def api(package):
     with packaged_gateway.serve(package, environment={"GIVEN": "yes"}) as server:
         yield server.server_address[1]
 
@@ -170,24 +167,24 @@ PNG = b"\x89PNG" + bytes(range(256))
 
 
 @pytest.mark.parametrize("accept", ["*/*", "image/png", "text/html,*/*;q=0.8"])
-def test_a_packaged_chalice_application_returns_pictures(api: int, accept: str) -> None:
+def test_a_packaged_chalice_application_returns_pictures(api, accept):
     status, headers, body = ask(api, "/api/png/a%20cat", Accept=accept)
     assert (status, body) == (200, PNG)
     assert headers["content-type"] == "image/png"
     assert headers["x-text"] == "a%20cat"
 
 
-def test_a_literal_route_takes_precedence_over_a_placeholder(api: int) -> None:
+def test_a_literal_route_takes_precedence_over_a_placeholder(api):
     assert ask(api, "/api/png/default", Accept="*/*")[1]["x-text"] == "the default"
 
 
-def test_the_packages_variables_reach_the_function(api: int) -> None:
+def test_the_packages_variables_reach_the_function(api):
     seen = json.loads(ask(api, "/api/health", Accept="*/*")[2])
     assert (seen["FROM_TEMPLATE"], seen["GIVEN"]) == ("yes", "yes")
     assert seen["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "512"
 
 
-def test_a_posted_body_arrives(api: int) -> None:
+def test_a_posted_body_arrives(api):
     _, _, body = ask(
         api, "/api/echo", "POST", b'{"a": 1}', Accept="*/*", Content_Type="application/json"
     )
@@ -196,13 +193,13 @@ def test_a_posted_body_arrives(api: int) -> None:
     assert seen["requestContext"]["resourcePath"] == "/echo"
 
 
-def test_a_crash_and_a_response_above_the_limit_are_502s(api: int) -> None:
+def test_a_crash_and_a_response_above_the_limit_are_502s(api):
     assert ask(api, "/api/do/exit", Accept="*/*")[0] == 502
     assert ask(api, "/api/do/big", Accept="*/*")[0] == 502
     assert ask(api, "/api/do/count", Accept="*/*")[0] == 200
 
 
-def test_chalice_itself_reads_the_emulated_event(package: Path) -> None:
+def test_chalice_itself_reads_the_emulated_event(package):
     made = event(
         HttpRequest("GET", "/api/do/count", "", [("Accept", "*/*")], b"", "127.0.0.1"),
         stage="api",

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from endpoint.emulator.process.clients import Clients
 from tests.endpoint.emulator.doubles import REGION
 
 
-def test_chalices_swagger_can_be_imported_and_overwritten(clients: Clients, package: Path) -> None:
+def test_chalices_swagger_can_be_imported_and_overwritten(clients, package):
     template = json.loads((package / "sam.json").read_text("utf-8"))
     document = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
     gateway = clients.get("apigateway", REGION)

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from botocore.exceptions import ClientError
 
-from endpoint.emulator.process.clients import Clients
 from tests.endpoint.emulator.doubles import REGION
 
 ROLE = "arn:aws:iam::123456789012:role/easel"
 
 
-def test_descriptions_hold_no_empty_values(sagemaker: Any) -> None:
+def test_descriptions_hold_no_empty_values(sagemaker):
     sagemaker.create_model(
         ModelName="plain",
         ExecutionRoleArn=ROLE,
@@ -22,7 +19,7 @@ def test_descriptions_hold_no_empty_values(sagemaker: Any) -> None:
     assert not [name for name, value in described.items() if value in ({}, [], "")]
 
 
-def test_policies_cannot_be_simulated(clients: Clients) -> None:
+def test_policies_cannot_be_simulated(clients):
     iam = clients.get("iam", REGION)
     with pytest.raises(ClientError) as caught:
         iam.simulate_principal_policy(
@@ -31,6 +28,6 @@ def test_policies_cannot_be_simulated(clients: Clients) -> None:
     assert caught.value.response["Error"]["Code"] == "AccessDenied"
 
 
-def test_other_form_posts_still_reach_moto(clients: Clients) -> None:
+def test_other_form_posts_still_reach_moto(clients):
     identity = clients.get("sts", REGION).get_caller_identity()
     assert identity["Account"] == "123456789012"

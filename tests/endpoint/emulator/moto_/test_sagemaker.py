@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from botocore.exceptions import ClientError
 
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.moto_.sagemaker import transitions
-from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.sagemaker.lifecycle import Transitions
 from tests.endpoint.emulator.doubles import BUCKET, REGION
 
@@ -25,7 +23,7 @@ TYPE, OTHER_TYPE = "ml.g7.xlarge", "ml.g7e.2xlarge"
 class Account:
     """An endpoint's name, with what creating it needs, and a clock that only a test moves."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients):
         self.sagemaker = clients.get("sagemaker", REGION)
         self.scaling = clients.get("application-autoscaling", REGION)
         self.name = f"states-{uuid.uuid4().hex[:12]}"
@@ -35,39 +33,39 @@ class Account:
             ModelName=self.name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"}
         )
 
-    def config(self, name: str, **changed: Any) -> None:
+    def config(self, name, **changed):
         variant = {"VariantName": "AllTraffic", "ModelName": self.name, "InitialInstanceCount": 1}
         self.sagemaker.create_endpoint_config(
             EndpointConfigName=f"{self.name}-{name}",
             ProductionVariants=[variant | (changed or {"InstanceType": TYPE})],
         )
 
-    def create(self, suffix: str = "", config: str = "first") -> None:
+    def create(self, suffix="", config="first"):
         self.sagemaker.create_endpoint(
             EndpointName=self.name + suffix, EndpointConfigName=f"{self.name}-{config}"
         )
 
-    def update(self, config: str) -> None:
+    def update(self, config):
         self.sagemaker.update_endpoint(
             EndpointName=self.name, EndpointConfigName=f"{self.name}-{config}"
         )
 
-    def delete(self) -> None:
+    def delete(self):
         self.sagemaker.delete_endpoint(EndpointName=self.name)
 
-    def clean_up(self) -> None:
+    def clean_up(self):
         """Leave no instance that counts against the quotas of the next test."""
         self.seconds += 1_000
         for endpoint in self.sagemaker.list_endpoints(NameContains=self.name)["Endpoints"]:
             self.sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
         self.seconds += 1_000
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self):
         description: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=self.name)
         return description
 
     @property
-    def configs(self) -> tuple[str, str | None]:
+    def configs(self):
         """The configuration in service, and the one that an update is starting."""
         described = self.describe()
         second = described.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
@@ -75,12 +73,12 @@ class Account:
         return first, second and second.removeprefix(f"{self.name}-")
 
     @property
-    def status(self) -> str:
+    def status(self):
         return str(self.describe()["EndpointStatus"])
 
 
 @pytest.fixture
-def account(clients: Clients) -> Iterator[Account]:
+def account(clients):
     account = Account(clients)
     account.config("first")
     account.config("second")
@@ -89,7 +87,7 @@ def account(clients: Clients) -> Iterator[Account]:
     account.clean_up()
 
 
-def test_an_endpoint_goes_through_its_states(account: Account) -> None:
+def test_an_endpoint_goes_through_its_states(account):
     account.create()
     assert account.status == "Creating"
     account.seconds += 240
@@ -105,7 +103,7 @@ def test_an_endpoint_goes_through_its_states(account: Account) -> None:
     account.create()
 
 
-def test_a_failed_endpoint_has_a_reason_and_can_only_be_deleted(account: Account) -> None:
+def test_a_failed_endpoint_has_a_reason_and_can_only_be_deleted(account):
     account.transitions.fails_with = "no capacity"
     account.create()
     account.seconds += 240
@@ -117,7 +115,7 @@ def test_a_failed_endpoint_has_a_reason_and_can_only_be_deleted(account: Account
     account.delete()
 
 
-def test_an_update_shows_its_second_fleet_until_it_is_over(account: Account) -> None:
+def test_an_update_shows_its_second_fleet_until_it_is_over(account):
     account.create()
     account.seconds += 240
     account.update("second")
@@ -127,7 +125,7 @@ def test_an_update_shows_its_second_fleet_until_it_is_over(account: Account) -> 
     assert (account.status, account.configs) == ("InService", ("second", None))
 
 
-def test_an_update_can_be_rolled_back(account: Account) -> None:
+def test_an_update_can_be_rolled_back(account):
     account.create()
     account.seconds += 240
     account.transitions.update_rolls_back = True
@@ -139,7 +137,7 @@ def test_an_update_can_be_rolled_back(account: Account) -> None:
     assert (account.status, account.configs) == ("InService", ("first", None))
 
 
-def test_nothing_else_begins_while_something_is_in_progress(account: Account) -> None:
+def test_nothing_else_begins_while_something_is_in_progress(account):
     account.create()
     with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
         account.update("second")
@@ -147,7 +145,7 @@ def test_nothing_else_begins_while_something_is_in_progress(account: Account) ->
         account.delete()
 
 
-def test_a_scaled_endpoint_is_not_updated(account: Account) -> None:
+def test_a_scaled_endpoint_is_not_updated(account):
     account.create()
     account.seconds += 240
     account.scaling.register_scalable_target(
@@ -162,7 +160,7 @@ def test_a_scaled_endpoint_is_not_updated(account: Account) -> None:
         account.update("second")
 
 
-def test_a_quota_of_one_allows_no_update(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_of_one_allows_no_update(account, monkeypatch):
     monkeypatch.setitem(service_quotas.QUOTAS, TYPE, 1.0)
     account.create()
     account.seconds += 240
@@ -174,9 +172,7 @@ def test_a_quota_of_one_allows_no_update(account: Account, monkeypatch: pytest.M
         account.create("-another")
 
 
-def test_pools_use_the_first_type_within_its_quota(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pools_use_the_first_type_within_its_quota(account, monkeypatch):
     monkeypatch.setitem(service_quotas.QUOTAS, TYPE, 0.0)
     monkeypatch.setitem(service_quotas.QUOTAS, OTHER_TYPE, 1.0)
     pools = [
@@ -191,7 +187,7 @@ def test_pools_use_the_first_type_within_its_quota(
         account.create("-another", "single")
 
 
-def variant(instance_type: str, model: str = "some") -> list[dict[str, Any]]:
+def variant(instance_type, model="some"):
     return [
         {
             "VariantName": "AllTraffic",
@@ -205,7 +201,7 @@ def variant(instance_type: str, model: str = "some") -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "kind", ["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6e.xlarge", "ml.inf2.xlarge"]
 )
-def test_current_instance_types_are_accepted(sagemaker: Any, kind: str) -> None:
+def test_current_instance_types_are_accepted(sagemaker, kind):
     name = kind.replace(".", "-")
     sagemaker.create_model(
         ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"}
@@ -217,21 +213,19 @@ def test_current_instance_types_are_accepted(sagemaker: Any, kind: str) -> None:
     assert described["ProductionVariants"][0]["InstanceType"] == kind
 
 
-def test_an_invalid_instance_type_is_refused(sagemaker: Any) -> None:
+def test_an_invalid_instance_type_is_refused(sagemaker):
     with pytest.raises(ClientError, match="not an instance type"):
         sagemaker.create_endpoint_config(
             EndpointConfigName="wrong", ProductionVariants=variant("g5.xlarge")
         )
 
 
-def test_an_endpoint_cannot_be_created_twice(sagemaker: Any, endpoint: str) -> None:
+def test_an_endpoint_cannot_be_created_twice(sagemaker, endpoint):
     with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
         sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint)
 
 
-def test_an_asynchronous_endpoint_is_described_as_one(
-    sagemaker: Any, endpoint: str, async_endpoint: str
-) -> None:
+def test_an_asynchronous_endpoint_is_described_as_one(sagemaker, endpoint, async_endpoint):
     described = sagemaker.describe_endpoint(EndpointName=async_endpoint)
     output = described["AsyncInferenceConfig"]["OutputConfig"]
     assert output["S3FailurePath"] == f"s3://{BUCKET}/failed"

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import pytest
-
 from endpoint.emulator.moto_ import service_quotas
-from endpoint.emulator.process.clients import Clients
 from tests.endpoint.emulator.doubles import REGION
 
 
-def test_quotas_can_be_read_and_set(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quotas_can_be_read_and_set(clients, monkeypatch):
     monkeypatch.setitem(service_quotas.QUOTAS, "ml.g5.xlarge", 0.0)
     quotas = clients.get("service-quotas", REGION).list_service_quotas(ServiceCode="sagemaker")
     values = {quota["QuotaName"]: quota["Value"] for quota in quotas["Quotas"]}

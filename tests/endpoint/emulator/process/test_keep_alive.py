@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import http.client
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 import pytest
 from werkzeug.serving import make_server
@@ -13,7 +11,7 @@ from endpoint.emulator.process.http_server import in_background
 from endpoint.emulator.process.keep_alive import KeepAliveHandler
 
 
-def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+def app(environ, start_response):
     """Echo, unless the path asks for trouble."""
     request = Request(environ)
     match request.path:
@@ -33,7 +31,7 @@ def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 @pytest.fixture
-def connection() -> Iterator[http.client.HTTPConnection]:
+def connection():
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=KeepAliveHandler)
     with in_background(server):
         client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -42,13 +40,13 @@ def connection() -> Iterator[http.client.HTTPConnection]:
         client.close()
 
 
-def ask(client: http.client.HTTPConnection, path: str, **more: Any) -> tuple[int, bytes]:
+def ask(client, path, **more):
     client.request(more.pop("method", "POST"), path, **more)
     answer = client.getresponse()
     return answer.status, answer.read()
 
 
-def test_one_connection_serves_several_calls(connection: http.client.HTTPConnection) -> None:
+def test_one_connection_serves_several_calls(connection):
     ours = connection.sock
 
     assert ask(connection, "/", body=b"first") == (200, b"first")
@@ -63,15 +61,15 @@ def test_one_connection_serves_several_calls(connection: http.client.HTTPConnect
 
 
 def test_an_unread_body_is_not_parsed_as_the_next_request(
-    connection: http.client.HTTPConnection,
-) -> None:
+    connection,
+):
     assert ask(connection, "/deaf", body=b"GET /broken HTTP/1.1\r\n\r\n") == (200, b"not read")
     assert ask(connection, "/", body=b"second") == (200, b"second")
 
 
 def test_a_client_that_expects_100_continue_receives_it(
-    connection: http.client.HTTPConnection,
-) -> None:
+    connection,
+):
     connection.sock.sendall(
         b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
     )
@@ -80,9 +78,7 @@ def test_a_client_that_expects_100_continue_receives_it(
     assert connection.sock.recv(1_000).endswith(b"\r\n\r\nbody")
 
 
-def test_an_error_in_the_application_is_a_500_and_is_logged(
-    connection: http.client.HTTPConnection, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_error_in_the_application_is_a_500_and_is_logged(connection, caplog):
     with caplog.at_level(logging.ERROR):
         assert ask(connection, "/broken")[0] == 500
 
@@ -91,7 +87,7 @@ def test_an_error_in_the_application_is_a_500_and_is_logged(
 
 
 def test_the_application_can_end_a_connection(
-    connection: http.client.HTTPConnection,
-) -> None:
+    connection,
+):
     with pytest.raises(http.client.RemoteDisconnected):
         ask(connection, "/cut")

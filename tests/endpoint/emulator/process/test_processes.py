@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -23,15 +22,13 @@ time.sleep(60)
 
 
 @pytest.fixture
-def stubborn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def stubborn(monkeypatch, tmp_path):
     (tmp_path / "stubborn_double.py").write_text(STUBBORN, "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return "stubborn_double"
 
 
-def test_a_child_that_ignores_sigterm_is_killed(
-    stubborn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_that_ignores_sigterm_is_killed(stubborn, monkeypatch):
     monkeypatch.setattr("endpoint.emulator.process.processes.GRACE_SECONDS", 0.1)
     with Child("the double", stubborn, output=subprocess.PIPE) as child:
         assert child.process.stdout is not None
@@ -40,7 +37,7 @@ def test_a_child_that_ignores_sigterm_is_killed(
     assert not is_alive(int(pid))
 
 
-def test_a_child_ends_when_its_parent_is_killed(stubborn: str) -> None:
+def test_a_child_ends_when_its_parent_is_killed(stubborn):
     parent_code = (
         "import subprocess, time\n"
         "from endpoint.emulator.process.processes import Child\n"
@@ -57,9 +54,7 @@ def test_a_child_ends_when_its_parent_is_killed(stubborn: str) -> None:
     wait_until(lambda: not is_alive(pid))
 
 
-def test_a_child_that_has_ended_is_reported(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_child_that_has_ended_is_reported(monkeypatch, tmp_path):
     (tmp_path / "brief_double.py").write_text("raise SystemExit(7)", "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with (
@@ -69,7 +64,7 @@ def test_a_child_that_has_ended_is_reported(
         child.wait_until(lambda: False, 20)
 
 
-def test_a_child_that_was_killed_is_reported(stubborn: str) -> None:
+def test_a_child_that_was_killed_is_reported(stubborn):
     with Child("the double", stubborn, output=subprocess.DEVNULL) as child:
         child.check()
         child.process.kill()
@@ -78,7 +73,7 @@ def test_a_child_that_was_killed_is_reported(stubborn: str) -> None:
             child.check()
 
 
-def test_a_child_may_end_while_it_is_being_killed(stubborn: str) -> None:
+def test_a_child_may_end_while_it_is_being_killed(stubborn):
     with Child("the double", stubborn, output=subprocess.DEVNULL) as child:
         child.kill()
         # What a thread sees that looked just before another one killed the child.
@@ -87,14 +82,14 @@ def test_a_child_may_end_while_it_is_being_killed(stubborn: str) -> None:
         del child.process.poll
 
 
-def test_waiting_for_a_child_times_out(stubborn: str) -> None:
+def test_waiting_for_a_child_times_out(stubborn):
     child = Child("the double", stubborn, output=subprocess.DEVNULL)
     with pytest.raises(TimeoutError, match=r"the double was not ready after 0\.1 s"):
         child.wait_until(lambda: False, 0.1)
     child.kill()
 
 
-def test_a_port_with_a_listener_is_not_free() -> None:
+def test_a_port_with_a_listener_is_not_free():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

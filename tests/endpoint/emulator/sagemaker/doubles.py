@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 from botocore.exceptions import ClientError
 
-from endpoint.emulator.process.clients import Clients
 from tests.endpoint.emulator.doubles import (
     BUCKET,
     PNG,
@@ -17,7 +14,7 @@ from tests.endpoint.emulator.doubles import (
 )
 
 
-def submit(runtime: Any, endpoint: str, **more: Any) -> Any:
+def submit(runtime, endpoint, **more):
     given = {"Body": b'{"prompt": "a cat"}'} if "InputLocation" not in more else {}
     return runtime.invoke_endpoint_async(
         EndpointName=endpoint,
@@ -25,15 +22,15 @@ def submit(runtime: Any, endpoint: str, **more: Any) -> Any:
     )
 
 
-def key(location: str) -> str:
+def key(location):
     return location.removeprefix(f"s3://{BUCKET}/")
 
 
-def wait_for(s3: Any, location: str) -> Any:
+def wait_for(s3, location):
     return eventually(lambda: s3.get_object(Bucket=BUCKET, Key=key(location)))
 
 
-def eventually(attempt: Callable[[], Any]) -> Any:
+def eventually(attempt):
     """Ask until there is no error from AWS; give up after 20 s."""
     until = time.monotonic() + 60
     while True:
@@ -45,7 +42,7 @@ def eventually(attempt: Callable[[], Any]) -> Any:
             time.sleep(0.02)
 
 
-def exists(s3: Any, location: str) -> bool:
+def exists(s3, location):
     listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=key(location))
     return bool(listed.get("Contents"))
 
@@ -53,17 +50,17 @@ def exists(s3: Any, location: str) -> bool:
 class Gate:
     """A container that answers when it may, and remembers the order of its requests."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.open = threading.Event()
         self.bodies: list[bytes] = []
 
-    def __call__(self, body: bytes) -> tuple[int, bytes]:
+    def __call__(self, body):
         self.bodies.append(body)
         self.open.wait(60)
         return 200, PNG
 
 
-def scale(clients: Clients, endpoint: str, instances: int) -> None:
+def scale(clients, endpoint, instances):
     clients.get("sagemaker", REGION).update_endpoint_weights_and_capacities(
         EndpointName=endpoint,
         DesiredWeightsAndCapacities=[

@@ -7,22 +7,17 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.sagemaker.faults import Fault
 from tests.endpoint.emulator.doubles import (
     BUCKET,
     PNG,
     REGION,
-    Container,
     create_endpoint,
 )
 from tests.endpoint.emulator.sagemaker.doubles import exists, submit, wait_for
 
 
-def test_the_output_holds_exactly_the_containers_bytes(
-    runtime: Any, s3: Any, async_endpoint: str, container: Container
-) -> None:
+def test_the_output_holds_exactly_the_containers_bytes(runtime, s3, async_endpoint, container):
     answer = submit(runtime, async_endpoint, CustomAttributes="a=1", InferenceId="mine")
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 202
     assert answer["InferenceId"] == "mine"
@@ -39,44 +34,34 @@ def test_the_output_holds_exactly_the_containers_bytes(
     assert not exists(s3, answer["FailureLocation"])
 
 
-def test_an_input_in_s3_is_read(
-    runtime: Any, s3: Any, async_endpoint: str, container: Container
-) -> None:
+def test_an_input_in_s3_is_read(runtime, s3, async_endpoint, container):
     s3.put_object(Bucket=BUCKET, Key="in/request.json", Body=b"from S3")
     answer = submit(runtime, async_endpoint, InputLocation=f"s3://{BUCKET}/in/request.json")
     wait_for(s3, answer["OutputLocation"])
     assert container.got[0][1] == b"from S3"
 
 
-def test_a_missing_input_fails_later(
-    runtime: Any, s3: Any, async_endpoint: str, container: Container
-) -> None:
+def test_a_missing_input_fails_later(runtime, s3, async_endpoint, container):
     answer = submit(runtime, async_endpoint, InputLocation=f"s3://{BUCKET}/in/nothing")
     failure = wait_for(s3, answer["FailureLocation"])["Body"].read()
     assert b"GetObject" in failure
     assert container.got == []
 
 
-def test_a_failure_is_written_to_the_failure_path_only(
-    runtime: Any, s3: Any, async_endpoint: str, container: Container
-) -> None:
+def test_a_failure_is_written_to_the_failure_path_only(runtime, s3, async_endpoint, container):
     container.behave = lambda _: (500, b"Worker died.")
     answer = submit(runtime, async_endpoint)
     assert b"Worker died." in wait_for(s3, answer["FailureLocation"])["Body"].read()
     assert not exists(s3, answer["OutputLocation"])
 
 
-def test_faults_in_the_container_apply_to_the_queue_too(
-    runtime: Any, s3: Any, async_endpoint: str, switches: EmulatorClient
-) -> None:
+def test_faults_in_the_container_apply_to_the_queue_too(runtime, s3, async_endpoint, switches):
     switches.set_faults(async_endpoint, Fault("failing", status=507, body="Out of resources"))
     answer = submit(runtime, async_endpoint)
     assert b"(507)" in wait_for(s3, answer["FailureLocation"])["Body"].read()
 
 
-def test_the_service_refuses_at_its_door(
-    runtime: Any, async_endpoint: str, switches: EmulatorClient
-) -> None:
+def test_the_service_refuses_at_its_door(runtime, async_endpoint, switches):
     with (
         switches.fault(async_endpoint, "throttled"),
         pytest.raises(ClientError, match="ThrottlingException"),
@@ -85,9 +70,7 @@ def test_the_service_refuses_at_its_door(
     assert switches.waiting(async_endpoint) == 0
 
 
-def test_an_invocation_that_takes_too_long_fails(
-    runtime: Any, s3: Any, async_endpoint: str, switches: EmulatorClient
-) -> None:
+def test_an_invocation_that_takes_too_long_fails(runtime, s3, async_endpoint, switches):
     switches.set_clock(speed=1000)
     switches.set_faults(async_endpoint, Fault("slow", seconds=30))
     answer = submit(runtime, async_endpoint, InvocationTimeoutSeconds=20)
@@ -95,17 +78,15 @@ def test_an_invocation_that_takes_too_long_fails(
 
 
 def test_an_asynchronous_response_may_take_longer_than_a_minute(
-    runtime: Any, s3: Any, async_endpoint: str, switches: EmulatorClient
-) -> None:
+    runtime, s3, async_endpoint, switches
+):
     switches.set_clock(speed=10_000)
     switches.set_faults(async_endpoint, Fault("slow", seconds=600))
     answer = submit(runtime, async_endpoint)
     assert wait_for(s3, answer["OutputLocation"])["Body"].read() == PNG
 
 
-def test_topics_are_notified_of_success_and_failure(
-    clients: Clients, runtime: Any, container: Container, switches: EmulatorClient
-) -> None:
+def test_topics_are_notified_of_success_and_failure(clients, runtime, container, switches):
     sns, sqs = clients.get("sns", REGION), clients.get("sqs", REGION)
     topic = sns.create_topic(Name="easel-results")["TopicArn"]
     queue = sqs.create_queue(QueueName="easel-results")["QueueUrl"]
@@ -132,7 +113,7 @@ def test_topics_are_notified_of_success_and_failure(
     assert "responseParameters" not in notice
 
 
-def _next_message(sqs: Any, queue: str) -> dict[str, Any]:
+def _next_message(sqs, queue):
     until = time.monotonic() + 60
     while time.monotonic() < until:
         received = sqs.receive_message(QueueUrl=queue).get("Messages", [])

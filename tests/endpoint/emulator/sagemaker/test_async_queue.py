@@ -2,31 +2,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
-from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.sagemaker.async_queue import AsyncQueue
-from endpoint.emulator.sagemaker.async_requests import AsyncRequest, read
+from endpoint.emulator.sagemaker.async_requests import read
 from endpoint.emulator.sagemaker.control_plane import find_endpoint
 from endpoint.emulator.sagemaker.request_log import Entry
 from tests.endpoint.emulator.doubles import (
     PNG,
     REGION,
-    Container,
     wait_until,
 )
 from tests.endpoint.emulator.sagemaker.doubles import Gate, exists, scale, submit, wait_for
 
 
 def test_requests_are_processed_one_at_a_time_in_order(
-    runtime: Any, s3: Any, async_endpoint: str, container: Container, switches: EmulatorClient
-) -> None:
+    runtime, s3, async_endpoint, container, switches
+):
     gate = Gate()
     container.behave = gate
     answers = [submit(runtime, async_endpoint, Body=str(number).encode()) for number in range(5)]
@@ -38,12 +33,12 @@ def test_requests_are_processed_one_at_a_time_in_order(
 
 
 def test_the_next_request_does_not_wait_until_the_previous_response_is_stored(
-    async_endpoint: str,
-) -> None:
+    async_endpoint,
+):
     begun: list[str] = []
     stored = threading.Event()
 
-    def work(request: AsyncRequest) -> Callable[[], None]:
+    def work(request):
         begun.append(request.inference_id)
         return lambda: stored.wait(60) and None
 
@@ -56,7 +51,7 @@ def test_the_next_request_does_not_wait_until_the_previous_response_is_stored(
     queue.close()
 
 
-def queued(endpoint: str, name: str) -> AsyncRequest:
+def queued(endpoint, name):
     present = find_endpoint(endpoint, REGION)
     assert present is not None
     environ = EnvironBuilder(
@@ -67,12 +62,12 @@ def queued(endpoint: str, name: str) -> AsyncRequest:
 
 
 def test_two_instances_work_on_two_requests(
-    clients: Clients,
-    runtime: Any,
-    async_endpoint: str,
-    container: Container,
-    switches: EmulatorClient,
-) -> None:
+    clients,
+    runtime,
+    async_endpoint,
+    container,
+    switches,
+):
     gate = Gate()
     container.behave = gate
     scale(clients, async_endpoint, 2)
@@ -84,13 +79,13 @@ def test_two_instances_work_on_two_requests(
 
 
 def test_at_zero_instances_requests_wait_for_the_first(
-    clients: Clients,
-    runtime: Any,
-    s3: Any,
-    async_endpoint: str,
-    container: Container,
-    switches: EmulatorClient,
-) -> None:
+    clients,
+    runtime,
+    s3,
+    async_endpoint,
+    container,
+    switches,
+):
     scale(clients, async_endpoint, 0)
     answer = submit(runtime, async_endpoint)
     time.sleep(0.3)
@@ -100,9 +95,7 @@ def test_at_zero_instances_requests_wait_for_the_first(
     assert wait_for(s3, answer["OutputLocation"])["Body"].read() == PNG
 
 
-def test_a_cold_endpoint_keeps_its_queue_until_it_is_warm(
-    runtime: Any, s3: Any, async_endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_cold_endpoint_keeps_its_queue_until_it_is_warm(runtime, s3, async_endpoint, switches):
     with switches.fault(async_endpoint, "cold"):
         answer = submit(runtime, async_endpoint)
         time.sleep(0.3)
@@ -111,13 +104,13 @@ def test_a_cold_endpoint_keeps_its_queue_until_it_is_warm(
 
 
 def test_a_request_expires_in_the_queue(
-    clients: Clients,
-    runtime: Any,
-    s3: Any,
-    async_endpoint: str,
-    container: Container,
-    switches: EmulatorClient,
-) -> None:
+    clients,
+    runtime,
+    s3,
+    async_endpoint,
+    container,
+    switches,
+):
     scale(clients, async_endpoint, 0)
     answer = submit(runtime, async_endpoint, RequestTTLSeconds=60)
     later = submit(runtime, async_endpoint, RequestTTLSeconds=3600)
@@ -129,13 +122,13 @@ def test_a_request_expires_in_the_queue(
 
 
 def test_deleting_an_endpoint_drops_its_queue_and_its_results_in_progress(
-    clients: Clients,
-    runtime: Any,
-    s3: Any,
-    async_endpoint: str,
-    container: Container,
-    switches: EmulatorClient,
-) -> None:
+    clients,
+    runtime,
+    s3,
+    async_endpoint,
+    container,
+    switches,
+):
     gate = Gate()
     container.behave = gate
     answers = [submit(runtime, async_endpoint) for _ in range(2)]

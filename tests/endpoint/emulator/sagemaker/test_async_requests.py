@@ -1,24 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from botocore.exceptions import ClientError
 
-from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.process.clients import Clients
 from tests.endpoint.emulator.doubles import (
     BUCKET,
     PNG,
-    Container,
     create_endpoint,
 )
 from tests.endpoint.emulator.sagemaker.doubles import submit, wait_for
 
 
-def test_extension_and_filename_determine_the_output(
-    runtime: Any, s3: Any, async_endpoint: str
-) -> None:
+def test_extension_and_filename_determine_the_output(runtime, s3, async_endpoint):
     answer = submit(
         runtime, async_endpoint, S3OutputPathExtension="jobs/17", Filename="picture.png"
     )
@@ -26,12 +19,12 @@ def test_extension_and_filename_determine_the_output(
     assert wait_for(s3, answer["OutputLocation"])["Body"].read() == PNG
 
 
-def test_a_real_time_endpoint_refuses_asynchronous_invocations(runtime: Any, endpoint: str) -> None:
+def test_a_real_time_endpoint_refuses_asynchronous_invocations(runtime, endpoint):
     with pytest.raises(runtime.exceptions.ValidationError, match="not configured"):
         submit(runtime, endpoint)
 
 
-def test_an_endpoint_that_does_not_exist_is_a_validation_error(runtime: Any) -> None:
+def test_an_endpoint_that_does_not_exist_is_a_validation_error(runtime):
     with pytest.raises(ClientError, match="Endpoint nowhere of account 123456789012 not found"):
         submit(runtime, "nowhere")
 
@@ -50,21 +43,19 @@ def test_an_endpoint_that_does_not_exist_is_a_validation_error(runtime: Any) -> 
         ({"S3OutputPathExtension": "s3://elsewhere"}, "S3OutputPathExtension"),
     ],
 )
-def test_invalid_requests_are_refused(
-    runtime: Any, async_endpoint: str, options: dict[str, Any], message: str
-) -> None:
+def test_invalid_requests_are_refused(runtime, async_endpoint, options, message):
     with pytest.raises(runtime.exceptions.ValidationError, match=message):
         submit(runtime, async_endpoint, **options)
 
 
-def test_the_longest_inline_body_is_accepted(runtime: Any, s3: Any, async_endpoint: str) -> None:
+def test_the_longest_inline_body_is_accepted(runtime, s3, async_endpoint):
     answer = submit(runtime, async_endpoint, Body=b"x" * 128_000)
     assert wait_for(s3, answer["OutputLocation"])["Body"].read() == PNG
 
 
 def test_without_a_failure_path_there_is_no_failure_location(
-    clients: Clients, runtime: Any, s3: Any, container: Container, switches: EmulatorClient
-) -> None:
+    clients, runtime, s3, container, switches
+):
     name = create_endpoint(clients, {"OutputConfig": {"S3OutputPath": f"s3://{BUCKET}/plain"}})
     switches.set_container(name, container.url)
     answer = submit(runtime, name)

@@ -10,14 +10,13 @@ from endpoint.emulator.sagemaker.errors import (
     InternalFailure,
     ModelError,
     ModelNotReady,
-    RuntimeRefusal,
     ServiceUnavailable,
     ValidationError,
 )
 
 
 @pytest.fixture(scope="module")
-def shapes() -> dict[str, int]:
+def shapes():
     model = botocore.session.Session().get_service_model("sagemaker-runtime")
     return {
         shape.name: shape.metadata["error"]["httpStatusCode"]
@@ -37,14 +36,12 @@ def shapes() -> dict[str, int]:
         InternalDependency,
     ],
 )
-def test_every_name_and_status_equals_botocores_model(
-    kind: type[RuntimeRefusal], shapes: dict[str, int]
-) -> None:
+def test_every_name_and_status_equals_botocores_model(kind, shapes):
     assert kind.code is not None
     assert shapes[kind.code] == kind.status
 
 
-def test_no_error_of_botocores_model_is_missing(shapes: dict[str, int]) -> None:
+def test_no_error_of_botocores_model_is_missing(shapes):
     assert set(shapes) == {
         "ValidationError",
         "ModelError",
@@ -56,13 +53,13 @@ def test_no_error_of_botocores_model_is_missing(shapes: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(("status", "side"), [(400, "client"), (500, "server"), (0, "server")])
-def test_a_model_error_names_the_side_at_fault(status: int, side: str) -> None:
+def test_a_model_error_names_the_side_at_fault(status, side):
     error = ModelError("sd", "eu-west-1", "123456789012", status, "oh")
     assert str(error).startswith(f'Received {side} error ({status}) from primary with message "oh"')
     assert "group=/aws/sagemaker/Endpoints/sd in account 123456789012" in str(error)
 
 
-def test_a_long_original_message_is_truncated_to_the_models_limit() -> None:
+def test_a_long_original_message_is_truncated_to_the_models_limit():
     error = ModelError("sd", "eu-west-1", "123456789012", 500, "x" * 5000)
     body = json.loads(error.response().get_data())
     assert len(body["OriginalMessage"]) == 2048

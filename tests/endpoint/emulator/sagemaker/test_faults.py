@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import Any
 
 import boto3
 import pytest
@@ -16,8 +15,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.client import EmulatorClient, deaf_address
+from endpoint.emulator.client import deaf_address
 from endpoint.emulator.process.clients import FAKE_CREDENTIALS
 from endpoint.emulator.sagemaker.faults import Fault, Faults
 from tests.endpoint.emulator.doubles import PNG, REGION, invoke
@@ -35,9 +33,7 @@ from tests.endpoint.emulator.doubles import PNG, REGION, invoke
         ("too-large", 413, "413"),
     ],
 )
-def test_the_service_refuses_at_its_door(
-    runtime: Any, endpoint: str, switches: EmulatorClient, kind: str, status: int, code: str
-) -> None:
+def test_the_service_refuses_at_its_door(runtime, endpoint, switches, kind, status, code):
     with switches.fault(endpoint, kind), pytest.raises(ClientError) as caught:
         invoke(runtime, endpoint)
     error = caught.value.response
@@ -48,9 +44,7 @@ def test_the_service_refuses_at_its_door(
     assert [entry["status"] for entry in switches.requests(endpoint)] == [status]
 
 
-def test_a_fault_can_apply_to_the_next_requests_only(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_fault_can_apply_to_the_next_requests_only(runtime, endpoint, switches):
     switches.set_faults(endpoint, Fault("throttled", times=2))
     for _ in range(2):
         with pytest.raises(ClientError, match="Rate exceeded"):
@@ -59,9 +53,7 @@ def test_a_fault_can_apply_to_the_next_requests_only(
     assert switches.faults(endpoint) == []
 
 
-def test_faults_are_used_one_after_another(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_faults_are_used_one_after_another(runtime, endpoint, switches):
     switches.set_faults(endpoint, Fault("throttled", times=1), Fault("denied", times=1))
     codes = []
     for _ in range(2):
@@ -71,9 +63,7 @@ def test_faults_are_used_one_after_another(
     assert codes == ["ThrottlingException", "AccessDeniedException"]
 
 
-def test_a_failing_container_returns_the_chosen_status_and_body(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_failing_container_returns_the_chosen_status_and_body(runtime, endpoint, switches):
     switches.set_faults(endpoint, Fault("failing", status=507, body="Out of resources"))
     with pytest.raises(runtime.exceptions.ModelError) as caught:
         invoke(runtime, endpoint)
@@ -81,17 +71,13 @@ def test_a_failing_container_returns_the_chosen_status_and_body(
     assert caught.value.response["OriginalMessage"] == "Out of resources"
 
 
-def test_a_slow_container_still_answers(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_slow_container_still_answers(runtime, endpoint, switches):
     switches.set_clock(speed=1000)
     switches.set_faults(endpoint, Fault("slow", seconds=30))
     assert invoke(runtime, endpoint)["Body"].read() == PNG
 
 
-def test_a_container_slow_by_a_minute_times_out(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_container_slow_by_a_minute_times_out(runtime, endpoint, switches):
     switches.set_clock(speed=1000)
     switches.set_faults(endpoint, Fault("slow", seconds=60))
     with pytest.raises(runtime.exceptions.ModelError) as caught:
@@ -110,45 +96,39 @@ def test_a_container_slow_by_a_minute_times_out(
     ],
 )
 def test_rubbish_comes_with_status_200(
-    runtime: Any,
-    endpoint: str,
-    switches: EmulatorClient,
-    rubbish: Any,
-    content_type: str,
-    body: bytes,
-) -> None:
+    runtime,
+    endpoint,
+    switches,
+    rubbish,
+    content_type,
+    body,
+):
     switches.set_faults(endpoint, Fault("rubbish", rubbish=rubbish))
     answer = invoke(runtime, endpoint)
     assert answer["ContentType"] == content_type
     assert answer["Body"].read() == body
 
 
-def test_a_trickle_is_complete_in_the_end(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_trickle_is_complete_in_the_end(runtime, endpoint, switches):
     switches.set_clock(speed=100)
     switches.set_faults(endpoint, Fault("trickle", seconds=10))
     assert invoke(runtime, endpoint)["Body"].read() == PNG
 
 
-def test_a_connection_can_end_before_the_headers(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_connection_can_end_before_the_headers(runtime, endpoint, switches):
     with switches.fault(endpoint, "cut"), pytest.raises(ConnectionClosedError):
         invoke(runtime, endpoint)
     assert [entry["status"] for entry in switches.requests(endpoint)] == [0]
 
 
-def test_a_connection_can_end_in_the_middle_of_the_body(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_connection_can_end_in_the_middle_of_the_body(runtime, endpoint, switches):
     switches.set_faults(endpoint, Fault("cut-body"))
     answer = invoke(runtime, endpoint)
     with pytest.raises(ResponseStreamingError):
         answer["Body"].read()
 
 
-def impatient(url: str) -> Any:
+def impatient(url):
     return boto3.session.Session(**FAKE_CREDENTIALS).client(
         "sagemaker-runtime",
         region_name=REGION,
@@ -157,33 +137,31 @@ def impatient(url: str) -> Any:
     )
 
 
-def test_a_silent_service_accepts_the_request_and_never_responds(
-    aws: AwsServer, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_silent_service_accepts_the_request_and_never_responds(aws, endpoint, switches):
     switches.set_faults(endpoint, Fault("silent", seconds=3))
     with pytest.raises(ReadTimeoutError):
         invoke(impatient(aws.url), endpoint)
     assert switches.runs(endpoint) == 0
 
 
-def test_a_deaf_address_never_accepts_a_connection(endpoint: str) -> None:
+def test_a_deaf_address_never_accepts_a_connection(endpoint):
     with deaf_address() as url, pytest.raises((ConnectTimeoutError, EndpointConnectionError)):
         invoke(impatient(url), endpoint)
 
 
-def test_an_unknown_fault_is_refused(switches: EmulatorClient) -> None:
+def test_an_unknown_fault_is_refused(switches):
     with pytest.raises(ValueError, match="no such fault"):
         Fault("haunted")
     with pytest.raises(ValueError, match="haunted"):
         switches._ask("PUT", "faults/some", {"kind": "slow", "haunted": True})
 
 
-def test_an_unknown_switch_is_refused(switches: EmulatorClient) -> None:
+def test_an_unknown_switch_is_refused(switches):
     with pytest.raises(ValueError, match="no such switch"):
         switches._ask("PUT", "weather", {})
 
 
-def test_a_fault_at_one_point_is_not_consumed_at_another() -> None:
+def test_a_fault_at_one_point_is_not_consumed_at_another():
     faults = Faults()
     faults.switch("sd", [Fault("slow", times=1)])
     assert faults.take("sd", ("throttled",)) is None
@@ -191,16 +169,12 @@ def test_a_fault_at_one_point_is_not_consumed_at_another() -> None:
     assert faults.take("sd", ("slow",)) is None
 
 
-def test_other_endpoints_stay_healthy(
-    runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_other_endpoints_stay_healthy(runtime, endpoint, switches):
     with switches.fault("another", "throttled"):
         assert invoke(runtime, endpoint)["Body"].read() == PNG
 
 
-def test_a_cut_leaves_the_server_able_to_answer(
-    aws: AwsServer, runtime: Any, endpoint: str, switches: EmulatorClient
-) -> None:
+def test_a_cut_leaves_the_server_able_to_answer(aws, runtime, endpoint, switches):
     for kind in ("cut", "cut-body"):
         with switches.fault(endpoint, kind, times=1):
             port = int(aws.url.rpartition(":")[2])

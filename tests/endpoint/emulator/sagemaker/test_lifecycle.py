@@ -6,32 +6,32 @@ from endpoint.emulator.sagemaker.lifecycle import Fleet, Lifecycle, Transitions
 
 
 class Time:
-    def __init__(self) -> None:
+    def __init__(self):
         self.seconds = 0.0
 
-    def now(self) -> float:
+    def now(self):
         return self.seconds
 
 
-def fleet(config: str, instances: int = 1) -> Fleet:
+def fleet(config, instances=1):
     variant: dict[str, Any] = {"VariantName": "AllTraffic", "CurrentInstanceCount": instances}
     return Fleet(config, [variant], {"AllTraffic": "ml.g5.xlarge"}, None, {})
 
 
-def created(time: Time, **changed: Any) -> Lifecycle:
+def created(time, **changed):
     transitions = Transitions(time.now, 240, 120, 60, **changed)
     states = Lifecycle(transitions, fleet("first"))
     states.create()
     return states
 
 
-def in_service(time: Time, **changed: Any) -> Lifecycle:
+def in_service(time, **changed):
     states = created(time, **changed)
     time.seconds += 240
     return states
 
 
-def test_an_endpoint_is_in_service_when_its_creation_is_over() -> None:
+def test_an_endpoint_is_in_service_when_its_creation_is_over():
     time = Time()
     states = created(time)
 
@@ -40,7 +40,7 @@ def test_an_endpoint_is_in_service_when_its_creation_is_over() -> None:
     assert (states.status, states.is_in_progress, states.is_serving) == ("InService", False, True)
 
 
-def test_a_creation_that_fails_gives_its_reason_at_its_end() -> None:
+def test_a_creation_that_fails_gives_its_reason_at_its_end():
     time = Time()
     states = in_service(time, fails_with="no capacity")
 
@@ -49,7 +49,7 @@ def test_a_creation_that_fails_gives_its_reason_at_its_end() -> None:
     assert states.instances("ml.g5.xlarge") == 0
 
 
-def test_an_update_answers_on_the_old_fleet_until_the_new_one_is_ready() -> None:
+def test_an_update_answers_on_the_old_fleet_until_the_new_one_is_ready():
     time = Time()
     states = in_service(time)
     states.update(fleet("second"))
@@ -59,7 +59,7 @@ def test_an_update_answers_on_the_old_fleet_until_the_new_one_is_ready() -> None
     assert (states.status, states.fleet.config, states.second) == ("InService", "second", None)
 
 
-def test_an_update_needs_the_instances_of_both_fleets() -> None:
+def test_an_update_needs_the_instances_of_both_fleets():
     time = Time()
     states = in_service(time)
     states.update(fleet("second", instances=2))
@@ -70,7 +70,7 @@ def test_an_update_needs_the_instances_of_both_fleets() -> None:
     assert states.instances("ml.g5.xlarge") == 2
 
 
-def test_an_update_that_is_rolled_back_ends_on_the_old_fleet_with_a_reason() -> None:
+def test_an_update_that_is_rolled_back_ends_on_the_old_fleet_with_a_reason():
     time = Time()
     states = in_service(time, update_rolls_back=True)
     states.update(fleet("second"))
@@ -82,7 +82,7 @@ def test_an_update_that_is_rolled_back_ends_on_the_old_fleet_with_a_reason() -> 
     assert states.failure_reason is not None
 
 
-def test_a_deletion_takes_time_and_nothing_answers_meanwhile() -> None:
+def test_a_deletion_takes_time_and_nothing_answers_meanwhile():
     time = Time()
     states = in_service(time)
     states.delete()
@@ -92,7 +92,7 @@ def test_a_deletion_takes_time_and_nothing_answers_meanwhile() -> None:
     assert (states.status, states.is_in_progress) == ("gone", False)
 
 
-def test_without_durations_everything_happens_at_once() -> None:
+def test_without_durations_everything_happens_at_once():
     states = Lifecycle(Transitions(Time().now), fleet("first"))
     states.create()
     assert states.status == "InService"

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from endpoint.costs.autoscaling import COLD_START_SECONDS
-from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.process.clients import Clients
 from tests.endpoint.emulator.doubles import REGION, wait_until
 from tests.endpoint.emulator.sagemaker.doubles import exists, submit, wait_for
 
@@ -19,7 +15,7 @@ SPEED = 1_200
 class Account:
     """Scales one endpoint as a create script does."""
 
-    def __init__(self, clients: Clients, endpoint: str) -> None:
+    def __init__(self, clients, endpoint):
         self.endpoint = endpoint
         self._scaling = clients.get("application-autoscaling", REGION)
         self._alarms = clients.get("cloudwatch", REGION)
@@ -31,7 +27,7 @@ class Account:
         }
         self._scaling.register_scalable_target(**self._place, MinCapacity=0, MaxCapacity=2)
 
-    def track_the_backlog(self, target: float = 2.0) -> None:
+    def track_the_backlog(self, target=2.0):
         metric = {
             "MetricName": "ApproximateBacklogSizePerInstance",
             "Namespace": "AWS/SageMaker",
@@ -48,7 +44,7 @@ class Account:
             },
         )
 
-    def wake(self, comparison: str = "GreaterThanOrEqualToThreshold") -> None:
+    def wake(self, comparison="GreaterThanOrEqualToThreshold"):
         step = {"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}
         policy = self._scaling.put_scaling_policy(
             **self._place,
@@ -72,7 +68,7 @@ class Account:
             AlarmActions=[policy["PolicyARN"]],
         )
 
-    def have(self, instances: int) -> None:
+    def have(self, instances):
         self._sagemaker.update_endpoint_weights_and_capacities(
             EndpointName=self.endpoint,
             DesiredWeightsAndCapacities=[
@@ -81,11 +77,11 @@ class Account:
         )
 
     @property
-    def instances(self) -> int:
+    def instances(self):
         described = self._sagemaker.describe_endpoint(EndpointName=self.endpoint)
         return int(described["ProductionVariants"][0]["CurrentInstanceCount"])
 
-    def stop_scaling(self) -> None:
+    def stop_scaling(self):
         if self._scaling.describe_scalable_targets(
             ServiceNamespace="sagemaker", ResourceIds=[self._place["ResourceId"]]
         )["ScalableTargets"]:
@@ -93,22 +89,20 @@ class Account:
 
 
 @pytest.fixture
-def account(clients: Clients, async_endpoint: str) -> Iterator[Account]:
+def account(clients, async_endpoint):
     account = Account(clients, async_endpoint)
     yield account
     account.stop_scaling()
 
 
-def pass_time(switches: EmulatorClient, seconds: float) -> None:
+def pass_time(switches, seconds):
     """Let emulated time pass while the autoscaler looks on, minute by minute."""
     for _ in range(int(seconds // 60)):
         switches.set_clock(skip=60)
         time.sleep(0.03)  # longer than the autoscaler's shortest pause
 
 
-def test_a_request_wakes_an_endpoint_with_both_policies(
-    account: Account, switches: EmulatorClient, runtime: Any, s3: Any
-) -> None:
+def test_a_request_wakes_an_endpoint_with_both_policies(account, switches, runtime, s3):
     account.track_the_backlog()
     account.wake()
     account.have(0)
@@ -120,9 +114,7 @@ def test_a_request_wakes_an_endpoint_with_both_policies(
     assert account.instances == 1
 
 
-def test_waking_takes_the_alarms_time_and_a_cold_start(
-    account: Account, switches: EmulatorClient, runtime: Any, s3: Any
-) -> None:
+def test_waking_takes_the_alarms_time_and_a_cold_start(account, switches, runtime, s3):
     account.wake()
     account.have(0)
     switches.set_clock(speed=500)
@@ -135,9 +127,7 @@ def test_waking_takes_the_alarms_time_and_a_cold_start(
     wait_until(lambda: account.instances == 1)
 
 
-def test_target_tracking_alone_never_leaves_zero(
-    account: Account, switches: EmulatorClient, runtime: Any
-) -> None:
+def test_target_tracking_alone_never_leaves_zero(account, switches, runtime):
     account.track_the_backlog()
     account.have(0)
     switches.set_clock(speed=SPEED)
@@ -148,9 +138,7 @@ def test_target_tracking_alone_never_leaves_zero(
     assert switches.waiting(account.endpoint) == 1
 
 
-def test_an_alarm_that_waits_for_more_than_one_never_fires(
-    account: Account, switches: EmulatorClient, runtime: Any
-) -> None:
+def test_an_alarm_that_waits_for_more_than_one_never_fires(account, switches, runtime):
     account.wake("GreaterThanThreshold")
     account.have(0)
     switches.set_clock(speed=SPEED)
@@ -160,7 +148,7 @@ def test_an_alarm_that_waits_for_more_than_one_never_fires(
     assert account.instances == 0
 
 
-def test_an_idle_endpoint_goes_to_zero(account: Account, switches: EmulatorClient) -> None:
+def test_an_idle_endpoint_goes_to_zero(account, switches):
     account.track_the_backlog()
     account.have(2)
     switches.set_clock(speed=SPEED)
@@ -168,9 +156,7 @@ def test_an_idle_endpoint_goes_to_zero(account: Account, switches: EmulatorClien
     wait_until(lambda: account.instances == 0)
 
 
-def test_an_endpoint_without_target_tracking_never_scales_in(
-    account: Account, switches: EmulatorClient
-) -> None:
+def test_an_endpoint_without_target_tracking_never_scales_in(account, switches):
     account.wake()
     switches.set_clock(speed=SPEED)
     pass_time(switches, 3_600)
@@ -178,9 +164,7 @@ def test_an_endpoint_without_target_tracking_never_scales_in(
     assert account.instances == 1
 
 
-def test_a_backlog_adds_instances_up_to_the_limit(
-    account: Account, switches: EmulatorClient, runtime: Any
-) -> None:
+def test_a_backlog_adds_instances_up_to_the_limit(account, switches, runtime):
     account.track_the_backlog()
     switches.set_container(account.endpoint, None)
     with switches.fault(account.endpoint, "cold"):
@@ -194,9 +178,7 @@ def test_a_backlog_adds_instances_up_to_the_limit(
         switches.set_clock(speed=1)
 
 
-def test_without_a_scalable_target_nothing_scales(
-    account: Account, switches: EmulatorClient
-) -> None:
+def test_without_a_scalable_target_nothing_scales(account, switches):
     account.track_the_backlog()
     account.stop_scaling()
     switches.set_clock(speed=SPEED)

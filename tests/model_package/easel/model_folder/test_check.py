@@ -24,11 +24,11 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
-def fatal(folder: Path) -> list[str]:
+def fatal(folder):
     return [str(fault) for fault in check(folder) if fault.fatal]
 
 
-def is_loaded(folder: Path) -> bool:
+def is_loaded(folder):
     """Whether the container loads the model in a folder."""
     try:
         own = find_folder(folder, Settings())
@@ -267,7 +267,7 @@ def test_what_passes_the_check_loads_in_the_container(stand_in, tmp_path_factory
     shutil.rmtree(folder)
 
 
-def _damage(path: Path, data: st.DataObject) -> None:
+def _damage(path, data):
     if path.is_dir():
         shutil.rmtree(path)
     elif path.name == "model_index.json" and data.draw(st.booleans()):
