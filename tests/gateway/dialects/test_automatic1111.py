@@ -170,6 +170,7 @@ def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
         ({"script_name": "x/y/z plot"}, "script_name"),
         ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, "alwayson_scripts"),
         ({"override_settings": [1]}, "override_settings"),
+        ({"override_settings": False}, "override_settings"),
     ],
 )
 def test_a_wrong_field_is_a_422_that_names_it(client, body, field):
