@@ -18,7 +18,7 @@ QUICK = '{"steps": 2, "width": 64, "height": 64}'
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """Start each test without settings, except for quick defaults."""
-    for name in os.environ:
+    for name in list(os.environ):
         if name.startswith(("EASEL_", "HF_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("EASEL_DEFAULTS", QUICK)
