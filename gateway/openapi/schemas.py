@@ -189,7 +189,12 @@ def _web_ui() -> dict[str, Schema]:
         **{name: each for name, each in fields.items() if name != "prompt"},
         batch_size=counts,
         n_iter=counts,
-        override_settings={"type": ["object", "null"], "properties": override},
+        # PHP writes an empty object as a list.
+        override_settings={
+            "type": ["object", "array", "null"],
+            "properties": override,
+            "maxItems": 0,
+        },
     )
     response = {
         "images": listed({**TEXT, "contentEncoding": "base64"}),
