@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.description import FIELDS, KINDS, LARGEST, Description, Vocabulary
-from tests.packages import ROOT
 
 TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
 ENTRIES = st.lists(TEXTS | st.lists(TEXTS, min_size=1, max_size=3), max_size=4)
@@ -28,15 +27,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=8,
 )
-
-
-@pytest.mark.parametrize("part", ["gateway/chalicelib", "endpoint/core/model_folder"])
-def test_the_copies_are_the_same(part):
-    edited = "model_package/code/easel/model_folder/description.py"
-    copied = f"{part}/description.py"
-    same = (ROOT / edited).read_bytes() == (ROOT / copied).read_bytes()
-
-    assert same, f"the two copies differ; run: cp {edited} {copied}"
 
 
 def test_an_entry_is_a_name_or_a_name_with_others():

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from chalicelib.images.prompt_filter import PromptFilter, prompt_filter, readings_of
 from tests.gateway.doubles import GuardedClient, error_of, guarded
-from tests.packages import ROOT
 
 # Traps for most part: towns, birds, ships, other alphabets, spelled-out letters, sizes and prices.
 INNOCENT = Path(__file__).with_name("innocent_prompts.txt").read_text("utf-8").splitlines()
@@ -261,14 +260,6 @@ def test_a_word_is_found_wherever_weights_part_it(word, data):
     parts = (f"{opens}{part}{weight}{closes}" for part in (word[:place], word[place:]))
 
     assert prompt_filter(()).check("".join(parts)) is not None
-
-
-def test_the_parser_is_the_models_own():
-    gateway, model = (
-        ROOT / "gateway/chalicelib/images/weights.py",
-        ROOT / "model_package/code/easel/prompts/weights.py",
-    )
-    assert gateway.read_bytes() == model.read_bytes()
 
 
 @pytest.mark.parametrize("word", ["*", "!!!", "- ", "猫"])
