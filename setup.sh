@@ -15,7 +15,7 @@ Easel: your own text-to-image URL.
                              other versions of libraries), and more random examples of each test
   ./setup.sh test ARGS       pass ARGS to pytest, without the linters; --all can come first
   ./setup.sh deploy [OPTIONS]   put Easel on AWS and print its URL; asks before it costs anything
-  ./setup.sh destroy [OPTIONS]  take all of it down again, and prove it
+  ./setup.sh destroy [OPTIONS]  delete all of it, and verify that nothing is left
   ./setup.sh install         only install what `run` needs
 
 Needs Python 3.11 or newer. Everything is installed into .venv, and nothing else is touched, but
