@@ -21,7 +21,7 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
-from chalicelib.images.weights import parse
+from chalicelib.images.prompt_weights import parse
 
 _FOLDER = Path(__file__).parent
 _OWN_WORDS = "house_rules"
