@@ -87,11 +87,6 @@ class PromptFilter:
         return None
 
 
-def check_prompt(more: tuple[str, ...], prompt: str) -> Match | None:
-    """Return what the filter of these settings finds in a prompt."""
-    return prompt_filter(more).check(prompt)
-
-
 @cache
 def prompt_filter(more: tuple[str, ...]) -> PromptFilter:
     """Return the one filter of these settings."""
