@@ -46,6 +46,8 @@ def picture(
         call.starts_runs = not is_crawler(request)
         generation = read_query(request, prompt)
         resolved = service.resolve(generation, seed)
+        # HEAD, prefetches and If-None-Match are answered without the service.
+        service.check_access(call, resolved)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
         response = _without_a_picture(request, resolved.request)
