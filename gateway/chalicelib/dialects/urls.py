@@ -45,6 +45,8 @@ def picture(
         call.starts_runs = not is_crawler(request)
         generation = read_query(request, prompt)
         resolved = resolve(service.settings, generation, seed)
+        # HEAD, prefetches and If-None-Match are answered without the service.
+        service.check_access(call, resolved)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
         # A URL that names its seed always returns the same picture.

@@ -112,6 +112,10 @@ class ImageService:
             raise PromptRefused(message, field="prompt")
         call.prompt_warning = match.category
 
+    def check_access(self, call: Call, resolved: ResolvedRequest) -> None:
+        """Raise Unauthorized if the caller has the URL of another picture only."""
+        self._quota.check_access(call.payment, resolved.id)
+
     def generate(self, call: Call, resolved: ResolvedRequest) -> Outcome:
         """Return the picture, or its job if that takes longer than the caller can wait.
 
@@ -123,7 +127,7 @@ class ImageService:
             GatewayError: if there is no picture.
         """
         # Before anything is looked up: whether a picture exists is not for everyone to know.
-        self._quota.check_access(call.payment, resolved.id)
+        self.check_access(call, resolved)
         # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
             return self._queue_of(resolved).jobs.picture(resolved) if resolved.model.queue else None
@@ -151,7 +155,7 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        self._quota.check_access(call.payment, resolved.id)
+        self.check_access(call, resolved)
         return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
 
     def wait(self, call: Call, job: Job) -> Outcome:

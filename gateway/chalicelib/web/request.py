@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from chalicelib.errors import InvalidRequest
 from chalicelib.telemetry import LogRecord
@@ -50,11 +50,7 @@ _HOPS_BY_AGENT = {
 # Clients resolve dots in a path, however they are encoded, and `default` is a route of its own.
 # https://url.spec.whatwg.org/#double-dot-path-segment
 _NO_PATH = {"default", ".", ".."}
-# What every route but the home page's begins with.
-_AFTER_ROOT = re.compile(
-    r"/(?:inference|sentence|jobs|v1|sdapi|options|health|docs|openapi\.json|session|links"
-    r"|robots\.txt)(?=/|$)"
-)
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Request:
     Attributes:
         method: GET, HEAD and so on.
         route: the route's pattern, which is safe to log (`/inference/{text}`).
-        path: the public path, with API Gateway's stage in front.
+        path: the path below the home page, as it was sent (`/inference/a%20cat`).
         headers: by lower-case name.
         query: decoded parameters, each with all its values; without a signed link.
         request_id: Lambda's own, or API Gateway's.
@@ -72,6 +68,7 @@ class Request:
         arrived: when, by the monotonic clock, in seconds.
         link: the signed link that came as `?link=`; None if there was none.
         address: the IP address that API Gateway saw, which a client cannot choose.
+        root: the public path of the home page, without a slash at its end.
         principal: who sent it; ANONYMOUS until it is authenticated.
         log: collects what the log line of this request will contain.
     """
@@ -86,6 +83,7 @@ class Request:
     arrived: float = field(default_factory=time.monotonic)
     link: str | None = None
     address: str = ""
+    root: str = ""
     principal: Principal = ANONYMOUS
     log: LogRecord = field(default_factory=LogRecord)
 
@@ -148,15 +146,6 @@ class Request:
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     @property
-    def root(self) -> str:
-        """The public path of the home page, without a slash at its end.
-
-        On AWS the stage (`/api`) is part of the public path and of no route; a custom domain can
-        add a part of its own.
-        """
-        return _AFTER_ROOT.split(self.path, maxsplit=1)[0].rstrip("/")
-
-    @property
     def origin(self) -> str:
         """Scheme and host as the client spelled them; API Gateway is HTTPS only."""
         # `chalice local` has no such header, and serves HTTP.
@@ -193,6 +182,26 @@ class Request:
         names, prefixes = _tracking()
         name = name.lower()
         return self.method in {"GET", "HEAD"} and (name in names or name.startswith(prefixes))
+
+
+def split_path(public: str, route: str, parameters: Mapping[str, str]) -> tuple[str, str]:
+    """Split a public path into that of the home page and the rest, which the route matched.
+
+    On AWS the stage (`/api`) is in front of the route, or the base path of a custom domain, which
+    can have several segments and can be a word that is also a route's (`/v1`).
+
+    Args:
+        public: the path that was sent.
+        route: the pattern that API Gateway found for it.
+        parameters: the pattern's parameters, percent-encoded.
+    """
+    path = _PLACEHOLDER.sub(lambda name: parameters.get(name[1], ""), route)
+    public = public.rstrip("/")
+    # API Gateway documents the parameters as they were sent, and of the path it says nothing.
+    for end in (path.rstrip("/"), unquote(path).rstrip("/")):
+        if public.endswith(end):
+            return public.removesuffix(end), path
+    return "/".join(public.split("/")[: -route.count("/")]), path
 
 
 def inference_path(prompt: str, parameters: Mapping[str, object]) -> str:
