@@ -6,7 +6,7 @@ quota         instances of the model's types, with the command that raises the q
 model         licence, gate and revision, from the hub
 files         a local folder's files: whether the container can load them, and what is left out
 bucket        whether its name is free, or taken by another account
-image         whether AWS has the serving image in the region
+image         whether AWS has the serving image in the region, and what is known to be wrong with it
 cost          per hour, day and month
 """
 
@@ -26,7 +26,7 @@ from endpoint.cli.options import EndpointOptions
 from endpoint.core.model_folder.check import check
 from endpoint.core.model_folder.files import select
 from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_of, translated
-from endpoint.provision.image import choose_image
+from endpoint.provision.image import choose_image, inference_ami, known_image
 from endpoint.provision.weights import shortened
 
 State = Literal["good", "note", "bad"]
@@ -98,7 +98,7 @@ def examine(
         _model(model, options.weights, ask_hub or ask_the_hub),
         *_files(model),
         _bucket(context),
-        _image(context, options.image, types[0]),
+        *_image(context, options, types[0]),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
               prices.provenance()),
     ]  # fmt: skip
@@ -220,14 +220,26 @@ def _bucket(context: Context) -> Check:
     return Check("bucket", "good", f"{name} {'exists' if exists else 'is free'}")
 
 
-def _image(context: Context, uri: str | None, instance_type: str) -> Check:
+def _image(context: Context, options: EndpointOptions, instance_type: str) -> Iterator[Check]:
     try:
-        image = choose_image(uri, context.account.region, instance_type)
+        image = choose_image(options.image, context.account.region, instance_type)
     except ScriptError as error:
-        return Check("image", "bad", str(error), error.advice)
+        yield Check("image", "bad", str(error), error.advice)
+        return
     exists = context.registry.has(image)
+    known = known_image(image)
     if exists is None:
-        return Check("image", "note", f"{image.uri}; not checked, because access is denied")
-    if not exists:
-        return Check("image", "bad", f"{image.uri} does not exist", "Pass another one: --image.")
-    return Check("image", "good", image.uri)
+        yield Check("image", "note", f"{image.uri}; not checked, because access is denied")
+    elif not exists:
+        yield Check("image", "bad", f"{image.uri} does not exist", "Pass another one: --image.")
+    elif known:
+        content = f"torch {known.torch}, CUDA {known.cuda}, diffusers {known.diffusers}"
+        yield Check("image", "good", f"{image.uri} ({content})")
+    else:
+        yield Check("image", "good", image.uri)
+    for trouble in known.known_trouble(context.clock.now().date()) if known else ():
+        yield Check("image", "note", trouble.finding, f"{trouble.advice} Source: {trouble.source}")
+    ami = inference_ami(image, options.inference_ami)
+    if ami and not options.inference_ami:
+        yield Check("image", "note", f"its CUDA requires the machine image {ami}",
+                    "`create` sets it; --inference-ami chooses another.")  # fmt: skip

@@ -83,6 +83,7 @@ class World(Clock):
         self.stack_status: str | None = None  # what the stack says until it is deleted
         self.stack_fails_with: tuple[str, str] | None = None  # the resource, and why
         self.log_lines: list[str] = []
+        self.never_answers = False  # asynchronous invocations stay in their queue
         self.images = {"some-tag"}
         self.denied: set[str] = set()  # actions, as IAM's simulator sees them
         self._crash: tuple[int, str] | None = None
@@ -197,7 +198,8 @@ class World(Clock):
             data=params["body"],
         )
         answer = self._runtime.answer(Request(environ.get_environ()))
-        self._runtime.queue.poll()
+        if not self.never_answers:
+            self._runtime.queue.poll()
         raw = MockRawResponse(answer.get_data())
         response = AWSResponse(params["url"], answer.status_code, dict(answer.headers), raw)
         parser = create_parser(model.metadata["protocol"])
@@ -248,7 +250,8 @@ class World(Clock):
     # What moto does not know
 
     def _before_filter_log_events(self, _: dict[str, Any]) -> Any:
-        return _answer({"events": [{"message": line} for line in self.log_lines]})
+        events = [{"eventId": str(n), "message": line} for n, line in enumerate(self.log_lines)]
+        return _answer({"events": events})
 
     def _before_simulate_principal_policy(self, params: dict[str, Any]) -> Any:
         return _answer(
