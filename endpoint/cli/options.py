@@ -64,6 +64,17 @@ class EndpointOptions(CommonOptions):
 
 
 @dataclass(frozen=True)
+class DoctorOptions(EndpointOptions):
+    """What to check before an endpoint is created.
+
+    Attributes:
+        policy: print the operator's policy, and check nothing.
+    """
+
+    policy: bool
+
+
+@dataclass(frozen=True)
 class AccessOptions:
     """Who can use the gateway, and how much; None leaves a setting as it is deployed."""
 

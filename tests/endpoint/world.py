@@ -40,6 +40,7 @@ from endpoint.emulator.sagemaker.faults import Fault, Faults
 from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.sagemaker.request_log import Entry, RequestLog
 from endpoint.emulator.sagemaker.runtime import Runtime
+from tests import iam
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -85,7 +86,10 @@ class World(Clock):
         self.log_lines: list[str] = []
         self.never_answers = False  # asynchronous invocations stay in their queue
         self.images = {"some-tag"}
-        self.denied: set[str] = set()  # actions, as IAM's simulator sees them
+        self.caller: str | None = None  # the ARN of who calls; None for moto's root user
+        # What the caller may do, as IAM's simulator sees it; None for everything.
+        self.operator_policy: dict[str, Any] | None = None
+        self.requests: list[tuple[Any, dict[str, Any]]] = []  # botocore's model, and the arguments
         self._crash: tuple[int, str] | None = None
         self._dead = False
         self.session = _watched()
@@ -142,9 +146,9 @@ class World(Clock):
         """Start a new process after a crash."""
         self._crash, self._dead = None, False
 
-    def run(self, main: Any, *argv: str) -> int:
+    def run(self, main: Any, *argv: str, **more: Any) -> int:
         """Run a script in this account; return its exit code."""
-        return int(main([*argv], session=self.session, clock=self))
+        return int(main([*argv], session=self.session, clock=self, **more))
 
     def open_session(self) -> None:
         """Use a separate session, for a test that hooks into it."""
@@ -162,6 +166,7 @@ class World(Clock):
             raise Crash
         number = len(self._log)
         operation = f"{model.service_model.service_name}.{model.name}"
+        self.requests.append((model, context["world_params"]))
         name = context["world_params"].get("EndpointName", "")
         self._log.add(Entry(operation, name, headers={}, body=""))
         context["world_number"] = number
@@ -253,18 +258,31 @@ class World(Clock):
         events = [{"eventId": str(n), "message": line} for n, line in enumerate(self.log_lines)]
         return _answer({"events": events})
 
+    def _before_get_caller_identity(self, _: dict[str, Any]) -> Any:
+        if self.caller is None:
+            return None
+        return _answer({"Arn": self.caller, "Account": ACCOUNT, "UserId": "1"})
+
     def _before_simulate_principal_policy(self, params: dict[str, Any]) -> Any:
-        return _answer(
+        given = {
+            entry["ContextKeyName"]: entry["ContextKeyValues"][0]
+            for entry in params.get("ContextEntries", [])
+        }
+        results = [
             {
-                "EvaluationResults": [
-                    {
-                        "EvalActionName": action,
-                        "EvalDecision": "implicitDeny" if action in self.denied else "allowed",
-                    }
-                    for action in params["ActionNames"]
-                ]
+                "EvalActionName": action,
+                "EvalResourceName": arn,
+                "EvalDecision": self._decision(iam.Request(action, arn, given)),
             }
-        )
+            for action in params["ActionNames"]
+            for arn in params.get("ResourceArns", ["*"])
+        ]
+        return _answer({"EvaluationResults": results})
+
+    def _decision(self, request: iam.Request) -> str:
+        if self.operator_policy is None or iam.allows(self.operator_policy, request):
+            return "allowed"
+        return "explicitDeny" if iam.denies(self.operator_policy, request) else "implicitDeny"
 
     def _before_batch_get_image(self, params: dict[str, Any]) -> Any:
         tag = params["imageIds"][0].get("imageTag")

@@ -49,26 +49,11 @@ def test_one_type_with_a_quota_is_enough(world, capsys, monkeypatch):
     assert sorted(states) == ["good", "good", "note"]
 
 
-def test_missing_rights_are_listed(world, capsys):
-    world.denied = {"iam:PassRole", "sagemaker:CreateModel"}
-    # moto's caller is root, whom IAM does not simulate.
-    caller = {"Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "Account": ACCOUNT, "UserId": "1"}
-    world._before_get_caller_identity = lambda _: _answered(caller)
-    results = examine(world, capsys, code=1)
-    assert results["rights"][0]["finding"] == "not allowed: iam:PassRole, sagemaker:CreateModel"
-
-
 def test_the_policies_of_a_session_are_its_roles():
     session = "arn:aws:sts::123456789012:assumed-role/admin/me@example.com"
     assert checks._policy_source(session) == "arn:aws:iam::123456789012:role/admin"
     user = "arn:aws:iam::123456789012:user/me"
     assert checks._policy_source(user) == user
-
-
-def _answered(parsed):
-    from tests.endpoint.world import _answer
-
-    return _answer(parsed)
 
 
 def test_an_image_that_does_not_exist_is_bad(world, capsys):
