@@ -286,9 +286,10 @@ def _description(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults and adapters that the model reports."""
+    """Return the defaults, the largest area and the adapters that the model reports."""
     try:
-        return metadata(json.dumps(described["defaults"]), None, described["loras"])
+        defaults = {**described["defaults"], "largest_area": described.get("largest_area")}
+        return metadata(defaults, None, described["loras"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from chalicelib.access_settings import PLACE, Protection
 from chalicelib.description import Description
-from chalicelib.generation import RULES, Name, Number
+from chalicelib.generation import LARGEST_AREA, RULES, GenerationRequest, Name, Number, painted_size
 
 # The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
@@ -61,6 +61,8 @@ class Model:
         defaults: the model's own steps, guidance scale, width and height, as far as configured.
         seconds: how long a picture takes once the model is loaded; None if it was not measured.
         loras: the LoRA adapters that a request can name; None if they are not configured.
+        largest_area: in pixels; the model paints larger pictures smaller, and scales them up. None
+            for a model that paints every size.
         description: what the model says about itself to people.
     """
 
@@ -71,12 +73,13 @@ class Model:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     loras: tuple[str, ...] | None = None
+    largest_area: int | None = None
     description: Description = field(default_factory=Description)
 
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
-        `about`, `examples` and `vocabulary` are there only for models that have them.
+        The largest area and the parts of the description are there only for models that have them.
         """
         return {
             "name": self.name,
@@ -84,8 +87,18 @@ class Model:
             "defaults": dict(self.defaults),
             "seconds": self.seconds,
             "loras": list(self.loras or ()),
+            **({"largest_area": self.largest_area} if self.largest_area else {}),
             **self.description.to_dict(),
         }
+
+    def painted(self, request: GenerationRequest) -> str | None:
+        """Return the size at which a picture is painted, such as 128x64, if it is scaled up."""
+        width = request.width or self.defaults.get("width")
+        height = request.height or self.defaults.get("height")
+        if width is None or height is None:
+            return None  # what the model decides was not configured
+        painted = painted_size(width, height, self.largest_area)
+        return None if painted == (width, height) else f"{painted[0]}x{painted[1]}"
 
 
 @dataclass(frozen=True)
@@ -187,7 +200,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoints = {"endpoint", "asynchronous"} & set(fields)
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
-    if not endpoints or set(fields) - {"defaults", "seconds", "loras"}:
+    if not endpoints or set(fields) - {"defaults", "seconds", "loras", "largest_area"}:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
@@ -203,6 +216,8 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
         }
     if "seconds" in fields:
         properties["seconds"] = _SECONDS.clean(fields["seconds"])
+    if "largest_area" in fields:
+        properties["largest_area"] = LARGEST_AREA.clean(fields["largest_area"])
     if "loras" in fields:
         properties["loras"] = tuple(_LORA.clean(name) for name in fields["loras"])
     return properties

@@ -54,11 +54,17 @@ def picture(
         # A URL that names its seed always returns the same picture.
         fixed = any(request.query.get("seed", ()))
         if fixed and call.starts_runs and has_tag(request, resolved.id):
-            response = picture_response(None, resolved.request, fixed=True, tag=resolved.id)
+            painted = service.painted(resolved.request)
+            response = picture_response(
+                None, resolved.request, fixed=True, tag=resolved.id, painted=painted
+            )
             return response.with_headers(report(call))
         outcome = service.generate(call, resolved)
         fixed = fixed or not call.starts_runs
-        response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
+        painted = service.painted(resolved.request)
+        response = _response(
+            request, outcome, resolved.request, fixed=fixed, tag=resolved.id, painted=painted
+        )
         return response.with_headers(report(call))
 
 
@@ -137,7 +143,10 @@ def job_picture(service: ImageService, request: Request, identifier: str) -> Res
         response = _without_a_picture(request, job.request)
         if response is None:
             outcome = service.wait(call, job)
-            response = _response(request, outcome, job.request, fixed=True, tag=identifier)
+            painted = service.painted(job.request)
+            response = _response(
+                request, outcome, job.request, fixed=True, tag=identifier, painted=painted
+            )
         return response.with_headers(report(call))
 
 
@@ -149,7 +158,13 @@ def _without_a_picture(request: Request, generation: GenerationRequest) -> Respo
 
 
 def _response(
-    request: Request, outcome: Outcome, generation: GenerationRequest, *, fixed: bool, tag: str
+    request: Request,
+    outcome: Outcome,
+    generation: GenerationRequest,
+    *,
+    fixed: bool,
+    tag: str,
+    painted: str | None,
 ) -> Response:
     if outcome is None:
         return preview_response(request, generation.prompt)
@@ -157,7 +172,7 @@ def _response(
         return not_ready(request, outcome)
     if outcome.link is not None:
         return see_other(outcome.link)
-    return picture_response(outcome.body, generation, fixed=fixed, tag=tag)
+    return picture_response(outcome.body, generation, fixed=fixed, tag=tag, painted=painted)
 
 
 def _log(service: ImageService, call: Call, generation: GenerationRequest) -> None:

@@ -45,7 +45,7 @@ class Call:
         payment: pays for the runs.
         log: collects what happened.
         deadline: when the caller must have its response.
-        trace: an identifier for the container's log, at most 1,024 visible characters.
+        trace: an identifier for the container's log, at most 1,000 visible characters.
         longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
         starts_runs: whether a picture that does not exist is generated.
         prompt_warning: the category of a prompt that the filter let through with a warning.
@@ -110,6 +110,11 @@ class ImageService:
             InvalidRequest: naming `model`, if there is no model of that name.
         """
         return resolved_request.resolve(self.settings, request, seed)
+
+    def painted(self, request: GenerationRequest) -> str | None:
+        """Return the size at which a picture is painted, such as 128x64, if it is scaled up."""
+        model = self.settings.models.get(str(request.model))
+        return model.painted(request) if model else None
 
     def check_prompt(self, call: Call, prompt: str) -> None:
         """Apply the prompt filter as the settings say. Negative prompts are not filtered.
