@@ -11,13 +11,22 @@ from typing import Any
 
 from chalicelib.access_settings import PLACE, Protection
 from chalicelib.description import Description
-from chalicelib.generation import LARGEST_AREA, RULES, GenerationRequest, Name, Number, painted_size
+from chalicelib.generation import (
+    LARGEST_AREA,
+    RULES,
+    GenerationRequest,
+    Name,
+    Number,
+    Whole,
+    painted_size,
+)
 
 # The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
 # An hour is the longest run that SageMaker allows an asynchronous invocation.
 _SECONDS = Number("How long a picture takes.", 0, 3_600)
 _LORA = Name("A LoRA adapter.")
+_STEP = Whole("What a number is a multiple of.", 1, 1_536)
 # `deploy` adds this file to the package, because a vocabulary takes more than the 4 KB that Lambda
 # allows for all environment variables.
 DESCRIPTIONS = Path(__file__).parent / "descriptions.json"
@@ -63,6 +72,7 @@ class Model:
         loras: the LoRA adapters that a request can name; None if they are not configured.
         largest_area: in pixels; the model paints larger pictures smaller, and scales them up. None
             for a model that paints every size.
+        rules: of the fields whose limits are narrower for this model than the contract's.
         description: what the model says about itself to people.
     """
 
@@ -74,13 +84,16 @@ class Model:
     seconds: float | None = None
     loras: tuple[str, ...] | None = None
     largest_area: int | None = None
+    rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
 
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
-        The largest area and the parts of the description are there only for models that have them.
+        `limits`, the largest area and the parts of the description are there only for models that
+        have them.
         """
+        limits = {name: rule.describe() for name, rule in self.rules.items()}
         return {
             "name": self.name,
             "asynchronous": self.endpoint is None,
@@ -88,6 +101,7 @@ class Model:
             "seconds": self.seconds,
             "loras": list(self.loras or ()),
             **({"largest_area": self.largest_area} if self.largest_area else {}),
+            **({"limits": limits} if limits else {}),
             **self.description.to_dict(),
         }
 
@@ -142,6 +156,11 @@ class Settings:
             most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
             protection=Protection.read(read),
         )
+
+    def painted(self, request: GenerationRequest) -> str | None:
+        """Return the size at which a request's model paints it, as `Model.painted`."""
+        model = self.models.get(str(request.model))
+        return model.painted(request) if model else None
 
     @property
     def default_model(self) -> str:
@@ -200,7 +219,8 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoints = {"endpoint", "asynchronous"} & set(fields)
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
-    if not endpoints or set(fields) - {"defaults", "seconds", "loras", "largest_area"}:
+    known = {"defaults", "seconds", "loras", "limits", "largest_area"}
+    if not endpoints or set(fields) - known:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
@@ -220,7 +240,25 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
         properties["largest_area"] = LARGEST_AREA.clean(fields["largest_area"])
     if "loras" in fields:
         properties["loras"] = tuple(_LORA.clean(name) for name in fields["loras"])
+    if "limits" in fields:
+        properties["rules"] = {
+            name: _narrowed(name, limits) for name, limits in fields["limits"].items()
+        }
     return properties
+
+
+def _narrowed(name: str, limits: Mapping[str, Any]) -> Whole:
+    """Return the rule of a field with a model's own limits, in words of JSON Schema."""
+    rule = RULES[name]
+    if not isinstance(rule, Whole) or set(limits) - {"minimum", "maximum", "multipleOf"}:
+        raise ValueError(f"{name!r} has limits other than minimum, maximum and multipleOf")
+    numbers = {word: rule.clean(limit) for word, limit in limits.items() if word != "multipleOf"}
+    return replace(
+        rule,
+        least=numbers.get("minimum", rule.least),
+        most=numbers.get("maximum", rule.most),
+        step=_STEP.clean(limits.get("multipleOf", rule.step)),
+    )
 
 
 def _default(name: str, value: object) -> object:

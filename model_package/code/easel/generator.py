@@ -94,8 +94,8 @@ class ImageGenerator:
         A missing seed stays missing; `generate` chooses one.
 
         Raises:
-            InvalidField: naming `width` or `height` if the model does not support that size, or
-                `lora` if it has no such adapter.
+            InvalidField: naming the field whose value the model or its scheduler does not support,
+                or `lora` if it has no such adapter.
         """
         self._loras.check(request.lora)
         return self._capabilities.fit(request.complete(**self._defaults.to_dict()))
@@ -109,6 +109,7 @@ class ImageGenerator:
             "defaults": self._defaults.to_dict(),
             **({"largest_area": largest} if largest else {}),
             "multiple": self._capabilities.multiple,
+            "limits": self._capabilities.limits,
             "loras": self._loras.names,
             "speed": self._speed.report,
             **self._description.to_dict(),
@@ -141,7 +142,8 @@ class ImageGenerator:
         for width, height in [self._first_size(), *self._speed.settings.warm_up]:
             request = self._painted(self.check(replace(_WARM_UP, width=width, height=height)))
             if request.steps is not None:
-                request = replace(request, steps=self._ensemble.fewest_steps(request.steps))
+                fewest = self._ensemble.fewest_steps(request.steps)
+                request = replace(request, steps=max(fewest, self._capabilities.fewest_steps))
             with self._lock:
                 self._run(request)
 
