@@ -51,12 +51,14 @@ class GatewayError(Exception):
         resend: whether a client library may send the request again by itself.
         field: the request's field that caused the error, if one did.
         headers: what else its response reports, such as what is left of a quota.
+        remedy: what a program can do about it; people see it done for them on a page.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     retry_after: int | None = None
     resend: ClassVar[bool] = True
+    remedy: ClassVar[str] = ""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         self.message = message
@@ -121,6 +123,11 @@ class Unauthorized(CallerFault):
 
     status = 401
     code = "unauthorized"
+    # Not in WWW-Authenticate alone: API Gateway renames that header.
+    remedy = (
+        "Send a key as `x-api-key: KEY`, as `Authorization: Bearer KEY` or as the password of HTTP"
+        " Basic authentication; a browser signs in on the home page."
+    )
 
 
 class RateLimited(CallerFault):

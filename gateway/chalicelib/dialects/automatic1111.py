@@ -34,7 +34,7 @@ from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images.service import ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
-from chalicelib.web.response import Response, json_response, retry_headers
+from chalicelib.web.response import Response, error_headers, json_response, message_of
 
 ROUTE = "/sdapi/v1/txt2img"
 # The web UI's names on the left, the contract's on the right.
@@ -107,9 +107,12 @@ def render_error(error: GatewayError, request: Request) -> Response:
         response = json_response({"detail": [detail]}, 422)
     else:
         # The members of the web UI's own exception handler.
-        body = {"error": error.code, "detail": error.message, "body": "", "errors": error.message}
+        message = message_of(error, request)
+        body = {"error": error.code, "detail": message, "body": "", "errors": message}
         response = json_response(body, error.status)
-    return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
+    return response.with_headers(
+        {"x-request-id": request.request_id, **error_headers(error, request)}
+    )
 
 
 # --- Reading --------------------------------------------------------------------------------------

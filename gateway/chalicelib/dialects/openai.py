@@ -37,7 +37,7 @@ from chalicelib.images.jobs import Finished
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request, inference_path
-from chalicelib.web.response import Response, json_response, retry_headers
+from chalicelib.web.response import Response, error_headers, json_response, message_of
 
 ROUTE = "/v1/images/generations"
 # The factor for the model's own number of steps. OpenAI's qualities set how much computing a
@@ -146,14 +146,16 @@ def render_error(error: GatewayError, request: Request) -> Response:
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     # OpenAI has codes of its own for these two.
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
-    message = error.message
+    message = message_of(error, request)
     if code == "invalid_api_key" and {"authorization", "x-api-key"} & set(request.headers):
         # OpenAI's words, in which LiteLLM and others recognise a wrong key.
         message = f"Incorrect API key provided. {message}"
     described = {"message": message, "type": kind, "param": error.field, "code": code}
     response = json_response({"error": described}, error.status)
     # OpenAI's libraries show this header's value as the error's `request_id`.
-    return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
+    return response.with_headers(
+        {"x-request-id": request.request_id, **error_headers(error, request)}
+    )
 
 
 # --- Reading --------------------------------------------------------------------------------------
