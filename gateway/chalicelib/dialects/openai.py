@@ -31,6 +31,7 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
+from chalicelib.dialects.prompt_tags import apply_tags
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
@@ -169,7 +170,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     if str(data.get("model", "")).startswith("dall-e"):
         # The default of these models, on which their clients rely without sending it.
         data.setdefault("response_format", "url")
-    first = _generation(data)
+    first = apply_tags(_generation(data))
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     try:
