@@ -40,6 +40,7 @@ class Function:
     """The Lambda function's settings in the template."""
 
     package: Path
+    runtime: str
     handler: str
     timeout: float
     memory_size: int
@@ -119,6 +120,7 @@ def _function(properties: Mapping[str, Any], folder: Path) -> Function:
     variables = properties.get("Environment", {}).get("Variables", {})
     return Function(
         package=folder / properties["CodeUri"],
+        runtime=properties["Runtime"],
         handler=properties["Handler"],
         timeout=properties["Timeout"],
         memory_size=properties["MemorySize"],

@@ -35,6 +35,7 @@ from chalicelib.dialects.prompt_tags import apply_tags
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
+from chalicelib.images.resolved_request import complete, resolve
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request, inference_path
@@ -173,8 +174,9 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     first = apply_tags(_generation(data))
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
+    first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
     try:
-        first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
+        first = complete(service.settings, first)
     except InvalidRequest as error:
         raise InvalidRequest(error.message, field=_their_name(error.field, data)) from error
     first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
@@ -311,7 +313,7 @@ def _urls(
     service.check_prompt(call, generations[0].prompt)
     data = []
     for generation in generations:
-        resolved = service.resolve(generation)
+        resolved = resolve(service.settings, generation)
         token = picture_token(service.settings.protection, request, resolved.id)
         if resolved.model.endpoint is not None:
             url = _picture_url(request, generation, token)

@@ -32,7 +32,9 @@ class ResolvedRequest:
             raise InvalidRequest("model: has no asynchronous endpoint", field="model")
 
 
-def complete(settings: Settings, request: GenerationRequest, seed: int | None) -> GenerationRequest:
+def complete(
+    settings: Settings, request: GenerationRequest, seed: int | None = None
+) -> GenerationRequest:
     """Return the request with a seed and a model.
 
     Args:

@@ -28,6 +28,25 @@ _PROGRAMS = (
     "lwp",
     "lavf",
 )
+# How many redirects clients follow, less one or two for those that led here. Measured in unmodified
+# clients: Chromium's navigation 19, its <img>, openai-python and node's fetch 20, aiohttp 9,
+# requests 30, curl -L 50, mediainfo and urllib3 3, Java's HttpClient 4, LWP 7, ffmpeg 8, urllib 10,
+# links2 15.
+_HOPS = 18
+_HOPS_BY_AGENT = {
+    "aiohttp": 8,
+    "python-requests": 28,
+    "curl": 48,
+    "python-urllib3": 2,
+    "urllib3/": 2,
+    "python-urllib/": 9,
+    "java-http-client": 3,
+    "libwww-perl": 6,
+    "lwp": 6,
+    "lavf": 7,
+    "mediainfo": 2,
+    "links (": 14,
+}
 # Clients resolve dots in a path, however they are encoded, and `default` is a route of its own.
 # https://url.spec.whatwg.org/#double-dot-path-segment
 _NO_PATH = {"default", ".", ".."}
@@ -107,6 +126,24 @@ class Request:
         if wait:
             return float(wait[1])
         return 0.0 if re.search(r"\brespond-async\b", preferences) else None
+
+    @property
+    def hop(self) -> int:
+        """The number of redirects so far in a chain of them; 0 without a chain of this gateway's.
+
+        The count is in the URL: a Lambda stores nothing between two requests.
+
+        Raises:
+            InvalidRequest: as `parameters`.
+        """
+        text = self.parameters().get("hop", "0")
+        return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else 0
+
+    @property
+    def most_hops(self) -> int:
+        """The number of redirects that the client follows."""
+        agent = self.headers.get("user-agent", "").lower()
+        return next((hops for name, hops in _HOPS_BY_AGENT.items() if name in agent), _HOPS)
 
     @property
     def cookies(self) -> dict[str, str]:
