@@ -21,7 +21,8 @@
     │   └── EndpointTooSlow        504  no response before API Gateway would give up
     ├── GenerationFailed               the endpoint or the job ended without a usable picture
     │   ├── EndpointFailed         502  the model reported a failure of its own
-    │   ├── BadPicture             502  the response is not a complete picture, or is too large
+    │   ├── PictureTooLarge        400  the picture does not fit the model's memory, or a response
+    │   ├── BadPicture             502  the response is not a complete picture
     │   ├── JobFailed              502  image generation failed
     │   └── JobExpired             503  the picture was lost, or is no longer stored
     ├── TryLater                       the gateway itself cannot respond with a picture now
@@ -177,8 +178,19 @@ class EndpointForbidden(NeverReachedGpu):
     retry_after = 300
 
 
+class PictureTooLarge(GenerationFailed):
+    """The picture does not fit the model's memory, or one response; a smaller one may.
+
+    A client library that resends by itself would pay for the same failure again.
+    """
+
+    status = 400
+    code = "picture_too_large"
+    resend = False
+
+
 class BadPicture(GenerationFailed):
-    """The response is not a complete picture of the requested format, or is too large to return."""
+    """The response is not a complete picture of the requested format."""
 
     status = 502
     code = "bad_picture"

@@ -29,7 +29,7 @@ from chalicelib.dialects.batch import (
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
 from chalicelib.dialects.prompt_tags import read_tags
-from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
+from chalicelib.errors import GatewayError, InvalidRequest, PictureTooLarge
 from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
@@ -208,7 +208,7 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
     if not fit(finished):
-        raise BadPicture(f"The pictures together do not fit one response; {_ADVICE}.")
+        raise PictureTooLarge(f"The pictures together do not fit one response; {_ADVICE}.")
     pairs = zip(batch.generations, finished, strict=True)
     texts = [infotext(picture.body, generation) for generation, picture in pairs]
     body = {
