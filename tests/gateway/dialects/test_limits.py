@@ -89,9 +89,9 @@ def test_what_the_options_allow_is_what_the_gateway_accepts(steps, width):
 
 def test_a_picture_without_the_field_has_the_same_id_with_and_without_limits(client):
     request = GenerationRequest(prompt="a", seed=1)
-    with_limits = resolve(client.settings, request).id
+    with_limits = resolve(client.service.settings, request).id
     models = {"lcm": {**LCM, "limits": {}}}
     client.offer(Settings.from_environment({"EASEL_MODELS": json.dumps(models)}).models)
 
-    assert resolve(client.settings, request).id == with_limits
+    assert resolve(client.service.settings, request).id == with_limits
     assert set(LIMITS) < set(RULES)
