@@ -24,7 +24,6 @@ from botocore.exceptions import (
 from chalicelib.aws.clients import Client
 from chalicelib.aws.deadline import Deadline, DeadlinePassed
 from chalicelib.errors import (
-    BadPicture,
     ConnectionCut,
     EndpointBusy,
     EndpointDown,
@@ -37,6 +36,7 @@ from chalicelib.errors import (
     InvalidRequest,
     JobFailed,
     PictureRefused,
+    PictureTooLarge,
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE, MEDIA_TYPES, check_picture
@@ -85,7 +85,7 @@ class Endpoint:
         if _content_length(response) > LARGEST_PICTURE:
             # Nothing is read: the rest of a large picture would only use up the deadline.
             stream.close()
-            raise BadPicture(
+            raise PictureTooLarge(
                 "The picture is too large to be returned. Set format=webp or format=jpeg, or"
                 " request a smaller one.",
                 field="format",
@@ -293,7 +293,8 @@ def _translate_report(reported: dict[str, Any]) -> GatewayError | None:
     if reported.get("code") == "invalid_request":
         return InvalidRequest(message, field=str(reported.get("field", "")) or None)
     if reported.get("code") == "out_of_memory":
-        return EndpointFailed("The picture did not fit the model's memory. Request a smaller one.")
+        message = "width: the picture did not fit the model's memory; request a smaller one"
+        return PictureTooLarge(message, field="width")
     return None
 
 

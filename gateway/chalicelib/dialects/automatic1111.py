@@ -29,13 +29,19 @@ from chalicelib.dialects.batch import (
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
 from chalicelib.dialects.prompt_tags import read_tags
-from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
+from chalicelib.errors import GatewayError, InvalidRequest, PictureTooLarge
 from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
-from chalicelib.web.response import Response, json_response, painted_header, retry_headers
+from chalicelib.web.response import (
+    Response,
+    error_headers,
+    json_response,
+    message_of,
+    painted_header,
+)
 
 ROUTE = "/sdapi/v1/txt2img"
 # The web UI's names on the left, the contract's on the right.
@@ -108,9 +114,12 @@ def render_error(error: GatewayError, request: Request) -> Response:
         response = json_response({"detail": [detail]}, 422)
     else:
         # The members of the web UI's own exception handler.
-        body = {"error": error.code, "detail": error.message, "body": "", "errors": error.message}
+        message = message_of(error, request)
+        body = {"error": error.code, "detail": message, "body": "", "errors": message}
         response = json_response(body, error.status)
-    return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
+    return response.with_headers(
+        {"x-request-id": request.request_id, **error_headers(error, request)}
+    )
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -205,7 +214,7 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
     if not fit(finished):
-        raise BadPicture(f"The pictures together do not fit one response; {_ADVICE}.")
+        raise PictureTooLarge(f"The pictures together do not fit one response; {_ADVICE}.")
     pairs = zip(batch.generations, finished, strict=True)
     texts = [infotext(picture.body, generation) for generation, picture in pairs]
     body = {

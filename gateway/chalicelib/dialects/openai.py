@@ -31,6 +31,7 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
+from chalicelib.dialects.prompt_tags import apply_tags
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
@@ -38,7 +39,13 @@ from chalicelib.images.resolved_request import complete, resolve
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request, inference_path
-from chalicelib.web.response import Response, json_response, painted_header, retry_headers
+from chalicelib.web.response import (
+    Response,
+    error_headers,
+    json_response,
+    message_of,
+    painted_header,
+)
 
 ROUTE = "/v1/images/generations"
 # The factor for the model's own number of steps. OpenAI's qualities set how much computing a
@@ -147,14 +154,16 @@ def render_error(error: GatewayError, request: Request) -> Response:
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     # OpenAI has codes of its own for these two.
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
-    message = error.message
+    message = message_of(error, request)
     if code == "invalid_api_key" and {"authorization", "x-api-key"} & set(request.headers):
         # OpenAI's words, in which LiteLLM and others recognise a wrong key.
         message = f"Incorrect API key provided. {message}"
     described = {"message": message, "type": kind, "param": error.field, "code": code}
     response = json_response({"error": described}, error.status)
     # OpenAI's libraries show this header's value as the error's `request_id`.
-    return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
+    return response.with_headers(
+        {"x-request-id": request.request_id, **error_headers(error, request)}
+    )
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -168,7 +177,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     if str(data.get("model", "")).startswith("dall-e"):
         # The default of these models, on which their clients rely without sending it.
         data.setdefault("response_format", "url")
-    first = _generation(data)
+    first = apply_tags(_generation(data))
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})

@@ -7,6 +7,7 @@ from dataclasses import replace
 from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
+from chalicelib.dialects.prompt_tags import apply_tags
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
@@ -43,7 +44,7 @@ def picture(
     """
     with calling(service.settings, request) as call:
         call.starts_runs = not is_crawler(request)
-        generation = read_query(request, prompt)
+        generation = apply_tags(read_query(request, prompt))
         resolved = resolve(service.settings, generation, seed)
         # HEAD, prefetches and If-None-Match are answered without the service.
         service.check_access(call, resolved)
@@ -89,6 +90,7 @@ def random_picture(service: ImageService, request: Request) -> Response:
     """
     if "prompt" in request.query:
         generation = read_form(request)
+        apply_tags(generation)  # what is wrong with them is reported before the redirect
         return see_other(request.picture_url(generation.prompt, _seed_of(generation)))
     generation = read_query(request, DEFAULT_PROMPT)
     seed = _seed_of(generation)
@@ -114,7 +116,7 @@ def submit(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or cannot be queued.
     """
     with calling(service.settings, request) as call:
-        resolved = resolve(service.settings, read_body(request))
+        resolved = resolve(service.settings, apply_tags(read_body(request)))
         _log(service, call, resolved.request)
         # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()

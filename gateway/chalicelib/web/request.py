@@ -102,6 +102,12 @@ class Request:
         return wants_html and destination in {"document", "iframe", "frame", "embed", "object"}
 
     @property
+    def is_browser(self) -> bool:
+        """Whether a person's browser sent it, in whatever mode."""
+        agent = self.headers.get("user-agent", "").lower()
+        return "sec-fetch-mode" in self.headers or agent.startswith("mozilla/")
+
+    @property
     def is_prefetch(self) -> bool:
         """Whether a browser loads a page before its user opens it.
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -168,7 +169,24 @@ def render_error(error: GatewayError, request: Request) -> Response:
         response = page_response(page, error.status)
     else:
         response = json_response({"error": _described(error, request)}, error.status)
-    return response.with_headers(retry_headers(error))
+    return response.with_headers(error_headers(error, request))
+
+
+def message_of(error: GatewayError, request: Request) -> str:
+    """Return what is wrong and, for a program, what it can do about it."""
+    return error.message if request.is_browser else f"{error.message} {error.remedy}".strip()
+
+
+def error_headers(error: GatewayError, request: Request) -> dict[str, str]:
+    """Return the headers of an error: when to retry, and how to authenticate."""
+    headers = retry_headers(error)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        # Programs such as wget send a password only after this challenge. A browser would ask for
+        # it in a window of its own, where pages have a better one.
+        challenges = ["Bearer"] if request.is_browser else ["Bearer", "Basic"]
+        realms = (f'{scheme} realm="Easel"' for scheme in challenges)
+        headers["WWW-Authenticate"] = ", ".join(realms)
+    return headers
 
 
 def retry_headers(error: GatewayError) -> dict[str, str]:
@@ -185,7 +203,7 @@ def retry_headers(error: GatewayError) -> dict[str, str]:
 def _described(error: GatewayError, request: Request) -> dict[str, Any]:
     fields = {
         "code": error.code,
-        "message": error.message,
+        "message": message_of(error, request),
         "field": error.field,
         "retry_after": error.retry_after,
         "request_id": request.request_id,

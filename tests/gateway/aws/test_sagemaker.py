@@ -27,6 +27,7 @@ from chalicelib.errors import (
     InvalidRequest,
     NeverReachedGpu,
     PictureRefused,
+    PictureTooLarge,
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE
@@ -110,7 +111,7 @@ FORBIDDEN = ["AccessDeniedException", "ExpiredTokenException", "UnrecognizedClie
         (model_error(503, None), EndpointDown),
         (model_error(503, "<html>"), EndpointDown),
         (model_error(429, None), EndpointBusy),
-        (model_error(503, {"error": {"code": "out_of_memory"}}), EndpointFailed),
+        (model_error(503, {"error": {"code": "out_of_memory"}}), PictureTooLarge),
         (model_error(500, "<html>"), EndpointFailed),
         (model_error(500, "[]"), EndpointFailed),
         (model_error(500, '{"error": "text"}'), EndpointFailed),
@@ -186,5 +187,5 @@ def test_a_body_that_ends_before_its_announced_length_is_a_cut_connection():
 
 def test_a_picture_too_large_for_lambda_is_refused_before_it_is_read():
     too_large = endpoint_response(b"", announced=LARGEST_PICTURE + 1)
-    with pytest.raises(BadPicture, match="format=webp"):
+    with pytest.raises(PictureTooLarge, match="format=webp"):
         invoke(too_large)
