@@ -56,7 +56,8 @@ class Operation:
 _ANY = every_error()
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
-# A crawler gets HTML for a picture that was not generated before.
+# A crawler gets HTML for a picture that was not generated before. It is last: generators take the
+# first type that they know.
 _PICTURE: dict[str, Schema | None] = {
     **dict.fromkeys(MEDIA_TYPES.values(), BINARY),
     HTML: TEXT,

@@ -173,9 +173,12 @@ def test_the_bodies_have_no_choice_but_null():
 
 
 def test_pictures_are_binary():
-    for media_type, content in responses("/inference/{text}")["200"]["content"].items():
-        if media_type.startswith("image/"):
-            assert content["schema"] == {"type": "string", "format": "binary"}
+    contents = responses("/inference/{text}")["200"]["content"]
+
+    # Generators take the first type that they know.
+    assert list(contents)[:3] == ["image/png", "image/webp", "image/jpeg"]
+    for media_type in list(contents)[:3]:
+        assert contents[media_type]["schema"] == {"type": "string", "format": "binary"}
 
 
 @pytest.mark.parametrize("name", ["Request", "ImagesRequest", "Txt2ImgRequest", "LinkRequest"])
