@@ -103,7 +103,7 @@ def _easel() -> dict[str, Schema]:
         "loras": listed(fields["model"]),
     }
     narrower = "The fields whose limits are narrower for this model; absent if there are none."
-    limits = {name: OBJECT for name in ("seed", "steps", "width", "height")}
+    limits = dict.fromkeys(("seed", "steps", "width", "height"), OBJECT)
     names = listed({"anyOf": [TEXT, listed(TEXT)]})  # a name, or a name and others for the same
     about = {"description": "What the model says about itself; absent if it says nothing."}
     described: dict[str, Schema] = {
