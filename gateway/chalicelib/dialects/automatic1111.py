@@ -129,11 +129,7 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
     _refuse(data)
-    # PHP writes an empty object as an empty list.
-    settings = data.get("override_settings")
-    settings = {} if settings in (None, []) else settings  # PHP writes an empty object as a list
-    if not isinstance(settings, dict):
-        raise InvalidRequest("override_settings: must be an object", field="override_settings")
+    settings = _settings(data)
     first = _generation(data, settings)
     checkpoint = settings.get("sd_model_checkpoint")
     # The web UI, too, uses its default for an unknown checkpoint: `info` names the model used.
@@ -143,6 +139,19 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     generations = with_seeds(first, _count(data))
     check_weight(generations, "batch_size", _ADVICE)
     return generations
+
+
+def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
+    field = "override_settings"
+    settings = data.get(field)
+    settings = {} if settings in (None, []) else settings  # PHP writes an empty object as a list
+    if not isinstance(settings, dict):
+        raise InvalidRequest(f"{field}: must be an object", field=field)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    for name in ("sd_model_checkpoint", "samples_format"):
+        if not isinstance(settings.get(name, ""), str):
+            raise InvalidRequest(f"{field}: {name} must be text", field=field)
+    return settings
 
 
 def _refuse(data: Mapping[str, Any]) -> None:
@@ -176,10 +185,7 @@ def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Generat
     fields = {ours: data[name] for name, ours in FIELDS.items() if name in data}
     if isinstance(fields.get("prompt"), str):
         fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
-    samples_format = settings.get("samples_format", "png")
-    fields["format"] = "png"
-    if isinstance(samples_format, str):
-        fields["format"] = FORMATS.get(samples_format, "png")
+    fields["format"] = FORMATS.get(settings.get("samples_format", "png"), "png")
     try:
         fields = with_numbers(fields)
         if fields.get("seed") == -1:

@@ -39,6 +39,7 @@ _HOPS_BY_AGENT = {
     "curl": 48,
     "python-urllib3": 2,
     "urllib3/": 2,
+    "openapi-generator/1.0.0/python": 2,
     "python-urllib/": 9,
     "java-http-client": 3,
     "libwww-perl": 6,
