@@ -291,7 +291,7 @@ class StoreUnavailable(TryLater):
 class EndpointTooSlow(MayHaveReachedGpu):
     """The picture was not ready before the gateway's own deadline.
 
-    The GPU continues, and a client that resends by itself would start a second run.
+    The model stops at its next step, and a client that resends by itself would start it anew.
     """
 
     status = 504

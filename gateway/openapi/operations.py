@@ -68,6 +68,7 @@ _GENERATED: Responses = {
 _MADE_BY = {
     "X-Seed": "The seed.",
     "X-Model": "The model.",
+    "X-Painted-Size": "The size that the model painted, if the picture was scaled up from it.",
     "X-Prompt": "The prompt in percent-encoded UTF-8, cut after 6,000 bytes.",
     "Content-Disposition": "A file name.",
 }

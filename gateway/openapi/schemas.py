@@ -103,6 +103,10 @@ def _easel() -> dict[str, Schema]:
     names = listed({"anyOf": [TEXT, listed(TEXT)]})  # a name, or a name and others for the same
     about = {"description": "What the model says about itself; absent if it says nothing."}
     described: dict[str, Schema] = {
+        "largest_area": {
+            **WHOLE,
+            "description": "In pixels; larger pictures are painted smaller and scaled up.",
+        },
         "limits": {
             "type": "object",
             "description": narrower,
@@ -178,6 +182,10 @@ def _openai() -> dict[str, Schema]:
         "ImagesAnswer": json_object(
             {"created": WHOLE, "data": listed(data), "model": TEXT, "output_format": TEXT},
             size=TEXT,
+            painted_size={
+                **TEXT,
+                "description": "The size that the model painted, if the picture was scaled up.",
+            },
         ),
         "Models": json_object({"object": TEXT, "data": listed(ref("OpenAIModel"))}),
         "OpenAIModel": json_object({"id": TEXT, "object": TEXT}),

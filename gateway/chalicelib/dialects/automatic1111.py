@@ -35,7 +35,13 @@ from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
-from chalicelib.web.response import Response, error_headers, json_response, message_of
+from chalicelib.web.response import (
+    Response,
+    error_headers,
+    json_response,
+    message_of,
+    painted_header,
+)
 
 ROUTE = "/sdapi/v1/txt2img"
 # The web UI's names on the left, the contract's on the right.
@@ -219,7 +225,9 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
             _info(service, batch, texts, size_of(finished[0].body)), ensure_ascii=False
         ),
     }
-    return json_response(body)
+    return json_response(
+        body, headers=painted_header(service.settings.painted(batch.generations[0]))
+    )
 
 
 def _parameters(batch: Batch) -> dict[str, Any]:
@@ -247,6 +255,7 @@ def _info(
     used = {**_DEFAULTS, **(model.defaults if model else {}), **first.to_dict()}
     width, height = size or (used["width"], used["height"])
     seeds = [generation.seed for generation in batch.generations]
+    painted = service.settings.painted(first)
     return {
         "prompt": _with_tags(first),
         "all_prompts": [_with_tags(first)] * count,
@@ -262,6 +271,8 @@ def _info(
         "batch_size": count,
         "sd_model_name": first.model,
         **_ALWAYS,
+        # Here the web UI reports what it has no member for, under the names of the infotext.
+        "extra_generation_params": {"Painted size": painted} if painted else {},
         "all_subseeds": [0] * count,
         # In the web UI a grid of all pictures may be first; here there is none.
         "index_of_first_image": 0,

@@ -39,7 +39,13 @@ from chalicelib.images.resolved_request import complete, resolve
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request, inference_path
-from chalicelib.web.response import Response, error_headers, json_response, message_of
+from chalicelib.web.response import (
+    Response,
+    error_headers,
+    json_response,
+    message_of,
+    painted_header,
+)
 
 ROUTE = "/v1/images/generations"
 # The factor for the model's own number of steps. OpenAI's qualities set how much computing a
@@ -105,9 +111,9 @@ def generate(service: ImageService, request: Request) -> Response:
     with calling(service.settings, request) as call:
         if images.as_url:
             data = _urls(service, call, request, images.generations)
-            return _response(images.generations, data).with_headers(report(call))
+            return _response(service, images.generations, data).with_headers(report(call))
         batch = generate_batch(service, call, images.generations)
-        return _finish(service.settings.protection, request, batch).with_headers(report(call))
+        return _finish(service, request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -118,7 +124,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return _finish(service.settings.protection, request, batch).with_headers(report(call))
+        return _finish(service, request, batch).with_headers(report(call))
 
 
 def models(names: Sequence[str]) -> Response:
@@ -276,7 +282,7 @@ def _choice(data: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
 # --- Responding -----------------------------------------------------------------------------------
 
 
-def _finish(protection: Protection, request: Request, batch: Batch) -> Response:
+def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     finished = batch.finished
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
@@ -285,9 +291,10 @@ def _finish(protection: Protection, request: Request, batch: Batch) -> Response:
         pictures = [{"b64_json": encoded(picture)} for picture in finished]
     else:
         rows = zip(batch.generations, batch.ids, finished, strict=True)
+        protection = service.settings.protection
         pictures = [{"url": _finished_url(protection, request, *row)} for row in rows]
     pairs = zip(batch.generations, pictures, strict=True)
-    return _response(batch.generations, [_data(*pair) for pair in pairs])
+    return _response(service, batch.generations, [_data(*pair) for pair in pairs])
 
 
 def _finished_url(
@@ -336,8 +343,13 @@ def _data(generation: GenerationRequest, picture: dict[str, Any]) -> dict[str, A
     return {**picture, "seed": generation.seed}
 
 
-def _response(generations: Sequence[GenerationRequest], data: list[dict[str, Any]]) -> Response:
+def _response(
+    service: ImageService,
+    generations: Sequence[GenerationRequest],
+    data: list[dict[str, Any]],
+) -> Response:
     first = generations[0]
+    painted = service.settings.painted(first)
     body: dict[str, Any] = {
         "created": int(time.time()),
         "data": data,
@@ -346,4 +358,6 @@ def _response(generations: Sequence[GenerationRequest], data: list[dict[str, Any
     }
     if first.width is not None and first.height is not None:
         body["size"] = f"{first.width}x{first.height}"
-    return json_response(body)
+    if painted:
+        body["painted_size"] = painted
+    return json_response(body, headers=painted_header(painted))

@@ -53,12 +53,17 @@ def picture(
         # A URL that names its seed always returns the same picture.
         fixed = any(request.query.get("seed", ()))
         response = response_without_picture(request, resolved.request)
+        painted = resolved.model.painted(resolved.request)
         if response is None and fixed and call.starts_runs and has_tag(request, resolved.id):
-            response = picture_response(None, resolved.request, fixed=True, tag=resolved.id)
+            response = picture_response(
+                None, resolved.request, fixed=True, tag=resolved.id, painted=painted
+            )
         if response is None:
             outcome = service.generate(call, resolved)
             fixed = fixed or not call.starts_runs
-            response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
+            response = _response(
+                request, outcome, resolved.request, fixed=fixed, tag=resolved.id, painted=painted
+            )
         return response.with_headers(report(call))
 
 
@@ -138,17 +143,26 @@ def job_picture(service: ImageService, request: Request, identifier: str) -> Res
         response = response_without_picture(request, job.request)
         if response is None:
             outcome = service.wait(call, job)
-            response = _response(request, outcome, job.request, fixed=True, tag=identifier)
+            painted = service.settings.painted(job.request)
+            response = _response(
+                request, outcome, job.request, fixed=True, tag=identifier, painted=painted
+            )
         return response.with_headers(report(call))
 
 
 def _response(
-    request: Request, outcome: Outcome, generation: GenerationRequest, *, fixed: bool, tag: str
+    request: Request,
+    outcome: Outcome,
+    generation: GenerationRequest,
+    *,
+    fixed: bool,
+    tag: str,
+    painted: str | None,
 ) -> Response:
     if isinstance(outcome, Finished):
         if outcome.link is not None:
             return see_other(outcome.link)
-        return picture_response(outcome.body, generation, fixed=fixed, tag=tag)
+        return picture_response(outcome.body, generation, fixed=fixed, tag=tag, painted=painted)
     if outcome is not None:
         return not_ready(request, outcome)
     return preview_response(request, generation.prompt)

@@ -47,7 +47,12 @@ class Response:
 
 
 def picture_response(
-    body: bytes | None, generation: GenerationRequest, *, fixed: bool, tag: str
+    body: bytes | None,
+    generation: GenerationRequest,
+    *,
+    fixed: bool,
+    tag: str,
+    painted: str | None = None,
 ) -> Response:
     """Return a picture, with the fields that it was made with in the headers.
 
@@ -57,6 +62,7 @@ def picture_response(
         fixed: whether the client's URL names the seed. Such a URL always returns the same picture
             and can be cached indefinitely, under `tag`; any other generates a new one each time.
         tag: the picture's id.
+        painted: the size at which it was painted, if it was scaled up.
     """
     headers = {
         "Content-Type": MEDIA_TYPES[generation.format],
@@ -65,11 +71,17 @@ def picture_response(
         "X-Seed": str(generation.seed),
         "X-Model": str(generation.model),
         "X-Prompt": _prompt_header(generation.prompt),
+        **painted_header(painted),
     }
     if fixed:
         # Without a seed each response is another picture, so there is nothing to revalidate.
         headers["ETag"] = f'"{tag}"'
     return Response(304, b"", headers) if body is None else Response(200, body, headers)
+
+
+def painted_header(painted: str | None) -> dict[str, str]:
+    """Return the header for a picture that was painted at another size and scaled up."""
+    return {"X-Painted-Size": painted} if painted else {}
 
 
 def has_tag(request: Request, tag: str) -> bool:

@@ -6,6 +6,7 @@ and botocore can raise, one by one.
 
 import io
 import json
+import time
 
 import botocore.exceptions as aws
 import pytest
@@ -24,6 +25,7 @@ from chalicelib.errors import (
     EndpointTooSlow,
     EndpointUnreachable,
     InvalidRequest,
+    NeverReachedGpu,
     PictureRefused,
     PictureTooLarge,
 )
@@ -65,6 +67,25 @@ def test_the_request_is_sent_as_json_and_the_picture_comes_back_as_bytes():
         "Accept": "image/png",
         "CustomAttributes": "id-1",
     }
+
+
+def test_the_container_is_told_when_nobody_waits_any_more():
+    client = RuntimeClient(endpoint_response(png()))
+    before = time.time()
+    deadline = Deadline(24, clock=lambda: 0)
+    Endpoint(Provided(client), "easel-sd").invoke(REQUEST, deadline, trace="id-1")
+
+    trace, _, until = client.asked[0]["CustomAttributes"].partition(";until=")
+    assert trace == "id-1"
+    assert before + 23.9 < float(until) < time.time() + 24.1
+
+
+def test_an_abandoned_run_was_too_slow_and_may_have_cost_gpu_time():
+    stopped = model_error(504, {"error": {"code": "too_slow", "message": "..."}})
+
+    with pytest.raises(EndpointTooSlow) as raised:
+        invoke(stopped)
+    assert not isinstance(raised.value, NeverReachedGpu)
 
 
 BUSY = [
