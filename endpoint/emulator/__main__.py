@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
+# Until a command handles it, Ctrl-C ends this process without a traceback: nothing is started yet.
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,6 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from endpoint.core.local_addresses import go_direct
 from endpoint.emulator.process.processes import LARGEST_PORT, ROOT, port_is_free
 
 _EPILOGUE = """\
@@ -116,6 +122,7 @@ def _add_api_gateway(command: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = parser().parse_args(arguments)
+    go_direct(os.environ)
     if options.command == "run":
         # moto is slow to import, so each command imports only what it needs.
         from endpoint.emulator import run

@@ -10,10 +10,12 @@ import os
 import sys
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import chalice.local
 from chalice.cli import main as chalice_command
 
+from endpoint.core.local_addresses import foreign_host
 from endpoint.emulator.process.orphans import end_with_parent
 
 
@@ -35,12 +37,22 @@ def main() -> None:
 
 
 def _parse_request(self: chalice.local.ChaliceRequestHandler) -> bool:
-    """Read a request, and route `/sdapi/` to `/api/sdapi/`.
+    """Read a request for this machine's own addresses, and route `/sdapi/` to `/api/sdapi/`.
+
+    Which sites' pages can use it, the gateway itself decides.
 
     SillyTavern keeps only the host of the address that it is configured with. On AWS a custom
     domain solves that.
     """
     complete = BaseHTTPRequestHandler.parse_request(self)
+    if complete:
+        # A request target can be a whole URL, whose host then counts.
+        target = [urlsplit(self.path).netloc] if not self.path.startswith(("/", "*")) else []
+        reason = foreign_host([*self.headers.get_all("Host", []), *target])
+        if reason is not None:
+            self.close_connection = True
+            self.send_error(403, explain=reason)
+            return False
     if complete and self.path.startswith("/sdapi/"):
         self.path = f"/api{self.path}"
     return complete
