@@ -137,7 +137,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not port_is_free(options.port):
         print(f"port {options.port} is in use; choose another with --port", file=sys.stderr)
         return 1
+    missing = _missing(options)
+    if missing is not None:
+        print(missing, file=sys.stderr)
+        return 1
     return _COMMANDS[options.command](options)
+
+
+def _missing(options: argparse.Namespace) -> str | None:
+    """Return what a command cannot find, as a sentence; None if all is there."""
+    if options.command == "api-gateway" and not (options.package / "sam.json").is_file():
+        return f"--package {options.package} has no sam.json; `chalice package DIR` writes it"
+    if options.command == "model-server":
+        for option, folder in (("--code", options.code), ("--model-dir", options.model_dir)):
+            if not folder.is_dir():
+                return f"{option} {folder} is not a folder"
+    if options.command == "aws" and options.longest_body < 1:
+        return f"--longest-body {options.longest_body} is less than 1"
+    return None
 
 
 def _aws(options: argparse.Namespace) -> int:

@@ -103,6 +103,10 @@ def run(options: Options) -> int:
     except (CannotRun, NoModel, ChildEnded, TimeoutError) as error:
         print(f"Easel: {error}", file=sys.stderr, flush=True)
         return 1
+    except OSError as error:
+        reason = f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
+        print(f"Easel: {reason}", file=sys.stderr, flush=True)
+        return 1
     except _Ended as ended:
         print("Easel has ended.", flush=True)
         return ended.code

@@ -240,6 +240,13 @@ def test_an_unusable_port_is_reported_at_once(argv):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_model_that_no_file_system_can_read_is_reported():
+    done = _run_alone("--port", str(free_port()), "--model", "m" * 300)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Easel: ")
+    assert done.stderr.count("\n") == 1
+
+
 def _run_alone(*argv, **variables):
     command = [sys.executable, "-m", "endpoint.emulator", "run", *argv]
     environment = {**os.environ, **variables}
