@@ -32,7 +32,8 @@ def main() -> None:
     chalice.local.ChaliceRequestHandler.disable_nagle_algorithm = True
     chalice.local.ThreadedHTTPServer.request_queue_size = 128
     chalice.local.ChaliceRequestHandler.parse_request = _parse_request
-    responses = read_responses(folder / ".chalice" / "responses.json")
+    template = folder / ".chalice" / "responses.json"
+    responses = read_responses(template) if template.is_file() else {}
     # What `deploy` sets on AWS, where chalice's server imitates API Gateway without it.
     chalice.local.ChaliceRequestHandler.send_header = _send_header
     gateway: Any = chalice.local.LocalGateway
