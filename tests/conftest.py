@@ -6,6 +6,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+from endpoint.core.local_addresses import go_direct
+
 # Set before anything imports botocore or torch, and inherited by every process a test starts.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",
@@ -20,6 +22,9 @@ os.environ.update(
 )
 for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
+
+# Every server of a test is on this machine.
+go_direct(os.environ)
 
 # Set by `./setup.sh test --all`.
 ALL = bool(os.environ.get("ALL_TESTS"))
