@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -44,6 +46,27 @@ def pytest_collection_modifyitems(config, items):
     if apart:
         config.hook.pytest_deselected(items=apart)
         items[:] = [item for item in items if item not in apart]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks():
+    """Fail a test that leaves something of the process changed for those after it."""
+    before = _shared_state()
+    yield
+    assert _shared_state() == before
+
+
+def _shared_state():
+    variables = {
+        n: text for n, text in os.environ.items() if n.startswith(("AWS_", "EASEL_", "HF_"))
+    }
+    threads = {thread.name for thread in threading.enumerate() if not thread.daemon}
+    return {
+        "os.environ": type(os.environ),
+        "variables": variables,
+        "folder": Path.cwd(),
+        "threads": threads,
+    }
 
 
 @pytest.hookimpl(wrapper=True)
