@@ -11,15 +11,16 @@ Easel: your own text-to-image URL.
                              real diffusers model behind it; prints the URL when it is ready.
                              `./setup.sh run --help` tells the options and the ports.
   ./setup.sh test            run the linters and the tests; takes a few minutes
-  ./setup.sh test --all      also run the tests that need an environment of their own (older or
-                             other versions of libraries), and more random examples of each test
+  ./setup.sh test --all      also run the tests that need an environment of their own (other
+                             versions of libraries, WebKit), and more random examples of each test
   ./setup.sh test ARGS       pass ARGS to pytest, without the linters; --all can come first
   ./setup.sh deploy [OPTIONS]   put Easel on AWS and print its URL; asks before it costs anything
   ./setup.sh destroy [OPTIONS]  delete all of it, and verify that nothing is left
   ./setup.sh install         only install what `run` needs
 
 Needs Python 3.11 or newer. Everything is installed into .venv, and nothing else is touched, but
-that `test` looks for Chromium and installs it where it is missing.
+that `test` looks for Chromium and Firefox, with --all also for WebKit, and installs what is missing
+if it can.
 
 Environment:
   PYTHON     the Python to make .venv with (else the first of python3.11 ... python3 that will do)
@@ -132,6 +133,9 @@ install_test() {
   export CHECKOV=$PWD/.cache/policy-tools/bin/checkov
   export PARLIAMENT=$PWD/.cache/policy-tools/bin/parliament
   find_chromium || install_chromium
+  command -v firefox-esr firefox >/dev/null || install_browser Firefox firefox-esr
+  [ -z "${ALL_TESTS:-}" ] || { command -v WebKitWebDriver && command -v Xvfb; } >/dev/null ||
+    install_browser WebKit webkit2gtk-driver xvfb
 }
 
 install_tests() {
@@ -155,7 +159,7 @@ install_apart() {
   printf '%s' "$wanted" > "$environment/.installed"
 }
 
-# --- A browser for the tests -----------------------------------------------------------------
+# --- Browsers for the tests ------------------------------------------------------------------
 
 find_chromium() {
   command -v chromium chromium-browser google-chrome >/dev/null && return
@@ -170,12 +174,30 @@ LOOK
 
 install_chromium() {
   say "installing Chromium for the browser tests"
-  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium fonts-noto-color-emoji >/dev/null
+  if can_use_apt; then
+    apt_install chromium fonts-noto-color-emoji
   else
     .venv/bin/playwright install chromium
   fi
+}
+
+# Install the browser named $1 from the Debian packages after it. Playwright's own Firefox and
+# WebKit are other builds than people use.
+install_browser() {
+  local browser=$1
+  shift
+  say "installing $browser for the browser tests"
+  can_use_apt && apt_install "$@" && return
+  say "tests in $browser are skipped without it; to run them, install it (Debian: apt install $*)"
+}
+
+can_use_apt() {
+  command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]
+}
+
+apt_install() {
+  apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y "$@" >/dev/null
 }
 
 # --- Commands --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from urllib.parse import unquote
 
@@ -265,6 +266,12 @@ def images() -> ImageService:
     """Return the one image service, and with it the AWS clients."""
     return ImageService(settings())
 
+
+if "AWS_CHALICE_CLI_MODE" in os.environ:
+    # One of chalice's commands, which may be about to zip this module; never the Lambda.
+    import prepare_bytecode
+
+    prepare_bytecode.compile_packages()
 
 app = Gateway("easel")
 # `chalice local` has no stage, so the prefix of the public path is part of its routes.

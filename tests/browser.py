@@ -1,24 +1,56 @@
-"""A real Chromium: Debian's, the system's, or Playwright's own, whichever is there."""
+"""Real browsers: Debian's or the system's; Chromium can also be Playwright's own."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
 
+import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FIREFOX = ("firefox-esr", "firefox")
 # Without these Chromium looks for hosts of its maker's at every start.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def find(*names: str) -> str | None:
+    """Return the path of the first of these programs that is installed."""
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def missing(what: str) -> NoReturn:
+    """Skip for want of a browser; fail where everything has to be there."""
+    give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+    give_up(f"{what} is not installed here")
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start a headless Chromium; without its sandbox, which root may not use."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--no-first-run", "--disable-quic", *QUIET]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(executable_path=find(*CHROMIUM), args=arguments)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def firefox() -> Iterator[Browser]:
+    """Start a headless Firefox by the relay, which finds its libraries with this Python."""
+    program = find(*FIREFOX) or missing("Firefox (Debian's package firefox-esr)")
+    relay = Path(__file__).with_name("firefox_relay.py")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with sync_playwright() as playwright:
+        browser = playwright.firefox.launch(
+            executable_path=relay,
+            channel="moz-firefox",
+            env={**os.environ, "PATH": path, "FIREFOX": program},
+        )
         yield browser
         browser.close()

@@ -22,7 +22,8 @@ def package_gateway(folder: Path, checkout: Path = ROOT) -> Path:
     Raises:
         RuntimeError: if it failed, or left a dependency out, which chalice calls a success.
     """
-    command = [sys.executable, "-c", _CHALICE, "package", "--stage", "dev", str(folder)]
+    command = [sys.executable, "-c", _CHALICE, "package", "--stage", "dev"]
+    command += ["--merge-template", ".chalice/responses.json", str(folder)]
     environment = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1"}
     project = checkout / "gateway"
     with (project / "app.py").open() as turn:

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RULE = "model_package/code/easel/model_folder"
+EASEL = "model_package/code/easel"
+RULE = f"{EASEL}/model_folder"
 # Each copy, and the file to edit.
 COPIES = {
     "gateway/chalicelib/generation.py": "model_package/code/generation.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
-    "gateway/chalicelib/images/weights.py": "model_package/code/easel/prompts/weights.py",
+    "gateway/chalicelib/images/prompt_weights.py": f"{EASEL}/prompts/prompt_weights.py",
     **{
         f"endpoint/core/model_folder/{path.name}": path.relative_to(ROOT).as_posix()
         for path in sorted((ROOT / RULE).glob("*.py"))

@@ -1,6 +1,7 @@
 """The shell script that a stranger meets first."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,40 @@ def test_arguments_go_to_pytest_and_all_selects_everything(pretended):
     assert "python -m pytest tests/a.py -k b c" in shown.stdout
     assert "all: 1" in shown.stdout
     assert "ruff" not in shown.stdout
+
+
+@pytest.fixture
+def without_browsers(tmp_path, pretended):
+    """Return a function that runs `setup.sh test` as some user where only Chromium is installed."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("basename", "cat", "cksum", "cp", "dirname", "mkdir"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    pretences = {"chromium": "", "apt-get": 'echo "apt-get $@" >&2', "id": "echo $USER_ID"}
+    for tool, script in pretences.items():
+        (tools / tool).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / tool).chmod(0o755)
+
+    def run(user, *arguments):
+        environment = {"PATH": str(tools), "USER_ID": str(user)}
+        command = [*pretended, *arguments, "tests/a.py"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+    return run
+
+
+def test_browsers_that_are_missing_are_installed(without_browsers):
+    assert "install -y firefox-esr" in without_browsers(0).stderr
+    assert "install -y webkit2gtk-driver xvfb" in without_browsers(0, "--all").stderr
+
+
+def test_who_cannot_install_a_browser_is_told_what_is_skipped(without_browsers):
+    shown = without_browsers(1000, "--all")
+
+    assert "apt-get " not in shown.stderr
+    assert "tests in Firefox are skipped" in shown.stderr
+    assert "(Debian: apt install webkit2gtk-driver xvfb)" in shown.stderr
+    assert "python -m pytest tests/a.py" in shown.stdout
 
 
 def is_running(pid):

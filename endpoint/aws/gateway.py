@@ -8,6 +8,7 @@ the function that it calls.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -106,6 +107,13 @@ class Gateway:
                 {"op": "replace", "path": "/*/*/throttling/burstLimit", "value": str(burst)},
             ],
         )
+
+    def set_responses(self, api: str, responses: Mapping[str, Any]) -> None:
+        """Replace error responses of API Gateway's own, by their types, and deploy the stage."""
+        for kind, response in responses.items():
+            self._apis.put_gateway_response(restApiId=api, responseType=kind, **response)
+        # A stage serves the API as it was when it was deployed.
+        self._apis.create_deployment(restApiId=api, stageName=STAGE)
 
     def tag_api(self, api: str, region: str, partition: str, tags: dict[str, str]) -> None:
         """Tag a REST API; chalice tags only functions."""

@@ -286,9 +286,10 @@ def _description(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults and adapters that the model reports."""
+    """Return the defaults, adapters and limits that the model reports."""
     try:
-        return metadata(json.dumps(described["defaults"]), None, described["loras"])
+        limits = described.get("limits", {})
+        return metadata(json.dumps(described["defaults"]), None, described["loras"], limits)
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -19,7 +19,13 @@ from endpoint.cli.options import DeployOptions
 from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
 from endpoint.provision.gateway_access import access_of, requires_keys
-from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
+from endpoint.provision.gateway_project import (
+    GatewayProject,
+    GatewaySettings,
+    OfferedModel,
+    gateway_responses,
+    url_of,
+)
 from endpoint.provision.model_metadata import metadata, read_description, read_metadata
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.settings_check import check_gateway
@@ -65,6 +71,8 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
     _run_chalice(context, project)
 
     (api,) = context.gateway.apis_of(deployment.function_arn)
+    # chalice has no setting for these, and its next deployment removes them.
+    context.gateway.set_responses(api, gateway_responses())
     # Every request can cost GPU time, so the public URL has a limit from the start.
     context.begin(f"throttling: {options.requests_per_second:g} requests per second")
     context.gateway.throttle(api, options.requests_per_second, options.burst)

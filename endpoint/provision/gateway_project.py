@@ -196,6 +196,15 @@ class GatewayProject:
                 path.unlink()
 
 
+def gateway_responses() -> dict[str, Any]:
+    """Return the API's own responses to addresses that it does not have, by API Gateway's types."""
+    # A template for `chalice package --merge-template`, which `chalice deploy` does not read.
+    template = json.loads((SOURCE / ".chalice" / "responses.json").read_text("utf-8"))
+    definition = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
+    responses: dict[str, Any] = definition["x-amazon-apigateway-gateway-responses"]
+    return responses
+
+
 def url_of(api: str, region: str) -> str:
     """Return the public URL of a REST API's stage; it ends in a slash."""
     # China's regions have a domain of their own.

@@ -1,4 +1,4 @@
-"""A deployed model's metadata for the gateway: defaults, duration, adapters, description."""
+"""A deployed model's metadata for the gateway: defaults, limits, adapters and the like."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ from endpoint.provision.payload import adapters_prefix
 # refiner's share of the steps, do not concern clients.
 FIELDS = ("steps", "guidance_scale", "width", "height")
 _ADAPTER = ".safetensors"
+# Schedulers of diffusers that choose their steps among those of a distillation, and the values of
+# EASEL_SAMPLER that select them.
+_DISTILLED = {"LCMScheduler", "TCDScheduler"}
+_DISTILLED_SAMPLERS = {"lcm", "tcd"}
+_DISTILLATION_STEPS = 50  # the default of their `original_inference_steps`
 
 
 def read_metadata(
     models: Models, bucket: Bucket, name: str, sagemaker_model: str
 ) -> dict[str, Any]:
-    """Return a deployed model's `defaults`, `seconds` and `loras`, without unknown ones.
+    """Return a deployed model's `defaults`, `seconds`, `loras` and `limits`, without unknown ones.
 
     The model itself is not asked, because it can be scaled to zero. The defaults are those in its
     container's environment, or `easel.json` next to its weights; the adapters are the files in
-    `loras/` there, and those below the prefix for adapters.
+    `loras/` there, and those below the prefix for adapters; the limits are those of its scheduler.
 
     Args:
         models: SageMaker's models.
@@ -47,7 +52,33 @@ def read_metadata(
     listed = catalogue.read().get(name)
     adapters = bucket.sizes(adapters_prefix(name))
     adapters |= bucket.sizes(f"{prefix}loras/") if prefix else {}
-    return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters))
+    limits = _limits(container.get("Environment", {}).get("EASEL_SAMPLER"), bucket, prefix)
+    return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters), limits)
+
+
+def _limits(sampler: str | None, bucket: Bucket, prefix: str) -> dict[str, Any]:
+    """Return the limits of a model's scheduler, as the container would report them."""
+    config = _read_scheduler(bucket, prefix) if prefix else {}
+    replaced = sampler not in {None, "", "own"}
+    distilled = (
+        sampler in _DISTILLED_SAMPLERS if replaced else config.get("_class_name") in _DISTILLED
+    )
+    if not distilled:
+        return {}
+    most = config.get("original_inference_steps", _DISTILLATION_STEPS)
+    return {"steps": {"maximum": most}} if isinstance(most, int) and 0 < most < 100 else {}
+
+
+def _read_scheduler(bucket: Bucket, prefix: str) -> dict[str, Any]:
+    for folder in ("", "base/"):
+        content = bucket.get(f"{prefix}{folder}scheduler/scheduler_config.json")
+        if content is not None:
+            try:
+                config = json.loads(content)
+            except (ValueError, RecursionError):
+                return {}  # the container reports it
+            return config if isinstance(config, dict) else {}
+    return {}
 
 
 def read_description(models: Models, bucket: Bucket, sagemaker_model: str) -> dict[str, Any]:
@@ -102,12 +133,15 @@ def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
 
 
 def metadata(
-    defaults: str | bytes | None, seconds: float | None, loras: Iterable[str]
+    defaults: str | bytes | None,
+    seconds: float | None,
+    loras: Iterable[str],
+    limits: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the metadata in the form of the gateway's settings; `defaults` is JSON."""
     values = json.loads(defaults) if defaults else {}
     fields = {field: values[field] for field in FIELDS if values.get(field) is not None}
-    entries = {"defaults": fields, "seconds": seconds, "loras": list(loras)}
+    entries = {"defaults": fields, "seconds": seconds, "loras": list(loras), "limits": limits}
     return {name: value for name, value in entries.items() if value}
 
 

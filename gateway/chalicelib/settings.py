@@ -11,13 +11,14 @@ from typing import Any
 
 from chalicelib.access_settings import PLACE, Protection
 from chalicelib.description import Description
-from chalicelib.generation import RULES, Name, Number
+from chalicelib.generation import RULES, Name, Number, Whole
 
 # The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
 # An hour is the longest run that SageMaker allows an asynchronous invocation.
 _SECONDS = Number("How long a picture takes.", 0, 3_600)
 _LORA = Name("A LoRA adapter.")
+_STEP = Whole("What a number is a multiple of.", 1, 1_536)
 # `deploy` adds this file to the package, because a vocabulary takes more than the 4 KB that Lambda
 # allows for all environment variables.
 DESCRIPTIONS = Path(__file__).parent / "descriptions.json"
@@ -61,6 +62,7 @@ class Model:
         defaults: the model's own steps, guidance scale, width and height, as far as configured.
         seconds: how long a picture takes once the model is loaded; None if it was not measured.
         loras: the LoRA adapters that a request can name; None if they are not configured.
+        rules: of the fields whose limits are narrower for this model than the contract's.
         description: what the model says about itself to people.
     """
 
@@ -71,19 +73,22 @@ class Model:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     loras: tuple[str, ...] | None = None
+    rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
 
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
-        `about`, `examples` and `vocabulary` are there only for models that have them.
+        `limits`, `about`, `examples` and `vocabulary` are there only for models that have them.
         """
+        limits = {name: rule.describe() for name, rule in self.rules.items()}
         return {
             "name": self.name,
             "asynchronous": self.endpoint is None,
             "defaults": dict(self.defaults),
             "seconds": self.seconds,
             "loras": list(self.loras or ()),
+            **({"limits": limits} if limits else {}),
             **self.description.to_dict(),
         }
 
@@ -187,7 +192,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoints = {"endpoint", "asynchronous"} & set(fields)
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
-    if not endpoints or set(fields) - {"defaults", "seconds", "loras"}:
+    if not endpoints or set(fields) - {"defaults", "seconds", "loras", "limits"}:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
@@ -205,7 +210,25 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
         properties["seconds"] = _SECONDS.clean(fields["seconds"])
     if "loras" in fields:
         properties["loras"] = tuple(_LORA.clean(name) for name in fields["loras"])
+    if "limits" in fields:
+        properties["rules"] = {
+            name: _narrowed(name, limits) for name, limits in fields["limits"].items()
+        }
     return properties
+
+
+def _narrowed(name: str, limits: Mapping[str, Any]) -> Whole:
+    """Return the rule of a field with a model's own limits, in words of JSON Schema."""
+    rule = RULES[name]
+    if not isinstance(rule, Whole) or set(limits) - {"minimum", "maximum", "multipleOf"}:
+        raise ValueError(f"{name!r} has limits other than minimum, maximum and multipleOf")
+    numbers = {word: rule.clean(limit) for word, limit in limits.items() if word != "multipleOf"}
+    return replace(
+        rule,
+        least=numbers.get("minimum", rule.least),
+        most=numbers.get("maximum", rule.most),
+        step=_STEP.clean(limits.get("multipleOf", rule.step)),
+    )
 
 
 def _default(name: str, value: object) -> object:

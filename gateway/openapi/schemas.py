@@ -98,9 +98,17 @@ def _easel() -> dict[str, Schema]:
         "seconds": {"type": ["number", "null"], "description": "How long a picture takes."},
         "loras": listed(fields["model"]),
     }
+    narrower = "The fields whose limits are narrower for this model; absent if there are none."
+    limits = {name: {"type": "object"} for name in ("seed", "steps", "width", "height")}
     names = listed({"anyOf": [TEXT, listed(TEXT)]})  # a name, or a name and others for the same
     about = {"description": "What the model says about itself; absent if it says nothing."}
     described: dict[str, Schema] = {
+        "limits": {
+            "type": "object",
+            "description": narrower,
+            "properties": limits,
+            "additionalProperties": False,
+        },
         "about": {**TEXT, **about},
         "examples": {**listed(TEXT), "description": "Example prompts."},
         "vocabulary": {

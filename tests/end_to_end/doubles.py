@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import requests
 
 from endpoint.emulator.process.http_server import QuietHandler
@@ -32,9 +34,10 @@ class TimeoutProxy(QuietHandler):
 
 
 class Album(QuietHandler):
-    """Somebody else's page."""
+    """Somebody else's page, with the pictures whose addresses are its query, `|` between them."""
 
     def do_GET(self):
-        _, _, source = self.path.partition("?")
-        page = f'<link rel="icon" href="data:,"><img alt="" src="{source}">'
+        sources = self.path.partition("?")[2].split("|")
+        images = "".join(f'<img alt="" src="{escape(source)}">' for source in sources)
+        page = f'<link rel="icon" href="data:,">{images}'
         self.answer(200, [("Content-Type", "text/html")], page.encode())

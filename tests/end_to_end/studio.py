@@ -1,4 +1,4 @@
-"""The page at `/api/` as a person uses it, in a real Chromium.
+"""The page at `/api/` as a person uses it, in a real browser.
 
 Its policy allows no eval, so nothing here waits by Playwright's `wait_for_function`.
 """
@@ -25,12 +25,13 @@ class BrowserSession:
         self.context = browser.new_context(**options)
         self.page: Page = self.context.new_page()
         self.errors: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self._note(str(error)))
         self.page.on("console", lambda said: said.type == "error" and self._note(said.text))
 
     def _note(self, text: str) -> None:
-        # Chromium logs each answer that is an error; the page shows it in words.
-        if not text.startswith("Failed to load resource"):
+        # Chromium logs each answer that is an error; the page shows it in words. Firefox logs that
+        # a picture opened by itself, in which nothing else may load, gets no icon.
+        if not text.startswith("Failed to load resource") and "/favicon.ico" not in text:
             self.errors.append(text)
 
 

@@ -6,8 +6,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from endpoint.emulator.process.http_server import serving
-from tests.end_to_end.account import ENDPOINT
+from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
+from tests.end_to_end.calls import async_url
+from tests.end_to_end.conftest import SHORT_DEADLINE
 from tests.end_to_end.doubles import Album
+from tests.end_to_end.studio import PAINTED
 
 pytestmark = pytest.mark.browser
 SHOWN = "image => image.complete && image.naturalWidth"
@@ -63,9 +66,33 @@ def test_a_navigation_that_fails_shows_a_page_with_a_way_back(gateway_url, emula
     assert page.get_by_role("textbox", name="Prompt", exact=True).is_visible()
 
 
-def test_an_image_element_of_any_page_shows_the_picture(gateway_url, emulator, page):
-    with serving(Album) as album:
-        page.goto(f"{album.url}/?{gateway_url}/inference/a%20red%20apple?seed=7")
+def other_site(album, *sources):
+    """Return the address of a page of another site, which shows the pictures at `sources`."""
+    return f"{album.url.replace('127.0.0.1', 'localhost')}/?{'|'.join(sources)}"
 
-    assert page.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)")
-    assert prompts(emulator) == ["a red apple"]
+
+def test_an_image_element_of_any_site_shows_the_picture(chalice_local, emulator, page, prompt):
+    """At once, by a redirect to the address with its seed, or by one to S3."""
+    path = f"{chalice_local}/inference"
+    addresses = [
+        f"{path}/a%20red%20apple?seed=7",
+        f"{path}?prompt=a%20green%20apple",
+        async_url(chalice_local, f"noise {prompt}", width=1_536, height=1_536),
+    ]
+    with serving(Album) as album:
+        page.goto(other_site(album, *addresses))
+
+        sizes = [image.evaluate(PAINTED) for image in page.locator("img").all()]
+    assert sizes == [64, 64, 1_536]
+    assert sorted(prompts(emulator)) == ["a green apple", "a red apple"]
+
+
+def test_an_image_element_of_any_site_waits_for_a_slow_picture(
+    impatient_local, emulator, page, prompt
+):
+    slow = emulator.fault(ASYNC_ENDPOINT, "slow", seconds=SHORT_DEADLINE + 1, times=1)
+    with serving(Album) as album, slow:
+        page.goto(other_site(album, async_url(impatient_local, prompt)))
+
+        assert page.locator("img").evaluate(PAINTED) == 64
+    assert emulator.runs(ASYNC_ENDPOINT) == 1

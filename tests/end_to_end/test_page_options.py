@@ -39,15 +39,22 @@ def test_a_field_that_the_page_has_never_heard_of_is_offered_too(studio, chalice
 
 def test_the_models_own_defaults_and_adapters_are_shown_where_they_are_known(studio, chalice_local):
     models = [
-        {"name": "sd", "defaults": {"steps": 40, "width": 1024, "height": 512}, "loras": ["pixel"]},
+        {
+            "name": "sd",
+            "defaults": {"steps": 40, "width": 1024, "height": 512},
+            "loras": ["pixel"],
+            "limits": {"steps": {"minimum": 4, "maximum": 50}},
+        },
         {"name": "gone"},
     ]
     studio.offer(chalice_local, models=models).open().unfold()
 
     assert studio.option("Steps").get_attribute("placeholder") == "40"
+    assert studio.option("Steps").get_attribute("max") == "50"
     expect(studio.page.get_by_text("This one has pixel.")).to_be_visible()
     studio.option("Model").select_option("gone")
     assert studio.option("Steps").get_attribute("placeholder") == "the model's own default"
+    assert studio.option("Steps").get_attribute("max") == "100"
 
 
 def test_without_its_options_the_page_paints_and_says_what_is_missing(page, chalice_local):

@@ -4,6 +4,7 @@ What the real AWS clients do is tested end to end; these are for thousands of hi
 with a crash at every point of them.
 """
 
+import base64
 import hashlib
 import io
 import json
@@ -11,13 +12,15 @@ from contextlib import nullcontext
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.response import StreamingBody
-from chalice.test import Client
+from chalice.local import RouteMatcher
+from chalice.test import Client, HTTPResponse
 from PIL import Image
 
 import app as gateway
 from chalicelib.access_settings import Key, Protection
 from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Queue, Settings
+from endpoint.emulator.apigateway.proxy_event import HttpRequest, event
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Dest": "document"}
 FORMATS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg"}
@@ -232,7 +235,7 @@ class GuardedClient:
     It records what reached a model.
     """
 
-    def __init__(self, monkeypatch, protection, deadline_seconds=1.5):
+    def __init__(self, monkeypatch, protection, deadline_seconds=1.5, http=None):
         queue = Queue("easel-slow", "bucket", "jobs/")
         models = {"sd": Model("sd", "easel-sd"), "slow": Model("slow", None, queue)}
         # The deadline ends the wait for a queued picture, which never comes.
@@ -240,7 +243,7 @@ class GuardedClient:
         self.runtime, self.bucket = _GeneratingAndQueueing(), Bucket(Breaks())
         self.service = ImageService(self.settings, Provided(self.runtime), Provided(self.bucket))
         self._monkeypatch = monkeypatch
-        self._http = _http_client()
+        self._http = http or _http_client()
 
     def request(self, method, path, body=b"", **headers):
         self._monkeypatch.setattr(gateway, "settings", lambda: self.settings)
@@ -273,6 +276,43 @@ class GuardedClient:
     @property
     def queued(self):
         return len(self.runtime.runs.queued)
+
+
+class ApiGateway:
+    """HTTP to the gateway as it arrives from AWS, below a stage or a custom domain's base path.
+
+    Args:
+        base: the path in front of all routes, without a slash at its end.
+    """
+
+    def __init__(self, base):
+        self._base = base
+        self._routes = RouteMatcher(list(gateway.app.routes))
+
+    def request(self, method, path, headers, body):
+        public, _, query = path.partition("?")
+        below = public.removeprefix(self._base) or "/"
+        # API Gateway routes nothing that is not below its stage or base path.
+        assert public == self._base + below.rstrip("/") or public == self._base + below
+        match = self._routes.match_route(below)
+        headers = {"Host": "art.example", **headers}
+        sent = HttpRequest(method, public, query, list(headers.items()), body, "192.0.2.1")
+        result = gateway.app(
+            event(
+                sent,
+                stage="api",
+                resource=match.route,
+                below_stage=below,
+                parameters=match.captured,
+                binary_types=["*/*"],
+            ),
+            None,
+        )
+        result["headers"].update(result["multiValueHeaders"])
+        content = base64.b64decode(result["body"])
+        return HTTPResponse(
+            body=content, headers=result["headers"], status_code=result["statusCode"]
+        )
 
 
 class _GeneratingAndQueueing(GeneratingClient):

@@ -2,14 +2,20 @@
 
 import gzip
 import json
+import marshal
+import sys
 import zipfile
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import pytest
 from cfnlint.api import lint_all
+from click import ClickException
+from prepare_bytecode import add_bytecode
 
 from chalicelib.web.pages import openapi_document
-from tests.packages import package_gateway
+from endpoint.emulator.lambda_.lambda_runtime import RUNTIME
+from tests.packages import ROOT, package_gateway
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +97,90 @@ def test_the_boto3_inside_is_new_enough_for_asynchronous_pictures(package):
     members = json.loads(content)["shapes"]["InvokeEndpointAsyncInput"]["members"]
 
     assert {"Body", "Filename", "S3OutputPathExtension"} <= set(members)
+
+
+def test_every_module_in_the_zip_has_bytecode_for_the_functions_python(package, template):
+    with zipfile.ZipFile(package / "deployment.zip") as archive:
+        names = set(archive.namelist())
+        modules = {Path(name) for name in names if name.endswith(".py")}
+        tag = sys.implementation.cache_tag
+        bytecode = {m: f"{m.parent / '__pycache__' / m.stem}.{tag}.pyc" for m in modules}
+        heads = {archive.read(name)[:16] for name in names & set(bytecode.values())}
+        # Our own, made a moment ago.
+        code = marshal.loads(archive.read(bytecode[Path("app.py")])[16:])  # noqa: S302
+
+    assert template["Resources"]["APIHandler"]["Properties"]["Runtime"] == RUNTIME
+    assert set(bytecode.values()) <= names
+    # PEP 552: the magic number, and the flags for a hash that is not checked.
+    assert {head[:8] for head in heads} == {MAGIC_NUMBER + (1).to_bytes(4, "little")}
+    assert code.co_filename == "/var/task/app.py"
+
+
+def test_a_zip_for_another_python_is_refused_and_left_alone(tmp_path):
+    package = tmp_path / "deployment.zip"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("app.py", "VALUE = 1\n")
+    before = package.read_bytes()
+
+    with pytest.raises(ClickException, match=r"would run python3.99; package it with that"):
+        add_bytecode(package, "python3.99")
+
+    assert package.read_bytes() == before
+
+
+def test_bytecode_is_added_once(tmp_path):
+    package = tmp_path / "deployment.zip"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("app.py", "VALUE = 1\n")
+
+    add_bytecode(package, RUNTIME)
+    once = package.read_bytes()
+    add_bytecode(package, RUNTIME)
+
+    assert package.read_bytes() == once
+    assert list(tmp_path.iterdir()) == [package]
+
+
+APP = """
+import sys
+from chalice import Chalice
+
+sys.path.append({gateway!r})
+import prepare_bytecode
+
+prepare_bytecode.compile_packages()
+app = Chalice("small")
+app.route("/")(lambda: "small")
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return the folder of a small chalice project, which is packaged as the gateway is."""
+    folder = tmp_path / "gateway"
+    (folder / ".chalice").mkdir(parents=True)
+    (folder / ".chalice" / "config.json").write_text('{"version": "2.0", "app_name": "small"}')
+    (folder / "app.py").write_text(APP.format(gateway=str(ROOT / "gateway")))
+    (folder / "requirements.txt").touch()
+    (folder / "chalicelib" / "__pycache__").mkdir(parents=True)
+    (folder / "chalicelib" / "__init__.py").write_text("VALUE = 1\n")
+    return folder
+
+
+def test_bytecode_of_this_machine_and_half_a_zip_are_not_shipped(project, tmp_path):
+    tag = sys.implementation.cache_tag
+    name = f"chalicelib/__pycache__/__init__.{tag}.pyc"
+    (project / name).write_bytes(b"of this machine")
+    whole = package_gateway(tmp_path / "first", tmp_path) / "deployment.zip"
+    (kept,) = (project / ".chalice" / "deployments").iterdir()
+    kept.write_bytes(whole.read_bytes()[:2_000])
+
+    again = package_gateway(tmp_path / "second", tmp_path) / "deployment.zip"
+
+    assert again.read_bytes() == whole.read_bytes()
+    with zipfile.ZipFile(again) as archive:
+        assert archive.namelist().count(name) == 1
+        assert archive.read(name)[:4] == MAGIC_NUMBER
 
 
 def test_packaging_twice_gives_the_same_zip(package, tmp_path):

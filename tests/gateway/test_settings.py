@@ -31,6 +31,7 @@ def test_what_is_configured_of_a_model_is_described():
         "defaults": {"steps": 40, "guidance_scale": 7.5, "width": 1024, "height": 768},
         "seconds": 9.5,
         "loras": ["watercolour", "pixel"],
+        "limits": {"steps": {"maximum": 50}, "width": {"multipleOf": 16}},
     }
     (model,) = Settings.from_environment(
         {"EASEL_MODELS": json.dumps({"sd": entry})}
@@ -38,7 +39,29 @@ def test_what_is_configured_of_a_model_is_described():
 
     described = {"name": "sd", "asynchronous": False, **entry}
     del described["endpoint"]
+    described["limits"] = {
+        "steps": {"type": "integer", "minimum": 1, "maximum": 50},
+        "width": {"type": "integer", "minimum": 64, "maximum": 1_536, "multipleOf": 16},
+    }
     assert model.describe() == described
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"stpes": {"maximum": 50}},
+        {"steps": {"most": 50}},
+        {"steps": {"maximum": 0}},
+        {"steps": {"maximum": "many"}},
+        {"width": {"multipleOf": 0}},
+        {"guidance_scale": {"maximum": 2}},
+        [],
+    ],
+)
+def test_limits_that_cannot_be_read_are_refused(limits):
+    entry = {"endpoint": "e", "limits": limits}
+    with pytest.raises(BadSetting, match="EASEL_MODELS cannot be read"):
+        Settings.from_environment({"EASEL_MODELS": json.dumps({"sd": entry})})
 
 
 def test_what_is_not_configured_of_a_model_is_empty():

@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Protocol
 
 from endpoint.emulator.apigateway.api_gateway_document import Document, Match, Route
+from endpoint.emulator.apigateway.gateway_responses import unknown_path
 from endpoint.emulator.apigateway.proxy_event import (
     HttpRequest,
     HttpResponse,
@@ -99,8 +100,11 @@ class ApiGateway:
         route = None if match is None else self._document.route(match, request.method)
         # API Gateway has one answer for both; `chalice local` answers an unknown method with 405.
         if match is None or route is None:
-            raise Refusal(
-                403, "Missing Authentication Token", "MissingAuthenticationTokenException"
+            return unknown_path(
+                self._document.responses,
+                signed=request.header("Authorization") is not None,
+                domain=request.header("Host") or "",
+                stage=self._document.stage,
             )
         if route.integration["type"] == "mock":
             return self._mock(route)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from endpoint.emulator.apigateway.gateway_responses import EXTENSION
+
 
 @dataclass(frozen=True)
 class Route:
@@ -38,6 +40,7 @@ class Function:
     """The Lambda function's settings in the template."""
 
     package: Path
+    runtime: str
     handler: str
     timeout: float
     memory_size: int
@@ -53,6 +56,7 @@ class Document:
         binary_types: the API's binary media types.
         function: the handler of all routes.
         regional: whether the API is REGIONAL, else EDGE.
+        responses: the API's own error responses, by their types.
     """
 
     def __init__(self, template: Mapping[str, Any], folder: Path) -> None:
@@ -61,6 +65,7 @@ class Document:
         body = api["DefinitionBody"]
         self.stage: str = api["StageName"]
         self.binary_types: list[str] = body.get("x-amazon-apigateway-binary-media-types", [])
+        self.responses: Mapping[str, Any] = body.get(EXTENSION, {})
         self.regional = "REGIONAL" in json.dumps(api.get("EndpointConfiguration", ""))
         self.function = _function(resources["APIHandler"]["Properties"], folder)
         self._routes = {
@@ -115,6 +120,7 @@ def _function(properties: Mapping[str, Any], folder: Path) -> Function:
     variables = properties.get("Environment", {}).get("Variables", {})
     return Function(
         package=folder / properties["CodeUri"],
+        runtime=properties["Runtime"],
         handler=properties["Handler"],
         timeout=properties["Timeout"],
         memory_size=properties["MemorySize"],

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import chalice.local
 from chalice.cli import main as chalice_command
 
+from endpoint.emulator.apigateway.gateway_responses import read_responses, unknown_path
 from endpoint.emulator.process.orphans import end_with_parent
 
 
@@ -27,6 +30,11 @@ def main() -> None:
     chalice.local.ChaliceRequestHandler.disable_nagle_algorithm = True
     chalice.local.ThreadedHTTPServer.request_queue_size = 128
     chalice.local.ChaliceRequestHandler.parse_request = _parse_request
+    responses = read_responses(folder / ".chalice" / "responses.json")
+    # What `deploy` sets on AWS, where chalice's server imitates API Gateway without it.
+    chalice.local.ChaliceRequestHandler.send_header = _send_header
+    gateway: Any = chalice.local.LocalGateway
+    gateway.handle_request = _with_responses(responses)
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry) != Path.cwd()]
     os.chdir(folder)
     # Without --no-autoreload chalice starts a second process, which outlives the first.
@@ -44,6 +52,40 @@ def _parse_request(self: chalice.local.ChaliceRequestHandler) -> bool:
     if complete and self.path.startswith("/sdapi/"):
         self.path = f"/api{self.path}"
     return complete
+
+
+def _send_header(self: chalice.local.ChaliceRequestHandler, keyword: str, value: str) -> None:
+    """Send a header, except for the length of the body that a response to HEAD has not."""
+    if self.command != "HEAD" or keyword.lower() != "content-length":
+        BaseHTTPRequestHandler.send_header(self, keyword, value)
+
+
+def _with_responses(responses: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return `handle_request` with the API's own response to a path that it does not have."""
+    handle_request = chalice.local.LocalGateway.handle_request
+
+    def handle(
+        self: chalice.local.LocalGateway,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None,
+    ) -> Any:
+        try:
+            return handle_request(self, method, path, headers, body)
+        except chalice.local.ForbiddenError:
+            names = {name.lower(): value for name, value in headers.items()}
+            host, signed = names.get("host", ""), "authorization" in names
+            response = unknown_path(responses, signed=signed, domain=host, stage="api")
+            return {
+                "statusCode": response.status,
+                "headers": dict(response.headers),
+                "multiValueHeaders": {},
+                # It is plain HTTP here.
+                "body": response.body.decode().replace("https://", "http://"),
+            }
+
+    return handle
 
 
 if __name__ == "__main__":

@@ -8,12 +8,16 @@ from pathlib import Path
 
 from endpoint.emulator.apigateway.api_gateway import INTEGRATION_SECONDS, ApiGateway
 from endpoint.emulator.apigateway.api_gateway_document import Document
-from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction
+from endpoint.emulator.lambda_.lambda_runtime import RUNTIME, LambdaFunction
 from endpoint.emulator.process.http_server import Server
 
 # Lambda's quota for an account: 10 in a new one; the usual 1,000 are more than a laptop can run.
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _UNRESERVED = 10
+
+
+class WrongPython(Exception):
+    """The package needs another version of Python."""
 
 
 @contextmanager
@@ -34,10 +38,14 @@ def serve(
 
     Raises:
         FileNotFoundError: if nothing was packaged there.
+        WrongPython: if it was packaged for another Python than this one.
         OSError: when the port is taken.
     """
     document = Document.read(package)
     settings = document.function
+    if settings.runtime != RUNTIME:
+        # This Python would pass over the bytecode in the zip, and so hide what it costs.
+        raise WrongPython(f"the package is for {settings.runtime}, and this is {RUNTIME}")
     function = LambdaFunction(
         settings.package,
         {**settings.environment, **(environment or {})},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import threading
 import zipfile
@@ -15,6 +16,9 @@ from typing import IO, Any
 
 from endpoint.emulator.account import ACCOUNT, DEFAULT_REGION
 from endpoint.emulator.lambda_.lambda_environment import Instance, Result, Settings
+
+# Lambda's name of the Python that runs the instances: this one.
+RUNTIME = "python{}.{}".format(*sys.version_info)
 
 
 class TooManyRequests(Exception):
@@ -104,7 +108,7 @@ class LambdaFunction:
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self.name}",
             "AWS_LAMBDA_LOG_STREAM_NAME": "emulator",
-            "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{RUNTIME}",
             "LAMBDA_TASK_ROOT": str(self.folder),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",

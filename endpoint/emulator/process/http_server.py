@@ -54,11 +54,13 @@ class QuietHandler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send one whole response; Content-Length is added."""
+        """Send one whole response; Content-Length is added, if it is known."""
         self.send_response_only(status)
         for name, value in headers:
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        # To HEAD it would be that of the response to GET, whose body is not there.
+        if body or self.command != "HEAD":
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

@@ -222,7 +222,8 @@ def _check_scope(principal: Principal, request: Request) -> Principal:
     """Restrict the URL of one picture to the routes that return it; its id is checked later."""
     if principal.method is not AuthMethod.PICTURE:
         return principal
-    in_scope = "/inference/" in request.route or f"/jobs/{principal.picture}" in request.path
+    job = f"/jobs/{principal.picture}"
+    in_scope = request.path.startswith("/inference/") or request.path in {job, f"{job}/image"}
     if request.method in _SAFE_METHODS and in_scope:
         return principal
     raise Unauthorized("This link is for one picture only.")

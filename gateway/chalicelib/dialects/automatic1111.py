@@ -31,6 +31,7 @@ from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
 from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
 from chalicelib.generation import GenerationRequest, InvalidField
+from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
@@ -128,7 +129,8 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     checkpoint = settings.get("sd_model_checkpoint")
     # The web UI, too, uses its default for an unknown checkpoint: `info` names the model used.
     model = checkpoint if checkpoint in list(service.settings.models) else None
-    first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
+    first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    first = complete(service.settings, first)
     generations = with_seeds(first, _count(data))
     check_weight(generations, "batch_size", _ADVICE)
     return generations

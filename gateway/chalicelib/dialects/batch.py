@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
-from chalicelib.dialects.not_ready import next_hop
 from chalicelib.errors import InvalidRequest, StillPainting
 from chalicelib.generation import GenerationRequest, Whole
 from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.images.jobs import Finished, Job
+from chalicelib.images.resolved_request import resolve
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.web.request import Request
-from chalicelib.web.response import Response
+from chalicelib.web.response import Response, next_hop
 
 MOST_PICTURES = 4
 _COUNT = Whole("How many pictures.", 1, MOST_PICTURES)
@@ -119,7 +119,7 @@ def generate_batch(
     call.log.add(model=generations[0].model, pictures=len(generations))
     # The requests differ in the seed only, so one check is enough.
     service.check_prompt(call, generations[0].prompt)
-    resolved = [service.resolve(generation) for generation in generations]
+    resolved = [resolve(service.settings, generation) for generation in generations]
     outcomes = _in_parallel(lambda one: service.generate(call, one), resolved)
     is_queued = all(isinstance(outcome, Job) for outcome in outcomes)
     return Batch(generations, tuple(one.id for one in resolved), outcomes, is_queued)

@@ -7,34 +7,12 @@ job's URL (RFC 7240, `Prefer: respond-async`).
 
 from __future__ import annotations
 
-import re
-
-from chalicelib.errors import StillPainting
 from chalicelib.images.jobs import Job, State
 from chalicelib.web.pages import waiting_page
 from chalicelib.web.request import Request
-from chalicelib.web.response import Response, json_response, page_response, see_other
+from chalicelib.web.response import Response, json_response, next_hop, page_response
 
 _POLL_SECONDS = 2
-# How many redirects clients follow, less one or two for those that led here. Measured in unmodified
-# clients: Chromium's navigation 19, its <img>, openai-python and node's fetch 20, aiohttp 9,
-# requests 30, curl -L 50, mediainfo and urllib3 3, Java's HttpClient 4, LWP 7, ffmpeg 8, urllib 10,
-# links2 15.
-_HOPS = 18
-_HOPS_BY_AGENT = {
-    "aiohttp": 8,
-    "python-requests": 28,
-    "curl": 48,
-    "python-urllib3": 2,
-    "urllib3/": 2,
-    "python-urllib/": 9,
-    "java-http-client": 3,
-    "libwww-perl": 6,
-    "lwp": 6,
-    "lavf": 7,
-    "mediainfo": 2,
-    "links (": 14,
-}
 
 
 def not_ready(request: Request, job: Job) -> Response:
@@ -51,24 +29,6 @@ def not_ready(request: Request, job: Job) -> Response:
         return page_response(page, 202)
     url = image_url(request.root, job)
     return next_hop(request, url, f"The picture is not ready yet. It will be at {url}")
-
-
-def next_hop(request: Request, url: str, message: str) -> Response:
-    """Redirect to a URL that waits again.
-
-    Args:
-        request: its query counts the redirects so far.
-        url: without a query.
-        message: of the error.
-
-    Raises:
-        StillPainting: for a client that has followed as many redirects as it will.
-    """
-    # The count is in the URL: a Lambda stores nothing between two requests.
-    hop = _hop_of(request.parameters().get("hop", "0"))
-    if hop >= _hop_budget(request.headers.get("user-agent", "").lower()):
-        raise StillPainting(message)
-    return see_other(f"{url}?hop={hop + 1}")
 
 
 def receipt(root: str, job: Job) -> Response:
@@ -101,14 +61,3 @@ def _described(root: str, job: Job) -> dict[str, object]:
 def image_url(root: str, job: Job) -> str:
     """Return the public path of a job's picture."""
     return f"{root}/jobs/{job.id}/image"
-
-
-def _hop_of(text: str) -> int:
-    return int(text) if re.fullmatch(r"[0-9]{1,3}", text) else 0
-
-
-def _hop_budget(agent: str) -> int:
-    for name, hops in _HOPS_BY_AGENT.items():
-        if name in agent:
-            return hops
-    return _HOPS

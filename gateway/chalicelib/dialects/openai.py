@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from chalicelib.access_settings import Protection
 from chalicelib.auth.authenticate import picture_token
@@ -32,8 +32,9 @@ from chalicelib.dialects.batch import (
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
-from chalicelib.generation import RULES, GenerationRequest, InvalidField
+from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
+from chalicelib.images.resolved_request import complete, resolve
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request, inference_path
@@ -54,7 +55,7 @@ QUALITIES = {
 }
 # A model that was distilled to this many steps or fewer makes worse pictures with any other number.
 _FEW_STEPS = 10
-_MOST_STEPS = RULES["steps"].describe()["maximum"]
+_STEPS = cast(Whole, RULES["steps"])
 # Sizes of OpenAI's own models that are beyond the contract; clients offer them in a list.
 _LARGER = {
     *((1792, 1024), (1024, 1792)),
@@ -170,7 +171,11 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     first = _generation(data)
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
-    first = service.complete(GenerationRequest.from_dict({**first.to_dict(), "model": model}))
+    first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    try:
+        first = complete(service.settings, first)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, field=_their_name(error.field, data)) from error
     first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
     # base64 is the default of OpenAI's gpt-image models, which have no URLs.
@@ -184,11 +189,13 @@ def _with_quality(
     service: ImageService, generation: GenerationRequest, quality: str
 ) -> GenerationRequest:
     """Return the request with the number of steps of a quality, unless it has one."""
-    own = service.settings.models[str(generation.model)].defaults.get("steps")
+    model = service.settings.models[str(generation.model)]
+    own = model.defaults.get("steps")
     factor = QUALITIES[quality]
     if own is None or own <= _FEW_STEPS or factor == 1:
         return generation
-    return generation.complete(steps=min(round(own * factor), _MOST_STEPS))
+    rule = model.rules.get("steps", _STEPS)
+    return generation.complete(steps=max(min(round(own * factor), rule.most), rule.least))
 
 
 def _check_fields(data: dict[str, Any]) -> None:
@@ -218,8 +225,12 @@ def _generation(data: dict[str, Any]) -> GenerationRequest:
     try:
         return GenerationRequest.from_dict(with_numbers(fields))
     except InvalidField as error:
-        side = "size" if error.field in {"width", "height"} and "size" in data else error.field
-        raise InvalidRequest(str(error), field=side) from error
+        raise InvalidRequest(str(error), field=_their_name(error.field, data)) from error
+
+
+def _their_name(field: str | None, data: dict[str, Any]) -> str | None:
+    """Return the field of the call that a field of the contract came from."""
+    return "size" if field in {"width", "height"} and "size" in data else field
 
 
 def _is_name(model: str) -> bool:
@@ -299,7 +310,7 @@ def _urls(
     service.check_prompt(call, generations[0].prompt)
     data = []
     for generation in generations:
-        resolved = service.resolve(generation)
+        resolved = resolve(service.settings, generation)
         token = picture_token(service.settings.protection, request, resolved.id)
         if resolved.model.endpoint is not None:
             url = _picture_url(request, generation, token)

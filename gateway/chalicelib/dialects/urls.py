@@ -8,9 +8,9 @@ from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
 from chalicelib.generation import GenerationRequest
-from chalicelib.images.jobs import Job
+from chalicelib.images.jobs import Finished
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
-from chalicelib.images.resolved_request import random_seed
+from chalicelib.images.resolved_request import random_seed, resolve
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.settings import Settings
 from chalicelib.web.body import read_body, read_form, read_query
@@ -19,11 +19,10 @@ from chalicelib.web.request import Request
 from chalicelib.web.response import (
     Response,
     has_tag,
-    head_response,
     json_response,
     picture_response,
-    prefetch_response,
     preview_response,
+    response_without_picture,
     see_other,
 )
 
@@ -45,20 +44,20 @@ def picture(
     with calling(service.settings, request) as call:
         call.starts_runs = not is_crawler(request)
         generation = read_query(request, prompt)
-        resolved = service.resolve(generation, seed)
+        resolved = resolve(service.settings, generation, seed)
+        # HEAD, prefetches and If-None-Match are answered without the service.
+        service.check_access(call, resolved)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
-        response = _without_a_picture(request, resolved.request)
-        if response is not None:
-            return response.with_headers(report(call))
         # A URL that names its seed always returns the same picture.
         fixed = any(request.query.get("seed", ()))
-        if fixed and call.starts_runs and has_tag(request, resolved.id):
+        response = response_without_picture(request, resolved.request)
+        if response is None and fixed and call.starts_runs and has_tag(request, resolved.id):
             response = picture_response(None, resolved.request, fixed=True, tag=resolved.id)
-            return response.with_headers(report(call))
-        outcome = service.generate(call, resolved)
-        fixed = fixed or not call.starts_runs
-        response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
+        if response is None:
+            outcome = service.generate(call, resolved)
+            fixed = fixed or not call.starts_runs
+            response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
         return response.with_headers(report(call))
 
 
@@ -110,7 +109,7 @@ def submit(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or cannot be queued.
     """
     with calling(service.settings, request) as call:
-        resolved = service.resolve(read_body(request))
+        resolved = resolve(service.settings, read_body(request))
         _log(service, call, resolved.request)
         # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()
@@ -134,30 +133,23 @@ def job_picture(service: ImageService, request: Request, identifier: str) -> Res
         call.starts_runs = not is_crawler(request)
         job = service.find(identifier)
         _log(service, call, job.request)
-        response = _without_a_picture(request, job.request)
+        response = response_without_picture(request, job.request)
         if response is None:
             outcome = service.wait(call, job)
             response = _response(request, outcome, job.request, fixed=True, tag=identifier)
         return response.with_headers(report(call))
 
 
-def _without_a_picture(request: Request, generation: GenerationRequest) -> Response | None:
-    """Return the response to a prefetch or HEAD, which never looks for the picture."""
-    if request.is_prefetch:
-        return prefetch_response()
-    return head_response(generation.format) if request.method == "HEAD" else None
-
-
 def _response(
     request: Request, outcome: Outcome, generation: GenerationRequest, *, fixed: bool, tag: str
 ) -> Response:
-    if outcome is None:
-        return preview_response(request, generation.prompt)
-    if isinstance(outcome, Job):
+    if isinstance(outcome, Finished):
+        if outcome.link is not None:
+            return see_other(outcome.link)
+        return picture_response(outcome.body, generation, fixed=fixed, tag=tag)
+    if outcome is not None:
         return not_ready(request, outcome)
-    if outcome.link is not None:
-        return see_other(outcome.link)
-    return picture_response(outcome.body, generation, fixed=fixed, tag=tag)
+    return preview_response(request, generation.prompt)
 
 
 def _log(service: ImageService, call: Call, generation: GenerationRequest) -> None:

@@ -175,16 +175,17 @@ class Jobs:
 
     def job(self, record: Record) -> Job:
         """Return the job of a record, in its present state."""
+        job = self._waiting(record)
         # The picture is looked for first: a run that was given up as lost may still have finished.
         if self._store.size(_output_key(record)) is not None:
-            return self._job(record, State.DONE)
+            return replace(job, state=State.DONE)
         reason = self._failure(record.claim)
         if reason is not None:
-            return self._job(record, State.FAILED, reason)
+            return replace(job, state=State.FAILED, error=reason)
         if record.claim.given_up or self._now() > record.claim.ends:
             lost = JobExpired("The picture was lost, or is no longer stored. Request it again.")
-            return self._job(record, State.EXPIRED, lost)
-        return self._job(record, State.WAITING)
+            return replace(job, state=State.EXPIRED, error=lost)
+        return job
 
     def claim(self, resolved: ResolvedRequest, owner: str, over: Record | None) -> Record | None:
         """Claim the run of a request.
@@ -239,7 +240,7 @@ class Jobs:
             raise
         if failure is not None:
             self._rewrite(record, failure=failure)
-        return self._job(record, State.WAITING)
+        return self._waiting(record)
 
     def give_up(self, record: Record) -> None:
         """End a claim that certainly has no run, so that the next request can claim one."""
@@ -281,8 +282,8 @@ class Jobs:
                 return replace(job, state=State.DONE, error=None), picture
         return job, None
 
-    def picture(self, job: Job) -> Finished | None:
-        """Return a job's picture, or None while there is none.
+    def picture(self, job: Job | ResolvedRequest) -> Finished | None:
+        """Return the picture of a job, or of a request that may have one; None without a picture.
 
         Raises:
             BadPicture: if what SageMaker wrote is not a complete picture.
@@ -317,9 +318,10 @@ class Jobs:
         written = self._store.read(key) if key else None
         return failure_of(written.body.decode(errors="replace")) if written else None
 
-    def _job(self, record: Record, state: State, error: GatewayError | None = None) -> Job:
+    def _waiting(self, record: Record) -> Job:
+        """Return the job of a record that waits, as each does until S3 says otherwise."""
         waited = max(self._now() - record.claim.asked, 0)
-        return Job(record.id, state, record.request, waited, record.claim.attempt, error)
+        return Job(record.id, State.WAITING, record.request, waited, record.claim.attempt)
 
 
 def _digest(identifier: str) -> str:

@@ -21,7 +21,7 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
-from chalicelib.images.weights import parse
+from chalicelib.images.prompt_weights import parse
 
 _FOLDER = Path(__file__).parent
 _OWN_WORDS = "house_rules"
@@ -85,11 +85,6 @@ class PromptFilter:
             if words.is_in(texts, rows):
                 return match
         return None
-
-
-def check_prompt(more: tuple[str, ...], prompt: str) -> Match | None:
-    """Return what the filter of these settings finds in a prompt."""
-    return prompt_filter(more).check(prompt)
 
 
 @cache

@@ -32,7 +32,9 @@ class ResolvedRequest:
             raise InvalidRequest("model: has no asynchronous endpoint", field="model")
 
 
-def complete(settings: Settings, request: GenerationRequest, seed: int | None) -> GenerationRequest:
+def complete(
+    settings: Settings, request: GenerationRequest, seed: int | None = None
+) -> GenerationRequest:
     """Return the request with a seed and a model.
 
     Args:
@@ -41,7 +43,8 @@ def complete(settings: Settings, request: GenerationRequest, seed: int | None) -
         seed: used if the request has none; None for a random one.
 
     Raises:
-        InvalidRequest: naming `model`, if there is no model of that name.
+        InvalidRequest: naming `model`, if there is no model of that name, or the field that is
+            outside the limits of the model.
     """
     # A seed is always chosen here, so that every picture can be generated again.
     seed = random_seed() if seed is None else seed
@@ -49,7 +52,19 @@ def complete(settings: Settings, request: GenerationRequest, seed: int | None) -
     if request.model not in settings.models:
         names = ", ".join(settings.models)
         raise InvalidRequest(f"model: must be one of {names}", field="model")
+    _check_limits(settings.models[str(request.model)], request)
     return request
+
+
+def _check_limits(model: Model, request: GenerationRequest) -> None:
+    for name, rule in model.rules.items():
+        value = getattr(request, name)
+        try:
+            if value is not None:
+                rule.clean(value)
+        except ValueError as error:
+            message = f"{name}: {error} for the model {model.name}"
+            raise InvalidRequest(message, field=name) from error
 
 
 def resolve(

@@ -24,10 +24,8 @@ from chalicelib.errors import (
     PromptRefused,
     StoreUnavailable,
 )
-from chalicelib.generation import GenerationRequest
-from chalicelib.images import resolved_request
 from chalicelib.images.jobs import Finished, Job, Jobs, Record, State, model_of
-from chalicelib.images.prompt_filter import check_prompt
+from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
 from chalicelib.settings import Queue, Settings
@@ -95,22 +93,6 @@ class ImageService:
             if model.queue is not None
         }
 
-    def complete(self, request: GenerationRequest) -> GenerationRequest:
-        """Return the request with a seed and a model; raises InvalidRequest naming `model`."""
-        return resolved_request.complete(self.settings, request, None)
-
-    def resolve(self, request: GenerationRequest, seed: int | None = None) -> ResolvedRequest:
-        """Return the request complete, with its model and its id.
-
-        Args:
-            request: its own seed and model are kept.
-            seed: used if the request has none; None for a random one.
-
-        Raises:
-            InvalidRequest: naming `model`, if there is no model of that name.
-        """
-        return resolved_request.resolve(self.settings, request, seed)
-
     def check_prompt(self, call: Call, prompt: str) -> None:
         """Apply the prompt filter as the settings say. Negative prompts are not filtered.
 
@@ -121,7 +103,7 @@ class ImageService:
         # The word lists are compiled only where they are used.
         if protection.filter_mode == "off":
             return
-        match = check_prompt(protection.filter_words, prompt)
+        match = prompt_filter(protection.filter_words).check(prompt)
         if match is None:
             return
         call.log.add(prompt_filter=match.category)
@@ -129,6 +111,10 @@ class ImageService:
             message = f"prompt: contains {match.reason}, which this gateway refuses"
             raise PromptRefused(message, field="prompt")
         call.prompt_warning = match.category
+
+    def check_access(self, call: Call, resolved: ResolvedRequest) -> None:
+        """Raise Unauthorized if the caller has the URL of another picture only."""
+        self._quota.check_access(call.payment, resolved.id)
 
     def generate(self, call: Call, resolved: ResolvedRequest) -> Outcome:
         """Return the picture, or its job if that takes longer than the caller can wait.
@@ -141,10 +127,10 @@ class ImageService:
             GatewayError: if there is no picture.
         """
         # Before anything is looked up: whether a picture exists is not for everyone to know.
-        self._quota.check_access(call.payment, resolved.id)
+        self.check_access(call, resolved)
         # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
-            return self.existing_picture(resolved.id)
+            return self._queue_of(resolved).jobs.picture(resolved) if resolved.model.queue else None
         if resolved.model.endpoint is not None:
             try:
                 return Finished(self._invoke(call, resolved, resolved.model.endpoint))
@@ -169,7 +155,7 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        self._quota.check_access(call.payment, resolved.id)
+        self.check_access(call, resolved)
         return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
 
     def wait(self, call: Call, job: Job) -> Outcome:
@@ -178,23 +164,15 @@ class ImageService:
         Raises:
             GatewayError: if there will be no picture.
         """
-        if not call.starts_runs:
-            return self.existing_picture(job.id)
         queue = self._queue_named(job.id)
+        if not call.starts_runs:
+            return queue.jobs.picture(job)
         with queue.limiter.slot() as slot:
             return self._wait(call, job, queue.jobs, slot)
 
     def find(self, identifier: str) -> Job:
         """Return a job by its id; raises JobUnknown."""
         return self._queue_named(identifier).jobs.find(identifier)
-
-    def existing_picture(self, identifier: str) -> Finished | None:
-        """Return the picture of an id, if it was queued and generated before; costs nothing."""
-        try:
-            jobs = self._queue_named(identifier).jobs
-            return jobs.picture(jobs.find(identifier))
-        except JobUnknown:
-            return None
 
     def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
         """Return the picture of a real-time endpoint."""
@@ -214,20 +192,18 @@ class ImageService:
     def _enqueue(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
         """Look the job up; if it needs a run, take the slot, claim the run, pay, and start it."""
         owner = uuid.uuid4().hex
-        while True:
-            record = jobs.read(resolved.id)
-            # The claim is our own if S3 wrote it, though its response was lost.
-            if record is None or record.claim.owner != owner:
-                if record is not None and not (job := jobs.job(record)).is_over:
-                    return job
-                if slot is not None:
-                    slot.take(resolved.id)
-                # Who cannot pay must not claim: other requests would wait for its run.
-                self._quota.check(call.payment, resolved.id)
-                record = jobs.claim(resolved, owner, record)
-            if record is not None:
-                return self._start(call, record, jobs)
-            # Another request claimed the run first: its job is read next.
+        record = jobs.read(resolved.id)
+        # The claim is our own if S3 wrote it, though its response was lost.
+        while record is None or record.claim.owner != owner:
+            if record is not None and not (job := jobs.job(record)).is_over:
+                return job
+            if slot is not None:
+                slot.take(resolved.id)
+            # Who cannot pay must not claim: other requests would wait for its run.
+            self._quota.check(call.payment, resolved.id)
+            # Without a claim, another request was first: its job is read.
+            record = jobs.claim(resolved, owner, record) or jobs.read(resolved.id)
+        return self._start(call, record, jobs)
 
     def _start(self, call: Call, record: Record, jobs: Jobs) -> Job:
         """Pay for a claimed run and start it: of many requests for one picture, one pays."""

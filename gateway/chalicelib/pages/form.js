@@ -59,10 +59,15 @@ function controlOf(schema) {
     return text;
   }
   const number = document.createElement("input");
-  const { minimum, maximum, multipleOf } = schema;
-  const step = schema.type === "number" ? "any" : multipleOf ?? 1;
-  Object.assign(number, { type: "number", min: minimum ?? "", max: maximum ?? "", step });
+  number.type = "number";
   return number;
+}
+
+/** Let a number be what its field, or the model at hand, allows. */
+function limit(control, { type, minimum, maximum, multipleOf }) {
+  if (control.type !== "number") return;
+  const step = type === "number" ? "any" : multipleOf ?? 1;
+  Object.assign(control, { min: minimum ?? "", max: maximum ?? "", step });
 }
 
 /** Show what the chosen model is, and what it would take. */
@@ -75,7 +80,8 @@ function showModel() {
 function showDefaults() {
   const model = modelNamed(at("model").value);
   for (const name of optionNames()) {
-    const schema = studio.fields[name];
+    const schema = { ...studio.fields[name], ...model?.limits?.[name] };
+    limit(at(`option-${name}`), schema);
     const fallback = model?.defaults?.[name] ?? schema.default ?? schema["x-unset"] ?? "";
     at(`option-${name}`).placeholder = fallback || (schema.examples ?? [])[0] || "";
   }

@@ -112,8 +112,8 @@ async function keep(work) {
 }
 
 const KEPT = `Kept in this browser alone, the newest ${MOST_KEPT}.`;
-const FULL = "This browser has no room left: the newest picture is gone when the page is closed.";
-const NOT_KEPT = "This browser keeps nothing for this page: the pictures are gone when it is closed.";
+const FULL = "This browser has no room left: the newest picture is gone when the page is closed or reloaded.";
+const NOT_KEPT = "This browser keeps nothing for this page: the pictures are gone when it is closed or reloaded.";
 const isOlder = (each, work) => each.state === "done" && each.made < work.made;
 
 /** Hang up again what was kept, and go on waiting for what was not ready. */

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from chalicelib.errors import GatewayError
+from chalicelib.errors import GatewayError, StillPainting
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import MEDIA_TYPES
 from chalicelib.web.pages import Page, error_page, preview_page
@@ -80,9 +80,15 @@ def has_tag(request: Request, tag: str) -> bool:
     return f'"{tag}"' in request.headers.get("if-none-match", "")
 
 
-def head_response(format: str) -> Response:  # noqa: A002 (the contract's word)
-    """Return the response to HEAD for a picture, which generates nothing."""
-    return Response(200, b"", {"Content-Type": MEDIA_TYPES[format]})
+def response_without_picture(request: Request, generation: GenerationRequest) -> Response | None:
+    """Return the response to a prefetch or HEAD, which never looks for the picture; else None."""
+    if request.is_prefetch:
+        # A picture would cost a run; the browser asks again when the user navigates.
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
+        return Response(503, b"A prefetch generates no picture.\n", headers)
+    if request.method == "HEAD":
+        return Response(200, b"", {"Content-Type": MEDIA_TYPES[generation.format]})
+    return None
 
 
 def json_response(
@@ -126,10 +132,21 @@ def see_other(location: str) -> Response:
     return Response(303, b"", {"Location": location, "Content-Type": "text/plain; charset=utf-8"})
 
 
-def prefetch_response() -> Response:
-    """Refuse a prefetch, which would cost a run; the browser asks again when the user navigates."""
-    headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
-    return Response(503, b"A prefetch generates no picture.\n", headers)
+def next_hop(request: Request, url: str, message: str) -> Response:
+    """Redirect to a URL that waits again.
+
+    Args:
+        request: its query counts the redirects so far.
+        url: without a query.
+        message: of the error.
+
+    Raises:
+        StillPainting: for a client that has followed as many redirects as it will.
+    """
+    hop = request.hop
+    if hop >= request.most_hops:
+        raise StillPainting(message)
+    return see_other(f"{url}?hop={hop + 1}")
 
 
 def render_error(error: GatewayError, request: Request) -> Response:

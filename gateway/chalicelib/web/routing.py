@@ -18,10 +18,10 @@ from urllib.parse import quote
 from chalice import app as chalice
 
 from chalicelib.errors import GatewayError, InternalError
-from chalicelib.settings import BadSetting
+from chalicelib.settings import BadSetting, route_prefix
 from chalicelib.telemetry import LogRecord
 from chalicelib.web.cors import cors_headers, preflight_headers
-from chalicelib.web.request import Request
+from chalicelib.web.request import Request, split_path
 from chalicelib.web.response import Response
 from chalicelib.web.security_headers import add_security_headers
 
@@ -238,11 +238,11 @@ def _request(request: chalice.Request) -> Request:
     parameters = {name: query.getlist(name) for name in query} if query else {}
     links = parameters.pop("link", None)
     request_id = context.aws_request_id if context else ""
+    root, path = _paths(request)
     return Request(
         method=request.method,
         route=request.path,
-        # Chalice's `path` is the route's pattern; only the context has the path that was sent.
-        path=request.context.get("path") or request.path,
+        path=path,
         headers=_lower_case(request),
         query=parameters,
         request_id=request_id,
@@ -251,8 +251,20 @@ def _request(request: chalice.Request) -> Request:
         link=None if links is None else "".join(links) if len(links) == 1 else "",
         # Not X-Forwarded-For, which a client can set.
         address=(request.context.get("identity") or {}).get("sourceIp") or "",
+        root=root,
         log=LogRecord(request_id, request.method, request.path),
     )
+
+
+def _paths(request: chalice.Request) -> tuple[str, str]:
+    """Return the public path of the home page, and the path below it."""
+    # Chalice's `path` is the route's pattern; only the context has the path that was sent.
+    public = request.context.get("path") or request.path
+    root, path = split_path(public, request.path, request.uri_params or {})
+    prefix = route_prefix()
+    # `chalice local` also routes `//host/api/` and `http://host/api/`, so there the path is not
+    # asked for its beginning.
+    return (root, path) if prefix is None else (prefix, path.removeprefix(prefix))
 
 
 def _body(request: chalice.Request) -> bytes:

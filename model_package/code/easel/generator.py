@@ -86,8 +86,8 @@ class ImageGenerator:
         A missing seed stays missing; `generate` chooses one.
 
         Raises:
-            InvalidField: naming `width` or `height` if the model does not support that size, or
-                `lora` if it has no such adapter.
+            InvalidField: naming the field whose value the model or its scheduler does not support,
+                or `lora` if it has no such adapter.
         """
         self._loras.check(request.lora)
         return self._capabilities.fit(request.complete(**self._defaults.to_dict()))
@@ -99,6 +99,7 @@ class ImageGenerator:
             "fields": sorted(self._capabilities.takes),
             "defaults": self._defaults.to_dict(),
             "multiple": self._capabilities.multiple,
+            "limits": self._capabilities.limits,
             "loras": self._loras.names,
             "speed": self._speed.report,
             **self._description.to_dict(),
@@ -131,7 +132,8 @@ class ImageGenerator:
         for width, height in [self._first_size(), *self._speed.settings.warm_up]:
             request = self.check(replace(_WARM_UP, width=width, height=height))
             if request.steps is not None:
-                request = replace(request, steps=self._ensemble.fewest_steps(request.steps))
+                fewest = self._ensemble.fewest_steps(request.steps)
+                request = replace(request, steps=max(fewest, self._capabilities.fewest_steps))
             with self._lock:
                 self._run(request)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -54,12 +52,14 @@ def unpack_gateway(checkout: Path, folder: Path) -> Path:
     package = package_gateway(folder / "package", checkout) / "deployment.zip"
     with zipfile.ZipFile(package) as archive:
         archive.extractall(folder / "gateway")
-    _compile(folder / "gateway")
     return folder / "gateway"
 
 
 def unpack(package: Path, folder: Path) -> dict[str, Path]:
-    """Unpack the gateway, and create both baselines with the same dependencies."""
+    """Unpack the gateway, and create both baselines with the same dependencies.
+
+    A zip of Chalice's has no bytecode, so the baselines have none either.
+    """
     folders = {name: folder / name for name in ("easel", "bare chalice", "bare handler")}
     with zipfile.ZipFile(package) as archive:
         archive.extractall(folders["easel"])
@@ -67,15 +67,9 @@ def unpack(package: Path, folder: Path) -> dict[str, Path]:
         shutil.copytree(folders["easel"], folders[name])
         shutil.rmtree(folders[name] / "chalicelib")
         (folders[name] / "app.py").write_text(code)
-    for each in folders.values():
-        _compile(each)
+        for bytecode in sorted(folders[name].rglob("__pycache__")):
+            shutil.rmtree(bytecode)
     return folders
-
-
-def _compile(folder: Path) -> None:
-    """Compile all modules: Lambda's file system is read-only, so a first run cannot."""
-    command = [sys.executable, "-m", "compileall", "-q", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
 
 
 def check(payload: object) -> None:

@@ -163,14 +163,15 @@ def install() -> Path:
         subprocess.CalledProcessError: if pip fails.
     """
     done = INSTALLED / ".installed"
-    requirements = (RECIPE / "requirements.txt").read_text()
-    if not done.exists() or done.read_text() != requirements:
+    # Chalice ships no bytecode.
+    pip = [sys.executable, "-m", "pip", "install", "--no-compile", "--disable-pip-version-check"]
+    wanted = f"{pip[1:]}\n{(RECIPE / 'requirements.txt').read_text()}"
+    if not done.exists() or done.read_text() != wanted:
         print(f"installing the recipe's dependencies into {INSTALLED.relative_to(ROOT)}")
         shutil.rmtree(INSTALLED, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        target = ["--target", str(INSTALLED), "-r", str(RECIPE / "requirements.txt")]
+        target = ["--quiet", "--target", str(INSTALLED), "-r", str(RECIPE / "requirements.txt")]
         subprocess.run([*pip, *target], check=True)
-        done.write_text(requirements)
+        done.write_text(wanted)
     return INSTALLED
 
 

@@ -72,8 +72,7 @@ class Gateway:
         """Request a new image, and return the status."""
         query = {"model": [model], "seed": [str(next(_NUMBERS))]}
         headers = {} if seconds is None else {"prefer": f"wait={seconds}"}
-        path = "/api/inference/x"
-        request = Request("GET", "/inference/{text}", path, headers, query, "benchmark")
+        request = Request("GET", "/inference/{text}", "/inference/x", headers, query, "benchmark")
         return urls.picture(self._service, request, "a cat").status
 
     def _count(self, model: Any, **_: Any) -> None:

@@ -35,9 +35,11 @@ WARM_ROUNDS = 200
 TEXT = """\
 The zip from `chalice package` runs under AWS's Runtime Interface Client, in front of an HTTP server
 that returns a PNG of 1.5 MB for InvokeEndpoint without delay. A cold start lasts from the start of
-the process to the first image. Baselines are the smallest programs for the task with the same
-tools: for the cold start a Chalice app that creates one boto3 client and returns the image, for a
-warm request a handler that only calls InvokeEndpoint and encodes base64.
+the process to the first image. The task folder is read-only, as in Lambda, so that modules without
+bytecode in the zip are compiled at every start. Baselines are the smallest programs for the task
+with the same tools: for the cold start a Chalice app that creates one boto3 client and returns the
+image, as Chalice zips it, for a warm request a handler that only calls InvokeEndpoint and encodes
+base64.
 """
 
 
@@ -179,7 +181,7 @@ def report(
             Figure.of(cold["easel"]),
             "bare Chalice app",
             Figure.of(cold["bare chalice"]),
-            Aim("ratio", at_most=1.5),
+            Aim("ratio", at_most=0.65),
         ),
         Row(
             "cold start, processor time",
@@ -187,7 +189,7 @@ def report(
             Figure.of(cold["easel, computing"]),
             "bare Chalice app",
             Figure.of(cold["bare chalice, computing"]),
-            Aim("ratio", at_most=1.5),
+            Aim("ratio", at_most=0.65),
             "excludes other work on the machine",
         ),
         Row(

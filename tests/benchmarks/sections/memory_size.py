@@ -97,7 +97,7 @@ def _rows(
 
 def _row(what: str, samples: dict[str, list[float]]) -> Row:
     ours, bare = (Figure.of(Samples(tuple(each))) for each in samples.values())
-    return Row(what, "ms", ours, "bare Chalice app", bare, Aim("ratio", at_most=1.5))
+    return Row(what, "ms", ours, "bare Chalice app", bare, Aim("ratio", at_most=1.0))
 
 
 if __name__ == "__main__":

@@ -149,6 +149,18 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
     assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 2.0
     assert stage["methodSettings"]["*/*"]["throttlingBurstLimit"] == 5
+    for kind in ("MISSING_AUTHENTICATION_TOKEN", "INVALID_SIGNATURE"):
+        response = cloud.client("apigateway").get_gateway_response(
+            restApiId=api["id"], responseType=kind
+        )
+        assert response["statusCode"] == "404"
+        assert "base URL" in response["responseTemplates"]["application/json"]
+    # What the stage serves was deployed after that.
+    deployments = cloud.client("apigateway").get_deployments(restApiId=api["id"])["items"]
+    assert (len(deployments), stage["deploymentId"] in {each["id"] for each in deployments}) == (
+        2,
+        True,
+    )
     assert cloud.fetch(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat") == PNG
     slow = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat?model=sdxl"
     assert cloud.fetch(slow) == PNG

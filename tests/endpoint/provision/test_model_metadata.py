@@ -151,3 +151,27 @@ def test_what_the_gateway_could_not_read_is_refused_by_its_file(deployed, conten
     with pytest.raises(BadArgument, match=r"easel\.json") as refused:
         deployed.description()
     assert f"s3://{BUCKET}/{PREFIX}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "scheduler", "expected"),
+    [
+        (None, {"_class_name": "LCMScheduler", "original_inference_steps": 40}, 40),
+        ("own", {"_class_name": "TCDScheduler"}, 50),
+        ("lcm", {"_class_name": "PNDMScheduler"}, 50),
+        ("lcm", None, 50),
+        ("euler", {"_class_name": "LCMScheduler"}, None),
+        (None, {"_class_name": "PNDMScheduler"}, None),
+        (None, {"_class_name": "LCMScheduler", "original_inference_steps": 200}, None),
+        (None, [], None),
+        (None, None, None),
+    ],
+)
+def test_the_limits_are_those_of_the_scheduler(deployed, sampler, scheduler, expected):
+    if scheduler is not None:
+        place = f"{PREFIX}scheduler/scheduler_config.json"
+        deployed.bucket.put(place, json.dumps(scheduler).encode())
+    environment = {} if sampler is None else {"EASEL_SAMPLER": sampler}
+    limits = {} if expected is None else {"limits": {"steps": {"maximum": expected}}}
+
+    assert deployed.metadata(environment) == limits

@@ -9,6 +9,8 @@ import pytest
 import app as gateway
 from chalicelib.access_settings import Protection
 from chalicelib.auth import authenticate, tokens
+from chalicelib.generation import GenerationRequest
+from chalicelib.images.resolved_request import resolve
 from tests.gateway.doubles import (
     BROWSER,
     KEY,
@@ -369,6 +371,23 @@ def test_an_address_of_one_picture_opens_that_picture_alone(client):
     assert client.post(f"/jobs?link={token}", {"prompt": "a cat"}).status_code == 401
     assert client.post(f"/links?link={token}", {}).status_code == 401
     assert client.generated == 1
+
+
+@pytest.mark.parametrize("model", ["sd", "slow"])
+def test_the_address_of_a_picture_reveals_nothing_of_another(client, model):
+    order = {"prompt": "a cat", "seed": 7, "model": "sd", "response_format": "url"}
+    response = client.post("/v1/images/generations", order, x_api_key=KEY)
+    token = json.loads(response.body)["data"][0]["url"].partition("link=")[2]
+    dog = f"/inference/a%20dog?seed=7&model={model}"
+    head = client.request("HEAD", dog, x_api_key=KEY)
+    picture = resolve(client.settings, GenerationRequest(prompt="a dog", seed=7, model=model))
+
+    assert head.status_code == 200
+    guest = f"{dog}&link={token}"
+    assert client.request("HEAD", guest).status_code == 401
+    assert client.get(guest, If_None_Match=f'"{picture.id}"').status_code == 401
+    assert client.get(guest, Sec_Purpose="prefetch").status_code == 401
+    assert client.get(guest, User_Agent="Slackbot").status_code == 401
 
 
 def test_the_address_of_a_queued_picture_opens_its_job_alone(client):

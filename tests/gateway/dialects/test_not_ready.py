@@ -21,7 +21,7 @@ JOB = Job(
 def request(hop=None, **headers):
     query = {} if hop is None else {"hop": [hop]}
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Request("GET", "/inference/{text}", "/api/inference/x", names, query, "id")
+    return Request("GET", "/inference/{text}", "/inference/x", names, query, "id", root="/api")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,10 @@ LONGEST = 60 + 600 + 100
 WISHES = [GenerationRequest(prompt=f"cat {n}", seed=n, model="sdxl") for n in range(3)]
 
 
+def resolved(request):
+    return ResolvedRequest(request, MODEL, job_id(request, MODEL.revision))
+
+
 def picture(request):
     """A picture that only this request has."""
     buffer = io.BytesIO()
@@ -89,9 +93,8 @@ class World:
         """Enqueue a request as one Lambda does, with the bucket and the endpoint of this world."""
         before = len(self.runs.queued)
         call = Call(Payment(), LogRecord(), Deadline(float("inf")), "trace")
-        resolved = ResolvedRequest(request, MODEL, job_id(request, MODEL.revision))
         try:
-            return self.service.enqueue(call, resolved)
+            return self.service.enqueue(call, resolved(request))
         finally:
             for number in range(before, len(self.runs.queued)):
                 self.begun[number] = self.time
@@ -385,6 +388,20 @@ def test_a_wait_after_the_deadline_makes_no_call(world):
 
     assert world.jobs.wait(job, world.deadline(0)) == (job, None)
     assert world.breaks.calls == calls
+
+
+def test_a_crawler_gets_what_exists_with_one_call_to_s3(world):
+    crawler = Call(Payment(), LogRecord(), Deadline(float("inf")), "trace", starts_runs=False)
+    missing = world.service.generate(crawler, resolved(WISHES[0]))
+    world.submit(WISHES[0])
+    world.finish(0)
+    calls = world.breaks.calls
+    finished = world.service.generate(crawler, resolved(WISHES[0]))
+
+    assert missing is None
+    assert finished.body == picture(WISHES[0].to_dict())
+    assert world.breaks.calls == calls + 1
+    assert len(world.runs.queued) == 1
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,10 @@ def test_a_page_allows_exactly_its_own_styles_and_scripts(page):
     assert "unsafe" not in page.policy
 
 
+def test_the_page_is_small_enough_to_be_sent_whole():
+    assert len(PAGES["home"].html) <= 60_000
+
+
 def test_a_page_without_a_script_allows_none():
     assert "script-src 'none'" in error_page(503, "Busy.", 15, "/api").policy
 

@@ -1,19 +1,22 @@
 """What a pipeline accepts, read from the pipeline itself instead of a list of models.
 
 Pipelines differ: some take no guidance scale or negative prompt, some generate one size only, some
-need sides that are multiples of 16 or 32 instead of the request's 8.
+need sides that are multiples of 16 or 32 instead of the request's 8, some schedulers can do 50
+steps at most.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from easel.defaults import Defaults
 from easel.errors import ModelUnusable
-from generation import RULES, GenerationRequest, InvalidField, Number, Whole
+from easel.pipelines.schedulers import steps_of
+from generation import RULES, GenerationRequest, InvalidField, Number, Rule, Whole
 
 # Names of a request's fields and of diffusers' arguments.
 _ARGUMENTS = {
@@ -32,11 +35,13 @@ class Capabilities:
     Attributes:
         takes: the request's fields that the pipeline accepts besides the prompt and the seed.
         multiple: width and height must be multiples of it, in pixels.
+        rules: of the fields whose limits are narrower than a request's.
         defaults: the pipeline's own values, as far as it states them.
     """
 
     takes: frozenset[str]
     multiple: int
+    rules: Mapping[str, Whole]
     defaults: Defaults
 
     @classmethod
@@ -49,16 +54,30 @@ class Capabilities:
         parameters = dict(inspect.signature(pipeline.__call__).parameters)
         _check_text_to_image(type(pipeline).__name__, parameters)
         takes = frozenset(name for name, argument in _ARGUMENTS.items() if argument in parameters)
-        return cls(takes, _multiple(pipeline), _own_defaults(pipeline, parameters, takes))
+        multiple = _multiple(pipeline)
+        rules = _rules(pipeline, takes, multiple)
+        defaults = _own_defaults(pipeline, parameters, takes, rules)
+        return cls(takes, multiple, rules, defaults)
+
+    @property
+    def limits(self) -> dict[str, dict[str, Any]]:
+        """What differs from the limits of a request, by field, as JSON Schema."""
+        return {
+            name: dict(rule.describe().items() - RULES[name].describe().items())
+            for name, rule in self.rules.items()
+        }
 
     def fit(self, request: GenerationRequest) -> GenerationRequest:
         """Return the request without the fields that the pipeline does not accept.
 
         Raises:
-            InvalidField: naming `width` or `height` if the model does not support that size.
+            InvalidField: naming the field that the model does not support with this value.
         """
         for side in ("width", "height"):
-            self._check_side(side, getattr(request, side))
+            if side not in self.takes and getattr(request, side) is not None:
+                raise InvalidField(side, "cannot be chosen: this model generates one size")
+        for name, rule in self.rules.items():
+            _check(name, rule, getattr(request, name))
         kept = {
             name: value
             for name, value in request.to_dict().items()
@@ -77,6 +96,11 @@ class Capabilities:
         return arguments
 
     @property
+    def fewest_steps(self) -> int:
+        """The smallest number of steps."""
+        return self.rules["steps"].least if "steps" in self.rules else 1
+
+    @property
     def smallest(self) -> tuple[int | None, int | None]:
         """The smallest width and height, in pixels; None for one that cannot be chosen."""
         width, height = (
@@ -89,13 +113,14 @@ class Capabilities:
         assert isinstance(rule, Whole)  # noqa: S101 - for the type checker
         return math.ceil(rule.least / self.multiple) * self.multiple
 
-    def _check_side(self, side: str, pixels: int | None) -> None:
-        if pixels is None:
-            return
-        if side not in self.takes:
-            raise InvalidField(side, "cannot be chosen: this model generates one size")
-        if pixels % self.multiple:
-            raise InvalidField(side, f"must be a multiple of {self.multiple} for this model")
+
+def _check(name: str, rule: Whole, value: int | None) -> None:
+    if value is None:
+        return
+    try:
+        rule.clean(value)
+    except ValueError as error:
+        raise InvalidField(name, f"{error} for this model") from error
 
 
 def _check_text_to_image(name: str, parameters: dict[str, inspect.Parameter]) -> None:
@@ -119,8 +144,24 @@ def _multiple(pipeline: Any) -> int:
     return math.lcm(8, int(vae * (patch or 1)), int(stated))
 
 
+def _rules(pipeline: Any, takes: frozenset[str], multiple: int) -> dict[str, Whole]:
+    """Return the rules that are narrower than those of a request."""
+    scheduler = getattr(pipeline, "scheduler", None)
+    rules = {name: rule for name, rule in RULES.items() if isinstance(rule, Whole)}
+    if scheduler is not None and "steps" in takes:
+        fewest, most = steps_of(scheduler)
+        rules["steps"] = replace(rules["steps"], least=fewest, most=most)
+    for side in ("width", "height"):
+        if side in takes:
+            rules[side] = replace(rules[side], step=multiple)
+    return {name: rule for name, rule in rules.items() if rule != RULES[name]}
+
+
 def _own_defaults(
-    pipeline: Any, parameters: dict[str, inspect.Parameter], takes: frozenset[str]
+    pipeline: Any,
+    parameters: dict[str, inspect.Parameter],
+    takes: frozenset[str],
+    rules: Mapping[str, Whole],
 ) -> Defaults:
     def default(name: str) -> Any:
         value = parameters[_ARGUMENTS[name]].default if name in takes else None
@@ -130,8 +171,8 @@ def _own_defaults(
     width, height = _own_size(pipeline)
     steps, guidance = default("steps"), default("guidance_scale")
     return Defaults(
-        steps=None if steps is None else int(_within(steps, "steps")),
-        guidance_scale=None if guidance is None else _within(guidance, "guidance_scale"),
+        steps=None if steps is None else int(_within(steps, rules.get("steps", RULES["steps"]))),
+        guidance_scale=None if guidance is None else _within(guidance, RULES["guidance_scale"]),
         width=default("width") or (width if "width" in takes else None),
         height=default("height") or (height if "height" in takes else None),
     )
@@ -146,12 +187,11 @@ def _own_size(pipeline: Any) -> tuple[int | None, int | None]:
         return None, None
     sides = sample if isinstance(sample, list | tuple) else (sample, sample)
     scale = getattr(pipeline, "vae_scale_factor", 8)
-    height, width = (int(_within(side * scale, "width")) for side in sides[-2:])
+    height, width = (int(_within(side * scale, RULES["width"])) for side in sides[-2:])
     return width, height
 
 
-def _within(value: float, name: str) -> float:
-    """Return the value, moved inside the request's limits for that field."""
+def _within(value: float, rule: Rule) -> float:
+    """Return the value, moved inside the limits of a rule."""
     # Some pipelines' own defaults would be refused in a request.
-    rule = RULES[name]
     return min(max(value, rule.least), rule.most) if isinstance(rule, Whole | Number) else value

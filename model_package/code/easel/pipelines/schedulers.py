@@ -14,6 +14,7 @@ from easel.startup.quiet import without_warnings
 import diffusers
 
 from easel.errors import ModelUnusable
+from generation import RULES, Whole
 
 # Classes, and changes to the model's own configuration. DPM++ and UniPC need 20 to 25 steps where
 # PNDM and DDIM need 50. LCM, TCD and the two "trailing" ones are for models or adapters that were
@@ -29,6 +30,8 @@ SAMPLERS: dict[str, tuple[str, dict[str, object]]] = {
     "tcd": ("TCDScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
+
+_MOST_TRIES = 10  # steps; no scheduler is known that needs more than four
 
 _NAMES = {
     "DDIMScheduler": "DDIM",
@@ -65,6 +68,31 @@ def sampler_name(scheduler: str, config: Mapping[str, object]) -> str:
 def schedule_type(config: Mapping[str, object]) -> str | None:
     """Return A1111's name for the spacing of the noise levels; None for the usual one."""
     return next((name for key, name in _SCHEDULES.items() if config.get(key)), None)
+
+
+def steps_of(scheduler: Any) -> tuple[int, int]:
+    """Return the smallest and the largest number of steps that a scheduler accepts, of 1 to 100.
+
+    LCM and TCD have a limit in their configuration, 50 as a rule, and PNDM needs four steps with
+    Runge-Kutta. No attribute states it for all of them, so they are tried from both ends.
+    """
+    rule = RULES["steps"]
+    assert isinstance(rule, Whole)  # noqa: S101 - for the type checker
+    numbers = range(rule.least, rule.most + 1)
+    fewest = next((number for number in numbers[:_MOST_TRIES] if _accepts(scheduler, number)), None)
+    # Others need more than a number of steps, such as FLUX's, whose noise depends on the size.
+    if fewest is None:
+        return rule.least, rule.most
+    return fewest, next(number for number in reversed(numbers) if _accepts(scheduler, number))
+
+
+def _accepts(scheduler: Any, steps: int) -> bool:
+    try:
+        with without_warnings():
+            type(scheduler).from_config(scheduler.config).set_timesteps(steps)
+    except Exception:  # noqa: BLE001 - ValueError of diffusers, and what its arithmetic raises
+        return False
+    return True
 
 
 def choose(pipeline: Any, name: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from easel.prompts.prompt_weights import parse
 from easel.prompts.text_encoder import Embedding, TextEncoder
-from easel.prompts.weights import parse
 
 # Of cached embeddings, on the model's device. In 16 bits a prompt takes 0.3 MB for SDXL and 0.1 MB
 # for SD 1.5.

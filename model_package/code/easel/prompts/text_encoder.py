@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from easel.prompts.weights import Fragment
+from easel.prompts.prompt_weights import Fragment
 
 # Each fragment below 1 needs another run of its chunks. Above this number, fragments are only
 # scaled, so that a prompt cannot cost any amount of time.

@@ -73,6 +73,37 @@ def test_unknown_routes_and_methods_return_missing_authentication_token(package,
     assert function.events == []
 
 
+def test_an_unknown_route_with_an_authorization_header_counts_as_an_incomplete_signature(package):
+    with before(package, Double()) as port:
+        status, headers, body = ask(port, "/api/nothing", Authorization="Bearer x")
+    assert status == 403
+    assert headers["x-amzn-errortype"] == "IncompleteSignatureException"
+    assert "requires 'Credential'" in json.loads(body)["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers"),
+    [
+        ("MISSING_AUTHENTICATION_TOKEN", {}),
+        ("INVALID_SIGNATURE", {"Authorization": "Bearer x"}),
+    ],
+)
+def test_an_api_can_replace_the_response_to_an_unknown_route(package, kind, headers):
+    document = Document.read(package)
+    document.responses = {
+        kind: {
+            "statusCode": "404",
+            "responseParameters": {"gatewayresponse.header.X-Own": "'yes'"},
+            "responseTemplates": {"application/json": '"$context.domainName/$context.stage"'},
+        }
+    }
+    with ApiGateway(document, Double()).serve() as server:
+        port = server.server_address[1]
+        status, received, body = ask(port, "/api/nothing", **headers)
+    assert (status, received["x-own"]) == (404, "yes")
+    assert json.loads(body) == f"127.0.0.1:{port}/api"
+
+
 def test_another_stage_is_forbidden(package):
     with before(package, Double()) as port:
         status, headers, body = ask(port, "/health")

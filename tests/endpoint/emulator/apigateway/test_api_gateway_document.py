@@ -59,7 +59,13 @@ def test_other_paths_match_nothing(document, path):
 def test_a_greedy_parameter_matches_the_rest():
     integration: dict[str, Any] = {"x-amazon-apigateway-integration": {"type": "aws_proxy"}}
     body = {"paths": {"/{rest+}": {"x-amazon-apigateway-any-method": integration}}}
-    properties = {"CodeUri": "x.zip", "Handler": "app.app", "Timeout": 3, "MemorySize": 128}
+    properties = {
+        "CodeUri": "x.zip",
+        "Runtime": "python3.12",
+        "Handler": "app.app",
+        "Timeout": 3,
+        "MemorySize": 128,
+    }
     template = {
         "Resources": {
             "RestAPI": {

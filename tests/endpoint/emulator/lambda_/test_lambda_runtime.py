@@ -11,7 +11,7 @@ import pytest
 
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest, event
-from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction, TooManyRequests
+from endpoint.emulator.lambda_.lambda_runtime import RUNTIME, LambdaFunction, TooManyRequests
 from tests.endpoint.emulator.apigateway.doubles import ask
 
 HANDLER = """
@@ -28,12 +28,15 @@ def handle(event, context):
     if what == "big":
         return "x" * event["size"]
     if what == "import":
-        import boto3
+        __import__(event.get("module", "boto3"))
     if what == "context":
         return [context.aws_request_id, context.function_name, context.memory_limit_in_mb,
                 context.get_remaining_time_in_millis(), context.invoked_function_arn]
     if what == "environment":
         return dict(os.environ)
+    if what == "write":
+        with open(os.path.join(os.environ["LAMBDA_TASK_ROOT"], event["name"]), "w") as file:
+            file.write("x")
     if what == "path":
         return [os.getcwd(), sys.path]
     return os.getpid()
@@ -70,6 +73,16 @@ def test_a_handler_sees_lambdas_context(function):
     assert (name, memory) == ("easel", "512")
     assert 0 < left <= 20_000
     assert arn == "arn:aws:lambda:eu-west-1:123456789012:function:easel"
+
+
+def test_the_task_folder_is_read_only_and_no_import_leaves_bytecode_there(function, folder):
+    (folder / "module.py").write_text("VALUE = 1\n")
+
+    written = function.invoke({"do": "write", "name": "file"})
+    assert function.invoke({"do": "import", "module": "module"}).error is None
+
+    assert written.payload["errorMessage"].startswith("[Errno 30] Read-only file system")
+    assert {path.name for path in folder.rglob("*")} == {"main.py", "module.py"}
 
 
 def test_a_handler_sees_its_own_variables_only(function, monkeypatch):
@@ -182,6 +195,16 @@ def test_the_packages_variables_reach_the_function(api):
     seen = json.loads(ask(api, "/api/health", Accept="*/*")[2])
     assert (seen["FROM_TEMPLATE"], seen["GIVEN"]) == ("yes", "yes")
     assert seen["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "512"
+
+
+def test_a_package_for_another_python_is_refused(package, tmp_path):
+    text = (package / "sam.json").read_text("utf-8")
+    (tmp_path / "sam.json").write_text(text.replace(RUNTIME, "python3.99"), "utf-8")
+    with (
+        pytest.raises(packaged_gateway.WrongPython, match=r"for python3\.99, and this is python3"),
+        packaged_gateway.serve(tmp_path),
+    ):
+        pass
 
 
 def test_a_posted_body_arrives(api):

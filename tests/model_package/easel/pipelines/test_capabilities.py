@@ -87,7 +87,7 @@ def test_a_side_must_be_a_multiple_that_the_model_can_generate(attributes, multi
     good = GenerationRequest(prompt="a", width=8 * multiple)
     assert capabilities.fit(good).width == 8 * multiple
     if multiple > 8:
-        with pytest.raises(InvalidField, match=f"must be a multiple of {multiple}") as caught:
+        with pytest.raises(InvalidField, match=f"must be a multiple of {multiple} from") as caught:
             capabilities.fit(GenerationRequest(prompt="a", width=8 * multiple + 8))
         assert caught.value.field == "width"
 

@@ -6,8 +6,8 @@ from compel import Compel, ReturnedEmbeddingsType
 
 from easel.loading.pipeline import load_pipeline
 from easel.prompts.embeddings import PromptEncoder
+from easel.prompts.prompt_weights import parse
 from easel.prompts.text_encoder import TextEncoder
-from easel.prompts.weights import parse
 from easel.startup.quiet import without_warnings
 
 PROMPTS = [

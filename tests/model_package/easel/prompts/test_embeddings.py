@@ -5,8 +5,8 @@ import torch
 
 from easel.loading.pipeline import load_pipeline
 from easel.prompts.embeddings import PromptEncoder
+from easel.prompts.prompt_weights import Fragment
 from easel.prompts.text_encoder import TextEncoder
-from easel.prompts.weights import Fragment
 from easel.startup.quiet import without_warnings
 from tests.model_package.doubles.pipelines import BarePipeline, PlainPipeline
 

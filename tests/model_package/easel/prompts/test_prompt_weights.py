@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from easel.prompts import weights
-from easel.prompts.weights import MOST_WEIGHT, Fragment, parse
+from easel.prompts import prompt_weights
+from easel.prompts.prompt_weights import MOST_WEIGHT, Fragment, parse
 
 SYNTAX = st.text(st.sampled_from('ab 1.2:()[]\\+-,"'), max_size=80)
 PLAIN = st.text(st.characters(exclude_characters="()[]\\+-:", exclude_categories=["Cs"]))
@@ -141,7 +141,7 @@ def steps(prompt):
 
     def trace(frame, event, _):
         nonlocal count
-        if frame.f_code.co_filename != weights.__file__:
+        if frame.f_code.co_filename != prompt_weights.__file__:
             return None
         count += event == "line"
         return trace
