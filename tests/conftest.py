@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -49,6 +50,21 @@ def pytest_collection_modifyitems(config, items):
     if apart:
         config.hook.pytest_deselected(items=apart)
         items[:] = [item for item in items if item not in apart]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks():
+    """Fail a test that leaves settings or the current folder changed for those after it."""
+    before = _settings()
+    yield
+    assert _settings() == before
+
+
+def _settings():
+    ours = ("AWS_", "EASEL_", "HF_")
+    variables = {name: text for name, text in os.environ.items() if name.startswith(ours)}
+    # A copy of os.environ in its place would reach no process that a test starts.
+    return type(os.environ), variables, Path.cwd()
 
 
 @pytest.hookimpl(wrapper=True)
