@@ -23,7 +23,7 @@ def destroy(context: Context, _: CommonOptions) -> Result:
     """Delete the gateway, then everything that `delete` deletes."""
     deployment = context.deployment
     found = removal.search(context, gateway=True)
-    for line in found.lines(deployment.name):
+    for line in (*found.lines(deployment.name), *removal.files_to_keep(context)):
         context.console.say(line)
     stored = None
     if found.own:

@@ -48,6 +48,8 @@ IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-infere
 PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10
 _START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 _CREATE_SECONDS, _DELETE_SECONDS = 240, 60
+# The first words of operations that change nothing.
+_READS = ("BatchGet", "Describe", "Filter", "Get", "Head", "List", "Simulate")
 
 
 class Crash(BaseException):
@@ -90,6 +92,8 @@ class World(Clock):
         # What the caller may do, as IAM's simulator sees it; None for everything.
         self.operator_policy: dict[str, Any] | None = None
         self.requests: list[tuple[Any, dict[str, Any]]] = []  # botocore's model, and the arguments
+        self.changes: list[int] = []  # the numbers of the calls that find or leave another account
+        self._changed_at = 0.0
         self._crash: tuple[int, str] | None = None
         self._dead = False
         self.session = _watched()
@@ -170,6 +174,9 @@ class World(Clock):
         name = context["world_params"].get("EndpointName", "")
         self._log.add(Entry(operation, name, headers={}, body=""))
         context["world_number"] = number
+        if self.seconds > self._changed_at or not model.name.startswith(_READS):
+            self.changes.append(number)
+            self._changed_at = self.seconds
         if self._crash == (number, "before"):
             self._die()
         fault = self.faults.take(model.name, ("refused",))
