@@ -33,7 +33,7 @@ def destroy(context: Context, _: CommonOptions) -> Result:
         stored = removal.delete_infrastructure(context, found)
     if not context.dry_run:
         GatewayProject(deployment).remove()
-    return removal.verify(context, stored)
+    return removal.verify(context, found, stored)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:
