@@ -22,7 +22,7 @@ class Request:
 
     action: str
     resource: str = "*"
-    context: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def allows(policy: Mapping[str, Any], request: Request) -> bool:
