@@ -73,10 +73,12 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     types = affordable_types(context, options.instance_type or model.instance_types)
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
-    _confirm(context, model, types, image)
+    _confirm(context, model, types, image, here=_are_fetched_here(model, options))
 
     # Before the stack, so that unusable weights leave nothing behind.
-    weight_files = _weight_files(context, model) if options.weights == "s3" else []
+    # A dry run downloads nothing.
+    in_s3 = _in_s3(model, options) and not (context.dry_run and model.source)
+    weight_files = _weight_files(context, model) if in_s3 else []
     infrastructure.ensure(context, image, types, options)
     serving = _ensure_files(context, model, image, types, options, weight_files)
 
@@ -130,20 +132,31 @@ def check_options(options: EndpointOptions) -> Model:
         raise BadArgument("--budget requires --email.")
     check_container(
         container_environment(
-            model, weights_in_s3=options.weights == "s3", log_prompts=options.log_prompts
+            model, weights_in_s3=_in_s3(model, options), log_prompts=options.log_prompts
         )
     )
     return model
 
 
+def _in_s3(model: Model, options: EndpointOptions) -> bool:
+    return (options.weights or model.weights) == "s3"
+
+
+def _are_fetched_here(model: Model, options: EndpointOptions) -> bool:
+    """Whether the weights come from the hub to this machine."""
+    return _in_s3(model, options) and model.source is not None
+
+
 def _check_weights(model: Model, options: EndpointOptions) -> None:
-    if options.weights == "fetch" and model.folder:
+    if _in_s3(model, options):
+        return
+    if model.folder:
         raise BadArgument("A local folder must be uploaded.", "Add --weights s3.")
-    if options.weights == "fetch" and options.private_network:
+    if options.private_network:
         raise BadArgument(
             "Without internet access the container cannot download weights.", "Add --weights s3."
         )
-    if options.weights == "fetch" and model.gated:
+    if model.gated:
         raise BadArgument(
             f"{model.repository} is gated, and a model's settings are no place for a token.",
             "Accept its terms, set HF_TOKEN here, and add --weights s3.",
@@ -174,7 +187,9 @@ def affordable_types(context: Context, types: tuple[str, ...]) -> tuple[str, ...
     )  # fmt: skip
 
 
-def _confirm(context: Context, model: Model, types: tuple[str, ...], image: Image) -> None:
+def _confirm(
+    context: Context, model: Model, types: tuple[str, ...], image: Image, *, here: bool
+) -> None:
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
@@ -182,8 +197,15 @@ def _confirm(context: Context, model: Model, types: tuple[str, ...], image: Imag
     known = known_image(image)
     for trouble in known.known_trouble(context.clock.now().date()) if known else ():
         context.console.say(f"Image {image.uri}: {trouble.finding} ({trouble.source}).")
+    by_way_of = ""
+    if here:
+        context.console.say(
+            "Its weights, several GB, are downloaded to this machine and uploaded to S3, so that"
+            " its instances start without the hub; --weights fetch leaves the download to them."
+        )
+        by_way_of = " with weights by way of this machine"
     endpoint = context.deployment.endpoint(model.name)
-    context.console.ask(f"Create {endpoint} in {context.account.region}?")
+    context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
 def _ensure_files(

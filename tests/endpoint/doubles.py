@@ -47,8 +47,12 @@ class Container(QuietHandler):
 
 
 def create(world, *options, model="sd"):
-    """Run `create` in an account; return its exit code."""
-    arguments = ("--model", model, "--image", IMAGE, "--yes", *options)
+    """Run `create` in an account; return its exit code.
+
+    Without the weights of an asynchronous model, which would come from the hub.
+    """
+    weights = () if "--weights" in options else ("--weights", "fetch")
+    arguments = ("--model", model, "--image", IMAGE, "--yes", *weights, *options)
     return world.run(create_endpoint.main, *arguments)
 
 

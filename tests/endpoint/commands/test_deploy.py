@@ -45,7 +45,8 @@ class Cloud:
 
     def deploy(self, *more, fetch=None):
         fetch = fetch or self.fetch
-        return self.run(deploy, "--image", IMAGE, *more, fetch=fetch)
+        arguments = ("--image", IMAGE, "--weights", "fetch", *more)
+        return self.run(deploy, *arguments, fetch=fetch)
 
     def fetch(self, url, key=None):
         """Request from the deployed project behind the emulated API Gateway, by its public URL."""
