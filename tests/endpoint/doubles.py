@@ -52,13 +52,13 @@ def create(world, *options, model="sd"):
     return world.run(create_endpoint.main, *arguments)
 
 
-def create_gateway(world, role="", **more):
+def create_gateway(world, role="", name="easel-main", **more):
     """Create the function and, as chalice does, an API in front of it; return the API's id."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as package:
         package.writestr("app.py", "app = None")
     function = world.client("lambda").create_function(
-        FunctionName="easel-main",
+        FunctionName=name,
         Runtime="python3.12",
         Role=role or f"arn:aws:iam::{ACCOUNT}:role/easel-main-gateway-{REGION}",
         Handler="app.app",

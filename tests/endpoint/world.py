@@ -32,7 +32,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from endpoint.core.clock import Clock
-from endpoint.emulator.moto_ import cloudformation, shims
+from endpoint.emulator.moto_ import api_gateway, cloudformation, shims
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clock import Clock as EmulatedClock
 from endpoint.emulator.sagemaker.containers import ContainerResponse
@@ -262,6 +262,12 @@ class World(Clock):
                 ]
             }
         )
+
+    def _before_tag_resource(self, params: dict[str, Any]) -> Any:
+        if not params.get("resourceArn", "").startswith("arn:aws:apigateway:"):
+            return None
+        api_gateway.tag_api(params["resourceArn"], params["tags"])
+        return _answer({})
 
     def _before_batch_get_image(self, params: dict[str, Any]) -> Any:
         tag = params["imageIds"][0].get("imageTag")
