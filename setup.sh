@@ -124,10 +124,11 @@ install_deploy() {
   install_for deploy endpoint/requirements-deploy.txt
 }
 
-# Two installations at a time, which share nothing but the package cache.
+# Installations at the same time, which share nothing but the package cache.
 install_test() {
   make_venv
   start install_policy_tools
+  start install_programs
   start install_tests
   finish || fail "could not install what the tests need"
   export CHECKOV=$PWD/.cache/policy-tools/bin/checkov
@@ -146,6 +147,12 @@ install_tests() {
 # What reads policies needs other versions of what Easel uses, so it has an environment of its own.
 install_policy_tools() {
   install_apart policy-tools tests/requirements-policies.txt
+}
+
+# Programs that the tests run unmodified come with versions of libraries of their own.
+install_programs() {
+  install_apart programs tests/requirements-programs.txt
+  [ -z "${ALL_TESTS:-}" ] || install_apart generators tests/requirements-generators.txt
 }
 
 # Install one file of requirements into .cache/NAME, unless this very set is installed already.

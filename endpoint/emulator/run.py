@@ -286,10 +286,10 @@ def _description(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults, adapters and limits that the model reports."""
+    """Return the defaults, the largest area, the adapters and the limits that the model reports."""
     try:
-        limits = described.get("limits", {})
-        return metadata(json.dumps(described["defaults"]), None, described["loras"], limits)
+        defaults = {**described["defaults"], "largest_area": described.get("largest_area")}
+        return metadata(defaults, None, described["loras"], described.get("limits", {}))
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -11,6 +11,7 @@ import torch
 
 from easel import log
 from easel.defaults import Defaults, read_description
+from easel.errors import ModelUnusable
 from easel.generator import ImageGenerator
 from easel.loading import vae
 from easel.loading.dtype import choose_device, choose_dtype
@@ -25,6 +26,7 @@ from easel.speed.speed import Speed, SpeedSettings
 from easel.startup import gc_pause
 from easel.startup.read_ahead import read_ahead
 from easel.startup.stopwatch import Stopwatch
+from generation import InvalidField
 
 
 def load_generator(
@@ -38,7 +40,7 @@ def load_generator(
         stopwatch: with the steps before this one; the log's `model_loaded` lists all of them.
 
     Raises:
-        ModelUnusable: if the settings or the model's files are invalid.
+        ModelUnusable: if the settings, the model's files or its defaults are invalid.
         GenerationFailed: if the model cannot generate.
     """
     stopwatch = stopwatch or Stopwatch()
@@ -46,7 +48,11 @@ def load_generator(
     with gc_pause.paused():
         loaded = _load(model_dir, environ, stopwatch)
         generator = loaded.generator()
-    generator.warm_up()
+    try:
+        generator.warm_up()
+    except InvalidField as error:
+        # Nobody has sent that field: it is no caller's fault.
+        raise ModelUnusable(f"a default, or a size of EASEL_WARM_UP: {error}") from error
     stopwatch.mark("warm_up")
     # After the warm-up, which may have turned an optimisation off.
     log.event("model_loaded", **loaded.describe(), seconds=stopwatch.seconds, steps=stopwatch.steps)
