@@ -79,9 +79,10 @@ def prove(context: Context, options: ProveOptions, asking: Ask) -> Result:
         meter = Meter(context.clock, options.most)
         facts = {"region": context.account.region, "python": platform.python_version()}
         proof = Proof(context.clock, meter, facts)
-        failure = _run(context, deploying, asking, key, meter, proof)
-    hidden = {context.account.id: "<account>", key: "<key>"}
-    proof.write(options.output, hidden)
+        try:
+            failure = _run(context, deploying, asking, key, meter, proof)
+        finally:
+            proof.write(options.output, {context.account.id: "<account>", key: "<key>"})
     return _result(options, proof, failure)
 
 

@@ -21,6 +21,7 @@ from endpoint.proof.visitor import Visitor
 from endpoint.provision import checks, endpoint, gateway, removal
 
 _PICTURES = 3
+_CHEAP = 1.5  # USD per hour
 _CLEAN_UPS = 3
 _FIRST_ANSWER_SECONDS = 300
 # The proof's real-time model is the first, and the asynchronous one the second.
@@ -77,7 +78,7 @@ class Run:
                 raise ScriptError(f"{bad[0].subject}: {bad[0].finding}", bad[0].advice)
 
     def _create(self, name: str) -> None:
-        options = replace(self.options, model=name)
+        options = replace(self.options, model=name, instance_type=types_of(self.options, name))
         with self._step(f"create {name}") as measured:
             self.meter.start(name, price_of(options, name))
             # Fails before the endpoint exists if the limit is too low for it.
@@ -124,7 +125,7 @@ class Run:
         except CostLimit:
             raise
         # An answer of another shape than expected must not end the proof.
-        except (ScriptError, OSError, LookupError, TypeError, ValueError) as error:
+        except (ScriptError, LookupError, TypeError, ValueError) as error:
             self.proof.pass_over(belief, f"{type(error).__name__}: {error}")
 
     def _measure(self, visitor: Visitor, name: str) -> None:
@@ -150,7 +151,10 @@ class Run:
         self.context.begin(name)
         self.meter.check()
         with translated(), self.proof.step(name) as measured:
-            yield measured
+            try:
+                yield measured
+            except OSError as error:
+                raise ScriptError(f"The public URL did not answer: {error}") from error
 
 
 def clean_up(context: Context, meter: Meter, proof: Proof) -> None:
@@ -200,13 +204,21 @@ def _recorded_states(context: Context) -> Iterator[dict[str, list[str]]]:
         client.meta.events.unregister(event, unique_id="easel-proof")
 
 
+def types_of(options: DeployOptions, name: str) -> tuple[str, ...]:
+    """Return the instance types for a model, without dear ones, which would use up the limit."""
+    types = options.instance_type or models.resolve(name, None).instance_types
+    known = prices.instance_types()
+    cheap = tuple(t for t in types if t in known and known[t].usd_per_hour <= _CHEAP)
+    return cheap or types
+
+
 def price_of(options: DeployOptions, name: str) -> float:
     """Return the highest price per hour of a model's endpoint in USD.
 
     Raises:
         ScriptError: if a price is unknown: a proof of unknown cost is not begun.
     """
-    types = options.instance_type or models.resolve(name, None).instance_types
+    types = types_of(options, name)
     price = prices.dearest(types)
     if price is None:
         raise ScriptError(

@@ -55,6 +55,7 @@ class Visitor:
     def _send(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
     ) -> Answer:
+        self._clock.sleep(0)  # where the limit of the cost is reached, no request is sent
         # A URL in S3 has its own authentication, and must not see the key.
         own = {"x-api-key": self._key} if url.startswith(self.url) else {}
         return self._ask(method, url, {"Accept": "image/png", **own, **headers}, body)
@@ -101,7 +102,6 @@ class Visitor:
                 self._clock.sleep(min(60.0, float(answer.headers["retry-after"])))
             else:
                 break
-            self._clock.sleep(0)  # the limit of the cost also ends a chain of redirects
             answer = self._send("GET", url, None, {})
         if answer.status != 200:
             raise NoPicture(_described("GET", answer))

@@ -87,6 +87,7 @@ class World(Clock):
         self.denied: set[str] = set()  # actions, as IAM's simulator sees them
         self._crash: tuple[int, str] | None = None
         self._dead = False
+        self._fail_at: int | None = None
         self.session = _watched()
         self.session.world = self
 
@@ -137,6 +138,10 @@ class World(Clock):
         """End the process `before` or `after` the call with this number, counted from 0."""
         self._crash = (len(self._log) + call, when)
 
+    def fail_at(self, call: int) -> None:
+        """Let the call with this number fail, counted from 0."""
+        self._fail_at = len(self._log) + call
+
     def revive(self) -> None:
         """Start a new process after a crash."""
         self._crash, self._dead = None, False
@@ -166,6 +171,8 @@ class World(Clock):
         context["world_number"] = number
         if self._crash == (number, "before"):
             self._die()
+        if self._fail_at == number:
+            return _error(Fault("refused", code="InternalFailure", message="once", status=500))
         fault = self.faults.take(model.name, ("refused",))
         if fault:
             return _error(fault)
@@ -298,9 +305,10 @@ class _Session:
             self.world.after(**arguments)
 
     def client(self, service: str, config: Any = None) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._inner.client(service, config=config)
-        return self._clients[service]
+        key = f"{service} {getattr(config, 'signature_version', None)}"
+        if key not in self._clients:
+            self._clients[key] = self._inner.client(service, config=config)
+        return self._clients[key]
 
     def get_partition_for_region(self, region: str) -> str:
         return str(self._inner.get_partition_for_region(region))
