@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
+# While it imports, Ctrl-C ends this process without a traceback: nothing has begun yet.
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -75,4 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # From now on a command reports what it has begun.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

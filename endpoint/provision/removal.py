@@ -134,14 +134,31 @@ def delete_endpoints(context: Context, found: Found) -> None:
             context.logs.delete(group)
 
 
+def files_to_keep(context: Context, model: str | None = None) -> list[str]:
+    """Return which files in the bucket will stay, as lines of text: what is not Easel's.
+
+    Args:
+        context: the deployment.
+        model: as in `search`.
+    """
+    if not _owns_bucket(context):
+        return []
+    bucket = context.bucket
+    stored = payload.everything(bucket) if model is None else payload.of_model(bucket, model)
+    return stored.lines(bucket.name)
+
+
+def _owns_bucket(context: Context) -> bool:
+    return Ownership(context).owns(Resource("bucket", context.deployment.bucket, context.name))
+
+
 def delete_files(context: Context, model: str) -> list[str]:
     """Delete one model's code and weights from the bucket, if it is the deployment's.
 
     Returns:
         Lines of text on the files that are kept.
     """
-    bucket = context.deployment.bucket
-    if not Ownership(context).owns(Resource("bucket", bucket, context.name)):
+    if not _owns_bucket(context):
         return []
     context.begin(f"files of {model}")
     stored = payload.of_model(context.bucket, model)

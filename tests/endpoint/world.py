@@ -47,6 +47,8 @@ IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-infere
 PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10
 _START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 _CREATE_SECONDS, _DELETE_SECONDS = 240, 60
+# The first words of operations that change nothing.
+_READS = ("BatchGet", "Describe", "Filter", "Get", "Head", "List", "Simulate")
 
 
 class Crash(BaseException):
@@ -85,6 +87,8 @@ class World(Clock):
         self.log_lines: list[str] = []
         self.images = {"some-tag"}
         self.denied: set[str] = set()  # actions, as IAM's simulator sees them
+        self.changes: list[int] = []  # the numbers of the calls that find or leave another account
+        self._changed_at = 0.0
         self._crash: tuple[int, str] | None = None
         self._dead = False
         self._fail_at: int | None = None
@@ -169,6 +173,9 @@ class World(Clock):
         name = context["world_params"].get("EndpointName", "")
         self._log.add(Entry(operation, name, headers={}, body=""))
         context["world_number"] = number
+        if self.seconds > self._changed_at or not model.name.startswith(_READS):
+            self.changes.append(number)
+            self._changed_at = self.seconds
         if self._crash == (number, "before"):
             self._die()
         if self._fail_at == number:

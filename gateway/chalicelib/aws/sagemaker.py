@@ -22,7 +22,7 @@ from botocore.exceptions import (
 )
 
 from chalicelib.aws.clients import Client
-from chalicelib.aws.deadline import Deadline, DeadlinePassed
+from chalicelib.aws.deadline import Deadline, DeadlinePassed, NoTimeLeft, shared
 from chalicelib.errors import (
     ConnectionCut,
     EndpointBusy,
@@ -63,6 +63,8 @@ class Endpoint:
         """
         try:
             body = deadline.keep(lambda: self._fetch(request, _until(deadline, trace)))
+        except NoTimeLeft as error:
+            raise _not_begun() from error
         except DeadlinePassed as error:
             raise _too_slow() from error
         except ClientError as error:
@@ -125,27 +127,42 @@ class AsyncEndpoint:
             GatewayError: any other, if it certainly was not queued.
         """
         try:
-            queued = self._runtime.client().invoke_endpoint_async(
-                EndpointName=self._name,
-                ContentType="application/json",
-                Accept=MEDIA_TYPES[request.format],
-                # SageMaker does not tell the container when it has given up.
-                CustomAttributes=f"{trace};within={timeouts.run_seconds}",
-                # Inline, up to 128,000 bytes: no upload before the call.
-                Body=json.dumps(request.to_dict()).encode(),
-                # In botocore since 1.43.0, and an inline body since 1.43.30. Lambda's own copy may
-                # be older, so the package contains boto3.
-                S3OutputPathExtension=folder,
-                Filename=file,
-                # SageMaker's defaults are six hours in the queue and 15 minutes for the run.
-                RequestTTLSeconds=timeouts.queue_seconds,
-                InvocationTimeoutSeconds=timeouts.run_seconds,
-            )
+            queued = shared().keep(lambda: self._submit(request, folder, file, timeouts, trace))
             return str(queued["FailureLocation"]) if "FailureLocation" in queued else None
+        except NoTimeLeft as error:
+            raise _not_begun() from error
+        except DeadlinePassed as error:
+            raise _too_slow() from error
         except ClientError as error:
             raise _translate_refusal(error) from error
         except BotoCoreError as error:
             raise _translate_failure(error) from error
+
+    def _submit(
+        self,
+        request: GenerationRequest,
+        folder: str,
+        file: str,
+        timeouts: QueueTimeouts,
+        trace: str,
+    ) -> dict[str, Any]:
+        queued: dict[str, Any] = self._runtime.client().invoke_endpoint_async(
+            EndpointName=self._name,
+            ContentType="application/json",
+            Accept=MEDIA_TYPES[request.format],
+            # SageMaker does not tell the container when it has given up.
+            CustomAttributes=f"{trace};within={timeouts.run_seconds}",
+            # Inline, up to 128,000 bytes: no upload before the call.
+            Body=json.dumps(request.to_dict()).encode(),
+            # In botocore since 1.43.0, and an inline body since 1.43.30. Lambda's own copy may
+            # be older, so the package contains boto3.
+            S3OutputPathExtension=folder,
+            Filename=file,
+            # SageMaker's defaults are six hours in the queue and 15 minutes for the run.
+            RequestTTLSeconds=timeouts.queue_seconds,
+            InvocationTimeoutSeconds=timeouts.run_seconds,
+        )
+        return queued
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,10 @@ def _until(deadline: Deadline, trace: str) -> str:
 
 def _content_length(response: Any) -> int:
     return int(response["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
+
+
+def _not_begun() -> EndpointUnreachable:
+    return EndpointUnreachable("There was no time left to reach the model.")
 
 
 def _too_slow() -> EndpointTooSlow:

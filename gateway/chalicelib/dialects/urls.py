@@ -127,7 +127,8 @@ def submit(service: ImageService, request: Request) -> Response:
 
 def job(service: ImageService, request: Request, identifier: str) -> Response:
     """Return a job's state; raises JobUnknown."""
-    return receipt(request.root, service.find(identifier))
+    with calling(service.settings, request):
+        return receipt(request.root, service.find(identifier))
 
 
 def job_picture(service: ImageService, request: Request, identifier: str) -> Response:

@@ -30,8 +30,9 @@ IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
 class Cloud:
     """An emulated AWS, and the scripts pointed at it by the environment alone."""
 
-    def __init__(self, server, folder, open_):
+    def __init__(self, server, folder, builds, open_):
         self.server = server
+        self._builds = builds
         self._open = open_
         self._front: Any = None
         self._folder = folder
@@ -61,8 +62,13 @@ class Cloud:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return bytes(answer.read())
 
-    def project(self, name="main"):
-        return gateway_project.PROJECTS / f"{name}-{ACCOUNT}-{REGION}"
+    def project(self):
+        return gateway_project.PROJECTS / f"main-{ACCOUNT}-{REGION}"
+
+    def find_builds(self):
+        """Let chalice find what it has built before: its file names are hashes of the contents."""
+        (self.project() / ".chalice").mkdir(parents=True)
+        (self.project() / ".chalice" / "deployments").symlink_to(self._builds)
 
     def _package(self):
         """Have chalice package the very project that was deployed."""
@@ -74,8 +80,13 @@ class Cloud:
         return out
 
 
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory):
+    return tmp_path_factory.mktemp("builds")
+
+
 @pytest.fixture
-def cloud(tmp_path, monkeypatch, serving_code):
+def cloud(tmp_path, monkeypatch, serving_code, builds):
     assert serving_code == payload.CODE
     with serving(Container) as container, AwsServer().serve() as server:
         urllib.request.urlopen(
@@ -99,7 +110,9 @@ def cloud(tmp_path, monkeypatch, serving_code):
         }
         ecr.put_image(repositoryName="serving", imageManifest=json.dumps(manifest), imageTag="1")
         with ExitStack() as open_:
-            yield Cloud(server, tmp_path, open_)
+            cloud = Cloud(server, tmp_path, builds, open_)
+            cloud.find_builds()
+            yield cloud
 
 
 def remaining(cloud):
@@ -154,6 +167,7 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
 
     # Again, from a clone without a record of the first deployment.
     gateway_project.GatewayProject(_deployment()).remove()
+    cloud.find_builds()
     assert cloud.deploy() == 0
     assert [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]] == [
         api["id"]
