@@ -128,8 +128,8 @@ def _plan(context: Context, options: ProveOptions, deploying: DeployOptions) -> 
     say(f"  endpoints for {names[0]} and, asynchronous, {names[1]}: {hourly:.3f} USD per hour")
     say("  a gateway that requires a key; pictures through every API; what AWS does; times")
     say("  everything is deleted at the end, and after an error, at Ctrl-C, or at the limit")
-    say(f"It usually takes an hour. It costs at most {options.most:.2f} USD: after about")
-    say(f"{minutes:.0f} minutes with both endpoints it stops by itself.")
+    say(f"It costs at most {options.most:.2f} USD: it ends after {minutes:.0f} minutes with both")
+    say("endpoints, if it is not done before.")
     context.console.ask("Begin?")
 
 

@@ -14,14 +14,15 @@ from typing import Any
 import boto3
 import pytest
 
-from endpoint.commands import create_key, deploy, destroy
+from endpoint.commands import create_key, deploy, destroy, prove
 from endpoint.core.naming import Deployment
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process import clients
 from endpoint.emulator.process.http_server import serving
+from endpoint.proof.http import ask
 from endpoint.provision import checks, gateway_project, payload
-from tests.endpoint.doubles import BUCKET, PNG, Container, InstantClock
+from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
 from tests.endpoint.world import ACCOUNT, REGION
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
@@ -40,8 +41,8 @@ class Cloud:
     def client(self, service):
         return boto3.client(service)
 
-    def run(self, script, *argv, **more):
-        return int(script.main(["--yes", *argv], clock=InstantClock(), **more))
+    def run(self, script, *argv, clock=None, **more):
+        return int(script.main(["--yes", *argv], clock=clock or InstantClock(), **more))
 
     def deploy(self, *more, fetch=None):
         fetch = fetch or self.fetch
@@ -49,6 +50,16 @@ class Cloud:
 
     def fetch(self, url, key=None):
         """Request from the deployed project behind the emulated API Gateway, by its public URL."""
+        headers = {"x-api-key": key} if key else {}
+        request = urllib.request.Request(self._local(url), headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bytes(answer.read())
+
+    def ask(self, method, url, headers, body=None):
+        """Send a request of a proof, whose presigned URLs are the emulator's own."""
+        return ask(method, self._local(url) if "execute-api" in url else url, headers, body)
+
+    def _local(self, url):
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
         if self._front is None:
@@ -57,10 +68,7 @@ class Cloud:
                     self._package(), environment=clients.environment(self.server.url, REGION)
                 )
             )
-        headers = {"x-api-key": key} if key else {}
-        request = urllib.request.Request(f"{self._front.url}/api{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return bytes(answer.read())
+        return f"{self._front.url}/api{path}"
 
     def project(self):
         return gateway_project.PROJECTS / f"main-{ACCOUNT}-{REGION}"
@@ -75,8 +83,10 @@ class Cloud:
         out = self._folder / "package"
         if not out.exists():
             run = "from chalice.cli import main; main()"
-            command = [sys.executable, "-c", run, "--project-dir", str(self.project())]
-            subprocess.run([*command, "package", "--stage", "main", str(out)], check=True)
+            command = [sys.executable, "-c", run, "--project-dir", str(self.project()), "package"]
+            # `deploy` sets these through the API.
+            command += ["--merge-template", str(self.project() / ".chalice" / "responses.json")]
+            subprocess.run([*command, "--stage", "main", str(out)], check=True)
         return out
 
 
@@ -237,3 +247,19 @@ def test_a_dry_run_deploys_nothing(cloud, capsys):
     assert cloud.deploy("--dry-run") == 0
     assert "would run chalice deploy" in capsys.readouterr().err
     assert remaining(cloud) == []
+
+
+@pytest.mark.slow
+def test_a_proof_of_the_emulated_aws_finds_what_the_emulator_believes(cloud, tmp_path, capsys):
+    argv = ["--name", "main", "--image", IMAGE, "--output", str(tmp_path / "proof")]
+    code = cloud.run(prove, *argv, clock=EmulatorClock(cloud.server.clock), asking=cloud.ask)
+
+    proof = json.loads((tmp_path / "proof" / "proof.json").read_text())
+    verdicts = {each["id"]: (each["verdict"], each["observed"]) for each in proof["beliefs"]}
+    assert remaining(cloud) == []
+    assert {step["name"]: step["error"] for step in proof["steps"] if step["error"]} == {}
+    # What the emulator does not have: a log of the function, and a throttle.
+    unlike = {name for name, (verdict, _) in verdicts.items() if verdict == "did not hold"}
+    assert unlike <= {"read-only-task", "throttle"}, verdicts
+    assert verdicts["wake"][0] == "held"
+    assert (proof["left"], code) == ([], 1 if unlike else 0)
