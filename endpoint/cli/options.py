@@ -65,6 +65,17 @@ class EndpointOptions(CommonOptions):
 
 
 @dataclass(frozen=True)
+class DoctorOptions(EndpointOptions):
+    """What to check before an endpoint is created.
+
+    Attributes:
+        policy: print the operator's policy, and check nothing.
+    """
+
+    policy: bool
+
+
+@dataclass(frozen=True)
 class AccessOptions:
     """Who can use the gateway, and how much; None leaves a setting as it is deployed."""
 
@@ -152,8 +163,8 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add("--weights", choices=["fetch", "s3"], default="fetch", help=weights)
     add("--instance-type", action="append", help="repeatable: tried in this order")
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
-    add("--image", help="URI of the serving image in ECR")
-    add("--inference-ami", help="SageMaker's InferenceAmiVersion, for images with CUDA 12.9 or up")
+    add("--image", help="a serving image: a name in the catalogue, or a URI in ECR")
+    add("--inference-ami", help="SageMaker's InferenceAmiVersion (default: the image's)")
     add("--private-network", action="store_true", help="no internet access for the container")
     add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")
     add("--email", default="", help="recipient of the budget's warnings")

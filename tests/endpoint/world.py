@@ -40,6 +40,7 @@ from endpoint.emulator.sagemaker.faults import Fault, Faults
 from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.sagemaker.request_log import Entry, RequestLog
 from endpoint.emulator.sagemaker.runtime import Runtime
+from tests import iam
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -85,8 +86,12 @@ class World(Clock):
         self.stack_status: str | None = None  # what the stack says until it is deleted
         self.stack_fails_with: tuple[str, str] | None = None  # the resource, and why
         self.log_lines: list[str] = []
+        self.never_answers = False  # asynchronous invocations stay in their queue
         self.images = {"some-tag"}
-        self.denied: set[str] = set()  # actions, as IAM's simulator sees them
+        self.caller: str | None = None  # the ARN of who calls; None for moto's root user
+        # What the caller may do, as IAM's simulator sees it; None for everything.
+        self.operator_policy: dict[str, Any] | None = None
+        self.requests: list[tuple[Any, dict[str, Any]]] = []  # botocore's model, and the arguments
         self.changes: list[int] = []  # the numbers of the calls that find or leave another account
         self._changed_at = 0.0
         self._crash: tuple[int, str] | None = None
@@ -150,9 +155,9 @@ class World(Clock):
         """Start a new process after a crash."""
         self._crash, self._dead = None, False
 
-    def run(self, main: Any, *argv: str) -> int:
+    def run(self, main: Any, *argv: str, **more: Any) -> int:
         """Run a script in this account; return its exit code."""
-        return int(main([*argv], session=self.session, clock=self))
+        return int(main([*argv], session=self.session, clock=self, **more))
 
     def open_session(self) -> None:
         """Use a separate session, for a test that hooks into it."""
@@ -170,6 +175,7 @@ class World(Clock):
             raise Crash
         number = len(self._log)
         operation = f"{model.service_model.service_name}.{model.name}"
+        self.requests.append((model, context["world_params"]))
         name = context["world_params"].get("EndpointName", "")
         self._log.add(Entry(operation, name, headers={}, body=""))
         context["world_number"] = number
@@ -211,7 +217,8 @@ class World(Clock):
             data=params["body"],
         )
         answer = self._runtime.answer(Request(environ.get_environ()))
-        self._runtime.queue.poll()
+        if not self.never_answers:
+            self._runtime.queue.poll()
         raw = MockRawResponse(answer.get_data())
         response = AWSResponse(params["url"], answer.status_code, dict(answer.headers), raw)
         parser = create_parser(model.metadata["protocol"])
@@ -262,20 +269,34 @@ class World(Clock):
     # What moto does not know
 
     def _before_filter_log_events(self, _: dict[str, Any]) -> Any:
-        return _answer({"events": [{"message": line} for line in self.log_lines]})
+        events = [{"eventId": str(n), "message": line} for n, line in enumerate(self.log_lines)]
+        return _answer({"events": events})
+
+    def _before_get_caller_identity(self, _: dict[str, Any]) -> Any:
+        if self.caller is None:
+            return None
+        return _answer({"Arn": self.caller, "Account": ACCOUNT, "UserId": "1"})
 
     def _before_simulate_principal_policy(self, params: dict[str, Any]) -> Any:
-        return _answer(
+        given = {
+            entry["ContextKeyName"]: entry["ContextKeyValues"][0]
+            for entry in params.get("ContextEntries", [])
+        }
+        results = [
             {
-                "EvaluationResults": [
-                    {
-                        "EvalActionName": action,
-                        "EvalDecision": "implicitDeny" if action in self.denied else "allowed",
-                    }
-                    for action in params["ActionNames"]
-                ]
+                "EvalActionName": action,
+                "EvalResourceName": arn,
+                "EvalDecision": self._decision(iam.Request(action, arn, given)),
             }
-        )
+            for action in params["ActionNames"]
+            for arn in params.get("ResourceArns", ["*"])
+        ]
+        return _answer({"EvaluationResults": results})
+
+    def _decision(self, request: iam.Request) -> str:
+        if self.operator_policy is None or iam.allows(self.operator_policy, request):
+            return "allowed"
+        return "explicitDeny" if iam.denies(self.operator_policy, request) else "implicitDeny"
 
     def _before_tag_resource(self, params: dict[str, Any]) -> Any:
         if not params.get("resourceArn", "").startswith("arn:aws:apigateway:"):
