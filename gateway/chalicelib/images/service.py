@@ -130,7 +130,9 @@ class ImageService:
         self.check_access(call, resolved)
         # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
-            return self._queue_of(resolved).jobs.picture(resolved) if resolved.model.queue else None
+            if resolved.model.queue is None:
+                return None
+            return self._queue_of(resolved).jobs.stored_picture(resolved)
         if resolved.model.endpoint is not None:
             try:
                 return Finished(self._invoke(call, resolved, resolved.model.endpoint))
@@ -208,6 +210,7 @@ class ImageService:
     def _start(self, call: Call, record: Record, jobs: Jobs) -> Job:
         """Pay for a claimed run and start it: of many requests for one picture, one pays."""
         try:
+            jobs.forget_failure(record)
             charged = self._quota.spend(call.payment, record.id)
         except GatewayError:
             with suppress(StoreUnavailable):  # the claim ends by itself, later
