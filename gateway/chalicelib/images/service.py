@@ -87,11 +87,11 @@ class ImageService:
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
         self._quota = Quota(settings.protection, self._store)
-        self._queues = {
-            model.name: self._queue(model.queue)
-            for model in settings.models.values()
-            if model.queue is not None
-        }
+        queues = {model.name: model.queue for model in settings.models.values() if model.queue}
+        # The slots of a model are in its part of the bucket: the models share out the limit.
+        places = {(queue.bucket, queue.prefix) for queue in queues.values()}
+        most = max(settings.most_waiting // max(len(places), 1), 1)
+        self._queues = {name: self._queue(queue, most) for name, queue in queues.items()}
 
     def check_prompt(self, call: Call, prompt: str) -> None:
         """Apply the prompt filter as the settings say. Negative prompts are not filtered.
@@ -248,10 +248,10 @@ class ImageService:
             raise JobUnknown("Unknown job.")
         return queue
 
-    def _queue(self, queue: Queue) -> _JobQueue:
+    def _queue(self, queue: Queue, most_waiting: int) -> _JobQueue:
         store = self._store(queue.bucket, queue.prefix)
         jobs = Jobs(store, AsyncEndpoint(self._runtime, queue.endpoint))
-        return _JobQueue(jobs, ConcurrencyLimiter(store, self.settings.most_waiting))
+        return _JobQueue(jobs, ConcurrencyLimiter(store, most_waiting))
 
     def _store(self, bucket: str, prefix: str) -> Store:
         return Store(self._s3, bucket, prefix)

@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
+from endpoint.cli import options
 from endpoint.commands import create_key, deploy, destroy
 from endpoint.core.naming import Deployment
 from endpoint.emulator.apigateway import packaged_gateway
@@ -51,10 +52,9 @@ class Cloud:
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
         if self._front is None:
+            variables = {**_variables(self), **clients.environment(self.server.url, REGION)}
             self._front = self._open.enter_context(
-                packaged_gateway.serve(
-                    self._package(), environment=clients.environment(self.server.url, REGION)
-                )
+                packaged_gateway.serve(self._package(), environment=variables)
             )
         headers = {"x-api-key": key} if key else {}
         request = urllib.request.Request(f"{self._front.url}/api{path}", headers=headers)
@@ -69,8 +69,14 @@ class Cloud:
         out = self._folder / "package"
         if not out.exists():
             run = "from chalice.cli import main; main()"
+            # Its own configuration was deleted, with the secrets in it.
+            own = json.loads((gateway_project.SOURCE / ".chalice" / "config.json").read_text())
+            own["stages"] = {"main": own["stages"]["dev"]}
+            config = self.project() / ".chalice" / "config.json"
+            config.write_text(json.dumps(own))
             command = [sys.executable, "-c", run, "--project-dir", str(self.project())]
             subprocess.run([*command, "package", "--stage", "main", str(out)], check=True)
+            config.unlink()
         return out
 
 
@@ -128,6 +134,10 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     models = json.loads(variables["EASEL_MODELS"])
     assert list(models) == ["sd", "sdxl"]
     assert models["sd"]["endpoint"] == "easel-main-sd"
+    # Half of moto's 1,000 would be more than the reservation.
+    assert variables["EASEL_MOST_WAITING"] == str(options.CONCURRENCY // 2)
+    kept = [file for file in cloud.project().rglob("*") if file.is_file()]
+    assert not [file for file in kept if variables["EASEL_SECRET"].encode() in file.read_bytes()]
     queue = {"endpoint": "easel-main-sdxl", "jobs": f"s3://{BUCKET}/jobs/sdxl/"}
     assert models["sdxl"]["asynchronous"] == queue
     assert (models["sd"]["defaults"]["steps"], models["sdxl"]["defaults"]["width"]) == (25, 1024)
