@@ -78,7 +78,7 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
     # chalice has no setting for these, and its next deployment removes them.
     context.gateway.set_responses(api, gateway_responses())
     # Every request can cost GPU time, so the public URL has a limit from the start.
-    context.begin(f"throttling: {options.requests_per_second:g} requests per second")
+    context.begin(f"throttling: {options.requests_per_second:g} requests for pictures per second")
     context.gateway.throttle(api, options.requests_per_second, options.burst)
     context.gateway.tag_api(api, deployment.region, deployment.partition, {TAG: deployment.name})
     return url_of(api, deployment.region), access.smoke_key

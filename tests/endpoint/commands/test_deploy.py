@@ -121,6 +121,11 @@ def remaining(cloud):
     return names + [item["StackName"] for item in stacks if "DELETE" not in item["StackStatus"]]
 
 
+def resources(cloud, api):
+    pages = cloud.client("apigateway").get_paginator("get_resources").paginate(restApiId=api)
+    return [resource for page in pages for resource in page["items"]]
+
+
 @pytest.mark.slow
 def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
     assert cloud.deploy("--also", "sdxl") == 0
@@ -144,8 +149,20 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     (api,) = cloud.client("apigateway").get_rest_apis()["items"]
     assert api["tags"] == {"easel": "main"}
     stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
-    assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 2.0
-    assert stage["methodSettings"]["*/*"]["throttlingBurstLimit"] == 5
+    limits = {
+        place: (each["throttlingRateLimit"], each["throttlingBurstLimit"])
+        for place, each in stage["methodSettings"].items()
+    }
+    assert limits.pop("*/*") == (50, 100)
+    assert limits["~1inference~1{text}/GET"] == (2, 10)
+    assert sum(rate for rate, _ in limits.values()) == pytest.approx(4)
+    assert sum(burst for _, burst in limits.values()) == 20
+    paths = {each["path"] for each in resources(cloud, api["id"])}
+    assert {place.rpartition("/")[0].replace("~1", "/") for place in limits} <= paths
+    throttled = cloud.client("apigateway").get_gateway_response(
+        restApiId=api["id"], responseType="THROTTLED"
+    )
+    assert throttled["responseParameters"]["gatewayresponse.header.Retry-After"] == "'2'"
     for kind in ("MISSING_AUTHENTICATION_TOKEN", "INVALID_SIGNATURE"):
         response = cloud.client("apigateway").get_gateway_response(
             restApiId=api["id"], responseType=kind
