@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
 # Everything Easel does from the command line: run it here, test it. Linux and macOS, bash 3.2 on.
 set -euo pipefail
-cd "$(dirname "$0")"
+# A relative PYTHON is meant from where the script is started.
+case ${PYTHON:-} in
+  /*) ;;
+  */*) PYTHON=$PWD/$PYTHON ;;
+esac
+CDPATH='' cd -- "$(dirname -- "$0")"
 
 usage() {
   cat <<'HELP'
@@ -16,6 +21,7 @@ Easel: your own text-to-image URL.
   ./setup.sh test ARGS       pass ARGS to pytest, without the linters; --all can come first
   ./setup.sh deploy [OPTIONS]   put Easel on AWS and print its URL; asks before it costs anything
   ./setup.sh destroy [OPTIONS]  delete all of it, and verify that nothing is left
+  ./setup.sh prove [OPTIONS]    try all of it on AWS for at most 3 USD (--most), and delete it
   ./setup.sh install         only install what `run` needs
 
 Needs Python 3.11 or newer. Everything is installed into .venv, and nothing else is touched, but
@@ -24,6 +30,8 @@ if it can.
 
 Environment:
   PYTHON     the Python to make .venv with (else the first of python3.11 ... python3 that will do)
+
+An installation that was interrupted is made again by the next start.
 HELP
 }
 
@@ -54,11 +62,18 @@ finish() {
   return "$failed"
 }
 
+# Run a command and wait for it. A signal to this script ends it at once: without `start`, bash
+# would first let it come to its end, or leave it running.
+step() {
+  start "$@"
+  finish
+}
+
 # End what is still running, and this script with the status $1. Servers and browsers get ten
 # seconds to close.
 end_all() {
   local group groups waited=0
-  trap '' INT TERM
+  trap '' INT TERM HUP
   groups=$(jobs -p)  # which, unlike $started, knows a command from its first moment
   for group in $groups; do kill -TERM -- "-$group" 2>/dev/null || true; done
   for group in $groups; do
@@ -73,22 +88,82 @@ end_all() {
 
 # --- Python and packages ---------------------------------------------------------------------
 
+# Print whether the Python $1 is new enough, and its version; fails if it is no Python.
+describe_python() {
+  "$1" -c 'import sys; print(sys.version_info >= (3, 11), "%d.%d" % sys.version_info[:2])' 2>/dev/null
+}
+
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3.14 python3; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      printf '%s' "$candidate"
-      return
-    fi
+  if [ -n "${PYTHON:-}" ]; then
+    case $(describe_python "$PYTHON") in
+      True\ *) printf '%s' "$PYTHON" ;;
+      False\ *) fail "PYTHON=$PYTHON is older than Python 3.11; name a newer one, or none" ;;
+      *) fail "PYTHON=$PYTHON cannot be run as a Python; name another one, or none" ;;
+    esac
+    return
+  fi
+  for candidate in python3.11 python3.12 python3.13 python3.14 python3; do
+    case $(describe_python "$candidate") in
+      True\ *) printf '%s' "$candidate"; return ;;
+    esac
   done
   fail "no Python 3.11 or newer found; install one, or name it: PYTHON=/path/to/python3 ./setup.sh"
 }
 
-# Compiling every module of torch and its like takes longer than compiling those that are used.
+# Wait until no other start installs into the environment $2, and keep others waiting from then on.
+# The open file holds the lock: it ends with this script and with all that the script started, also
+# where they are killed. macOS has no command `flock`, so the Python $1 locks it.
+lock() {
+  mkdir -p .cache
+  exec 9> ".cache/$(basename "$2").lock"
+  "$1" -c '
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("easel: waiting for another start, which is installing", file=sys.stderr, flush=True)
+    fcntl.flock(9, fcntl.LOCK_EX)
+except OSError:
+    pass  # a file system without locks
+'
+}
+
+unlock() { exec 9>&-; }
+
+# Whether the environment $1 was made to its end, and nothing was interrupted in it since. The stamps
+# are written last, and `venv` is not done when bin/python exists.
+is_whole() {
+  [ ! -e "$1/.installing" ] && ls "$1"/.installed* >/dev/null 2>&1 &&
+    "$1/bin/python" -c '' 2>/dev/null
+}
+
+# Make the environment $2 with the Python $1; what was there is deleted.
+make_environment() {
+  rm -f "$2"/.installed*
+  "$1" -m venv --clear "$2" ||
+    fail "$1 could not make $2; on Debian and Ubuntu, install the package python3-venv"
+}
+
+# Install what the arguments after $1, an environment, name. Compiling every module of torch and its
+# like takes longer than compiling those that are used.
 pip_install() {
-  local python=$1
+  local environment=$1 log=$1/pip.log status=0
   shift
-  "$python" -m pip install --quiet --disable-pip-version-check --no-compile "$@"
+  touch "$environment/.installing"
+  "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "$@" \
+    > "$log" 2>&1 || status=$?
+  if [ "$status" = 0 ]; then
+    rm -f "$environment/.installing"
+    return
+  fi
+  if grep -qE 'ConnectionError|Connection to .* failed|resolution|Timeout|ProxyError' "$log"; then
+    rm -f "$environment/.installing"  # pip fetches everything before it changes anything
+    fail "pip could not reach its package index: connect this machine to it, and start again" \
+      "($log has the details)"
+  fi
+  grep '^ERROR' "$log" >&2 || tail -n 5 "$log" >&2
+  fail "pip could not install what is needed; $log has the details"
 }
 
 # Install the requirements of one purpose unless this very set is installed already.
@@ -96,20 +171,32 @@ install_for() {
   local purpose=$1 wanted stamp=.venv/.installed-$1
   shift
   wanted=$(cat "$@" | cksum)
-  [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
-  say "installing what '$purpose' needs into .venv (the first time takes a few minutes)"
-  pip_install .venv/bin/python -r "$1"
-  printf '%s' "$wanted" > "$stamp"
+  has_stamp "$stamp" "$wanted" && return
+  lock .venv/bin/python .venv
+  if ! has_stamp "$stamp" "$wanted"; then
+    say "installing what '$purpose' needs into .venv (the first time takes a few minutes)"
+    pip_install .venv -r "$1"
+    printf '%s' "$wanted" > "$stamp"
+  fi
+  unlock
 }
 
+has_stamp() { [ "$(cat "$1" 2>/dev/null)" = "$2" ]; }
+
 make_venv() {
-  .venv/bin/python -c '' 2>/dev/null && return
+  [ -z "${PYTHON:-}" ] || find_python >/dev/null
+  is_whole .venv && return
   local python
   python=$(find_python)
-  say "making .venv with $python"
-  "$python" -m venv --clear .venv
-  # chalice 1.34 asks for a pip older than 26.3.
-  pip_install .venv/bin/python 'pip<26.3'
+  lock "$python" .venv
+  if ! is_whole .venv; then
+    say "making .venv with $python"
+    make_environment "$python" .venv
+    # chalice 1.34 asks for a pip older than 26.3.
+    pip_install .venv 'pip<26.3'
+    touch .venv/.installed-pip
+  fi
+  unlock
 }
 
 install_run() {
@@ -124,18 +211,16 @@ install_deploy() {
   install_for deploy endpoint/requirements-deploy.txt
 }
 
-# Two installations at a time, which share nothing but the package cache.
+# Installations at the same time, which share nothing but the package cache.
 install_test() {
-  make_venv
+  step make_venv
   start install_policy_tools
+  start install_programs
   start install_tests
   finish || fail "could not install what the tests need"
   export CHECKOV=$PWD/.cache/policy-tools/bin/checkov
   export PARLIAMENT=$PWD/.cache/policy-tools/bin/parliament
-  find_chromium || install_chromium
-  command -v firefox-esr firefox >/dev/null || install_browser Firefox firefox-esr
-  [ -z "${ALL_TESTS:-}" ] || { command -v WebKitWebDriver && command -v Xvfb; } >/dev/null ||
-    install_browser WebKit webkit2gtk-driver xvfb
+  step require_browsers
 }
 
 install_tests() {
@@ -148,18 +233,37 @@ install_policy_tools() {
   install_apart policy-tools tests/requirements-policies.txt
 }
 
+# Programs that the tests run unmodified come with versions of libraries of their own.
+install_programs() {
+  install_apart programs tests/requirements-programs.txt
+  [ -z "${ALL_TESTS:-}" ] || install_apart generators tests/requirements-generators.txt
+}
+
 # Install one file of requirements into .cache/NAME, unless this very set is installed already.
 install_apart() {
   local environment=$PWD/.cache/$1 requirements=$2 wanted
   wanted=$(cksum < "$requirements")
-  [ "$(cat "$environment/.installed" 2>/dev/null)" = "$wanted" ] && return
-  say "installing $requirements into $environment"
-  .venv/bin/python -m venv --clear "$environment"
-  pip_install "$environment/bin/python" -r "$requirements"
-  printf '%s' "$wanted" > "$environment/.installed"
+  is_apart "$environment" "$wanted" && return
+  lock .venv/bin/python "$environment"
+  if ! is_apart "$environment" "$wanted"; then
+    say "installing $requirements into $environment"
+    make_environment .venv/bin/python "$environment"
+    pip_install "$environment" -r "$requirements"
+    printf '%s' "$wanted" > "$environment/.installed"
+  fi
+  unlock
 }
 
+is_apart() { has_stamp "$1/.installed" "$2" && is_whole "$1"; }
+
 # --- Browsers for the tests ------------------------------------------------------------------
+
+require_browsers() {
+  find_chromium || install_chromium
+  command -v firefox-esr firefox >/dev/null || install_browser Firefox firefox-esr
+  [ -z "${ALL_TESTS:-}" ] || { command -v WebKitWebDriver && command -v Xvfb; } >/dev/null ||
+    install_browser WebKit webkit2gtk-driver xvfb
+}
 
 find_chromium() {
   command -v chromium chromium-browser google-chrome >/dev/null && return
@@ -203,7 +307,7 @@ apt_install() {
 # --- Commands --------------------------------------------------------------------------------
 
 run() {
-  install_run
+  step install_run
   exec .venv/bin/python -m endpoint.emulator run "$@"
 }
 
@@ -212,12 +316,10 @@ run_tests() {
     shift
     export ALL_TESTS=1
   fi
-  trap 'end_all 130' INT
-  trap 'end_all 143' TERM
   install_test
   [ $# = 0 ] || exec .venv/bin/python -m pytest "$@"
-  .venv/bin/ruff check .
-  .venv/bin/ruff format --check .
+  step .venv/bin/ruff check .
+  step .venv/bin/ruff format --check .
   run_all_tests
 }
 
@@ -242,15 +344,23 @@ run_all_tests() {
 }
 
 deploy() {
-  install_deploy
+  step install_deploy
   exec .venv/bin/python -m endpoint deploy "$@"
 }
 
 destroy() {
-  install_run
+  step install_run
   exec .venv/bin/python -m endpoint destroy "$@"
 }
 
+prove() {
+  step install_deploy
+  exec .venv/bin/python -m endpoint prove "$@"
+}
+
+trap 'end_all 130' INT
+trap 'end_all 143' TERM
+trap 'end_all 129' HUP
 command=${1:-help}
 [ $# = 0 ] || shift
 case $command in
@@ -258,7 +368,8 @@ case $command in
   test) run_tests "$@" ;;
   deploy) deploy "$@" ;;
   destroy) destroy "$@" ;;
-  install) install_run ;;
+  prove) prove "$@" ;;
+  install) step install_run ;;
   help | -h | --help) usage ;;
   *) usage >&2; fail "no such command: $command" ;;
 esac

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import signal
+
+# While it imports, Ctrl-C ends this process without a traceback: nothing has begun yet.
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from collections.abc import Sequence
 from typing import Protocol
 
 from endpoint import create_endpoint, delete_endpoint, use_endpoint
-from endpoint.commands import create_key, deploy, destroy, doctor, estimate, start, status, stop
+from endpoint.commands import (
+    create_key,
+    deploy,
+    destroy,
+    doctor,
+    estimate,
+    prove,
+    start,
+    status,
+    stop,
+)
 
 
 class Command(Protocol):
@@ -32,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "estimate": estimate,
     "create-key": create_key,
+    "prove": prove,
 }
 
 
@@ -64,4 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # From now on a command reports what it has begun.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def delete(context: Context, options: ModelOptions) -> Result:
     """Delete one model's endpoint, or all of the deployment's resources."""
     found = removal.search(context, options.model)
-    for line in found.lines(context.name):
+    for line in (*found.lines(context.name), *removal.files_to_keep(context, options.model)):
         context.console.say(line)
     if options.model:
         files = f"its files in {context.deployment.bucket}"

@@ -17,7 +17,7 @@ if not __package__:
 from endpoint.aws.models import is_asynchronous
 from endpoint.cli import script
 from endpoint.cli.context import Context
-from endpoint.cli.options import CommonOptions, common_parser
+from endpoint.cli.options import CommonOptions, common_parser, number
 from endpoint.cli.script import Result
 from endpoint.core.problems import BadArgument, NotReady, ScriptError, UploadFailed
 
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("--negative-prompt")
     add("--seed", type=int)
     add("--steps", type=int)
-    add("--guidance-scale", type=float)
+    add("--guidance-scale", type=number)
     add("--width", type=int)
     add("--height", type=int)
     return parser

@@ -2,9 +2,12 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from endpoint.core.local_addresses import go_direct
 
 # Set before anything imports botocore or torch, and inherited by every process a test starts.
 os.environ.update(
@@ -20,6 +23,9 @@ os.environ.update(
 )
 for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
+
+# Every server of a test is on this machine.
+go_direct(os.environ)
 
 # Set by `./setup.sh test --all`.
 ALL = bool(os.environ.get("ALL_TESTS"))
@@ -44,6 +50,21 @@ def pytest_collection_modifyitems(config, items):
     if apart:
         config.hook.pytest_deselected(items=apart)
         items[:] = [item for item in items if item not in apart]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks():
+    """Fail a test that leaves settings or the current folder changed for those after it."""
+    before = _settings()
+    yield
+    assert _settings() == before
+
+
+def _settings():
+    ours = ("AWS_", "EASEL_", "HF_")
+    variables = {name: text for name, text in os.environ.items() if name.startswith(ours)}
+    # A copy of os.environ in its place would reach no process that a test starts.
+    return type(os.environ), variables, Path.cwd()
 
 
 @pytest.hookimpl(wrapper=True)

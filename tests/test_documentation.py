@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from easel.errors import EaselError
+from tests.recorded import BODIES, PROGRAMS
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "model_package" / "demo" / "MODEL_CARD.md"
@@ -142,3 +143,34 @@ def test_the_prompts_in_the_readme_are_ones_that_the_bundled_model_knows():
 
     assert len(prompts) > 5
     assert words - known == {"default"}
+
+
+def programs():
+    """Return the rows of the table of programs: program, version, setting, tested."""
+    text = (ROOT / "docs" / "dialects.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"\| Program \| Version .*?\n\|[-|]+\n(.*?)\n\n", text, re.DOTALL)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+
+
+def test_the_programs_that_are_listed_as_replayed_are_those_with_recorded_requests():
+    recorded = {each["program"]: each["version"] for each in PROGRAMS.values()}
+    # Of these the bodies alone are recorded, without a version.
+    bodies = {each["client"] for each in BODIES.values()}
+    rows = {program: version for program, version, _, tested in programs() if tested == "requests"}
+    others = {program for program, version in rows.items() if not version}
+
+    assert {program: rows[program] for program in rows.keys() - others} == recorded
+    for program in others:
+        assert any(client.startswith(program) for client in bodies), program
+
+
+def test_the_programs_that_are_listed_with_a_test_run_in_it_in_that_version():
+    folder = ROOT / "tests" / "end_to_end"
+    pins = [*(ROOT / "tests").glob("requirements*.txt"), folder / "node" / "package.json"]
+    pinned = "".join(path.read_text(encoding="utf-8") for path in pins)
+    rows = [row for row in programs() if row[3] != "requests"]
+
+    assert len(rows) > 5
+    for program, version, _, tested in rows:
+        assert (folder / tested.strip("`")).is_file(), program
+        assert re.search(rf'(==|": ")({re.escape(version)})\b', pinned), program

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -84,6 +85,7 @@ def pretended(tmp_path):
     for tool in ("python", "ruff", "mypy"):
         (tools / tool).write_text(PRETENDED)
         (tools / tool).chmod(0o755)
+    (tmp_path / ".venv" / ".installed-pip").touch()
     return ["/bin/bash", str(tmp_path / "setup.sh"), "test"]
 
 
@@ -131,7 +133,7 @@ def without_browsers(tmp_path, pretended):
     """Return a function that runs `setup.sh test` as some user where only Chromium is installed."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("basename", "cat", "cksum", "cp", "dirname", "mkdir"):
+    for tool in ("basename", "cat", "cksum", "cp", "dirname", "ls", "mkdir", "rm", "touch"):
         (tools / tool).symlink_to(shutil.which(tool))
     pretences = {"chromium": "", "apt-get": 'echo "apt-get $@" >&2', "id": "echo $USER_ID"}
     for tool, script in pretences.items():
@@ -195,6 +197,139 @@ def test_a_signal_ends_the_tests_and_everything_that_they_started(
     pids = [int(pid) for file in files for pid in file.read_text().split()]
     assert len(pids) == 4
     wait_until(lambda: not any(map(is_running, pids)))
+
+
+# A Python that makes environments and installs into them as the real one does, step by step. Its
+# environment has bin/python before it has pip. `$HOLD` is the step at which it stays.
+SLOW = """#!/bin/sh
+echo "$*" >> "$LOG"
+hold() { [ "$HOLD" != "$1" ] || { echo $$ > "$LOG.$1"; sleep 600; }; }
+case "$*" in
+  *fcntl*) exec "$REAL_PYTHON" "$@" ;;
+  *print*) echo True 3.11 ;;
+  *"-m venv"*)
+    rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; hold venv; touch "$4/pip" ;;
+  *"-m pip"*)
+    here=$(dirname "$(dirname "$0")")
+    [ -e "$here/pip" ] || { echo "No module named pip" >&2; exit 1; }
+    [ ! -e "$here/half" ] || { echo "ERROR: half of it is there" >&2; exit 1; }
+    touch "$here/half"
+    case "$*" in *requirements*) hold requirements ;; *) hold pip ;; esac
+    [ -z "$SAYS" ] || { echo "$SAYS" >&2; rm "$here/half"; exit 1; }
+    rm "$here/half" ;;
+  *) true ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a function that starts the installation of a clean checkout."""
+    folder = tmp_path / "an easel"
+    for requirements in (ROOT / "setup.sh", *ROOT.glob("*/requirements.txt"),
+                         ROOT / "requirements.txt"):  # fmt: skip
+        copy = folder / requirements.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(requirements.read_bytes())
+    python = tmp_path / "a python" / "python"
+    python.parent.mkdir()
+    python.write_text(SLOW)
+    python.chmod(0o755)
+
+    @contextmanager
+    def install(hold="", says="", python=python):
+        environment = {**os.environ, "PYTHON": str(python), "HOLD": hold, "SAYS": says,
+                       "LOG": str(tmp_path / "log"), "REAL_PYTHON": sys.executable}  # fmt: skip
+        command = ["/bin/bash", "setup.sh", "install"]
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
+
+    return install
+
+
+def test_an_installation_is_made_once_and_says_so(checkout):
+    install = checkout
+    for said in (True, False):
+        with install() as process:
+            errors = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, errors
+        assert ("making .venv" in errors) is said
+        assert ("installing what 'run' needs" in errors) is said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("step", ["venv", "pip", "requirements"])
+def test_an_installation_that_is_interrupted_at_any_step_is_made_again(
+    checkout, tmp_path, step, number
+):
+    install = checkout
+    with install(hold=step) as process:
+        started = tmp_path / f"log.{step}"
+        wait_until(lambda: started.exists() and started.read_text())
+        process.send_signal(number)
+        # What is killed can end nothing; the others end what they started.
+        process.wait(60)
+        pid = int(started.read_text())
+        if number == signal.SIGKILL:
+            os.killpg(os.getpgid(pid), signal.SIGKILL)
+        else:
+            assert process.returncode == 128 + number
+        wait_until(lambda: not is_running(pid))
+    with install() as again:
+        assert again.wait(60) == 0, again.stderr.read()
+
+
+def test_a_second_start_waits_for_the_installation_of_the_first(checkout, tmp_path):
+    install = checkout
+    with install(hold="venv") as first:
+        wait_until((tmp_path / "log.venv").exists)
+        with install() as second:
+            assert "waiting for another start" in second.stderr.readline()
+            first.terminate()
+            assert second.wait(60) == 0, second.stderr.read()
+    assert (tmp_path / "log").read_text().count("-m venv") == 2
+
+
+def test_an_installation_without_a_network_says_so_and_keeps_what_is_there(checkout, tmp_path):
+    install = checkout
+    with install(says="NewConnectionError: Temporary failure in name resolution") as process:
+        assert process.wait(60) == 1
+        (_, said) = process.stderr.read().splitlines()
+    assert said.startswith("easel: pip could not reach its package index: connect this machine")
+    with install() as again:
+        assert again.wait(60) == 0, again.stderr.read()
+
+
+def test_what_pip_says_is_shown(checkout):
+    install = checkout
+    with install(says="ERROR: No space left on device") as process:
+        assert process.wait(60) == 1
+        assert "ERROR: No space left on device\neasel: pip could not" in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("script", "mode", "said"),
+    [
+        (None, 0o755, "cannot be run"),
+        ("#!/bin/sh\nexit 0\n", 0o755, "cannot be run"),
+        ("#!/bin/sh\nexit 0\n", 0o000, "cannot be run"),
+        ("#!/bin/sh\necho False 3.10\n", 0o755, "is older than Python 3.11"),
+    ],
+)
+def test_a_python_that_was_named_and_does_not_do_is_named(checkout, tmp_path, script, mode, said):
+    python = tmp_path / "my python"
+    if script is not None:
+        python.write_text(script)
+        python.chmod(mode)
+    install = checkout
+    with install(python=python) as process:
+        assert process.wait(60) == 1
+        assert process.stderr.read().startswith(f"easel: PYTHON={python} {said}")
 
 
 def test_pytest_closes_its_servers_when_it_is_asked_to_end(tmp_path):

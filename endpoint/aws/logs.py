@@ -10,7 +10,15 @@ from endpoint.core.problems import code_of
 
 _RETENTION_DAYS = 30
 # A serving container logs these when it could not load its model; its health check still passes.
-_LOAD_FAILURES = ("Worker died", "Load model failed", "ImportError", "OutOfMemory", "Traceback")
+_LOAD_FAILURES = (
+    "Worker died",
+    "Load model failed",
+    "ImportError",
+    "ModuleNotFoundError",
+    "undefined symbol",
+    "OutOfMemory",
+    "Traceback",
+)
 _MISSING = "ResourceNotFoundException"
 
 
@@ -67,18 +75,28 @@ class Logs:
 
     def load_failures(self, group: str, since_milliseconds: int, most: int = 10) -> list[str]:
         """Return the last lines since then that report a model that could not be loaded."""
+        return list(self.load_failure_events(group, since_milliseconds).values())[-most:]
+
+    def load_failure_events(self, group: str, since_milliseconds: int) -> dict[str, str]:
+        """Return the lines since then that report a model that could not be loaded, by event.
+
+        The same event has the same key whenever it is read again.
+        """
         # `?` makes a term optional, so that one of them is enough.
         # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
         pattern = " ".join(f'?"{phrase}"' for phrase in _LOAD_FAILURES)
         pages = self._client.get_paginator("filter_log_events")
-        lines: list[str] = []
+        lines: dict[str, str] = {}
         try:
             for page in pages.paginate(
                 logGroupName=group, startTime=since_milliseconds, filterPattern=pattern
             ):
-                lines += [event["message"].rstrip() for event in page["events"]]
+                for event in page["events"]:
+                    # The service model promises neither id nor message.
+                    line = event.get("message", "").rstrip()
+                    lines[event.get("eventId", line)] = line
         except ClientError as error:
             # The group appears with the container's first line.
             if code_of(error) != _MISSING:
                 raise
-        return lines[-most:]
+        return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,15 @@ _NOT_YET = {
     "InternalDependencyException",
     "InternalFailure",
 }
-_MOST_SECONDS = 3600  # the longest processing time of an asynchronous invocation
+LONGEST_RUN_SECONDS = 3600  # the longest processing time of an asynchronous invocation
+
+
+@dataclass(frozen=True)
+class AsyncJob:
+    """The addresses in S3 where SageMaker stores the result of an asynchronous invocation."""
+
+    output: str
+    failure: str | None
 
 
 class Runtime:
@@ -71,6 +80,21 @@ class Runtime:
             PictureFailed: if the container returns an error, or something other than a PNG.
             TookTooLong: after an hour.
         """
+        job = self.begin_async(endpoint, request, key)
+        outputs: list[bytes] = []
+
+        def poll() -> str | None:
+            output = self.result_of(job)
+            if output is None:
+                return f"{endpoint}: waiting for the picture (an idle endpoint starts in minutes)"
+            outputs.append(output)
+            return None
+
+        self._waiting.until_done(poll, at_most=LONGEST_RUN_SECONDS, every=2)
+        return outputs[0]
+
+    def begin_async(self, endpoint: str, request: dict[str, Any], key: str) -> AsyncJob:
+        """Enqueue a request; arguments as in `generate_async`."""
         response = self._client.invoke_endpoint_async(
             EndpointName=endpoint,
             ContentType="application/json",
@@ -78,18 +102,19 @@ class Runtime:
             Body=json.dumps(request).encode(),
             Filename=key,
         )
-        outputs: list[bytes] = []
+        return AsyncJob(response["OutputLocation"], response.get("FailureLocation"))
 
-        def poll() -> str | None:
-            output = self._fetch(response["OutputLocation"])
-            if output is None:
-                self._raise_failure(response.get("FailureLocation"))
-                return f"{endpoint}: waiting for the picture (an idle endpoint starts in minutes)"
-            outputs.append(output)
+    def result_of(self, job: AsyncJob) -> bytes | None:
+        """Return the job's PNG, or None while there is no result.
+
+        Raises:
+            PictureFailed: if the container returned an error, or something other than a PNG.
+        """
+        output = self._fetch(job.output)
+        if output is None:
+            self._raise_failure(job.failure)
             return None
-
-        self._waiting.until_done(poll, at_most=_MOST_SECONDS, every=2)
-        return _checked(outputs[0])
+        return _checked(output)
 
     def _raise_failure(self, location: str | None) -> None:
         message = self._fetch(location) if location else None

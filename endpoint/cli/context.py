@@ -30,6 +30,7 @@ class Context:
         dry_run: change nothing, and therefore wait for nothing.
 
     Attributes:
+        started: when the script began.
         begun: the steps that this run began, for a report when AWS cannot be asked any more.
 
     Raises:
@@ -44,6 +45,7 @@ class Context:
         self.account = account
         self.console = console
         self.clock = account.clock
+        self.started = account.clock.now()
         self.dry_run = dry_run
         self.waiting = Waiting(account.clock, console, pretend=dry_run)
         self.begun: list[str] = []

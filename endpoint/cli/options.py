@@ -6,6 +6,7 @@ A field has the name of its option. Scripts with the same options share a class.
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -66,6 +67,17 @@ class EndpointOptions(CommonOptions):
 
 
 @dataclass(frozen=True)
+class DoctorOptions(EndpointOptions):
+    """What to check before an endpoint is created.
+
+    Attributes:
+        policy: print the operator's policy, and check nothing.
+    """
+
+    policy: bool
+
+
+@dataclass(frozen=True)
 class AccessOptions:
     """Who can use the gateway, and how much; None leaves a setting as it is deployed."""
 
@@ -115,6 +127,30 @@ def common_parser(command: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def number(text: str) -> float:
+    """Read a number on the command line; not a finite one is refused."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def amount(text: str) -> float:
+    """Read a number that is 0 or more."""
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number that is 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     """Add the option of `ModelOptions`."""
     parser.add_argument("--model", help="one model only (default: all of the deployment's)")
@@ -128,11 +164,11 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     weights = "fetch: the container downloads the weights (default); s3: upload them from here"
     add("--weights", choices=["fetch", "s3"], default="fetch", help=weights)
     add("--instance-type", action="append", help="repeatable: tried in this order")
-    add("--most-instances", type=int, default=1, help="limit of an asynchronous endpoint (1)")
-    add("--image", help="URI of the serving image in ECR")
-    add("--inference-ami", help="SageMaker's InferenceAmiVersion, for images with CUDA 12.9 or up")
+    add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
+    add("--image", help="a serving image: a name in the catalogue, or a URI in ECR")
+    add("--inference-ami", help="SageMaker's InferenceAmiVersion (default: the image's)")
     add("--private-network", action="store_true", help="no internet access for the container")
-    add("--budget", type=float, default=0, help="warn at this many USD of SageMaker per month")
+    add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")
     add("--email", default="", help="recipient of the budget's warnings")
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
 

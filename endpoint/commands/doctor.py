@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from endpoint.cli import script
 from endpoint.cli.context import Context
-from endpoint.cli.options import EndpointOptions, add_endpoint_options, common_parser
+from endpoint.cli.options import DoctorOptions, add_endpoint_options, common_parser
 from endpoint.cli.script import Result
-from endpoint.provision import checks
+from endpoint.provision import checks, rights
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = common_parser("doctor", "Check what would prevent a deployment.")
     add_endpoint_options(parser)
+    parser.add_argument(
+        "--policy", action="store_true", help="print the IAM policy that an operator needs"
+    )
     return parser
 
 
-def doctor(context: Context, options: EndpointOptions) -> Result:
-    """Report all checks; the result is good unless one would prevent a deployment."""
+def doctor(context: Context, options: DoctorOptions) -> Result:
+    """Report all checks, or print the operator's policy.
+
+    The result is good unless a check would prevent a deployment.
+    """
+    if options.policy:
+        policy = rights.policy(context.deployment)
+        return Result(policy, [json.dumps(policy, indent=2)])
     results = checks.examine(context, options)
     bad = [check for check in results if check.state == "bad"]
     lines = [line for check in results for line in check.lines()]
@@ -32,4 +42,4 @@ def doctor(context: Context, options: EndpointOptions) -> Result:
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:
     """Run the script and return its exit code; `overrides` as in `script.run`."""
-    return script.run(parser(), EndpointOptions, doctor, argv, **overrides)
+    return script.run(parser(), DoctorOptions, doctor, argv, **overrides)

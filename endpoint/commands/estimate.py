@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from endpoint.catalogue import benchmarks, models, prices
 from endpoint.catalogue.benchmarks import Benchmark
-from endpoint.cli.options import read
+from endpoint.cli.options import number, read
 from endpoint.core.problems import BadArgument
 from endpoint.costs.estimate import DAY, estimate, growth_table
 
@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", default="sd", help="a name in the catalogue, or org/name (default: sd)")
     add("--instance-type", help="default: the model's first")
-    add("--seconds", type=float, help="your own measurement for one picture")
-    add("--per-day", type=float, help="pictures per day; default: a table of rates")
+    add("--seconds", type=number, help="your own measurement for one picture")
+    add("--per-day", type=number, help="pictures per day; default: a table of rates")
     add("--most-instances", type=int, help="with --per-day; default: as many as necessary")
     return parser
 

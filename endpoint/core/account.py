@@ -10,6 +10,7 @@ import boto3
 from botocore.config import Config
 
 from endpoint.core.clock import Clock
+from endpoint.core.local_addresses import go_direct
 from endpoint.core.problems import BadArgument, translated
 
 # Throttling is routine on AWS: standard mode waits 1, 2, 4 ... up to 20 s between its attempts.
@@ -43,6 +44,7 @@ def open_session(profile: str | None, region: str | None) -> boto3.Session:
     Raises:
         CredentialsMissing: if the profile does not exist.
     """
+    go_direct(os.environ)  # for an emulated AWS on this machine
     with translated():
         return boto3.Session(profile_name=profile, region_name=region)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
+# Until a command handles it, Ctrl-C ends this process without a traceback: nothing is started yet.
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,6 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from endpoint.core.local_addresses import go_direct
 from endpoint.emulator.process.processes import LARGEST_PORT, ROOT, port_is_free
 
 _EPILOGUE = """\
@@ -116,6 +122,7 @@ def _add_api_gateway(command: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = parser().parse_args(arguments)
+    go_direct(os.environ)
     if options.command == "run":
         # moto is slow to import, so each command imports only what it needs.
         from endpoint.emulator import run
@@ -130,7 +137,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not port_is_free(options.port):
         print(f"port {options.port} is in use; choose another with --port", file=sys.stderr)
         return 1
+    missing = _missing(options)
+    if missing is not None:
+        print(missing, file=sys.stderr)
+        return 1
     return _COMMANDS[options.command](options)
+
+
+def _missing(options: argparse.Namespace) -> str | None:
+    """Return what a command cannot find, as a sentence; None if all is there."""
+    if options.command == "api-gateway" and not (options.package / "sam.json").is_file():
+        return f"--package {options.package} has no sam.json; `chalice package DIR` writes it"
+    if options.command == "model-server":
+        for option, folder in (("--code", options.code), ("--model-dir", options.model_dir)):
+            if not folder.is_dir():
+                return f"{option} {folder} is not a folder"
+    if options.command == "aws" and options.longest_body < 1:
+        return f"--longest-body {options.longest_body} is less than 1"
+    return None
 
 
 def _aws(options: argparse.Namespace) -> int:

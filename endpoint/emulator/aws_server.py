@@ -25,6 +25,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
+from endpoint.core.local_addresses import foreign_host, foreign_page
 from endpoint.emulator.moto_ import front, shims
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
@@ -82,6 +83,10 @@ class AwsServer:
             self._queue.close()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        reason = _refusal(environ)
+        if reason is not None:
+            response = Response(f"{reason}\n", 403, mimetype="text/plain")
+            return response(environ, start_response)
         if self._runtime.handles(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             return self._invoke(Request(environ))(environ, start_response)
         if environ["PATH_INFO"].startswith("/emulator/"):
@@ -132,6 +137,19 @@ class AwsServer:
                 self.clock.skip(float(data.get("skip", 0)))
             case _:
                 raise ValueError("no such switch")
+
+
+def _refusal(environ: Mapping[str, Any]) -> str | None:
+    """Return why a request is refused, which a web page of another site can send."""
+    hosts, origins = (
+        [environ[name]] if name in environ else [] for name in ("HTTP_HOST", "HTTP_ORIGIN")
+    )
+    # A signed URL of an object: a picture can be shown on any page.
+    is_signed_link = (
+        environ["REQUEST_METHOD"] in {"GET", "HEAD"} and "Signature=" in environ["QUERY_STRING"]
+    )
+    fetch_site = "" if is_signed_link else environ.get("HTTP_SEC_FETCH_SITE", "")
+    return foreign_host(hosts) or foreign_page(origins, fetch_site)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -103,20 +103,32 @@ def run(options: Options) -> int:
     except (CannotRun, NoModel, ChildEnded, TimeoutError) as error:
         print(f"Easel: {error}", file=sys.stderr, flush=True)
         return 1
-    except _Ended:
+    except OSError as error:
+        reason = f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
+        print(f"Easel: {reason}", file=sys.stderr, flush=True)
+        return 1
+    except _Ended as ended:
         print("Easel has ended.", flush=True)
-        return 0
+        return ended.code
 
 
 class _Ended(BaseException):
-    """A signal asked for the end. A BaseException, so that no `except Exception` stops it."""
+    """A signal asked for the end. A BaseException, so that no `except Exception` stops it.
+
+    Attributes:
+        code: the process's exit code: 130 after Ctrl-C, as shells report it.
+    """
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__()
 
 
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
     # A second Ctrl-C must not interrupt the cleaning up.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise _Ended
+    raise _Ended(130 if number == signal.SIGINT else 0)
 
 
 def _start(options: Options, stack: ExitStack) -> list[Child]:
@@ -286,10 +298,10 @@ def _description(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults, adapters and limits that the model reports."""
+    """Return the defaults, the largest area, the adapters and the limits that the model reports."""
     try:
-        limits = described.get("limits", {})
-        return metadata(json.dumps(described["defaults"]), None, described["loras"], limits)
+        defaults = {**described["defaults"], "largest_area": described.get("largest_area")}
+        return metadata(defaults, None, described["loras"], described.get("limits", {}))
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 

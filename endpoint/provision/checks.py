@@ -1,12 +1,12 @@
 """The checks before a deployment; none of them changes anything.
 
 credentials   the account
-rights        actions that the caller's policies do not allow, as far as IAM reports them
+rights        actions that the caller's policies do not allow, as far as IAM can simulate them
 quota         instances of the model's types, with the command that raises the quota
 model         licence, gate and revision, from the hub
 files         a local folder's files: whether the container can load them, and what is left out
 bucket        whether its name is free, or taken by another account
-image         whether AWS has the serving image in the region
+image         whether AWS has the serving image in the region, and what is known to be wrong with it
 cost          per hour, day and month
 """
 
@@ -26,31 +26,14 @@ from endpoint.cli.options import EndpointOptions
 from endpoint.core.model_folder.check import check
 from endpoint.core.model_folder.files import select
 from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_of, translated
-from endpoint.provision.image import choose_image
+from endpoint.provision import rights
+from endpoint.provision.image import choose_image, inference_ami, known_image
+from endpoint.provision.rights import Denial
 from endpoint.provision.weights import shortened
 
 State = Literal["good", "note", "bad"]
 # Of equal width, so that the subjects are in one column.
 _MARKS = {"good": "ok  ", "note": "note", "bad": "BAD "}
-
-# One action for each kind of work; a policy that allows these usually allows the rest as well.
-ACTIONS = (
-    "apigateway:POST",
-    "application-autoscaling:RegisterScalableTarget",
-    "cloudformation:CreateStack",
-    "cloudwatch:PutMetricAlarm",
-    "iam:CreateRole",
-    "iam:PassRole",
-    "lambda:CreateFunction",
-    "logs:CreateLogGroup",
-    "s3:CreateBucket",
-    "s3:PutObject",
-    "sagemaker:CreateEndpoint",
-    "sagemaker:CreateEndpointConfig",
-    "sagemaker:CreateModel",
-    "sagemaker:DeleteEndpoint",
-    "sagemaker:InvokeEndpoint",
-)
 
 
 @dataclass(frozen=True)
@@ -93,12 +76,12 @@ def examine(
     account = context.account
     results = [
         Check("credentials", "good", f"{account.caller['Arn']} in {account.region}"),
-        _rights(context),
+        *_rights(context, model),
         *_quotas(context, types),
         _model(model, options.weights, ask_hub or ask_the_hub),
         *_files(model),
         _bucket(context),
-        _image(context, options.image, types[0]),
+        *_image(context, options, types[0]),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
               prices.provenance()),
     ]  # fmt: skip
@@ -108,30 +91,40 @@ def examine(
     return results
 
 
-def _rights(context: Context) -> Check:
+def _rights(context: Context, model: Model) -> Iterator[Check]:
     caller = context.account.caller["Arn"]
     # IAM does not simulate the root user's policies: it has none.
     if caller.endswith(":root"):
-        return Check(
+        yield Check(
             "rights", "note", "the root user has all permissions", "Create an IAM user instead."
         )
+        return
     try:
-        response = context.account.client("iam").simulate_principal_policy(
-            PolicySourceArn=_policy_source(caller), ActionNames=list(ACTIONS)
-        )
+        denials = rights.simulate(context, _policy_source(caller), model.name)
     except ClientError as error:
         # The simulation requires a permission of its own: iam:SimulatePrincipalPolicy.
         reason = message_of(error) or code_of(error)
-        return Check("rights", "note", f"not checked, because IAM refused ({reason})")
-    denied = [
-        result["EvalActionName"]
-        for result in response["EvaluationResults"]
-        if result["EvalDecision"] != "allowed"
-    ]
-    if denied:
-        advice = "Ask for these permissions, or pass a --profile that has them."
-        return Check("rights", "bad", f"not allowed: {', '.join(denied)}", advice)
-    return Check("rights", "good", f"all {len(ACTIONS)} checked actions are allowed")
+        yield Check("rights", "note", f"not checked, because IAM refused ({reason})",
+                    f"The policy that is needed: {_POLICY}.")  # fmt: skip
+        return
+    for denial in denials:
+        yield _denied(denial)
+    if not denials:
+        yield Check("rights", "good", "all actions of the scripts are allowed")
+
+
+_POLICY = "`python -m endpoint doctor --policy`"
+
+
+def _denied(denial: Denial) -> Check:
+    actions = ", ".join(denial.actions)
+    if denial.certain:
+        advice = f"Ask for a policy without this denial, or pass another --profile. All: {_POLICY}."
+        return Check("rights", "bad", f"a policy denies {actions}", advice)
+    # The simulation knows neither resource policies nor a session's conditions, and stands on names
+    # that do not exist yet, so it can be wrong.
+    advice = f"If the calls are refused, this is missing: {denial.statement()} All: {_POLICY}."
+    return Check("rights", "note", f"IAM's simulation does not allow {actions}", advice)
 
 
 def _policy_source(caller: str) -> str:
@@ -220,14 +213,26 @@ def _bucket(context: Context) -> Check:
     return Check("bucket", "good", f"{name} {'exists' if exists else 'is free'}")
 
 
-def _image(context: Context, uri: str | None, instance_type: str) -> Check:
+def _image(context: Context, options: EndpointOptions, instance_type: str) -> Iterator[Check]:
     try:
-        image = choose_image(uri, context.account.region, instance_type)
+        image = choose_image(options.image, context.account.region, instance_type)
     except ScriptError as error:
-        return Check("image", "bad", str(error), error.advice)
+        yield Check("image", "bad", str(error), error.advice)
+        return
     exists = context.registry.has(image)
+    known = known_image(image)
     if exists is None:
-        return Check("image", "note", f"{image.uri}; not checked, because access is denied")
-    if not exists:
-        return Check("image", "bad", f"{image.uri} does not exist", "Pass another one: --image.")
-    return Check("image", "good", image.uri)
+        yield Check("image", "note", f"{image.uri}; not checked, because access is denied")
+    elif not exists:
+        yield Check("image", "bad", f"{image.uri} does not exist", "Pass another one: --image.")
+    elif known:
+        content = f"torch {known.torch}, CUDA {known.cuda}, diffusers {known.diffusers}"
+        yield Check("image", "good", f"{image.uri} ({content})")
+    else:
+        yield Check("image", "good", image.uri)
+    for trouble in known.known_trouble(context.clock.now().date()) if known else ():
+        yield Check("image", "note", trouble.finding, f"{trouble.advice} Source: {trouble.source}")
+    ami = inference_ami(image, options.inference_ami)
+    if ami and not options.inference_ami:
+        yield Check("image", "note", f"its CUDA requires the machine image {ami}",
+                    "`create` sets it; --inference-ami chooses another.")  # fmt: skip

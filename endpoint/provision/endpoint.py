@@ -34,7 +34,7 @@ from endpoint.core.problems import (
 )
 from endpoint.provision import infrastructure, payload, weights
 from endpoint.provision.definitions import Serving, container_environment
-from endpoint.provision.image import choose_image
+from endpoint.provision.image import choose_image, inference_ami, known_image
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.settings_check import check_container
 from endpoint.provision.upload import Upload
@@ -73,7 +73,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     types = affordable_types(context, options.instance_type or model.instance_types)
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
-    _confirm(context, model, types)
+    _confirm(context, model, types, image)
 
     # Before the stack, so that unusable weights leave nothing behind.
     weight_files = _weight_files(context, model) if options.weights == "s3" else []
@@ -174,11 +174,14 @@ def affordable_types(context: Context, types: tuple[str, ...]) -> tuple[str, ...
     )  # fmt: skip
 
 
-def _confirm(context: Context, model: Model, types: tuple[str, ...]) -> None:
+def _confirm(context: Context, model: Model, types: tuple[str, ...], image: Image) -> None:
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
     context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
+    known = known_image(image)
+    for trouble in known.known_trouble(context.clock.now().date()) if known else ():
+        context.console.say(f"Image {image.uri}: {trouble.finding} ({trouble.source}).")
     endpoint = context.deployment.endpoint(model.name)
     context.console.ask(f"Create {endpoint} in {context.account.region}?")
 
@@ -209,7 +212,7 @@ def _ensure_files(
         weights_in_s3=bool(weight_files),
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
-        inference_ami=options.inference_ami,
+        inference_ami=inference_ami(image, options.inference_ami),
         log_prompts=options.log_prompts,
     )
     return _with_network(context, serving) if options.private_network else serving

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
@@ -139,7 +138,7 @@ def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _planned(context: Context, model: models.Model) -> OfferedModel:
     """Return a model as it will be offered, as far as that is known before its endpoint exists."""
-    known = metadata(json.dumps(model.defaults), model.seconds, ())
+    known = metadata(model.defaults, model.seconds, ())
     bucket = context.deployment.bucket
     jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
     revision = digest(model.name)

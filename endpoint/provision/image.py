@@ -1,34 +1,43 @@
-"""The container image that serves a model: by default AWS's Hugging Face inference container."""
+"""The container image that serves a model: by default the catalogue's."""
 
 from __future__ import annotations
 
 from endpoint.aws.registry import Image
+from endpoint.catalogue import images
+from endpoint.catalogue.images import KnownImage
 from endpoint.core.problems import BadArgument, ScriptError
 
-# torch 2.6.0, diffusers 0.38.0, CUDA 12.4: it runs on SageMaker's default machine image, unlike
-# images with CUDA 12.9 and newer. It contains everything that Easel needs, so nothing is installed
-# into it: packages that bring another version of torch have prevented it from starting.
-_VERSION = "5.5.3"
-_BASE = "pytorch2.6.0"
-_PYTHON = "py312"
 
-
-def choose_image(uri: str | None, region: str, instance_type: str) -> Image:
+def choose_image(wanted: str | None, region: str, instance_type: str) -> Image:
     """Return the image to serve with.
 
     Args:
-        uri: an image to use instead of the default.
+        wanted: a name of the catalogue or a URI; None for the catalogue's default.
         region: the region of the AWS registry to pull from.
         instance_type: one of the types to run it on; selects the image for GPUs.
 
     Raises:
-        BadArgument: if the URI is not valid, or AWS has no such image in the region.
+        BadArgument: if it is neither a name nor a URI, or AWS has no such image in the region.
         ScriptError: if the core of the SageMaker SDK is not installed and there is no URI.
     """
-    return Image.parse(uri or _default(region, instance_type))
+    known = images.by_name(wanted or images.DEFAULT)
+    if known is None:
+        return Image.parse(wanted or "")
+    return Image.parse(known.pinned(known.uri or _look_up(known, region, instance_type)))
 
 
-def _default(region: str, instance_type: str) -> str:
+def known_image(image: Image) -> KnownImage | None:
+    """Return what the catalogue knows about an image, however it was named."""
+    return images.by_content(image.repository, image.tag, image.digest)
+
+
+def inference_ami(image: Image, wanted: str | None) -> str | None:
+    """Return the InferenceAmiVersion for an image: the option, or what the image requires."""
+    known = known_image(image)
+    return wanted or (known.inference_ami if known else images.needed_ami(image.tag))
+
+
+def _look_up(known: KnownImage, region: str, instance_type: str) -> str:
     try:
         from sagemaker.core import image_uris  # 1.5 s, and 400 MB of packages: only where needed
     except ImportError as error:
@@ -42,9 +51,7 @@ def _default(region: str, instance_type: str) -> str:
             image_uris.retrieve(
                 "huggingface",
                 region,
-                version=_VERSION,
-                base_framework_version=_BASE,
-                py_version=_PYTHON,
+                **known.lookup,
                 instance_type=instance_type,
                 image_scope="inference",
             )

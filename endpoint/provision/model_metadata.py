@@ -21,6 +21,7 @@ from endpoint.provision.payload import adapters_prefix
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.
 FIELDS = ("steps", "guidance_scale", "width", "height")
+_AREA = "largest_area"
 _ADAPTER = ".safetensors"
 # Schedulers of diffusers that choose their steps among those of a distillation, and the values of
 # EASEL_SAMPLER that select them.
@@ -32,11 +33,12 @@ _DISTILLATION_STEPS = 50  # the default of their `original_inference_steps`
 def read_metadata(
     models: Models, bucket: Bucket, name: str, sagemaker_model: str
 ) -> dict[str, Any]:
-    """Return a deployed model's `defaults`, `seconds`, `loras` and `limits`, without unknown ones.
+    """Return a deployed model's properties, as `metadata`.
 
     The model itself is not asked, because it can be scaled to zero. The defaults are those in its
-    container's environment, or `easel.json` next to its weights; the adapters are the files in
-    `loras/` there, and those below the prefix for adapters; the limits are those of its scheduler.
+    container's environment, else those of `easel.json` next to its weights; the adapters are the
+    files in `loras/` there, and those below the prefix for adapters; the limits are those of its
+    scheduler.
 
     Args:
         models: SageMaker's models.
@@ -45,10 +47,11 @@ def read_metadata(
         sagemaker_model: its name in SageMaker.
     """
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
-    defaults = container.get("Environment", {}).get("EASEL_DEFAULTS")
+    own = container.get("Environment", {}).get("EASEL_DEFAULTS")
     prefix = _prefix(container, bucket)
-    if defaults is None and prefix:
-        defaults = _read_defaults(bucket, prefix)
+    stored = _read_defaults(bucket, prefix) if prefix else None
+    # As the container does: what the environment leaves open, or sets to null, the file decides.
+    defaults = {**_decoded(stored), **_decoded(own)}
     listed = catalogue.read().get(name)
     adapters = bucket.sizes(adapters_prefix(name))
     adapters |= bucket.sizes(f"{prefix}loras/") if prefix else {}
@@ -133,16 +136,29 @@ def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
 
 
 def metadata(
-    defaults: str | bytes | None,
+    defaults: Mapping[str, Any],
     seconds: float | None,
     loras: Iterable[str],
     limits: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the metadata in the form of the gateway's settings; `defaults` is JSON."""
-    values = json.loads(defaults) if defaults else {}
-    fields = {field: values[field] for field in FIELDS if values.get(field) is not None}
-    entries = {"defaults": fields, "seconds": seconds, "loras": list(loras), "limits": limits}
+    """Return the properties of a model that are known, in the form of the gateway's settings.
+
+    The largest area is one of the defaults of a container.
+    """
+    fields = {field: defaults[field] for field in FIELDS if defaults.get(field) is not None}
+    entries = {
+        "defaults": fields,
+        "seconds": seconds,
+        "loras": list(loras),
+        "limits": limits,
+        _AREA: defaults.get(_AREA),
+    }
     return {name: value for name, value in entries.items() if value}
+
+
+def _decoded(defaults: str | bytes | None) -> dict[str, Any]:
+    values = json.loads(defaults) if defaults else {}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def adapter_names(paths: Iterable[str]) -> list[str]:

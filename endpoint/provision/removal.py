@@ -25,6 +25,7 @@ from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed
 from endpoint.provision import payload
+from endpoint.provision.gateway_project import GatewayProject
 from endpoint.provision.ownership import Ownership
 
 _INFRASTRUCTURE_KINDS = {"bucket", "stack"}
@@ -133,14 +134,31 @@ def delete_endpoints(context: Context, found: Found) -> None:
             context.logs.delete(group)
 
 
+def files_to_keep(context: Context, model: str | None = None) -> list[str]:
+    """Return which files in the bucket will stay, as lines of text: what is not Easel's.
+
+    Args:
+        context: the deployment.
+        model: as in `search`.
+    """
+    if not _owns_bucket(context):
+        return []
+    bucket = context.bucket
+    stored = payload.everything(bucket) if model is None else payload.of_model(bucket, model)
+    return stored.lines(bucket.name)
+
+
+def _owns_bucket(context: Context) -> bool:
+    return Ownership(context).owns(Resource("bucket", context.deployment.bucket, context.name))
+
+
 def delete_files(context: Context, model: str) -> list[str]:
     """Delete one model's code and weights from the bucket, if it is the deployment's.
 
     Returns:
         Lines of text on the files that are kept.
     """
-    bucket = context.deployment.bucket
-    if not Ownership(context).owns(Resource("bucket", bucket, context.name)):
+    if not _owns_bucket(context):
         return []
     context.begin(f"files of {model}")
     stored = payload.of_model(context.bucket, model)
@@ -179,6 +197,24 @@ def _delete_stack(context: Context, found: Found) -> None:
             raise
         context.bucket.empty()
         context.stacks.delete(context.deployment.stack)
+
+
+def delete_everything(context: Context, found: Found | None = None) -> Result:
+    """Delete the gateway and all that `delete` deletes; return what `verify` says.
+
+    Args:
+        context: the deployment.
+        found: the resources that were shown and confirmed; None to search for them.
+    """
+    found = search(context, gateway=True) if found is None else found
+    stored = None
+    if found.own:
+        delete_gateway(context, found)
+        delete_endpoints(context, found)
+        stored = delete_infrastructure(context, found)
+    if not context.dry_run:
+        GatewayProject(context.deployment).remove()
+    return verify(context, stored)
 
 
 def verify(context: Context, stored: payload.Stored | None = None) -> Result:

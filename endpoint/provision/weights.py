@@ -150,7 +150,7 @@ def _fetch(
 ) -> Path:
     """Return the folder of a repository's snapshot; download the missing files first."""
     import huggingface_hub  # slow to import, and needed here only
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError
 
     console.say(f"  downloading {repository.name} at {repository.revision[:12]}")
     try:
@@ -170,7 +170,10 @@ def _fetch(
             f"{repository.name} is gated.",
             f"Accept its terms at https://huggingface.co/{repository.name}, and set HF_TOKEN.",
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+    except BadArgument:
+        raise
+    except Exception as error:  # the hub's HTTP library, and its errors, change between versions
         raise BadArgument(
-            f"{repository.name} cannot be downloaded: {error}", "Check name, revision and network."
+            f"{repository.name} cannot be downloaded: {error}.",
+            "Check its name, the revision and the network, and run the same command again.",
         ) from error

@@ -21,7 +21,8 @@
     │   └── EndpointTooSlow        504  no response before API Gateway would give up
     ├── GenerationFailed               the endpoint or the job ended without a usable picture
     │   ├── EndpointFailed         502  the model reported a failure of its own
-    │   ├── BadPicture             502  the response is not a complete picture, or is too large
+    │   ├── PictureTooLarge        400  the picture does not fit the model's memory, or a response
+    │   ├── BadPicture             502  the response is not a complete picture
     │   ├── JobFailed              502  image generation failed
     │   └── JobExpired             503  the picture was lost, or is no longer stored
     ├── TryLater                       the gateway itself cannot respond with a picture now
@@ -51,12 +52,14 @@ class GatewayError(Exception):
         resend: whether a client library may send the request again by itself.
         field: the request's field that caused the error, if one did.
         headers: what else its response reports, such as what is left of a quota.
+        remedy: what a program can do about it; people see it done for them on a page.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     retry_after: int | None = None
     resend: ClassVar[bool] = True
+    remedy: ClassVar[str] = ""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         self.message = message
@@ -121,6 +124,11 @@ class Unauthorized(CallerFault):
 
     status = 401
     code = "unauthorized"
+    # Not in WWW-Authenticate alone: API Gateway renames that header.
+    remedy = (
+        "Send a key as `x-api-key: KEY`, as `Authorization: Bearer KEY` or as the password of HTTP"
+        " Basic authentication; a browser signs in on the home page."
+    )
 
 
 class RateLimited(CallerFault):
@@ -170,8 +178,19 @@ class EndpointForbidden(NeverReachedGpu):
     retry_after = 300
 
 
+class PictureTooLarge(GenerationFailed):
+    """The picture does not fit the model's memory, or one response; a smaller one may.
+
+    A client library that resends by itself would pay for the same failure again.
+    """
+
+    status = 400
+    code = "picture_too_large"
+    resend = False
+
+
 class BadPicture(GenerationFailed):
-    """The response is not a complete picture of the requested format, or is too large to return."""
+    """The response is not a complete picture of the requested format."""
 
     status = 502
     code = "bad_picture"
@@ -272,7 +291,7 @@ class StoreUnavailable(TryLater):
 class EndpointTooSlow(MayHaveReachedGpu):
     """The picture was not ready before the gateway's own deadline.
 
-    The GPU continues, and a client that resends by itself would start a second run.
+    The model stops at its next step, and a client that resends by itself would start it anew.
     """
 
     status = 504

@@ -11,7 +11,15 @@ from typing import Any
 
 from chalicelib.access_settings import PLACE, Protection
 from chalicelib.description import Description
-from chalicelib.generation import RULES, Name, Number, Whole
+from chalicelib.generation import (
+    LARGEST_AREA,
+    RULES,
+    GenerationRequest,
+    Name,
+    Number,
+    Whole,
+    painted_size,
+)
 
 # The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
@@ -62,6 +70,8 @@ class Model:
         defaults: the model's own steps, guidance scale, width and height, as far as configured.
         seconds: how long a picture takes once the model is loaded; None if it was not measured.
         loras: the LoRA adapters that a request can name; None if they are not configured.
+        largest_area: in pixels; the model paints larger pictures smaller, and scales them up. None
+            for a model that paints every size.
         rules: of the fields whose limits are narrower for this model than the contract's.
         description: what the model says about itself to people.
     """
@@ -73,13 +83,15 @@ class Model:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     loras: tuple[str, ...] | None = None
+    largest_area: int | None = None
     rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
 
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
-        `limits`, `about`, `examples` and `vocabulary` are there only for models that have them.
+        `limits`, the largest area and the parts of the description are there only for models that
+        have them.
         """
         limits = {name: rule.describe() for name, rule in self.rules.items()}
         return {
@@ -88,9 +100,19 @@ class Model:
             "defaults": dict(self.defaults),
             "seconds": self.seconds,
             "loras": list(self.loras or ()),
+            **({"largest_area": self.largest_area} if self.largest_area else {}),
             **({"limits": limits} if limits else {}),
             **self.description.to_dict(),
         }
+
+    def painted(self, request: GenerationRequest) -> str | None:
+        """Return the size at which a picture is painted, such as 128x64, if it is scaled up."""
+        width = request.width or self.defaults.get("width")
+        height = request.height or self.defaults.get("height")
+        if width is None or height is None:
+            return None  # what the model decides was not configured
+        painted = painted_size(width, height, self.largest_area)
+        return None if painted == (width, height) else f"{painted[0]}x{painted[1]}"
 
 
 @dataclass(frozen=True)
@@ -134,6 +156,11 @@ class Settings:
             most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
             protection=Protection.read(read),
         )
+
+    def painted(self, request: GenerationRequest) -> str | None:
+        """Return the size at which a request's model paints it, as `Model.painted`."""
+        model = self.models.get(str(request.model))
+        return model.painted(request) if model else None
 
     @property
     def default_model(self) -> str:
@@ -192,7 +219,8 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoints = {"endpoint", "asynchronous"} & set(fields)
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
-    if not endpoints or set(fields) - {"defaults", "seconds", "loras", "limits"}:
+    known = {"defaults", "seconds", "loras", "limits", "largest_area"}
+    if not endpoints or set(fields) - known:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
@@ -208,6 +236,8 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
         }
     if "seconds" in fields:
         properties["seconds"] = _SECONDS.clean(fields["seconds"])
+    if "largest_area" in fields:
+        properties["largest_area"] = LARGEST_AREA.clean(fields["largest_area"])
     if "loras" in fields:
         properties["loras"] = tuple(_LORA.clean(name) for name in fields["loras"])
     if "limits" in fields:

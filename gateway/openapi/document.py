@@ -58,7 +58,7 @@ def document() -> Schema:
         # A document is valid only with a server; the gateway replaces it by its own address.
         "servers": [{"url": "/"}],
         "tags": [{"name": group} for group in _groups()],
-        "paths": {path: _methods(path, methods) for path, methods in OPERATIONS.items()},
+        "paths": {path: _methods(methods) for path, methods in OPERATIONS.items()},
         # None of them is required by a gateway without keys.
         "security": [{}, *({name: []} for name in _SCHEMES)],
         "components": {
@@ -79,20 +79,19 @@ def _all() -> list[Operation]:
     return [operation for methods in OPERATIONS.values() for operation in methods.values()]
 
 
-def _methods(path: str, methods: Mapping[str, Operation]) -> Schema:
+def _methods(methods: Mapping[str, Operation]) -> Schema:
     described = {
-        method: _operation(path, method, operation) for method, operation in methods.items()
+        method: _operation(operation.name, operation) for method, operation in methods.items()
     }
     if "get" in methods and methods["get"].head:
-        described["head"] = _without_bodies(_operation(path, "head", methods["get"]))
+        name = methods["get"].name.replace("get_", "head_", 1)
+        described["head"] = _without_bodies(_operation(name, methods["get"]))
     return described
 
 
-def _operation(path: str, method: str, operation: Operation) -> Schema:
-    name = "-".join(part.strip("{}") for part in path.split("/") if part) or "home"
+def _operation(name: str, operation: Operation) -> Schema:
     described: Schema = {
-        # Generators of clients make a function's name of it.
-        "operationId": f"{method}-{name.replace('.', '-')}",
+        "operationId": name,
         "summary": operation.summary,
         "tags": [operation.group],
         "responses": {

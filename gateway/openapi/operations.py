@@ -16,7 +16,7 @@ from chalicelib.errors import (
     every_error,
 )
 from chalicelib.image_files import MEDIA_TYPES
-from openapi.schemas import BINARY, TEXT, WHOLE, Schema, empty, query_parameters, ref
+from openapi.schemas import BINARY, OBJECT, TEXT, WHOLE, Schema, empty, query_parameters, ref
 
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
 # By status and media type; None for a body that is not JSON.
@@ -28,6 +28,7 @@ class Operation:
     """One method of one route.
 
     Attributes:
+        name: a unique name, of which generators make that of a function.
         summary: what it does, in one line.
         group: the heading under which it is listed.
         responses: the schemas of successful responses, by status and media type; None for a body
@@ -40,6 +41,7 @@ class Operation:
         head: whether HEAD is supported as well.
     """
 
+    name: str
     summary: str
     group: str
     responses: Responses
@@ -54,7 +56,8 @@ class Operation:
 _ANY = every_error()
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
-# A crawler gets HTML for a picture that was not generated before.
+# A crawler gets HTML for a picture that was not generated before. It is last: generators take the
+# first type that they know.
 _PICTURE: dict[str, Schema | None] = {
     **dict.fromkeys(MEDIA_TYPES.values(), BINARY),
     HTML: TEXT,
@@ -68,6 +71,7 @@ _GENERATED: Responses = {
 _MADE_BY = {
     "X-Seed": "The seed.",
     "X-Model": "The model.",
+    "X-Painted-Size": "The size that the model painted, if the picture was scaled up from it.",
     "X-Prompt": "The prompt in percent-encoded UTF-8, cut after 6,000 bytes.",
     "Content-Disposition": "A file name.",
 }
@@ -90,6 +94,12 @@ def _in_path(name: str, meaning: str, **schema: Any) -> Schema:
 
 
 _PROMPT = _in_path("text", "The prompt; a slash in it is sent as `%2F`.", maxLength=1_000)
+_PROMPT_IN_QUERY: Schema = {
+    "name": "prompt",
+    "in": "query",
+    "description": "The prompt.",
+    "schema": {**TEXT, "maxLength": 1_000},
+}
 _JOB = _in_path("identifier", "A job's id.")
 _JOBS = _in_path("identifiers", "The jobs' ids, separated by commas.")
 
@@ -98,19 +108,26 @@ def _json(schema: Schema) -> Responses:
     return {200: {JSON: schema}}
 
 
-def _generating(summary: str, *parameters: Schema) -> Operation:
+def _generating(name: str, summary: str, *parameters: Schema) -> Operation:
     every = (*parameters, *query_parameters())
-    return Operation(summary, "Pictures", _GENERATED, _ANY, parameters=every, headers=_MADE_BY)
+    return Operation(
+        name, summary, "Pictures", _GENERATED, _ANY, parameters=every, headers=_MADE_BY
+    )
 
 
-def _openai(summary: str, responses: Any, **more: Any) -> Operation:
-    group = "OpenAI's Images API"
-    return Operation(summary, group, responses, problem="OpenAIProblem", head=False, **more)
+# Generators make the name of a class or a folder of a group's.
+def _openai(name: str, summary: str, responses: Any, **more: Any) -> Operation:
+    problem = "OpenAIProblem"
+    return Operation(name, summary, "OpenAI", responses, problem=problem, head=False, **more)
 
 
-def _web_ui(summary: str, responses: Any, **more: Any) -> Operation:
-    group = "AUTOMATIC1111's web UI"
-    return Operation(summary, group, responses, problem="WebUIProblem", head=False, **more)
+def _web_ui(name: str, summary: str, responses: Any, **more: Any) -> Operation:
+    problem = "WebUIProblem"
+    return Operation(name, summary, "AUTOMATIC1111", responses, problem=problem, head=False, **more)
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2].replace("-", "_")
 
 
 def _chained(schema: str) -> Responses:
@@ -122,22 +139,34 @@ _IMAGES = "/v1/images/generations"
 OPERATIONS: dict[str, dict[str, Operation]] = {
     "/": {
         "get": Operation(
+            "get_page",
             "The page with the prompt box.",
             "Pictures",
             {200: {HTML: TEXT}, 303: {PLAIN: TEXT}, 304: {}},
         )
     },
-    "/inference/{text}": {"get": _generating("The picture of the prompt in the path.", _PROMPT)},
-    "/inference/default": {"get": _generating("An astronaut riding a horse on mars.")},
+    "/inference/{text}": {
+        "get": _generating("get_picture", "The picture of the prompt in the path.", _PROMPT)
+    },
+    "/inference/default": {
+        "get": _generating(
+            "get_default_picture",
+            "An astronaut riding a horse on mars; with `prompt`, the picture of a prompt that no"
+            " path can spell, such as `..`.",
+            _PROMPT_IN_QUERY,
+        )
+    },
     "/inference": {
         "get": _generating(
+            "get_random_picture",
             "The picture of a random sentence; with `prompt`, as a plain HTML form sends it, a"
             " redirect to that prompt's picture.",
-            {"name": "prompt", "in": "query", "schema": TEXT},
+            _PROMPT_IN_QUERY,
         )
     },
     "/sentence": {
         "get": Operation(
+            "get_sentence",
             "A random sentence, without its picture.",
             "Pictures",
             _json(ref("Sentence")),
@@ -147,6 +176,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     "/jobs": {
         "post": Operation(
+            "create_job",
             "Queue a picture.",
             "Jobs",
             {200: {JSON: ref("Job")}, 202: {JSON: ref("Job")}},
@@ -156,6 +186,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     "/jobs/{identifier}": {
         "get": Operation(
+            "get_job",
             "The state of a queued picture.",
             "Jobs",
             {200: {JSON: ref("Job")}, 202: {JSON: ref("Job")}},
@@ -165,6 +196,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     "/jobs/{identifier}/image": {
         "get": Operation(
+            "get_job_picture",
             "A queued picture, when it is ready.",
             "Jobs",
             _GENERATED,
@@ -175,20 +207,26 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     },
     _IMAGES: {
         "post": _openai(
-            "Up to four pictures.", _chained("ImagesAnswer"), errors=_ANY, body="ImagesRequest"
+            "create_image",
+            "Up to four pictures.",
+            _chained("ImagesAnswer"),
+            errors=_ANY,
+            body="ImagesRequest",
         )
     },
     f"{_IMAGES}/{{identifiers}}": {
         "get": _openai(
+            "get_images",
             "The pictures of a call, when they are ready.",
             _chained("ImagesAnswer"),
             errors=_ANY,
             parameters=[_JOBS, _HOP],
         )
     },
-    "/v1/models": {"get": _openai("The models on offer.", _json(ref("Models")))},
+    "/v1/models": {"get": _openai("list_models", "The models on offer.", _json(ref("Models")))},
     "/v1/models/{name}": {
         "get": _openai(
+            "retrieve_model",
             "One of the models on offer.",
             _json(ref("OpenAIModel")),
             errors=_REFUSING,
@@ -196,16 +234,23 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     **{
-        f"/v1/images/{name}": {"post": _openai("Not supported.", {}, errors=_REFUSING)}
-        for name in ("edits", "variations")
+        f"/v1/images/{name}s": {
+            "post": _openai(f"create_image_{name}", "Not supported.", {}, errors=_REFUSING)
+        }
+        for name in ("edit", "variation")
     },
     f"{_SDAPI}/txt2img": {
         "post": _web_ui(
-            "Up to four pictures.", _chained("Txt2ImgAnswer"), errors=_ANY, body="Txt2ImgRequest"
+            "txt2img",
+            "Up to four pictures.",
+            _chained("Txt2ImgAnswer"),
+            errors=_ANY,
+            body="Txt2ImgRequest",
         )
     },
     f"{_SDAPI}/txt2img/{{identifiers}}": {
         "get": _web_ui(
+            "get_txt2img",
             "The pictures of a call, when they are ready.",
             _chained("Txt2ImgAnswer"),
             errors=_ANY,
@@ -213,44 +258,52 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     f"{_SDAPI}/options": {
-        "get": _web_ui("The settings.", _json(ref("WebUIOptions"))),
+        "get": _web_ui("get_web_ui_options", "The settings.", _json(ref("WebUIOptions"))),
         "post": _web_ui(
+            "set_web_ui_options",
             "Accepts settings that have these values already.",
             _json({}),
             errors=_READING,
             body="WebUISettings",
         ),
     },
-    f"{_SDAPI}/sd-models": {"get": _web_ui("The models on offer.", _json(ref("Checkpoints")))},
+    f"{_SDAPI}/sd-models": {
+        "get": _web_ui("get_sd_models", "The models on offer.", _json(ref("Checkpoints")))
+    },
     **{
-        f"{_SDAPI}/{name}": {"get": _web_ui(f"The {name}.", _json(ref("Named")))}
+        f"{_SDAPI}/{name}": {"get": _web_ui(f"get_{name}", f"The {name}.", _json(ref("Named")))}
         for name in ("loras", "samplers", "schedulers")
     },
     f"{_SDAPI}/progress": {
-        "get": _web_ui("The progress of an idle web UI.", _json(ref("Progress")))
+        "get": _web_ui("get_progress", "The progress of an idle web UI.", _json(ref("Progress")))
     },
     **{
-        f"{_SDAPI}/{name}": {"post": _web_ui("Not supported.", {}, errors=_REFUSING)}
+        f"{_SDAPI}/{name}": {"post": _web_ui(name, "Not supported.", {}, errors=_REFUSING)}
         for name in ("interrupt", "skip")
     },
-    **{path: {"post": _web_ui("Nothing to do.", _json({}))} for path in REFRESHED},
-    **{path: {"post": _web_ui("Not supported.", {}, errors=_REFUSING)} for path in FROM_PICTURES},
+    **{path: {"post": _web_ui(_last(path), "Nothing to do.", _json({}))} for path in REFRESHED},
     **{
-        path: {"get": _web_ui("Always empty.", _json(empty(value)))}
+        path: {"post": _web_ui(_last(path), "Not supported.", {}, errors=_REFUSING)}
+        for path in FROM_PICTURES
+    },
+    **{
+        path: {"get": _web_ui(f"get_{_last(path)}", "Always empty.", _json(empty(value)))}
         for path, value in EMPTY.items()
     },
     "/session": {
         "post": Operation(
+            "sign_in",
             "Sign a browser in with a key.",
             "Access",
             {204: {}},
             (*_READING, Unauthorized),
             body="Key",
         ),
-        "delete": Operation("Sign a browser out.", "Access", {204: {}}),
+        "delete": Operation("sign_out", "Sign a browser out.", "Access", {204: {}}),
     },
     "/links": {
         "post": Operation(
+            "create_link",
             "Make a link with which others can generate pictures.",
             "Access",
             {201: {JSON: ref("Link")}},
@@ -258,11 +311,23 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             body="LinkRequest",
         )
     },
-    "/robots.txt": {"get": Operation("The rules for crawlers.", "About", {200: {PLAIN: TEXT}})},
-    "/options": {
-        "get": Operation("The fields, and the models on offer.", "About", _json(ref("Options")))
+    "/robots.txt": {
+        "get": Operation(
+            "get_crawler_rules", "The rules for crawlers.", "About", {200: {PLAIN: TEXT}}
+        )
     },
-    "/health": {"get": Operation("Version and configuration.", "About", _json(ref("Health")))},
-    "/openapi.json": {"get": Operation("This document.", "About", _json({"type": "object"}))},
-    "/docs": {"get": Operation("This document as a page.", "About", {200: {HTML: TEXT}})},
+    "/options": {
+        "get": Operation(
+            "get_options", "The fields, and the models on offer.", "About", _json(ref("Options"))
+        )
+    },
+    "/health": {
+        "get": Operation("get_health", "Version and configuration.", "About", _json(ref("Health")))
+    },
+    "/openapi.json": {
+        "get": Operation("get_openapi_document", "This document.", "About", _json(OBJECT))
+    },
+    "/docs": {
+        "get": Operation("get_docs", "This document as a page.", "About", {200: {HTML: TEXT}})
+    },
 }

@@ -103,6 +103,8 @@ def _schema(name: str, schema: Schema) -> str:
         for field, values in schema.get("properties", {}).items()
     ]
     inside = _table(("field", "", "values", ""), fields) if fields else f"<p>{_type(schema)}</p>"
+    if "description" in schema:
+        inside = f"<p>{_words(schema['description'])}</p>{inside}"
     head = f"<summary><code>{escape(name)}</code></summary>"
     return f'<details id="{escape(name)}">{head}{inside}</details>'
 

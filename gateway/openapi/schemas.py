@@ -18,6 +18,10 @@ TEXT: Schema = {"type": "string"}
 BINARY: Schema = {"type": "string", "format": "binary"}
 NUMBER: Schema = {"type": "number"}
 WHOLE: Schema = {"type": "integer"}
+# Of any members; generators make a map of it.
+OBJECT: Schema = {"type": "object", "additionalProperties": True}
+
+_ANY_MODEL = "A model; any other name means the default one."
 
 
 def ref(name: str) -> Schema:
@@ -28,10 +32,10 @@ def ref(name: str) -> Schema:
 def empty(value: Any) -> Schema:
     """Return the schema of a value that is always the same, with the types that it has."""
     if isinstance(value, list):
-        return {"type": "array", "items": {"type": "object"}, "maxItems": 0}
+        return {"type": "array", "items": OBJECT, "maxItems": 0}
     if isinstance(value, dict):
         properties = {name: empty(each) for name, each in value.items()}
-        return {"type": "object", "properties": properties}
+        return {**OBJECT, "properties": properties} if properties else OBJECT
     return TEXT
 
 
@@ -99,10 +103,14 @@ def _easel() -> dict[str, Schema]:
         "loras": listed(fields["model"]),
     }
     narrower = "The fields whose limits are narrower for this model; absent if there are none."
-    limits = {name: {"type": "object"} for name in ("seed", "steps", "width", "height")}
+    limits = dict.fromkeys(("seed", "steps", "width", "height"), OBJECT)
     names = listed({"anyOf": [TEXT, listed(TEXT)]})  # a name, or a name and others for the same
     about = {"description": "What the model says about itself; absent if it says nothing."}
     described: dict[str, Schema] = {
+        "largest_area": {
+            **WHOLE,
+            "description": "In pixels; larger pictures are painted smaller and scaled up.",
+        },
         "limits": {
             "type": "object",
             "description": narrower,
@@ -118,7 +126,7 @@ def _easel() -> dict[str, Schema]:
         },
     }
     options = {
-        "fields": {"type": "object"},
+        "fields": OBJECT,
         "models": listed(ref("Model")),
         "access": {"enum": ["open", "key"]},
     }
@@ -152,7 +160,7 @@ def _easel() -> dict[str, Schema]:
 def _openai() -> dict[str, Schema]:
     own: dict[str, Schema] = {
         "prompt": _contract()["prompt"],
-        "model": or_null({**TEXT, "description": "A model; any other name means the default one."}),
+        "model": or_null({**TEXT, "description": _ANY_MODEL}),
         "n": or_null({**WHOLE, "minimum": 1, "maximum": MOST_PICTURES}),
         "size": or_null({**TEXT, "pattern": "^(auto|[0-9]{1,5}x[0-9]{1,5})$"}),
         "quality": or_null({**TEXT, "enum": list(QUALITIES)}),
@@ -166,18 +174,24 @@ def _openai() -> dict[str, Schema]:
         for name, schema in _contract().items()
         if name not in {*own, "format"}
     }
-    aside = {name: {"description": "Accepted and ignored."} for name in sorted(IGNORED)}
     data = json_object({"seed": WHOLE}, b64_json=TEXT, url=TEXT)
     return {
         "ImagesRequest": {
             "type": "object",
-            "properties": {**own, **contract, **aside},
+            "description": f"Accepted and ignored: {', '.join(sorted(IGNORED))}.",
+            "properties": {**own, **contract},
             "required": ["prompt"],
+            # No properties: of those a generator makes fields, of which none does anything.
+            "patternProperties": {f"^({'|'.join(sorted(IGNORED))})$": {}},
             "additionalProperties": False,
         },
         "ImagesAnswer": json_object(
             {"created": WHOLE, "data": listed(data), "model": TEXT, "output_format": TEXT},
             size=TEXT,
+            painted_size={
+                **TEXT,
+                "description": "The size that the model painted, if the picture was scaled up.",
+            },
         ),
         "Models": json_object({"object": TEXT, "data": listed(ref("OpenAIModel"))}),
         "OpenAIModel": json_object({"id": TEXT, "object": TEXT}),
@@ -185,28 +199,25 @@ def _openai() -> dict[str, Schema]:
 
 
 def _web_ui() -> dict[str, Schema]:
-    fields = {theirs: _lenient(_contract()[ours]) for theirs, ours in FIELDS.items()}
+    # A number may be spelled as text, here as everywhere; a client needs one spelling of it.
+    fields = {theirs: or_null(_contract()[ours]) for theirs, ours in FIELDS.items()}
     fields["seed"] |= {"minimum": -1, "description": "-1 is random."}
     counts = or_null({**WHOLE, "minimum": 1, "maximum": MOST_PICTURES})
+    formats = f"One of {', '.join(FORMATS)}; any other means png."
     override = {
-        "sd_model_checkpoint": {"description": "A model; any other name means the default one."},
-        "samples_format": {"description": f"One of {', '.join(FORMATS)}; any other means png."},
+        "sd_model_checkpoint": or_null({**TEXT, "description": _ANY_MODEL}),
+        "samples_format": or_null({**TEXT, "description": formats}),
     }
     request = json_object(
         {"prompt": _contract()["prompt"]},
         **{name: each for name, each in fields.items() if name != "prompt"},
         batch_size=counts,
         n_iter=counts,
-        # PHP writes an empty object as a list.
-        override_settings={
-            "type": ["object", "array", "null"],
-            "properties": override,
-            "maxItems": 0,
-        },
+        override_settings={"type": ["object", "null"], "properties": override},
     )
     response = {
         "images": listed({**TEXT, "contentEncoding": "base64"}),
-        "parameters": {"type": "object"},
+        "parameters": OBJECT,
         "info": {**TEXT, "contentMediaType": "application/json"},
     }
     checkpoint = {"title": TEXT, "model_name": TEXT, "filename": TEXT}
@@ -214,19 +225,11 @@ def _web_ui() -> dict[str, Schema]:
         "Txt2ImgRequest": request,
         "Txt2ImgAnswer": json_object(response),
         "WebUIOptions": json_object({"sd_model_checkpoint": TEXT}),
-        "WebUISettings": {"type": "object"},
+        "WebUISettings": OBJECT,
         "Checkpoints": listed(json_object(checkpoint)),
         "Named": listed(json_object({"name": TEXT})),
-        "Progress": json_object({"progress": NUMBER, "state": {"type": "object"}}),
+        "Progress": json_object({"progress": NUMBER, "state": OBJECT}),
     }
-
-
-def _lenient(schema: Schema) -> Schema:
-    """Return a field as the web UI takes it: a number may be spelled as text."""
-    if schema["type"] == "string":
-        return or_null(schema)
-    # The limits apply to the number in the text as well, which a schema cannot express.
-    return {**optional(schema), "type": [schema["type"], "string", "null"]}
 
 
 def _problems() -> dict[str, Schema]:
@@ -246,16 +249,15 @@ def _problems() -> dict[str, Schema]:
 
 
 def query_parameters() -> list[Schema]:
-    """Return the contract's fields, but for the prompt, as parameters of a query.
-
-    An empty value means the same as none.
-    """
+    """Return the contract's fields, but for the prompt, as parameters of a query."""
     return [
         {
             "name": name,
             "in": "query",
             "description": RULES[name].meaning,
-            "schema": {"anyOf": [schema, {**TEXT, "maxLength": 0}]},
+            # An empty value means the same as none: HTML forms send it.
+            "allowEmptyValue": True,
+            "schema": optional(schema),
         }
         for name, schema in _contract().items()
         if name != "prompt"

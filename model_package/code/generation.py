@@ -11,6 +11,7 @@ shipped alone: edit it in `model_package/code/` and copy it to `gateway/chalicel
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -359,6 +360,51 @@ class GenerationRequest:
 
 
 RULES: dict[str, Rule] = {one.name: one.metadata["rule"] for one in fields(GenerationRequest)}
+
+
+_SHORTEST_SIDE = 64  # the least width and height above
+LARGEST_AREA = Whole("The largest area that a model is good for, in pixels.", 128**2, 1_536**2)
+# How far a picture may be stretched to keep to whole steps: not visible.
+_STRETCH = 0.02
+
+
+def painted_size(width: int, height: int, largest_area: int | None) -> tuple[int, int]:
+    """Return the width and height at which a model paints a picture that is scaled up to a size.
+
+    The size itself, unless its area is too large; else nearly the same shape, with an area up to
+    the largest. No side becomes shorter than 64 pixels, whatever the area.
+
+    Args:
+        width: of the picture, in pixels; a multiple of 8.
+        height: likewise.
+        largest_area: that the model is good for, in pixels, as LARGEST_AREA; None for any.
+    """
+    if largest_area is None or width * height <= largest_area:
+        return width, height
+    long, short = max(width, height), min(width, height)
+    longest = long * max(math.sqrt(largest_area / (width * height)), _SHORTEST_SIDE / short)
+    step = painted_step(largest_area)
+    sizes = []
+    for steps in range(int(longest + 1e-6) // step, int(longest * 0.7) // step, -1):
+        other = max(round(steps * short / long) * step, _SHORTEST_SIDE)
+        if steps * step * other <= largest_area or other == _SHORTEST_SIDE:
+            sizes.append((steps * step, other))
+
+    def stretch(size: tuple[int, int]) -> float:
+        return abs(math.log(size[0] / size[1] * short / long))
+
+    # The largest first.
+    fitting = [size for size in sizes if stretch(size) <= _STRETCH]
+    painted = fitting[0] if fitting else min(sizes, key=stretch)
+    return painted if width >= height else painted[::-1]
+
+
+def painted_step(largest_area: int) -> int:
+    """Return the pixels of which a painted side is a multiple, where the picture is scaled up.
+
+    Some pipelines need 16 or 32; for a small model these would be too few sizes.
+    """
+    return 8 if largest_area < 512 * 512 else 32
 
 
 def describe() -> dict[str, Any]:

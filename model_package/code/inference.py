@@ -20,7 +20,7 @@ from easel.errors import EaselError, guard
 from easel.generator import GeneratedImage
 from easel.load import load_generator
 from easel.model import Model
-from easel.serving.request import DescribeRequest, read_request
+from easel.serving.request import DescribeRequest, read_deadline, read_request
 from easel.serving.response import check_accept, encode_error, encode_response
 from easel.startup.stopwatch import Stopwatch
 from generation import GenerationRequest
@@ -46,14 +46,15 @@ def input_fn(
 def predict_fn(
     data: GenerationRequest | DescribeRequest | EaselError,
     model: Model,
-    context: Any = None,  # noqa: ARG001
+    context: Any = None,
 ) -> GeneratedImage | Mapping[str, object] | EaselError:
     """Generate the image, or describe the model."""
     if isinstance(data, EaselError):
         return data
     if isinstance(data, DescribeRequest):
         return guard(lambda: model.generator().describe())
-    return guard(lambda: model.generator().generate(data))
+    deadline = read_deadline(_header(context, "X-Amzn-SageMaker-Custom-Attributes"))
+    return guard(lambda: model.generator().generate(data, deadline))
 
 
 def output_fn(
@@ -74,14 +75,14 @@ def _read(
     request = read_request(data, content_type)
     if isinstance(request, DescribeRequest):
         return request
-    check_accept(_accept_header(context), request)
+    check_accept(_header(context, "Accept"), request)
     return request
 
 
-def _accept_header(context: Any) -> str | None:
-    """Return the request's Accept header; None if the context has none."""
+def _header(context: Any, name: str) -> str | None:
+    """Return a header of the request; None if the context has none."""
     try:
-        header = context.get_request_header(0, "Accept")
-        return str(header or context.get_request_header(0, "accept") or "")
+        header = context.get_request_header(0, name)
+        return str(header or context.get_request_header(0, name.lower()) or "")
     except (AttributeError, TypeError, LookupError):  # no context, or one without a request
         return None

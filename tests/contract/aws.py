@@ -28,6 +28,7 @@ JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00\xf
 TOO_LARGE = 6_291_556
 SLOW_SECONDS = 30.0
 
+_UNTIL = re.compile(r"\buntil=[0-9.]+$")
 _RUNTIME = re.compile(r"/endpoints/([^/]+)/(async-)?invocations")
 _OURS = {"error": {"code": "moderation_blocked", "message": "The picture was blocked."}}
 _FIELD = {"error": {"code": "invalid_request", "message": "steps: too many", "field": "steps"}}
@@ -161,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _note(self, endpoint: str, asynchronous: bool, body: bytes) -> None:
         headers = {
-            name: value
+            name: _UNTIL.sub("until=TIME", value)
             for name, value in sorted(self.headers.items())
             if name.lower() in {"content-type", "accept"} or "sagemaker" in name.lower()
         }

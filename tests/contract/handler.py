@@ -118,7 +118,12 @@ def main() -> None:
     secrets.randbelow = lambda _limit: 7
     sys.stdout = log = io.StringIO()
     sys.path.insert(0, folder)
-    app = importlib.import_module("app").app
+    module = importlib.import_module("app")
+    app = module.app
+    if "EASEL_DEADLINE_SECONDS" in os.environ:
+        # On a busy machine, making the clients takes longer than the deadline of these requests.
+        for provider in (module.images()._runtime, module.images()._s3):
+            provider.client()
     routes = {path: sorted(methods) for path, methods in app.routes.items()}
     answers, known = [], {}
     for request in requests:

@@ -70,8 +70,8 @@ def test_a_real_time_picture_too_large_for_lambda_says_what_to_ask_for_instead(
 ):
     response = get(picture_url(gateway_url, f"noise {prompt}", width=1_536, height=1_536))
 
-    assert response.status_code == 502
-    assert response.json()["error"]["code"] == "bad_picture"
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "picture_too_large"
     assert "format=webp" in response.json()["error"]["message"]
 
 

@@ -32,6 +32,20 @@ def test_the_picture_is_described_by_its_prompt_seed_model_size_and_time(studio,
     assert studio.picture.get_attribute("alt") == "a red apple"
 
 
+def test_a_picture_that_was_scaled_up_says_from_which_size_also_after_a_reload(studio):
+    def scaled_up(route):
+        response = route.fetch()
+        headers = {**response.headers, "X-Painted-Size": "176x88"}
+        route.fulfill(response=response, headers=headers)
+
+    studio.page.route("**/inference/**", scaled_up)
+    studio.open().paint("a red apple")
+    for _ in range(2):
+        facts = studio.page.locator("#facts")
+        expect(facts).to_contain_text("64 \u00d7 64, scaled up from 176 \u00d7 88")
+        studio.page.reload()
+
+
 def test_a_hostile_prompt_is_only_words(studio, emulator):
     hostile = "<img src=x onerror=alert(1)>\"'${alert(1)}"
     studio.open().paint(hostile)

@@ -1,4 +1,4 @@
-"""What front ends are known to send, through both gateways."""
+"""What programs are known to send, through both gateways."""
 
 import base64
 import io
@@ -8,7 +8,8 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.recorded import BODIES
+from tests.end_to_end.access import KEY
+from tests.recorded import BODIES, PROGRAMS
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -25,6 +26,80 @@ def test_it_is_painted(gateway_url, name):
         pictures = [data["b64_json"] for data in described["data"]]
     for picture in pictures:
         assert Image.open(io.BytesIO(base64.b64decode(picture))).size[0] >= 64
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_gets_what_it_needs(gateway_url, name):
+    for each in PROGRAMS[name]["requests"]:
+        check(send(gateway_url, each), each["expect"])
+
+
+WITH_A_KEY = [
+    name
+    for name, program in PROGRAMS.items()
+    if all("authorization" in each["headers"] for each in program["requests"])
+]
+
+
+@pytest.mark.parametrize("name", WITH_A_KEY)
+def test_a_program_gets_the_same_with_a_key(guarded_local, name):
+    assert len(WITH_A_KEY) > 5
+    for each in PROGRAMS[name]["requests"]:
+        check(send(guarded_local, each), each["expect"])
+
+
+def test_a_program_with_a_wrong_key_is_refused(guarded_local):
+    for name in WITH_A_KEY:
+        for each in PROGRAMS[name]["requests"]:
+            public = each["method"] == "GET" and each["path"].startswith("/v1/models")
+            assert public or send(guarded_local, each, "wrong").status_code == 401
+
+
+def send(gateway_url, each, key=KEY):
+    """Send a request as it was recorded."""
+    headers = dict(each["headers"])
+    kind, _, credentials = headers.get("authorization", "").partition(" ")
+    if kind == "Basic":
+        credentials = credentials.replace("KEY", key).encode()
+        headers["authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
+    elif kind:
+        headers["authorization"] = f"{kind} {key}"
+    return requests.request(
+        each["method"],
+        f"{gateway_url}{each['path']}",
+        data=json.dumps(each["body"]) if "body" in each else None,
+        headers=headers,
+        timeout=60,
+    )
+
+
+def check(response, expected):
+    assert response.status_code == expected.get("status", 200), response.text
+    described = response.json()
+    shape = expected.get("shape")
+    if shape:
+        pictures = described["images"] if shape == "images" else described["data"]
+        pictures = [picture if shape == "images" else picture[shape] for picture in pictures]
+        assert len(pictures) == expected["pictures"]
+        image = Image.open(io.BytesIO(content(pictures[0], shape)))
+        assert list(image.size) == expected.get("size", list(image.size))
+    if "model" in expected:
+        info = json.loads(described["info"])["sd_model_name"] if shape == "images" else ""
+        assert expected["model"] in (
+            info, described.get("model"), described.get("sd_model_checkpoint")
+        )  # fmt: skip
+    if "names" in expected:
+        names = [entry.get("name", entry.get("title")) for entry in described]
+        assert [name for name in names if name in expected["names"]] == expected["names"]
+        assert expected["names"] or not names
+    assert expected.get("message", "") in response.text
+
+
+def content(picture, shape):
+    if shape != "url":
+        return base64.b64decode(picture)
+    # API Gateway is at HTTPS; the emulated one only says so.
+    return requests.get(picture.replace("https://127", "http://127"), timeout=60).content
 
 
 def test_sillytavern_finds_what_it_asks_for_before_it_paints(gateway_url):

@@ -12,6 +12,7 @@ import requests
 from PIL import Image, ImageStat
 from sd_parsers import ParserManager
 
+from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.processes import free_port
 from tests.packages import ROOT
 
@@ -121,6 +122,51 @@ def test_a_size_is_kept_and_one_that_is_too_small_for_the_contract_refused(easel
 
     assert picture.size == (192, 128)
     assert get(f"{url}/inference/x", width=60).json()["error"]["field"] == "width"
+
+
+def in_openais_dialect(url, size):
+    body = {"prompt": "a red apple", "seed": 7, "size": size}
+    return requests.post(f"{url}/v1/images/generations", json=body, timeout=60)
+
+
+def in_the_web_uis_dialect(url, size):
+    width, height = map(int, size.split("x"))
+    body = {"prompt": "a red apple", "seed": 7, "width": width, "height": height}
+    return requests.post(f"{url}/sdapi/v1/txt2img", json=body, timeout=60)
+
+
+@pytest.mark.parametrize("ask", [in_openais_dialect, in_the_web_uis_dialect])
+@pytest.mark.parametrize(("size", "painted"), [("1024x512", "176x88"), ("512x768", "96x144")])
+def test_the_sizes_that_clients_send_by_default_are_scaled_up_from_what_the_model_can(
+    easel, ask, size, painted
+):
+    _, _, url = easel
+    response = ask(url, size)
+
+    described = response.json()
+    encoded = described["images"][0] if "images" in described else described["data"][0]["b64_json"]
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    assert "{}x{}".format(*picture.size) == size
+    assert response.headers["X-Painted-Size"] == painted
+    assert f"Size: {size}, Painted size: {painted}" in picture.text["parameters"]
+
+
+def test_a_run_that_nobody_waits_for_stops_and_the_next_picture_is_as_ever(easel):
+    _, said, url = easel
+    (aws,) = [line.rpartition(" ")[2] for line in said if line.startswith("AWS is emulated at")]
+    runtime = Clients(lambda: aws).get("sagemaker-runtime", "us-east-1")
+    before = get(f"{url}/inference/a red apple", seed=7).content
+
+    with pytest.raises(runtime.exceptions.ModelError) as raised:
+        runtime.invoke_endpoint(
+            EndpointName="easel-sd",
+            ContentType="application/json",
+            Accept="image/png",
+            CustomAttributes="an-id;within=0.1",
+            Body=json.dumps({"prompt": "a red apple", "steps": 100}),
+        )
+    assert raised.value.response["OriginalStatusCode"] == 504
+    assert get(f"{url}/inference/a red apple", seed=7).content == before
 
 
 def colour(picture, box):

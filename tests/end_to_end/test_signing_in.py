@@ -1,5 +1,7 @@
 """The page where keys are needed, with real keys and links, behind both gateways."""
 
+from urllib.parse import unquote
+
 import pytest
 import requests
 from playwright.sync_api import expect
@@ -38,6 +40,25 @@ def test_a_key_signs_in_once_and_paints_from_then_on(guarded_url, emulator, page
     studio.paint("a green apple")
     page.goto(f"{guarded_url}/inference/a blue apple?seed=7")
     assert page.locator("img").count() == 1
+
+
+def test_a_pictures_own_address_asks_for_the_key_and_then_shows_it(guarded_url, browser):
+    session = BrowserSession(browser)
+    page = session.page
+    address = f"{guarded_url}/inference/a violet apple?seed=7"
+    page.goto(f"{address}&link=expired")
+    expect(page.get_by_role("heading", name="This easel asks for a key")).to_be_visible()
+    page.get_by_label("Key").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Unknown or expired key.")
+    page.get_by_label("Key").fill(KEY)
+    page.keyboard.press("Enter")
+
+    expect(page.locator("img")).to_have_count(1)
+    assert unquote(page.url) == address
+    page.goto(f"{guarded_url}/")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    session.context.close()
 
 
 def test_after_signing_out_the_key_is_asked_for_again(guarded_url, page):

@@ -37,11 +37,11 @@ def test_an_openai_client_reports_the_right_base_url(gateway_url):
 
 @pytest.mark.parametrize("path", ["/inference/a?seed=1", "/options", "/", "/nothing"])
 def test_a_response_to_head_states_no_length_that_get_has_not(gateway_url, path):
-    head = requests.head(gateway_url + path, timeout=30, allow_redirects=False)
-    again = requests.head(gateway_url + path, timeout=30, allow_redirects=False)
+    head = requests.head(gateway_url + path, timeout=30)
+    get = requests.get(gateway_url + path, timeout=30, headers={"Accept-Encoding": "identity"})
 
-    assert "Content-Length" not in head.headers
-    assert head.status_code == again.status_code
+    assert head.headers.get("Content-Length") in {None, str(len(get.content))}
+    assert head.status_code == get.status_code
 
 
 @pytest.mark.parametrize("target", ["//evil.example/api/{}", "http://evil.example/api/{}"])

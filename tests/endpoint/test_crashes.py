@@ -1,8 +1,10 @@
-"""The process dies before and after each of its AWS calls: all of them, every time.
+"""The process dies before and after its AWS calls.
 
 "Before" is a call that never left; "after" is one that AWS carried out and whose answer never came.
 The scripts keep nothing on disk, so dying before a call and after the one before it leave the same
-account. That lets each moment be followed by another recovery, and all pairs be covered.
+account. That lets each moment be followed by another recovery, and all pairs be covered. For the
+same reason, dying at a call that only reads leaves the account of the call before, unless time has
+passed in between: such calls are crashed at with `--all` only.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import pytest
 
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import destroy, start, stop
+from tests.conftest import ALL
 from tests.endpoint.doubles import create_gateway
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, Crash, contents, empty_account
 
@@ -25,21 +28,21 @@ CREATE = {
 
 def crashes(prepare, script, arguments, when):
     """Yield an account for each call of the script, in which it has just died at that call."""
-    call = 0
-    while True:
+    with empty_account() as world:
+        prepare(world)
+        first = len(world.calls)
+        assert world.run(script.main, *arguments) == 0
+        calls = [call - first for call in (range(len(world.calls)) if ALL else world.changes)]
+    calls = [call for call in calls if call >= 0]
+    assert len(calls) > 10
+    for call in calls:
         with empty_account() as world:
             prepare(world)
-            first = len(world.calls)
             world.crash_at(call, when)
-            try:
-                assert world.run(script.main, *arguments) == 0
-            except Crash:
-                world.revive()
-                yield world, call
-            else:
-                assert call == len(world.calls) - first > 10
-                return
-        call += 1
+            with pytest.raises(Crash):
+                world.run(script.main, *arguments)
+            world.revive()
+            yield world, call
 
 
 def nothing(_):

@@ -32,7 +32,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from endpoint.core.clock import Clock
-from endpoint.emulator.moto_ import cloudformation, shims
+from endpoint.emulator.moto_ import api_gateway, cloudformation, shims
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clock import Clock as EmulatedClock
 from endpoint.emulator.sagemaker.containers import ContainerResponse
@@ -40,6 +40,7 @@ from endpoint.emulator.sagemaker.faults import Fault, Faults
 from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.sagemaker.request_log import Entry, RequestLog
 from endpoint.emulator.sagemaker.runtime import Runtime
+from tests import iam
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -47,6 +48,8 @@ IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-infere
 PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10
 _START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 _CREATE_SECONDS, _DELETE_SECONDS = 240, 60
+# The first words of operations that change nothing.
+_READS = ("BatchGet", "Describe", "Filter", "Get", "Head", "List", "Simulate")
 
 
 class Crash(BaseException):
@@ -83,10 +86,17 @@ class World(Clock):
         self.stack_status: str | None = None  # what the stack says until it is deleted
         self.stack_fails_with: tuple[str, str] | None = None  # the resource, and why
         self.log_lines: list[str] = []
+        self.never_answers = False  # asynchronous invocations stay in their queue
         self.images = {"some-tag"}
-        self.denied: set[str] = set()  # actions, as IAM's simulator sees them
+        self.caller: str | None = None  # the ARN of who calls; None for moto's root user
+        # What the caller may do, as IAM's simulator sees it; None for everything.
+        self.operator_policy: dict[str, Any] | None = None
+        self.requests: list[tuple[Any, dict[str, Any]]] = []  # botocore's model, and the arguments
+        self.changes: list[int] = []  # the numbers of the calls that find or leave another account
+        self._changed_at = 0.0
         self._crash: tuple[int, str] | None = None
         self._dead = False
+        self._fail_at: int | None = None
         self.session = _watched()
         self.session.world = self
 
@@ -137,13 +147,17 @@ class World(Clock):
         """End the process `before` or `after` the call with this number, counted from 0."""
         self._crash = (len(self._log) + call, when)
 
+    def fail_at(self, call: int) -> None:
+        """Let the call with this number fail, counted from 0."""
+        self._fail_at = len(self._log) + call
+
     def revive(self) -> None:
         """Start a new process after a crash."""
         self._crash, self._dead = None, False
 
-    def run(self, main: Any, *argv: str) -> int:
+    def run(self, main: Any, *argv: str, **more: Any) -> int:
         """Run a script in this account; return its exit code."""
-        return int(main([*argv], session=self.session, clock=self))
+        return int(main([*argv], session=self.session, clock=self, **more))
 
     def open_session(self) -> None:
         """Use a separate session, for a test that hooks into it."""
@@ -161,11 +175,17 @@ class World(Clock):
             raise Crash
         number = len(self._log)
         operation = f"{model.service_model.service_name}.{model.name}"
+        self.requests.append((model, context["world_params"]))
         name = context["world_params"].get("EndpointName", "")
         self._log.add(Entry(operation, name, headers={}, body=""))
         context["world_number"] = number
+        if self.seconds > self._changed_at or not model.name.startswith(_READS):
+            self.changes.append(number)
+            self._changed_at = self.seconds
         if self._crash == (number, "before"):
             self._die()
+        if self._fail_at == number:
+            return _error(Fault("refused", code="InternalFailure", message="once", status=500))
         fault = self.faults.take(model.name, ("refused",))
         if fault:
             return _error(fault)
@@ -197,7 +217,8 @@ class World(Clock):
             data=params["body"],
         )
         answer = self._runtime.answer(Request(environ.get_environ()))
-        self._runtime.queue.poll()
+        if not self.never_answers:
+            self._runtime.queue.poll()
         raw = MockRawResponse(answer.get_data())
         response = AWSResponse(params["url"], answer.status_code, dict(answer.headers), raw)
         parser = create_parser(model.metadata["protocol"])
@@ -248,20 +269,40 @@ class World(Clock):
     # What moto does not know
 
     def _before_filter_log_events(self, _: dict[str, Any]) -> Any:
-        return _answer({"events": [{"message": line} for line in self.log_lines]})
+        events = [{"eventId": str(n), "message": line} for n, line in enumerate(self.log_lines)]
+        return _answer({"events": events})
+
+    def _before_get_caller_identity(self, _: dict[str, Any]) -> Any:
+        if self.caller is None:
+            return None
+        return _answer({"Arn": self.caller, "Account": ACCOUNT, "UserId": "1"})
 
     def _before_simulate_principal_policy(self, params: dict[str, Any]) -> Any:
-        return _answer(
+        given = {
+            entry["ContextKeyName"]: entry["ContextKeyValues"][0]
+            for entry in params.get("ContextEntries", [])
+        }
+        results = [
             {
-                "EvaluationResults": [
-                    {
-                        "EvalActionName": action,
-                        "EvalDecision": "implicitDeny" if action in self.denied else "allowed",
-                    }
-                    for action in params["ActionNames"]
-                ]
+                "EvalActionName": action,
+                "EvalResourceName": arn,
+                "EvalDecision": self._decision(iam.Request(action, arn, given)),
             }
-        )
+            for action in params["ActionNames"]
+            for arn in params.get("ResourceArns", ["*"])
+        ]
+        return _answer({"EvaluationResults": results})
+
+    def _decision(self, request: iam.Request) -> str:
+        if self.operator_policy is None or iam.allows(self.operator_policy, request):
+            return "allowed"
+        return "explicitDeny" if iam.denies(self.operator_policy, request) else "implicitDeny"
+
+    def _before_tag_resource(self, params: dict[str, Any]) -> Any:
+        if not params.get("resourceArn", "").startswith("arn:aws:apigateway:"):
+            return None
+        api_gateway.tag_api(params["resourceArn"], params["tags"])
+        return _answer({})
 
     def _before_batch_get_image(self, params: dict[str, Any]) -> Any:
         tag = params["imageIds"][0].get("imageTag")
@@ -292,9 +333,10 @@ class _Session:
             self.world.after(**arguments)
 
     def client(self, service: str, config: Any = None) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._inner.client(service, config=config)
-        return self._clients[service]
+        key = f"{service} {getattr(config, 'signature_version', None)}"
+        if key not in self._clients:
+            self._clients[key] = self._inner.client(service, config=config)
+        return self._clients[key]
 
     def get_partition_for_region(self, region: str) -> str:
         return str(self._inner.get_partition_for_region(region))

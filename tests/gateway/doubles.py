@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 import json
+from contextlib import nullcontext
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.response import StreamingBody
@@ -210,6 +211,16 @@ def tag(body):
 # --- Gateways -------------------------------------------------------------------------------------
 
 
+def _http_client():
+    """Return chalice's client, which otherwise replaces `os.environ` for the time of a request.
+
+    Of requests in several threads, the last would leave another's copy there.
+    """
+    http = Client(gateway.app).http
+    http._patched_env_vars = lambda _: nullcontext()
+    return http
+
+
 class GatewayClient:
     """A client of an open gateway, which records what reached its real-time endpoints."""
 
@@ -217,7 +228,7 @@ class GatewayClient:
         self.endpoint = GeneratingClient(None)
         self._log_prompts = log_prompts
         self.offer({"sd": Model("sd", "easel-sd"), "sdxl": Model("sdxl", "easel-sdxl")})
-        self._http = Client(gateway.app).http
+        self._http = _http_client()
         monkeypatch.setattr(gateway, "settings", lambda: self.settings)
         monkeypatch.setattr(gateway, "images", lambda: self.service)
 
@@ -251,7 +262,7 @@ class GuardedClient:
         self.runtime, self.bucket = _GeneratingAndQueueing(), Bucket(Breaks())
         self.service = ImageService(self.settings, Provided(self.runtime), Provided(self.bucket))
         self._monkeypatch = monkeypatch
-        self._http = http or Client(gateway.app).http
+        self._http = http or _http_client()
 
     def request(self, method, path, body=b"", **headers):
         self._monkeypatch.setattr(gateway, "settings", lambda: self.settings)

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.generation import RULES, GenerationRequest, InvalidField, Name, describe
+from chalicelib.generation import (
+    LARGEST_AREA,
+    RULES,
+    GenerationRequest,
+    InvalidField,
+    Name,
+    describe,
+    painted_size,
+)
 
 WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=60).filter(
     lambda text: text.strip() and not re.search(r"[\x1c-\x1f]", text)
@@ -294,3 +302,42 @@ def test_a_text_that_is_a_name_is_its_own_name():
     assert Name.of("a b") != Name.of("a&b")
     assert Name.of("u\u0308") == Name.of("\u00fc")
     assert Name.of("\udcff") != Name.of("\udcfe")
+
+
+SIDES = st.integers(8, 192).map(lambda eighth: eighth * 8)
+
+
+@given(SIDES, SIDES, st.integers(LARGEST_AREA.least, LARGEST_AREA.most))
+def test_a_picture_is_painted_within_the_largest_area_in_nearly_the_same_shape(
+    width, height, largest
+):
+    painted = painted_size(width, height, largest)
+
+    if width * height <= largest:
+        assert painted == (width, height)
+        return
+    assert painted == painted_size(height, width, largest)[::-1]
+    # The shortest side of the contract can ask for more.
+    assert painted[0] * painted[1] <= largest or min(painted) == 64
+    assert all(64 <= side <= 1_536 and side % 8 == 0 for side in painted)
+    assert 1 / 1.035 < painted[0] / painted[1] * height / width < 1.035
+
+
+@pytest.mark.parametrize(
+    ("asked", "painted"),
+    [
+        ((1024, 1024), (128, 128)),
+        ((512, 512), (128, 128)),
+        ((1024, 512), (176, 88)),
+        ((512, 768), (96, 144)),
+        ((1280, 720), (168, 96)),
+        ((128, 128), (128, 128)),
+        ((1536, 64), (1536, 64)),  # neither side can be shorter
+    ],
+)
+def test_the_sizes_of_the_bundled_model(asked, painted):
+    assert painted_size(*asked, 128 * 128) == painted
+
+
+def test_a_model_without_a_largest_area_paints_every_size():
+    assert painted_size(1_536, 1_536, None) == (1_536, 1_536)

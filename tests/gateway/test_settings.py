@@ -31,6 +31,7 @@ def test_what_is_configured_of_a_model_is_described():
         "defaults": {"steps": 40, "guidance_scale": 7.5, "width": 1024, "height": 768},
         "seconds": 9.5,
         "loras": ["watercolour", "pixel"],
+        "largest_area": 1024 * 1024,
         "limits": {"steps": {"maximum": 50}, "width": {"multipleOf": 16}},
     }
     (model,) = Settings.from_environment(

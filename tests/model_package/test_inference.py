@@ -195,3 +195,29 @@ def test_the_prompt_is_logged_when_a_setting_says_so(stand_in, monkeypatch, caps
     logged = [json.loads(line) for line in capsys.readouterr().out.split("\n") if line]
     assert [line["event"] for line in logged] == ["model_loaded", "picture"]
     assert logged[1]["prompt"] == "名前 one line"
+
+
+def test_more_steps_than_the_scheduler_has_are_a_bad_request_that_names_the_limit(
+    stand_in, monkeypatch
+):
+    monkeypatch.setenv("EASEL_SAMPLER", "lcm")
+    toolkit = Toolkit(stand_in())
+    response = toolkit.post({**REQUEST, "steps": 51})
+    error = json.loads(response.body)["error"]
+
+    assert (response.status, error["field"]) == (400, "steps")
+    assert "from 1 to 50" in error["message"]
+    described = json.loads(toolkit.post({"describe": True}).body)
+    assert described["limits"] == {"steps": {"maximum": 50}}
+    assert toolkit.post({**REQUEST, "steps": 50}).status == 200
+
+
+def test_a_default_that_does_not_fit_the_scheduler_is_no_fault_of_a_caller(
+    stand_in, monkeypatch, capsys
+):
+    monkeypatch.setenv("EASEL_SAMPLER", "lcm")
+    monkeypatch.setenv("EASEL_DEFAULTS", '{"steps": 60, "width": 64, "height": 64}')
+    response = Toolkit(stand_in()).post(REQUEST)
+
+    assert (response.status, json.loads(response.body)["error"]["code"]) == (500, "model_unusable")
+    assert "steps: must be a whole number from 1 to 50" in capsys.readouterr().out

@@ -68,6 +68,7 @@ LIMITS: Mapping[str, tuple[float, float, int | None]] = {
     "width": (64, 1_536, 8),
     "height": (64, 1_536, 8),
     "refiner_start": (0.1, 1, None),
+    "largest_area": (16_384, 2_359_296, 1),
 }
 
 

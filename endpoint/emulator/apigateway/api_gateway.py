@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Protocol
 
+from endpoint.core.local_addresses import foreign_host
 from endpoint.emulator.apigateway.api_gateway_document import Document, Match, Route
 from endpoint.emulator.apigateway.gateway_responses import Failure, render, unknown_path
 from endpoint.emulator.apigateway.proxy_event import (
@@ -194,6 +195,10 @@ class ApiGateway:
 
 
 class _Requests(QuietHandler):
+    def refusal(self) -> str | None:
+        # Which pages can use it, the gateway behind it decides.
+        return foreign_host(self.headers.get_all("Host", []))
+
     def _handle(self) -> None:
         gateway: ApiGateway = self.server.gateway  # type: ignore[attr-defined]
         path, _, query = self.path.partition("?")

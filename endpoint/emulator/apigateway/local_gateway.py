@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import chalice.local
 from chalice.cli import main as chalice_command
 
+from endpoint.core.local_addresses import foreign_host
 from endpoint.emulator.apigateway.gateway_responses import read_responses, unknown_path
 from endpoint.emulator.process.orphans import end_with_parent
 
@@ -30,7 +32,8 @@ def main() -> None:
     chalice.local.ChaliceRequestHandler.disable_nagle_algorithm = True
     chalice.local.ThreadedHTTPServer.request_queue_size = 128
     chalice.local.ChaliceRequestHandler.parse_request = _parse_request
-    responses = read_responses(folder / ".chalice" / "responses.json")
+    template = folder / ".chalice" / "responses.json"
+    responses = read_responses(template) if template.is_file() else {}
     # What `deploy` sets on AWS, where chalice's server imitates API Gateway without it.
     chalice.local.ChaliceRequestHandler.send_header = _send_header
     gateway: Any = chalice.local.LocalGateway
@@ -43,12 +46,22 @@ def main() -> None:
 
 
 def _parse_request(self: chalice.local.ChaliceRequestHandler) -> bool:
-    """Read a request, and route `/sdapi/` to `/api/sdapi/`.
+    """Read a request for this machine's own addresses, and route `/sdapi/` to `/api/sdapi/`.
+
+    Which sites' pages can use it, the gateway itself decides.
 
     SillyTavern keeps only the host of the address that it is configured with. On AWS a custom
     domain solves that.
     """
     complete = BaseHTTPRequestHandler.parse_request(self)
+    if complete:
+        # A request target can be a whole URL, whose host then counts.
+        target = [urlsplit(self.path).netloc] if not self.path.startswith(("/", "*")) else []
+        reason = foreign_host([*self.headers.get_all("Host", []), *target])
+        if reason is not None:
+            self.close_connection = True
+            self.send_error(403, explain=reason)
+            return False
     if complete and self.path.startswith("/sdapi/"):
         self.path = f"/api{self.path}"
     return complete

@@ -84,6 +84,8 @@ class Clients:
                         retries={"total_max_attempts": 1},
                         # Longer than the 60 s after which SageMaker answers by itself.
                         read_timeout=70,
+                        # Not by a proxy that the environment configures.
+                        proxies={},
                         # A bucket's name cannot be a subdomain of an IP address.
                         s3={"addressing_style": "path"},
                     ),

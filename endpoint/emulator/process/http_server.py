@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from typing import Any
 
+from endpoint.core.local_addresses import foreign_host, foreign_page
+
 Handler = Callable[..., BaseHTTPRequestHandler]
 Headers = Iterable[tuple[str, str]]
 
@@ -38,6 +40,24 @@ class QuietHandler(BaseHTTPRequestHandler):
     # acknowledgements, cost 40 ms each time.
     wbufsize = -1
     disable_nagle_algorithm = True
+
+    def parse_request(self) -> bool:
+        """Read a request; one that a web page of another site can send is refused."""
+        if not super().parse_request():
+            return False
+        reason = self.refusal()
+        if reason is not None:
+            # The body is not read, so nothing can follow on this connection.
+            self.close_connection = True
+            kind = ("Content-Type", "text/plain")
+            self.answer(403, [kind, ("Connection", "close")], f"{reason}\n".encode())
+        return reason is None
+
+    def refusal(self) -> str | None:
+        """Return why a request is refused before it is handled; None if it is not."""
+        return foreign_host(self.headers.get_all("Host", [])) or foreign_page(
+            self.headers.get_all("Origin", []), self.headers.get("Sec-Fetch-Site", "")
+        )
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - inherited name
         """Log nothing."""

@@ -179,7 +179,7 @@ def check_same_origin(protection: Protection, request: Request) -> None:
     trusted = {request.origin, *protection.origins} - {"*"}
     if site in {"same-origin", "none"} or origin in trusted or (origin is None and site is None):
         return
-    raise Unauthorized("A session can be used only by this site's own pages. Send the key instead.")
+    raise Unauthorized("A session can be used only by this site's own pages.")
 
 
 def _is_top_navigation(request: Request) -> bool:
@@ -198,7 +198,7 @@ def _by_cookie(protection: Protection, request: Request, now: float) -> Principa
                 return Principal(AuthMethod.KEY, key)
     if cookies.get(LINK_COOKIE):
         return _check_scope(_by_link(protection, cookies[LINK_COOKIE], now), request)
-    raise Unauthorized("An API key is required. Sign in on the home page, or send the key.")
+    raise Unauthorized("An API key is required.")
 
 
 def _by_link(protection: Protection, token: str, now: float) -> Principal:

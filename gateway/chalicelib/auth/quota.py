@@ -14,6 +14,7 @@ from chalicelib.access_settings import Protection
 from chalicelib.auth.authenticate import PICTURE_SECONDS
 from chalicelib.auth.link_quota import RUNS_PER_PICTURE, LinkQuota
 from chalicelib.auth.rate_limit import RateLimiter, client_of
+from chalicelib.aws.deadline import ending
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import RateLimited, StoreUnavailable, Unauthorized
 from chalicelib.web.principal import ANONYMOUS, AuthMethod, Link, Principal
@@ -130,7 +131,8 @@ class Quota:
         if link is None or self._counts_in_memory(payment.principal):
             return
         try:
-            self._link_quota().refund(link, picture)
+            with ending():
+                self._link_quota().refund(link, picture)
         except StoreUnavailable:
             return  # the same picture can be requested again at no further cost
 

@@ -11,6 +11,8 @@ import time
 from functools import cache
 from typing import Any, Protocol
 
+from chalicelib.aws.deadline import NoTimeLeft, shared
+
 # botocore's default of 60 s exceeds API Gateway's 29 s.
 _CONNECT_SECONDS = 2
 # A frozen Lambda does not see the server close an idle connection, and a request sent on it fails.
@@ -68,7 +70,7 @@ class LazyClient:
         from botocore.config import Config  # 100 ms that pages, options and health need not wait
 
         with _making:
-            return _session().create_client(
+            client = _session().create_client(
                 self._service,
                 config=Config(
                     connect_timeout=_CONNECT_SECONDS,
@@ -81,6 +83,14 @@ class LazyClient:
                     **(_S3 if self._service == "s3" else {}),
                 ),
             )
+        client.meta.events.register("before-send", _in_time)
+        return client
+
+
+def _in_time(**_: Any) -> None:
+    """Send nothing after the request's deadline, no second attempt either."""
+    if shared().remaining <= 0:
+        raise NoTimeLeft
 
 
 @cache

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.clients import Client
+from chalicelib.aws.deadline import DeadlinePassed, shared
 from chalicelib.errors import StoreUnavailable
 
 # The response to HEAD has no body, so its status is the code. Without s3:ListBucket S3 returns 403
@@ -19,6 +20,7 @@ from chalicelib.errors import StoreUnavailable
 _MISSING = {"404", "NoSuchKey"}
 # 412: the condition does not hold. 409: two conditional writes met, and this one lost.
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_FAILURES = (BotoCoreError, DeadlinePassed)
 
 
 @dataclass(frozen=True)
@@ -53,29 +55,33 @@ class Store:
             StoreUnavailable: if S3 returns neither.
         """
         try:
-            response = self._s3.client().get_object(**self._address(key))
-            # The body is still on the network: reading it can fail as well.
-            size = int(response["ContentLength"])
-            body = response["Body"].read() if longest is None or size <= longest else b""
-            # An unread body would keep its connection from being used again.
-            response["Body"].close()
-            return Stored(body, size, response["ETag"])
+            return shared().keep(lambda: self._read(key, longest))
         except ClientError as error:
             if _code(error) in _MISSING:
                 return None
             raise _unavailable() from error
-        except BotoCoreError as error:
+        except _FAILURES as error:
             raise _unavailable() from error
+
+    def _read(self, key: str, longest: int | None) -> Stored:
+        response = self._s3.client().get_object(**self._address(key))
+        # The body is still on the network: reading it can fail as well.
+        size = int(response["ContentLength"])
+        body = response["Body"].read() if longest is None or size <= longest else b""
+        # An unread body would keep its connection from being used again.
+        response["Body"].close()
+        return Stored(body, size, response["ETag"])
 
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None if there is none; raises StoreUnavailable."""
         try:
-            return int(self._s3.client().head_object(**self._address(key))["ContentLength"])
+            head = shared().keep(lambda: self._s3.client().head_object(**self._address(key)))
+            return int(head["ContentLength"])
         except ClientError as error:
             if _code(error) in _MISSING:
                 return None
             raise _unavailable() from error
-        except BotoCoreError as error:
+        except _FAILURES as error:
             raise _unavailable() from error
 
     def create(self, key: str, body: bytes) -> str | None:
@@ -96,8 +102,8 @@ class Store:
     def delete(self, key: str) -> None:
         """Delete an object, whether or not it exists; raises StoreUnavailable."""
         try:
-            self._s3.client().delete_object(**self._address(key))
-        except (ClientError, BotoCoreError) as error:
+            shared().keep(lambda: self._s3.client().delete_object(**self._address(key)))
+        except (ClientError, *_FAILURES) as error:
             raise _unavailable() from error
 
     def link(self, key: str, seconds: int, **headers: str) -> str:
@@ -117,14 +123,16 @@ class Store:
 
     def _put(self, key: str, body: bytes, **condition: str) -> str | None:
         try:
-            written = self._s3.client().put_object(**self._address(key), Body=body, **condition)
+            written = shared().keep(
+                lambda: self._s3.client().put_object(**self._address(key), Body=body, **condition)
+            )
             return str(written["ETag"])
         except ClientError as error:
             # An object that was deleted has no version to replace, which S3 reports as 404.
             if _code(error) in _TAKEN | _MISSING:
                 return None
             raise _unavailable() from error
-        except BotoCoreError as error:
+        except _FAILURES as error:
             raise _unavailable() from error
 
     def _address(self, key: str) -> dict[str, str]:

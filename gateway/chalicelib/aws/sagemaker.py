@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +25,8 @@ from botocore.exceptions import (
 )
 
 from chalicelib.aws.clients import Client
-from chalicelib.aws.deadline import Deadline, DeadlinePassed
+from chalicelib.aws.deadline import Deadline, DeadlinePassed, NoTimeLeft, shared
 from chalicelib.errors import (
-    BadPicture,
     ConnectionCut,
     EndpointBusy,
     EndpointDown,
@@ -38,6 +39,7 @@ from chalicelib.errors import (
     InvalidRequest,
     JobFailed,
     PictureRefused,
+    PictureTooLarge,
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE, MEDIA_TYPES, check_picture
@@ -55,14 +57,17 @@ class Endpoint:
 
         Args:
             request: complete, that is with seed and model.
-            deadline: the invocation is abandoned when it has passed; the GPU continues.
-            trace: an identifier for the container's log, at most 1,024 visible characters.
+            deadline: the invocation is abandoned when it has passed; the model stops at its next
+                step.
+            trace: an identifier for the container's log, at most 1,000 visible characters.
 
         Raises:
             GatewayError: for every failure of AWS or the network.
         """
         try:
-            body = deadline.keep(lambda: self._fetch(request, trace))
+            body = deadline.keep(lambda: self._fetch(request, _until(deadline, trace)))
+        except NoTimeLeft as error:
+            raise _not_begun() from error
         except DeadlinePassed as error:
             raise _too_slow() from error
         except ClientError as error:
@@ -72,20 +77,20 @@ class Endpoint:
         check_picture(body, request.format)
         return body
 
-    def _fetch(self, request: GenerationRequest, trace: str) -> bytes:
+    def _fetch(self, request: GenerationRequest, attributes: str) -> bytes:
         response = self._runtime.client().invoke_endpoint(
             EndpointName=self._name,
             ContentType="application/json",
             # The serving container labels its response with this very string.
             Accept=MEDIA_TYPES[request.format],
-            CustomAttributes=trace,
+            CustomAttributes=attributes,
             Body=json.dumps(request.to_dict()).encode(),
         )
         stream = response["Body"]
         if _content_length(response) > LARGEST_PICTURE:
             # Nothing is read: the rest of a large picture would only use up the deadline.
             stream.close()
-            raise BadPicture(
+            raise PictureTooLarge(
                 "The picture is too large to be returned. Set format=webp or format=jpeg, or"
                 " request a smaller one.",
                 field="format",
@@ -126,26 +131,42 @@ class AsyncEndpoint:
             GatewayError: any other, if it certainly was not queued.
         """
         try:
-            queued = self._runtime.client().invoke_endpoint_async(
-                EndpointName=self._name,
-                ContentType="application/json",
-                Accept=MEDIA_TYPES[request.format],
-                CustomAttributes=trace,
-                # Inline, up to 128,000 bytes: no upload before the call.
-                Body=json.dumps(request.to_dict()).encode(),
-                # In botocore since 1.43.0, and an inline body since 1.43.30. Lambda's own copy may
-                # be older, so the package contains boto3.
-                S3OutputPathExtension=folder,
-                Filename=file,
-                # SageMaker's defaults are six hours in the queue and 15 minutes for the run.
-                RequestTTLSeconds=timeouts.queue_seconds,
-                InvocationTimeoutSeconds=timeouts.run_seconds,
-            )
+            queued = shared().keep(lambda: self._submit(request, folder, file, timeouts, trace))
             return QueuedRun(queued.get("OutputLocation"), queued.get("FailureLocation"))
+        except NoTimeLeft as error:
+            raise _not_begun() from error
+        except DeadlinePassed as error:
+            raise _too_slow() from error
         except ClientError as error:
             raise _translate_refusal(error) from error
         except BotoCoreError as error:
             raise _translate_failure(error) from error
+
+    def _submit(
+        self,
+        request: GenerationRequest,
+        folder: str,
+        file: str,
+        timeouts: QueueTimeouts,
+        trace: str,
+    ) -> dict[str, Any]:
+        queued: dict[str, Any] = self._runtime.client().invoke_endpoint_async(
+            EndpointName=self._name,
+            ContentType="application/json",
+            Accept=MEDIA_TYPES[request.format],
+            # SageMaker does not tell the container when it has given up.
+            CustomAttributes=f"{trace};within={timeouts.run_seconds}",
+            # Inline, up to 128,000 bytes: no upload before the call.
+            Body=json.dumps(request.to_dict()).encode(),
+            # In botocore since 1.43.0, and an inline body since 1.43.30. Lambda's own copy may
+            # be older, so the package contains boto3.
+            S3OutputPathExtension=folder,
+            Filename=file,
+            # SageMaker's defaults are six hours in the queue and 15 minutes for the run.
+            RequestTTLSeconds=timeouts.queue_seconds,
+            InvocationTimeoutSeconds=timeouts.run_seconds,
+        )
+        return queued
 
 
 @dataclass(frozen=True)
@@ -175,8 +196,21 @@ class QueueTimeouts:
     run_seconds: int = 600
 
 
+def _until(deadline: Deadline, trace: str) -> str:
+    """Return the custom attributes from which the container knows when nobody waits any more."""
+    if math.isinf(deadline.remaining):
+        return trace
+    # Clocks on AWS agree within milliseconds. Seconds from now would not count the time in the
+    # model server's queue.
+    return f"{trace};until={time.time() + deadline.remaining:.3f}"
+
+
 def _content_length(response: Any) -> int:
     return int(response["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
+
+
+def _not_begun() -> EndpointUnreachable:
+    return EndpointUnreachable("There was no time left to reach the model.")
 
 
 def _too_slow() -> EndpointTooSlow:
@@ -265,6 +299,8 @@ def _translate_model_error(response: Any) -> GatewayError:
     error = _translate_report(reported)
     if error is not None:
         return error
+    if reported.get("code") == "too_slow":
+        return _too_slow()
     # The model server returns 503 when 100 requests wait for its worker.
     if status == 429 or (status == 503 and _NO_WORKER in message):
         return EndpointBusy("The model's queue is full.")
@@ -328,7 +364,8 @@ def _translate_report(reported: dict[str, Any]) -> GatewayError | None:
     if reported.get("code") == "invalid_request":
         return InvalidRequest(message, field=str(reported.get("field", "")) or None)
     if reported.get("code") == "out_of_memory":
-        return EndpointFailed("The picture did not fit the model's memory. Request a smaller one.")
+        message = "width: the picture did not fit the model's memory; request a smaller one"
+        return PictureTooLarge(message, field="width")
     return None
 
 

@@ -29,13 +29,19 @@ from chalicelib.dialects.batch import (
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
 from chalicelib.dialects.prompt_tags import read_tags
-from chalicelib.errors import BadPicture, GatewayError, InvalidRequest
+from chalicelib.errors import GatewayError, InvalidRequest, PictureTooLarge
 from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request
-from chalicelib.web.response import Response, json_response, retry_headers
+from chalicelib.web.response import (
+    Response,
+    error_headers,
+    json_response,
+    message_of,
+    painted_header,
+)
 
 ROUTE = "/sdapi/v1/txt2img"
 # The web UI's names on the left, the contract's on the right.
@@ -108,9 +114,12 @@ def render_error(error: GatewayError, request: Request) -> Response:
         response = json_response({"detail": [detail]}, 422)
     else:
         # The members of the web UI's own exception handler.
-        body = {"error": error.code, "detail": error.message, "body": "", "errors": error.message}
+        message = message_of(error, request)
+        body = {"error": error.code, "detail": message, "body": "", "errors": message}
         response = json_response(body, error.status)
-    return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
+    return response.with_headers(
+        {"x-request-id": request.request_id, **error_headers(error, request)}
+    )
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -120,11 +129,7 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
     _refuse(data)
-    # PHP writes an empty object as an empty list.
-    settings = data.get("override_settings")
-    settings = {} if settings in (None, []) else settings  # PHP writes an empty object as a list
-    if not isinstance(settings, dict):
-        raise InvalidRequest("override_settings: must be an object", field="override_settings")
+    settings = _settings(data)
     first = _generation(data, settings)
     checkpoint = settings.get("sd_model_checkpoint")
     # The web UI, too, uses its default for an unknown checkpoint: `info` names the model used.
@@ -134,6 +139,19 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     generations = with_seeds(first, _count(data))
     check_weight(generations, "batch_size", _ADVICE)
     return generations
+
+
+def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
+    field = "override_settings"
+    settings = data.get(field)
+    settings = {} if settings in (None, []) else settings  # PHP writes an empty object as a list
+    if not isinstance(settings, dict):
+        raise InvalidRequest(f"{field}: must be an object", field=field)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    for name in ("sd_model_checkpoint", "samples_format"):
+        if not isinstance(settings.get(name, ""), str):
+            raise InvalidRequest(f"{field}: {name} must be text", field=field)
+    return settings
 
 
 def _refuse(data: Mapping[str, Any]) -> None:
@@ -167,10 +185,7 @@ def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> Generat
     fields = {ours: data[name] for name, ours in FIELDS.items() if name in data}
     if isinstance(fields.get("prompt"), str):
         fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
-    samples_format = settings.get("samples_format", "png")
-    fields["format"] = "png"
-    if isinstance(samples_format, str):
-        fields["format"] = FORMATS.get(samples_format, "png")
+    fields["format"] = FORMATS.get(settings.get("samples_format", "png"), "png")
     try:
         fields = with_numbers(fields)
         if fields.get("seed") == -1:
@@ -205,7 +220,7 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
     if not fit(finished):
-        raise BadPicture(f"The pictures together do not fit one response; {_ADVICE}.")
+        raise PictureTooLarge(f"The pictures together do not fit one response; {_ADVICE}.")
     pairs = zip(batch.generations, finished, strict=True)
     texts = [infotext(picture.body, generation) for generation, picture in pairs]
     body = {
@@ -216,7 +231,9 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
             _info(service, batch, texts, size_of(finished[0].body)), ensure_ascii=False
         ),
     }
-    return json_response(body)
+    return json_response(
+        body, headers=painted_header(service.settings.painted(batch.generations[0]))
+    )
 
 
 def _parameters(batch: Batch) -> dict[str, Any]:
@@ -244,6 +261,7 @@ def _info(
     used = {**_DEFAULTS, **(model.defaults if model else {}), **first.to_dict()}
     width, height = size or (used["width"], used["height"])
     seeds = [generation.seed for generation in batch.generations]
+    painted = service.settings.painted(first)
     return {
         "prompt": _with_tags(first),
         "all_prompts": [_with_tags(first)] * count,
@@ -259,6 +277,8 @@ def _info(
         "batch_size": count,
         "sd_model_name": first.model,
         **_ALWAYS,
+        # Here the web UI reports what it has no member for, under the names of the infotext.
+        "extra_generation_params": {"Painted size": painted} if painted else {},
         "all_subseeds": [0] * count,
         # In the web UI a grid of all pictures may be first; here there is none.
         "index_of_first_image": 0,

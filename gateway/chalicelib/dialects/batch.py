@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
@@ -169,4 +170,6 @@ def _in_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> tuple
         return (work(items[0]),)
     # botocore blocks, so each picture needs a thread of its own to wait in.
     with ThreadPoolExecutor(len(items)) as pool:
-        return tuple(pool.map(work, items))
+        # With the deadline of the call, which a new thread does not have.
+        runs = [pool.submit(copy_context().run, work, item) for item in items]
+        return tuple(run.result() for run in runs)

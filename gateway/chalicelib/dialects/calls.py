@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chalicelib.auth.quota import Payment
-from chalicelib.aws.deadline import Deadline
+from chalicelib.aws.deadline import Deadline, sharing
 from chalicelib.errors import GatewayError
 from chalicelib.images.service import Call
 from chalicelib.settings import Settings
@@ -29,7 +29,8 @@ def calling(settings: Settings, request: Request) -> Iterator[Call]:
         deadline=Deadline(request.arrived + settings.deadline_seconds),
     )
     try:
-        yield call
+        with sharing(call.deadline):
+            yield call
     except GatewayError as error:
         # A caller needs to see its rate limit on errors as well.
         error.headers.update(report(call))

@@ -31,6 +31,7 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
+from chalicelib.dialects.prompt_tags import apply_tags
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
@@ -38,7 +39,13 @@ from chalicelib.images.resolved_request import complete, resolve
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request, inference_path
-from chalicelib.web.response import Response, json_response, retry_headers
+from chalicelib.web.response import (
+    Response,
+    error_headers,
+    json_response,
+    message_of,
+    painted_header,
+)
 
 ROUTE = "/v1/images/generations"
 # The factor for the model's own number of steps. OpenAI's qualities set how much computing a
@@ -104,9 +111,9 @@ def generate(service: ImageService, request: Request) -> Response:
     with calling(service.settings, request) as call:
         if images.as_url:
             data = _urls(service, call, request, images.generations)
-            return _response(images.generations, data).with_headers(report(call))
+            return _response(service, images.generations, data).with_headers(report(call))
         batch = generate_batch(service, call, images.generations)
-        return _finish(service.settings.protection, request, batch).with_headers(report(call))
+        return _finish(service, request, batch).with_headers(report(call))
 
 
 def resume(service: ImageService, request: Request, identifiers: str) -> Response:
@@ -117,7 +124,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
     """
     with calling(service.settings, request) as call:
         batch = resume_batch(service, call, identifiers)
-        return _finish(service.settings.protection, request, batch).with_headers(report(call))
+        return _finish(service, request, batch).with_headers(report(call))
 
 
 def models(names: Sequence[str]) -> Response:
@@ -147,14 +154,16 @@ def render_error(error: GatewayError, request: Request) -> Response:
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     # OpenAI has codes of its own for these two.
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
-    message = error.message
+    message = message_of(error, request)
     if code == "invalid_api_key" and {"authorization", "x-api-key"} & set(request.headers):
         # OpenAI's words, in which LiteLLM and others recognise a wrong key.
         message = f"Incorrect API key provided. {message}"
     described = {"message": message, "type": kind, "param": error.field, "code": code}
     response = json_response({"error": described}, error.status)
     # OpenAI's libraries show this header's value as the error's `request_id`.
-    return response.with_headers({"x-request-id": request.request_id, **retry_headers(error)})
+    return response.with_headers(
+        {"x-request-id": request.request_id, **error_headers(error, request)}
+    )
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -168,7 +177,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     if str(data.get("model", "")).startswith("dall-e"):
         # The default of these models, on which their clients rely without sending it.
         data.setdefault("response_format", "url")
-    first = _generation(data)
+    first = apply_tags(_generation(data))
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
@@ -273,7 +282,7 @@ def _choice(data: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
 # --- Responding -----------------------------------------------------------------------------------
 
 
-def _finish(protection: Protection, request: Request, batch: Batch) -> Response:
+def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     finished = batch.finished
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
@@ -282,9 +291,10 @@ def _finish(protection: Protection, request: Request, batch: Batch) -> Response:
         pictures = [{"b64_json": encoded(picture)} for picture in finished]
     else:
         rows = zip(batch.generations, batch.ids, finished, strict=True)
+        protection = service.settings.protection
         pictures = [{"url": _finished_url(protection, request, *row)} for row in rows]
     pairs = zip(batch.generations, pictures, strict=True)
-    return _response(batch.generations, [_data(*pair) for pair in pairs])
+    return _response(service, batch.generations, [_data(*pair) for pair in pairs])
 
 
 def _finished_url(
@@ -333,8 +343,13 @@ def _data(generation: GenerationRequest, picture: dict[str, Any]) -> dict[str, A
     return {**picture, "seed": generation.seed}
 
 
-def _response(generations: Sequence[GenerationRequest], data: list[dict[str, Any]]) -> Response:
+def _response(
+    service: ImageService,
+    generations: Sequence[GenerationRequest],
+    data: list[dict[str, Any]],
+) -> Response:
     first = generations[0]
+    painted = service.settings.painted(first)
     body: dict[str, Any] = {
         "created": int(time.time()),
         "data": data,
@@ -343,4 +358,6 @@ def _response(generations: Sequence[GenerationRequest], data: list[dict[str, Any
     }
     if first.width is not None and first.height is not None:
         body["size"] = f"{first.width}x{first.height}"
-    return json_response(body)
+    if painted:
+        body["painted_size"] = painted
+    return json_response(body, headers=painted_header(painted))

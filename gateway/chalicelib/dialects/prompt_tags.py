@@ -3,15 +3,19 @@
 `lyco` is another word for `lora` there. The name is the adapter's, or that of its file; the model
 server makes the same name of it. The web UI finds tags of other words, such as `<hypernet:...>`,
 which no adapter corresponds to.
+
+The other APIs read the same tags, because people copy prompts with tags in them; there, other words
+are no tags but text.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import NoReturn, cast
 
 from chalicelib.errors import InvalidRequest
-from chalicelib.generation import RULES, Name, Weighted
+from chalicelib.generation import RULES, GenerationRequest, InvalidField, Name, Weighted
 
 # Bounded, so that no prompt makes the search slow.
 _TAG = re.compile(r"<(\w{1,40}):([^<>]{1,300})>")
@@ -19,17 +23,41 @@ _TAG = re.compile(r"<(\w{1,40}):([^<>]{1,300})>")
 _REST = re.compile(r"<(lora|lyco):", re.IGNORECASE)
 _RULE = cast(Weighted, RULES["lora"])
 _WORDS = {"lora", "lyco"}
+_OF_THE_WEB_UI = {*_WORDS, "hypernet"}
 _ENDING = ".safetensors"
 _LONGEST = 255  # characters of a file name
 
 
-def read_tags(prompt: str) -> tuple[str, str]:
+def apply_tags(request: GenerationRequest) -> GenerationRequest:
+    """Return a request whose prompt has its tags removed and whose `lora` has their adapters.
+
+    Raises:
+        InvalidRequest: naming `prompt`, for a tag that cannot be read or that names an adapter of
+            `lora` again.
+    """
+    prompt, adapters = read_tags(request.prompt, any_word=False)
+    if not adapters:
+        return request
+    together = f"{request.lora},{adapters}" if request.lora else adapters
+    try:
+        return replace(request, prompt=prompt, lora=together)
+    except InvalidField as error:
+        reason = error.reason if error.field == "prompt" else f"its tags and lora {error.reason}"
+        raise InvalidRequest(f"prompt: {reason}", field="prompt") from error
+
+
+def read_tags(prompt: str, *, any_word: bool = True) -> tuple[str, str]:
     """Return the prompt without its tags, and the adapters in the contract's spelling.
+
+    Args:
+        prompt: as typed.
+        any_word: whether every `<word:...>` is a tag, as in the web UI, or only those that the web
+            UI has itself.
 
     Raises:
         InvalidRequest: naming `prompt`, for a tag that cannot be read or is of another word.
     """
-    tags = list(_TAG.finditer(prompt))
+    tags = [tag for tag in _TAG.finditer(prompt) if any_word or tag[1].lower() in _OF_THE_WEB_UI]
     for word in (tag[1] for tag in tags):
         if word.lower() not in _WORDS:
             _refuse(f"<{word}:...> in it is not supported; only <lora:name:weight> is")
@@ -41,7 +69,9 @@ def read_tags(prompt: str) -> tuple[str, str]:
         if name in adapters:
             _refuse(f"{tag[0][:80]} in it names an adapter for the second time")
         adapters[name] = weight
-    rest = _TAG.sub("", prompt)
+    rest = prompt
+    for tag in tags:
+        rest = rest.replace(tag[0], "", 1)
     if _REST.search(rest):
         _refuse("a <lora:...> in it has no end or no name; write <lora:name:weight>")
     return rest, ",".join(f"{name}:{weight}" for name, weight in adapters.items())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
+from chalicelib.dialects.prompt_tags import apply_tags
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
@@ -43,7 +44,7 @@ def picture(
     """
     with calling(service.settings, request) as call:
         call.starts_runs = not is_crawler(request)
-        generation = read_query(request, prompt)
+        generation = apply_tags(read_query(request, prompt))
         resolved = resolve(service.settings, generation, seed)
         # HEAD, prefetches and If-None-Match are answered without the service.
         service.check_access(call, resolved)
@@ -52,12 +53,17 @@ def picture(
         # A URL that names its seed always returns the same picture.
         fixed = any(request.query.get("seed", ()))
         response = response_without_picture(request, resolved.request)
+        painted = resolved.model.painted(resolved.request)
         if response is None and fixed and call.starts_runs and has_tag(request, resolved.id):
-            response = picture_response(None, resolved.request, fixed=True, tag=resolved.id)
+            response = picture_response(
+                None, resolved.request, fixed=True, tag=resolved.id, painted=painted
+            )
         if response is None:
             outcome = service.generate(call, resolved)
             fixed = fixed or not call.starts_runs
-            response = _response(request, outcome, resolved.request, fixed=fixed, tag=resolved.id)
+            response = _response(
+                request, outcome, resolved.request, fixed=fixed, tag=resolved.id, painted=painted
+            )
         return response.with_headers(report(call))
 
 
@@ -84,6 +90,7 @@ def random_picture(service: ImageService, request: Request) -> Response:
     """
     if "prompt" in request.query:
         generation = read_form(request)
+        apply_tags(generation)  # what is wrong with them is reported before the redirect
         return see_other(request.picture_url(generation.prompt, _seed_of(generation)))
     generation = read_query(request, DEFAULT_PROMPT)
     seed = _seed_of(generation)
@@ -109,7 +116,7 @@ def submit(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or cannot be queued.
     """
     with calling(service.settings, request) as call:
-        resolved = resolve(service.settings, read_body(request))
+        resolved = resolve(service.settings, apply_tags(read_body(request)))
         _log(service, call, resolved.request)
         # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()
@@ -120,7 +127,8 @@ def submit(service: ImageService, request: Request) -> Response:
 
 def job(service: ImageService, request: Request, identifier: str) -> Response:
     """Return a job's state; raises JobUnknown."""
-    return receipt(request.root, service.find(identifier))
+    with calling(service.settings, request):
+        return receipt(request.root, service.find(identifier))
 
 
 def job_picture(service: ImageService, request: Request, identifier: str) -> Response:
@@ -136,17 +144,26 @@ def job_picture(service: ImageService, request: Request, identifier: str) -> Res
         response = response_without_picture(request, job.request)
         if response is None:
             outcome = service.wait(call, job)
-            response = _response(request, outcome, job.request, fixed=True, tag=identifier)
+            painted = service.settings.painted(job.request)
+            response = _response(
+                request, outcome, job.request, fixed=True, tag=identifier, painted=painted
+            )
         return response.with_headers(report(call))
 
 
 def _response(
-    request: Request, outcome: Outcome, generation: GenerationRequest, *, fixed: bool, tag: str
+    request: Request,
+    outcome: Outcome,
+    generation: GenerationRequest,
+    *,
+    fixed: bool,
+    tag: str,
+    painted: str | None,
 ) -> Response:
     if isinstance(outcome, Finished):
         if outcome.link is not None:
             return see_other(outcome.link)
-        return picture_response(outcome.body, generation, fixed=fixed, tag=tag)
+        return picture_response(outcome.body, generation, fixed=fixed, tag=tag, painted=painted)
     if outcome is not None:
         return not_ready(request, outcome)
     return preview_response(request, generation.prompt)

@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
-from chalicelib.aws.deadline import Deadline, DeadlinePassed
+from chalicelib.aws.deadline import Deadline, ending, sharing
 from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import AsyncEndpoint, QueueTimeouts, failure_of
 from chalicelib.errors import (
@@ -31,6 +31,7 @@ from chalicelib.errors import (
     JobExpired,
     JobUnknown,
     MayHaveReachedGpu,
+    StoreUnavailable,
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE, check_picture
@@ -45,6 +46,7 @@ _POLLS_PER_FAILURE_CHECK = 4
 # Lambda's own limit: a claim is queued by then, or never.
 _LONGEST_SUBMISSION = 60
 _LINK_SECONDS = 3_600
+Result = TypeVar("Result")
 # The model's name, and the 32 hexadecimal digits of `job_id`.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}-[0-9a-f]{32}")
 
@@ -319,8 +321,8 @@ class Jobs:
             self._sleep(min(pause, left))
             pause, polls = min(pause * _GROWTH, _LONGEST_PAUSE), polls + 1
             if polls % _POLLS_PER_FAILURE_CHECK == 0:
-                job = self.find(job.id)
-            picture = self._picture_before(job, deadline)
+                job = self._before(deadline, self._latest, job) or job
+            picture = self._before(deadline, self.picture, job)
             if picture is not None:
                 return replace(job, state=State.DONE, error=None), picture
         return job, None
@@ -348,16 +350,25 @@ class Jobs:
         check_picture(stored.body, job.request.format)
         return Finished(stored.body)
 
-    def _picture_before(self, job: Job, deadline: Deadline) -> Finished | None:
+    def _latest(self, job: Job) -> Job:
+        return self.find(job.id)
+
+    def _before(
+        self, deadline: Deadline, look: Callable[[Job], Result | None], job: Job
+    ) -> Result | None:
         try:
-            return deadline.keep(lambda: self.picture(job))
-        except DeadlinePassed:
+            with sharing(deadline):
+                return look(job)
+        except StoreUnavailable:
+            if deadline.remaining > 0:
+                raise
             return None
 
     def _rewrite(self, record: Record, claim: Claim) -> None:
         """Change the record, unless another request has replaced it meanwhile."""
         # Losing this race is harmless: another claim describes a newer run.
-        self._store.replace(_record_key(record.id), claim.to_bytes(), record.tag)
+        with ending():
+            self._store.replace(_record_key(record.id), claim.to_bytes(), record.tag)
 
     def _failure(self, claim: Claim) -> GatewayError | None:
         key = self._store.key_of(claim.failure) if claim.failure else None

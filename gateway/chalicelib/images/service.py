@@ -43,7 +43,7 @@ class Call:
         payment: pays for the runs.
         log: collects what happened.
         deadline: when the caller must have its response.
-        trace: an identifier for the container's log, at most 1,024 visible characters.
+        trace: an identifier for the container's log, at most 1,000 visible characters.
         longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
         starts_runs: whether a picture that does not exist is generated.
         prompt_warning: the category of a prompt that the filter let through with a warning.

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable
 
+from chalicelib.aws.deadline import ending
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import StoreUnavailable, TooManyWaiting
 
@@ -62,7 +63,8 @@ class ConcurrencyLimiter:
     def release(self, key: str) -> None:
         """Free a slot for another request."""
         try:
-            self._store.delete(key)
+            with ending():
+                self._store.delete(key)
         except StoreUnavailable:
             return  # it is free again when its lease ends
 

@@ -99,6 +99,7 @@ const isPicture = (response) => (response.headers.get("Content-Type") ?? "").sta
 function noted(work, response) {
   if (!isPicture(response)) throw new Problem("The response is not a picture.");
   work.model = response.headers.get("X-Model") ?? work.request.model ?? "";
+  work.painted = response.headers.get("X-Painted-Size");
   return response.blob();
 }
 

@@ -58,10 +58,13 @@ function showWords(work) {
   at("download").download = fileName(request);
 }
 
-function factsOf({ request, model, state, seconds, width, height }) {
+function factsOf({ request, model, state, seconds, width, height, painted }) {
   const { prompt, seed, model: wished, width: _, height: __, ...others } = request;
   const facts = [`seed ${seed}`, model || wished];
-  if (state === "done") facts.push(`${width} × ${height}`, `painted in ${duration(seconds)}`);
+  if (state === "done") {
+    const scaled = painted ? `, scaled up from ${painted.replace("x", " × ")}, this model's largest` : "";
+    facts.push(`${width} × ${height}${scaled}`, `painted in ${duration(seconds)}`);
+  }
   for (const [name, value] of Object.entries(others)) facts.push(`${name.replaceAll("_", " ")} ${value}`);
   return facts.filter(Boolean);
 }

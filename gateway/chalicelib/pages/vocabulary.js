@@ -87,7 +87,7 @@ function editDistance(a, b) {
 
 const unknownIn = (work) => {
   const lexicon = lexiconOf(modelNamed(work.model || work.request.model));
-  return lexicon ? unknownWords(work.request.prompt, lexicon).slice(0, 8) : [];
+  return lexicon ? unknownWords(work.request.prompt.replace(/<(lora|lyco):[^<>]*>/gi, ""), lexicon).slice(0, 8) : [];
 };
 
 /** Point out, below a picture, the words that its model does not know. */

@@ -98,8 +98,8 @@ let keepsPictures = true; // until the browser refuses one; then they are in mem
 
 /** Keep a picture, or a job to wait for after a reload; the oldest pictures make room if it is full. */
 async function keep(work) {
-  const { id, request, made, started, state, job, model, seconds, blob, width, height } = work;
-  const record = { id, request, made, started, state, job, model, seconds, blob, width, height };
+  const { id, request, made, started, state, job, model, seconds, blob, width, height, painted } = work;
+  const record = { id, request, made, started, state, job, model, seconds, blob, width, height, painted };
   for (const old of works.filter((each) => each.state === "done").slice(MOST_KEPT)) remove(old);
   let kept = await gallery.keep(record);
   while (kept === "full" && works.some((each) => isOlder(each, work))) {

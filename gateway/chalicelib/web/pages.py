@@ -57,7 +57,8 @@ def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
 def error_page(status: int, message: str, retry_after: int | None, root: str) -> Page:
     """Return the page that describes an error and says when to try again."""
     return _page(
-        "error.html",
+        # A browser can sign in right there, and comes back to the same address.
+        "unauthorized.html" if status == HTTPStatus.UNAUTHORIZED else "error.html",
         base=f"{root}/",
         status=str(status),
         title=HTTPStatus(status).phrase,

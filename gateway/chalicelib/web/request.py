@@ -39,6 +39,7 @@ _HOPS_BY_AGENT = {
     "curl": 48,
     "python-urllib3": 2,
     "urllib3/": 2,
+    "openapi-generator/1.0.0/python": 2,
     "python-urllib/": 9,
     "java-http-client": 3,
     "libwww-perl": 6,
@@ -100,6 +101,12 @@ class Request:
         if self.headers.get("user-agent", "").lower().startswith(_PROGRAMS):
             return False
         return wants_html and destination in {"document", "iframe", "frame", "embed", "object"}
+
+    @property
+    def is_browser(self) -> bool:
+        """Whether a person's browser sent it, in whatever mode."""
+        agent = self.headers.get("user-agent", "").lower()
+        return "sec-fetch-mode" in self.headers or agent.startswith("mozilla/")
 
     @property
     def is_prefetch(self) -> bool:

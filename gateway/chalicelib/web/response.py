@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -46,7 +47,12 @@ class Response:
 
 
 def picture_response(
-    body: bytes | None, generation: GenerationRequest, *, fixed: bool, tag: str
+    body: bytes | None,
+    generation: GenerationRequest,
+    *,
+    fixed: bool,
+    tag: str,
+    painted: str | None = None,
 ) -> Response:
     """Return a picture, with the fields that it was made with in the headers.
 
@@ -56,6 +62,7 @@ def picture_response(
         fixed: whether the client's URL names the seed. Such a URL always returns the same picture
             and can be cached indefinitely, under `tag`; any other generates a new one each time.
         tag: the picture's id.
+        painted: the size at which it was painted, if it was scaled up.
     """
     headers = {
         "Content-Type": MEDIA_TYPES[generation.format],
@@ -64,11 +71,17 @@ def picture_response(
         "X-Seed": str(generation.seed),
         "X-Model": str(generation.model),
         "X-Prompt": _prompt_header(generation.prompt),
+        **painted_header(painted),
     }
     if fixed:
         # Without a seed each response is another picture, so there is nothing to revalidate.
         headers["ETag"] = f'"{tag}"'
     return Response(304, b"", headers) if body is None else Response(200, body, headers)
+
+
+def painted_header(painted: str | None) -> dict[str, str]:
+    """Return the header for a picture that was painted at another size and scaled up."""
+    return {"X-Painted-Size": painted} if painted else {}
 
 
 def has_tag(request: Request, tag: str) -> bool:
@@ -156,7 +169,24 @@ def render_error(error: GatewayError, request: Request) -> Response:
         response = page_response(page, error.status)
     else:
         response = json_response({"error": _described(error, request)}, error.status)
-    return response.with_headers(retry_headers(error))
+    return response.with_headers(error_headers(error, request))
+
+
+def message_of(error: GatewayError, request: Request) -> str:
+    """Return what is wrong and, for a program, what it can do about it."""
+    return error.message if request.is_browser else f"{error.message} {error.remedy}".strip()
+
+
+def error_headers(error: GatewayError, request: Request) -> dict[str, str]:
+    """Return the headers of an error: when to retry, and how to authenticate."""
+    headers = retry_headers(error)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        # Programs such as wget send a password only after this challenge. A browser would ask for
+        # it in a window of its own, where pages have a better one.
+        challenges = ["Bearer"] if request.is_browser else ["Bearer", "Basic"]
+        realms = (f'{scheme} realm="Easel"' for scheme in challenges)
+        headers["WWW-Authenticate"] = ", ".join(realms)
+    return headers
 
 
 def retry_headers(error: GatewayError) -> dict[str, str]:
@@ -173,7 +203,7 @@ def retry_headers(error: GatewayError) -> dict[str, str]:
 def _described(error: GatewayError, request: Request) -> dict[str, Any]:
     fields = {
         "code": error.code,
-        "message": error.message,
+        "message": message_of(error, request),
         "field": error.field,
         "retry_after": error.retry_after,
         "request_id": request.request_id,

@@ -1,6 +1,7 @@
 """A model's own steps, guidance scale and size, for the fields that a request leaves unset.
 
-`refiner_start`, where a refiner takes over, is a default that is no field of a request.
+Two more are no fields of a request: `refiner_start`, where a refiner takes over, and
+`largest_area`, above which pictures are painted smaller and scaled up.
 
 There are three sources, in this order of precedence: `EASEL_DEFAULTS`, the file `easel.json` in the
 model's folder, and the pipeline itself (`easel.pipelines.capabilities`). That file can also
@@ -19,10 +20,14 @@ from easel.model_folder.description import FIELDS as DESCRIPTION
 from easel.model_folder.description import Description
 from easel.model_folder.files import DEFAULTS as FILE_NAME
 from easel.model_folder.files import FolderUnusable, read_defaults
-from generation import RULES, InvalidField, Number
+from generation import LARGEST_AREA, RULES, InvalidField, Number
 
-# The rules for a request's fields, and one for the value that is no field.
-_RULES = {**RULES, "refiner_start": Number("The share of the steps that the base does.", 0.1, 1)}
+# The rules for a request's fields, and those for the values that are no fields.
+_RULES = {
+    **RULES,
+    "refiner_start": Number("The share of the steps that the base does.", 0.1, 1),
+    "largest_area": LARGEST_AREA,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,7 @@ class Defaults:
 
     The limits are those of a request. `refiner_start` is the share of the denoising that the base
     does before the refiner takes over, 0.1 to 1; it has no effect without a refiner.
+    `largest_area` is in pixels; the contract's largest picture has 1,536 x 1,536.
     """
 
     steps: int | None = None
@@ -38,6 +44,7 @@ class Defaults:
     width: int | None = None
     height: int | None = None
     refiner_start: float | None = None
+    largest_area: int | None = None
 
     @classmethod
     def from_dict(cls, data: object) -> Defaults:

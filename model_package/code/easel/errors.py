@@ -4,6 +4,7 @@
     ├── InvalidRequest       400  invalid_request     names the field
     ├── ModerationBlocked    422  moderation_blocked
     ├── OutOfMemory          503  out_of_memory
+    ├── TooSlow              504  too_slow
     ├── GenerationFailed     500  generation_failed
     └── ModelUnusable        500  model_unusable      the reason is for the log alone
         └── SettingInvalid   500  model_unusable      names the environment variable
@@ -71,6 +72,12 @@ class OutOfMemory(EaselError):
     """The image did not fit; its memory is free again, so a smaller size may work."""
 
     status, code, phrase = 503, "out_of_memory", "Service Unavailable"
+
+
+class TooSlow(EaselError):
+    """The caller's deadline passed, so the run was stopped, or never started."""
+
+    status, code, phrase = 504, "too_slow", "Gateway Timeout"
 
 
 class GenerationFailed(EaselError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import secrets
 import threading
 import time
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from easel import log
 from easel.defaults import Defaults
-from easel.errors import GenerationFailed, ModerationBlocked, OutOfMemory
+from easel.errors import GenerationFailed, ModelUnusable, ModerationBlocked, OutOfMemory, TooSlow
 from easel.loading.pipeline import software
 from easel.lora.adapters import Loras
 from easel.model_folder.description import Description
@@ -24,8 +26,9 @@ from easel.output.metadata import Provenance
 from easel.pipelines.capabilities import Capabilities
 from easel.pipelines.ensemble import Ensemble
 from easel.pipelines.schedulers import sampler_name, schedule_type
+from easel.pipelines.time_limit import TimeLimit
 from easel.speed.speed import Speed
-from generation import GenerationRequest
+from generation import GenerationRequest, painted_size, painted_step
 
 # Any prompt will do: what a first run sets up depends on the sizes of tensors alone.
 _WARM_UP = GenerationRequest(prompt="a warm-up", seed=0)
@@ -47,7 +50,11 @@ class GeneratedImage:
 
 
 class ImageGenerator:
-    """Generates with one pipeline, one image at a time: pipelines keep state while they run."""
+    """Generates with one pipeline, one image at a time: pipelines keep state while they run.
+
+    Raises:
+        ModelUnusable: by the constructor, if the largest area is too small for this pipeline.
+    """
 
     def __init__(
         self,
@@ -65,6 +72,7 @@ class ImageGenerator:
         self._pipeline = pipeline
         self._capabilities = Capabilities.of(pipeline)
         self._defaults = defaults.over(self._capabilities.defaults)
+        _check_area(self._defaults.largest_area, self._capabilities.multiple)
         self._loras = Loras([], []) if loras is None else loras
         self._speed = speed or Speed()
         self._ensemble = Ensemble(
@@ -94,10 +102,12 @@ class ImageGenerator:
 
     def describe(self) -> dict[str, object]:
         """Return what a request to this model may contain besides a prompt and a seed, for JSON."""
+        largest = self._defaults.largest_area
         return {
             "model": self._name,
             "fields": sorted(self._capabilities.takes),
             "defaults": self._defaults.to_dict(),
+            **({"largest_area": largest} if largest else {}),
             "multiple": self._capabilities.multiple,
             "limits": self._capabilities.limits,
             "loras": self._loras.names,
@@ -130,7 +140,7 @@ class ImageGenerator:
     def _warm_up(self) -> None:
         self.check(_WARM_UP)
         for width, height in [self._first_size(), *self._speed.settings.warm_up]:
-            request = self.check(replace(_WARM_UP, width=width, height=height))
+            request = self._painted(self.check(replace(_WARM_UP, width=width, height=height)))
             if request.steps is not None:
                 fewest = self._ensemble.fewest_steps(request.steps)
                 request = replace(request, steps=max(fewest, self._capabilities.fewest_steps))
@@ -144,35 +154,59 @@ class ImageGenerator:
             return None, None
         return self._capabilities.smallest
 
-    def generate(self, request: GenerationRequest) -> GeneratedImage:
+    def generate(self, request: GenerationRequest, deadline: float = math.inf) -> GeneratedImage:
         """Return the image for a request; the same request gives the same pixels.
 
-        A missing seed is chosen at random; the image's provenance holds it.
+        A missing seed is chosen at random; the image's provenance holds it. An image above the
+        model's largest area is generated at a smaller size and scaled up.
+
+        Args:
+            request: from a client.
+            deadline: when the client leaves, by `time.monotonic`: the run stops at its next step.
 
         Raises:
             InvalidField: as `check`.
             ModerationBlocked: if the model's safety checker blocks the image.
             OutOfMemory: if the image does not fit the GPU.
             GenerationFailed: if the model's numbers overflowed.
+            TooSlow: if the deadline passed.
         """
         # Checked before the lock: an invalid request need not wait for a running generation.
         # 32 bits, as the seeds of other tools, so that a seed can be carried between them.
         request = self.check(request.complete(seed=secrets.randbelow(2**32)))
         started = time.perf_counter()  # so that the log includes the wait for the lock
-        with self._lock, self._speed.generating():
-            pixels, blocked = self._run(request)
+        painted, limit = self._painted(request), TimeLimit(deadline)
+        try:
+            with self._lock, self._speed.generating():
+                limit.check()  # it may have passed while others were generated
+                pixels, blocked = self._run(painted, limit)
+        except TooSlow:
+            log.event("picture_abandoned", seconds=round(time.perf_counter() - started, 3))
+            raise
         if blocked:
             raise ModerationBlocked("The model's safety checker blocked this image.")
+        if painted is not request:
+            pixels = _scaled(pixels, request)
         # Models of one size have no width and height in their defaults: the image says them.
         height, width, _ = pixels.shape
         request = replace(request, width=width, height=height)
         self._log(request, time.perf_counter() - started)
         return GeneratedImage(pixels, self._provenance(request), self._metadata)
 
-    def _run(self, request: GenerationRequest) -> tuple[NDArray[np.uint8], bool]:
+    def _painted(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request at the size at which the model paints it."""
+        if request.width is None or request.height is None:
+            return request  # the model has one size
+        asked = request.width, request.height
+        width, height = painted_size(*asked, self._defaults.largest_area)
+        return request if (width, height) == asked else replace(request, width=width, height=height)
+
+    def _run(
+        self, request: GenerationRequest, limit: TimeLimit | None = None
+    ) -> tuple[NDArray[np.uint8], bool]:
         """Return the pixels, and whether the safety checker blocks them."""
         try:
-            result = self._call(request)
+            result = self._call(request, limit)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -182,16 +216,19 @@ class ImageGenerator:
         flags = getattr(result, "nsfw_content_detected", None) or [False]
         return to_pixels(result.images[0]), bool(flags[0])
 
-    def _call(self, request: GenerationRequest) -> Any:
+    def _call(self, request: GenerationRequest, limit: TimeLimit | None) -> Any:
         arguments = self._capabilities.arguments(request)
         with self._loras.applied(request.lora):
-            return self._ensemble.run(arguments, seed=request.seed or 0, state=request.lora)
+            seed, state = request.seed or 0, request.lora
+            return self._ensemble.run(arguments, seed=seed, state=state, limit=limit)
 
     def _provenance(self, request: GenerationRequest) -> Provenance:
         scheduler = getattr(self._pipeline, "scheduler", None)
         config = dict(getattr(scheduler, "config", {}))
+        painted = self._painted(request)
         return Provenance(
             request=request,
+            painted=None if painted is request else f"{painted.width}x{painted.height}",
             sampler=sampler_name(type(scheduler).__name__, config),
             schedule=schedule_type(config),
             model=request.model or self._name,
@@ -233,6 +270,20 @@ def to_pixels(image: Any) -> NDArray[np.uint8]:
     if not finite:
         raise GenerationFailed("The model's numbers overflowed. Set EASEL_DTYPE to bf16 or fp32.")
     return pixels
+
+
+def _scaled(pixels: NDArray[np.uint8], request: GenerationRequest) -> NDArray[np.uint8]:
+    """Return the pixels in the request's size, by Lanczos: smooth, and without new detail."""
+    size = (request.width or 0, request.height or 0)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def _check_area(largest: int | None, multiple: int) -> None:
+    if largest is not None and painted_step(largest) % multiple:
+        raise ModelUnusable(
+            f"largest_area: must be 262144 or more for this model, whose sides are multiples of"
+            f" {multiple}"
+        )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

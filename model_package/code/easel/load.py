@@ -11,10 +11,11 @@ import torch
 
 from easel import log
 from easel.defaults import Defaults, read_description
+from easel.errors import ModelUnusable
 from easel.generator import ImageGenerator
 from easel.loading import vae
 from easel.loading.dtype import choose_device, choose_dtype
-from easel.loading.pipeline import find_folder, load_pipeline, software
+from easel.loading.pipeline import find_folder, find_home, load_pipeline, software
 from easel.loading.refiner import find_refiner, load_refiner
 from easel.lora.adapters import Loras
 from easel.lora.file import find_files
@@ -25,6 +26,7 @@ from easel.speed.speed import Speed, SpeedSettings
 from easel.startup import gc_pause
 from easel.startup.read_ahead import read_ahead
 from easel.startup.stopwatch import Stopwatch
+from generation import InvalidField
 
 
 def load_generator(
@@ -38,7 +40,7 @@ def load_generator(
         stopwatch: with the steps before this one; the log's `model_loaded` lists all of them.
 
     Raises:
-        ModelUnusable: if the settings or the model's files are invalid.
+        ModelUnusable: if the settings, the model's files or its defaults are invalid.
         GenerationFailed: if the model cannot generate.
     """
     stopwatch = stopwatch or Stopwatch()
@@ -46,7 +48,11 @@ def load_generator(
     with gc_pause.paused():
         loaded = _load(model_dir, environ, stopwatch)
         generator = loaded.generator()
-    generator.warm_up()
+    try:
+        generator.warm_up()
+    except InvalidField as error:
+        # Nobody has sent that field: it is no caller's fault.
+        raise ModelUnusable(f"a default, or a size of EASEL_WARM_UP: {error}") from error
     stopwatch.mark("warm_up")
     # After the warm-up, which may have turned an optimisation off.
     log.event("model_loaded", **loaded.describe(), seconds=stopwatch.seconds, steps=stopwatch.steps)
@@ -105,12 +111,13 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     speed_settings = SpeedSettings.from_environ(environ)
     device = choose_device()
     dtype = choose_dtype(settings.dtype, device)
-    folders = _find_folders(model_dir, settings, environ)
+    home = find_home(model_dir, settings)
+    folders = _find_folders(model_dir, home, settings, environ)
     stopwatch.mark("find")
     how = {"dtype": dtype, "device": device, "allow_pickle": settings.allow_pickle}
     pipelines = _load_pipelines(folders, {**how, "stopwatch": stopwatch})
     # After the pipelines, because each file is checked against their layers.
-    loras = _load_loras(model_dir, settings, pipelines)
+    loras = _load_loras([model_dir, home], settings, pipelines)
     stopwatch.mark("loras")
     if speed_settings.storage == "fp8":  # before Speed rounds the weights
         loras.keep_originals()
@@ -121,16 +128,18 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     stopwatch.mark("speed")
     # The order of precedence: EASEL_DEFAULTS, the model's folder, the pipeline's own folder.
     defaults = settings.defaults.over(Defaults.from_folder(model_dir))
-    defaults = defaults.over(Defaults.from_folder(folders[0]))
-    described = [read_description(folder) for folder in (model_dir, folders[0])]
+    defaults = defaults.over(Defaults.from_folder(home)).over(Defaults.from_folder(folders[0]))
+    described = [read_description(folder) for folder in (model_dir, home, folders[0])]
     description = next((each for each in described if each.to_dict()), Description())
     return _Loaded(settings, defaults, description, pipelines, device, dtype, loras, speed)
 
 
-def _find_folders(model_dir: Path, settings: Settings, environ: Mapping[str, str]) -> list[Path]:
+def _find_folders(
+    model_dir: Path, home: Path, settings: Settings, environ: Mapping[str, str]
+) -> list[Path]:
     """Return the base's folder, and the refiner's if there is one; start reading both ahead."""
-    folders = [find_folder(model_dir, settings)]
-    refiner = find_refiner(model_dir, settings)
+    folders = [find_folder(home, settings)]
+    refiner = find_refiner(model_dir, settings, home)
     if refiner is not None:
         folders.append(refiner)
     for folder in folders:
@@ -143,6 +152,7 @@ def _load_pipelines(folders: Sequence[Path], how: dict[str, Any]) -> list[Any]:
     return [base, *(load_refiner(folder, base, **how) for folder in folders[1:])]
 
 
-def _load_loras(model_dir: Path, settings: Settings, pipelines: Sequence[Any]) -> Loras:
-    folders = [model_dir / "loras", *([settings.loras] if settings.loras else [])]
+def _load_loras(homes: Sequence[Path], settings: Settings, pipelines: Sequence[Any]) -> Loras:
+    own = dict.fromkeys(home / "loras" for home in homes)
+    folders = [*own, *([settings.loras] if settings.loras else [])]
     return Loras(find_files(folders), pipelines)

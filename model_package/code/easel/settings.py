@@ -42,7 +42,7 @@ class Settings:
         loras: a folder of LoRA adapters, in addition to `loras` in the model folder.
         vae_tiling: whether the VAE decodes sizes above its own in tiles, which needs less memory.
         dtype: the number type to compute in; auto is fp16 on CUDA, bf16 or fp32 on a CPU.
-        defaults: the model's own steps, guidance scale, width and height.
+        defaults: the model's own steps, guidance scale, width and height, and its largest area.
         metadata: whether the image file includes the prompt and the parameters.
         log_prompts: whether prompts are logged.
         allow_pickle: whether weights that exist only as `.bin` may be unpickled, which can run any

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from endpoint import create_endpoint
 from endpoint.cli.options import (
     CommonOptions,
     DeployOptions,
@@ -13,6 +14,15 @@ from endpoint.cli.options import (
     common_parser,
     read,
 )
+from endpoint.commands import estimate
+
+NUMBERS = [
+    (estimate, "--seconds"),
+    (estimate, "--per-day"),
+    (estimate, "--most-instances"),
+    (create_endpoint, "--budget"),
+    (create_endpoint, "--most-instances"),
+]
 
 
 def test_the_options_are_read_once_and_frozen():
@@ -35,3 +45,14 @@ def test_every_option_of_a_deployment_has_a_field():
     add_deploy_options(parser)
     fields = {field.name for field in dataclasses.fields(DeployOptions)}
     assert fields == {action.dest for action in parser._actions} - {"help"}
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "-inf", "x", ""])
+@pytest.mark.parametrize(("command", "option"), NUMBERS)
+def test_a_number_that_makes_no_sense_is_refused(command, option, value, capsys):
+    try:
+        status = command.main([f"{option}={value}"])
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2
+    assert option in capsys.readouterr().err

@@ -15,14 +15,15 @@ import boto3
 import pytest
 
 from endpoint.cli import options
-from endpoint.commands import create_key, deploy, destroy
+from endpoint.commands import create_key, deploy, destroy, prove
 from endpoint.core.naming import Deployment
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process import clients
 from endpoint.emulator.process.http_server import serving
+from endpoint.proof.http import ask
 from endpoint.provision import checks, gateway_project, payload
-from tests.endpoint.doubles import BUCKET, PNG, Container, InstantClock
+from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
 from tests.endpoint.world import ACCOUNT, REGION
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
@@ -31,8 +32,9 @@ IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
 class Cloud:
     """An emulated AWS, and the scripts pointed at it by the environment alone."""
 
-    def __init__(self, server, folder, open_):
+    def __init__(self, server, folder, builds, open_):
         self.server = server
+        self._builds = builds
         self._open = open_
         self._front: Any = None
         self._folder = folder
@@ -40,8 +42,8 @@ class Cloud:
     def client(self, service):
         return boto3.client(service)
 
-    def run(self, script, *argv, **more):
-        return int(script.main(["--yes", *argv], clock=InstantClock(), **more))
+    def run(self, script, *argv, clock=None, **more):
+        return int(script.main(["--yes", *argv], clock=clock or InstantClock(), **more))
 
     def deploy(self, *more, fetch=None):
         fetch = fetch or self.fetch
@@ -49,6 +51,16 @@ class Cloud:
 
     def fetch(self, url, key=None):
         """Request from the deployed project behind the emulated API Gateway, by its public URL."""
+        headers = {"x-api-key": key} if key else {}
+        request = urllib.request.Request(self._local(url), headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bytes(answer.read())
+
+    def ask(self, method, url, headers, body=None):
+        """Send a request of a proof, whose presigned URLs are the emulator's own."""
+        return ask(method, self._local(url) if "execute-api" in url else url, headers, body)
+
+    def _local(self, url):
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
         if self._front is None:
@@ -56,13 +68,15 @@ class Cloud:
             self._front = self._open.enter_context(
                 packaged_gateway.serve(self._package(), environment=variables)
             )
-        headers = {"x-api-key": key} if key else {}
-        request = urllib.request.Request(f"{self._front.url}/api{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return bytes(answer.read())
+        return f"{self._front.url}/api{path}"
 
-    def project(self, name="main"):
-        return gateway_project.PROJECTS / f"{name}-{ACCOUNT}-{REGION}"
+    def project(self):
+        return gateway_project.PROJECTS / f"main-{ACCOUNT}-{REGION}"
+
+    def find_builds(self):
+        """Let chalice find what it has built before: its file names are hashes of the contents."""
+        (self.project() / ".chalice").mkdir(parents=True)
+        (self.project() / ".chalice" / "deployments").symlink_to(self._builds)
 
     def _package(self):
         """Have chalice package the very project that was deployed."""
@@ -74,14 +88,21 @@ class Cloud:
             own["stages"] = {"main": own["stages"]["dev"]}
             config = self.project() / ".chalice" / "config.json"
             config.write_text(json.dumps(own))
-            command = [sys.executable, "-c", run, "--project-dir", str(self.project())]
-            subprocess.run([*command, "package", "--stage", "main", str(out)], check=True)
+            command = [sys.executable, "-c", run, "--project-dir", str(self.project()), "package"]
+            # `deploy` sets these through the API.
+            command += ["--merge-template", str(self.project() / ".chalice" / "responses.json")]
+            subprocess.run([*command, "--stage", "main", str(out)], check=True)
             config.unlink()
         return out
 
 
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory):
+    return tmp_path_factory.mktemp("builds")
+
+
 @pytest.fixture
-def cloud(tmp_path, monkeypatch, serving_code):
+def cloud(tmp_path, monkeypatch, serving_code, builds):
     assert serving_code == payload.CODE
     with serving(Container) as container, AwsServer().serve() as server:
         urllib.request.urlopen(
@@ -105,7 +126,9 @@ def cloud(tmp_path, monkeypatch, serving_code):
         }
         ecr.put_image(repositoryName="serving", imageManifest=json.dumps(manifest), imageTag="1")
         with ExitStack() as open_:
-            yield Cloud(server, tmp_path, open_)
+            cloud = Cloud(server, tmp_path, builds, open_)
+            cloud.find_builds()
+            yield cloud
 
 
 def remaining(cloud):
@@ -181,6 +204,7 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
 
     # Again, from a clone without a record of the first deployment.
     gateway_project.GatewayProject(_deployment()).remove()
+    cloud.find_builds()
     assert cloud.deploy() == 0
     assert [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]] == [
         api["id"]
@@ -250,3 +274,19 @@ def test_a_dry_run_deploys_nothing(cloud, capsys):
     assert cloud.deploy("--dry-run") == 0
     assert "would run chalice deploy" in capsys.readouterr().err
     assert remaining(cloud) == []
+
+
+@pytest.mark.slow
+def test_a_proof_of_the_emulated_aws_finds_what_the_emulator_believes(cloud, tmp_path, capsys):
+    argv = ["--name", "main", "--image", IMAGE, "--output", str(tmp_path / "proof")]
+    code = cloud.run(prove, *argv, clock=EmulatorClock(cloud.server.clock), asking=cloud.ask)
+
+    proof = json.loads((tmp_path / "proof" / "proof.json").read_text())
+    verdicts = {each["id"]: (each["verdict"], each["observed"]) for each in proof["beliefs"]}
+    assert remaining(cloud) == []
+    assert {step["name"]: step["error"] for step in proof["steps"] if step["error"]} == {}
+    # What the emulator does not have: a log of the function, and a throttle.
+    unlike = {name for name, (verdict, _) in verdicts.items() if verdict == "did not hold"}
+    assert unlike <= {"read-only-task", "throttle"}, verdicts
+    assert verdicts["wake"][0] == "held"
+    assert (proof["left"], code) == ([], 1 if unlike else 0)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from endpoint.catalogue import images
 from endpoint.commands import doctor
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.provision import checks
@@ -48,26 +49,11 @@ def test_one_type_with_a_quota_is_enough(world, capsys, monkeypatch):
     assert sorted(states) == ["good", "good", "note"]
 
 
-def test_missing_rights_are_listed(world, capsys):
-    world.denied = {"iam:PassRole", "sagemaker:CreateModel"}
-    # moto's caller is root, whom IAM does not simulate.
-    caller = {"Arn": f"arn:aws:iam::{ACCOUNT}:user/me", "Account": ACCOUNT, "UserId": "1"}
-    world._before_get_caller_identity = lambda _: _answered(caller)
-    results = examine(world, capsys, code=1)
-    assert results["rights"][0]["finding"] == "not allowed: iam:PassRole, sagemaker:CreateModel"
-
-
 def test_the_policies_of_a_session_are_its_roles():
     session = "arn:aws:sts::123456789012:assumed-role/admin/me@example.com"
     assert checks._policy_source(session) == "arn:aws:iam::123456789012:role/admin"
     user = "arn:aws:iam::123456789012:user/me"
     assert checks._policy_source(user) == user
-
-
-def _answered(parsed):
-    from tests.endpoint.world import _answer
-
-    return _answer(parsed)
 
 
 def test_an_image_that_does_not_exist_is_bad(world, capsys):
@@ -127,3 +113,28 @@ def test_an_index_that_cannot_be_read_is_bad(world, capsys, tmp_path, content):
     (folder / "model_index.json").write_text(content, encoding="utf-8")
     results = examine(world, capsys, "--model", str(folder), code=1)
     assert "model_index.json" in results["files"][0]["finding"]
+
+
+def test_known_trouble_and_the_end_of_support_of_an_image_are_notes(world, capsys):
+    known = images.read()[images.DEFAULT]
+    world.images = {known.tag}
+    registry = IMAGE.partition("/")[0]
+    results = examine(world, capsys, "--image", f"{registry}/{known.repository}:{known.tag}")
+    states = [check["state"] for check in results["image"]]
+    assert states == ["good", "note", "note"]
+    assert "torch 2.6.0, CUDA 12.4, diffusers 0.38.0" in results["image"][0]["finding"]
+    assert "ncclCommResume" in results["image"][1]["finding"]
+    assert "https://" in results["image"][1]["advice"]
+    assert "support ended on 2026-06-30" in results["image"][2]["finding"]
+
+
+def test_an_image_with_a_newer_cuda_gets_its_machine_image(world, capsys):
+    world.images = {"1.0-cu130"}
+    own = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1.0-cu130"
+    results = examine(world, capsys, "--image", own)
+    assert "al2-ami-sagemaker-inference-gpu-3-1" in results["image"][1]["finding"]
+
+
+def test_an_image_that_is_neither_a_name_nor_a_uri_is_bad(world, capsys):
+    results = examine(world, capsys, "--image", "huggingface-9", code=1)
+    assert "huggingface-5.5.3" in results["image"][0]["advice"]

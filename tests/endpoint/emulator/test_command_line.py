@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import urllib3
 
-from endpoint.emulator.__main__ import parser
+from endpoint.emulator.__main__ import main, parser
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.processes import ROOT, Child
 from endpoint.emulator.sagemaker.faults import CONTAINER, DOOR, WAY_BACK
@@ -75,6 +75,25 @@ def test_a_variable_without_a_value_is_refused(package):
     )
     assert done.returncode == 1
     assert "WRONG is not NAME=VALUE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("api-gateway", "--package", "/nowhere"), "has no sam.json"),
+        (("api-gateway", "--package", "README.md"), "has no sam.json"),
+        (("model-server", "--code", "/nowhere", "--model-dir", "."), "--code /nowhere is not"),
+        (("model-server", "--code", ".", "--model-dir", "README.md"), "--model-dir README.md is"),
+        (("aws", "--longest-body", "0"), "--longest-body 0 is less than 1"),
+        (("aws", "--port", "-1"), "--port -1 is no port"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(argv, said, capsys):
+    port = () if "--port" in argv else ("--port", "0")
+    assert main([*argv, *port]) == 1
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
 
 
 def options():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -58,6 +59,12 @@ GATEWAY = """
 """
 
 
+# Nothing that runs on this machine is called through a proxy, and none answers here.
+PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9") | {
+    "no_proxy": "internal.example"
+}
+
+
 class Easel:
     """The command under test, and the folders that it was given."""
 
@@ -83,7 +90,7 @@ class Easel:
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "AWS_PROFILE": "does-not-exist"},
+            env={**os.environ, **PROXIES, "AWS_PROFILE": "does-not-exist"},
         )
         return self.process
 
@@ -103,6 +110,13 @@ class Easel:
     def get(self, path):
         url = f"http://127.0.0.1:{self.port}/api/{path}"
         return urllib3.request("GET", url, headers={"Accept": "*/*"}, retries=False).data
+
+    def status(self, host, target="/api/health", **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", target, headers={"Host": host, "Accept": "*/*", **headers})
+        status = connection.getresponse().status
+        connection.close()
+        return status
 
     def family(self):
         """Return the ids of all the processes below the command's."""
@@ -137,6 +151,13 @@ def test_run_serves_a_picture_and_leaves_no_process(easel):
     running.started()
     assert running.get("health") == b'{"sd":{"endpoint":"easel-sd"}}'
     assert running.get("inference/cat") == b"\x89PNGinference.pycat"
+    assert running.status("evil.example") == 403
+    assert running.status(f"evil.example:{running.port}") == 403
+    for host in ("localhost", "127.0.0.1", "[::1]", "host.docker.internal"):
+        assert running.status(f"{host}:{running.port}") == 200
+    # The gateway says itself which sites' pages can use it.
+    assert running.status("localhost", Origin="https://example.org") == 200
+    assert running.status("localhost", target="http://evil.example/api/health") == 403
     family = running.family()
     # The model server, the model's process, the gateway.
     assert len(family) == 3
@@ -219,6 +240,13 @@ def test_an_unusable_port_is_reported_at_once(argv):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_model_that_no_file_system_can_read_is_reported():
+    done = _run_alone("--port", str(free_port()), "--model", "m" * 300)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Easel: ")
+    assert done.stderr.count("\n") == 1
+
+
 def _run_alone(*argv, **variables):
     command = [sys.executable, "-m", "endpoint.emulator", "run", *argv]
     environment = {**os.environ, **variables}
@@ -254,6 +282,29 @@ def test_a_missing_part_is_named(easel, tmp_path, missing):
     assert f"no {Path(missing).name} in" in running.output()
 
 
+@pytest.mark.parametrize("command", ["endpoint", "endpoint.emulator"])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_command_that_still_imports_ends_without_a_traceback(tmp_path, command, number, status):
+    # What both import last of all.
+    for module in ("moto", "boto3"):
+        (tmp_path / f"{module}.py").write_text(
+            "import time; print('importing', flush=True); time.sleep(60)"
+        )
+    with subprocess.Popen(
+        [sys.executable, "-m", command, "run" if command == "endpoint.emulator" else "status"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        assert (process.wait(60), process.stderr.read()) == (status, "")
+
+
 def test_run_can_be_stopped_while_the_model_loads(easel, tmp_path):
     code = tmp_path / "code" / "inference.py"
     code.write_text(code.read_text().replace("if os", "import time; time.sleep(60)\n    if os"))
@@ -262,5 +313,6 @@ def test_run_can_be_stopped_while_the_model_loads(easel, tmp_path):
     time.sleep(0.5)
     assert running.process is not None
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(60) == 0
+    assert running.process.wait(60) == 130
+    assert "Traceback" not in running.output()
     assert port_is_free(running.port)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
-from tests.endpoint.doubles import create
+import pytest
+
+from endpoint import create_endpoint
+from tests.endpoint.doubles import Terminal, create
+from tests.endpoint.world import IMAGE
 
 NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
@@ -44,18 +49,80 @@ def test_a_container_that_does_not_start_shows_its_log(world, capsys):
     assert "--image" in output
 
 
-def test_a_model_that_never_loads_is_detected_behind_a_healthy_ping(world, capsys):
-    died = {"OriginalStatusCode": 500, "OriginalMessage": "Worker died."}
-    world.fail("InvokeEndpoint", "ModelError", extra=died)
-    world.log_lines = ["Load model failed: sd, error: Worker died."]
-    assert create(world, "--json") == 1
+DIED = {"OriginalStatusCode": 500, "OriginalMessage": "Worker died."}
+BROKEN = "ImportError: libtorch_cuda.so: undefined symbol: ncclCommResume"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [BROKEN],
+        ["Load model failed: sd, error: Worker died."],
+        ["Worker died."],
+        ["ModuleNotFoundError: No module named 'diffusers'"],
+        ["Traceback (most recent call last):", BROKEN, "Worker died."],
+    ],
+)
+@pytest.mark.parametrize("model", ["sd", "sdxl"])
+def test_a_container_that_serves_but_cannot_load_is_deleted_within_a_minute(
+    world, capsys, lines, model
+):
+    world.fail("InvokeEndpoint", "ModelError", extra=DIED)
+    world.never_answers = True
+    world.log_lines = lines if model == "sd" else 3 * lines
+    assert create(world, "--json", model=model) == 1
     output = capsys.readouterr()
     report = json.loads(output.out)
     assert report["error"]["type"] == "NeverHealthy"
+    assert "cannot load the model" in report["error"]["message"]
+    assert "is deleted and costs nothing more" in report["error"]["advice"]
+    assert "--image" in report["error"]["advice"]
+    assert lines[-1] in output.err
+    assert not [item for item in report["left"] if item["kind"] in {"endpoint", "scaling of"}]
+    # An endpoint takes 240 s to start, and 60 s to be deleted.
+    assert world.seconds < 240 + 60 + 60
+
+
+def test_a_container_that_cannot_load_is_kept_if_the_operator_says_so(world, capsys, monkeypatch):
+    world.fail("InvokeEndpoint", "ModelError", extra=DIED)
+    world.log_lines = [BROKEN]
+    answers = iter(["y\n", "n\n"])
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(sys.stdin, "readline", lambda: next(answers))
+    assert world.run(create_endpoint.main, "--image", IMAGE, "--json") == 1
+    output = capsys.readouterr()
+    report = json.loads(output.out)
+    assert "cannot serve, and costs at most 1.408 USD per hour" in output.err
     assert "`python -m endpoint stop` or `python -m endpoint delete`" in report["error"]["advice"]
-    assert "Load model failed" in output.err
     (endpoint,) = [resource for resource in report["left"] if resource["kind"] == "endpoint"]
     assert endpoint["usd_per_hour"] > 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Traceback (most recent call last):",
+        "ImportError: xformers is not installed",
+        "Worker died.",
+        "torch.OutOfMemoryError: CUDA out of memory",
+    ],
+)
+def test_one_line_in_the_log_is_no_reason_to_give_up(world, line):
+    timeout = {"OriginalStatusCode": 504, "OriginalMessage": "Your invocation timed out"}
+    world.fail("InvokeEndpoint", "ModelError", extra=timeout, times=20)
+    world.log_lines = [line]
+    assert create(world) == 0
+
+
+def test_the_lines_of_a_previous_version_do_not_count(world, serving_code):
+    assert create(world) == 0
+    seen, begun = [], world.now().timestamp()
+    world._before_filter_log_events = lambda params: seen.append(params["startTime"])
+    world.fail("InvokeEndpoint", "ModelNotReadyException", times=1)
+    (serving_code / "generation.py").write_text("STEPS = 1\n")
+    assert create(world) == 0
+    # After the update, which takes 240 s.
+    assert seen[0] / 1000 >= begun + 240
 
 
 def test_a_model_that_loads_slowly_is_waited_for(world):

@@ -99,6 +99,24 @@ def test_deleting_everything_keeps_the_files_of_others_and_their_bucket(world, c
     assert contents(world) == []
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [(delete_endpoint, ()), (delete_endpoint, ("--model", "sd")), (destroy, ())],
+)
+def test_what_will_be_kept_is_listed_before_the_question(world, capsys, script, arguments):
+    assert create(world) == 0
+    put(world, "loras/sd/a.safetensors", "loras/sdxl/b.safetensors")
+    capsys.readouterr()
+    # Nobody can answer, so nothing is deleted.
+    assert world.run(script.main, *arguments) == 1
+    asked = capsys.readouterr().err
+    assert "To be deleted:" in asked
+    assert "Kept, because Easel did not upload it:\n" in asked
+    assert f"s3://{BUCKET}/loras/sd/a.safetensors" in asked
+    assert ("loras/sdxl/b.safetensors" in asked) is (not arguments)
+    assert "inference.py" not in asked
+
+
 def test_the_s3_consoles_empty_folders_prevent_nothing(world):
     assert create(world) == 0
     world.client("s3").put_object(Bucket=BUCKET, Key="loras/sd/", Body=b"")

@@ -103,7 +103,7 @@ def test_a_model_in_another_bucket_has_no_metadata(deployed):
 
 
 def test_a_measured_duration_is_included():
-    assert metadata(None, 9.5, []) == {"seconds": 9.5}
+    assert metadata({}, 9.5, []) == {"seconds": 9.5}
 
 
 def test_adapters_have_the_names_that_the_container_gives_them(tmp_path):
@@ -133,8 +133,19 @@ def test_a_description_is_next_to_the_weights_whatever_sets_the_defaults(deploye
     content = json.dumps({"steps": 4, "examples": None, **ZOO}).encode()
     deployed.bucket.put(f"{PREFIX}easel.json", content)
 
-    assert deployed.metadata({"EASEL_DEFAULTS": "{}"}) == {}
+    assert deployed.metadata({"EASEL_DEFAULTS": '{"width": 64}'})["defaults"] == {
+        "steps": 4,  # left open by the environment
+        "width": 64,
+    }
     assert deployed.description() == ZOO
+
+
+def test_the_largest_area_is_stated_by_the_environment_or_next_to_the_weights(deployed):
+    deployed.bucket.put(f"{PREFIX}easel.json", b'{"largest_area": 16384}')
+
+    assert deployed.metadata({}) == {"largest_area": 16384}
+    whole = '{"largest_area": 2359296}'
+    assert deployed.metadata({"EASEL_DEFAULTS": whole}) == {"largest_area": 2359296}
 
 
 def test_a_model_without_the_file_says_nothing(deployed):

@@ -166,3 +166,12 @@ def test_an_index_from_the_hub_that_cannot_be_read_is_refused(tmp_path, world, m
     monkeypatch.setattr(weights, "_fetch", lambda *_: tmp_path)
     with pytest.raises(BadArgument, match=r"model_index\.json"):
         gather(Model("sd", "SD", Repository("some/model", "main"), {}), Console(world))
+
+
+def test_a_hub_that_cannot_be_reached_is_said_in_one_sentence(world, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert create(world, "--weights", "s3", "--model", "somebody/model") == 1
+    message = capsys.readouterr().err
+    assert "error: somebody/model cannot be downloaded" in message
+    assert "Check its name, the revision and the network" in message

@@ -166,6 +166,31 @@ def test_signing_in_without_a_key_is_a_400(client, body):
     assert client.request("POST", "/session", body).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "path", [PICTURE, "/jobs/slow-1", "/v1/images/generations/slow-1", "/sdapi/v1/options"]
+)
+def test_a_401_says_how_to_authenticate_in_its_header_and_in_its_body(client, path):
+    program = client.get(path, User_Agent="Wget/1.25")
+    # A browser shows a window of its own for Basic, where the page has a better one.
+    browser = client.get(path, Sec_Fetch_Mode="cors", Accept="*/*")
+
+    assert program.headers["WWW-Authenticate"] == 'Bearer realm="Easel", Basic realm="Easel"'
+    assert browser.headers["WWW-Authenticate"] == 'Bearer realm="Easel"'
+    for way in (b"`x-api-key: KEY`", b"`Authorization: Bearer KEY`", b"HTTP Basic"):
+        assert way in program.body
+        assert way not in browser.body
+    assert b"An API key is required." in browser.body
+
+
+def test_a_401_in_a_browser_has_the_sign_in_on_it(client):
+    page = client.get(PICTURE, **BROWSER)
+
+    assert page.status_code == 401
+    assert b'<form id="sign-in">' in page.body
+    assert b'type="password"' in page.body
+    assert "script-src 'sha256-" in page.headers["Content-Security-Policy"]
+
+
 def test_signing_in_with_a_wrong_key_is_a_401_and_no_cookie(client):
     response = client.post("/session", {"key": OTHER_KEY})
 

@@ -6,6 +6,7 @@ and botocore can raise, one by one.
 
 import io
 import json
+import time
 
 import botocore.exceptions as aws
 import pytest
@@ -24,7 +25,9 @@ from chalicelib.errors import (
     EndpointTooSlow,
     EndpointUnreachable,
     InvalidRequest,
+    NeverReachedGpu,
     PictureRefused,
+    PictureTooLarge,
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE
@@ -66,6 +69,25 @@ def test_the_request_is_sent_as_json_and_the_picture_comes_back_as_bytes():
     }
 
 
+def test_the_container_is_told_when_nobody_waits_any_more():
+    client = RuntimeClient(endpoint_response(png()))
+    before = time.time()
+    deadline = Deadline(24, clock=lambda: 0)
+    Endpoint(Provided(client), "easel-sd").invoke(REQUEST, deadline, trace="id-1")
+
+    trace, _, until = client.asked[0]["CustomAttributes"].partition(";until=")
+    assert trace == "id-1"
+    assert before + 23.9 < float(until) < time.time() + 24.1
+
+
+def test_an_abandoned_run_was_too_slow_and_may_have_cost_gpu_time():
+    stopped = model_error(504, {"error": {"code": "too_slow", "message": "..."}})
+
+    with pytest.raises(EndpointTooSlow) as raised:
+        invoke(stopped)
+    assert not isinstance(raised.value, NeverReachedGpu)
+
+
 BUSY = [
     "ThrottlingException",
     "ServiceUnavailable",
@@ -89,7 +111,7 @@ FORBIDDEN = ["AccessDeniedException", "ExpiredTokenException", "UnrecognizedClie
         (model_error(503, None), EndpointDown),
         (model_error(503, "<html>"), EndpointDown),
         (model_error(429, None), EndpointBusy),
-        (model_error(503, {"error": {"code": "out_of_memory"}}), EndpointFailed),
+        (model_error(503, {"error": {"code": "out_of_memory"}}), PictureTooLarge),
         (model_error(500, "<html>"), EndpointFailed),
         (model_error(500, "[]"), EndpointFailed),
         (model_error(500, '{"error": "text"}'), EndpointFailed),
@@ -165,5 +187,5 @@ def test_a_body_that_ends_before_its_announced_length_is_a_cut_connection():
 
 def test_a_picture_too_large_for_lambda_is_refused_before_it_is_read():
     too_large = endpoint_response(b"", announced=LARGEST_PICTURE + 1)
-    with pytest.raises(BadPicture, match="format=webp"):
+    with pytest.raises(PictureTooLarge, match="format=webp"):
         invoke(too_large)

@@ -173,6 +173,22 @@ def test_the_waiting_page_asks_for_its_job(site):
     assert json.loads(response.body)["request"]["prompt"] == "a cat"
 
 
+def test_a_queued_picture_is_waited_for_by_whoever_was_given_its_address(site):
+    order = {"prompt": "a cat", "response_format": "url", "model": "slow"}
+    url = json.loads(site.post("/v1/images/generations", order).body)["data"][0]["url"]
+    site.respond_at_once()
+    page = site.get(url.removeprefix("https://art.example"), **BROWSER)
+    root, text = site.shown(page)
+    job = re.search('data-job="([^"]*)"', text)[1]
+    access = f"link={url.partition('link=')[2]}"
+
+    assert page.status_code == 202
+    state = site.get(urljoin(root, f"jobs/{job}?{access}"), Accept="application/json")
+    assert json.loads(state.body)["state"] == "waiting"
+    hop = site.get(urljoin(root, f"jobs/{job}/image?{access}"))
+    assert (hop.status_code, access in hop.headers["Location"]) == (303, True)
+
+
 @pytest.mark.parametrize(
     ("path", "order"),
     [

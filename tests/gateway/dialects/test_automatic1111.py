@@ -171,6 +171,8 @@ def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
         ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, "alwayson_scripts"),
         ({"override_settings": [1]}, "override_settings"),
         ({"override_settings": False}, "override_settings"),
+        ({"override_settings": {"sd_model_checkpoint": ["sd"]}}, "override_settings"),
+        ({"override_settings": {"samples_format": 7}}, "override_settings"),
     ],
 )
 def test_a_wrong_field_is_a_422_that_names_it(client, body, field):

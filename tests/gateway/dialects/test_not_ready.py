@@ -67,6 +67,7 @@ def test_an_image_client_follows_a_chain():
         ("Python-urllib/3.11", 9),
         ("Java-http-client/17.0.9", 3),
         ("libwww-perl/6.72", 6),
+        ("OpenAPI-Generator/1.0.0/python", 2),
         ("Lavf/60.16.100", 7),
         ("Links (2.29; Linux 6.1 x86_64)", 14),
     ],

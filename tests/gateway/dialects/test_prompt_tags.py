@@ -1,15 +1,19 @@
 """Adapters in a prompt, as people write them for the web UI."""
 
+import json
 import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.dialects.prompt_tags import read_tags
+from chalicelib.access_settings import Protection
+from chalicelib.dialects.prompt_tags import apply_tags, read_tags
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest, InvalidField, Name
 from easel.lora.file import find_files
+from tests.gateway.doubles import GuardedClient, error_of
 
 FILES = st.text(
     st.characters(exclude_characters="/\\<>:=\0", exclude_categories=["Cs", "Cc"]),
@@ -109,3 +113,92 @@ def test_a_long_prompt_takes_little_time(part):
         with pytest.raises(InvalidRequest):
             read_tags(prompt + "<lora:")
     assert time.process_time() - started < 1
+
+
+@pytest.fixture(params=["path", "form", "job", "openai", "openai url"])
+def send(request, monkeypatch):
+    """Send a prompt by one of the ways of the APIs that are not the web UI's."""
+    client = GuardedClient(monkeypatch, Protection())
+
+    def post(path, **fields):
+        return client.post(path, {"seed": 7, **fields})
+
+    def by_url(prompt):
+        response = post("/v1/images/generations", prompt=prompt, response_format="url")
+        if response.status_code != 200:
+            return response
+        return client.get(json.loads(response.body)["data"][0]["url"].partition("localhost")[2])
+
+    def by_form(prompt):
+        response = client.get(f"/inference?prompt={quote(prompt, safe='')}&seed=7")
+        location = response.headers.get("Location")
+        return client.get(location) if location else response
+
+    def way(prompt):
+        ways = {
+            "path": lambda: client.get(f"/inference/{quote(prompt, safe='')}?seed=7"),
+            "form": lambda: by_form(prompt),
+            "job": lambda: post("/jobs", prompt=prompt, model="slow"),
+            "openai": lambda: post("/v1/images/generations", prompt=prompt),
+            "openai url": lambda: by_url(prompt),
+        }
+        response = ways[request.param]()
+        if response.status_code not in {200, 202}:
+            return response.status_code, error_of(response)
+        if request.param == "job":
+            return response.status_code, json.loads(response.body)["request"]
+        return response.status_code, json.loads(client.runtime.asked[-1]["Body"])
+
+    return way
+
+
+def test_tags_are_read_by_every_api(send):
+    status, asked = send("a cat <lora:pixel:0.5>, sitting <lyco:my style:-2>")
+
+    assert status in {200, 202}
+    assert (asked["prompt"], asked["seed"]) == ("a cat , sitting", 7)
+    assert asked["lora"] == f"{Name.of('my style')}:-2,pixel:0.5"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a cat <lora:pixel:much>",
+        "a cat <lora:pixel:0.5",
+        "a cat <lora::1>",
+        "a cat <hypernet:x:1>",
+        "<lora:pixel:1>",
+        "a cat <lora:pixel:1> <lora:pixel:2>",
+    ],
+)
+def test_a_tag_that_cannot_be_read_is_refused_by_every_api(send, prompt):
+    status, error = send(prompt)
+
+    assert status == 400
+    assert error.get("field", error.get("param")) == "prompt"
+
+
+@pytest.mark.parametrize("prompt", ["a <3 b", "<b:x> a", "1 < 2: 3 > 2", "a <script:y> cat"])
+def test_what_is_no_tag_of_adapters_stays_text(send, prompt):
+    status, asked = send(prompt)
+
+    assert status in {200, 202}
+    assert asked["prompt"] == prompt
+    assert "lora" not in asked or asked["lora"] == ""
+
+
+def test_tags_are_added_to_the_field():
+    request = GenerationRequest(prompt="a cat <lora:b:2>", lora="a:1")
+
+    assert apply_tags(request) == GenerationRequest(prompt="a cat", lora="a:1,b:2")
+    with pytest.raises(InvalidRequest, match="^prompt: its tags and lora must not have a name tw"):
+        apply_tags(GenerationRequest(prompt="a cat <lora:a:2>", lora="a:1"))
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=80))
+def test_a_prompt_without_tags_is_left_as_it_is(text):
+    try:
+        request = GenerationRequest(prompt=text)
+    except InvalidField:
+        return
+    assert "<" in text or apply_tags(request) is request

@@ -76,12 +76,38 @@ def test_the_web_uis_bad_fields_have_their_own_status():
     assert "invalid_request" not in documented.get("400", {}).get("description", "")
 
 
-def test_operations_have_names_of_their_own():
-    names = [
-        each["operationId"] for methods in DOCUMENT["paths"].values() for each in methods.values()
-    ]
+def operations():
+    return [each for methods in DOCUMENT["paths"].values() for each in methods.values()]
+
+
+def test_operations_have_names_of_their_own_that_can_be_a_functions():
+    names = [each["operationId"] for each in operations()]
 
     assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name)] == []
+
+
+def test_groups_have_names_that_can_be_a_classes():
+    groups = {group for each in operations() for group in each["tags"]}
+
+    assert {group for group in groups if not group.isalnum()} == set()
+
+
+@pytest.mark.parametrize("path", ["/inference", "/inference/default"])
+def test_a_prompt_can_be_in_the_query(path):
+    parameters = {each["name"]: each for each in DOCUMENT["paths"][path]["get"]["parameters"]}
+
+    assert parameters["prompt"]["in"] == "query"
+    assert not parameters["prompt"].get("required")
+
+
+def test_a_parameter_has_one_type():
+    """Of a choice of types, generators make a class, in which a caller has to wrap a number."""
+    parameters = [parameter for each in operations() for parameter in each.get("parameters", ())]
+
+    assert len(parameters) > 50
+    for parameter in parameters:
+        assert isinstance(parameter["schema"]["type"], str), parameter
 
 
 def test_the_page_shows_every_route_and_shape(client):
@@ -133,12 +159,26 @@ def test_nothing_in_it_is_beyond_generators():
             assert None not in node["enum"], place
         if place.rpartition("/content/")[2].startswith("application~") or "/responses/" in place:
             assert node.get("type") != "null" or "/anyOf/" in place, place
+        # Free-form, in words that generators know.
+        if node.get("type") == "object":
+            assert node.keys() & {"properties", "additionalProperties"}, place
+
+
+def test_the_bodies_have_no_choice_but_null():
+    for name in ("Request", "ImagesRequest", "Txt2ImgRequest", "LinkRequest"):
+        for field, node in DOCUMENT["components"]["schemas"][name]["properties"].items():
+            kinds = [option["type"] for option in node.get("anyOf", [node])]
+            kinds = kinds[0] if isinstance(kinds[0], list) else kinds
+            assert len({*kinds} - {"null"}) == 1, field
 
 
 def test_pictures_are_binary():
-    for media_type, content in responses("/inference/{text}")["200"]["content"].items():
-        if media_type.startswith("image/"):
-            assert content["schema"] == {"type": "string", "format": "binary"}
+    contents = responses("/inference/{text}")["200"]["content"]
+
+    # Generators take the first type that they know.
+    assert list(contents)[:3] == ["image/png", "image/webp", "image/jpeg"]
+    for media_type in list(contents)[:3]:
+        assert contents[media_type]["schema"] == {"type": "string", "format": "binary"}
 
 
 @pytest.mark.parametrize("name", ["Request", "ImagesRequest", "Txt2ImgRequest", "LinkRequest"])

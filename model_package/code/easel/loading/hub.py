@@ -2,7 +2,9 @@
 
 A repository usually contains a model several times: in 32 and 16 bits, pickled, for ONNX, for
 OpenVINO, and in a single file. Only the components in `model_index.json` are fetched, as
-safetensors, in 16 bits if there are such files.
+safetensors, in 16 bits if there are such files. A repository is a model folder like any other
+(`model_folder/files.py`): its pipeline can be in `base/`, and its `refiner/` and `loras/` belong to
+it.
 
 huggingface_hub's own variables set the cache folder, the token, the address and whether the network
 is used: `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`.
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub import errors
@@ -34,7 +37,7 @@ def fetch(
     revision: str | None,
     *,
     allow_pickle: bool,
-    without: Collection[str] = (),
+    without: Collection[str] | None = None,
     variables: str = "EASEL_MODEL",
 ) -> Path:
     """Return a local folder with the model; fetch the files that are missing there.
@@ -43,7 +46,8 @@ def fetch(
         model_id: a repository's name, such as `stabilityai/sd-turbo`.
         revision: a branch, tag or commit; None for the repository's main branch.
         allow_pickle: fetch `.bin` weights of components that have no others.
-        without: components that are not needed.
+        without: components that are not needed of a refiner's repository, of which nothing but the
+            pipeline is fetched; None for a model's.
         variables: the prefix of the two settings that these come from, for messages.
 
     Raises:
@@ -60,26 +64,49 @@ def fetch(
 
 
 def _download(
-    model_id: str, revision: str | None, without: Collection[str], *, allow_pickle: bool
+    model_id: str, revision: str | None, without: Collection[str] | None, *, allow_pickle: bool
 ) -> Path:
     api = huggingface_hub.HfApi()
     info = api.model_info(model_id, revision=revision)
     files = [file.rfilename for file in info.siblings or []]
-    if model_folder.INDEX not in files:
+    root = model_folder.root_of(files)
+    if root is None:
         raise ModelUnusable(f"{model_id} has no {model_folder.INDEX}: it is not a diffusers model")
-    index = api.hf_hub_download(model_id, model_folder.INDEX, revision=revision)
-    names = model_folder.components(model_folder.read_object(Path(index)), without)
-    chosen = choose_files(files, names, allow_pickle=allow_pickle)
+
+    def choose(place: str, left_out: Collection[str]) -> list[str]:
+        names = model_folder.components(read_index(place), left_out)
+        inside = [path.removeprefix(place) for path in files if path.startswith(place)]
+        return [place + path for path in choose_files(inside, names, allow_pickle=allow_pickle)]
+
+    def read_index(place: str) -> dict[str, Any]:
+        path = api.hf_hub_download(model_id, place + model_folder.INDEX, revision=revision)
+        return model_folder.read_object(Path(path))
+
+    chosen = choose(root, without or ())
+    if without is None:
+        chosen += [path for path in files if path == model_folder.DEFAULTS]
+        chosen += [path for path in files if model_folder.is_adapter(path)]
+        refiner = model_folder.REFINER
+        if refiner + model_folder.INDEX in files:
+            shared = model_folder.shared_components(read_index(root), read_index(refiner))
+            chosen += choose(refiner, shared)
     # By the name of the revision instead of its commit: offline, only the name can be looked up.
     return Path(api.snapshot_download(model_id, revision=revision, allow_patterns=chosen))
 
 
 def _earlier_download(model_id: str, revision: str | None) -> Path:
     """Return the folder of an earlier download, which has a part of the repository only."""
-    index = huggingface_hub.hf_hub_download(
-        model_id, model_folder.INDEX, revision=revision, local_files_only=True
-    )
-    return Path(index).parent
+
+    def find(root: str) -> Path:
+        path = huggingface_hub.hf_hub_download(
+            model_id, root + model_folder.INDEX, revision=revision, local_files_only=True
+        )
+        return Path(path).parents[root.count("/")]
+
+    try:
+        return find("")
+    except errors.LocalEntryNotFoundError:
+        return find(model_folder.BASE)
 
 
 def choose_files(files: list[str], names: list[str], *, allow_pickle: bool) -> list[str]:

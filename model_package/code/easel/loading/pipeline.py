@@ -55,15 +55,20 @@ TEXT_TO_IMAGE = frozenset(
 )
 
 
-def find_folder(model_dir: Path, settings: Settings) -> Path:
-    """Return the folder of the model: `model_dir`, its `base`, or a download from the hub.
+def find_folder(home: Path, settings: Settings) -> Path:
+    """Return the folder of the pipeline: `find_home`'s, or `base` in it; raises ModelUnusable."""
+    home = find_home(home, settings)
+    return home if model_folder.holds_model(home) else home / model_folder.BASE
+
+
+def find_home(model_dir: Path, settings: Settings) -> Path:
+    """Return the model folder: `model_dir`, or a download from the hub.
 
     Raises:
         ModelUnusable: if there is no model in any of them.
     """
-    for root in ("", model_folder.BASE):
-        if model_folder.holds_model(model_dir / root):
-            return model_dir / root
+    if model_folder.contains_model(model_dir):
+        return model_dir
     if settings.model_id is None:
         faults = "".join(f"; {fault}" for fault in check.check(model_dir) if fault.fatal)
         raise ModelUnusable(

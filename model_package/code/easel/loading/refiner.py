@@ -25,8 +25,13 @@ from easel.settings import Settings
 from easel.startup.stopwatch import Stopwatch
 
 
-def find_refiner(model_dir: Path, settings: Settings) -> Path | None:
+def find_refiner(model_dir: Path, settings: Settings, home: Path | None = None) -> Path | None:
     """Return the folder of the refiner, fetched from the hub if necessary; None without one.
+
+    Args:
+        model_dir: the container's model folder.
+        settings: name another repository's refiner.
+        home: the model's own folder, if that is another one; its refiner comes last.
 
     Raises:
         ModelUnusable: if it cannot be fetched.
@@ -35,7 +40,8 @@ def find_refiner(model_dir: Path, settings: Settings) -> Path | None:
     if model_folder.holds_model(folder):
         return folder
     if settings.refiner_id is None:
-        return None
+        own = (home or model_dir) / model_folder.REFINER
+        return own if model_folder.holds_model(own) else None
     return hub.fetch(
         settings.refiner_id,
         settings.refiner_revision,

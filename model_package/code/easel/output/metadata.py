@@ -33,6 +33,7 @@ class Provenance:
         model: the model's name; None if it has none.
         software: the library that generated it, with its version.
         refiner_start: the share of the steps after which a refiner took over; None without one.
+        painted: the size at which the model painted it before it was scaled up; None if it was not.
     """
 
     request: GenerationRequest
@@ -41,6 +42,7 @@ class Provenance:
     model: str | None
     software: str
     refiner_start: float | None = None
+    painted: str | None = None
 
     def parameters(self) -> str:
         """Return A1111's text: prompt, negative prompt and one line of parameters."""
@@ -78,6 +80,7 @@ class Provenance:
             ("CFG scale", None if guidance is None else f"{guidance:g}"),
             ("Seed", request.seed),
             ("Size", f"{request.width}x{request.height}"),
+            ("Painted size", self.painted),
             ("Model", self.model),
             ("Refiner switch at", self.refiner_start),  # A1111's key for the same share
             ("Version", self.software),

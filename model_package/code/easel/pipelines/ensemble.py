@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from easel.pipelines import guidance
+from easel.pipelines.time_limit import TimeLimit
 from easel.pipelines.unet_swap import UNetSwap
 from easel.prompts.embeddings import KEPT_BYTES, PromptEncoder
 from easel.startup.quiet import without_warnings
@@ -88,14 +89,26 @@ class Ensemble:
         early = int((scheduler.timesteps >= cutoff).sum())
         return early if 0 < early < len(scheduler.timesteps) else None
 
-    def run(self, arguments: Mapping[str, Any], *, seed: int, state: str) -> Any:
+    def run(
+        self,
+        arguments: Mapping[str, Any],
+        *,
+        seed: int,
+        state: str,
+        limit: TimeLimit | None = None,
+    ) -> Any:
         """Return the last pipeline's result, with the image as a tensor on the pipeline's device.
 
         Args:
             arguments: the base's keyword arguments.
             seed: of the noise; the same seed gives the same image.
             state: what a prompt's embeddings depend on besides the prompt.
+            limit: stops the run between two steps; None for no limit.
+
+        Raises:
+            TooSlow: if the limit stopped it.
         """
+        limit = limit or TimeLimit()
         # Some schedulers draw from the global generator. The noise always comes from a generator on
         # the CPU, so that a seed gives the same image on every device.
         torch.manual_seed(seed)
@@ -103,29 +116,37 @@ class Ensemble:
         extra: dict[str, Any] = {"generator": generator, "output_type": "pt"}
         early = self._early(arguments.get("num_inference_steps"))
         if early is None:
-            return self._call(self._base, arguments, {**extra, **self._unguided}, state)
+            return self._call(self._base, arguments, {**extra, **self._unguided}, state, limit)
         if type(self._refiner) is type(self._base):
             with UNetSwap(self._base, self._refiner.unet, early) as swap:
                 extra |= guidance.and_then(self._unguided, swap)
-                return self._call(self._base, arguments, extra, state)
-        return self._hand_over(arguments, extra, state)
+                return self._call(self._base, arguments, extra, state, limit)
+        return self._hand_over(arguments, extra, state, limit)
 
-    def _hand_over(self, arguments: Mapping[str, Any], extra: dict[str, Any], state: str) -> Any:
+    def _hand_over(
+        self, arguments: Mapping[str, Any], extra: dict[str, Any], state: str, limit: TimeLimit
+    ) -> Any:
         """Stop the base early and continue with the refiner's pipeline from its latents."""
         early = {**extra, **self._unguided, "output_type": "latent", "denoising_end": self._start}
-        latents = self._call(self._base, arguments, early, state).images
+        latents = self._call(self._base, arguments, early, state, limit).images
         rest = {name: arguments[name] for name in arguments if name not in {"width", "height"}}
         late = {**extra, "image": latents, "denoising_start": self._start}
-        return self._call(self._refiner, rest, late, state)
+        return self._call(self._refiner, rest, late, state, limit)
 
     def _call(
-        self, pipeline: Any, arguments: Mapping[str, Any], extra: dict[str, Any], state: str
+        self,
+        pipeline: Any,
+        arguments: Mapping[str, Any],
+        extra: dict[str, Any],
+        state: str,
+        limit: TimeLimit,
     ) -> Any:
         scheduler = getattr(self._base, "scheduler", None)
         if scheduler is not None:
             # A scheduler keeps state, and a failed call leaves it half-way. A refiner continues the
             # base's noise levels, so it gets a copy of the base's scheduler.
             pipeline.scheduler = _fresh(scheduler)
+        extra = limit.added_to(pipeline, extra)
         with without_warnings():
             return pipeline(**self._with_texts(pipeline, arguments, state), **extra)
 

@@ -51,13 +51,14 @@ def guided_steps(steps: int, share: float) -> int:
     return max(round(steps * share), 1)
 
 
-def and_then(unguided: dict[str, Any], callback: Callable[..., Any]) -> dict[str, Any]:
-    """Add a callback to the arguments that `cutoff` returned; it runs after theirs."""
-    if not unguided:
-        return {CALLBACK: callback}
+def and_then(arguments: dict[str, Any], callback: Callable[..., Any]) -> dict[str, Any]:
+    """Add a callback to a call's keyword arguments; it runs after the one that they may have."""
+    first = arguments.get(CALLBACK)
+    if first is None:
+        return {**arguments, CALLBACK: callback}
 
     def both(pipeline: Any, step: int, time: Any, tensors: dict[str, Any]) -> Any:
-        tensors = unguided[CALLBACK](pipeline, step, time, tensors)
+        tensors = first(pipeline, step, time, tensors)
         return callback(pipeline, step, time, tensors)
 
-    return {**unguided, CALLBACK: both}
+    return {**arguments, CALLBACK: both}

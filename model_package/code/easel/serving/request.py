@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import time
 
 from easel.errors import InvalidRequest
 from generation import GenerationRequest
 
 _JSON = "application/json"
 _DESCRIBE = {"describe": True}
+# What the gateway adds to the custom attributes; in any other text nothing is stated.
+_UNTIL = re.compile(r"; ?(until|within)=([0-9]{1,12}(?:\.[0-9]{1,6})?)$")
 
 
 class DescribeRequest:
@@ -37,6 +42,22 @@ def read_request(
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return DescribeRequest() if body == _DESCRIBE else GenerationRequest.from_dict(body)
+
+
+def read_deadline(attributes: str | None) -> float:
+    """Return when the caller will have left, by `time.monotonic`; infinity if it does not say.
+
+    Args:
+        attributes: SageMaker's custom attributes of the request. They end in `;until=` with a Unix
+            time, or in `;within=` with seconds from now.
+    """
+    stated = _UNTIL.search(attributes or "")
+    if stated is None:
+        return math.inf
+    seconds = float(stated[2])
+    # Also counts the time that a request spent in the model server's queue.
+    left = seconds - time.time() if stated[1] == "until" else seconds
+    return time.monotonic() + left
 
 
 def media_type(header: str) -> str:

@@ -180,7 +180,7 @@ def test_a_cut_leaves_the_server_able_to_answer(aws, runtime, endpoint, switches
             port = int(aws.url.rpartition(":")[2])
             with socket.create_connection(("127.0.0.1", port)) as raw:
                 raw.sendall(
-                    f"POST /endpoints/{endpoint}/invocations HTTP/1.1\r\nHost: x\r\n"
+                    f"POST /endpoints/{endpoint}/invocations HTTP/1.1\r\nHost: localhost\r\n"
                     "Authorization: Credential=a/20260101/us-east-1/sagemaker/aws4_request\r\n"
                     "Content-Length: 2\r\n\r\n{}".encode()
                 )

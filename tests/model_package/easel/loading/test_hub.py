@@ -10,6 +10,9 @@ import pytest
 
 from easel.errors import ModelUnusable
 from easel.loading.hub import choose_files
+from easel.loading.pipeline import find_folder
+from easel.loading.refiner import find_refiner
+from easel.settings import Settings
 from tests.model_package.doubles.hub import COMMIT, GATED, Hub
 
 CODE = Path(__file__).parents[4] / "model_package" / "code"
@@ -34,6 +37,12 @@ def hub(stand_in, tmp_path):
     shutil.copytree(stand_in(variant="fp16"), full, dirs_exist_ok=True)
     shutil.copytree(stand_in(pickled=True), full, dirs_exist_ok=True)
     (full / "vae_decoder").mkdir()
+    parts = tmp_path / "parts"
+    shutil.copytree(stand_in(), parts / "base")
+    shutil.copytree(stand_in(), parts / "refiner")
+    for name in ("easel.json", "loras/sub/pixel.SAFETENSORS", "loras/._pixel.safetensors"):
+        (parts / name).parent.mkdir(parents=True, exist_ok=True)
+        (parts / name).write_text("{}")
     for name in ("sd.safetensors", "sd.ckpt", "vae_decoder/model.onnx", "README.md"):
         (full / name).write_bytes(b"0" * 64)
     plain = tmp_path / "plain"
@@ -41,6 +50,7 @@ def hub(stand_in, tmp_path):
     (plain / "config.json").write_text("{}")
     repositories = {
         "somebody/full": full,
+        "somebody/parts": parts,
         "somebody/plain": plain,
         "somebody/pickled": stand_in(pickled=True),
         GATED: stand_in(),
@@ -91,6 +101,25 @@ def test_a_repository_is_fetched_in_one_form_and_found_again_without_the_hub(hub
     assert fetch(hub.address, cache, "somebody/full", HF_HUB_OFFLINE="1") == folder
     assert fetch("http://127.0.0.1:9", cache, "somebody/full") == folder
     assert Path(folder, "model_index.json").is_file()
+
+
+def test_a_repositorys_refiner_and_adapters_belong_to_it(hub, tmp_path):
+    cache = tmp_path / "cache"
+    folder = fetch(hub.address, cache, "somebody/parts")
+    files = {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*")}
+    assert {"easel.json", "base/model_index.json", "refiner/model_index.json"} <= files
+    assert "loras/sub/pixel.SAFETENSORS" in files
+    assert "loras/._pixel.safetensors" not in files
+    assert "base/unet/diffusion_pytorch_model.safetensors" in files
+    assert "refiner/unet/diffusion_pytorch_model.safetensors" in files
+    # The refiner has them from its base.
+    assert not [name for name in files if name.startswith(("refiner/vae/", "refiner/text"))]
+    assert fetch("http://127.0.0.1:9", cache, "somebody/parts") == folder
+
+    home = Path(folder)
+    settings = Settings(model_id="somebody/parts")
+    assert find_folder(home, settings) == home / "base"
+    assert find_refiner(tmp_path, settings, home) == home / "refiner"
 
 
 def test_a_revision_may_be_a_commit(hub, tmp_path):

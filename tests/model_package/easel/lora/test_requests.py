@@ -43,6 +43,7 @@ def test_a_description_lists_the_names_and_the_fields_of_the_model(stand_in, pip
             "fields": ["guidance_scale", "height", "negative_prompt", "steps", "width"],
             "defaults": {"steps": 2, "guidance_scale": 5.0, "width": 64, "height": 64},
             "multiple": 8,
+            "limits": {},
             "loras": ["a", "b"],
         }
     assert toolkit.post({"describe": False}).error["field"] == "describe"

@@ -1,0 +1,443 @@
+"""What an operator must be allowed to do: the policy that `doctor --policy` prints, and its check.
+
+Each right is one statement. Its actions support all of its resources, so that IAM can simulate them
+together. CloudFormation, which has no role of its own here, works with the operator's rights, and
+so does chalice; their calls are listed as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from endpoint.cli.context import Context
+from endpoint.core.naming import Deployment
+
+# The services that the roles are passed to, as `iam:PassedToService` names them in all partitions.
+_SERVING, _FUNCTIONS = "sagemaker.amazonaws.com", "lambda.amazonaws.com"
+_SCALING = "sagemaker.application-autoscaling.amazonaws.com"
+
+
+@dataclass(frozen=True)
+class Right:
+    """One statement of the operator's policy.
+
+    Attributes:
+        sid: its name.
+        actions: IAM actions, of which each supports each resource.
+        resources: ARNs; `*` stands for any text, and alone for actions without resources.
+        context: the values of condition keys under which it is needed.
+    """
+
+    sid: str
+    actions: tuple[str, ...]
+    resources: tuple[str, ...] = ("*",)
+    context: Mapping[str, str] = field(default_factory=dict)
+
+    def statement(self) -> dict[str, Any]:
+        """Return the statement that grants the right."""
+        statement: dict[str, Any] = {
+            "Sid": self.sid,
+            "Effect": "Allow",
+            "Action": list(self.actions),
+            "Resource": list(self.resources),
+        }
+        if self.context:
+            statement["Condition"] = {"StringEquals": dict(self.context)}
+        return statement
+
+
+@dataclass(frozen=True)
+class Denial:
+    """What IAM's simulation does not allow of a right.
+
+    Attributes:
+        right: the right.
+        actions: those of its actions that are not allowed.
+        certain: whether a policy denies them whatever the request's context is.
+    """
+
+    right: Right
+    actions: tuple[str, ...]
+    certain: bool
+
+    def statement(self) -> str:
+        """Return the statement that would allow them, as JSON."""
+        return json.dumps(self.right.statement() | {"Action": list(self.actions)})
+
+
+def policy(deployment: Deployment) -> dict[str, Any]:
+    """Return the smallest policy with which all scripts work on a deployment."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [right.statement() for right in rights(deployment)],
+    }
+
+
+def simulate(context: Context, caller: str, model: str) -> list[Denial]:
+    """Return what the caller's policies do not allow.
+
+    Args:
+        context: the deployment.
+        caller: the ARN whose policies apply.
+        model: stands for the `*` in the ARNs of what does not exist yet.
+
+    Raises:
+        ClientError: if IAM refuses the simulation.
+    """
+    client = context.account.client("iam")
+    denials = []
+    for right in rights(context.deployment):
+        arns = [arn if arn == "*" else arn.replace("*", model) for arn in right.resources]
+        response = client.simulate_principal_policy(
+            PolicySourceArn=caller,
+            ActionNames=list(right.actions),
+            ResourceArns=arns,
+            ContextEntries=[
+                {"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"}
+                for key, value in right.context.items()
+            ],
+        )
+        refused = [
+            result
+            for result in response["EvaluationResults"]
+            if result["EvalDecision"] != "allowed"
+        ]
+        if refused:
+            denials.append(_denial(right, refused))
+    return denials
+
+
+def _denial(right: Right, refused: list[dict[str, Any]]) -> Denial:
+    certain = [
+        result["EvalDecision"] == "explicitDeny" and not result.get("MissingContextValues")
+        for result in refused
+    ]
+    actions = dict.fromkeys(result["EvalActionName"] for result in refused)
+    return Denial(right, tuple(actions), any(certain))
+
+
+def rights(deployment: Deployment) -> Iterator[Right]:
+    """Yield every right that the scripts need."""
+    yield from _infrastructure(deployment)
+    yield from _network(deployment)
+    yield from _roles(deployment)
+    yield from _storage(deployment)
+    yield from _models(deployment)
+    yield from _scaling(deployment)
+    yield from _monitoring(deployment)
+    yield from _gateway(deployment)
+    yield from _searches(deployment)
+
+
+def _arn(deployment: Deployment, service: str, resource: str) -> str:
+    here = f"{deployment.region}:{deployment.account}"
+    return f"arn:{deployment.partition}:{service}:{here}:{resource}"
+
+
+def _infrastructure(deployment: Deployment) -> Iterator[Right]:
+    yield Right(
+        "Stack",
+        (
+            "cloudformation:ContinueUpdateRollback",
+            "cloudformation:CreateStack",
+            "cloudformation:DeleteStack",
+            "cloudformation:DescribeStackEvents",
+            "cloudformation:DescribeStackResources",
+            "cloudformation:UpdateStack",
+        ),
+        (_arn(deployment, "cloudformation", f"stack/{deployment.stack}/*"),),
+    )
+    yield Right(
+        "Budget",
+        (
+            "budgets:ListTagsForResource",
+            "budgets:ModifyBudget",
+            "budgets:TagResource",
+            "budgets:UntagResource",
+            "budgets:ViewBudget",
+        ),
+        (f"arn:{deployment.partition}:budgets::{deployment.account}:budget/{deployment.prefix}-*",),
+    )
+
+
+def _network(deployment: Deployment) -> Iterator[Right]:
+    """Yield the rights for --private-network, whose resources have no names of their own."""
+    kinds = ("route-table", "security-group", "subnet", "vpc", "vpc-endpoint")
+    yield Right(
+        "PrivateNetwork",
+        (
+            "ec2:AssociateRouteTable",
+            "ec2:AuthorizeSecurityGroupEgress",
+            "ec2:CreateRouteTable",
+            "ec2:CreateSecurityGroup",
+            "ec2:CreateSubnet",
+            "ec2:CreateTags",
+            "ec2:CreateVpc",
+            "ec2:CreateVpcEndpoint",
+            "ec2:DeleteRouteTable",
+            "ec2:DeleteSecurityGroup",
+            "ec2:DeleteSubnet",
+            "ec2:DeleteTags",
+            "ec2:DeleteVpc",
+            "ec2:DeleteVpcEndpoints",
+            "ec2:DescribeVpcAttribute",
+            "ec2:DisassociateRouteTable",
+            "ec2:ModifySubnetAttribute",
+            "ec2:ModifyVpcAttribute",
+            "ec2:ModifyVpcEndpoint",
+            "ec2:RevokeSecurityGroupEgress",
+        ),
+        tuple(_arn(deployment, "ec2", f"{kind}/*") for kind in kinds),
+    )
+    yield Right(
+        "SeeTheNetwork",
+        (
+            "ec2:DescribeAvailabilityZones",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribePrefixLists",
+            "ec2:DescribeRouteTables",
+            "ec2:DescribeSecurityGroups",
+            "ec2:DescribeSubnets",
+            "ec2:DescribeVpcEndpoints",
+            "ec2:DescribeVpcs",
+        ),
+    )
+
+
+def _roles(deployment: Deployment) -> Iterator[Right]:
+    roles = (deployment.endpoint_role, deployment.gateway_role)
+    yield Right(
+        "Roles",
+        (
+            "iam:CreateRole",
+            "iam:DeleteRole",
+            "iam:DeleteRolePolicy",
+            "iam:GetRole",
+            "iam:GetRolePolicy",
+            "iam:ListAttachedRolePolicies",
+            "iam:ListRolePolicies",
+            "iam:PutRolePolicy",
+            "iam:TagRole",
+            "iam:UntagRole",
+            "iam:UpdateAssumeRolePolicy",
+            "iam:UpdateRole",
+            "iam:UpdateRoleDescription",
+        ),
+        roles,
+    )
+    for sid, role, service in (
+        ("PassTheEndpointsRole", deployment.endpoint_role, _SERVING),
+        ("PassTheGatewaysRole", deployment.gateway_role, _FUNCTIONS),
+    ):
+        yield Right(sid, ("iam:PassRole",), (role,), {"iam:PassedToService": service})
+    # Once per account, by the first scalable target.
+    linked = (
+        f"arn:{deployment.partition}:iam::{deployment.account}:role/aws-service-role/{_SCALING}"
+    )
+    yield Right(
+        "ScalingsOwnRole",
+        ("iam:CreateServiceLinkedRole",),
+        (f"{linked}/*",),
+        {"iam:AWSServiceName": _SCALING},
+    )
+
+
+def _storage(deployment: Deployment) -> Iterator[Right]:
+    bucket = f"arn:{deployment.partition}:s3:::{deployment.bucket}"
+    yield Right(
+        "Bucket",
+        (
+            "s3:CreateBucket",
+            "s3:DeleteBucket",
+            "s3:DeleteBucketPolicy",
+            "s3:GetBucketPolicy",
+            "s3:GetBucketTagging",
+            "s3:ListBucket",
+            "s3:ListBucketMultipartUploads",
+            "s3:ListBucketVersions",
+            "s3:PutBucketOwnershipControls",
+            "s3:PutBucketPolicy",
+            "s3:PutBucketPublicAccessBlock",
+            "s3:PutBucketTagging",
+            "s3:PutEncryptionConfiguration",
+            "s3:PutLifecycleConfiguration",
+        ),
+        (bucket,),
+    )
+    yield Right(
+        "Files",
+        (
+            "s3:AbortMultipartUpload",
+            "s3:DeleteObject",
+            "s3:DeleteObjectVersion",
+            "s3:GetObject",
+            "s3:ListMultipartUploadParts",
+            "s3:PutObject",
+        ),
+        (f"{bucket}/*",),
+    )
+
+
+def _models(deployment: Deployment) -> Iterator[Right]:
+    for sid, kind, actions in (
+        ("Models", "model", ("CreateModel", "DeleteModel", "DescribeModel")),
+        (
+            "EndpointConfigurations",
+            "endpoint-config",
+            (
+                "CreateEndpointConfig",
+                "DeleteEndpointConfig",
+                "DescribeEndpointConfig",
+            ),
+        ),
+        (
+            "Endpoints",
+            "endpoint",
+            (
+                "DeleteEndpoint",
+                "DescribeEndpoint",
+                "InvokeEndpoint",
+                "InvokeEndpointAsync",
+                "UpdateEndpointWeightsAndCapacities",
+            ),
+        ),
+    ):
+        yield Right(
+            sid,
+            tuple(f"sagemaker:{action}" for action in (*actions, "AddTags", "ListTags")),
+            (_arn(deployment, "sagemaker", f"{kind}/{deployment.prefix}-*"),),
+        )
+    # Both actions are checked against the endpoint and against its configuration.
+    yield Right(
+        "EndpointsWithConfigurations",
+        ("sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"),
+        tuple(
+            _arn(deployment, "sagemaker", f"{kind}/{deployment.prefix}-*")
+            for kind in ("endpoint", "endpoint-config")
+        ),
+    )
+    yield Right(
+        "ServingImage",
+        ("ecr:BatchGetImage",),
+        (f"arn:{deployment.partition}:ecr:*:*:repository/*",),
+    )
+
+
+def _scaling(deployment: Deployment) -> Iterator[Right]:
+    # The ARN of a scalable target has an id that AWS chooses.
+    yield Right(
+        "Scaling",
+        (
+            "application-autoscaling:DeleteScalingPolicy",
+            "application-autoscaling:DeregisterScalableTarget",
+            "application-autoscaling:ListTagsForResource",
+            "application-autoscaling:PutScalingPolicy",
+            "application-autoscaling:RegisterScalableTarget",
+            "application-autoscaling:TagResource",
+        ),
+        (_arn(deployment, "application-autoscaling", "scalable-target/*"),),
+    )
+    yield Right(
+        "Alarms",
+        (
+            "cloudwatch:DeleteAlarms",
+            "cloudwatch:ListTagsForResource",
+            "cloudwatch:PutMetricAlarm",
+            "cloudwatch:TagResource",
+        ),
+        (_arn(deployment, "cloudwatch", f"alarm:{deployment.prefix}-*"),),
+    )
+    yield Right(
+        "SeeAlarms", ("cloudwatch:DescribeAlarms",), (_arn(deployment, "cloudwatch", "alarm:*"),)
+    )
+
+
+def _monitoring(deployment: Deployment) -> Iterator[Right]:
+    account, partition = deployment.account, deployment.partition
+    yield Right(
+        "Dashboard",
+        ("cloudwatch:DeleteDashboards", "cloudwatch:GetDashboard", "cloudwatch:PutDashboard"),
+        (f"arn:{partition}:cloudwatch::{account}:dashboard/{deployment.prefix}-*",),
+    )
+    groups = (f"/aws/sagemaker/Endpoints/{deployment.prefix}-*", f"/aws/lambda/{deployment.prefix}")
+    yield Right(
+        "Logs",
+        (
+            "logs:CreateLogGroup",
+            "logs:DeleteLogGroup",
+            "logs:FilterLogEvents",
+            "logs:ListTagsForResource",
+            "logs:PutRetentionPolicy",
+            "logs:TagResource",
+            "logs:UntagResource",
+        ),
+        tuple(
+            _arn(deployment, "logs", f"log-group:{group}{rest}")
+            for group in groups
+            # IAM compares both forms, depending on the action.
+            for rest in ("", ":*")
+        ),
+    )
+
+
+def _gateway(deployment: Deployment) -> Iterator[Right]:
+    yield Right(
+        "Function",
+        (
+            "lambda:AddPermission",
+            "lambda:CreateFunction",
+            "lambda:DeleteFunction",
+            "lambda:DeleteFunctionConcurrency",
+            "lambda:GetFunction",
+            "lambda:GetFunctionConfiguration",
+            "lambda:GetPolicy",
+            "lambda:ListTags",
+            "lambda:PutFunctionConcurrency",
+            "lambda:RemovePermission",
+            "lambda:TagResource",
+            "lambda:UntagResource",
+            "lambda:UpdateFunctionCode",
+            "lambda:UpdateFunctionConfiguration",
+        ),
+        (deployment.function_arn,),
+    )
+    # An API's id is AWS's choice, so its ARN tells nothing about the deployment.
+    root = f"arn:{deployment.partition}:apigateway:{deployment.region}::"
+    yield Right("FindApis", ("apigateway:GET", "apigateway:POST"), (f"{root}/restapis",))
+    yield Right(
+        "Apis",
+        ("apigateway:DELETE", "apigateway:GET", "apigateway:PATCH", "apigateway:POST",
+         "apigateway:PUT"),
+        (f"{root}/restapis/*",),
+    )  # fmt: skip
+    yield Right("TagApis", ("apigateway:PUT",), (f"{root}/tags/*",))
+
+
+def _searches(deployment: Deployment) -> Iterator[Right]:
+    account = f"arn:{deployment.partition}:iam::{deployment.account}"
+    yield Right(
+        "DoctorsSimulation",
+        ("iam:SimulatePrincipalPolicy",),
+        (f"{account}:user/*", f"{account}:role/*"),
+    )
+    yield Right(
+        "Searches",
+        (
+            "application-autoscaling:DescribeScalableTargets",
+            "application-autoscaling:DescribeScalingPolicies",
+            "cloudformation:DescribeStacks",
+            "lambda:GetAccountSettings",
+            "lambda:ListFunctions",
+            "logs:DescribeLogGroups",
+            "s3:ListAllMyBuckets",
+            "sagemaker:ListEndpointConfigs",
+            "sagemaker:ListEndpoints",
+            "sagemaker:ListModels",
+            "servicequotas:GetServiceQuota",
+            "servicequotas:ListServiceQuotas",
+            "tag:GetResources",
+        ),
+    )

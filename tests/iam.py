@@ -1,0 +1,205 @@
+"""IAM for the tests: which actions a call is, on which resources, and whether a policy allows it.
+
+moto's own enforcement asks for no resource in most services, and counts an unmet condition as a
+denial by the whole policy, so it cannot tell these policies right from wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+REGION, ACCOUNT = "us-east-1", "123456789012"
+ARN = f"arn:aws:{{}}:{REGION}:{ACCOUNT}:{{}}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """An action on a resource, as IAM decides on it."""
+
+    action: str
+    resource: str = "*"
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+def allows(policy: Mapping[str, Any], request: Request) -> bool:
+    """Whether a policy has a statement for the request, and none against it."""
+    return _effects(policy, request) == {"Allow"}
+
+
+def denies(policy: Mapping[str, Any], request: Request) -> bool:
+    """Whether a policy has a statement against the request."""
+    return "Deny" in _effects(policy, request)
+
+
+def _effects(policy: Mapping[str, Any], request: Request) -> set[str]:
+    return {
+        statement["Effect"] for statement in policy["Statement"] if _concerns(statement, request)
+    }
+
+
+def refused(policy: Mapping[str, Any], requests: Iterable[Request]) -> list[Request]:
+    return [request for request in requests if not allows(policy, request)]
+
+
+def _concerns(statement: Mapping[str, Any], request: Request) -> bool:
+    return (
+        any(
+            _matches(pattern.lower(), request.action.lower())
+            for pattern in _list(statement["Action"])
+        )
+        and any(_matches(pattern, request.resource) for pattern in _list(statement["Resource"]))
+        and all(
+            _holds(operator, key, _list(values), request.context)
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, values in keys.items()
+        )
+    )
+
+
+def _holds(operator: str, key: str, values: list[str], context: Mapping[str, str]) -> bool:
+    actual = context.get(key)
+    if operator == "Null":
+        return (actual is None) == (values == ["true"])
+    if actual is None:
+        return False
+    match operator:
+        case "StringEquals" | "Bool":
+            return actual in values
+        case "StringLike":
+            return any(_matches(pattern, actual) for pattern in values)
+        case _:
+            raise NotImplementedError(operator)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    # IAM knows `*` and `?`; a bracket is itself.
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# What is not `<service>:<operation>`.
+_PREFIXES = {
+    "resourcegroupstaggingapi": "tag",
+    "sagemaker-runtime": "sagemaker",
+    "service-quotas": "servicequotas",
+}
+_ACTIONS = {
+    "s3.CompleteMultipartUpload": "s3:PutObject",
+    "s3.CreateMultipartUpload": "s3:PutObject",
+    "s3.DeleteObjects": "s3:DeleteObject",
+    "s3.HeadBucket": "s3:ListBucket",
+    "s3.HeadObject": "s3:GetObject",
+    "s3.ListBuckets": "s3:ListAllMyBuckets",
+    "s3.ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "s3.ListObjectVersions": "s3:ListBucketVersions",
+    "s3.ListObjectsV2": "s3:ListBucket",
+    "s3.ListParts": "s3:ListMultipartUploadParts",
+    "s3.UploadPart": "s3:PutObject",
+}
+# No policy is asked about these.
+FREE = {"sts.GetCallerIdentity"}
+_TAGGING = {
+    "application-autoscaling": "application-autoscaling:TagResource",
+    "logs": "logs:TagResource",
+    "sagemaker": "sagemaker:AddTags",
+}
+# Actions that are decided without a resource: IAM's service authorization reference.
+_WITHOUT_RESOURCE = re.compile(
+    r"(application-autoscaling:Describe|ec2:Describe|servicequotas:List|tag:Get"
+    r"|lambda:(ListFunctions|GetAccountSettings)|logs:DescribeLogGroups|s3:ListAllMyBuckets"
+    r"|sagemaker:List(Models|Endpoints|EndpointConfigs)).*"
+)
+
+
+def requests_of(model: Any, params: Mapping[str, Any]) -> list[Request]:
+    """Return what IAM decides on for one call of botocore's."""
+    service = model.service_model.service_name
+    operation = f"{service}.{model.name}"
+    if operation in FREE:
+        return []
+    prefix = _PREFIXES.get(service, service)
+    action = _ACTIONS.get(operation, f"{prefix}:{model.name}")
+    if service == "apigateway":
+        action = f"apigateway:{model.http['method']}"
+    arns = ["*"] if _WITHOUT_RESOURCE.fullmatch(action) else _resources(service, model, params)
+    requests = [Request(action, arn) for arn in arns]
+    tags = params.get("Tags") or params.get("tags")
+    if tags and service in _TAGGING and model.name not in {"AddTags", "TagResource"}:
+        requests += [Request(_TAGGING[service], arn) for arn in arns]
+    if role := params.get("ExecutionRoleArn"):
+        to = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        requests.append(Request("iam:PassRole", role, to))
+    return requests
+
+
+def _resources(service: str, model: Any, params: Mapping[str, Any]) -> list[str]:
+    if service in {"sagemaker", "sagemaker-runtime"}:
+        return _of_sagemaker(params)
+    if service == "s3":
+        return _of_s3(params)
+    if service == "apigateway":
+        return [_of_api_gateway(model, params)]
+    if service == "cloudwatch" and "AlarmNames" in params:
+        return [ARN.format(service, f"alarm:{name}") for name in params["AlarmNames"]]
+    return [_ARNS[service](params)]
+
+
+_ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "application-autoscaling": lambda _: ARN.format("application-autoscaling", "scalable-target/1"),
+    "cloudformation": lambda params: (
+        ARN.format("cloudformation", f"stack/{params['StackName']}/1")
+        if "StackName" in params
+        else "*"
+    ),
+    "cloudwatch": lambda params: (
+        params.get("ResourceARN")
+        or ARN.format("cloudwatch", f"alarm:{params.get('AlarmName', '*')}")
+    ),
+    "ecr": lambda params: (
+        f"arn:aws:ecr:{REGION}:{params['registryId']}:repository/{params['repositoryName']}"
+    ),
+    "iam": lambda params: str(params["PolicySourceArn"]),
+    "lambda": lambda params: (
+        params.get("Resource") or ARN.format("lambda", f"function:{params['FunctionName']}")
+    ),
+    "logs": lambda params: (
+        params.get("resourceArn") or ARN.format("logs", f"log-group:{params.get('logGroupName')}")
+    ),
+}
+
+
+def _of_s3(params: Mapping[str, Any]) -> list[str]:
+    bucket = f"arn:aws:s3:::{params['Bucket']}"
+    keys = [item["Key"] for item in params.get("Delete", {}).get("Objects", [])]
+    keys += [params["Key"]] if "Key" in params else []
+    return [f"{bucket}/{key}" for key in keys] or [bucket]
+
+
+def _of_api_gateway(model: Any, params: Mapping[str, Any]) -> str:
+    path = model.http["requestUri"].partition("?")[0]
+    members = model.input_shape.members
+    for name, value in params.items():
+        path = path.replace(f"{{{members[name].serialization.get('name', name)}}}", str(value))
+    return f"arn:aws:apigateway:{REGION}::{path}"
+
+
+def _of_sagemaker(params: Mapping[str, Any]) -> list[str]:
+    if arn := params.get("ResourceArn"):
+        return [arn]
+    if "EndpointName" in params:
+        names = [("endpoint", params["EndpointName"])]
+        # CreateEndpoint and UpdateEndpoint are decided for the configuration as well.
+        if "ProductionVariants" not in params and "EndpointConfigName" in params:
+            names.append(("endpoint-config", params["EndpointConfigName"]))
+    elif "EndpointConfigName" in params:
+        names = [("endpoint-config", params["EndpointConfigName"])]
+    else:
+        names = [("model", params["ModelName"])]
+    return [ARN.format("sagemaker", f"{kind}/{name}") for kind, name in names]
