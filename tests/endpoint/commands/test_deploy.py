@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
+from endpoint.cli import options
 from endpoint.commands import create_key, deploy, destroy, prove
 from endpoint.core.naming import Deployment
 from endpoint.emulator.apigateway import packaged_gateway
@@ -63,10 +64,9 @@ class Cloud:
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
         if self._front is None:
+            variables = {**_variables(self), **clients.environment(self.server.url, REGION)}
             self._front = self._open.enter_context(
-                packaged_gateway.serve(
-                    self._package(), environment=clients.environment(self.server.url, REGION)
-                )
+                packaged_gateway.serve(self._package(), environment=variables)
             )
         return f"{self._front.url}/api{path}"
 
@@ -83,10 +83,16 @@ class Cloud:
         out = self._folder / "package"
         if not out.exists():
             run = "from chalice.cli import main; main()"
+            # Its own configuration was deleted, with the secrets in it.
+            own = json.loads((gateway_project.SOURCE / ".chalice" / "config.json").read_text())
+            own["stages"] = {"main": own["stages"]["dev"]}
+            config = self.project() / ".chalice" / "config.json"
+            config.write_text(json.dumps(own))
             command = [sys.executable, "-c", run, "--project-dir", str(self.project()), "package"]
             # `deploy` sets these through the API.
             command += ["--merge-template", str(self.project() / ".chalice" / "responses.json")]
             subprocess.run([*command, "--stage", "main", str(out)], check=True)
+            config.unlink()
         return out
 
 
@@ -138,6 +144,11 @@ def remaining(cloud):
     return names + [item["StackName"] for item in stacks if "DELETE" not in item["StackStatus"]]
 
 
+def resources(cloud, api):
+    pages = cloud.client("apigateway").get_paginator("get_resources").paginate(restApiId=api)
+    return [resource for page in pages for resource in page["items"]]
+
+
 @pytest.mark.slow
 def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
     assert cloud.deploy("--also", "sdxl") == 0
@@ -151,14 +162,30 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     models = json.loads(variables["EASEL_MODELS"])
     assert list(models) == ["sd", "sdxl"]
     assert models["sd"]["endpoint"] == "easel-main-sd"
+    # Half of moto's 1,000 would be more than the reservation.
+    assert variables["EASEL_MOST_WAITING"] == str(options.CONCURRENCY // 2)
+    kept = [file for file in cloud.project().rglob("*") if file.is_file()]
+    assert not [file for file in kept if variables["EASEL_SECRET"].encode() in file.read_bytes()]
     queue = {"endpoint": "easel-main-sdxl", "jobs": f"s3://{BUCKET}/jobs/sdxl/"}
     assert models["sdxl"]["asynchronous"] == queue
     assert (models["sd"]["defaults"]["steps"], models["sdxl"]["defaults"]["width"]) == (25, 1024)
     (api,) = cloud.client("apigateway").get_rest_apis()["items"]
     assert api["tags"] == {"easel": "main"}
     stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
-    assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 2.0
-    assert stage["methodSettings"]["*/*"]["throttlingBurstLimit"] == 5
+    limits = {
+        place: (each["throttlingRateLimit"], each["throttlingBurstLimit"])
+        for place, each in stage["methodSettings"].items()
+    }
+    assert limits.pop("*/*") == (50, 100)
+    assert limits["~1inference~1{text}/GET"] == (2, 10)
+    assert sum(rate for rate, _ in limits.values()) == pytest.approx(4)
+    assert sum(burst for _, burst in limits.values()) == 20
+    paths = {each["path"] for each in resources(cloud, api["id"])}
+    assert {place.rpartition("/")[0].replace("~1", "/") for place in limits} <= paths
+    throttled = cloud.client("apigateway").get_gateway_response(
+        restApiId=api["id"], responseType="THROTTLED"
+    )
+    assert throttled["responseParameters"]["gatewayresponse.header.Retry-After"] == "'2'"
     for kind in ("MISSING_AUTHENTICATION_TOKEN", "INVALID_SIGNATURE"):
         response = cloud.client("apigateway").get_gateway_response(
             restApiId=api["id"], responseType=kind
