@@ -237,7 +237,9 @@ def _with_network(context: Context, serving: Serving) -> Serving:
     outputs = context.stacks.outputs(context.deployment.stack)
     return replace(
         serving,
-        subnets=tuple(outputs["SubnetIds"].split(",")),
+        subnets=tuple(
+            value for name, value in sorted(outputs.items()) if name.startswith("SubnetId")
+        ),
         security_group=outputs["SecurityGroupId"],
     )
 
