@@ -21,6 +21,7 @@ Easel: your own text-to-image URL.
   ./setup.sh test ARGS       pass ARGS to pytest, without the linters; --all can come first
   ./setup.sh deploy [OPTIONS]   put Easel on AWS and print its URL; asks before it costs anything
   ./setup.sh destroy [OPTIONS]  delete all of it, and verify that nothing is left
+  ./setup.sh prove [OPTIONS]    try all of it on AWS for at most 3 USD (--most), and delete it
   ./setup.sh install         only install what `run` needs
 
 Needs Python 3.11 or newer. Everything is installed into .venv, and nothing else is touched, but
@@ -352,6 +353,11 @@ destroy() {
   exec .venv/bin/python -m endpoint destroy "$@"
 }
 
+prove() {
+  step install_deploy
+  exec .venv/bin/python -m endpoint prove "$@"
+}
+
 trap 'end_all 130' INT
 trap 'end_all 143' TERM
 trap 'end_all 129' HUP
@@ -362,6 +368,7 @@ case $command in
   test) run_tests "$@" ;;
   deploy) deploy "$@" ;;
   destroy) destroy "$@" ;;
+  prove) prove "$@" ;;
   install) step install_run ;;
   help | -h | --help) usage ;;
   *) usage >&2; fail "no such command: $command" ;;

@@ -14,7 +14,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from endpoint import create_endpoint, delete_endpoint, use_endpoint
-from endpoint.commands import create_key, deploy, destroy, doctor, estimate, start, status, stop
+from endpoint.commands import (
+    create_key,
+    deploy,
+    destroy,
+    doctor,
+    estimate,
+    prove,
+    start,
+    status,
+    stop,
+)
 
 
 class Command(Protocol):
@@ -38,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "estimate": estimate,
     "create-key": create_key,
+    "prove": prove,
 }
 
 

@@ -8,6 +8,7 @@ a test fails if this is necessary.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from chalicelib import errors
 from chalicelib.dialects.openai import QUALITIES
 from chalicelib.generation import describe
 from endpoint.catalogue import benchmarks
+from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
 from endpoint.costs import estimate
 from tests.packages import ROOT
@@ -36,6 +38,8 @@ def tables() -> dict[tuple[Path, str], str]:
         (README, "costs"): estimate.price_table(),
         (DOCS / "gateway.md", "errors"): error_table(),
         (DOCS / "dialects.md", "qualities"): quality_table(),
+        (DOCS / "prove.md", "beliefs"): belief_table(proof()),
+        (README, "proof"): proof_sentence(proof()),
         **growth,
     }
 
@@ -100,6 +104,39 @@ def quality_table() -> str:
 
     rows = [f"| `{name}` | {steps(share)} |\n" for name, share in QUALITIES.items()]
     return "| `quality` | Steps |\n|---|---|\n" + "".join(rows)
+
+
+def proof() -> dict[str, Any] | None:
+    """Return the record of `prove` in docs/proof/; None while there is none."""
+    file = DOCS / "proof" / "proof.json"
+    return json.loads(file.read_text("utf-8")) if file.exists() else None
+
+
+def belief_table(record: Mapping[str, Any] | None) -> str:
+    found = {each["id"]: each["verdict"] for each in record["beliefs"]} if record else {}
+    when = f", {record['date']}, {record['region']}" if record else ""
+
+    def status(belief: Belief) -> str:
+        verdict = found.get(belief.id, "not checked")
+        if verdict != "not checked":
+            return f"{verdict}{when}"
+        return "not tried on AWS" if belief.check else "not tried on AWS; not part of `prove`"
+
+    rows = [f"| {each.belief} | {each.source} | {status(each)} |\n" for each in beliefs()]
+    return "| Belief | Source | On AWS |\n|---|---|---|\n" + "".join(rows)
+
+
+def proof_sentence(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return (
+            "Deployment has [not been tried on AWS](docs/prove.md) yet, only against moto and the\n"
+            "emulator.\n"
+        )
+    outcome = "with success" if record["good"] else "with failures"
+    return (
+        f"Tried on AWS {outcome}, {record['date']}, {record['region']}:\n"
+        "[docs/proof/proof.md](docs/proof/proof.md).\n"
+    )
 
 
 def block(name: str) -> re.Pattern[str]:

@@ -18,6 +18,19 @@ from endpoint.core.problems import code_of
 from endpoint.core.waiting import Waiting
 
 STAGE = "api"  # the first segment of every public path; chalice's own default
+# The methods that can start a run, and the share of the limit that each deserves: most pictures are
+# requested by URL, and each redirect to a slow one counts as well.
+PAINTING = {
+    ("GET", "/inference/{text}"): 0.5,
+    ("GET", "/inference"): 0.1,
+    ("GET", "/inference/default"): 0.05,
+    ("POST", "/jobs"): 0.1,
+    ("POST", "/v1/images/generations"): 0.15,
+    ("POST", "/sdapi/v1/txt2img"): 0.1,
+}
+# Requests per second, and at once, of each other method. A page asks for its job every two seconds,
+# and each request costs 4 millionths of a dollar.
+_OTHERS = (50.0, 100)
 # Lambda's code, and API Gateway's.
 _MISSING = {"ResourceNotFoundException", "NotFoundException"}
 _DELETE_SECONDS, _DELETE_EVERY = 600, 30
@@ -98,16 +111,25 @@ class Gateway:
         return tags
 
     def throttle(self, api: str, per_second: float, burst: int) -> None:
-        """Limit the stage to a number of requests per second, and of requests at once."""
+        """Limit the requests per second, and at once, that can start a run; all others loosely.
+
+        API Gateway counts each method by itself, so that one limit for the stage would hold once
+        for each way to request a picture. The methods share it out instead, and polling a job does
+        not use up what pictures have:
+        https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
+        """
+        limits = {"/*/*": _OTHERS}
+        for (method, path), share in PAINTING.items():
+            # A slash within a path of a patch: https://www.rfc-editor.org/rfc/rfc6901
+            place = f"/{path.replace('/', '~1')}/{method}"
+            limits[place] = (round(per_second * share, 3), max(int(burst * share), 1))
         self._apis.update_stage(
             restApiId=api,
             stageName=STAGE,
-            # `/*/*` is every resource and every method of the stage.
             patchOperations=[
-                # API Gateway counts each method by itself:
-                # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
-                {"op": "replace", "path": "/*/*/throttling/rateLimit", "value": str(per_second)},
-                {"op": "replace", "path": "/*/*/throttling/burstLimit", "value": str(burst)},
+                {"op": "replace", "path": f"{place}/throttling/{name}", "value": f"{limit:g}"}
+                for place, pair in limits.items()
+                for name, limit in zip(("rateLimit", "burstLimit"), pair, strict=True)
             ],
         )
 

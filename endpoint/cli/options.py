@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
+# Of Lambda functions. Requests that wait for asynchronous pictures keep up to half of them busy.
+CONCURRENCY = 30
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     add_endpoint_options(parser)
     add = parser.add_argument
     add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
-    add("--requests-per-second", type=float, default=2, help="for all clients (default: 2)")
-    add("--burst", type=int, default=5, help="requests at once (default: 5)")
-    add("--concurrency", type=int, default=10, help="functions running at once; 0 for no limit")
+    add("--requests-per-second", type=float, default=4, help="for pictures (default: 4)")
+    add("--burst", type=int, default=20, help="pictures at once (default: 20)")
+    most = f"functions running at once; 0 for no limit (default: {CONCURRENCY})"
+    add("--concurrency", type=int, default=CONCURRENCY, help=most)
     add_access_options(parser)

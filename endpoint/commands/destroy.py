@@ -11,7 +11,6 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import CommonOptions, common_parser
 from endpoint.cli.script import Result
 from endpoint.provision import removal
-from endpoint.provision.gateway_project import GatewayProject
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,19 +20,12 @@ def parser() -> argparse.ArgumentParser:
 
 def destroy(context: Context, _: CommonOptions) -> Result:
     """Delete the gateway, then everything that `delete` deletes."""
-    deployment = context.deployment
     found = removal.search(context, gateway=True)
-    for line in (*found.lines(deployment.name), *removal.files_to_keep(context)):
+    for line in (*found.lines(context.name), *removal.files_to_keep(context)):
         context.console.say(line)
-    stored = None
     if found.own:
         context.console.ask(f"Delete all of it in {context.account.region}?")
-        removal.delete_gateway(context, found)
-        removal.delete_endpoints(context, found)
-        stored = removal.delete_infrastructure(context, found)
-    if not context.dry_run:
-        GatewayProject(deployment).remove()
-    return removal.verify(context, found, stored)
+    return removal.delete_everything(context, found)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

@@ -7,6 +7,8 @@ Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. Tests control it 
     GET    /emulator/faults/NAME                 the active faults
     PUT    /emulator/faults/NAME                 replace them by one fault or a list
     PUT    /emulator/containers/NAME             {"url": ...} the model server behind an endpoint
+    PUT    /emulator/locations/NAME              {"output": ..., "failure": ...} where in S3 results
+                                                 are written, with the fields of `s3_locations.Rule`
     GET    /emulator/queues/NAME                 {"waiting": n} of an asynchronous endpoint
     PUT    /emulator/clock                       {"speed": x} and/or {"skip": seconds}
 """
@@ -134,6 +136,8 @@ class AwsServer:
                 self.faults.switch(name, [Fault.from_dict(fault) for fault in faults])
             case "containers":
                 self.registry.register(name, data["url"])
+            case "locations":
+                self._runtime.rules.set(name, data)
             case "clock":
                 self.clock.run_at(float(data.get("speed", self.clock.speed)))
                 self.clock.skip(float(data.get("skip", 0)))

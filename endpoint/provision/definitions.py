@@ -125,8 +125,9 @@ class Serving:
             # The container has one worker, so a second request would only wait inside it.
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 1},
             "OutputConfig": {
-                "S3OutputPath": f"{self.output}{model.name}/outputs/",
-                "S3FailurePath": f"{self.output}{model.name}/failures/",
+                # Without a slash at the end, because what SageMaker appends may begin with one.
+                "S3OutputPath": f"{self.output}{model.name}/outputs",
+                "S3FailurePath": f"{self.output}{model.name}/failures",
             },
         }
 

@@ -26,6 +26,7 @@ from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed, TookTooLong
 from endpoint.provision import payload
+from endpoint.provision.gateway_project import GatewayProject
 from endpoint.provision.ownership import Ownership
 
 _LATE_SECONDS = 60
@@ -202,6 +203,24 @@ def _delete_stack(context: Context, found: Found) -> None:
             raise
         context.bucket.empty()
         context.stacks.delete(context.deployment.stack)
+
+
+def delete_everything(context: Context, found: Found | None = None) -> Result:
+    """Delete the gateway and all that `delete` deletes; return what `verify` says.
+
+    Args:
+        context: the deployment.
+        found: the resources that were shown and confirmed; None to search for them.
+    """
+    found = search(context, gateway=True) if found is None else found
+    stored = None
+    if found.own:
+        delete_gateway(context, found)
+        delete_endpoints(context, found)
+        stored = delete_infrastructure(context, found)
+    if not context.dry_run:
+        GatewayProject(context.deployment).remove()
+    return verify(context, found, stored)
 
 
 def verify(context: Context, deleted: Found, stored: payload.Stored | None = None) -> Result:

@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": ["endpoint", "doctor"],
     "deploy": ["endpoint", "deploy"],
     "destroy": ["endpoint", "destroy"],
+    "prove": ["endpoint", "prove"],
     "estimate": ["endpoint", "estimate"],
     "create_key": ["endpoint", "create-key"],
     "emulator": ["endpoint.emulator"],

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import io
+import json
+import time
 import zipfile
 from typing import Any
 
@@ -39,11 +41,28 @@ class InstantClock(Clock):
 
 
 class Container(QuietHandler):
-    """A serving container that returns the same picture for every request."""
+    """A serving container that returns the same picture for every request with a prompt."""
 
     def do_POST(self):
-        self.body()
-        self.answer(200, [("Content-Type", "image/png")], PNG)
+        if isinstance(json.loads(self.body())["prompt"], str):
+            self.answer(200, [("Content-Type", "image/png")], PNG)
+        else:
+            self.answer(400, [("Content-Type", "application/json")], b'"prompt must be text"')
+
+
+class EmulatorClock(Clock):
+    """A clock whose sleep advances an emulator's own."""
+
+    def __init__(self, emulated):
+        self._emulated = emulated
+
+    def monotonic(self):
+        return self._emulated.now()
+
+    def sleep(self, seconds):
+        self._emulated.skip(seconds)
+        # The emulator's threads have to see the time pass.
+        time.sleep(0.05 if seconds else 0)
 
 
 def create(world, *options, model="sd"):
@@ -56,13 +75,13 @@ def create(world, *options, model="sd"):
     return world.run(create_endpoint.main, *arguments)
 
 
-def create_gateway(world, role="", **more):
+def create_gateway(world, role="", name="easel-main", **more):
     """Create the function and, as chalice does, an API in front of it; return the API's id."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as package:
         package.writestr("app.py", "app = None")
     function = world.client("lambda").create_function(
-        FunctionName="easel-main",
+        FunctionName=name,
         Runtime="python3.12",
         Role=role or f"arn:aws:iam::{ACCOUNT}:role/easel-main-gateway-{REGION}",
         Handler="app.app",

@@ -32,7 +32,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from endpoint.core.clock import Clock
-from endpoint.emulator.moto_ import cloudformation, shims
+from endpoint.emulator.moto_ import api_gateway, cloudformation, shims
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clock import Clock as EmulatedClock
 from endpoint.emulator.sagemaker.containers import ContainerResponse
@@ -96,6 +96,7 @@ class World(Clock):
         self._changed_at = 0.0
         self._crash: tuple[int, str] | None = None
         self._dead = False
+        self._fail_at: int | None = None
         self.session = _watched()
         self.session.world = self
 
@@ -146,6 +147,10 @@ class World(Clock):
         """End the process `before` or `after` the call with this number, counted from 0."""
         self._crash = (len(self._log) + call, when)
 
+    def fail_at(self, call: int) -> None:
+        """Let the call with this number fail, counted from 0."""
+        self._fail_at = len(self._log) + call
+
     def revive(self) -> None:
         """Start a new process after a crash."""
         self._crash, self._dead = None, False
@@ -179,6 +184,8 @@ class World(Clock):
             self._changed_at = self.seconds
         if self._crash == (number, "before"):
             self._die()
+        if self._fail_at == number:
+            return _error(Fault("refused", code="InternalFailure", message="once", status=500))
         fault = self.faults.take(model.name, ("refused",))
         if fault:
             return _error(fault)
@@ -291,6 +298,12 @@ class World(Clock):
             return "allowed"
         return "explicitDeny" if iam.denies(self.operator_policy, request) else "implicitDeny"
 
+    def _before_tag_resource(self, params: dict[str, Any]) -> Any:
+        if not params.get("resourceArn", "").startswith("arn:aws:apigateway:"):
+            return None
+        api_gateway.tag_api(params["resourceArn"], params["tags"])
+        return _answer({})
+
     def _before_batch_get_image(self, params: dict[str, Any]) -> Any:
         tag = params["imageIds"][0].get("imageTag")
         return _answer({"images": [{"imageId": {"imageTag": tag}}] if tag in self.images else []})
@@ -320,9 +333,10 @@ class _Session:
             self.world.after(**arguments)
 
     def client(self, service: str, config: Any = None) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._inner.client(service, config=config)
-        return self._clients[service]
+        key = f"{service} {getattr(config, 'signature_version', None)}"
+        if key not in self._clients:
+            self._clients[key] = self._inner.client(service, config=config)
+        return self._clients[key]
 
     def get_partition_for_region(self, region: str) -> str:
         return str(self._inner.get_partition_for_region(region))

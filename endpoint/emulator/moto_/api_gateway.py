@@ -59,7 +59,12 @@ def is_tagging(request: Request) -> bool:
 
 def tag(request: Request) -> Response:
     """Add the tags of such a request to the API."""
-    region, api = request.path.removeprefix("/tags/arn:aws:apigateway:").split("::/restapis/")
-    backend = apigateway_backends[ACCOUNT][region].get_rest_api(api)
-    backend.tags = {**(backend.tags or {}), **json.loads(request.get_data())["tags"]}
+    tag_api(request.path.removeprefix("/tags/"), json.loads(request.get_data())["tags"])
     return Response(status=204)
+
+
+def tag_api(arn: str, tags: dict[str, str]) -> None:
+    """Add tags to the REST API with this ARN."""
+    region, api = arn.removeprefix("arn:aws:apigateway:").split("::/restapis/")
+    backend = apigateway_backends[ACCOUNT][region].get_rest_api(api)
+    backend.tags = {**(backend.tags or {}), **tags}

@@ -14,14 +14,16 @@ from typing import Any
 import boto3
 import pytest
 
-from endpoint.commands import create_key, deploy, destroy
+from endpoint.cli import options
+from endpoint.commands import create_key, deploy, destroy, prove
 from endpoint.core.naming import Deployment
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process import clients
 from endpoint.emulator.process.http_server import serving
+from endpoint.proof.http import ask
 from endpoint.provision import checks, gateway_project, payload
-from tests.endpoint.doubles import BUCKET, PNG, Container, InstantClock
+from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
 from tests.endpoint.world import ACCOUNT, REGION
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
@@ -40,8 +42,8 @@ class Cloud:
     def client(self, service):
         return boto3.client(service)
 
-    def run(self, script, *argv, **more):
-        return int(script.main(["--yes", *argv], clock=InstantClock(), **more))
+    def run(self, script, *argv, clock=None, **more):
+        return int(script.main(["--yes", *argv], clock=clock or InstantClock(), **more))
 
     def deploy(self, *more, fetch=None):
         fetch = fetch or self.fetch
@@ -50,18 +52,24 @@ class Cloud:
 
     def fetch(self, url, key=None):
         """Request from the deployed project behind the emulated API Gateway, by its public URL."""
+        headers = {"x-api-key": key} if key else {}
+        request = urllib.request.Request(self._local(url), headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bytes(answer.read())
+
+    def ask(self, method, url, headers, body=None):
+        """Send a request of a proof, whose presigned URLs are the emulator's own."""
+        return ask(method, self._local(url) if "execute-api" in url else url, headers, body)
+
+    def _local(self, url):
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
         if self._front is None:
+            variables = {**_variables(self), **clients.environment(self.server.url, REGION)}
             self._front = self._open.enter_context(
-                packaged_gateway.serve(
-                    self._package(), environment=clients.environment(self.server.url, REGION)
-                )
+                packaged_gateway.serve(self._package(), environment=variables)
             )
-        headers = {"x-api-key": key} if key else {}
-        request = urllib.request.Request(f"{self._front.url}/api{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return bytes(answer.read())
+        return f"{self._front.url}/api{path}"
 
     def project(self):
         return gateway_project.PROJECTS / f"main-{ACCOUNT}-{REGION}"
@@ -76,8 +84,16 @@ class Cloud:
         out = self._folder / "package"
         if not out.exists():
             run = "from chalice.cli import main; main()"
-            command = [sys.executable, "-c", run, "--project-dir", str(self.project())]
-            subprocess.run([*command, "package", "--stage", "main", str(out)], check=True)
+            # Its own configuration was deleted, with the secrets in it.
+            own = json.loads((gateway_project.SOURCE / ".chalice" / "config.json").read_text())
+            own["stages"] = {"main": own["stages"]["dev"]}
+            config = self.project() / ".chalice" / "config.json"
+            config.write_text(json.dumps(own))
+            command = [sys.executable, "-c", run, "--project-dir", str(self.project()), "package"]
+            # `deploy` sets these through the API.
+            command += ["--merge-template", str(self.project() / ".chalice" / "responses.json")]
+            subprocess.run([*command, "--stage", "main", str(out)], check=True)
+            config.unlink()
         return out
 
 
@@ -129,6 +145,11 @@ def remaining(cloud):
     return names + [item["StackName"] for item in stacks if "DELETE" not in item["StackStatus"]]
 
 
+def resources(cloud, api):
+    pages = cloud.client("apigateway").get_paginator("get_resources").paginate(restApiId=api)
+    return [resource for page in pages for resource in page["items"]]
+
+
 @pytest.mark.slow
 def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
     assert cloud.deploy("--also", "sdxl") == 0
@@ -142,14 +163,30 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     models = json.loads(variables["EASEL_MODELS"])
     assert list(models) == ["sd", "sdxl"]
     assert models["sd"]["endpoint"] == "easel-main-sd"
+    # Half of moto's 1,000 would be more than the reservation.
+    assert variables["EASEL_MOST_WAITING"] == str(options.CONCURRENCY // 2)
+    kept = [file for file in cloud.project().rglob("*") if file.is_file()]
+    assert not [file for file in kept if variables["EASEL_SECRET"].encode() in file.read_bytes()]
     queue = {"endpoint": "easel-main-sdxl", "jobs": f"s3://{BUCKET}/jobs/sdxl/"}
     assert models["sdxl"]["asynchronous"] == queue
     assert (models["sd"]["defaults"]["steps"], models["sdxl"]["defaults"]["width"]) == (25, 1024)
     (api,) = cloud.client("apigateway").get_rest_apis()["items"]
     assert api["tags"] == {"easel": "main"}
     stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
-    assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 2.0
-    assert stage["methodSettings"]["*/*"]["throttlingBurstLimit"] == 5
+    limits = {
+        place: (each["throttlingRateLimit"], each["throttlingBurstLimit"])
+        for place, each in stage["methodSettings"].items()
+    }
+    assert limits.pop("*/*") == (50, 100)
+    assert limits["~1inference~1{text}/GET"] == (2, 10)
+    assert sum(rate for rate, _ in limits.values()) == pytest.approx(4)
+    assert sum(burst for _, burst in limits.values()) == 20
+    paths = {each["path"] for each in resources(cloud, api["id"])}
+    assert {place.rpartition("/")[0].replace("~1", "/") for place in limits} <= paths
+    throttled = cloud.client("apigateway").get_gateway_response(
+        restApiId=api["id"], responseType="THROTTLED"
+    )
+    assert throttled["responseParameters"]["gatewayresponse.header.Retry-After"] == "'2'"
     for kind in ("MISSING_AUTHENTICATION_TOKEN", "INVALID_SIGNATURE"):
         response = cloud.client("apigateway").get_gateway_response(
             restApiId=api["id"], responseType=kind
@@ -238,3 +275,19 @@ def test_a_dry_run_deploys_nothing(cloud, capsys):
     assert cloud.deploy("--dry-run") == 0
     assert "would run chalice deploy" in capsys.readouterr().err
     assert remaining(cloud) == []
+
+
+@pytest.mark.slow
+def test_a_proof_of_the_emulated_aws_finds_what_the_emulator_believes(cloud, tmp_path, capsys):
+    argv = ["--name", "main", "--image", IMAGE, "--output", str(tmp_path / "proof")]
+    code = cloud.run(prove, *argv, clock=EmulatorClock(cloud.server.clock), asking=cloud.ask)
+
+    proof = json.loads((tmp_path / "proof" / "proof.json").read_text())
+    verdicts = {each["id"]: (each["verdict"], each["observed"]) for each in proof["beliefs"]}
+    assert remaining(cloud) == []
+    assert {step["name"]: step["error"] for step in proof["steps"] if step["error"]} == {}
+    # What the emulator does not have: a log of the function, and a throttle.
+    unlike = {name for name, (verdict, _) in verdicts.items() if verdict == "did not hold"}
+    assert unlike <= {"read-only-task", "throttle"}, verdicts
+    assert verdicts["wake"][0] == "held"
+    assert (proof["left"], code) == ([], 1 if unlike else 0)

@@ -68,7 +68,7 @@ def test_one_instance_type_makes_no_pool(world):
 def test_an_asynchronous_model_scales_to_zero_and_wakes_on_its_backlog(world):
     assert create(world, "--most-instances", "3", model="sdxl") == 0
     assert only_config(world)["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"] == (
-        f"s3://{BUCKET}/jobs/sdxl/outputs/"
+        f"s3://{BUCKET}/jobs/sdxl/outputs"
     )
     scaling = world.client("application-autoscaling")
     (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]

@@ -119,6 +119,17 @@ def test_concurrency_is_reserved_only_if_wanted(project):
     assert configuration(project)["stages"]["main"]["reserved_concurrency"] == 10
 
 
+@pytest.mark.parametrize(
+    ("reserved", "account", "waiting"),
+    [(30, 1_000, 15), (None, 10, 5), (None, 1, 1), (1, 1_000, 1), (None, 10_000, 1_000)],
+)
+def test_half_of_the_functions_can_wait(reserved, account, waiting):
+    from chalicelib.settings import Settings
+
+    limited = GatewaySettings((SD,), concurrency=reserved, account_concurrency=account)
+    assert Settings.from_environment(limited.environment()).most_waiting == waiting
+
+
 def test_the_urls_stage_is_api():
     assert url_of("abc", "eu-west-1") == "https://abc.execute-api.eu-west-1.amazonaws.com/api/"
 

@@ -1,0 +1,228 @@
+"""A proof from its first step to its last; whatever happens, everything is deleted at the end."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from endpoint.catalogue import models, prices
+from endpoint.catalogue.beliefs import beliefs
+from endpoint.cli.context import Context
+from endpoint.cli.options import DeployOptions
+from endpoint.core.problems import ScriptError, translated
+from endpoint.proof.checks import CHECKS, Subject, wake_from_zero
+from endpoint.proof.http import Ask
+from endpoint.proof.meter import CostLimit, Meter
+from endpoint.proof.record import Proof
+from endpoint.proof.visitor import Visitor
+from endpoint.provision import checks, endpoint, gateway, removal
+
+_PICTURES = 3
+_CHEAP = 1.5  # USD per hour
+_CLEAN_UPS = 3
+_FIRST_ANSWER_SECONDS = 300
+# The proof's real-time model is the first, and the asynchronous one the second.
+REAL_TIME, ASYNCHRONOUS = "sd", "sdxl"
+
+
+@dataclass
+class Run:
+    """A proof's surroundings.
+
+    Args:
+        context: the deployment; its clock ends a wait that would cost too much.
+        options: of `deploy`.
+        ask: sends a request to the gateway.
+        key: valid at the gateway.
+        meter: counts the cost.
+        proof: the record.
+    """
+
+    context: Context
+    options: DeployOptions
+    ask: Ask
+    key: str
+    meter: Meter
+    proof: Proof
+
+    def prove(self) -> None:
+        """Deploy, use, check and measure.
+
+        Raises:
+            ScriptError: if a step fails; beliefs that do not hold are recorded instead.
+        """
+        with _recorded_states(self.context) as states:
+            self._check_account()
+            for name in (REAL_TIME, ASYNCHRONOUS):
+                self._create(name)
+            visitor = self._deploy()
+        self._use(visitor)
+        subject = Subject(self.context, visitor, self._endpoint(ASYNCHRONOUS), states)
+        for name in filter(lambda each: each != wake_from_zero.__name__, CHECKS):
+            self._check(name, subject)
+        self._measure(visitor, REAL_TIME)
+        self._measure(visitor, ASYNCHRONOUS)
+        # A wake-up takes long, and the other endpoint would cost money meanwhile.
+        self._stop(REAL_TIME)
+        self._check(wake_from_zero.__name__, subject)
+        self._stop(ASYNCHRONOUS)
+
+    def _check_account(self) -> None:
+        with self._step("checks"):
+            results = checks.examine(self.context, self.options)
+            bad = [check for check in results if check.state == "bad"]
+            if bad:
+                raise ScriptError(f"{bad[0].subject}: {bad[0].finding}", bad[0].advice)
+
+    def _create(self, name: str) -> None:
+        options = replace(self.options, model=name, instance_type=types_of(self.options, name))
+        with self._step(f"create {name}") as measured:
+            self.meter.start(name, price_of(options, name))
+            # Fails before the endpoint exists if the limit is too low for it.
+            self.meter.check()
+            created = endpoint.create(self.context, options)
+            measured["seconds of the first picture"] = created.warm_up_seconds
+            measured["instance types"] = ", ".join(created.instance_types)
+
+    def _deploy(self) -> Visitor:
+        with self._step("gateway") as measured:
+            url, _ = gateway.deploy(self.context, self.options)
+            visitor = Visitor(self.ask, url, self.key, self.context.clock)
+
+            def poll() -> str | None:
+                try:
+                    status = visitor.get("health").status
+                except OSError as error:
+                    return f"the gateway does not answer yet ({str(error)[:80]})"
+                return None if status == 200 else f"the gateway answers {status}"
+
+            self.context.waiting.until_done(poll, at_most=_FIRST_ANSWER_SECONDS, every=5)
+            measured["model of the first address"] = REAL_TIME
+        return visitor
+
+    def _use(self, visitor: Visitor) -> None:
+        pictures: dict[str, Callable[[], bytes]] = {
+            "Easel's URL": lambda: visitor.picture("a red apple", REAL_TIME, 1),
+            "OpenAI's API": lambda: visitor.images_api("a red apple", REAL_TIME),
+            "AUTOMATIC1111's API": lambda: visitor.web_ui("a red apple", 1),
+            "Easel's URL, asynchronous": lambda: visitor.picture("a lighthouse", ASYNCHRONOUS, 1),
+            "a job": lambda: visitor.job("a lighthouse", ASYNCHRONOUS, 2),
+        }
+        for name, paint in pictures.items():
+            with self._step(f"a picture: {name}") as measured:
+                measured["bytes"] = len(paint())
+
+    def _check(self, name: str, subject: Subject) -> None:
+        belief = next(each.id for each in beliefs() if each.check == name)
+        try:
+            with self._step(f"belief: {belief}") as measured:
+                seen = CHECKS[name](subject)
+                measured.update(seen.measured or {})
+            self.proof.find(belief, seen.words, held=seen.held)
+        except CostLimit:
+            raise
+        # An answer of another shape than expected must not end the proof.
+        except (ScriptError, LookupError, TypeError, ValueError) as error:
+            self.proof.pass_over(belief, f"{type(error).__name__}: {error}")
+
+    def _measure(self, visitor: Visitor, name: str) -> None:
+        with self._step(f"{_PICTURES} pictures of {name}") as measured:
+            seconds = []
+            for seed in range(10, 10 + _PICTURES):
+                start = self.context.clock.monotonic()
+                visitor.picture("a castle in the snow", name, seed)
+                seconds.append(self.context.clock.monotonic() - start)
+            measured["seconds per picture, median"] = round(statistics.median(seconds), 2)
+
+    def _stop(self, name: str) -> None:
+        with self._step(f"stop {name}"):
+            self.context.scaling.remove(self._endpoint(name))
+            self.context.endpoints.delete(self._endpoint(name))
+            self.meter.stop(name)
+
+    def _endpoint(self, name: str) -> str:
+        return self.context.deployment.endpoint(name)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[dict[str, Any]]:
+        self.context.begin(name)
+        self.meter.check()
+        with translated(), self.proof.step(name) as measured:
+            try:
+                yield measured
+            except OSError as error:
+                raise ScriptError(f"The public URL did not answer: {error}") from error
+
+
+def clean_up(context: Context, meter: Meter, proof: Proof) -> None:
+    """Delete everything, again after a failure; record what is left.
+
+    Args:
+        context: with a clock that waits whatever it costs, for not waiting would cost more.
+        meter: counts until the endpoints are gone.
+        proof: the record.
+    """
+    for attempt in range(1, _CLEAN_UPS + 1):
+        try:
+            with translated(), proof.step("destroy"):
+                left = removal.delete_everything(context)
+        except ScriptError as error:
+            proof.left = [f"unknown: {error}"]
+            if attempt == _CLEAN_UPS:
+                raise
+            context.console.say(f"{error} Trying again.")
+            proof.steps[-1].error = ""
+            proof.steps[-1].measured["tried again after"] = str(error)
+            continue
+        proof.left = [f"{each['kind']} {each['name']}" for each in left.data["left"]]
+        if not proof.left:
+            break
+    for name in (REAL_TIME, ASYNCHRONOUS):
+        meter.stop(name)
+    proof.find("destroyed", ", ".join(proof.left) or "nothing is left", held=not proof.left)
+
+
+@contextmanager
+def _recorded_states(context: Context) -> Iterator[dict[str, list[str]]]:
+    """Yield the states of endpoints, which fill up while the scripts ask for them."""
+    states: dict[str, list[str]] = {}
+    client = context.account.client("sagemaker")
+    event = "after-call.sagemaker.DescribeEndpoint"
+
+    def record(parsed: dict[str, Any], **_: Any) -> None:
+        if "EndpointStatus" in parsed:
+            name = parsed["EndpointName"].rpartition("-")[2]
+            states.setdefault(name, []).append(parsed["EndpointStatus"])
+
+    client.meta.events.register(event, record, unique_id="easel-proof")
+    try:
+        yield states
+    finally:
+        client.meta.events.unregister(event, unique_id="easel-proof")
+
+
+def types_of(options: DeployOptions, name: str) -> tuple[str, ...]:
+    """Return the instance types for a model, without dear ones, which would use up the limit."""
+    types = options.instance_type or models.resolve(name, None).instance_types
+    known = prices.instance_types()
+    cheap = tuple(t for t in types if t in known and known[t].usd_per_hour <= _CHEAP)
+    return cheap or types
+
+
+def price_of(options: DeployOptions, name: str) -> float:
+    """Return the highest price per hour of a model's endpoint in USD.
+
+    Raises:
+        ScriptError: if a price is unknown: a proof of unknown cost is not begun.
+    """
+    types = types_of(options, name)
+    price = prices.dearest(types)
+    if price is None:
+        raise ScriptError(
+            f"The price of {' or '.join(types)} is not known (endpoint/catalogue/prices.json).",
+            "Choose another --instance-type.",
+        )
+    return price
