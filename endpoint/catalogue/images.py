@@ -132,7 +132,7 @@ def by_name(name: str) -> KnownImage | None:
         return None
     if name not in read():
         raise BadArgument(
-            f"{name!r} is not the URI of an image in ECR, nor the name of a known one.",
+            f"{name!r} is neither a known image nor a URI.",
             f"Known images are {', '.join(read())}; a URI has the form"
             " <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>.",
         )

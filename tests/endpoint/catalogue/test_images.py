@@ -40,7 +40,7 @@ def test_the_default_is_in_the_catalogue():
 
 @pytest.mark.parametrize("name", ["unknown", "huggingface-5.5.4"])
 def test_a_name_that_is_not_in_the_catalogue_is_refused(name):
-    with pytest.raises(BadArgument, match="nor the name"):
+    with pytest.raises(BadArgument, match="neither"):
         images.by_name(name)
 
 

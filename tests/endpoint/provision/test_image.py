@@ -56,7 +56,7 @@ def test_a_region_without_an_image_is_refused():
 
 
 def test_a_name_that_the_catalogue_does_not_have_is_refused_with_those_it_has():
-    with pytest.raises(BadArgument, match="nor the name of a known one") as caught:
+    with pytest.raises(BadArgument, match="neither a known image") as caught:
         choose_image("huggingface-9", "us-east-1", "ml.g5.xlarge")
     assert images.DEFAULT in caught.value.advice
 
