@@ -46,7 +46,7 @@ def delete(context: Context, options: ModelOptions) -> Result:
         context.console.ask(f"Delete all of it in {context.account.region}?")
         removal.delete_endpoints(context, found)
         stored = removal.delete_infrastructure(context, found)
-    return removal.verify(context, stored)
+    return removal.verify(context, found, stored)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from endpoint.core.naming import APP
 from endpoint.core.problems import code_of
+from endpoint.core.waiting import Waiting
 
 STAGE = "api"  # the first segment of every public path; chalice's own default
 # The methods that can start a run, and the share of the limit that each deserves: most pictures are
@@ -32,6 +33,7 @@ PAINTING = {
 _OTHERS = (50.0, 100)
 # Lambda's code, and API Gateway's.
 _MISSING = {"ResourceNotFoundException", "NotFoundException"}
+_DELETE_SECONDS, _DELETE_EVERY = 600, 30
 # An ARN can end in a version or an alias, which is not part of the function's own.
 _FUNCTION = re.compile(r"(arn:[^:/]+:lambda:[^:/]*:[^:/]*:function:[^:/]+)")
 
@@ -44,7 +46,8 @@ class Gateway:
         apis: the client of apigateway.
     """
 
-    def __init__(self, functions: Any, apis: Any) -> None:
+    def __init__(self, functions: Any, apis: Any, waiting: Waiting) -> None:
+        self._waiting = waiting
         self._functions = functions
         self._apis = apis
 
@@ -144,8 +147,27 @@ class Gateway:
         self._apis.tag_resource(resourceArn=arn, tags=tags)
 
     def delete_api(self, api: str) -> None:
-        """Delete a REST API, if it exists."""
-        _unless_missing(self._apis.delete_rest_api, restApiId=api)
+        """Delete a REST API, if it exists.
+
+        API Gateway deletes one API per account every 30 seconds; this waits for its turn:
+        https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
+
+        Raises:
+            TookTooLong: after ten minutes.
+        """
+
+        def attempt() -> str | None:
+            try:
+                _unless_missing(self._apis.delete_rest_api, restApiId=api)
+            except ClientError as error:
+                if code_of(error) != "TooManyRequestsException":
+                    raise
+                return "waiting: API Gateway deletes one REST API every 30 seconds"
+            return None
+
+        # Outside the wait, because a dry run waits for nothing but should print the call.
+        if attempt() is not None:
+            self._waiting.until_done(attempt, at_most=_DELETE_SECONDS, every=_DELETE_EVERY)
 
     def delete_function(self, name: str) -> None:
         """Delete a function, if it exists."""

@@ -140,8 +140,10 @@ class Models:
 
 def _is_role_unknown(error: ClientError) -> bool:
     message = message_of(error).lower()
-    return code_of(error) == "ValidationException" and (
-        "could not assume role" in message or "trust relationship" in message
+    # A role can be known before its policy is: then an image or a file cannot be read yet.
+    return code_of(error) == "ValidationException" and any(
+        phrase in message
+        for phrase in ("could not assume role", "trust relationship", "permission", "access")
     )
 
 

@@ -16,6 +16,7 @@ from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.catalogue import prices
 from endpoint.cli.context import Context
 from endpoint.core.naming import APP, owner
+from endpoint.core.problems import AccessDenied, translated
 
 _ENDPOINT_LOGS = f"/aws/sagemaker/Endpoints/{APP}-"
 _GATEWAY_LOGS = f"/aws/lambda/{APP}-"
@@ -257,6 +258,20 @@ def _add_tagged(context: Context, deployment: str | None, inventory: Inventory) 
     if any(resource.kind == "stack" for resource in inventory.resources):
         arns = [arn for arn in arns if ":ec2:" not in arn]  # the stack's own network
     for arn in arns:
-        if not _FOUND_BY_NAME.search(arn):
+        if not _FOUND_BY_NAME.search(arn) and not _is_ghost(context, arn):
             tagged = Resource("tagged", arn, deployment or "", None, None, None, "found by its tag")
             inventory.resources.append(tagged)
+
+
+def _is_ghost(context: Context, arn: str) -> bool:
+    """Whether a resource is gone that the tag index still lists, as it does for some minutes."""
+    service = arn.split(":")[2]
+    try:
+        with translated():
+            if service == "ec2":
+                return not context.network.has(arn.rpartition("/")[2])
+            if service == "budgets":
+                return not context.tagged.has_budget(context.account.id, arn.rpartition("/")[2])
+    except AccessDenied:
+        return False
+    return False

@@ -48,6 +48,7 @@ class EndpointOptions(CommonOptions):
     """How to create an endpoint.
 
     Attributes:
+        weights: fetch or s3; None for the model's own way, see `models.Model.weights`.
         instance_type: the types to try, in this order; None for the model's own.
         budget: USD per month; 0 for the budget that exists, if any.
         email: the recipient of the budget's warnings; empty for the one that exists.
@@ -55,7 +56,7 @@ class EndpointOptions(CommonOptions):
 
     model: str
     revision: str | None
-    weights: str
+    weights: str | None
     instance_type: tuple[str, ...] | None
     most_instances: int
     image: str | None
@@ -161,8 +162,9 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", default="sd", help="a name in the catalogue, org/name on the hub, or a folder")
     add("--revision", help="commit, tag or branch of a hub repository")
-    weights = "fetch: the container downloads the weights (default); s3: upload them from here"
-    add("--weights", choices=["fetch", "s3"], default="fetch", help=weights)
+    weights = "fetch: the container downloads the weights; s3: upload them from here (default: s3"
+    weights += " for asynchronous models, which would download them at every start; else fetch)"
+    add("--weights", choices=["fetch", "s3"], help=weights)
     add("--instance-type", action="append", help="repeatable: tried in this order")
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
     add("--image", help="a serving image: a name in the catalogue, or a URI in ECR")

@@ -37,6 +37,9 @@ from endpoint.emulator.sagemaker.invocations import LONGEST_BODY
 from endpoint.emulator.sagemaker.runtime import Runtime
 from endpoint.emulator.sagemaker.scaling import Autoscaler
 
+# The access key's id of what SageMaker does in the name of an endpoint's role.
+SAGEMAKER_KEY = "easel-sagemaker"
+
 
 class AwsServer:
     """AWS at one address, in threads of this process.
@@ -57,7 +60,10 @@ class AwsServer:
         self.registry = Registry(containers)
         self.clock = Clock()
         self._runtime = Runtime(
-            self.registry, Clients(lambda: self.url), self.clock, longest_body=longest_body
+            self.registry,
+            Clients(lambda: self.url, SAGEMAKER_KEY),
+            self.clock,
+            longest_body=longest_body,
         )
         self.faults, self.log = self._runtime.faults, self._runtime.log
         self._queue = self._runtime.queue

@@ -78,7 +78,7 @@ def examine(
         Check("credentials", "good", f"{account.caller['Arn']} in {account.region}"),
         *_rights(context, model),
         *_quotas(context, types),
-        _model(model, options.weights, ask_hub or ask_the_hub),
+        _model(model, options.weights or model.weights, ask_hub or ask_the_hub),
         *_files(model),
         _bucket(context),
         *_image(context, options, types[0]),

@@ -7,6 +7,7 @@
     endpoint         an instance starts: from here on it costs money by the hour
     scaling          an asynchronous endpoint scales to zero instances while idle
     warm-up          a first picture, because a passed health check does not prove a loaded model
+    description      what the model says about itself, stored for the gateway
 
 Every step uses what exists already, so the same command continues after any interruption.
 """
@@ -36,6 +37,7 @@ from endpoint.provision import infrastructure, payload, weights
 from endpoint.provision.definitions import Serving, container_environment
 from endpoint.provision.image import choose_image, inference_ami, known_image
 from endpoint.provision.ownership import Ownership
+from endpoint.provision.self_description import store_description
 from endpoint.provision.settings_check import check_container
 from endpoint.provision.upload import Upload
 from endpoint.provision.warm_up import warm_up
@@ -73,10 +75,12 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     types = affordable_types(context, options.instance_type or model.instance_types)
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
-    _confirm(context, model, types, image)
+    _confirm(context, model, types, image, here=_are_fetched_here(model, options))
 
     # Before the stack, so that unusable weights leave nothing behind.
-    weight_files = _weight_files(context, model) if options.weights == "s3" else []
+    # A dry run downloads nothing.
+    in_s3 = _in_s3(model, options) and not (context.dry_run and model.source)
+    weight_files = _weight_files(context, model) if in_s3 else []
     infrastructure.ensure(context, image, types, options)
     serving = _ensure_files(context, model, image, types, options, weight_files)
 
@@ -108,6 +112,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
 
     context.begin("warm-up: a first picture")
     seconds = warm_up(context, endpoint, asynchronous=model.asynchronous)
+    store_description(context, endpoint)
 
     # Only now: the previous version stays until the new one has returned a picture.
     _remove_superseded(context, model.name, [model_name, config], _prefix(serving, context))
@@ -130,20 +135,31 @@ def check_options(options: EndpointOptions) -> Model:
         raise BadArgument("--budget requires --email.")
     check_container(
         container_environment(
-            model, weights_in_s3=options.weights == "s3", log_prompts=options.log_prompts
+            model, weights_in_s3=_in_s3(model, options), log_prompts=options.log_prompts
         )
     )
     return model
 
 
+def _in_s3(model: Model, options: EndpointOptions) -> bool:
+    return (options.weights or model.weights) == "s3"
+
+
+def _are_fetched_here(model: Model, options: EndpointOptions) -> bool:
+    """Whether the weights come from the hub to this machine."""
+    return _in_s3(model, options) and model.source is not None
+
+
 def _check_weights(model: Model, options: EndpointOptions) -> None:
-    if options.weights == "fetch" and model.folder:
+    if _in_s3(model, options):
+        return
+    if model.folder:
         raise BadArgument("A local folder must be uploaded.", "Add --weights s3.")
-    if options.weights == "fetch" and options.private_network:
+    if options.private_network:
         raise BadArgument(
             "Without internet access the container cannot download weights.", "Add --weights s3."
         )
-    if options.weights == "fetch" and model.gated:
+    if model.gated:
         raise BadArgument(
             f"{model.repository} is gated, and a model's settings are no place for a token.",
             "Accept its terms, set HF_TOKEN here, and add --weights s3.",
@@ -174,7 +190,9 @@ def affordable_types(context: Context, types: tuple[str, ...]) -> tuple[str, ...
     )  # fmt: skip
 
 
-def _confirm(context: Context, model: Model, types: tuple[str, ...], image: Image) -> None:
+def _confirm(
+    context: Context, model: Model, types: tuple[str, ...], image: Image, *, here: bool
+) -> None:
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
@@ -182,8 +200,15 @@ def _confirm(context: Context, model: Model, types: tuple[str, ...], image: Imag
     known = known_image(image)
     for trouble in known.known_trouble(context.clock.now().date()) if known else ():
         context.console.say(f"Image {image.uri}: {trouble.finding} ({trouble.source}).")
+    by_way_of = ""
+    if here:
+        context.console.say(
+            "Its weights, several GB, are downloaded to this machine and uploaded to S3, so that"
+            " its instances start without the hub; --weights fetch leaves the download to them."
+        )
+        by_way_of = " with weights by way of this machine"
     endpoint = context.deployment.endpoint(model.name)
-    context.console.ask(f"Create {endpoint} in {context.account.region}?")
+    context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
 def _ensure_files(
@@ -237,7 +262,9 @@ def _with_network(context: Context, serving: Serving) -> Serving:
     outputs = context.stacks.outputs(context.deployment.stack)
     return replace(
         serving,
-        subnets=tuple(outputs["SubnetIds"].split(",")),
+        subnets=tuple(
+            value for name, value in sorted(outputs.items()) if name.startswith("SubnetId")
+        ),
         security_group=outputs["SecurityGroupId"],
     )
 
@@ -281,7 +308,7 @@ def _remove_superseded(context: Context, model: str, keep: list[str], prefix: st
         superseded = deployment.is_version_of(name, model) and name not in keep
         if superseded and ownership.owns_model(name):
             context.models.delete_model(name)
-    stored = payload.superseded(context.bucket, model, prefix)
+    stored = payload.superseded(context.bucket, model, prefix, keep[0])
     context.bucket.delete(stored.own)
     for line in stored.lines(context.bucket.name):
         context.console.say(line)

@@ -225,6 +225,10 @@ def gateway_responses() -> dict[str, Any]:
 
 def url_of(api: str, region: str) -> str:
     """Return the public URL of a REST API's stage; it ends in a slash."""
-    # China's regions have a domain of their own.
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"https://{api}.execute-api.{region}.{suffix}/{STAGE}/"
+    # Other partitions have domains of their own:
+    # https://docs.aws.amazon.com/general/latest/gr/rande.html
+    domain = _DOMAINS.get(region.partition("-")[0], "amazonaws.com")
+    return f"https://{api}.execute-api.{region}.{domain}/{STAGE}/"
+
+
+_DOMAINS = {"cn": "amazonaws.com.cn", "eusc": "amazonaws.eu"}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from endpoint.aws.network import MOST_ZONES
 from endpoint.aws.registry import Image
 from endpoint.catalogue import prices
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
+from endpoint.core.problems import StackFailed
 
+# CloudFormation passes S3's message on, here without and there with its code.
+_NAME_NOT_FREE = re.compile(r"OperationAborted|conflicting conditional operation", re.I)
+_NAME_SECONDS = 3600
 TEMPLATE = Path(__file__).parents[1] / "infrastructure.yaml"
 
 
@@ -26,13 +32,58 @@ def ensure(
     # The dashboard's estimate is an upper limit, so it uses the most expensive type of all models.
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
     budget = f"{options.budget:g}" if options.budget else before.get("MonthlyBudget", "0")
+    zones = _zones(context, before, options)
     parameters = {
         "DeploymentName": deployment.name,
-        "ImageRepositoryArn": image.repository_arn(deployment.partition),
+        "ImageRepositoryArns": ",".join(_repositories(context, image)),
         "HourlyPrice": f"{dearest:g}",
         "PrivateNetwork": "yes" if options.private_network else before.get("PrivateNetwork", "no"),
+        # Always as many as the template can select.
+        "Zones": ",".join([*zones, *["-"] * MOST_ZONES][:MOST_ZONES]),
+        "ZoneCount": str(len(zones)),
         "MonthlyBudget": budget,
         "AlarmEmail": options.email or before.get("AlarmEmail", ""),
     }
+    _ensure_stack(context, parameters)
+
+
+def _ensure_stack(context: Context, parameters: dict[str, str]) -> None:
     template = TEMPLATE.read_text("utf-8")
-    context.stacks.ensure(deployment.stack, template, parameters, deployment.tags)
+    deployment = context.deployment
+
+    def attempt() -> str | None:
+        try:
+            context.stacks.ensure(deployment.stack, template, parameters, deployment.tags)
+        except StackFailed as error:
+            # S3 frees the name of a deleted bucket only after some minutes.
+            if not _NAME_NOT_FREE.search(str(error)):
+                raise
+            return f"waiting until S3 frees the name {deployment.bucket}"
+        return None
+
+    # Outside the wait, because a dry run waits for nothing but should print the call.
+    if attempt() is not None:
+        context.waiting.until_done(attempt, at_most=_NAME_SECONDS, every=60)
+
+
+def _repositories(context: Context, image: Image) -> list[str]:
+    """Return the ECR repositories of the deployment's models and of an image that is added.
+
+    SageMaker pulls a model's image again whenever it starts an instance.
+    """
+    deployment = context.deployment
+    images = [image]
+    for item in context.models.models(f"{deployment.prefix}-"):
+        model = context.models.find_model(item["ModelName"])
+        # A search by name also finds other deployments' models.
+        if model and deployment.owns(item["ModelName"]):
+            images.append(Image.parse(model["PrimaryContainer"]["Image"]))
+    return sorted({each.repository_arn(deployment.partition) for each in images})
+
+
+def _zones(context: Context, before: dict[str, str], options: EndpointOptions) -> list[str]:
+    """Return the private network's zones; a subnet cannot be moved, so known ones stay first."""
+    known = [zone for zone in before.get("Zones", "-").split(",") if zone != "-"]
+    if not options.private_network:
+        return known
+    return [*known, *(zone for zone in context.network.zones() if zone not in known)][:MOST_ZONES]

@@ -201,6 +201,7 @@ def _network(deployment: Deployment) -> Iterator[Right]:
             "ec2:DescribeRouteTables",
             "ec2:DescribeSecurityGroups",
             "ec2:DescribeSubnets",
+            "ec2:DescribeTags",
             "ec2:DescribeVpcEndpoints",
             "ec2:DescribeVpcs",
         ),

@@ -1,4 +1,4 @@
-"""CloudFormation: the types of resources that moto 5.2.5 cannot create."""
+"""CloudFormation: the types of resources that moto 5.2.5 cannot create, and list parameters."""
 
 from __future__ import annotations
 
@@ -45,3 +45,22 @@ def skip_unsupported() -> None:
         )
 
     replace(parsing, "resource_class_from_type", wrap)
+    _describe_lists_as_text()
+
+
+def _describe_lists_as_text() -> None:
+    """Describe a list parameter as it was passed: moto writes the list of Python."""
+    from moto.cloudformation.models import Stack
+
+    # moto's own is a property, whose getter is wrapped.
+    original: Any = vars(Stack)["parameter_list"].fget
+
+    def described(stack: Any) -> list[dict[str, Any]]:
+        return [
+            {**item, "ParameterValue": ",".join(value) if isinstance(value, list) else value}
+            for item in original(stack)
+            for value in [item["ParameterValue"]]
+        ]
+
+    stack_class: Any = Stack
+    stack_class.parameter_list = property(described)

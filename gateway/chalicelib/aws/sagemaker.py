@@ -193,7 +193,9 @@ class QueueTimeouts:
 
     # A start from zero instances is reported to take 5 to 15 minutes.
     queue_seconds: int = 1_800
-    run_seconds: int = 600
+    # Any run can be the first after zero, in which a container that fetches its weights from the
+    # hub waits for them.
+    run_seconds: int = 1_800
 
 
 def _until(deadline: Deadline, trace: str) -> str:

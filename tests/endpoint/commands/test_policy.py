@@ -104,7 +104,7 @@ def calls(tmp_path_factory):
         run = world.run
         assert run(doctor.main, "--image", IMAGE) == 0
         assert create(world, "--weights", "s3", *budget, model=str(tiny)) == 0
-        options = ("--image", IMAGE, "--yes", "--model", "sdxl", "--open")
+        options = ("--image", IMAGE, "--yes", "--model", "sdxl", "--weights", "fetch", "--open")
         assert run(deploy.main, *options, fetch=_png) == 0
         assert create(world, "--log-prompts", model="sdxl") == 0
         assert run(use_endpoint.main, "a cat", "--model", "sdxl") == 0

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from endpoint import create_endpoint
 from endpoint.aws.scaling import alarm_name
+from endpoint.provision import payload, weights
 from tests.endpoint.doubles import BUCKET, create, names, only_config
-from tests.endpoint.world import contents
+from tests.endpoint.world import IMAGE, contents
+from tests.model_folders import write_file
 
 
 def container_of(world, endpoint):
@@ -145,3 +150,31 @@ def test_the_container_reads_adapters_from_a_prefix_without_a_version(world, ser
     (serving_code / "generation.py").write_text("STEPS = 30\n")
     assert create(world) == 0
     assert container_of(world, "easel-main-sd")["AdditionalModelDataSources"] == [source]
+
+
+def test_the_weights_of_an_asynchronous_model_come_by_way_of_s3(
+    world, monkeypatch, tmp_path, capsys
+):
+    file = write_file(tmp_path / "unet" / "model.safetensors")
+    gathered = [payload.File.read(file, "unet/model.safetensors")]
+    monkeypatch.setattr(weights, "gather", lambda _model, _console: gathered)
+    arguments = ("--model", "sdxl", "--image", IMAGE, "--yes")
+    assert world.run(create_endpoint.main, *arguments) == 0
+    (model,) = world.client("sagemaker").list_models()["Models"]
+    made = world.client("sagemaker").describe_model(ModelName=model["ModelName"])
+    environment = made["PrimaryContainer"]["Environment"]
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert "EASEL_MODEL_ID" not in environment
+    assert "several GB, are downloaded to this machine" in capsys.readouterr().err
+
+
+def test_a_dry_run_downloads_no_weights(world, monkeypatch):
+    monkeypatch.setattr(weights, "gather", lambda *_: pytest.fail("downloads"))
+    arguments = ("--model", "sdxl", "--image", IMAGE, "--dry-run")
+    assert world.run(create_endpoint.main, *arguments) == 0
+
+
+def test_the_weights_of_other_models_are_fetched_by_their_containers(world, monkeypatch, capsys):
+    monkeypatch.setattr(weights, "gather", lambda *_: pytest.fail("downloads"))
+    assert world.run(create_endpoint.main, "--image", IMAGE, "--yes") == 0
+    assert "this machine" not in capsys.readouterr().err

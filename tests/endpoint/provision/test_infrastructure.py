@@ -19,7 +19,7 @@ import pytest
 
 from endpoint.provision.infrastructure import TEMPLATE
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import ACCOUNT, REGION
+from tests.endpoint.world import ACCOUNT, REGION, _answer
 from tests.model_folders import write_pipeline
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
@@ -37,8 +37,12 @@ WITHOUT_RESOURCE = {
 
 def _document(response):
     document: dict[str, Any] = ast.literal_eval(response["PolicyDocument"])  # as moto writes it
-    # moto keeps an empty statement for AWS::NoValue.
-    return {**document, "Statement": list(filter(None, document["Statement"]))}
+    # moto keeps an empty one for AWS::NoValue.
+    statements = list(filter(None, document["Statement"]))
+    for statement in statements:
+        if isinstance(statement["Resource"], list):
+            statement["Resource"] = list(filter(None, statement["Resource"]))
+    return {**document, "Statement": statements}
 
 
 def _run(command, **more):
@@ -139,13 +143,15 @@ def test_the_bucket_is_encrypted_private_and_tidies_itself(world, policies):
     assert "RestrictPublicBuckets: true" in text
 
 
-def test_a_private_network_has_two_subnets_an_s3_gateway_and_no_way_out(world, tmp_path):
+def test_a_private_network_has_a_subnet_in_every_zone_an_s3_gateway_and_no_way_out(world, tmp_path):
     _create_privately(world, tmp_path)
     ec2 = world.client("ec2")
     (network,) = [vpc for vpc in ec2.describe_vpcs()["Vpcs"] if not vpc["IsDefault"]]
     own = [{"Name": "vpc-id", "Values": [network["VpcId"]]}]
     subnets = ec2.describe_subnets(Filters=own)["Subnets"]
-    assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2
+    zones = ec2.describe_availability_zones()["AvailabilityZones"]
+    assert len(zones) == 6
+    assert {subnet["AvailabilityZone"] for subnet in subnets} == {z["ZoneName"] for z in zones}
     (endpoint,) = ec2.describe_vpc_endpoints(Filters=own)["VpcEndpoints"]
     assert endpoint["VpcEndpointType"] == "Gateway"
     assert ec2.describe_nat_gateways()["NatGateways"] == []
@@ -153,6 +159,52 @@ def test_a_private_network_has_two_subnets_an_s3_gateway_and_no_way_out(world, t
     (model,) = world.client("sagemaker").list_models()["Models"]
     made = world.client("sagemaker").describe_model(ModelName=model["ModelName"])
     assert sorted(made["VpcConfig"]["Subnets"]) == sorted(item["SubnetId"] for item in subnets)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_region_with_fewer_zones_has_fewer_subnets(world, tmp_path, count):
+    names = [f"{REGION}{letter}" for letter in "abcdef"[:count]]
+    zones = [{"ZoneName": name, "ZoneType": "availability-zone"} for name in names]
+    local = {"ZoneName": f"{REGION}-bos-1a", "ZoneType": "local-zone"}
+    world._before_describe_availability_zones = lambda _: _answer(
+        {"AvailabilityZones": [local, *reversed(zones)]}
+    )
+    _create_privately(world, tmp_path)
+    subnets = world.client("ec2").describe_subnets()["Subnets"]
+    own = [subnet for subnet in subnets if not subnet["DefaultForAz"]]
+    assert sorted(subnet["AvailabilityZone"] for subnet in own) == names
+
+
+def _pulled(world):
+    # moto does not update a role's policies.
+    (stack,) = world.client("cloudformation").describe_stacks()["Stacks"]
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
+    return {arn.rpartition("/")[2] for arn in parameters["ImageRepositoryArns"].split(",")}
+
+
+def test_the_images_of_all_models_can_be_pulled(world):
+    own = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1"
+    assert create(world) == 0
+    assert create(world, "--image", own, model="sd-turbo") == 0
+    assert _pulled(world) == {"huggingface-pytorch-inference", "mine"}
+    # A repository that no model uses any more is dropped.
+    assert create(world, model="sd-turbo") == 0
+    assert create(world) == 0
+    assert _pulled(world) == {"huggingface-pytorch-inference"}
+
+
+def test_the_bucket_of_a_deployment_that_was_just_deleted_is_waited_for(world):
+    refusal = "A conflicting conditional operation is currently in progress against this resource."
+    world.stack_fails_with = ("Bucket", f"{refusal} (Service: S3, Status Code: 409)")
+    slept = world.sleep
+
+    def sleep(seconds):
+        slept(seconds)
+        if world.seconds > 150:
+            world.stack_fails_with = None
+
+    world.sleep = sleep
+    assert create(world) == 0
 
 
 def _create_privately(world, tmp_path):
