@@ -100,8 +100,8 @@ class Site:
         self.runtime = self.gateway.runtime
 
     def respond_at_once(self):
-        """Wait for no queued picture, which never comes."""
-        impatient = replace(self.gateway.settings, deadline_seconds=0.01)
+        """Hardly wait for a queued picture, which never comes."""
+        impatient = replace(self.gateway.settings, deadline_seconds=0.05)
         self.gateway.service.settings = impatient
 
     def get(self, address, **headers):
