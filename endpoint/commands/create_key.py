@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from endpoint.cli.options import read
 from endpoint.core.private_files import write_private
 from endpoint.core.problems import BadArgument, ScriptError
 from endpoint.provision.gateway_access import check_keys, key_entry, new_key, read_keys
+
+_ADVICE = "Correct it, or choose another --file: a new one is created."
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def _add(entry: dict[str, Any], options: KeyOptions) -> None:
     Raises:
         ScriptError: if the name has a key already, or the file cannot be used.
     """
-    entries = read_keys(options.file) if os.path.lexists(options.file) else []
+    entries = read_keys(options.file, _ADVICE) if os.path.lexists(options.file) else []
     others = [entry for entry in entries if entry["name"] != options.who]
     if len(others) != len(entries) and not options.replace:
         raise ScriptError(
@@ -102,6 +104,10 @@ def _add(entry: dict[str, Any], options: KeyOptions) -> None:
 
 def _moment(text: str) -> str:
     try:
-        return datetime.fromisoformat(text).isoformat()
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError("a date such as 2027-01-01") from error
+    # The gateway reads a time without a zone as one of UTC.
+    if (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) <= datetime.now(UTC):
+        raise argparse.ArgumentTypeError(f"{text} is over already")
+    return moment.isoformat()

@@ -83,8 +83,14 @@ def key_entry(name: str, key: str) -> dict[str, Any]:
     return {"name": name, "sha256": hashlib.sha256(key.encode()).hexdigest()}
 
 
-def read_keys(file: Path) -> list[dict[str, Any]]:
+def read_keys(
+    file: Path, advice: str = "Create it with `python -m endpoint create-key NAME`."
+) -> list[dict[str, Any]]:
     """Return the entries in a file of keys.
+
+    Args:
+        file: has been written by `create-key`.
+        advice: what to do if it cannot be read.
 
     Raises:
         BadArgument: if the file cannot be read, or has an entry that the gateway cannot read.
@@ -93,7 +99,8 @@ def read_keys(file: Path) -> list[dict[str, Any]]:
         # Editors on Windows put a byte order mark before the text.
         entries = json.loads(file.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BadArgument(f"{file} cannot be read: {error}", _ADVICE) from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadArgument(f"{file} cannot be read: {reason}", advice) from error
     check_keys(entries, str(file))
     listed: list[dict[str, Any]] = entries
     return listed
@@ -113,9 +120,6 @@ def check_keys(entries: Any, called: str) -> None:
     check_gateway(variables, names={"EASEL_API_KEYS": called})
     if any(entry["name"] == _SMOKE for entry in entries):
         raise BadArgument(f"{called} has a key named {_SMOKE}, the name of deploy's own key.")
-
-
-_ADVICE = "Create it with `python -m endpoint create-key NAME`."
 
 
 def requires_keys(variables: Mapping[str, str]) -> bool:

@@ -94,7 +94,9 @@ def _keys(text: str) -> tuple[Key, ...]:
     return keys
 
 
-def _key(entry: dict[str, Any]) -> Key:
+def _key(entry: Any) -> Key:
+    if not isinstance(entry, dict):
+        raise TypeError("a key is an object")
     name, digest = entry["name"], entry["sha256"]
     if not isinstance(name, str) or not isinstance(digest, str):
         raise TypeError("the name and the sha256 of a key are text")
@@ -117,7 +119,10 @@ def _key(entry: dict[str, Any]) -> Key:
 
 def _moment(text: str) -> float:
     """Read a time of ISO 8601, in UTC unless it says otherwise."""
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("a date is one such as 2027-01-01") from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

@@ -29,6 +29,17 @@ def test_a_wrong_address_is_a_404_with_the_right_base_url(gateway_url, method, p
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v1/images/generations"), ("POST", "/inference/a"), ("DELETE", "/jobs/x")],
+)
+def test_a_wrong_method_is_one_as_well(gateway_url, method, path):
+    response = requests.request(method, gateway_url + path, timeout=30)
+
+    assert response.status_code == 404
+    assert "not with this method" in response.json()["error"]["message"]
+
+
 def test_an_openai_client_reports_the_right_base_url(gateway_url):
     client = openai.OpenAI(base_url=f"{gateway_url}/v1/v1", api_key="k", max_retries=0)
     with client, pytest.raises(openai.NotFoundError, match="The base URL is"):

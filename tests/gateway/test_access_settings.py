@@ -105,6 +105,19 @@ def test_what_cannot_be_read_is_named(variable, value):
 
 
 @pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("[7]", "a key is an object"),
+        ([{"name": "a", "sha256": DIGEST, "expires": "2027-13-01"}], "a date"),
+    ],
+)
+def test_the_reason_is_in_words_of_the_operator(value, reason):
+    text = value if isinstance(value, str) else json.dumps(value)
+    with pytest.raises(BadSetting, match=reason):
+        read(EASEL_SECRET=SECRET, EASEL_API_KEYS=text)
+
+
+@pytest.mark.parametrize(
     ("typed", "sent"),
     [
         ("https://a.example/", "https://a.example"),

@@ -22,7 +22,8 @@ from chalicelib.auth.authenticate import (
 )
 from chalicelib.auth.link_quota import MOST_PICTURES
 from chalicelib.errors import InvalidRequest, Unauthorized
-from chalicelib.web.body import read_json_object
+from chalicelib.generation import Whole
+from chalicelib.web.body import read_json_object, read_whole
 from chalicelib.web.principal import AuthMethod
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response, see_other
@@ -32,6 +33,8 @@ _DAY = 86_400
 LONGEST_LINK = 30 * _DAY
 SHORTEST_LINK = 60
 _DEFAULT_PICTURES = 10
+_PICTURES = Whole("How many pictures the link is good for.", 1, MOST_PICTURES)
+_SECONDS = Whole("How long the link is valid.", SHORTEST_LINK, LONGEST_LINK)
 
 
 def sign_in(protection: Protection, request: Request) -> Response:
@@ -89,7 +92,7 @@ def make_link(protection: Protection, request: Request) -> Response:
     for name in sorted(set(body) - {"pictures", "expires_in"}):
         raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
     pictures = _pictures(protection, body)
-    seconds = _whole("expires_in", body.get("expires_in", _DAY), SHORTEST_LINK, LONGEST_LINK)
+    seconds = read_whole(body.get("expires_in", _DAY), "expires_in", _SECONDS)
     token, link = new_link(protection, key, seconds, pictures, time.time())
     request.log.add(link=link.id)
     described = {
@@ -104,7 +107,7 @@ def _pictures(protection: Protection, body: dict[str, Any]) -> int | None:
     pictures = body.get("pictures", _DEFAULT_PICTURES)
     if pictures is None:
         return None
-    count = _whole("pictures", pictures, 1, MOST_PICTURES)
+    count = read_whole(pictures, "pictures", _PICTURES)
     if protection.accounts is None:
         raise InvalidRequest(
             "pictures: cannot be counted, because EASEL_LINKS names no bucket; null makes a link"
@@ -112,11 +115,3 @@ def _pictures(protection: Protection, body: dict[str, Any]) -> int | None:
             field="pictures",
         )
     return count
-
-
-def _whole(name: str, value: object, least: int, most: int) -> int:
-    # In Python, True is an int.
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        message = f"{name}: must be a whole number from {least:,} to {most:,}"
-        raise InvalidRequest(message, field=name)
-    return value

@@ -76,7 +76,7 @@ _ALWAYS = {
     "clip_skip": 1,
     "is_using_inpainting_conditioning": False,
 }
-_ADVICE = 'request fewer, or set override_settings {"samples_format": "webp"}'
+_ADVICE = 'set override_settings {"samples_format": "webp"}'
 
 
 def generate(service: ImageService, request: Request) -> Response:
@@ -220,7 +220,9 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
     if not fit(finished):
-        raise PictureTooLarge(f"The pictures together do not fit one response; {_ADVICE}.")
+        raise PictureTooLarge(
+            f"The pictures together do not fit one response; request fewer, or {_ADVICE}."
+        )
     pairs = zip(batch.generations, finished, strict=True)
     texts = [infotext(picture.body, generation) for generation, picture in pairs]
     body = {

@@ -20,6 +20,7 @@ from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.images.jobs import Finished, Job
 from chalicelib.images.resolved_request import resolve
 from chalicelib.images.service import Call, ImageService, Outcome
+from chalicelib.web.body import read_whole
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, next_hop
 
@@ -64,10 +65,7 @@ def with_seeds(first: GenerationRequest, count: int) -> tuple[GenerationRequest,
 
 def read_count(value: object, field: str) -> int:
     """Return the number of pictures; raises InvalidRequest naming `field`."""
-    try:
-        return _COUNT.clean(_COUNT.read(value) if isinstance(value, str) else value)
-    except ValueError as error:
-        raise InvalidRequest(f"{field}: {error}", field=field) from error
+    return read_whole(value, field, _COUNT)
 
 
 def check_weight(generations: Sequence[GenerationRequest], field: str, advice: str) -> None:
@@ -87,9 +85,14 @@ def check_weight(generations: Sequence[GenerationRequest], field: str, advice: s
     if first.format != "png" or first.width is None or first.height is None:
         return
     if len(generations) * first.width * first.height * 3 // 2 > LARGEST_TOGETHER:
+        # Fewer than one cannot be requested.
+        what, cause, fewer = (
+            ("a PNG picture of this size does", "width", "a smaller one")
+            if len(generations) == 1
+            else ("this many PNG pictures of this size do", field, "fewer")
+        )
         raise InvalidRequest(
-            f"{field}: this many PNG pictures of this size do not fit one response; {advice}",
-            field=field,
+            f"{cause}: {what} not fit one response; request {fewer}, or {advice}", field=cause
         )
 
 

@@ -31,7 +31,7 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
-from chalicelib.dialects.prompt_tags import apply_tags
+from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
@@ -81,7 +81,7 @@ IGNORED = {
 _OWN = {"model", "n", "size", "quality", "response_format", "output_format", "stream"}
 _CONTRACT = set(RULES) - {"model", "format"}
 _ALIASES = {"cfg": "guidance_scale"}
-_ADVICE = "set response_format=url, output_format=webp, or request fewer"
+_ADVICE = "set response_format=url or output_format=webp"
 _OPENAI_CODES = {
     "unauthorized": ("invalid_request_error", "invalid_api_key"),
     "rate_limited": ("requests", "rate_limit_exceeded"),
@@ -107,8 +107,9 @@ def generate(service: ImageService, request: Request) -> Response:
     Raises:
         GatewayError: if the request is not valid, or a picture failed.
     """
-    images = read_images_request(service, read_json_object(request))
-    with calling(service.settings, request) as call:
+    body = read_json_object(request)
+    images = read_images_request(service, body)
+    with calling(service.settings, request) as call, naming_tags(body.get("lora")):
         if images.as_url:
             data = _urls(service, call, request, images.generations)
             return _response(service, images.generations, data).with_headers(report(call))

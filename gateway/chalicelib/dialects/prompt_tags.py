@@ -11,6 +11,8 @@ are no tags but text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NoReturn, cast
 
@@ -18,8 +20,9 @@ from chalicelib.errors import InvalidRequest
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Name, Weighted
 
 # Bounded, so that no prompt makes the search slow.
-_TAG = re.compile(r"<(\w{1,40}):([^<>]{1,300})>")
-# What is left of a tag that has no end or no name, after all complete ones are removed.
+_LONGEST_TAG = 300
+_TAG = re.compile(rf"<(\w{{1,40}}):([^<>]{{1,{_LONGEST_TAG}}})>")
+# What is left of a tag that is not complete or too long, after all others are removed.
 _REST = re.compile(r"<(lora|lyco):", re.IGNORECASE)
 _RULE = cast(Weighted, RULES["lora"])
 _WORDS = {"lora", "lyco"}
@@ -43,6 +46,27 @@ def apply_tags(request: GenerationRequest) -> GenerationRequest:
         return replace(request, prompt=prompt, lora=together)
     except InvalidField as error:
         reason = error.reason if error.field == "prompt" else f"its tags and lora {error.reason}"
+        raise InvalidRequest(f"prompt: {reason}", field="prompt") from error
+
+
+@contextmanager
+def naming_tags(lora: object) -> Iterator[None]:
+    """A context in which an adapter that a tag names is refused as a fault of `prompt`.
+
+    The model server knows no tags, and says `lora`.
+
+    Args:
+        lora: the field as the caller sent it; where it has adapters of its own, they may be meant.
+
+    Raises:
+        InvalidRequest: in place of one that names `lora`, which the caller did not send.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.field != "lora" or lora:
+            raise
+        reason = error.message.removeprefix("lora: ")
         raise InvalidRequest(f"prompt: {reason}", field="prompt") from error
 
 
@@ -73,7 +97,10 @@ def read_tags(prompt: str, *, any_word: bool = True) -> tuple[str, str]:
     for tag in tags:
         rest = rest.replace(tag[0], "", 1)
     if _REST.search(rest):
-        _refuse("a <lora:...> in it has no end or no name; write <lora:name:weight>")
+        _refuse(
+            f"a <lora:...> in it has no end, no name, or more than {_LONGEST_TAG} characters;"
+            " write <lora:name:weight>"
+        )
     return rest, ",".join(f"{name}:{weight}" for name, weight in adapters.items())
 
 

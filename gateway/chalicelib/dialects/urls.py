@@ -7,11 +7,11 @@ from dataclasses import replace
 from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
-from chalicelib.dialects.prompt_tags import apply_tags
+from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
-from chalicelib.images.resolved_request import random_seed, resolve
+from chalicelib.images.resolved_request import complete, random_seed, resolve
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.settings import Settings
 from chalicelib.web.body import read_body, read_form, read_query
@@ -59,7 +59,8 @@ def picture(
                 None, resolved.request, fixed=True, tag=resolved.id, painted=painted
             )
         if response is None:
-            outcome = service.generate(call, resolved)
+            with naming_tags(request.query.get("lora")):
+                outcome = service.generate(call, resolved)
             fixed = fixed or not call.starts_runs
             response = _response(
                 request, outcome, resolved.request, fixed=fixed, tag=resolved.id, painted=painted
@@ -105,6 +106,7 @@ def sentence(settings: Settings, request: Request) -> Response:
     """Return the random sentence of a seed, without its picture; raises InvalidRequest."""
     generation = read_query(request, DEFAULT_PROMPT)
     seed = _seed_of(generation)
+    complete(settings, generation)  # a wrong model has no words
     text = random_sentence(seed, _vocabulary(settings, generation))
     return json_response({"sentence": text, "seed": seed})
 

@@ -50,9 +50,10 @@ def read_json_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in the body; raises InvalidRequest for any other body."""
     try:
         data = json.loads(request.body)
-    # `json` raises RecursionError for deeply nested lists.
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidRequest("The body must be JSON.") from error
+    except RecursionError as error:
+        raise InvalidRequest("The body must be JSON of fewer levels.") from error
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
     _check_text(data)
@@ -68,6 +69,18 @@ def with_numbers(data: Mapping[str, object]) -> dict[str, object]:
         InvalidField: for a text that is no number.
     """
     return {name: _number(name, value) for name, value in data.items()}
+
+
+def read_whole(value: object, field: str, rule: Whole) -> int:
+    """Return a whole number of a JSON body, as a number or as its text.
+
+    Raises:
+        InvalidRequest: naming `field`, for any other value.
+    """
+    try:
+        return rule.clean(rule.read(value) if isinstance(value, str) else value)
+    except ValueError as error:
+        raise InvalidRequest(f"{field}: {error}", field=field) from error
 
 
 def _number(name: str, value: object) -> object:

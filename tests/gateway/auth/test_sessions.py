@@ -40,7 +40,9 @@ def test_what_is_not_said_is_ten_pictures_within_a_day(client):
     [
         ({"pictures": 0}, "pictures"),
         ({"pictures": 1_001}, "pictures"),
-        ({"pictures": "5"}, "pictures"),
+        ({"pictures": "five"}, "pictures"),
+        ({"pictures": "5.5"}, "pictures"),
+        ({"pictures": ""}, "pictures"),
         ({"pictures": True}, "pictures"),
         ({"pictures": 1.5}, "pictures"),
         ({"expires_in": 59}, "expires_in"),
@@ -54,6 +56,17 @@ def test_a_wrong_field_is_named(client, body, field):
 
     assert response.status_code == 400
     assert error_of(response)["field"] == field
+
+
+@pytest.mark.parametrize("spell", [int, float, str, "{}.0".format])
+def test_numbers_are_read_as_everywhere(client, spell):
+    body = {"pictures": spell(5), "expires_in": spell(3_600)}
+    response = client.post("/links", body, x_api_key=KEY)
+    described = json.loads(response.body)
+
+    assert response.status_code == 201
+    assert described["pictures"] == 5
+    assert abs(datetime.fromisoformat(described["expires"]).timestamp() - time.time() - 3_600) < 60
 
 
 def test_only_a_key_makes_links(client):

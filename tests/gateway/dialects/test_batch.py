@@ -33,8 +33,16 @@ def test_a_count_can_be_spelled_as_any_number(value):
 
 
 def test_what_certainly_does_not_fit_is_refused_with_advice():
-    with pytest.raises(InvalidRequest, match="n: .*do not fit one response; ask for webp"):
+    with pytest.raises(InvalidRequest, match="n: .*do not fit one response; .*ask for webp"):
         check_weight(with_seeds(FIRST, 4), "n", "ask for webp")
+
+
+def test_fewer_than_one_picture_are_not_advised():
+    large = GenerationRequest.from_dict({**FIRST.to_dict(), "width": 1_536, "height": 1_536})
+
+    with pytest.raises(InvalidRequest, match="width: a PNG .* request a smaller one, or ask") as no:
+        check_weight([large], "n", "ask for webp")
+    assert no.value.field == "width"
 
 
 @pytest.mark.parametrize("changes", [{"format": "webp"}, {"width": 512}, {"width": None}])

@@ -13,7 +13,7 @@ from chalicelib.dialects.prompt_tags import apply_tags, read_tags
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest, InvalidField, Name
 from easel.lora.file import find_files
-from tests.gateway.doubles import GuardedClient, error_of
+from tests.gateway.doubles import GuardedClient, error_of, refusal
 
 FILES = st.text(
     st.characters(exclude_characters="/\\<>:=\0", exclude_categories=["Cs", "Cc"]),
@@ -66,9 +66,9 @@ def test_each_tag_is_read_by_itself(prompt, rest, lora):
         ("<lora:ink> <lyco:ink:0.5>", "<lyco:ink:0.5> in it names an adapter for the second time"),
         ("<lora:a><lora:b><lora:c><lora:d><lora:e>", "has more than 4 <lora:...> in it"),
         ("a cat <lora:ink:0.5", "has no end"),
-        ("a cat <lora:>", "has no end or no name"),
+        ("a cat <lora:>", "has no end, no name"),
         (f"<lora:{'x' * 299}>", "names no adapter"),
-        (f"<lora:{'x' * 999}>", "has no end"),
+        (f"<lora:{'x' * 999}>", "more than 300 characters"),
     ],
 )
 def test_a_tag_that_cannot_be_read_is_refused_by_its_own_words(prompt, reason):
@@ -202,3 +202,28 @@ def test_a_prompt_without_tags_is_left_as_it_is(text):
     except InvalidField:
         return
     assert "<" in text or apply_tags(request) is request
+
+
+@pytest.mark.parametrize("path", ["/inference/{}?seed=7", "/v1/images/generations"])
+@pytest.mark.parametrize("lora", ["", "pixel:1"])
+def test_an_adapter_that_the_model_refuses_is_a_fault_of_the_field_that_named_it(
+    monkeypatch, path, lora
+):
+    client = GuardedClient(monkeypatch, Protection())
+    said = {"code": "invalid_request", "message": "lora: unknown adapter ink", "field": "lora"}
+    client.runtime.outcome = refusal(
+        "ModelError", OriginalStatusCode=400, OriginalMessage=json.dumps({"error": said})
+    )
+
+    prompt = "a cat <lora:ink>"
+    if "{}" in path:
+        extra = f"&lora={lora}" if lora else ""
+        response = client.get(path.format(quote(prompt, safe="")) + extra)
+    else:
+        response = client.post(path, {"prompt": prompt, **({"lora": lora} if lora else {})})
+
+    error = error_of(response)
+    field = "lora" if lora else "prompt"
+    assert response.status_code == 400
+    assert (error.get("field") or error["param"]) == field
+    assert error["message"] == f"{field}: unknown adapter ink"

@@ -140,6 +140,7 @@ def test_a_random_sentence_is_available_without_its_picture(client):
         ("/inference?prompt=a&steps=0", "steps"),
         ("/inference?prompt=a&prompt=b", "prompt"),
         ("/sentence?seed=x", "seed"),
+        ("/sentence?model=other", "model"),
         ("/inference/a?nonsense=1", "nonsense"),
         ("/inference/a?seed=1&seed=2", "seed"),
         ("/inference/a?prompt=b", "prompt"),

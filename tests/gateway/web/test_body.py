@@ -53,6 +53,12 @@ def test_a_body_that_is_not_a_json_object_is_refused(body):
         read_json_object(request(body))
 
 
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' + b"[" * 9_000 + b"]" * 9_000 + b"}"])
+def test_a_body_of_too_many_levels_is_said_to_be_one(body):
+    with pytest.raises(InvalidRequest, match="fewer levels"):
+        read_json_object(request(body))
+
+
 SPELLINGS = {
     "int": lambda number: number,
     "float": float,
