@@ -62,6 +62,16 @@ class Gateway:
         configuration: dict[str, Any] = response["Configuration"]
         return configuration
 
+    def reserved_concurrency(self, name: str) -> int:
+        """Return the concurrency that is reserved for a function; 0 without a reservation."""
+        try:
+            response = self._functions.get_function_concurrency(FunctionName=name)
+        except ClientError as error:
+            if code_of(error) in _MISSING:
+                return 0
+            raise
+        return int(response.get("ReservedConcurrentExecutions", 0))
+
     def function_tags(self, arn: str) -> dict[str, str]:
         """Return a function's tags; empty if it does not exist."""
         try:

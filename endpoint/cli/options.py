@@ -52,6 +52,7 @@ class EndpointOptions(CommonOptions):
         instance_type: the types to try, in this order; None for the model's own.
         budget: USD per month; 0 for the budget that exists, if any.
         email: the recipient of the budget's warnings; empty for the one that exists.
+        replace: delete an endpoint before its new version is created, instead of an update.
     """
 
     model: str
@@ -65,6 +66,7 @@ class EndpointOptions(CommonOptions):
     budget: float
     email: str
     log_prompts: bool
+    replace: bool
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")
     add("--email", default="", help="recipient of the budget's warnings")
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
+    replace = "delete the endpoint before its new version is created: needs no second instance"
+    add("--replace", action="store_true", help=replace)
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,8 @@
     files            the serving code into the bucket, and the weights with --weights s3
     model            SageMaker's record of image, files and environment
     configuration    the instance types, in the order to try them
-    endpoint         an instance starts: from here on it costs money by the hour
-    scaling          an asynchronous endpoint scales to zero instances while idle
+    endpoint         an instance starts: from here on it costs money by the hour; an asynchronous
+                     endpoint scales to zero instances while idle
     warm-up          a first picture, because a passed health check does not prove a loaded model
     description      what the model says about itself, stored for the gateway
 
@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass, replace
 
 from endpoint.aws.logs import group_of
-from endpoint.aws.quotas import increase_command
+from endpoint.aws.models import MOST_INSTANCES_TAG
 from endpoint.aws.registry import Image
 from endpoint.catalogue import models, prices
 from endpoint.catalogue.models import Model
@@ -28,12 +28,10 @@ from endpoint.core.naming import TAG
 from endpoint.core.problems import (
     AGAIN,
     BadArgument,
-    EndpointFailed,
-    QuotaTooSmall,
     ScriptError,
     UploadFailed,
 )
-from endpoint.provision import infrastructure, payload, weights
+from endpoint.provision import capacity, in_service, infrastructure, payload, weights
 from endpoint.provision.definitions import Serving, container_environment
 from endpoint.provision.image import choose_image, inference_ami, known_image
 from endpoint.provision.ownership import Ownership
@@ -41,9 +39,6 @@ from endpoint.provision.self_description import store_description
 from endpoint.provision.settings_check import check_container
 from endpoint.provision.upload import Upload
 from endpoint.provision.warm_up import warm_up
-
-# A tag of the endpoint configuration, so that `start` restores the limit that `create` set.
-MOST_INSTANCES_TAG = "easel-most-instances"
 
 
 @dataclass(frozen=True)
@@ -67,15 +62,20 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     """Create or update the endpoint of the options' model.
 
     Raises:
-        ScriptError: if a step fails; the steps before it stay in place.
+        ScriptError: if a step fails; the steps before it stay in place, and an endpoint that
+            exists keeps serving, with its scaling.
     """
     model = check_options(options)
+    infrastructure.check_budget(options, context.account.region)
     weights.require_usable(model, context.console)
     Ownership(context).refuse_others(context.deployment.endpoint(model.name))
-    types = affordable_types(context, options.instance_type or model.instance_types)
+    types = types_of(context, options, model)
+    capacity.require_room(context, {context.deployment.endpoint(model.name): types})
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
-    _confirm(context, model, types, image, here=_are_fetched_here(model, options))
+    here = _are_fetched_here(model, options)
+    _confirm(context, model, types, image, here=here, replace=options.replace)
+    in_service.repair_scaling(context)
 
     # Before the stack, so that unusable weights leave nothing behind.
     # A dry run downloads nothing.
@@ -101,13 +101,8 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     context.begin(f"endpoint {endpoint}: at most {prices.in_words(prices.dearest(types))}")
     # Before the endpoint, which would create the group without tag and retention.
     context.logs.ensure(group_of(endpoint), {TAG: deployment.name})
-    if model.asynchronous and context.endpoints.has_other_config(endpoint, config):
-        # SageMaker does not change the instances of an endpoint that has a scaling policy.
-        context.scaling.remove(endpoint)
-    bring_into_service(context, endpoint, config, tags)
-
-    if model.asynchronous:
-        context.begin(f"scaling from 0 to {options.most_instances} instances")
+    in_service.bring_into_service(context, endpoint, config, tags, replace=options.replace)
+    if context.dry_run and model.asynchronous:  # there is no endpoint that says so
         context.scaling.ensure(endpoint, options.most_instances, deployment.name)
 
     context.begin("warm-up: a first picture")
@@ -166,32 +161,23 @@ def _check_weights(model: Model, options: EndpointOptions) -> None:
         )
 
 
-def affordable_types(context: Context, types: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the instance types that the account's quotas allow.
+def types_of(context: Context, options: EndpointOptions, model: Model) -> tuple[str, ...]:
+    """Return the instance types that the endpoint of a model will have.
 
     Raises:
-        QuotaTooSmall: if they allow none.
+        QuotaTooSmall: if the account's quotas allow none.
     """
-    quotas = context.quotas.read(types)
-    if quotas is None:
-        context.console.say(
-            "Quotas are not checked: they could not be read (servicequotas:ListServiceQuotas)."
-        )
-        return types
-    # A type without a quota of its own is kept: SageMaker decides.
-    allowed = tuple(name for name in types if quotas.get(name, (1.0, ""))[0] >= 1)
-    if allowed:
-        return allowed
-    commands = [increase_command(quotas[name][1], context.account.region) for name in types]
-    raise QuotaTooSmall(
-        f"This account can run no instance of {', '.join(types)} for endpoints (the quota is 0).",
-        "Request an increase, which takes from minutes to days:\n  " + "\n  ".join(commands)
-        + "\nor choose a type within your quotas with --instance-type.",
-    )  # fmt: skip
+    return capacity.affordable_types(context, options.instance_type or model.instance_types)
 
 
 def _confirm(
-    context: Context, model: Model, types: tuple[str, ...], image: Image, *, here: bool
+    context: Context,
+    model: Model,
+    types: tuple[str, ...],
+    image: Image,
+    *,
+    here: bool,
+    replace: bool,
 ) -> None:
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
@@ -208,7 +194,14 @@ def _confirm(
         )
         by_way_of = " with weights by way of this machine"
     endpoint = context.deployment.endpoint(model.name)
-    context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
+    if replace and context.endpoints.find(endpoint):
+        context.console.say(
+            f"--replace deletes {endpoint} before the new version is created: it answers nothing"
+            " for about ten minutes. No instance is paid for twice."
+        )
+        context.console.ask(f"Replace {endpoint} in {context.account.region}{by_way_of}?")
+    else:
+        context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
 def _ensure_files(
@@ -267,23 +260,6 @@ def _with_network(context: Context, serving: Serving) -> Serving:
         ),
         security_group=outputs["SecurityGroupId"],
     )
-
-
-def bring_into_service(
-    context: Context, endpoint: str, config: str, tags: list[dict[str, str]]
-) -> None:
-    """Wait until the endpoint serves with this configuration; print its log if it fails.
-
-    Raises:
-        EndpointFailed: if SageMaker gives up.
-    """
-    since = int(context.clock.now().timestamp() * 1000)
-    try:
-        context.endpoints.ensure(endpoint, config, tags)
-    except EndpointFailed:
-        for line in context.logs.load_failures(group_of(endpoint), since):
-            context.console.say(f"  log: {line}")
-        raise
 
 
 def _prefix(serving: Serving, context: Context) -> str:

@@ -179,9 +179,11 @@ def _allowed_concurrency(context: Context, requested: int) -> int | None:
     try:
         # Needs lambda:GetAccountSettings; without it Lambda itself decides on the reservation.
         limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
+        # The function's own reservation is not among the free ones, but it gives it back.
+        own = context.gateway.reserved_concurrency(context.deployment.function)
     except ClientError:
         return requested
-    if limits["UnreservedConcurrentExecutions"] - requested < _UNRESERVED:
+    if limits["UnreservedConcurrentExecutions"] + own - requested < _UNRESERVED:
         context.console.say("  no concurrency reserved: this account's Lambda limit is too low")
         return None
     return requested

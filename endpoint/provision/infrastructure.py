@@ -10,12 +10,64 @@ from endpoint.aws.registry import Image
 from endpoint.catalogue import prices
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
-from endpoint.core.problems import StackFailed
+from endpoint.core.naming import digest
+from endpoint.core.problems import BadArgument, StackFailed
 
 # CloudFormation passes S3's message on, here without and there with its code.
 _NAME_NOT_FREE = re.compile(r"OperationAborted|conflicting conditional operation", re.I)
 _NAME_SECONDS = 3600
 TEMPLATE = Path(__file__).parents[1] / "infrastructure.yaml"
+# CloudFormation has AWS::Budgets::Budget in these alone, and refuses a template that names it
+# elsewhere. A budget covers all regions, wherever it is made.
+BUDGET_REGIONS = frozenset(
+    [
+        "ap-northeast-1",
+        "ap-northeast-2",
+        "ap-south-1",
+        "ap-southeast-1",
+        "ap-southeast-2",
+        "ca-central-1",
+        "cn-north-1",
+        "cn-northwest-1",
+        "eu-central-1",
+        "eu-west-1",
+        "eu-west-2",
+        "eu-west-3",
+        "me-south-1",
+        "sa-east-1",
+        "us-east-1",
+        "us-east-2",
+        "us-west-1",
+        "us-west-2",
+    ]
+)
+_BUDGET = re.compile(r"^  Budget:\n(?:    .*\n)+", re.M)
+
+
+def template(region: str) -> str:
+    """Return the template for a region."""
+    text = TEMPLATE.read_text("utf-8")
+    return text if region in BUDGET_REGIONS else _BUDGET.sub("", text)
+
+
+def check_budget(options: EndpointOptions, region: str) -> None:
+    """Raise BadArgument if the options want a budget where CloudFormation has none."""
+    if (options.budget or options.email) and region not in BUDGET_REGIONS:
+        raise BadArgument(
+            f"CloudFormation offers no budgets in {region}.",
+            "Leave out --budget and --email, and create a budget for Amazon SageMaker at"
+            " https://console.aws.amazon.com/billing/home#/budgets: it covers every region.",
+        )
+
+
+def budget_version(email: str) -> str:
+    """Return what the budget's name ends in: another one for another e-mail address or threshold.
+
+    CloudFormation cannot change a budget's notifications, and replaces a resource with a name of
+    its own only under another name.
+    """
+    budget = _BUDGET.search(TEMPLATE.read_text("utf-8"))
+    return digest([email, budget and budget[0]])
 
 
 def ensure(
@@ -32,6 +84,7 @@ def ensure(
     # The dashboard's estimate is an upper limit, so it uses the most expensive type of all models.
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
     budget = f"{options.budget:g}" if options.budget else before.get("MonthlyBudget", "0")
+    email = options.email or before.get("AlarmEmail", "")
     zones = _zones(context, before, options)
     parameters = {
         "DeploymentName": deployment.name,
@@ -42,18 +95,18 @@ def ensure(
         "Zones": ",".join([*zones, *["-"] * MOST_ZONES][:MOST_ZONES]),
         "ZoneCount": str(len(zones)),
         "MonthlyBudget": budget,
-        "AlarmEmail": options.email or before.get("AlarmEmail", ""),
+        "AlarmEmail": email,
+        "BudgetVersion": budget_version(email),
     }
     _ensure_stack(context, parameters)
 
 
 def _ensure_stack(context: Context, parameters: dict[str, str]) -> None:
-    template = TEMPLATE.read_text("utf-8")
-    deployment = context.deployment
+    text, deployment = template(context.account.region), context.deployment
 
     def attempt() -> str | None:
         try:
-            context.stacks.ensure(deployment.stack, template, parameters, deployment.tags)
+            context.stacks.ensure(deployment.stack, text, parameters, deployment.tags)
         except StackFailed as error:
             # S3 frees the name of a deleted bucket only after some minutes.
             if not _NAME_NOT_FREE.search(str(error)):

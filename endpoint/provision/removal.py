@@ -25,7 +25,7 @@ from endpoint.cli.inventory import GATEWAY_KINDS, Resource
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed, TookTooLong
-from endpoint.provision import payload
+from endpoint.provision import in_service, payload
 from endpoint.provision.gateway_project import GatewayProject
 from endpoint.provision.ownership import Ownership
 
@@ -116,14 +116,16 @@ def delete_gateway(context: Context, found: Found) -> None:
 
 def delete_endpoints(context: Context, found: Found) -> None:
     """Delete endpoints with their scaling, configurations, models and logs."""
-    context.begin("scaling policies and alarms")
-    # On their own, because an interrupted run can leave an alarm without its policies.
-    context.scaling.delete_alarms(found.names("alarm"))
-    for name in found.names("scaling of"):
-        context.scaling.remove(name)
-    for name in found.names("endpoint"):
-        context.begin(f"endpoint {name}")
-        context.endpoints.delete(name)
+    endpoints = found.names("endpoint")
+    with in_service.scaled_again(context, endpoints):
+        context.begin("scaling policies and alarms")
+        # On their own, because an interrupted run can leave an alarm without its policies.
+        context.scaling.delete_alarms(found.names("alarm"))
+        for name in found.names("scaling of"):
+            context.scaling.remove(name)
+        for name in endpoints:
+            context.begin(f"endpoint {name}")
+            context.endpoints.delete(name)
     context.begin("endpoint configurations, models and logs")
     for name in found.names("endpoint configuration"):
         context.models.delete_config(name)

@@ -291,7 +291,6 @@ def _models(deployment: Deployment) -> Iterator[Right]:
             (
                 "CreateEndpointConfig",
                 "DeleteEndpointConfig",
-                "DescribeEndpointConfig",
             ),
         ),
         (
@@ -299,7 +298,6 @@ def _models(deployment: Deployment) -> Iterator[Right]:
             "endpoint",
             (
                 "DeleteEndpoint",
-                "DescribeEndpoint",
                 "InvokeEndpoint",
                 "InvokeEndpointAsync",
                 "UpdateEndpointWeightsAndCapacities",
@@ -393,6 +391,7 @@ def _gateway(deployment: Deployment) -> Iterator[Right]:
             "lambda:DeleteFunction",
             "lambda:DeleteFunctionConcurrency",
             "lambda:GetFunction",
+            "lambda:GetFunctionConcurrency",
             "lambda:GetFunctionConfiguration",
             "lambda:GetPolicy",
             "lambda:ListTags",
@@ -418,6 +417,14 @@ def _gateway(deployment: Deployment) -> Iterator[Right]:
 
 
 def _searches(deployment: Deployment) -> Iterator[Right]:
+    # Everybody's instances count against the quota.
+    yield Right(
+        "CountInstances",
+        ("sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig"),
+        tuple(
+            _arn(deployment, "sagemaker", f"{kind}/*") for kind in ("endpoint", "endpoint-config")
+        ),
+    )
     account = f"arn:{deployment.partition}:iam::{deployment.account}"
     yield Right(
         "DoctorsSimulation",

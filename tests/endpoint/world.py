@@ -89,7 +89,7 @@ class World(Clock):
 
     def __init__(self) -> None:
         shims.install()
-        cloudformation.skip_unsupported()
+        cloudformation.install()
         self.seconds = 0.0
         self.endpoints = Transitions(
             self.monotonic, _CREATE_SECONDS, _CREATE_SECONDS, _DELETE_SECONDS
@@ -109,9 +109,8 @@ class World(Clock):
         self.requests: list[tuple[Any, dict[str, Any]]] = []  # botocore's model, and the arguments
         self.changes: list[int] = []  # the numbers of the calls that find or leave another account
         self._changed_at = 0.0
-        self._crash: tuple[int, str] | None = None
+        self._trouble: tuple[int, str] | None = None
         self._dead = False
-        self._fail_at: int | None = None
         self.session = _watched()
         self.session.world = self
 
@@ -169,15 +168,19 @@ class World(Clock):
 
     def crash_at(self, call: int, when: str) -> None:
         """End the process `before` or `after` the call with this number, counted from 0."""
-        self._crash = (len(self._log) + call, when)
+        self.trouble_at(call, when)
+
+    def trouble_at(self, call: int, kind: str) -> None:
+        """Crash `before` or `after` this call, or let it be `refused` or `interrupted`."""
+        self._trouble = (len(self._log) + call, kind)
 
     def fail_at(self, call: int) -> None:
         """Let the call with this number fail, counted from 0."""
-        self._fail_at = len(self._log) + call
+        self.trouble_at(call, "refused")
 
     def revive(self) -> None:
         """Start a new process after a crash."""
-        self._crash, self._dead = None, False
+        self._trouble, self._dead = None, False
 
     def run(self, main: Any, *argv: str, **more: Any) -> int:
         """Run a script in this account; return its exit code."""
@@ -203,14 +206,14 @@ class World(Clock):
         name = context["world_params"].get("EndpointName", "")
         self._log.add(Entry(operation, name, headers={}, body=""))
         context["world_number"] = number
-        if self.seconds > self._changed_at or not model.name.startswith(_READS):
-            self.changes.append(number)
-            self._changed_at = self.seconds
-        if self._crash == (number, "before"):
+        self._note_change(number, model.name)
+        if self._trouble == (number, "before"):
             self._die()
-        if self._fail_at == number:
-            return _error(Fault("refused", code="InternalFailure", message="once", status=500))
+        if self._trouble == (number, "interrupted"):
+            raise KeyboardInterrupt
         fault = self.faults.take(model.name, ("refused",))
+        if self._trouble == (number, "refused"):
+            fault = Fault("refused", code="InternalFailure", message="once", status=500)
         if fault:
             return _error(fault)
         act = getattr(self, f"_before_{xform_name(model.name)}", None)
@@ -220,12 +223,17 @@ class World(Clock):
             return self._invoke(model, params)
         return None
 
+    def _note_change(self, number: int, operation: str) -> None:
+        if self.seconds > self._changed_at or not operation.startswith(_READS):
+            self.changes.append(number)
+            self._changed_at = self.seconds
+
     def after(self, model: Any, context: dict[str, Any], parsed: Any, **_: Any) -> None:
         if "Error" not in parsed:
             act = getattr(self, f"_after_{xform_name(model.name)}", None)
             if act:
                 act(context["world_params"], parsed)
-        if self._crash == (context["world_number"], "after"):
+        if self._trouble == (context["world_number"], "after"):
             self._die()
 
     def _die(self) -> None:
@@ -263,8 +271,41 @@ class World(Clock):
         if self.stack_fails_with:
             self.stack_status = "ROLLBACK_COMPLETE"
 
+    def _before_update_stack(self, params: dict[str, Any]) -> Any:
+        if self.stack_status == "UPDATE_ROLLBACK_FAILED":
+            message = f"Stack:{params['StackName']} is in {self.stack_status} state"
+            message += " and can not be updated."
+            return _error(Fault("refused", code="ValidationError", message=message))
+        if self.stack_fails_with:
+            self.stack_status = "UPDATE_ROLLBACK_COMPLETE"
+            return _answer({"StackId": params["StackName"]})
+        return None
+
+    def _after_update_stack(self, _: dict[str, Any], __: Any) -> None:
+        if not self.stack_fails_with:
+            self.stack_status = None
+
+    def _before_continue_update_rollback(self, _: dict[str, Any]) -> Any:
+        if not self.stack_fails_with:
+            self.stack_status = "UPDATE_ROLLBACK_COMPLETE"
+        return _answer({})
+
+    # Application Auto Scaling
+
+    def _before_register_scalable_target(self, params: dict[str, Any]) -> Any:
+        # Whether AWS scales an endpoint that it still works on is not documented; here it does not.
+        name = params["ResourceId"].split("/")[1]
+        listed = _unwatched("sagemaker").list_endpoints(NameContains=name)["Endpoints"]
+        states = [item["EndpointStatus"] for item in listed if item["EndpointName"] == name]
+        if states in (["InService"], []):  # a dry run scales what does not exist
+            return None
+        message = f"The endpoint {name} is not in service: {states}"
+        return _error(Fault("refused", code="ValidationException", message=message))
+
     def _before_describe_stack_events(self, params: dict[str, Any]) -> Any:
-        resource, reason = self.stack_fails_with or ("", "")
+        if not self.stack_fails_with:
+            return None
+        resource, reason = self.stack_fails_with
         whole = {"LogicalResourceId": params["StackName"]}
         events = [
             whole | {"ResourceStatus": "ROLLBACK_COMPLETE"},
