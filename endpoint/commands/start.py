@@ -17,6 +17,7 @@ from endpoint.cli.script import Result
 from endpoint.core.naming import TAG
 from endpoint.core.problems import BadArgument
 from endpoint.provision.endpoint import MOST_INSTANCES_TAG, bring_into_service
+from endpoint.provision.self_description import store_description
 from endpoint.provision.warm_up import warm_up
 
 
@@ -58,6 +59,8 @@ def _start(context: Context, model: str, name: str, config: dict[str, Any]) -> N
         context.scaling.ensure(endpoint, most, context.name)
     context.begin("warm-up: a first picture")
     warm_up(context, endpoint, asynchronous=asynchronous)
+    # Again: its adapters can have changed while it was stopped.
+    store_description(context, endpoint)
 
 
 def _newest_configs(context: Context, model: str | None) -> dict[str, str]:

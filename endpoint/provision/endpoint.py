@@ -7,6 +7,7 @@
     endpoint         an instance starts: from here on it costs money by the hour
     scaling          an asynchronous endpoint scales to zero instances while idle
     warm-up          a first picture, because a passed health check does not prove a loaded model
+    description      what the model says about itself, stored for the gateway
 
 Every step uses what exists already, so the same command continues after any interruption.
 """
@@ -36,6 +37,7 @@ from endpoint.provision import infrastructure, payload, weights
 from endpoint.provision.definitions import Serving, container_environment
 from endpoint.provision.image import choose_image, inference_ami, known_image
 from endpoint.provision.ownership import Ownership
+from endpoint.provision.self_description import store_description
 from endpoint.provision.settings_check import check_container
 from endpoint.provision.upload import Upload
 from endpoint.provision.warm_up import warm_up
@@ -108,6 +110,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
 
     context.begin("warm-up: a first picture")
     seconds = warm_up(context, endpoint, asynchronous=model.asynchronous)
+    store_description(context, endpoint)
 
     # Only now: the previous version stays until the new one has returned a picture.
     _remove_superseded(context, model.name, [model_name, config], _prefix(serving, context))
@@ -318,7 +321,7 @@ def _remove_superseded(context: Context, model: str, keep: list[str], prefix: st
         superseded = deployment.is_version_of(name, model) and name not in keep
         if superseded and ownership.owns_model(name):
             context.models.delete_model(name)
-    stored = payload.superseded(context.bucket, model, prefix)
+    stored = payload.superseded(context.bucket, model, prefix, keep[0])
     context.bucket.delete(stored.own)
     for line in stored.lines(context.bucket.name):
         context.console.say(line)

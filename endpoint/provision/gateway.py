@@ -168,7 +168,7 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     revision = sagemaker_model.rpartition("-")[2]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
     metadata = read_metadata(context.models, context.bucket, name, sagemaker_model)
-    description = read_description(context.models, context.bucket, sagemaker_model)
+    description = read_description(context.models, context.bucket, name, sagemaker_model)
     return OfferedModel(name, endpoint, revision, jobs, metadata, description)
 
 

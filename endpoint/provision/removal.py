@@ -257,6 +257,13 @@ def verify(context: Context, deleted: Found, stored: payload.Stored | None = Non
     return Result(data, lines, good=False)
 
 
+def _in_stack(resources: Collection[Resource]) -> set[str]:
+    """Return the names of the log groups that belong to a stack which is still there."""
+    if all(resource.kind != "stack" for resource in resources):
+        return set()
+    return {item.name for item in resources if not item.name.startswith(group_of(""))}
+
+
 def _search_again(context: Context, deleted: Found) -> tuple[Found, list[str]]:
     """Return what is left, and what could not be searched.
 
@@ -267,7 +274,8 @@ def _search_again(context: Context, deleted: Found) -> tuple[Found, list[str]]:
 
     def poll() -> str | None:
         scanned = inventory.scan(context, context.name)
-        groups = set(deleted.names("log group"))
+        # The gateway's is the stack's, which stays where the bucket has files of others.
+        groups = set(deleted.names("log group")) - _in_stack(scanned.resources)
         late = [item.name for item in scanned.resources if item.name in groups]
         for group in late:
             context.logs.delete(group)

@@ -41,10 +41,17 @@ class InstantClock(Clock):
 
 
 class Container(QuietHandler):
-    """A serving container that returns the same picture for every request with a prompt."""
+    """A serving container that returns the same picture for every request with a prompt.
+
+    It describes itself if its server has a `description`.
+    """
 
     def do_POST(self):
-        if isinstance(json.loads(self.body())["prompt"], str):
+        request, described = json.loads(self.body()), getattr(self.server, "description", None)
+        if described and request == {"describe": True}:
+            body = json.dumps(described).encode()
+            self.answer(200, [("Content-Type", "application/json")], body)
+        elif isinstance(request.get("prompt"), str):
             self.answer(200, [("Content-Type", "image/png")], PNG)
         else:
             self.answer(400, [("Content-Type", "application/json")], b'"prompt must be text"')

@@ -46,6 +46,12 @@ REGION = "us-east-1"
 ACCOUNT = "123456789012"
 IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-inference:some-tag"
 PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10
+# The container's response to a request for it, as far as the scripts read it.
+DESCRIPTION: dict[str, Any] = {
+    "defaults": {"steps": 20, "guidance_scale": None, "width": 512, "height": 512},
+    "limits": {},
+    "loras": [],
+}
 _START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 _CREATE_SECONDS, _DELETE_SECONDS = 240, 60
 # The first words of operations that change nothing.
@@ -56,11 +62,19 @@ class Crash(BaseException):
     """The process is gone: nothing catches this, and nothing is called after it."""
 
 
-class _Painted:
-    """A container that always answers with the same picture."""
+class _Container:
+    """A container that always answers with the same picture, and with the same description."""
 
-    def ask(self, *_: object) -> ContainerResponse:
-        return ContainerResponse(200, {"content-type": "image/png"}, PNG)
+    def __init__(self) -> None:
+        self.description: object = DESCRIPTION
+
+    def ask(self, _: object, __: object, body: bytes, ___: object) -> ContainerResponse:
+        if json.loads(body) != {"describe": True} or self.description == PNG:
+            return ContainerResponse(200, {"content-type": "image/png"}, PNG)
+        content = {"content-type": "application/json"}
+        if self.description is None:
+            return ContainerResponse(400, content, b'{"error": "prompt is missing"}')
+        return ContainerResponse(200, content, json.dumps(self.description).encode())
 
 
 class _Moto:
@@ -80,7 +94,8 @@ class World(Clock):
         self.endpoints = Transitions(
             self.monotonic, _CREATE_SECONDS, _CREATE_SECONDS, _DELETE_SECONDS
         )
-        self._runtime = Runtime(_Painted(), _Moto(), EmulatedClock(), run=lambda work: work())
+        self._container = _Container()
+        self._runtime = Runtime(self._container, _Moto(), EmulatedClock(), run=lambda work: work())
         self._log = RequestLog(most=100_000)
         self.faults = Faults()  # by operation
         self.stack_status: str | None = None  # what the stack says until it is deleted
@@ -117,6 +132,15 @@ class World(Clock):
     def calls(self) -> list[str]:
         """The operations called so far, such as `s3.PutObject`."""
         return [entry["operation"] for entry in self._log.list()]
+
+    @property
+    def description(self) -> object:
+        """What every container says about itself; None for one that does not know the request."""
+        return self._container.description
+
+    @description.setter
+    def description(self, value: object) -> None:
+        self._container.description = value
 
     @property
     def fails_with(self) -> str | None:

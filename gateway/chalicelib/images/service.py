@@ -230,7 +230,13 @@ class ImageService:
         seconds = call.wait_budget
         if job.state is State.WAITING and seconds > 0:
             slot.take(job.id)
+        waited = job.waited if job.state is State.WAITING else None
+        begun = call.log.elapsed
         job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
+        if picture is not None or job.error is not None:
+            if waited is not None:
+                waited = round((waited + call.log.elapsed - begun) * 1_000, 1)
+            call.log.add(queue_milliseconds=waited)
         if picture is not None:
             return picture
         if job.error is not None:

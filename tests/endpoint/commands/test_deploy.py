@@ -9,23 +9,41 @@ import sys
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
+from pathlib import PurePosixPath
 from typing import Any
 
 import boto3
 import pytest
 
+from endpoint import create_endpoint
+from endpoint.aws.bucket import Bucket
+from endpoint.aws.models import Models
 from endpoint.cli import options
 from endpoint.commands import create_key, deploy, destroy, prove
+from endpoint.core.console import Console
 from endpoint.core.naming import Deployment
+from endpoint.core.waiting import Waiting
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.container.model_server import ModelServer, container_environment
 from endpoint.emulator.process import clients
 from endpoint.emulator.process.http_server import serving
+from endpoint.emulator.served_model import DEMO
 from endpoint.proof.http import ask
 from endpoint.provision import checks, gateway_project, payload
+from endpoint.provision.model_metadata import read_description, read_metadata
+from endpoint.provision.settings_check import MODEL_PACKAGE
 from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
 from tests.endpoint.world import ACCOUNT, REGION
 
+PUBLIC = f"https://x.execute-api.{REGION}.amazonaws.com/api"
+DESCRIPTION = {
+    "defaults": {"steps": 8, "guidance_scale": 1.5, "width": 1024, "height": 1024},
+    "limits": {"steps": {"minimum": 1, "maximum": 50}},
+    "loras": ["from-the-hub"],
+    "largest_area": 1048576,
+    "about": "Draws what a small zoo has.",
+}
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
 
 
@@ -105,7 +123,11 @@ def builds(tmp_path_factory):
 @pytest.fixture
 def cloud(tmp_path, monkeypatch, serving_code, builds):
     assert serving_code == payload.CODE
-    with serving(Container) as container, AwsServer().serve() as server:
+    with (
+        serving(Container) as container,
+        serving(Container, description=DESCRIPTION) as described,
+        AwsServer().serve() as server,
+    ):
         urllib.request.urlopen(
             urllib.request.Request(f"{server.url}/moto-api/reset", method="POST"), timeout=10
         ).close()
@@ -113,8 +135,9 @@ def cloud(tmp_path, monkeypatch, serving_code, builds):
             monkeypatch.delenv(name)
         for name, value in clients.environment(server.url, REGION).items():
             monkeypatch.setenv(name, value)
-        for model in ("sd", "sdxl"):
-            server.registry.register(f"easel-main-{model}", container.url)
+        # One with code that does not know the request for its description.
+        for model, behind in (("sd", container), ("sdxl", described)):
+            server.registry.register(f"easel-main-{model}", behind.url)
         monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
         monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
         ecr = boto3.client("ecr")
@@ -169,7 +192,17 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     assert not [file for file in kept if variables["EASEL_SECRET"].encode() in file.read_bytes()]
     queue = {"endpoint": "easel-main-sdxl", "jobs": f"s3://{BUCKET}/jobs/sdxl/"}
     assert models["sdxl"]["asynchronous"] == queue
-    assert (models["sd"]["defaults"]["steps"], models["sdxl"]["defaults"]["width"]) == (25, 1024)
+    assert models["sd"]["defaults"]["steps"] == 25
+    # Files of a model from the hub are not in the bucket: its container says what it is.
+    metadata = {name: value for name, value in DESCRIPTION.items() if name != "about"}
+    assert metadata.items() <= models["sdxl"].items()
+    (offered,) = [
+        model
+        for model in json.loads(cloud.fetch(f"{PUBLIC}/options"))["models"]
+        if model["name"] == "sdxl"
+    ]
+    assert offered["about"] == DESCRIPTION["about"]
+    assert offered["limits"]["steps"]["maximum"] == 50
     (api,) = cloud.client("apigateway").get_rest_apis()["items"]
     assert api["tags"] == {"easel": "main"}
     stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
@@ -238,6 +271,29 @@ def test_a_deployment_with_keys_is_tested_with_one_and_keeps_them(cloud, tmp_pat
     output = capsys.readouterr()
     for secret in (key, again["EASEL_SECRET"]):
         assert secret not in output.out + output.err
+
+
+@pytest.mark.slow
+def test_the_serving_code_says_what_is_in_no_file_of_the_bucket(cloud):
+    own = json.loads((DEMO / "easel.json").read_text("utf-8"))
+    variables = {"EASEL_SAMPLER": "lcm", "EASEL_DEFAULTS": '{"steps": 2, "width": 64}'}
+    container = ModelServer(MODEL_PACKAGE, DEMO, container_environment(variables))
+    bucket = Bucket(cloud.client("s3"), BUCKET)
+    models = Models(cloud.client("sagemaker"), Waiting(InstantClock(), Console(InstantClock())))
+    with container.serve() as served:
+        for model in ("sd", "sdxl"):  # real-time and asynchronous
+            cloud.server.registry.register(f"easel-main-{model}", served.url)
+            argv = ("--image", IMAGE, "--model", model, "--weights", "fetch")
+            assert cloud.run(create_endpoint, *argv) == 0
+            (name,) = [name for name in bucket.sizes("descriptions/") if f"/{model}/" in name]
+            sagemaker_model = PurePosixPath(name).stem
+            metadata = read_metadata(models, bucket, model, sagemaker_model)
+            assert (metadata["defaults"]["steps"], metadata["defaults"]["width"]) == (2, 64)
+            assert metadata["limits"]["steps"]["maximum"] == 50
+            assert metadata["largest_area"] == own["largest_area"]
+            assert metadata["loras"] == ["outline", "pixel"]
+            described = read_description(models, bucket, model, sagemaker_model)
+            assert described == {name: own[name] for name in ("about", "examples", "vocabulary")}
 
 
 def _variables(cloud):
