@@ -78,9 +78,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     in_service.repair_scaling(context)
 
     # Before the stack, so that unusable weights leave nothing behind.
-    # A dry run downloads nothing.
-    in_s3 = _in_s3(model, options) and not (context.dry_run and model.source)
-    weight_files = _weight_files(context, model) if in_s3 else []
+    weight_files = _weight_files(context, model, options)
     infrastructure.ensure(context, image, types, options)
     serving = _ensure_files(context, model, image, types, options, weight_files)
 
@@ -236,7 +234,22 @@ def _ensure_files(
     return _with_network(context, serving) if options.private_network else serving
 
 
-def _weight_files(context: Context, model: Model) -> list[payload.File]:
+def _weight_files(context: Context, model: Model, options: EndpointOptions) -> list[payload.File]:
+    """Return the files to store in S3; none if the container fetches them."""
+    # A dry run downloads nothing.
+    if not _in_s3(model, options) or (context.dry_run and model.source):
+        return []
+    try:
+        return _gather(context, model)
+    except ScriptError as error:
+        # A default is no reason to fail, unless the container cannot fetch them either.
+        if options.weights or model.gated or options.private_network:
+            raise
+        context.console.say(f"{error} The container will download the weights itself.")
+        return []
+
+
+def _gather(context: Context, model: Model) -> list[payload.File]:
     try:
         return weights.gather(model, context.console)
     except ScriptError:

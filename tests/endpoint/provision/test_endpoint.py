@@ -166,6 +166,7 @@ def test_the_weights_of_an_asynchronous_model_come_by_way_of_s3(
 
 
 def test_a_dry_run_downloads_no_weights(world, monkeypatch):
+    world.open_session()
     monkeypatch.setattr(weights, "gather", lambda *_: pytest.fail("downloads"))
     arguments = ("--model", "sdxl", "--image", IMAGE, "--dry-run")
     assert world.run(create_endpoint.main, *arguments) == 0
@@ -175,3 +176,16 @@ def test_the_weights_of_other_models_are_fetched_by_their_containers(world, monk
     monkeypatch.setattr(weights, "gather", lambda *_: pytest.fail("downloads"))
     assert world.run(create_endpoint.main, "--image", IMAGE, "--yes") == 0
     assert "this machine" not in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_read_here_are_fetched_by_the_container(world, monkeypatch, capsys):
+    def no_network(*_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(weights, "gather", no_network)
+    arguments = ("--model", "sdxl", "--image", IMAGE, "--yes")
+    assert world.run(create_endpoint.main, *arguments) == 0
+    assert "The container will download the weights itself" in capsys.readouterr().err
+    assert "EASEL_MODEL_ID" in container_of(world, "easel-main-sdxl")["Environment"]
+    # What was asked for is not replaced.
+    assert world.run(create_endpoint.main, *arguments, "--weights", "s3") == 1
