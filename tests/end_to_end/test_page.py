@@ -56,6 +56,14 @@ def test_a_hostile_prompt_is_only_words(studio, emulator):
     assert studio.page.locator("[src=x]").count() == 0
 
 
+@pytest.mark.parametrize("blank", [" ", "\n \t", "\u00a0\u3000"])
+def test_a_prompt_of_spaces_alone_is_no_prompt(studio, emulator, blank):
+    studio.open().ask(blank)
+
+    expect(studio.page.locator("#prompt-wrong")).to_have_text("Describe a picture first.")
+    assert bodies(emulator) == []
+
+
 def test_several_pictures_are_under_way_at_once(studio, emulator):
     studio.open()
     with emulator.fault(ENDPOINT, "slow", seconds=2, times=1):

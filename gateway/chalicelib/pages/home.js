@@ -5,7 +5,10 @@ const SIGNED_IN = "easel-signed-in"; // the cookie itself is out of a script's r
 at("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   forgive();
-  paint(readForm());
+  const request = readForm();
+  // The browser counts spaces as text; without any, the address is that of a random sentence.
+  if (!request.prompt) return accuse({ field: "prompt", message: "Describe a picture first." });
+  paint(request);
 });
 
 at("prompt").addEventListener("keydown", (event) => {
