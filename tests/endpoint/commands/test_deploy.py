@@ -298,7 +298,8 @@ def test_the_serving_code_says_what_is_in_no_file_of_the_bucket(cloud):
     with container.serve() as served:
         for model in ("sd", "sdxl"):  # real-time and asynchronous
             cloud.server.registry.register(f"easel-main-{model}", served.url)
-            assert cloud.run(create_endpoint, "--image", IMAGE, "--model", model) == 0
+            argv = ("--image", IMAGE, "--model", model, "--weights", "fetch")
+            assert cloud.run(create_endpoint, *argv) == 0
             (name,) = [name for name in bucket.sizes("descriptions/") if f"/{model}/" in name]
             sagemaker_model = PurePosixPath(name).stem
             metadata = read_metadata(models, bucket, model, sagemaker_model)
