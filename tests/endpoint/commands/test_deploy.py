@@ -85,9 +85,18 @@ class Cloud:
         if self._front is None:
             variables = {**_variables(self), **clients.environment(self.server.url, REGION)}
             self._front = self._open.enter_context(
-                packaged_gateway.serve(self._package(), environment=variables)
+                packaged_gateway.serve(
+                    self._package(), environment=variables, throttling=self.limits()
+                )
             )
         return f"{self._front.url}/api{path}"
+
+    def limits(self):
+        """Return the limits that the deployed stage has."""
+        (api,) = self.client("apigateway").get_rest_apis()["items"]
+        stage = self.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
+        settings: dict[str, Any] = stage["methodSettings"]
+        return settings
 
     def project(self):
         return gateway_project.PROJECTS / f"main-{ACCOUNT}-{REGION}"
@@ -235,6 +244,12 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     assert cloud.fetch(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat") == PNG
     slow = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat?model=sdxl"
     assert cloud.fetch(slow) == PNG
+
+    # The method with the smallest share is throttled, and no other.
+    default = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/default"
+    with pytest.raises(urllib.error.HTTPError, match="429"):
+        list(map(cloud.fetch, [default] * 20))
+    assert cloud.fetch(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20dog") == PNG
 
     # Again, from a clone without a record of the first deployment.
     gateway_project.GatewayProject(_deployment()).remove()
