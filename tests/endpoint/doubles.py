@@ -69,7 +69,7 @@ class EmulatorClock(Clock):
     def sleep(self, seconds):
         self._emulated.skip(seconds)
         # The emulator's threads have to see the time pass.
-        time.sleep(0.05 if seconds else 0)
+        time.sleep(0.1 if seconds else 0)
 
 
 def create(world, *options, model="sd"):
