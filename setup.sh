@@ -93,6 +93,9 @@ describe_python() {
   "$1" -c 'import sys; print(sys.version_info >= (3, 11), "%d.%d" % sys.version_info[:2])' 2>/dev/null
 }
 
+# 3.11 first: an index with builds of torch for CPUs often has them for one version of Python only,
+# and the build for GPUs is several gigabytes larger. Lambda runs 3.11 until 30 June 2027; a
+# deployment with a newer one: PYTHON=python3.13.
 find_python() {
   local candidate
   if [ -n "${PYTHON:-}" ]; then

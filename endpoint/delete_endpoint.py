@@ -19,7 +19,7 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import ModelOptions, common_parser
 from endpoint.cli.script import Result
-from endpoint.provision import removal
+from endpoint.provision import in_service, removal
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +39,7 @@ def delete(context: Context, options: ModelOptions) -> Result:
         context.console.ask(f"Delete this and {files}, in {context.account.region}?")
         removal.delete_endpoints(context, found)
         kept = removal.delete_files(context, options.model)
+        in_service.repair_scaling(context)
         lines = [f"Deleted the endpoint of {options.model}.", *kept]
         return Result({"deleted": options.model}, lines)
     stored = None
@@ -46,7 +47,7 @@ def delete(context: Context, options: ModelOptions) -> Result:
         context.console.ask(f"Delete all of it in {context.account.region}?")
         removal.delete_endpoints(context, found)
         stored = removal.delete_infrastructure(context, found)
-    return removal.verify(context, stored)
+    return removal.verify(context, found, stored)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FIREFOX = ("firefox-esr", "firefox")
@@ -30,10 +30,27 @@ def missing(what: str) -> NoReturn:
     give_up(f"{what} is not installed here")
 
 
+_running: list[Playwright] = []
+
+
+@contextmanager
+def _playwright() -> Iterator[Playwright]:
+    """Start Playwright, which a process can have once: a second browser shares it."""
+    if _running:
+        yield _running[0]
+        return
+    with sync_playwright() as playwright:
+        _running.append(playwright)
+        try:
+            yield playwright
+        finally:
+            _running.clear()
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start a headless Chromium; without its sandbox, which root may not use."""
-    with sync_playwright() as playwright:
+    with _playwright() as playwright:
         arguments = ["--no-sandbox", "--no-first-run", "--disable-quic", *QUIET]
         browser = playwright.chromium.launch(executable_path=find(*CHROMIUM), args=arguments)
         yield browser
@@ -46,7 +63,7 @@ def firefox() -> Iterator[Browser]:
     program = find(*FIREFOX) or missing("Firefox (Debian's package firefox-esr)")
     relay = Path(__file__).with_name("firefox_relay.py")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with sync_playwright() as playwright:
+    with _playwright() as playwright:
         browser = playwright.firefox.launch(
             executable_path=relay,
             channel="moz-firefox",

@@ -22,7 +22,7 @@ class Request:
 
     action: str
     resource: str = "*"
-    context: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def allows(policy: Mapping[str, Any], request: Request) -> bool:
@@ -91,6 +91,7 @@ _PREFIXES = {
     "service-quotas": "servicequotas",
 }
 _ACTIONS = {
+    "budgets.DescribeBudget": "budgets:ViewBudget",
     "s3.CompleteMultipartUpload": "s3:PutObject",
     "s3.CreateMultipartUpload": "s3:PutObject",
     "s3.DeleteObjects": "s3:DeleteObject",
@@ -153,6 +154,7 @@ def _resources(service: str, model: Any, params: Mapping[str, Any]) -> list[str]
 
 _ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "application-autoscaling": lambda _: ARN.format("application-autoscaling", "scalable-target/1"),
+    "budgets": lambda params: f"arn:aws:budgets::{ACCOUNT}:budget/{params['BudgetName']}",
     "cloudformation": lambda params: (
         ARN.format("cloudformation", f"stack/{params['StackName']}/1")
         if "StackName" in params

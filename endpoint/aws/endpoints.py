@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from endpoint.aws.models import is_missing
+from endpoint.aws.models import instance_types, is_missing
 from endpoint.core.problems import (
     AGAIN,
     EndpointFailed,
@@ -21,8 +22,11 @@ from endpoint.core.waiting import Waiting
 
 VARIANT = "AllTraffic"  # the name that SageMaker's own tools use for a single variant
 # The sum of SageMaker's own limits for finding an instance, downloading the model and starting the
-# container (provision/definitions.py) is 85 minutes.
-_MOST_SECONDS = 5400
+# container (provision/definitions.py) is 140 minutes.
+_MOST_SECONDS = 9000
+# A failed endpoint has released its instances, and a deletion is about to.
+_WITHOUT_INSTANCES = {"Failed", "Deleting"}
+_COUNTS = ("CurrentInstanceCount", "DesiredInstanceCount")
 _BUSY = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
 # SageMaker updates no endpoint in one of these states; it can only be deleted.
 _BEYOND_REPAIR = {"Failed", "OutOfService", "UpdateRollbackFailed"}
@@ -53,10 +57,60 @@ class Endpoints:
         pages = self._client.get_paginator("list_endpoints").paginate(NameContains=contains)
         return [item["EndpointName"] for page in pages for item in page["Endpoints"]]
 
-    def has_other_config(self, name: str, config: str) -> bool:
-        """Whether the endpoint exists with a configuration other than this."""
+    def updatable(self, name: str) -> dict[str, Any] | None:
+        """Return the description of an endpoint that SageMaker can update; None if it cannot.
+
+        Waits until SageMaker's work on the endpoint is done.
+
+        Raises:
+            TookTooLong: after two and a half hours.
+        """
+        # SageMaker rejects changes to an endpoint that it is still working on.
+        self.settle(name)
         description = self.find(name)
-        return description is not None and description["EndpointConfigName"] != config
+        if description is None or description["EndpointStatus"] in _BEYOND_REPAIR:
+            return None
+        return description
+
+    def instances(self) -> Counter[str]:
+        """Return how many instances of each type the account's endpoints have, or are starting.
+
+        Where SageMaker does not tell which of several types runs, the preferred one is counted.
+        """
+        used: Counter[str] = Counter()
+        for name in self.names(""):
+            description = self.find(name)
+            if description and description["EndpointStatus"] not in _WITHOUT_INSTANCES:
+                used += self._fleet(description)
+                # During an update there is a second one.
+                used += self._fleet(description.get("PendingDeploymentSummary") or {})
+        return used
+
+    def _fleet(self, description: dict[str, Any]) -> Counter[str]:
+        """Return the instances of one fleet by type, from a description of it."""
+        counted: Counter[str] = Counter()
+        for variant in description.get("ProductionVariants", []):
+            pools = variant.get("InstancePools") or []
+            if pools and all("CurrentInstanceCount" in pool for pool in pools):
+                counted.update({p["InstanceType"]: p["CurrentInstanceCount"] for p in pools})
+                continue
+            # While the first instance starts, there is none yet.
+            numbers = (variant.get(key, 0) for key in _COUNTS)
+            count = max(numbers) if set(_COUNTS) & set(variant) else 1
+            types = instance_types({"ProductionVariants": [variant]}) or instance_types(
+                self._config(description["EndpointConfigName"])
+            )
+            counted.update(dict.fromkeys(types[:1], count))
+        return counted
+
+    def _config(self, name: str) -> dict[str, Any]:
+        try:
+            config: dict[str, Any] = self._client.describe_endpoint_config(EndpointConfigName=name)
+        except ClientError as error:
+            if is_missing(error):
+                return {}
+            raise
+        return config
 
     def ensure(self, name: str, config: str, tags: list[dict[str, str]]) -> None:
         """Bring the endpoint into service with this configuration, whatever its state is now.
@@ -65,15 +119,12 @@ class Endpoints:
             NoCapacity: if AWS has no free instance.
             NeverHealthy: if the container does not pass its health check.
             EndpointFailed: if it fails for another reason, or SageMaker rolls the update back.
-            TookTooLong: after an hour and a half.
+            TookTooLong: after two and a half hours.
         """
-        # SageMaker rejects changes to an endpoint that it is still working on.
-        self.settle(name)
-        description = self.find(name)
-        if description and description["EndpointStatus"] in _BEYOND_REPAIR:
-            self.delete(name)
-            description = None
+        description = self.updatable(name)
         if description is None:
+            if self.find(name) is not None:  # beyond repair
+                self.delete(name)
             self._client.create_endpoint(EndpointName=name, EndpointConfigName=config, Tags=tags)
         elif description["EndpointConfigName"] != config:
             # Starts a second fleet before it deletes the first, so both cost money and count
@@ -89,7 +140,7 @@ class Endpoints:
 
         Raises:
             EndpointFailed: if it still exists afterwards.
-            TookTooLong: after an hour and a half.
+            TookTooLong: after two and a half hours.
         """
         # First without a wait: SageMaker accepts a deletion in most states.
         if not self._begin_delete(name):
@@ -115,7 +166,7 @@ class Endpoints:
         """Wait while SageMaker creates, updates or deletes the endpoint; show its progress.
 
         Raises:
-            TookTooLong: after an hour and a half.
+            TookTooLong: after two and a half hours.
         """
 
         def poll() -> str | None:

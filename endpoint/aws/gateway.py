@@ -15,10 +15,25 @@ from botocore.exceptions import ClientError
 
 from endpoint.core.naming import APP
 from endpoint.core.problems import code_of
+from endpoint.core.waiting import Waiting
 
 STAGE = "api"  # the first segment of every public path; chalice's own default
+# The methods that can start a run, and the share of the limit that each deserves: most pictures are
+# requested by URL, and each redirect to a slow one counts as well.
+PAINTING = {
+    ("GET", "/inference/{text}"): 0.5,
+    ("GET", "/inference"): 0.1,
+    ("GET", "/inference/default"): 0.05,
+    ("POST", "/jobs"): 0.1,
+    ("POST", "/v1/images/generations"): 0.15,
+    ("POST", "/sdapi/v1/txt2img"): 0.1,
+}
+# Requests per second, and at once, of each other method. A page asks for its job every two seconds,
+# and each request costs 4 millionths of a dollar.
+_OTHERS = (50.0, 100)
 # Lambda's code, and API Gateway's.
 _MISSING = {"ResourceNotFoundException", "NotFoundException"}
+_DELETE_SECONDS, _DELETE_EVERY = 600, 30
 # An ARN can end in a version or an alias, which is not part of the function's own.
 _FUNCTION = re.compile(r"(arn:[^:/]+:lambda:[^:/]*:[^:/]*:function:[^:/]+)")
 
@@ -31,7 +46,8 @@ class Gateway:
         apis: the client of apigateway.
     """
 
-    def __init__(self, functions: Any, apis: Any) -> None:
+    def __init__(self, functions: Any, apis: Any, waiting: Waiting) -> None:
+        self._waiting = waiting
         self._functions = functions
         self._apis = apis
 
@@ -45,6 +61,16 @@ class Gateway:
             raise
         configuration: dict[str, Any] = response["Configuration"]
         return configuration
+
+    def reserved_concurrency(self, name: str) -> int:
+        """Return the concurrency that is reserved for a function; 0 without a reservation."""
+        try:
+            response = self._functions.get_function_concurrency(FunctionName=name)
+        except ClientError as error:
+            if code_of(error) in _MISSING:
+                return 0
+            raise
+        return int(response.get("ReservedConcurrentExecutions", 0))
 
     def function_tags(self, arn: str) -> dict[str, str]:
         """Return a function's tags; empty if it does not exist."""
@@ -95,16 +121,25 @@ class Gateway:
         return tags
 
     def throttle(self, api: str, per_second: float, burst: int) -> None:
-        """Limit the stage to a number of requests per second, and of requests at once."""
+        """Limit the requests per second, and at once, that can start a run; all others loosely.
+
+        API Gateway counts each method by itself, so that one limit for the stage would hold once
+        for each way to request a picture. The methods share it out instead, and polling a job does
+        not use up what pictures have:
+        https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
+        """
+        limits = {"/*/*": _OTHERS}
+        for (method, path), share in PAINTING.items():
+            # A slash within a path of a patch: https://www.rfc-editor.org/rfc/rfc6901
+            place = f"/{path.replace('/', '~1')}/{method}"
+            limits[place] = (round(per_second * share, 3), max(int(burst * share), 1))
         self._apis.update_stage(
             restApiId=api,
             stageName=STAGE,
-            # `/*/*` is every resource and every method of the stage.
             patchOperations=[
-                # API Gateway counts each method by itself:
-                # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
-                {"op": "replace", "path": "/*/*/throttling/rateLimit", "value": str(per_second)},
-                {"op": "replace", "path": "/*/*/throttling/burstLimit", "value": str(burst)},
+                {"op": "replace", "path": f"{place}/throttling/{name}", "value": f"{limit:g}"}
+                for place, pair in limits.items()
+                for name, limit in zip(("rateLimit", "burstLimit"), pair, strict=True)
             ],
         )
 
@@ -122,8 +157,27 @@ class Gateway:
         self._apis.tag_resource(resourceArn=arn, tags=tags)
 
     def delete_api(self, api: str) -> None:
-        """Delete a REST API, if it exists."""
-        _unless_missing(self._apis.delete_rest_api, restApiId=api)
+        """Delete a REST API, if it exists.
+
+        API Gateway deletes one API per account every 30 seconds; this waits for its turn:
+        https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
+
+        Raises:
+            TookTooLong: after ten minutes.
+        """
+
+        def attempt() -> str | None:
+            try:
+                _unless_missing(self._apis.delete_rest_api, restApiId=api)
+            except ClientError as error:
+                if code_of(error) != "TooManyRequestsException":
+                    raise
+                return "waiting: API Gateway deletes one REST API every 30 seconds"
+            return None
+
+        # Outside the wait, because a dry run waits for nothing but should print the call.
+        if attempt() is not None:
+            self._waiting.until_done(attempt, at_most=_DELETE_SECONDS, every=_DELETE_EVERY)
 
     def delete_function(self, name: str) -> None:
         """Delete a function, if it exists."""

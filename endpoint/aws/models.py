@@ -10,12 +10,17 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from endpoint.core.naming import TAG
 from endpoint.core.problems import AGAIN, AccessDenied, TookTooLong, code_of, message_of
 from endpoint.core.waiting import Waiting
 
 # IAM is eventually consistent: a new role usually reaches SageMaker within seconds.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html
 _ROLE_SECONDS = 120
+
+
+# A tag of the endpoint configuration, because SageMaker keeps no limit of scaling.
+MOST_INSTANCES_TAG = "easel-most-instances"
 
 
 def instance_types(config: dict[str, Any]) -> list[str]:
@@ -106,6 +111,15 @@ class Models:
                 return {}
             raise
 
+    def most_instances(self, config: str) -> int | None:
+        """Return the limit of scaling that an endpoint configuration was created with.
+
+        None if it does not exist, or is not Easel's.
+        """
+        description = self.find_config(config)
+        tags = self.tags(description["EndpointConfigArn"]) if description else {}
+        return int(tags.get(MOST_INSTANCES_TAG, "1")) if TAG in tags else None
+
     def configs(self, contains: str) -> list[dict[str, Any]]:
         """Return the summaries of configurations whose name has `contains`, newest first."""
         return self._all("list_endpoint_configs", "EndpointConfigs", contains)
@@ -140,8 +154,10 @@ class Models:
 
 def _is_role_unknown(error: ClientError) -> bool:
     message = message_of(error).lower()
-    return code_of(error) == "ValidationException" and (
-        "could not assume role" in message or "trust relationship" in message
+    # A role can be known before its policy is: then an image or a file cannot be read yet.
+    return code_of(error) == "ValidationException" and any(
+        phrase in message
+        for phrase in ("could not assume role", "trust relationship", "permission", "access")
     )
 
 

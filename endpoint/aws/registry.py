@@ -10,9 +10,9 @@ from botocore.exceptions import ClientError
 
 from endpoint.core.problems import AccessDenied, BadArgument, code_of, translated
 
-# China's regions have the domain amazonaws.com.cn.
+# Regions of other partitions have other domains.
 _URI = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/"
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.(?:com|com\.cn|eu)/"
     r"(?P<repository>[a-z0-9._/-]+)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 

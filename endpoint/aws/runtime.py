@@ -1,8 +1,9 @@
-"""SageMaker Runtime: pictures from an endpoint, real-time or asynchronous."""
+"""SageMaker Runtime: pictures and descriptions from an endpoint, real-time or asynchronous."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from endpoint.core.problems import InvocationError, NotReady, PictureFailed, code_of, message_of
 from endpoint.core.waiting import Waiting
 
+_DESCRIBE = {"describe": True}
 _PNG = b"\x89PNG\r\n\x1a\n"
 # SageMaker's own states, in which the request has not reached the model.
 _NOT_YET = {
@@ -53,11 +55,23 @@ class Runtime:
             NotReady: if a later attempt can succeed.
             PictureFailed: if the container returns an error, or something other than a PNG.
         """
+        return _checked(self._invoke(endpoint, request, "image/png"))
+
+    def describe(self, endpoint: str) -> bytes:
+        """Return the JSON in which a real-time endpoint's model describes itself, unchecked.
+
+        Raises:
+            NotReady: if a later attempt can succeed.
+            PictureFailed: if the container returns an error.
+        """
+        return self._invoke(endpoint, _DESCRIBE, "application/json")
+
+    def _invoke(self, endpoint: str, request: Mapping[str, Any], accept: str) -> bytes:
         try:
             response = self._client.invoke_endpoint(
                 EndpointName=endpoint,
                 ContentType="application/json",
-                Accept="image/png",
+                Accept=accept,
                 Body=json.dumps(request).encode(),
             )
             body: bytes = response["Body"].read()
@@ -66,7 +80,7 @@ class Runtime:
             raise NotReady(f"{endpoint} did not answer in time") from error
         except ClientError as error:
             raise _translate(error) from error
-        return _checked(body)
+        return body
 
     def generate_async(self, endpoint: str, request: dict[str, Any], key: str) -> bytes:
         """Return the PNG that an asynchronous endpoint generates, polling S3 for it.
@@ -81,24 +95,45 @@ class Runtime:
             TookTooLong: after an hour.
         """
         job = self.begin_async(endpoint, request, key)
+        phase = f"{endpoint}: waiting for the picture (an idle endpoint starts in minutes)"
+        return _checked(self._output(job, phase, LONGEST_RUN_SECONDS))
+
+    def describe_async(self, endpoint: str, key: str, seconds: float) -> bytes:
+        """Return the JSON in which an asynchronous endpoint's model describes itself, unchecked.
+
+        Args:
+            endpoint: its name.
+            key: as in `generate_async`.
+            seconds: how long to wait for it.
+
+        Raises:
+            PictureFailed: if the container returns an error.
+            TookTooLong: after the seconds.
+        """
+        job = self.begin_async(endpoint, _DESCRIBE, key, accept="application/json")
+        return self._output(job, f"{endpoint}: waiting for its description", seconds)
+
+    def _output(self, job: AsyncJob, phase: str, seconds: float) -> bytes:
         outputs: list[bytes] = []
 
         def poll() -> str | None:
-            output = self.result_of(job)
+            output = self._output_of(job)
             if output is None:
-                return f"{endpoint}: waiting for the picture (an idle endpoint starts in minutes)"
+                return phase
             outputs.append(output)
             return None
 
-        self._waiting.until_done(poll, at_most=LONGEST_RUN_SECONDS, every=2)
+        self._waiting.until_done(poll, at_most=seconds, every=2)
         return outputs[0]
 
-    def begin_async(self, endpoint: str, request: dict[str, Any], key: str) -> AsyncJob:
+    def begin_async(
+        self, endpoint: str, request: Mapping[str, Any], key: str, *, accept: str = "image/png"
+    ) -> AsyncJob:
         """Enqueue a request; arguments as in `generate_async`."""
         response = self._client.invoke_endpoint_async(
             EndpointName=endpoint,
             ContentType="application/json",
-            Accept="image/png",
+            Accept=accept,
             Body=json.dumps(request).encode(),
             Filename=key,
         )
@@ -110,11 +145,14 @@ class Runtime:
         Raises:
             PictureFailed: if the container returned an error, or something other than a PNG.
         """
+        output = self._output_of(job)
+        return None if output is None else _checked(output)
+
+    def _output_of(self, job: AsyncJob) -> bytes | None:
         output = self._fetch(job.output)
         if output is None:
             self._raise_failure(job.failure)
-            return None
-        return _checked(output)
+        return output
 
     def _raise_failure(self, location: str | None) -> None:
         message = self._fetch(location) if location else None

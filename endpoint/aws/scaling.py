@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference-autoscale.html
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -73,26 +74,58 @@ class Scaling:
             _unless_missing(self._client.delete_scaling_policy, **target, PolicyName=policy)
         _unless_missing(self._client.deregister_scalable_target, **target)
 
+    def limits(self, prefix: str) -> dict[str, int]:
+        """Return the most instances of each endpoint with this prefix whose scaling is complete.
+
+        An interrupted run can leave a target without a policy, or a policy without its alarm; such
+        an endpoint does not scale, and is left out.
+        """
+        targets = {
+            item["ResourceId"]: int(item["MaxCapacity"])
+            for item in self._list("describe_scalable_targets", "ScalableTargets")
+        }
+        policies = {
+            (item["ResourceId"], item["PolicyName"]): item["PolicyARN"]
+            for item in self._list("describe_scaling_policies", "ScalingPolicies")
+        }
+        wakes = {
+            alarm["AlarmName"]: alarm["AlarmActions"]
+            for page in self._alarm_pages(prefix)
+            for alarm in page["MetricAlarms"]
+        }
+        limits = {}
+        for resource, most in targets.items():
+            name = _endpoint(resource)
+            wake = policies.get((resource, _WAKE))
+            wakened = wake is not None and wake in wakes.get(alarm_name(name), [])
+            if name.startswith(prefix) and wakened and (resource, _BACKLOG) in policies:
+                limits[name] = most
+        return limits
+
     def scaled(self, prefix: str) -> list[str]:
         """Return the endpoints with this prefix that still have a target or a policy."""
         # Policies as well, because an interrupted removal can leave them without a target.
-        resources = {
-            item["ResourceId"]
+        names = {
+            _endpoint(item["ResourceId"])
             for operation, key in (
                 ("describe_scalable_targets", "ScalableTargets"),
                 ("describe_scaling_policies", "ScalingPolicies"),
             )
-            for page in self._client.get_paginator(operation).paginate(ServiceNamespace=_NAMESPACE)
-            for item in page[key]
-        }
-        names = {
-            resource.split("/")[1] for resource in resources if resource.startswith("endpoint/")
+            for item in self._list(operation, key)
         }
         return sorted(name for name in names if name.startswith(prefix))
 
+    def _list(self, operation: str, key: str) -> Iterator[dict[str, Any]]:
+        """Yield the targets or policies of endpoints."""
+        for page in self._client.get_paginator(operation).paginate(ServiceNamespace=_NAMESPACE):
+            yield from (item for item in page[key] if item["ResourceId"].startswith("endpoint/"))
+
+    def _alarm_pages(self, prefix: str) -> Any:
+        return self._alarms.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix)
+
     def alarms(self, prefix: str) -> list[str]:
         """Return the names of the alarms with this prefix."""
-        pages = self._alarms.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix)
+        pages = self._alarm_pages(prefix)
         return [alarm["AlarmName"] for page in pages for alarm in page["MetricAlarms"]]
 
     def alarm_tags(self, arn: str) -> dict[str, str]:
@@ -120,6 +153,10 @@ def _resource(endpoint: str) -> str:
     return f"endpoint/{endpoint}/variant/{VARIANT}"
 
 
+def _endpoint(resource: str) -> str:
+    return resource.split("/")[1]
+
+
 def _target(resource: str) -> dict[str, str]:
     return {
         "ServiceNamespace": _NAMESPACE,
@@ -143,7 +180,9 @@ def _backlog_policy(endpoint: str) -> dict[str, Any]:
 
 
 _WAKE_POLICY = {
-    "AdjustmentType": "ChangeInCapacity",
+    # Not one more: the alarm stays on while the first instance starts, and the step is repeated
+    # after its cooldown.
+    "AdjustmentType": "ExactCapacity",
     "MetricAggregationType": "Average",
     "Cooldown": _SCALE_OUT_SECONDS,
     "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
@@ -153,7 +192,7 @@ _WAKE_POLICY = {
 def _wake_alarm(endpoint: str) -> dict[str, Any]:
     return {
         "AlarmName": alarm_name(endpoint),
-        "AlarmDescription": "Adds an instance when a request is queued and no instance runs.",
+        "AlarmDescription": "Starts an instance when a request is queued and no instance runs.",
         "Namespace": "AWS/SageMaker",
         "MetricName": "HasBacklogWithoutCapacity",
         "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],

@@ -11,6 +11,14 @@ from endpoint.core.waiting import Waiting
 
 _MOST_SECONDS = 1800
 _GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
+# After a rollback, the stack is what it was before the update that failed.
+_GOOD_UNCHANGED = _GOOD | {
+    "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_COMPLETE",
+    "IMPORT_ROLLBACK_COMPLETE",
+}
+# CloudFormation updates it only after the rollback is continued to its end.
+_ROLLBACK_FAILED = "UPDATE_ROLLBACK_FAILED"
 # CloudFormation updates no stack in one of these states; it can only be deleted.
 _BROKEN = {
     "CREATE_FAILED",
@@ -56,12 +64,17 @@ class Stacks:
         """
         self._settle(name)
         stack = self.find(name)
+        if stack and stack["StackStatus"] == _ROLLBACK_FAILED:
+            self._client.continue_update_rollback(StackName=name)
+            self._settle(name)
+            # Still the same if the cause of the failure is.
+            self._check(name, _GOOD_UNCHANGED)
         if stack and stack["StackStatus"] in _BROKEN:
             self.delete(name)
             stack = None
-        self._write(name, template, parameters, tags, exists=stack is not None)
+        changed = self._write(name, template, parameters, tags, exists=stack is not None)
         self._settle(name)
-        self._check(name)
+        self._check(name, _GOOD if changed else _GOOD_UNCHANGED)
 
     def _write(
         self,
@@ -71,7 +84,8 @@ class Stacks:
         tags: list[dict[str, str]],
         *,
         exists: bool,
-    ) -> None:
+    ) -> bool:
+        """Begin to create or update the stack; return False if there is nothing to update."""
         write = self._client.update_stack if exists else self._client.create_stack
         try:
             write(
@@ -90,6 +104,8 @@ class Stacks:
             # CloudFormation reports an update without changes as an error.
             if "No updates are to be performed" not in message_of(error):
                 raise
+            return False
+        return True
 
     def delete(self, name: str) -> None:
         """Delete the stack, if it exists, and wait until it is gone.
@@ -135,14 +151,14 @@ class Stacks:
 
         self._waiting.until_done(poll, at_most=_MOST_SECONDS, every=5)
 
-    def _check(self, name: str) -> None:
+    def _check(self, name: str, good: set[str]) -> None:
         # After a failure CloudFormation rolls back, which ends in a state of its own.
         stack = self.find(name)
-        if self._waiting.pretend or (stack and stack["StackStatus"] in _GOOD):
+        if self._waiting.pretend or (stack and stack["StackStatus"] in good):
             return
         raise StackFailed(
-            f"CloudFormation could not create the stack {name}: {self._reason(name)}",
-            "Fix the cause, and run the same command again.",
+            f"CloudFormation could not create or update the stack {name}: {self._reason(name)}",
+            "Fix the cause, and run the same command again. What the stack had before is kept.",
         )
 
     def _reason(self, name: str) -> str:

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from endpoint.core.naming import TAG
-from endpoint.core.problems import AccessDenied, translated
+from endpoint.core.problems import AccessDenied, code_of, translated
 
 
 class Tagged:
-    """Resources by tag."""
+    """Resources by tag.
 
-    def __init__(self, client: Any) -> None:
+    Args:
+        client: the client of resourcegroupstaggingapi.
+        budgets: the client of budgets.
+    """
+
+    def __init__(self, client: Any, budgets: Any) -> None:
         self._client = client
+        self._budgets = budgets
 
     def arns(self, deployment: str | None) -> list[str] | None:
         """Return the ARNs of one deployment's resources, or of all; None if access is denied."""
@@ -30,3 +38,13 @@ class Tagged:
                 )
         except AccessDenied:
             return None
+
+    def has_budget(self, account: str, name: str) -> bool:
+        """Whether a budget exists: the index lists a deleted one for some minutes."""
+        try:
+            self._budgets.describe_budget(AccountId=account, BudgetName=name)
+        except ClientError as error:
+            if code_of(error) == "NotFoundException":
+                return False
+            raise
+        return True

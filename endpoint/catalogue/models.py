@@ -71,6 +71,15 @@ class Model:
     instance_types: tuple[str, ...] = _UNLISTED_TYPES
 
     @property
+    def weights(self) -> str:
+        """Where its container gets the weights: fetch (from the hub) or s3.
+
+        An asynchronous endpoint starts from zero instances again and again. The hub limits
+        downloads without a token by address, and many share those of AWS.
+        """
+        return "s3" if self.asynchronous else "fetch"
+
+    @property
     def repository(self) -> str:
         """The repository's name, or the folder's path where there is no repository."""
         return self.source.name if self.source else str(self.folder)

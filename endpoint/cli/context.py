@@ -10,6 +10,7 @@ from endpoint.aws.endpoints import Endpoints
 from endpoint.aws.gateway import Gateway
 from endpoint.aws.logs import Logs
 from endpoint.aws.models import Models
+from endpoint.aws.network import Network
 from endpoint.aws.quotas import Quotas
 from endpoint.aws.registry import Registry
 from endpoint.aws.runtime import Runtime
@@ -107,8 +108,14 @@ class Context:
         return Registry(self.account.client("ecr"))
 
     @cached_property
+    def network(self) -> Network:
+        return Network(self.account.client("ec2"), self.waiting)
+
+    @cached_property
     def tagged(self) -> Tagged:
-        return Tagged(self.account.client("resourcegroupstaggingapi"))
+        return Tagged(
+            self.account.client("resourcegroupstaggingapi"), self.account.client("budgets")
+        )
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -117,4 +124,6 @@ class Context:
 
     @cached_property
     def gateway(self) -> Gateway:
-        return Gateway(self.account.client("lambda"), self.account.client("apigateway"))
+        return Gateway(
+            self.account.client("lambda"), self.account.client("apigateway"), self.waiting
+        )

@@ -7,8 +7,8 @@ names do not reveal them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +16,11 @@ from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.catalogue import prices
 from endpoint.cli.context import Context
 from endpoint.core.naming import APP, owner
+from endpoint.core.problems import AccessDenied, translated
 
 _ENDPOINT_LOGS = f"/aws/sagemaker/Endpoints/{APP}-"
 _GATEWAY_LOGS = f"/aws/lambda/{APP}-"
+_WITHOUT_SCALING = {"Failed", "Deleting"}
 GATEWAY_KINDS = {"Lambda function", "REST API"}
 
 
@@ -79,15 +81,25 @@ class Inventory:
     Attributes:
         resources: the most expensive first.
         notes: what could not be searched.
+        unscaled: the asynchronous endpoints without their scaling.
     """
 
     resources: list[Resource] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unscaled: list[str] = field(default_factory=list)
 
     @property
     def usd_per_hour(self) -> float:
         """The sum of the known prices per hour."""
         return sum(resource.usd_per_hour or 0.0 for resource in self.resources)
+
+    def scaling_advice(self) -> list[str]:
+        """Return what to do about endpoints without their scaling, as lines of text."""
+        return [
+            f"{name} has lost its scaling: it costs money until it is deleted, or never wakes."
+            f" `{repair_command(name)}` restores it."
+            for name in self.unscaled
+        ]
 
 
 def scan(context: Context, deployment: str | None) -> Inventory:
@@ -97,19 +109,52 @@ def scan(context: Context, deployment: str | None) -> Inventory:
         context: the account and region to search.
         deployment: one deployment's resources, with those of unknown deployments; None for all.
     """
+    without = unscaled(context, f"{APP}-")
     resources = [
         resource
-        for resource in _by_name(context)
+        for resource in _by_name(context, without)
         if deployment is None or resource.deployment in {deployment, ""}
     ]
     inventory = Inventory(resources)
+    names = {resource.name for resource in resources if resource.kind == "endpoint"}
+    inventory.unscaled = [name for name in without if name in names]
     _add_tagged(context, deployment, inventory)
     inventory.resources.sort(key=lambda resource: -(resource.usd_per_hour or 0.0))
     return inventory
 
 
-def _by_name(context: Context) -> Iterator[Resource]:
-    yield from _endpoints(context)
+def unscaled(context: Context, prefix: str) -> list[str]:
+    """Return the asynchronous endpoints with this prefix that do not scale as they should.
+
+    A script that was killed can leave one: it costs money for as long as it exists, or never wakes.
+    """
+    found = {name: context.endpoints.find(name) for name in context.endpoints.names(prefix)}
+    configs = {
+        name: description["EndpointConfigName"]
+        for name, description in found.items()
+        if name.startswith(prefix) and description and can_scale(description)
+    }
+    if not configs:
+        return []
+    limits = context.scaling.limits(prefix)
+    wanted = {name: context.models.most_instances(config) for name, config in configs.items()}
+    return [name for name, most in wanted.items() if most and limits.get(name) != most]
+
+
+def can_scale(description: dict[str, Any]) -> bool:
+    """Whether an endpoint is asynchronous, and is not about to disappear."""
+    return is_asynchronous(description) and description["EndpointStatus"] not in _WITHOUT_SCALING
+
+
+def repair_command(endpoint: str) -> str:
+    """Return the command that gives an endpoint its scaling back."""
+    deployment = owner(endpoint)
+    model = endpoint.removeprefix(f"{APP}-{deployment}-")
+    return f"python -m endpoint start --name {deployment} --model {model}"
+
+
+def _by_name(context: Context, without_scaling: Collection[str]) -> Iterator[Resource]:
+    yield from _endpoints(context, without_scaling)
     yield from _scaling(context)
     yield from _models(context)
     yield from _gateway(context)
@@ -118,12 +163,14 @@ def _by_name(context: Context) -> Iterator[Resource]:
     yield from _buckets(context)
 
 
-def _endpoints(context: Context) -> Iterator[Resource]:
+def _endpoints(context: Context, without_scaling: Collection[str]) -> Iterator[Resource]:
     for name in context.endpoints.names(f"{APP}-"):
         deployment = owner(name)
         # It can disappear between the two calls.
         if deployment and (description := context.endpoints.find(name)):
-            yield _endpoint(context, name, deployment, description)
+            resource = _endpoint(context, name, deployment, description)
+            remark = f"{resource.remark}, WITHOUT ITS SCALING"
+            yield replace(resource, remark=remark) if name in without_scaling else resource
 
 
 def _endpoint(
@@ -257,6 +304,20 @@ def _add_tagged(context: Context, deployment: str | None, inventory: Inventory) 
     if any(resource.kind == "stack" for resource in inventory.resources):
         arns = [arn for arn in arns if ":ec2:" not in arn]  # the stack's own network
     for arn in arns:
-        if not _FOUND_BY_NAME.search(arn):
+        if not _FOUND_BY_NAME.search(arn) and not _is_ghost(context, arn):
             tagged = Resource("tagged", arn, deployment or "", None, None, None, "found by its tag")
             inventory.resources.append(tagged)
+
+
+def _is_ghost(context: Context, arn: str) -> bool:
+    """Whether a resource is gone that the tag index still lists, as it does for some minutes."""
+    service = arn.split(":")[2]
+    try:
+        with translated():
+            if service == "ec2":
+                return not context.network.has(arn.rpartition("/")[2])
+            if service == "budgets":
+                return not context.tagged.has_budget(context.account.id, arn.rpartition("/")[2])
+    except AccessDenied:
+        return False
+    return False

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
+# Of Lambda functions. Requests that wait for asynchronous pictures keep up to half of them busy.
+CONCURRENCY = 30
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,16 @@ class EndpointOptions(CommonOptions):
     """How to create an endpoint.
 
     Attributes:
+        weights: fetch or s3; None for the model's own way, see `models.Model.weights`.
         instance_type: the types to try, in this order; None for the model's own.
         budget: USD per month; 0 for the budget that exists, if any.
         email: the recipient of the budget's warnings; empty for the one that exists.
+        replace: delete an endpoint before its new version is created, instead of an update.
     """
 
     model: str
     revision: str | None
-    weights: str
+    weights: str | None
     instance_type: tuple[str, ...] | None
     most_instances: int
     image: str | None
@@ -62,6 +66,7 @@ class EndpointOptions(CommonOptions):
     budget: float
     email: str
     log_prompts: bool
+    replace: bool
 
 
 @dataclass(frozen=True)
@@ -159,8 +164,9 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", default="sd", help="a name in the catalogue, org/name on the hub, or a folder")
     add("--revision", help="commit, tag or branch of a hub repository")
-    weights = "fetch: the container downloads the weights (default); s3: upload them from here"
-    add("--weights", choices=["fetch", "s3"], default="fetch", help=weights)
+    weights = "fetch: the container downloads the weights; s3: upload them from here (default: s3"
+    weights += " for asynchronous models, which would download them at every start; else fetch)"
+    add("--weights", choices=["fetch", "s3"], help=weights)
     add("--instance-type", action="append", help="repeatable: tried in this order")
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
     add("--image", help="a serving image: a name in the catalogue, or a URI in ECR")
@@ -169,6 +175,8 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")
     add("--email", default="", help="recipient of the budget's warnings")
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
+    replace = "delete the endpoint before its new version is created: needs no second instance"
+    add("--replace", action="store_true", help=replace)
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
@@ -188,7 +196,8 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     add_endpoint_options(parser)
     add = parser.add_argument
     add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
-    add("--requests-per-second", type=float, default=2, help="for all clients (default: 2)")
-    add("--burst", type=int, default=5, help="requests at once (default: 5)")
-    add("--concurrency", type=int, default=10, help="functions running at once; 0 for no limit")
+    add("--requests-per-second", type=float, default=4, help="for pictures (default: 4)")
+    add("--burst", type=int, default=20, help="pictures at once (default: 20)")
+    most = f"functions running at once; 0 for no limit (default: {CONCURRENCY})"
+    add("--concurrency", type=int, default=CONCURRENCY, help=most)
     add_access_options(parser)

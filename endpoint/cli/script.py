@@ -122,16 +122,17 @@ def _report(context: Context | None, console: Console, error: ScriptError) -> in
 def _remaining(context: Context) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the deployment's resources as data and as lines.
 
-    If AWS cannot be asked, which expired credentials prevent, they are the steps that this run
-    began.
+    If AWS cannot be asked, which expired credentials or a second Ctrl-C prevent, they are the steps
+    that this run began.
     """
     if context.dry_run:
         return [], []
     try:
         with translated():
             inventoried = inventory.scan(context, context.name)
-    except ScriptError as error:
-        lines = [f"Could not list the remaining resources ({error}). This run began these steps:"]
+    except (ScriptError, KeyboardInterrupt) as error:
+        reason = str(error) or "interrupted"
+        lines = [f"Could not list the remaining resources ({reason}). This run began these steps:"]
         lines += [f"  {step}" for step in context.begun] or ["  none"]
         lines.append("Once AWS answers, `python -m endpoint status` shows their cost.")
         return [{"kind": "step", "name": step} for step in context.begun], lines
@@ -146,4 +147,5 @@ def _remaining(context: Context) -> tuple[list[dict[str, Any]], list[str]]:
         f"Together they cost about {inventoried.usd_per_hour:.3f} USD per hour;"
         f" `{command}` removes them."
     )
+    lines += inventoried.scaling_advice()
     return [resource.to_dict() for resource in resources], lines

@@ -22,7 +22,7 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions, add_deploy_options, common_parser
 from endpoint.cli.script import Result
 from endpoint.core.problems import AGAIN, ScriptError
-from endpoint.provision import checks, endpoint, gateway
+from endpoint.provision import capacity, checks, endpoint, gateway, infrastructure
 
 # Takes a URL, and `key` as well where the gateway requires keys; raises OSError for an error.
 Fetch = Callable[..., bytes]
@@ -41,11 +41,19 @@ def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     """Deploy, and return the URL."""
     each = [replace(options, model=model) for model in (options.model, *options.also)]
     # Whatever can be wrong with the options is wrong before the first endpoint costs money.
-    for model_options in each:
-        endpoint.check_options(model_options)
+    chosen = [endpoint.check_options(model_options) for model_options in each]
+    infrastructure.check_budget(options, context.account.region)
     gateway.check(context, options)
     for model_options in each:
         _examine(context, model_options)
+    # Each may fit alone, and not all together.
+    types = [
+        endpoint.types_of(context, model_options, model)
+        for model_options, model in zip(each, chosen, strict=True)
+    ]
+    names = [context.deployment.endpoint(model.name) for model in chosen]
+    capacity.require_room(context, dict(zip(names, types, strict=True)))
+    for model_options in each:
         endpoint.create(context, model_options)
     url, key = gateway.deploy(context, options)
     if context.dry_run:

@@ -96,6 +96,8 @@ def _deploy_options(options: ProveOptions, keys: Path) -> DeployOptions:
     add_deploy_options(parser)
     argv = ["--name", str(options.name), "--model", proving.REAL_TIME]
     argv += ["--also", proving.ASYNCHRONOUS, "--keys", str(keys)]
+    # The first endpoint costs money while the second one's weights would be uploaded from here.
+    argv += ["--weights", "fetch"]
     argv += ["--image", options.image] if options.image else []
     for name in options.instance_type or ():
         argv += ["--instance-type", name]

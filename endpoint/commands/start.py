@@ -16,7 +16,8 @@ from endpoint.cli.options import ModelOptions, add_model_option, common_parser
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG
 from endpoint.core.problems import BadArgument
-from endpoint.provision.endpoint import MOST_INSTANCES_TAG, bring_into_service
+from endpoint.provision import capacity, in_service
+from endpoint.provision.self_description import store_description
 from endpoint.provision.warm_up import warm_up
 
 
@@ -28,36 +29,50 @@ def parser() -> argparse.ArgumentParser:
 
 
 def start(context: Context, options: ModelOptions) -> Result:
-    """Create the endpoints again, one after the other."""
+    """Create the endpoints again, one after the other; those in service are left as they are."""
     newest = _newest_configs(context, options.model)
     if not newest:
         raise BadArgument(
             "There is nothing to start.", "`python -m endpoint create` creates an endpoint."
         )
+    in_service.repair_scaling(context)
+    running = [model for model in newest if _is_in_service(context, model)]
+    already = [f"Already in service: {', '.join(running)}."] if running else []
+    newest = {model: name for model, name in newest.items() if model not in running}
+    if not newest:
+        return Result({"started": [], "usd_per_hour_at_most": 0.0}, already)
     configs = {name: context.models.find_config(name) or {} for name in newest.values()}
+    endpoint = context.deployment.endpoint
+    capacity.require_room(
+        context, {endpoint(m): tuple(instance_types(configs[name])) for m, name in newest.items()}
+    )
     # A type with an unknown price adds nothing, so the sum can be too low.
     price = sum(prices.dearest(instance_types(config)) or 0.0 for config in configs.values())
     models = ", ".join(newest)
     context.console.ask(f"Start {models} for at most {prices.in_words(price)}?")
     for model, name in newest.items():
         _start(context, model, name, configs[name])
-    lines = [f"Started: {models}, for at most {prices.in_words(price)}."]
+    lines = [f"Started: {models}, for at most {prices.in_words(price)}.", *already]
     return Result({"started": list(newest), "usd_per_hour_at_most": price}, lines)
 
 
 def _start(context: Context, model: str, name: str, config: dict[str, Any]) -> None:
     endpoint = context.deployment.endpoint(model)
-    asynchronous = is_asynchronous(config)
     context.begin(f"endpoint {endpoint}")
     context.logs.ensure(group_of(endpoint), {TAG: context.name})
-    bring_into_service(context, endpoint, name, context.deployment.tags)
-    if asynchronous:
-        tags = context.models.tags(config["EndpointConfigArn"])
-        most = int(tags.get(MOST_INSTANCES_TAG, "1"))
-        context.begin(f"scaling from 0 to {most} instances")
-        context.scaling.ensure(endpoint, most, context.name)
+    # Another run may be creating or updating it: its version stays.
+    found = context.endpoints.updatable(endpoint)
+    name = found["EndpointConfigName"] if found else name
+    in_service.bring_into_service(context, endpoint, name, context.deployment.tags)
     context.begin("warm-up: a first picture")
-    warm_up(context, endpoint, asynchronous=asynchronous)
+    warm_up(context, endpoint, asynchronous=is_asynchronous(config))
+    # Again: its adapters can have changed while it was stopped.
+    store_description(context, endpoint)
+
+
+def _is_in_service(context: Context, model: str) -> bool:
+    description = context.endpoints.find(context.deployment.endpoint(model))
+    return description is not None and description["EndpointStatus"] == "InService"
 
 
 def _newest_configs(context: Context, model: str | None) -> dict[str, str]:

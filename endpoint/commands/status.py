@@ -34,6 +34,7 @@ def status(context: Context, options: CommonOptions) -> Result:
         "things": [resource.to_dict() for resource in scanned.resources],
         "usd_per_hour": scanned.usd_per_hour,
         "notes": scanned.notes,
+        "without_scaling": scanned.unscaled,
     }
     return Result(data, _lines(context, scanned))
 
@@ -49,7 +50,7 @@ def _lines(context: Context, scanned: Inventory) -> list[str]:
         lines += [f"  {resource.line()}" for resource in resources]
         lines += [f"  {advice}" for advice in _advice(deployment, resources)]
     lines.append(f"\nTotal: {prices.in_words(scanned.usd_per_hour)}. {prices.provenance()}")
-    return [*lines, *scanned.notes]
+    return [*lines, *scanned.scaling_advice(), *scanned.notes]
 
 
 def _advice(deployment: str, resources: list[Resource]) -> list[str]:

@@ -10,6 +10,7 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import ModelOptions, add_model_option, common_parser
 from endpoint.cli.script import Result
+from endpoint.provision import in_service
 from endpoint.provision.ownership import Ownership
 
 
@@ -25,19 +26,36 @@ def stop(context: Context, options: ModelOptions) -> Result:
     scaled = context.scaling.scaled(f"{context.deployment.prefix}-")
     names = _running(context, options.model, scaled)
     if not names:
+        in_service.repair_scaling(context)
         return Result({"stopped": []}, ["No endpoint is running."])
     context.console.ask(f"Delete {', '.join(names)}? `python -m endpoint start` restores them.")
     for name in names:
         context.begin(f"endpoint {name}")
-        # First, because the wake-up alarm would otherwise act on the endpoint being deleted.
-        if name in scaled:
-            context.scaling.remove(name)
-        context.endpoints.delete(name)
+        _forget_others(context, name)
+        in_service.take_out(context, [name])
+    in_service.repair_scaling(context)
     lines = [
         f"Stopped: {', '.join(names)}. No instance costs money any more.",
         f"`python -m endpoint start --name {context.name}` restores them in some minutes.",
     ]
     return Result({"stopped": names}, lines)
+
+
+def _forget_others(context: Context, endpoint: str) -> None:
+    """Delete the configurations that the endpoint does not run, so that `start` restores this one.
+
+    A refused or interrupted update leaves one.
+    """
+    description = context.endpoints.find(endpoint)
+    if description is None or description["EndpointStatus"] != "InService":
+        return
+    deployment, ownership = context.deployment, Ownership(context)
+    model = deployment.model_of(endpoint)
+    for item in context.models.configs(endpoint):
+        name = item["EndpointConfigName"]
+        other = deployment.is_version_of(name, model) and name != description["EndpointConfigName"]
+        if other and ownership.owns_config(name):
+            context.models.delete_config(name)
 
 
 def _running(context: Context, model: str | None, scaled: list[str]) -> list[str]:

@@ -29,6 +29,13 @@ _RUNTIME_CONFIG = Config(
     read_timeout=70,
     user_agent_extra="easel",
 )
+# Of botocore's variables, those that say where AWS is and not who is calling.
+_NOT_CREDENTIALS = (
+    "AWS_CA_BUNDLE",
+    "AWS_ENDPOINT_URL",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_USE_",
+)
 
 
 def open_session(profile: str | None, region: str | None) -> boto3.Session:
@@ -76,6 +83,27 @@ class Account:
         """The identity that the credentials belong to, as STS returns it."""
         identity: dict[str, Any] = self.client("sts").get_caller_identity()
         return identity
+
+    def child_environment(self) -> dict[str, str]:
+        """Return the environment for a program that uses these credentials and this region.
+
+        A profile alone would not do: botocore prefers access keys in the environment to it, and a
+        second login with MFA would ask for another code.
+        """
+        credentials = self.session.get_credentials().get_frozen_credentials()
+        given = {
+            "AWS_ACCESS_KEY_ID": credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+            "AWS_SESSION_TOKEN": credentials.token,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("AWS_") or name.startswith(_NOT_CREDENTIALS)
+        }
+        return kept | {name: value for name, value in given.items() if value}
 
     def client(self, service: str) -> Any:
         """Return the boto3 client of a service."""

@@ -150,6 +150,10 @@ _THROTTLED = {
     "LimitExceededException",
 }
 _QUOTA = {"ResourceLimitExceeded", "ServiceQuotaExceededException"}
+_SECOND = (
+    "An update starts the new version next to the old one, which needs a second instance; `create"
+    " --replace` deletes the old one first, and answers nothing for about ten minutes."
+)
 _NO_CREDENTIALS = (
     NoCredentialsError,
     PartialCredentialsError,
@@ -206,7 +210,8 @@ def from_client_error(error: ClientError) -> AwsError:
             f" `python -m endpoint doctor` lists the permissions needed. {AGAIN}",
         )
     if code in _QUOTA:
-        return QuotaTooSmall(message, f"{quota_advice()} {AGAIN}")
+        second = f"{_SECOND} " if error.operation_name == "UpdateEndpoint" else ""
+        return QuotaTooSmall(message, f"{second}{quota_advice()} {AGAIN}")
     if code in _THROTTLED:
         return Throttled(message, f"Wait a minute. {AGAIN}")
     return AwsError(message, AGAIN)

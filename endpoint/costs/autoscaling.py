@@ -46,7 +46,8 @@ class Policies:
         target: the backlog for each instance that target tracking aims at; None without it.
         wake_seconds: how long the alarm must see a backlog without an instance; None without an
             alarm that can fire and a step policy behind it.
-        wake_step: how many instances it adds.
+        wake_step: how many instances it adds, or sets if `wake_exactly`.
+        wake_exactly: whether it sets the number of instances.
     """
 
     least: int
@@ -56,6 +57,7 @@ class Policies:
     scale_out_cooldown: float
     wake_seconds: float | None
     wake_step: int
+    wake_exactly: bool
     wake_cooldown: float
 
     @classmethod
@@ -86,6 +88,7 @@ class Policies:
             scale_out_cooldown=tracking.get("ScaleOutCooldown", _DEFAULT_COOLDOWN),
             wake_seconds=_wake_seconds(alarm) if alarm and step else None,
             wake_step=int(adjustment.get("ScalingAdjustment", 0)),
+            wake_exactly=step.get("AdjustmentType") == "ExactCapacity",
             wake_cooldown=step.get("Cooldown", _DEFAULT_COOLDOWN),
         )
 
@@ -189,10 +192,11 @@ def _decide(policies: Policies, state: State, minute: Minute, now: float) -> int
 
 def _wake(policies: Policies, state: State, minute: Minute, now: float) -> int:
     # The alarm stays on while the first instance starts, so the step is repeated after its
-    # cooldown: a slow cold start can bring more than one instance.
+    # cooldown. One that adds can bring more than one instance if the cold start is slow.
     if now - state.out < policies.wake_cooldown:
         return 0
-    return max(0, min(policies.wake_step, policies.most - minute.starting))
+    wanted = policies.wake_step + (0 if policies.wake_exactly else minute.starting)
+    return max(0, min(wanted, policies.most) - minute.starting)
 
 
 def _scale_out(policies: Policies, target: float, state: State, minute: Minute, now: float) -> int:

@@ -7,6 +7,8 @@ Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. Tests control it 
     GET    /emulator/faults/NAME                 the active faults
     PUT    /emulator/faults/NAME                 replace them by one fault or a list
     PUT    /emulator/containers/NAME             {"url": ...} the model server behind an endpoint
+    PUT    /emulator/locations/NAME              {"output": ..., "failure": ...} where in S3 results
+                                                 are written, with the fields of `s3_locations.Rule`
     GET    /emulator/queues/NAME                 {"waiting": n} of an asynchronous endpoint
     PUT    /emulator/clock                       {"speed": x} and/or {"skip": seconds}
 """
@@ -35,6 +37,9 @@ from endpoint.emulator.sagemaker.invocations import LONGEST_BODY
 from endpoint.emulator.sagemaker.runtime import Runtime
 from endpoint.emulator.sagemaker.scaling import Autoscaler
 
+# The access key's id of what SageMaker does in the name of an endpoint's role.
+SAGEMAKER_KEY = "easel-sagemaker"
+
 
 class AwsServer:
     """AWS at one address, in threads of this process.
@@ -55,7 +60,10 @@ class AwsServer:
         self.registry = Registry(containers)
         self.clock = Clock()
         self._runtime = Runtime(
-            self.registry, Clients(lambda: self.url), self.clock, longest_body=longest_body
+            self.registry,
+            Clients(lambda: self.url, SAGEMAKER_KEY),
+            self.clock,
+            longest_body=longest_body,
         )
         self.faults, self.log = self._runtime.faults, self._runtime.log
         self._queue = self._runtime.queue
@@ -128,6 +136,8 @@ class AwsServer:
                 self.faults.switch(name, [Fault.from_dict(fault) for fault in faults])
             case "containers":
                 self.registry.register(name, data["url"])
+            case "locations":
+                self._runtime.rules.set(name, data)
             case "clock":
                 self.clock.run_at(float(data.get("speed", self.clock.speed)))
                 self.clock.skip(float(data.get("skip", 0)))

@@ -64,6 +64,10 @@ class EmulatorClient:
         """Put a model server behind an endpoint."""
         self._ask("PUT", f"containers/{quote(endpoint)}", {"url": url})
 
+    def set_locations(self, endpoint: str, **rule: str) -> None:
+        """Replace where an asynchronous endpoint's results are written, as `s3_locations.Rule`."""
+        self._ask("PUT", f"locations/{quote(endpoint)}", rule)
+
     def waiting(self, endpoint: str) -> int:
         """Return how many requests wait in an asynchronous endpoint's queue."""
         count: int = self._ask("GET", f"queues/{quote(endpoint)}")["waiting"]

@@ -33,7 +33,7 @@ from endpoint.emulator.process.processes import (
     port_is_free,
 )
 from endpoint.emulator.served_model import NoModel, ServedModel, choose, require_usable
-from endpoint.provision.model_metadata import description, metadata
+from endpoint.provision.model_metadata import described_metadata, description
 from endpoint.provision.settings_check import check_container, check_gateway
 
 REGION = "us-east-1"
@@ -300,10 +300,9 @@ def _description(described: Mapping[str, Any]) -> dict[str, Any]:
 def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults, the largest area, the adapters and the limits that the model reports."""
     try:
-        defaults = {**described["defaults"], "largest_area": described.get("largest_area")}
-        return metadata(defaults, None, described["loras"], described.get("limits", {}))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return described_metadata(described, None)
+    except ValueError:
+        return {}  # of other serving code
 
 
 def _gateway(options: Options, variables: Mapping[str, str]) -> Child:

@@ -25,8 +25,9 @@ from endpoint.proof.visitor import Visitor
 # Of the wake-up: two minutes of the alarm, an instance, its image and the model.
 _WAKE_SECONDS = 3600
 _FAILURE_SECONDS = 600
-# Above the default burst of `deploy`; health costs no picture.
-_AT_ONCE = 60
+# Above the burst of the method that has the smallest share of `deploy --burst`; a request with a
+# field that cannot be read costs no picture.
+_REFUSED, _AT_ONCE = "inference/default?seed=no", 60
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def remapped_header(subject: Subject) -> Observation:
 
 def throttled_method(subject: Subject) -> Observation:
     """Whether one method is throttled while another answers."""
-    statuses = [subject.visitor.get("health").status for _ in range(_AT_ONCE)]
+    statuses = [subject.visitor.get(_REFUSED).status for _ in range(_AT_ONCE)]
     other = subject.visitor.get("options").status
     refused = statuses.count(429)
     words = f"{refused} of {_AT_ONCE} requests were refused; another method then: {other}"

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
-from endpoint.aws.quotas import increase_command
 from endpoint.catalogue import models, prices
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
@@ -26,7 +25,7 @@ from endpoint.cli.options import EndpointOptions
 from endpoint.core.model_folder.check import check
 from endpoint.core.model_folder.files import select
 from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_of, translated
-from endpoint.provision import rights
+from endpoint.provision import capacity, rights
 from endpoint.provision.image import choose_image, inference_ami, known_image
 from endpoint.provision.rights import Denial
 from endpoint.provision.weights import shortened
@@ -77,8 +76,10 @@ def examine(
     results = [
         Check("credentials", "good", f"{account.caller['Arn']} in {account.region}"),
         *_rights(context, model),
-        *_quotas(context, types),
-        _model(model, options.weights, ask_hub or ask_the_hub),
+        *_quotas(
+            context, context.deployment.endpoint(model.name), types, replace=options.replace
+        ),
+        _model(model, options.weights or model.weights, ask_hub or ask_the_hub),
         *_files(model),
         _bucket(context),
         *_image(context, options, types[0]),
@@ -137,23 +138,37 @@ def _policy_source(caller: str) -> str:
     return caller.partition(":assumed-role/")[0].replace(":sts:", ":iam:") + f":role/{role}"
 
 
-def _quotas(context: Context, types: tuple[str, ...]) -> Iterator[Check]:
-    quotas = context.quotas.read(types)
+def _quotas(
+    context: Context, endpoint: str, types: tuple[str, ...], *, replace: bool
+) -> Iterator[Check]:
+    rooms = capacity.read(context, types)
     region = context.account.region
-    if quotas is None:
+    if rooms is None:
         yield Check("quota", "note", "not checked (servicequotas:ListServiceQuotas is not allowed)")
         return
-    usable = [name for name in types if quotas.get(name, (1.0, ""))[0] >= 1]
-    for name in types:
-        value, code = quotas.get(name, (None, ""))
-        if value is None:
-            yield Check("quota", "note", f"{name} is not listed in {region}")
-        elif value >= 1:
-            yield Check("quota", "good", f"{value:g} instances of {name}")
+    listed = capacity.offered(rooms.values())
+    # One type with room is enough, because the others are passed over.
+    usable = any(room.has_one for room in listed)
+    allowed = any(room.quota is None or room.quota >= 1 for room in listed)
+    exists = context.endpoints.find(endpoint) is not None
+    for room in rooms.values():
+        if room.quota is None:
+            left_out = ", and is left out" if room not in listed else ""
+            finding = f"{room.instance_type} is not listed in {region}{left_out}"
+            yield Check("quota", "note", finding)
+        elif room.quota < 1:
+            state: State = "note" if usable or (allowed and exists) else "bad"
+            finding = f"no instance of {room.instance_type}"
+            yield Check("quota", state, finding, room.command)
+        elif room.has_one:
+            yield Check("quota", "good", room.in_words())
+        elif exists and not replace and not usable:
+            finding = f"{room.in_words()}: an update would be refused"
+            advice = f"Ask for {max(2, room.used + 1)}, {capacity.REPLACE}:\n     {room.command}"
+            yield Check("quota", "note", finding, advice)
         else:
-            # One type with a quota is enough, because `create` leaves out the others.
-            state: State = "note" if usable else "bad"
-            yield Check("quota", state, f"no instance of {name}", increase_command(code, region))
+            state = "note" if usable or exists else "bad"
+            yield Check("quota", state, room.in_words(), room.command)
 
 
 def _model(model: Model, weights: str, ask_hub: AskHub) -> Check:

@@ -14,9 +14,9 @@ from endpoint.catalogue.models import Model
 _STARTUP_SECONDS = 1200
 # The most that SageMaker allows.
 _DOWNLOAD_SECONDS = 3600
-# How long SageMaker looks for an instance, in all pools together according to its guide (see
-# `_instances`); the minimum that it allows.
-_PROVISION_SECONDS = 300
+# How long SageMaker looks for an instance, in all pools together (see `_instances`): at least, for
+# each type, and the most that it allows.
+_PROVISION_SECONDS, _PROVISION_SECONDS_EACH, _MOST_PROVISION_SECONDS = 1800, 900, 3600
 # The most InstancePools that a variant can have.
 _MOST_POOLS = 5
 # The server's own default, 6.5 MB, is smaller than a large PNG.
@@ -117,7 +117,10 @@ class Serving:
         ]
         return {
             "InstancePools": pools,
-            "VariantInstanceProvisionTimeoutInSeconds": _PROVISION_SECONDS,
+            "VariantInstanceProvisionTimeoutInSeconds": min(
+                max(_PROVISION_SECONDS, _PROVISION_SECONDS_EACH * len(pools)),
+                _MOST_PROVISION_SECONDS,
+            ),
         }
 
     def _asynchronous(self, model: Model) -> dict[str, Any]:
@@ -125,8 +128,9 @@ class Serving:
             # The container has one worker, so a second request would only wait inside it.
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 1},
             "OutputConfig": {
-                "S3OutputPath": f"{self.output}{model.name}/outputs/",
-                "S3FailurePath": f"{self.output}{model.name}/failures/",
+                # Without a slash at the end, because what SageMaker appends may begin with one.
+                "S3OutputPath": f"{self.output}{model.name}/outputs",
+                "S3FailurePath": f"{self.output}{model.name}/failures",
             },
         }
 

@@ -4,9 +4,10 @@
     files            the serving code into the bucket, and the weights with --weights s3
     model            SageMaker's record of image, files and environment
     configuration    the instance types, in the order to try them
-    endpoint         an instance starts: from here on it costs money by the hour
-    scaling          an asynchronous endpoint scales to zero instances while idle
+    endpoint         an instance starts: from here on it costs money by the hour; an asynchronous
+                     endpoint scales to zero instances while idle
     warm-up          a first picture, because a passed health check does not prove a loaded model
+    description      what the model says about itself, stored for the gateway
 
 Every step uses what exists already, so the same command continues after any interruption.
 """
@@ -17,7 +18,7 @@ import math
 from dataclasses import dataclass, replace
 
 from endpoint.aws.logs import group_of
-from endpoint.aws.quotas import increase_command
+from endpoint.aws.models import MOST_INSTANCES_TAG
 from endpoint.aws.registry import Image
 from endpoint.catalogue import models, prices
 from endpoint.catalogue.models import Model
@@ -27,21 +28,17 @@ from endpoint.core.naming import TAG
 from endpoint.core.problems import (
     AGAIN,
     BadArgument,
-    EndpointFailed,
-    QuotaTooSmall,
     ScriptError,
     UploadFailed,
 )
-from endpoint.provision import infrastructure, payload, weights
+from endpoint.provision import capacity, in_service, infrastructure, payload, weights
 from endpoint.provision.definitions import Serving, container_environment
 from endpoint.provision.image import choose_image, inference_ami, known_image
 from endpoint.provision.ownership import Ownership
+from endpoint.provision.self_description import store_description
 from endpoint.provision.settings_check import check_container
 from endpoint.provision.upload import Upload
 from endpoint.provision.warm_up import warm_up
-
-# A tag of the endpoint configuration, so that `start` restores the limit that `create` set.
-MOST_INSTANCES_TAG = "easel-most-instances"
 
 
 @dataclass(frozen=True)
@@ -65,18 +62,23 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     """Create or update the endpoint of the options' model.
 
     Raises:
-        ScriptError: if a step fails; the steps before it stay in place.
+        ScriptError: if a step fails; the steps before it stay in place, and an endpoint that
+            exists keeps serving, with its scaling.
     """
     model = check_options(options)
+    infrastructure.check_budget(options, context.account.region)
     weights.require_usable(model, context.console)
     Ownership(context).refuse_others(context.deployment.endpoint(model.name))
-    types = affordable_types(context, options.instance_type or model.instance_types)
+    types = types_of(context, options, model)
+    capacity.require_room(context, {context.deployment.endpoint(model.name): types})
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(options.image, context.account.region, types[0])
-    _confirm(context, model, types, image)
+    here = _are_fetched_here(model, options)
+    _confirm(context, model, types, image, here=here, replace=options.replace)
+    in_service.repair_scaling(context)
 
     # Before the stack, so that unusable weights leave nothing behind.
-    weight_files = _weight_files(context, model) if options.weights == "s3" else []
+    weight_files = _weight_files(context, model, options)
     infrastructure.ensure(context, image, types, options)
     serving = _ensure_files(context, model, image, types, options, weight_files)
 
@@ -97,17 +99,13 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     context.begin(f"endpoint {endpoint}: at most {prices.in_words(prices.dearest(types))}")
     # Before the endpoint, which would create the group without tag and retention.
     context.logs.ensure(group_of(endpoint), {TAG: deployment.name})
-    if model.asynchronous and context.endpoints.has_other_config(endpoint, config):
-        # SageMaker does not change the instances of an endpoint that has a scaling policy.
-        context.scaling.remove(endpoint)
-    bring_into_service(context, endpoint, config, tags)
-
-    if model.asynchronous:
-        context.begin(f"scaling from 0 to {options.most_instances} instances")
+    in_service.bring_into_service(context, endpoint, config, tags, replace=options.replace)
+    if context.dry_run and model.asynchronous:  # there is no endpoint that says so
         context.scaling.ensure(endpoint, options.most_instances, deployment.name)
 
     context.begin("warm-up: a first picture")
     seconds = warm_up(context, endpoint, asynchronous=model.asynchronous)
+    store_description(context, endpoint)
 
     # Only now: the previous version stays until the new one has returned a picture.
     _remove_superseded(context, model.name, [model_name, config], _prefix(serving, context))
@@ -130,51 +128,55 @@ def check_options(options: EndpointOptions) -> Model:
         raise BadArgument("--budget requires --email.")
     check_container(
         container_environment(
-            model, weights_in_s3=options.weights == "s3", log_prompts=options.log_prompts
+            model, weights_in_s3=_in_s3(model, options), log_prompts=options.log_prompts
         )
     )
     return model
 
 
+def _in_s3(model: Model, options: EndpointOptions) -> bool:
+    return (options.weights or model.weights) == "s3"
+
+
+def _are_fetched_here(model: Model, options: EndpointOptions) -> bool:
+    """Whether the weights come from the hub to this machine."""
+    return _in_s3(model, options) and model.source is not None
+
+
 def _check_weights(model: Model, options: EndpointOptions) -> None:
-    if options.weights == "fetch" and model.folder:
+    if _in_s3(model, options):
+        return
+    if model.folder:
         raise BadArgument("A local folder must be uploaded.", "Add --weights s3.")
-    if options.weights == "fetch" and options.private_network:
+    if options.private_network:
         raise BadArgument(
             "Without internet access the container cannot download weights.", "Add --weights s3."
         )
-    if options.weights == "fetch" and model.gated:
+    if model.gated:
         raise BadArgument(
             f"{model.repository} is gated, and a model's settings are no place for a token.",
             "Accept its terms, set HF_TOKEN here, and add --weights s3.",
         )
 
 
-def affordable_types(context: Context, types: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the instance types that the account's quotas allow.
+def types_of(context: Context, options: EndpointOptions, model: Model) -> tuple[str, ...]:
+    """Return the instance types that the endpoint of a model will have.
 
     Raises:
-        QuotaTooSmall: if they allow none.
+        QuotaTooSmall: if the account's quotas allow none.
     """
-    quotas = context.quotas.read(types)
-    if quotas is None:
-        context.console.say(
-            "Quotas are not checked: they could not be read (servicequotas:ListServiceQuotas)."
-        )
-        return types
-    # A type without a quota of its own is kept: SageMaker decides.
-    allowed = tuple(name for name in types if quotas.get(name, (1.0, ""))[0] >= 1)
-    if allowed:
-        return allowed
-    commands = [increase_command(quotas[name][1], context.account.region) for name in types]
-    raise QuotaTooSmall(
-        f"This account can run no instance of {', '.join(types)} for endpoints (the quota is 0).",
-        "Request an increase, which takes from minutes to days:\n  " + "\n  ".join(commands)
-        + "\nor choose a type within your quotas with --instance-type.",
-    )  # fmt: skip
+    return capacity.affordable_types(context, options.instance_type or model.instance_types)
 
 
-def _confirm(context: Context, model: Model, types: tuple[str, ...], image: Image) -> None:
+def _confirm(
+    context: Context,
+    model: Model,
+    types: tuple[str, ...],
+    image: Image,
+    *,
+    here: bool,
+    replace: bool,
+) -> None:
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
@@ -182,8 +184,22 @@ def _confirm(context: Context, model: Model, types: tuple[str, ...], image: Imag
     known = known_image(image)
     for trouble in known.known_trouble(context.clock.now().date()) if known else ():
         context.console.say(f"Image {image.uri}: {trouble.finding} ({trouble.source}).")
+    by_way_of = ""
+    if here:
+        context.console.say(
+            "Its weights, several GB, are downloaded to this machine and uploaded to S3, so that"
+            " its instances start without the hub; --weights fetch leaves the download to them."
+        )
+        by_way_of = " with weights by way of this machine"
     endpoint = context.deployment.endpoint(model.name)
-    context.console.ask(f"Create {endpoint} in {context.account.region}?")
+    if replace and context.endpoints.find(endpoint):
+        context.console.say(
+            f"--replace deletes {endpoint} before the new version is created: it answers nothing"
+            " for about ten minutes. No instance is paid for twice."
+        )
+        context.console.ask(f"Replace {endpoint} in {context.account.region}{by_way_of}?")
+    else:
+        context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
 def _ensure_files(
@@ -218,7 +234,22 @@ def _ensure_files(
     return _with_network(context, serving) if options.private_network else serving
 
 
-def _weight_files(context: Context, model: Model) -> list[payload.File]:
+def _weight_files(context: Context, model: Model, options: EndpointOptions) -> list[payload.File]:
+    """Return the files to store in S3; none if the container fetches them."""
+    # A dry run downloads nothing.
+    if not _in_s3(model, options) or (context.dry_run and model.source):
+        return []
+    try:
+        return _gather(context, model)
+    except ScriptError as error:
+        # A default is no reason to fail, unless the container cannot fetch them either.
+        if options.weights or model.gated or options.private_network:
+            raise
+        context.console.say(f"{error} The container will download the weights itself.")
+        return []
+
+
+def _gather(context: Context, model: Model) -> list[payload.File]:
     try:
         return weights.gather(model, context.console)
     except ScriptError:
@@ -237,26 +268,11 @@ def _with_network(context: Context, serving: Serving) -> Serving:
     outputs = context.stacks.outputs(context.deployment.stack)
     return replace(
         serving,
-        subnets=tuple(outputs["SubnetIds"].split(",")),
+        subnets=tuple(
+            value for name, value in sorted(outputs.items()) if name.startswith("SubnetId")
+        ),
         security_group=outputs["SecurityGroupId"],
     )
-
-
-def bring_into_service(
-    context: Context, endpoint: str, config: str, tags: list[dict[str, str]]
-) -> None:
-    """Wait until the endpoint serves with this configuration; print its log if it fails.
-
-    Raises:
-        EndpointFailed: if SageMaker gives up.
-    """
-    since = int(context.clock.now().timestamp() * 1000)
-    try:
-        context.endpoints.ensure(endpoint, config, tags)
-    except EndpointFailed:
-        for line in context.logs.load_failures(group_of(endpoint), since):
-            context.console.say(f"  log: {line}")
-        raise
 
 
 def _prefix(serving: Serving, context: Context) -> str:
@@ -281,7 +297,7 @@ def _remove_superseded(context: Context, model: str, keep: list[str], prefix: st
         superseded = deployment.is_version_of(name, model) and name not in keep
         if superseded and ownership.owns_model(name):
             context.models.delete_model(name)
-    stored = payload.superseded(context.bucket, model, prefix)
+    stored = payload.superseded(context.bucket, model, prefix, keep[0])
     context.bucket.delete(stored.own)
     for line in stored.lines(context.bucket.name):
         context.console.say(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -34,6 +33,7 @@ _CHALICE_SECONDS = 900
 # all, so that it cannot reserve any.
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 _UNRESERVED = 100
+_SMALLEST_LIMIT = 10
 
 
 def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
@@ -53,6 +53,7 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
         _offered_models(context, options),
         log_prompts=options.log_prompts,
         concurrency=_allowed_concurrency(context, options.concurrency),
+        account_concurrency=_account_concurrency(context),
         access=access.variables,
     )
     # Again: the models' own metadata is known only now.
@@ -67,13 +68,16 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
     project.record_deployed(
         function["FunctionArn"] if function else None, apis[0] if apis else None
     )
-    _run_chalice(context, project)
+    try:
+        _run_chalice(context, project)
+    finally:
+        project.remove_configuration()
 
     (api,) = context.gateway.apis_of(deployment.function_arn)
     # chalice has no setting for these, and its next deployment removes them.
     context.gateway.set_responses(api, gateway_responses())
     # Every request can cost GPU time, so the public URL has a limit from the start.
-    context.begin(f"throttling: {options.requests_per_second:g} requests per second")
+    context.begin(f"throttling: {options.requests_per_second:g} requests for pictures per second")
     context.gateway.throttle(api, options.requests_per_second, options.burst)
     context.gateway.tag_api(api, deployment.region, deployment.partition, {TAG: deployment.name})
     return url_of(api, deployment.region), access.smoke_key
@@ -164,7 +168,7 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     revision = sagemaker_model.rpartition("-")[2]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
     metadata = read_metadata(context.models, context.bucket, name, sagemaker_model)
-    description = read_description(context.models, context.bucket, sagemaker_model)
+    description = read_description(context.models, context.bucket, name, sagemaker_model)
     return OfferedModel(name, endpoint, revision, jobs, metadata, description)
 
 
@@ -175,12 +179,23 @@ def _allowed_concurrency(context: Context, requested: int) -> int | None:
     try:
         # Needs lambda:GetAccountSettings; without it Lambda itself decides on the reservation.
         limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
+        # The function's own reservation is not among the free ones, but it gives it back.
+        own = context.gateway.reserved_concurrency(context.deployment.function)
     except ClientError:
         return requested
-    if limits["UnreservedConcurrentExecutions"] - requested < _UNRESERVED:
+    if limits["UnreservedConcurrentExecutions"] + own - requested < _UNRESERVED:
         context.console.say("  no concurrency reserved: this account's Lambda limit is too low")
         return None
     return requested
+
+
+def _account_concurrency(context: Context) -> int:
+    """Return how many functions without a reservation can run at once in the account."""
+    try:
+        limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
+    except ClientError:
+        return _SMALLEST_LIMIT
+    return int(limits["UnreservedConcurrentExecutions"])
 
 
 def _run_chalice(context: Context, project: GatewayProject) -> None:
@@ -192,11 +207,8 @@ def _run_chalice(context: Context, project: GatewayProject) -> None:
     # Not the `chalice` program, which need not be on the PATH.
     command = [sys.executable, "-c", "from chalice.cli import main; main()"]
     command += ["--project-dir", str(project.folder), "deploy", "--stage", context.name]
-    environment = {**os.environ, "AWS_DEFAULT_REGION": context.account.region}
     # chalice makes a session of its own, which has only the environment to go by.
-    profile = getattr(context.account.session, "profile_name", None)
-    if profile and profile != "default":
-        environment["AWS_PROFILE"] = profile
+    environment = context.account.child_environment()
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and arguments
             command, env=environment, capture_output=True, text=True, check=False,

@@ -27,6 +27,7 @@ DESCRIPTIONS = Path("chalicelib") / "descriptions.json"
 # Bytes of names and values together:
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _LARGEST_ENVIRONMENT = 4_096
+_MOST_WAITING = 1_000  # the gateway's own limit of the setting
 # Caches, and the results of chalice commands in the repository itself.
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "deployed", "deployments", "vendor")
 
@@ -69,6 +70,7 @@ class GatewaySettings:
         deadline_seconds: the time limit of a response, below API Gateway's 29 s.
         log_prompts: whether the log can contain prompts.
         concurrency: how many Lambda functions can run at once; None for no limit of its own.
+        account_concurrency: how many can then, as far as other functions leave them free.
         access: the variables for keys, limits and the prompt filter.
     """
 
@@ -76,7 +78,17 @@ class GatewaySettings:
     deadline_seconds: float = 24  # leaves 5 s for a cold start of the function
     log_prompts: bool = False
     concurrency: int | None = None
+    account_concurrency: int = 10  # a new account's
     access: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def most_waiting(self) -> int:
+        """How many requests can wait for asynchronous pictures at once.
+
+        Each keeps a Lambda function busy. The other half is for pages, health checks and pictures
+        of real-time models, which API Gateway answers with 500 when no function is free.
+        """
+        return min(max((self.concurrency or self.account_concurrency) // 2, 1), _MOST_WAITING)
 
     def environment(self) -> dict[str, str]:
         """Return the function's environment variables.
@@ -90,6 +102,7 @@ class GatewaySettings:
                 "EASEL_MODELS": json.dumps(models, separators=(",", ":")),
                 "EASEL_DEADLINE_SECONDS": f"{self.deadline_seconds:g}",
                 "EASEL_LOG_PROMPTS": "on" if self.log_prompts else "off",
+                "EASEL_MOST_WAITING": str(self.most_waiting),
                 **self.access,
             }
         )
@@ -117,6 +130,7 @@ class GatewayProject:
         self._deployment = deployment
         name = f"{deployment.name}-{deployment.account}-{deployment.region}"
         self.folder = PROJECTS / name
+        self._configuration = self.folder / ".chalice" / "config.json"
 
     def write(self, settings: GatewaySettings, role: str) -> None:
         """Copy the gateway and write its configuration, which has secrets in it.
@@ -134,7 +148,11 @@ class GatewayProject:
         descriptions = {model.name: model.description for model in settings.models}
         (self.folder / DESCRIPTIONS).write_text(json.dumps(descriptions), "utf-8")
         text = json.dumps(self.configuration(settings, role), indent=2)
-        write_private(self.folder / ".chalice" / "config.json", text)
+        write_private(self._configuration, text)
+
+    def remove_configuration(self) -> None:
+        """Delete the configuration: its secrets are needed for nothing more than `chalice`."""
+        self._configuration.unlink(missing_ok=True)
 
     def configuration(self, settings: GatewaySettings, role: str) -> dict[str, Any]:
         """Return chalice's configuration: the repository's, with this deployment's stage only."""
@@ -207,6 +225,10 @@ def gateway_responses() -> dict[str, Any]:
 
 def url_of(api: str, region: str) -> str:
     """Return the public URL of a REST API's stage; it ends in a slash."""
-    # China's regions have a domain of their own.
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"https://{api}.execute-api.{region}.{suffix}/{STAGE}/"
+    # Other partitions have domains of their own:
+    # https://docs.aws.amazon.com/general/latest/gr/rande.html
+    domain = _DOMAINS.get(region.partition("-")[0], "amazonaws.com")
+    return f"https://{api}.execute-api.{region}.{domain}/{STAGE}/"
+
+
+_DOMAINS = {"cn": "amazonaws.com.cn", "eusc": "amazonaws.eu"}

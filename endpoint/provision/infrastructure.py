@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from endpoint.aws.network import MOST_ZONES
 from endpoint.aws.registry import Image
 from endpoint.catalogue import prices
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
+from endpoint.core.naming import digest
+from endpoint.core.problems import BadArgument, StackFailed
 
+# CloudFormation passes S3's message on, here without and there with its code.
+_NAME_NOT_FREE = re.compile(r"OperationAborted|conflicting conditional operation", re.I)
+_NAME_SECONDS = 3600
 TEMPLATE = Path(__file__).parents[1] / "infrastructure.yaml"
+# CloudFormation has AWS::Budgets::Budget in these alone, and refuses a template that names it
+# elsewhere. A budget covers all regions, wherever it is made.
+BUDGET_REGIONS = frozenset(
+    [
+        "ap-northeast-1",
+        "ap-northeast-2",
+        "ap-south-1",
+        "ap-southeast-1",
+        "ap-southeast-2",
+        "ca-central-1",
+        "cn-north-1",
+        "cn-northwest-1",
+        "eu-central-1",
+        "eu-west-1",
+        "eu-west-2",
+        "eu-west-3",
+        "me-south-1",
+        "sa-east-1",
+        "us-east-1",
+        "us-east-2",
+        "us-west-1",
+        "us-west-2",
+    ]
+)
+_BUDGET = re.compile(r"^  Budget:\n(?:    .*\n)+", re.M)
+
+
+def template(region: str) -> str:
+    """Return the template for a region."""
+    text = TEMPLATE.read_text("utf-8")
+    return text if region in BUDGET_REGIONS else _BUDGET.sub("", text)
+
+
+def check_budget(options: EndpointOptions, region: str) -> None:
+    """Raise BadArgument if the options want a budget where CloudFormation has none."""
+    if (options.budget or options.email) and region not in BUDGET_REGIONS:
+        raise BadArgument(
+            f"CloudFormation offers no budgets in {region}.",
+            "Leave out --budget and --email, and create a budget for Amazon SageMaker at"
+            " https://console.aws.amazon.com/billing/home#/budgets: it covers every region.",
+        )
+
+
+def budget_version(email: str) -> str:
+    """Return what the budget's name ends in: another one for another e-mail address or threshold.
+
+    CloudFormation cannot change a budget's notifications, and replaces a resource with a name of
+    its own only under another name.
+    """
+    budget = _BUDGET.search(TEMPLATE.read_text("utf-8"))
+    return digest([email, budget and budget[0]])
 
 
 def ensure(
@@ -26,13 +84,59 @@ def ensure(
     # The dashboard's estimate is an upper limit, so it uses the most expensive type of all models.
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
     budget = f"{options.budget:g}" if options.budget else before.get("MonthlyBudget", "0")
+    email = options.email or before.get("AlarmEmail", "")
+    zones = _zones(context, before, options)
     parameters = {
         "DeploymentName": deployment.name,
-        "ImageRepositoryArn": image.repository_arn(deployment.partition),
+        "ImageRepositoryArns": ",".join(_repositories(context, image)),
         "HourlyPrice": f"{dearest:g}",
         "PrivateNetwork": "yes" if options.private_network else before.get("PrivateNetwork", "no"),
+        # Always as many as the template can select.
+        "Zones": ",".join([*zones, *["-"] * MOST_ZONES][:MOST_ZONES]),
+        "ZoneCount": str(len(zones)),
         "MonthlyBudget": budget,
-        "AlarmEmail": options.email or before.get("AlarmEmail", ""),
+        "AlarmEmail": email,
+        "BudgetVersion": budget_version(email),
     }
-    template = TEMPLATE.read_text("utf-8")
-    context.stacks.ensure(deployment.stack, template, parameters, deployment.tags)
+    _ensure_stack(context, parameters)
+
+
+def _ensure_stack(context: Context, parameters: dict[str, str]) -> None:
+    text, deployment = template(context.account.region), context.deployment
+
+    def attempt() -> str | None:
+        try:
+            context.stacks.ensure(deployment.stack, text, parameters, deployment.tags)
+        except StackFailed as error:
+            # S3 frees the name of a deleted bucket only after some minutes.
+            if not _NAME_NOT_FREE.search(str(error)):
+                raise
+            return f"waiting until S3 frees the name {deployment.bucket}"
+        return None
+
+    # Outside the wait, because a dry run waits for nothing but should print the call.
+    if attempt() is not None:
+        context.waiting.until_done(attempt, at_most=_NAME_SECONDS, every=60)
+
+
+def _repositories(context: Context, image: Image) -> list[str]:
+    """Return the ECR repositories of the deployment's models and of an image that is added.
+
+    SageMaker pulls a model's image again whenever it starts an instance.
+    """
+    deployment = context.deployment
+    images = [image]
+    for item in context.models.models(f"{deployment.prefix}-"):
+        model = context.models.find_model(item["ModelName"])
+        # A search by name also finds other deployments' models.
+        if model and deployment.owns(item["ModelName"]):
+            images.append(Image.parse(model["PrimaryContainer"]["Image"]))
+    return sorted({each.repository_arn(deployment.partition) for each in images})
+
+
+def _zones(context: Context, before: dict[str, str], options: EndpointOptions) -> list[str]:
+    """Return the private network's zones; a subnet cannot be moved, so known ones stay first."""
+    known = [zone for zone in before.get("Zones", "-").split(",") if zone != "-"]
+    if not options.private_network:
+        return known
+    return [*known, *(zone for zone in context.network.zones() if zone not in known)][:MOST_ZONES]

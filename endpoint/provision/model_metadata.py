@@ -16,7 +16,7 @@ from endpoint.catalogue import models as catalogue
 from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
 from endpoint.core.model_folder.description import Description
 from endpoint.core.problems import BadArgument
-from endpoint.provision.payload import adapters_prefix
+from endpoint.provision.payload import adapters_prefix, description_key
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.
@@ -35,7 +35,8 @@ def read_metadata(
 ) -> dict[str, Any]:
     """Return a deployed model's properties, as `metadata`.
 
-    The model itself is not asked, because it can be scaled to zero. The defaults are those in its
+    The model itself is not asked, because it can be scaled to zero. They are what its container
+    said when it was created or started. If that is not stored, the defaults are those in the
     container's environment, else those of `easel.json` next to its weights; the adapters are the
     files in `loras/` there, and those below the prefix for adapters; the limits are those of its
     scheduler.
@@ -46,17 +47,21 @@ def read_metadata(
         name: the model's name in requests.
         sagemaker_model: its name in SageMaker.
     """
+    listed = catalogue.read().get(name)
+    seconds = listed.seconds if listed else None
+    described = _read_described(bucket, name, sagemaker_model)
+    if described is not None:
+        return described_metadata(described, seconds)
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
     own = container.get("Environment", {}).get("EASEL_DEFAULTS")
     prefix = _prefix(container, bucket)
     stored = _read_defaults(bucket, prefix) if prefix else None
     # As the container does: what the environment leaves open, or sets to null, the file decides.
     defaults = {**_decoded(stored), **_decoded(own)}
-    listed = catalogue.read().get(name)
     adapters = bucket.sizes(adapters_prefix(name))
     adapters |= bucket.sizes(f"{prefix}loras/") if prefix else {}
     limits = _limits(container.get("Environment", {}).get("EASEL_SAMPLER"), bucket, prefix)
-    return metadata(defaults, listed.seconds if listed else None, adapter_names(adapters), limits)
+    return metadata(defaults, seconds, adapter_names(adapters), limits)
 
 
 def _limits(sampler: str | None, bucket: Bucket, prefix: str) -> dict[str, Any]:
@@ -84,12 +89,33 @@ def _read_scheduler(bucket: Bucket, prefix: str) -> dict[str, Any]:
     return {}
 
 
-def read_description(models: Models, bucket: Bucket, sagemaker_model: str) -> dict[str, Any]:
-    """Return what a deployed model says about itself in `easel.json` next to its weights.
+def _read_described(bucket: Bucket, name: str, sagemaker_model: str) -> dict[str, Any] | None:
+    """Return what a model's container said about itself; None if that is not stored."""
+    content = bucket.get(description_key(name, sagemaker_model))
+    if content is None:
+        return None
+    try:
+        described: dict[str, Any] = json.loads(content)
+        described_metadata(described, None)
+        description(described)
+    except (ValueError, RecursionError):  # not what was stored
+        return None
+    return described
+
+
+def read_description(
+    models: Models, bucket: Bucket, name: str, sagemaker_model: str
+) -> dict[str, Any]:
+    """Return what a deployed model says about itself to people.
+
+    It is what its container said, as in `read_metadata`, else `easel.json` next to its weights.
 
     Raises:
         BadArgument: if the gateway could not read it.
     """
+    described = _read_described(bucket, name, sagemaker_model)
+    if described is not None:
+        return description(described)
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
     prefix = _prefix(container, bucket)
     content = _read_defaults(bucket, prefix) if prefix else None
@@ -133,6 +159,23 @@ def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
                 raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
             return defaults
     return None
+
+
+def described_metadata(described: object, seconds: float | None) -> dict[str, Any]:
+    """Return the properties of a model from the response to `{"describe": true}`; see `metadata`.
+
+    Raises:
+        ValueError: if it is not such a response.
+    """
+    if not isinstance(described, Mapping):
+        raise ValueError("not a JSON object")
+    defaults, loras = described.get("defaults"), described.get("loras")
+    limits = described.get("limits") or {}
+    if not (isinstance(defaults, Mapping) and isinstance(loras, list)):
+        raise ValueError("no defaults or no loras")
+    if not isinstance(limits, Mapping):
+        raise ValueError("limits is not a JSON object")
+    return metadata({**defaults, _AREA: described.get(_AREA)}, seconds, loras, limits)
 
 
 def metadata(

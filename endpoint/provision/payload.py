@@ -81,6 +81,15 @@ def manifest_key(prefix: str) -> str:
     return f"manifests/{prefix.removeprefix('models/').rstrip('/')}.json"
 
 
+def description_key(model: str, sagemaker_model: str) -> str:
+    """Return the key of what a model says about itself.
+
+    Not below `prefix_of`, because it also depends on the container's settings, which the name of
+    the SageMaker model stands for.
+    """
+    return f"descriptions/{model}/{sagemaker_model}.json"
+
+
 def adapters_prefix(model: str) -> str:
     """Return the prefix of a model's LoRA adapters, which every version of its endpoint reads."""
     return f"loras/{model}/"
@@ -122,16 +131,21 @@ class Stored:
         return ["Kept, because Easel did not upload it:", *shown] if shown else []
 
 
-def superseded(bucket: Bucket, model: str, prefix: str) -> Stored:
-    """Return the keys of the model's files and manifests that belong to other prefixes."""
-    sizes = bucket.sizes(f"models/{model}/") | bucket.sizes(f"manifests/{model}/")
-    current = (prefix, manifest_key(prefix))
-    return _stored(bucket, {key: sizes[key] for key in sizes if not key.startswith(current)})
+def superseded(bucket: Bucket, model: str, prefix: str, sagemaker_model: str) -> Stored:
+    """Return the keys of the model's other versions: files, manifests and descriptions."""
+    objects = [item for place in _of_versions(model) for item in bucket.sizes(place).items()]
+    current = (prefix, manifest_key(prefix), description_key(model, sagemaker_model))
+    others = {key: size for key, size in objects if not key.startswith(current)}
+    return _stored(bucket, others)
+
+
+def _of_versions(model: str) -> tuple[str, ...]:
+    return f"models/{model}/", f"manifests/{model}/", f"descriptions/{model}/"
 
 
 def of_model(bucket: Bucket, model: str) -> Stored:
     """Return the keys of all of a model's files, its adapters included."""
-    places = (f"models/{model}/", f"manifests/{model}/", adapters_prefix(model))
+    places = (*_of_versions(model), adapters_prefix(model))
     return _stored(bucket, {key: size for at in places for key, size in bucket.sizes(at).items()})
 
 

@@ -14,6 +14,7 @@ Missing resources are skipped, so the same command continues after any interrupt
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from endpoint.aws.logs import group_of
@@ -23,11 +24,12 @@ from endpoint.cli.context import Context
 from endpoint.cli.inventory import GATEWAY_KINDS, Resource
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
-from endpoint.core.problems import StackFailed
-from endpoint.provision import payload
+from endpoint.core.problems import StackFailed, TookTooLong
+from endpoint.provision import in_service, payload
 from endpoint.provision.gateway_project import GatewayProject
 from endpoint.provision.ownership import Ownership
 
+_LATE_SECONDS = 60
 _INFRASTRUCTURE_KINDS = {"bucket", "stack"}
 
 
@@ -114,14 +116,16 @@ def delete_gateway(context: Context, found: Found) -> None:
 
 def delete_endpoints(context: Context, found: Found) -> None:
     """Delete endpoints with their scaling, configurations, models and logs."""
-    context.begin("scaling policies and alarms")
-    # On their own, because an interrupted run can leave an alarm without its policies.
-    context.scaling.delete_alarms(found.names("alarm"))
-    for name in found.names("scaling of"):
-        context.scaling.remove(name)
-    for name in found.names("endpoint"):
-        context.begin(f"endpoint {name}")
-        context.endpoints.delete(name)
+    endpoints = found.names("endpoint")
+    with in_service.scaled_again(context, endpoints):
+        context.begin("scaling policies and alarms")
+        # On their own, because an interrupted run can leave an alarm without its policies.
+        context.scaling.delete_alarms(found.names("alarm"))
+        for name in found.names("scaling of"):
+            context.scaling.remove(name)
+        for name in endpoints:
+            context.begin(f"endpoint {name}")
+            context.endpoints.delete(name)
     context.begin("endpoint configurations, models and logs")
     for name in found.names("endpoint configuration"):
         context.models.delete_config(name)
@@ -190,6 +194,10 @@ def delete_infrastructure(context: Context, found: Found) -> payload.Stored:
 
 
 def _delete_stack(context: Context, found: Found) -> None:
+    # SageMaker removes its network interfaces with the endpoint's role, which is in the stack:
+    # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeleteEndpoint.html
+    if group := context.stacks.outputs(context.deployment.stack).get("SecurityGroupId"):
+        context.network.wait_until_unused(group)
     try:
         context.stacks.delete(context.deployment.stack)
     except StackFailed:
@@ -214,24 +222,22 @@ def delete_everything(context: Context, found: Found | None = None) -> Result:
         stored = delete_infrastructure(context, found)
     if not context.dry_run:
         GatewayProject(context.deployment).remove()
-    return verify(context, stored)
+    return verify(context, found, stored)
 
 
-def verify(context: Context, stored: payload.Stored | None = None) -> Result:
+def verify(context: Context, deleted: Found, stored: payload.Stored | None = None) -> Result:
     """Search for the deployment's resources; the result is good if there are none.
 
     Args:
         context: the deployment.
+        deleted: what was deleted before.
         stored: what was in its bucket.
     """
     stored = stored or payload.Stored([], [])
     if context.dry_run:
         return Result({"left": []}, ["Dry run: nothing was deleted."])
-    scanned = inventory.scan(context, context.name)
-    # A REST API of an unknown deployment can belong to another one; it does not count as left.
-    known = [item for item in scanned.resources if item.deployment or item.kind == "tagged"]
-    found = _split(context, known)
-    left, notes = found.own, [*others_in_words(found.others, context.name), *scanned.notes]
+    found, notes = _search_again(context, deleted)
+    left, notes = found.own, [*others_in_words(found.others, context.name), *notes]
     data = {
         "left": [resource.to_dict() for resource in left],
         "notes": notes,
@@ -251,3 +257,41 @@ def verify(context: Context, stored: payload.Stored | None = None) -> Result:
     else:
         lines.append("Run the same command again; remove by hand what still remains after that.")
     return Result(data, lines, good=False)
+
+
+def _in_stack(resources: Collection[Resource]) -> set[str]:
+    """Return the names of the log groups that belong to a stack which is still there."""
+    if all(resource.kind != "stack" for resource in resources):
+        return set()
+    return {item.name for item in resources if not item.name.startswith(group_of(""))}
+
+
+def _search_again(context: Context, deleted: Found) -> tuple[Found, list[str]]:
+    """Return what is left, and what could not be searched.
+
+    For a minute, what AWS shows or makes late does not count: the tag index is behind, and a last
+    line of a container's log makes its group again.
+    """
+    results: list[tuple[Found, list[str]]] = []
+
+    def poll() -> str | None:
+        scanned = inventory.scan(context, context.name)
+        # The gateway's is the stack's, which stays where the bucket has files of others.
+        groups = set(deleted.names("log group")) - _in_stack(scanned.resources)
+        late = [item.name for item in scanned.resources if item.name in groups]
+        for group in late:
+            context.logs.delete(group)
+        # A REST API of an unknown deployment can belong to another one; it does not count as left.
+        known = [
+            item
+            for item in scanned.resources
+            if (item.deployment or item.kind == "tagged") and item.name not in late
+        ]
+        found = _split(context, known)
+        results.append((found, scanned.notes))
+        ghosts = bool(found.own) and all(item.kind == "tagged" for item in found.own)
+        return "looking for what AWS shows late" if late or ghosts else None
+
+    with suppress(TookTooLong):
+        context.waiting.until_done(poll, at_most=_LATE_SECONDS, every=10)
+    return results[-1]

@@ -201,6 +201,7 @@ def _network(deployment: Deployment) -> Iterator[Right]:
             "ec2:DescribeRouteTables",
             "ec2:DescribeSecurityGroups",
             "ec2:DescribeSubnets",
+            "ec2:DescribeTags",
             "ec2:DescribeVpcEndpoints",
             "ec2:DescribeVpcs",
         ),
@@ -290,7 +291,6 @@ def _models(deployment: Deployment) -> Iterator[Right]:
             (
                 "CreateEndpointConfig",
                 "DeleteEndpointConfig",
-                "DescribeEndpointConfig",
             ),
         ),
         (
@@ -298,7 +298,6 @@ def _models(deployment: Deployment) -> Iterator[Right]:
             "endpoint",
             (
                 "DeleteEndpoint",
-                "DescribeEndpoint",
                 "InvokeEndpoint",
                 "InvokeEndpointAsync",
                 "UpdateEndpointWeightsAndCapacities",
@@ -392,6 +391,7 @@ def _gateway(deployment: Deployment) -> Iterator[Right]:
             "lambda:DeleteFunction",
             "lambda:DeleteFunctionConcurrency",
             "lambda:GetFunction",
+            "lambda:GetFunctionConcurrency",
             "lambda:GetFunctionConfiguration",
             "lambda:GetPolicy",
             "lambda:ListTags",
@@ -417,6 +417,14 @@ def _gateway(deployment: Deployment) -> Iterator[Right]:
 
 
 def _searches(deployment: Deployment) -> Iterator[Right]:
+    # Everybody's instances count against the quota.
+    yield Right(
+        "CountInstances",
+        ("sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig"),
+        tuple(
+            _arn(deployment, "sagemaker", f"{kind}/*") for kind in ("endpoint", "endpoint-config")
+        ),
+    )
     account = f"arn:{deployment.partition}:iam::{deployment.account}"
     yield Right(
         "DoctorsSimulation",

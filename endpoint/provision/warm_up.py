@@ -24,6 +24,7 @@ from endpoint.core.problems import (
     PictureFailed,
     TookTooLong,
 )
+from endpoint.provision import in_service
 
 REQUEST: dict[str, Any] = {"prompt": "a warm-up", "seed": 0, "format": "png"}
 _MOST_SECONDS = 1800
@@ -109,7 +110,7 @@ def warm_up(context: Context, endpoint: str, *, asynchronous: bool) -> float | N
     except (PictureFailed, TookTooLong) as error:
         watch.refused(str(error))
         if proof := watch.proof():
-            raise _cannot_load(context, endpoint, proof, asynchronous=asynchronous) from error
+            raise _cannot_load(context, endpoint, proof) from error
         raise _never_healthy(context, endpoint, str(error)) from error
     return round(context.clock.monotonic() - start, 1)
 
@@ -147,11 +148,9 @@ def _wait_for_result(context: Context, endpoint: str, watch: LoadWatch) -> None:
     context.waiting.until_done(poll, at_most=LONGEST_RUN_SECONDS, every=2)
 
 
-def _cannot_load(
-    context: Context, endpoint: str, proof: str, *, asynchronous: bool
-) -> NeverHealthy:
+def _cannot_load(context: Context, endpoint: str, proof: str) -> NeverHealthy:
     _show_log(context, endpoint)
-    if _delete_if_wanted(context, endpoint, asynchronous=asynchronous):
+    if _delete_if_wanted(context, endpoint):
         cost = "The endpoint is deleted and costs nothing more."
     else:
         cost = _STILL_COSTS
@@ -163,7 +162,7 @@ def _cannot_load(
     )
 
 
-def _delete_if_wanted(context: Context, endpoint: str, *, asynchronous: bool) -> bool:
+def _delete_if_wanted(context: Context, endpoint: str) -> bool:
     description = context.endpoints.find(endpoint) or {}
     config = context.models.find_config(description.get("EndpointConfigName", "")) or {}
     price = prices.in_words(prices.dearest(instance_types(config)))
@@ -175,10 +174,7 @@ def _delete_if_wanted(context: Context, endpoint: str, *, asynchronous: bool) ->
     except Declined:
         return False
     context.begin(f"delete {endpoint}")
-    if asynchronous:
-        # First: its alarm could start another instance.
-        context.scaling.remove(endpoint)
-    context.endpoints.delete(endpoint)
+    in_service.take_out(context, [endpoint])
     return True
 
 

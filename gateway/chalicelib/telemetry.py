@@ -74,9 +74,13 @@ class LogRecord:
         }
         extra = {name: value for name, value in line.items() if value is not None}
         logger.info("visit", extra=extra)
-        # Only an invocation of a real-time endpoint sets it; queued pictures are not counted.
+        # Only an invocation of a real-time endpoint sets it.
         if "endpoint_milliseconds" in self._fields:
             _count(self._fields["model"], status, milliseconds)
+        # A response that ends the wait for a queued picture; one that tells to come back does not.
+        elif "queue_milliseconds" in self._fields:
+            model = self._fields["job"].rpartition("-")[0]
+            _count(model, status, self._fields["queue_milliseconds"])
 
     def write_bad_setting(self, variable: str, problem: str) -> None:
         """Write which environment variable keeps the gateway from answering, and why."""
@@ -89,13 +93,18 @@ class LogRecord:
         logger.exception("crash", extra=extra)
 
 
-def _count(model: str, status: int, milliseconds: float) -> None:
-    """Emit `Pictures`, `Refusals` (4xx) or `Failures` (5xx), and the latency, by model."""
+def _count(model: str, status: int, milliseconds: float | None) -> None:
+    """Emit `Pictures`, `Refusals` (4xx) or `Failures` (5xx), and the latency, by model.
+
+    The latency of a queued picture is counted from the request that queued it, over all redirects;
+    a picture that was ready before has none.
+    """
     # Powertools' `Metrics` shares its state among all instances of a process, and `chalice local`
     # serves requests in parallel.
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=_SERVICE)
     metrics.add_dimension(name="model", value=model)
     name = "Failures" if status >= 500 else "Refusals" if status >= 400 else "Pictures"
     metrics.add_metric(name=name, unit=MetricUnit.Count, value=1)
-    metrics.add_metric(name="Latency", unit=MetricUnit.Milliseconds, value=milliseconds)
+    if milliseconds is not None:
+        metrics.add_metric(name="Latency", unit=MetricUnit.Milliseconds, value=milliseconds)
     metrics.flush_metrics()

@@ -25,7 +25,14 @@ from tests.contract.wording import digest, outline, reduced
 
 ROOT = Path(__file__).parents[2]
 _HANDLER = Path(__file__).with_name("handler.py")
-_LOG_VOLATILE = {"timestamp", "Timestamp", "milliseconds", "endpoint_milliseconds", "Latency"}
+_LOG_VOLATILE = {
+    "timestamp",
+    "Timestamp",
+    "milliseconds",
+    "endpoint_milliseconds",
+    "queue_milliseconds",
+    "Latency",
+}
 _LOG_PROSE = {"message", "exception", "exception_name", "stack_trace"}
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from endpoint.emulator.process.clients import Clients
 
 REGION = "us-east-1"
-ENDPOINT = "easel-sd"
-ASYNC_ENDPOINT = "easel-sdxl"
-BUCKET = "easel-pictures"
+# Named as in a deployment, whose roles' policies are enforced.
+ENDPOINT = "easel-main-sd"
+ASYNC_ENDPOINT = "easel-main-sdxl"
+MISSING_ENDPOINT = "easel-main-gone"
+BUCKET = "easel-main-123456789012-us-east-1"
 QUEUE = {"endpoint": ASYNC_ENDPOINT, "jobs": f"s3://{BUCKET}/jobs/"}
 MOST_WAITING = 4
 # Pictures above the model server's own limit of 6.5 MB, as `create_endpoint` allows them.

@@ -22,7 +22,6 @@ import pytest
 import requests
 
 from endpoint.emulator.apigateway import packaged_gateway
-from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.container.model_server import ModelServer
 from endpoint.emulator.process.clients import Clients, environment
@@ -34,6 +33,7 @@ from tests.end_to_end.account import (
     ASYNC_ENDPOINT,
     ENDPOINT,
     LARGE,
+    MISSING_ENDPOINT,
     MOST_WAITING,
     QUEUE,
     REGION,
@@ -41,6 +41,7 @@ from tests.end_to_end.account import (
     create_async_endpoint,
     scale,
 )
+from tests.end_to_end.guarded_aws import GATEWAY_KEY, GuardedAws
 from tests.end_to_end.studio import BrowserSession, Studio
 from tests.packages import ROOT, package_gateway
 
@@ -63,7 +64,7 @@ def pytest_itemcollected(item):
 @pytest.fixture(scope="session")
 def aws():
     code = SERVING_CODE
-    with AwsServer().serve() as server, ModelServer(code, code, LARGE).serve() as model:
+    with GuardedAws().serve() as server, ModelServer(code, code, LARGE).serve() as model:
         clients = Clients(lambda: server.url)
         create_endpoint(clients, ENDPOINT, {})
         create_async_endpoint(clients, ASYNC_ENDPOINT)
@@ -76,12 +77,13 @@ def aws():
 def gateway_environment(aws):
     return {
         **environment(aws.url, REGION),
+        "AWS_ACCESS_KEY_ID": GATEWAY_KEY,
         "EASEL_MODELS": json.dumps(
             {
                 "sd": {"endpoint": ENDPOINT},
-                "gone": {"endpoint": "nobody-made-this"},
+                "gone": {"endpoint": MISSING_ENDPOINT},
                 "sdxl": {"asynchronous": QUEUE},
-                "both": {"endpoint": "nobody-made-this", "asynchronous": QUEUE},
+                "both": {"endpoint": MISSING_ENDPOINT, "asynchronous": QUEUE},
             }
         ),
         "EASEL_MOST_WAITING": str(MOST_WAITING),

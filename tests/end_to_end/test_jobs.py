@@ -86,6 +86,42 @@ def test_a_posted_job_is_the_same_job_as_the_urls(gateway_url, emulator, prompt)
     assert emulator.runs(ASYNC_ENDPOINT) == 1
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"output": "{path}/{extension}{file}", "failure": "{path}/{id}"},
+        {"output": "{folder}/{id}.out"},
+        {"output": f"s3://{BUCKET}/jobs/elsewhere/{{id}}", "failure": "{folder}/{id}.out"},
+    ],
+)
+def test_a_picture_is_found_wherever_sagemaker_writes_it(gateway_url, emulator, prompt, rule):
+    emulator.set_locations(ASYNC_ENDPOINT, **rule)
+    try:
+        response = get(async_url(gateway_url, prompt))
+        again = get(async_url(gateway_url, prompt))
+        with emulator.fault(ASYNC_ENDPOINT, "failing"):
+            failed = get(async_url(gateway_url, f"{prompt} too"))
+    finally:
+        emulator.set_locations(ASYNC_ENDPOINT)
+
+    assert is_picture(response.content)
+    assert again.content == response.content
+    assert failed.json()["error"]["code"] == "job_failed"
+    assert emulator.runs(ASYNC_ENDPOINT) == 2
+
+
+def test_a_place_that_the_gateway_cannot_read_is_reported_at_once(gateway_url, emulator, prompt):
+    emulator.set_locations(ASYNC_ENDPOINT, output=f"s3://{BUCKET}/other/{{id}}")
+    try:
+        responses = [get(async_url(gateway_url, prompt)) for _ in range(2)]
+    finally:
+        emulator.set_locations(ASYNC_ENDPOINT)
+
+    assert {response.status_code for response in responses} == {502}
+    assert {response.json()["error"]["code"] for response in responses} == {"endpoint_failed"}
+    assert emulator.runs(ASYNC_ENDPOINT) == 1
+
+
 # --- Many clients --------------------------------------------------------------------------------
 
 

@@ -4,14 +4,16 @@ import asyncio
 import shutil
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 
 import aiohttp
 import pytest
 
+from endpoint.emulator.apigateway import packaged_gateway
+from endpoint.provision.gateway_project import GatewaySettings
 from tests.end_to_end.account import ASYNC_ENDPOINT
-from tests.end_to_end.calls import async_url, get, is_picture
+from tests.end_to_end.calls import async_url, get, is_picture, picture_url
 
 
 def test_requests_ends_with_the_picture(impatient_url, emulator, prompt, cold):
@@ -20,6 +22,33 @@ def test_requests_ends_with_the_picture(impatient_url, emulator, prompt, cold):
     assert {hop.status_code for hop in response.history} == {303}
     assert is_picture(response.content)
     assert emulator.runs(ASYNC_ENDPOINT) == 1
+
+
+def test_pages_and_fast_pictures_are_served_while_as_many_wait_as_can(
+    package, impatient_environment, emulator, prompt, cold
+):
+    # What `deploy` writes in a new account, whose ten functions the emulator has, too.
+    settings = GatewaySettings(()).environment()
+    waiting = {name: settings[name] for name in settings if "WAITING" in name}
+    variables = {**impatient_environment, **waiting}
+    with (
+        packaged_gateway.serve(package, environment=variables) as server,
+        ThreadPoolExecutor(10) as visitors,
+    ):
+        url = f"{server.url}/api"
+        pending = [
+            visitors.submit(get, async_url(url, f"{prompt} {number}"), allow_redirects=False)
+            for number in range(10)
+        ]
+        wait(pending, return_when=FIRST_COMPLETED)
+        pages = [get(f"{url}/{path}").status_code for path in ("", "health", "options")]
+        fast = get(picture_url(url, prompt, model="sd", seed=7))
+        refused = [each.result() for each in pending if each.done()]
+
+    assert pages == [200, 200, 200]
+    assert is_picture(fast.content)
+    assert {response.status_code for response in refused} == {503}
+    assert refused[0].json()["error"]["code"] == "too_many_waiting"
 
 
 def test_aiohttp_ends_with_the_picture(impatient_url, emulator, prompt, cold):

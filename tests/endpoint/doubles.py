@@ -41,10 +41,17 @@ class InstantClock(Clock):
 
 
 class Container(QuietHandler):
-    """A serving container that returns the same picture for every request with a prompt."""
+    """A serving container that returns the same picture for every request with a prompt.
+
+    It describes itself if its server has a `description`.
+    """
 
     def do_POST(self):
-        if isinstance(json.loads(self.body())["prompt"], str):
+        request, described = json.loads(self.body()), getattr(self.server, "description", None)
+        if described and request == {"describe": True}:
+            body = json.dumps(described).encode()
+            self.answer(200, [("Content-Type", "application/json")], body)
+        elif isinstance(request.get("prompt"), str):
             self.answer(200, [("Content-Type", "image/png")], PNG)
         else:
             self.answer(400, [("Content-Type", "application/json")], b'"prompt must be text"')
@@ -66,8 +73,12 @@ class EmulatorClock(Clock):
 
 
 def create(world, *options, model="sd"):
-    """Run `create` in an account; return its exit code."""
-    arguments = ("--model", model, "--image", IMAGE, "--yes", *options)
+    """Run `create` in an account; return its exit code.
+
+    Without the weights of an asynchronous model, which would come from the hub.
+    """
+    weights = () if "--weights" in options else ("--weights", "fetch")
+    arguments = ("--model", model, "--image", IMAGE, "--yes", *weights, *options)
     return world.run(create_endpoint.main, *arguments)
 
 

@@ -56,14 +56,21 @@ def test_unreadable_quotas_prevent_nothing(world, capsys):
         (["--model", "nothing"], "there is no model 'nothing'"),
         (["--private-network"], "Add --weights s3"),
         (["--budget", "20"], "--budget requires --email"),
-        (["--most-instances", "0"], "1 or more"),
-        (["--image", "nginx"], "is not the URI of an image in ECR"),
+        (["--image", "nginx"], "is neither a known image nor a URI"),
         (["--name", "Not-A-Name"], "cannot be a deployment's name"),
     ],
 )
 def test_unusable_options_are_refused_with_advice(world, capsys, arguments, message):
     assert world.run(create_endpoint.main, "--image", IMAGE, "--yes", *arguments) == 1
     assert message in capsys.readouterr().err
+    assert contents(world) == []
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", ""])
+def test_a_number_that_cannot_be_is_refused_before_anything_is_asked(world, capsys, number):
+    with pytest.raises(SystemExit, match="2"):
+        world.run(create_endpoint.main, "--image", IMAGE, "--most-instances", number)
+    assert "--most-instances" in capsys.readouterr().err
     assert contents(world) == []
 
 

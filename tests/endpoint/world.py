@@ -46,6 +46,12 @@ REGION = "us-east-1"
 ACCOUNT = "123456789012"
 IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-inference:some-tag"
 PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10
+# The container's response to a request for it, as far as the scripts read it.
+DESCRIPTION: dict[str, Any] = {
+    "defaults": {"steps": 20, "guidance_scale": None, "width": 512, "height": 512},
+    "limits": {},
+    "loras": [],
+}
 _START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
 _CREATE_SECONDS, _DELETE_SECONDS = 240, 60
 # The first words of operations that change nothing.
@@ -56,11 +62,19 @@ class Crash(BaseException):
     """The process is gone: nothing catches this, and nothing is called after it."""
 
 
-class _Painted:
-    """A container that always answers with the same picture."""
+class _Container:
+    """A container that always answers with the same picture, and with the same description."""
 
-    def ask(self, *_: object) -> ContainerResponse:
-        return ContainerResponse(200, {"content-type": "image/png"}, PNG)
+    def __init__(self) -> None:
+        self.description: object = DESCRIPTION
+
+    def ask(self, _: object, __: object, body: bytes, ___: object) -> ContainerResponse:
+        if json.loads(body) != {"describe": True} or self.description == PNG:
+            return ContainerResponse(200, {"content-type": "image/png"}, PNG)
+        content = {"content-type": "application/json"}
+        if self.description is None:
+            return ContainerResponse(400, content, b'{"error": "prompt is missing"}')
+        return ContainerResponse(200, content, json.dumps(self.description).encode())
 
 
 class _Moto:
@@ -75,12 +89,13 @@ class World(Clock):
 
     def __init__(self) -> None:
         shims.install()
-        cloudformation.skip_unsupported()
+        cloudformation.install()
         self.seconds = 0.0
         self.endpoints = Transitions(
             self.monotonic, _CREATE_SECONDS, _CREATE_SECONDS, _DELETE_SECONDS
         )
-        self._runtime = Runtime(_Painted(), _Moto(), EmulatedClock(), run=lambda work: work())
+        self._container = _Container()
+        self._runtime = Runtime(self._container, _Moto(), EmulatedClock(), run=lambda work: work())
         self._log = RequestLog(most=100_000)
         self.faults = Faults()  # by operation
         self.stack_status: str | None = None  # what the stack says until it is deleted
@@ -94,9 +109,8 @@ class World(Clock):
         self.requests: list[tuple[Any, dict[str, Any]]] = []  # botocore's model, and the arguments
         self.changes: list[int] = []  # the numbers of the calls that find or leave another account
         self._changed_at = 0.0
-        self._crash: tuple[int, str] | None = None
+        self._trouble: tuple[int, str] | None = None
         self._dead = False
-        self._fail_at: int | None = None
         self.session = _watched()
         self.session.world = self
 
@@ -117,6 +131,15 @@ class World(Clock):
     def calls(self) -> list[str]:
         """The operations called so far, such as `s3.PutObject`."""
         return [entry["operation"] for entry in self._log.list()]
+
+    @property
+    def description(self) -> object:
+        """What every container says about itself; None for one that does not know the request."""
+        return self._container.description
+
+    @description.setter
+    def description(self, value: object) -> None:
+        self._container.description = value
 
     @property
     def fails_with(self) -> str | None:
@@ -145,15 +168,19 @@ class World(Clock):
 
     def crash_at(self, call: int, when: str) -> None:
         """End the process `before` or `after` the call with this number, counted from 0."""
-        self._crash = (len(self._log) + call, when)
+        self.trouble_at(call, when)
+
+    def trouble_at(self, call: int, kind: str) -> None:
+        """Crash `before` or `after` this call, or let it be `refused` or `interrupted`."""
+        self._trouble = (len(self._log) + call, kind)
 
     def fail_at(self, call: int) -> None:
         """Let the call with this number fail, counted from 0."""
-        self._fail_at = len(self._log) + call
+        self.trouble_at(call, "refused")
 
     def revive(self) -> None:
         """Start a new process after a crash."""
-        self._crash, self._dead = None, False
+        self._trouble, self._dead = None, False
 
     def run(self, main: Any, *argv: str, **more: Any) -> int:
         """Run a script in this account; return its exit code."""
@@ -179,14 +206,14 @@ class World(Clock):
         name = context["world_params"].get("EndpointName", "")
         self._log.add(Entry(operation, name, headers={}, body=""))
         context["world_number"] = number
-        if self.seconds > self._changed_at or not model.name.startswith(_READS):
-            self.changes.append(number)
-            self._changed_at = self.seconds
-        if self._crash == (number, "before"):
+        self._note_change(number, model.name)
+        if self._trouble == (number, "before"):
             self._die()
-        if self._fail_at == number:
-            return _error(Fault("refused", code="InternalFailure", message="once", status=500))
+        if self._trouble == (number, "interrupted"):
+            raise KeyboardInterrupt
         fault = self.faults.take(model.name, ("refused",))
+        if self._trouble == (number, "refused"):
+            fault = Fault("refused", code="InternalFailure", message="once", status=500)
         if fault:
             return _error(fault)
         act = getattr(self, f"_before_{xform_name(model.name)}", None)
@@ -196,12 +223,17 @@ class World(Clock):
             return self._invoke(model, params)
         return None
 
+    def _note_change(self, number: int, operation: str) -> None:
+        if self.seconds > self._changed_at or not operation.startswith(_READS):
+            self.changes.append(number)
+            self._changed_at = self.seconds
+
     def after(self, model: Any, context: dict[str, Any], parsed: Any, **_: Any) -> None:
         if "Error" not in parsed:
             act = getattr(self, f"_after_{xform_name(model.name)}", None)
             if act:
                 act(context["world_params"], parsed)
-        if self._crash == (context["world_number"], "after"):
+        if self._trouble == (context["world_number"], "after"):
             self._die()
 
     def _die(self) -> None:
@@ -239,8 +271,41 @@ class World(Clock):
         if self.stack_fails_with:
             self.stack_status = "ROLLBACK_COMPLETE"
 
+    def _before_update_stack(self, params: dict[str, Any]) -> Any:
+        if self.stack_status == "UPDATE_ROLLBACK_FAILED":
+            message = f"Stack:{params['StackName']} is in {self.stack_status} state"
+            message += " and can not be updated."
+            return _error(Fault("refused", code="ValidationError", message=message))
+        if self.stack_fails_with:
+            self.stack_status = "UPDATE_ROLLBACK_COMPLETE"
+            return _answer({"StackId": params["StackName"]})
+        return None
+
+    def _after_update_stack(self, _: dict[str, Any], __: Any) -> None:
+        if not self.stack_fails_with:
+            self.stack_status = None
+
+    def _before_continue_update_rollback(self, _: dict[str, Any]) -> Any:
+        if not self.stack_fails_with:
+            self.stack_status = "UPDATE_ROLLBACK_COMPLETE"
+        return _answer({})
+
+    # Application Auto Scaling
+
+    def _before_register_scalable_target(self, params: dict[str, Any]) -> Any:
+        # Whether AWS scales an endpoint that it still works on is not documented; here it does not.
+        name = params["ResourceId"].split("/")[1]
+        listed = _unwatched("sagemaker").list_endpoints(NameContains=name)["Endpoints"]
+        states = [item["EndpointStatus"] for item in listed if item["EndpointName"] == name]
+        if states in (["InService"], []):  # a dry run scales what does not exist
+            return None
+        message = f"The endpoint {name} is not in service: {states}"
+        return _error(Fault("refused", code="ValidationException", message=message))
+
     def _before_describe_stack_events(self, params: dict[str, Any]) -> Any:
-        resource, reason = self.stack_fails_with or ("", "")
+        if not self.stack_fails_with:
+            return None
+        resource, reason = self.stack_fails_with
         whole = {"LogicalResourceId": params["StackName"]}
         events = [
             whole | {"ResourceStatus": "ROLLBACK_COMPLETE"},

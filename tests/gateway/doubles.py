@@ -160,10 +160,23 @@ class Bucket:
         return self.objects[key]
 
 
+# Where SageMaker could write the picture and the failure of a run: of its path, what it was asked
+# for, and a number of its own. Its documentation does not say.
+PLACES = {
+    "joined": ("outputs/{folder}/{file}", "failures/{id}"),
+    "two slashes": ("outputs//{folder}/{file}", "failures//{id}-error.out"),
+    "a name of its own": ("outputs/{id}.out", "failures/{id}-error.out"),
+    "one failure for all runs": ("outputs/{folder}/{id}/{file}.out", "failures/{folder}.out"),
+    "elsewhere": ("elsewhere/{id}", "elsewhere/{id}-error"),
+}
+
+
 class Runs:
     """A sagemaker-runtime client that queues, and records what it queued."""
 
-    def __init__(self, breaks):
+    def __init__(self, breaks, places="joined"):
+        self.output, self.failure = PLACES[places]
+        self.below = "s3://bucket/jobs/"
         self.queued = []
         self.trouble = None
         self._breaks = breaks
@@ -178,11 +191,17 @@ class Runs:
         trouble, self.trouble = self.trouble, None
         if trouble == "refused":
             raise refusal("ThrottlingException")
-        failure = f"s3://bucket/jobs/failures/{len(self.queued)}"
-        self.queued.append({**asked, "failure": failure})
+        fields = {
+            "folder": asked["S3OutputPathExtension"],
+            "file": asked["Filename"],
+            "id": len(self.queued),
+        }
+        output = self.below + self.output.format(**fields)
+        failure = self.below + self.failure.format(**fields)
+        self.queued.append({**asked, "output": output, "failure": failure})
         if trouble == "answer lost":
             raise ReadTimeoutError(endpoint_url="u")
-        return {"FailureLocation": failure}
+        return {"OutputLocation": output, "FailureLocation": failure}
 
 
 def tag(body):

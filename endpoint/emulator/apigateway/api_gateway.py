@@ -7,7 +7,6 @@ Sources: "Amazon API Gateway important notes", "Quotas for configuring and runni
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -17,7 +16,7 @@ from typing import Protocol
 
 from endpoint.core.local_addresses import foreign_host
 from endpoint.emulator.apigateway.api_gateway_document import Document, Match, Route
-from endpoint.emulator.apigateway.gateway_responses import unknown_path
+from endpoint.emulator.apigateway.gateway_responses import Failure, render, unknown_path
 from endpoint.emulator.apigateway.proxy_event import (
     HttpRequest,
     HttpResponse,
@@ -25,7 +24,9 @@ from endpoint.emulator.apigateway.proxy_event import (
     event,
     response,
 )
+from endpoint.emulator.apigateway.throttling import Throttling
 from endpoint.emulator.lambda_.lambda_runtime import Result, TooManyRequests
+from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import QuietHandler, Server, serving
 
 # The default; the quota can be raised for regional and private APIs only.
@@ -48,17 +49,14 @@ class Function(Protocol):
 class Refusal(Exception):
     """An error response of the gateway's own."""
 
-    def __init__(self, status: int, message: str, kind: str) -> None:
-        self.status, self.kind = status, kind
+    def __init__(self, status: int, message: str, error: str, kind: str | None = None) -> None:
+        self.failure = Failure(status, message, error, kind)
         super().__init__(message)
-
-    def response(self) -> HttpResponse:
-        headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", self.kind)]
-        return HttpResponse(self.status, headers, json.dumps({"message": str(self)}).encode())
 
 
 def _internal(status: int) -> Refusal:
-    return Refusal(status, "Internal server error", "InternalServerErrorException")
+    # Which type these have is not documented; that they have the default one is assumed.
+    return Refusal(status, "Internal server error", "InternalServerErrorException", "DEFAULT_5XX")
 
 
 class ApiGateway:
@@ -68,12 +66,19 @@ class ApiGateway:
         document: the API.
         function: what its routes call.
         seconds: how long the gateway waits for the function; 29 on AWS.
+        clock: counts what throttling allows.
     """
 
     def __init__(
-        self, document: Document, function: Function, *, seconds: float = INTEGRATION_SECONDS
+        self,
+        document: Document,
+        function: Function,
+        *,
+        seconds: float = INTEGRATION_SECONDS,
+        clock: Clock | None = None,
     ) -> None:
         self._document, self._function, self._seconds = document, function, seconds
+        self._throttling = Throttling(document.throttling, clock or Clock())
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[Server]:
@@ -90,7 +95,12 @@ class ApiGateway:
         try:
             return self._answer(request)
         except Refusal as refusal:
-            return refusal.response()
+            return render(
+                refusal.failure,
+                self._document.responses,
+                domain=request.header("Host") or "",
+                stage=self._document.stage,
+            )
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
         self._check_size(request)
@@ -107,6 +117,8 @@ class ApiGateway:
                 domain=request.header("Host") or "",
                 stage=self._document.stage,
             )
+        if not self._throttling.take(route.path, request.method):
+            raise Refusal(429, "Too Many Requests", "TooManyRequestsException", "THROTTLED")
         if route.integration["type"] == "mock":
             return self._mock(route)
         return self._proxy(request, match, below_stage)
@@ -121,7 +133,7 @@ class ApiGateway:
             raise Refusal(431, "Request Header Fields Too Large", "RequestTooLargeException")
         if len(request.body) > LONGEST_BODY:
             message = f"HTTP content length exceeded {LONGEST_BODY} bytes."
-            raise Refusal(413, message, "RequestTooLargeException")
+            raise Refusal(413, message, "RequestTooLargeException", "REQUEST_TOO_LARGE")
 
     def _below_stage(self, path: str) -> str:
         stage, _, rest = path.removeprefix("/").partition("/")
@@ -169,7 +181,8 @@ class ApiGateway:
             return outcome.result(self._seconds)
         except TimeoutError:
             message = "Endpoint request timed out"
-            raise Refusal(504, message, "InternalServerErrorException") from None
+            error = "InternalServerErrorException"
+            raise Refusal(504, message, error, "INTEGRATION_TIMEOUT") from None
         except TooManyRequests as error:
             # "If the Lambda API rejects the invocation request, API Gateway returns a 500".
             raise _internal(500) from error

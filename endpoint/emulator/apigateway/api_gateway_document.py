@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from endpoint.emulator.apigateway.gateway_responses import EXTENSION
+from endpoint.emulator.apigateway.throttling import from_template
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Document:
         function: the handler of all routes.
         regional: whether the API is REGIONAL, else EDGE.
         responses: the API's own error responses, by their types.
+        throttling: the limits of the stage's methods.
     """
 
     def __init__(self, template: Mapping[str, Any], folder: Path) -> None:
@@ -66,6 +68,7 @@ class Document:
         self.stage: str = api["StageName"]
         self.binary_types: list[str] = body.get("x-amazon-apigateway-binary-media-types", [])
         self.responses: Mapping[str, Any] = body.get(EXTENSION, {})
+        self.throttling = from_template(api.get("MethodSettings", []))
         self.regional = "REGIONAL" in json.dumps(api.get("EndpointConfiguration", ""))
         self.function = _function(resources["APIHandler"]["Properties"], folder)
         self._routes = {

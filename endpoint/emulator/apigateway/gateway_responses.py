@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,48 @@ def read_responses(template: Path) -> Mapping[str, Any]:
     resources = json.loads(template.read_text("utf-8"))["Resources"]
     responses: Mapping[str, Any] = resources["RestAPI"]["Properties"]["DefinitionBody"][EXTENSION]
     return responses
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error of API Gateway's own.
+
+    Attributes:
+        status: HTTP's, unless the response has one of its own.
+        message: API Gateway's.
+        error: the value of `x-amzn-ErrorType`.
+        type: of the gateway response that replaces it; None if an API cannot replace it.
+    """
+
+    status: int
+    message: str
+    error: str
+    type: str | None = None
+
+
+def render(
+    failure: Failure, responses: Mapping[str, Any], *, domain: str, stage: str
+) -> HttpResponse:
+    """Return the response to an error.
+
+    Args:
+        failure: the error.
+        responses: the API's own, by their types.
+        domain: as `$context.domainName`.
+        stage: as `$context.stage`.
+    """
+    own: Mapping[str, Any] = {}
+    if failure.type is not None:
+        default = "DEFAULT_4XX" if failure.status < 500 else "DEFAULT_5XX"
+        own = responses.get(failure.type, responses.get(default, {}))
+    headers = [("Content-Type", _JSON), ("x-amzn-ErrorType", failure.error)]
+    for name, value in own.get("responseParameters", {}).items():
+        headers.append((name.removeprefix(_HEADER), value.strip("'")))
+    standard = json.dumps({"message": failure.message})
+    body = own.get("responseTemplates", {}).get(_JSON, standard)
+    for variable, value in (("domainName", domain), ("stage", stage)):
+        body = body.replace(f"$context.{variable}", value)
+    return HttpResponse(int(own.get("statusCode", failure.status)), headers, body.encode())
 
 
 def unknown_path(
@@ -43,11 +86,4 @@ def unknown_path(
     else:
         kind, error = "MISSING_AUTHENTICATION_TOKEN", "MissingAuthenticationTokenException"
         message = "Missing Authentication Token"
-    own = responses.get(kind, {})
-    headers = [("Content-Type", _JSON), ("x-amzn-ErrorType", error)]
-    for name, value in own.get("responseParameters", {}).items():
-        headers.append((name.removeprefix(_HEADER), value.strip("'")))
-    body = own.get("responseTemplates", {}).get(_JSON, json.dumps({"message": message}))
-    for variable, value in (("domainName", domain), ("stage", stage)):
-        body = body.replace(f"$context.{variable}", value)
-    return HttpResponse(int(own.get("statusCode", 403)), headers, body.encode())
+    return render(Failure(403, message, error, kind), responses, domain=domain, stage=stage)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from endpoint.emulator.apigateway.api_gateway import INTEGRATION_SECONDS, ApiGateway
 from endpoint.emulator.apigateway.api_gateway_document import Document
+from endpoint.emulator.apigateway.throttling import MethodSettings
 from endpoint.emulator.lambda_.lambda_runtime import RUNTIME, LambdaFunction
+from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import Server
 
 # Lambda's quota for an account: 10 in a new one; the usual 1,000 are more than a laptop can run.
@@ -27,6 +29,8 @@ def serve(
     environment: Mapping[str, str] | None = None,
     *,
     seconds: float = INTEGRATION_SECONDS,
+    throttling: MethodSettings | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Server]:
     """Serve the output of `chalice package PACKAGE` on 127.0.0.1:`port` while the context lasts.
 
@@ -35,6 +39,8 @@ def serve(
         port: 0 for any free one.
         environment: the function's variables, added to the template's own.
         seconds: how long the gateway waits for the function.
+        throttling: the limits of the stage's methods, in place of the template's.
+        clock: counts what throttling allows.
 
     Raises:
         FileNotFoundError: if nothing was packaged there.
@@ -42,6 +48,7 @@ def serve(
         OSError: when the port is taken.
     """
     document = Document.read(package)
+    document.throttling = document.throttling if throttling is None else throttling
     settings = document.function
     if settings.runtime != RUNTIME:
         # This Python would pass over the bytecode in the zip, and so hide what it costs.
@@ -54,5 +61,6 @@ def serve(
         memory_size=settings.memory_size,
         concurrency=settings.reserved_concurrency or _UNRESERVED,
     )
-    with function, ApiGateway(document, function, seconds=seconds).serve(port) as server:
+    gateway = ApiGateway(document, function, seconds=seconds, clock=clock)
+    with function, gateway.serve(port) as server:
         yield server

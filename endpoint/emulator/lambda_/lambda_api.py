@@ -10,7 +10,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,13 +37,24 @@ class Invocation:
 class RuntimeApi:
     """Hands invocations to the one runtime that asks here.
 
+    Args:
+        pause: called when the runtime has nothing to do, which is until the next event.
+        resume: called before it gets one.
+
     Attributes:
         asked: when the runtime first asked for an event, on `time.monotonic`; its init is over.
         init_error: what the runtime reported instead.
         address: host and port, for AWS_LAMBDA_RUNTIME_API.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        pause: Callable[[], None] = lambda: None,
+        resume: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pause, self._resume = pause, resume
+        # A pause must not come after the resumption that the next event brings.
+        self._turn = threading.Lock()
         self.asked: float | None = None
         self.init_error: dict[str, Any] | None = None
         self.address = ""
@@ -63,11 +74,16 @@ class RuntimeApi:
     def put(self, invocation: Invocation) -> None:
         """Give the runtime its next event."""
         self._current = invocation
-        self._next.put(invocation)
+        with self._turn:
+            self._next.put(invocation)
+            self._resume()
 
     def take(self) -> Invocation | None:
         """Return the next event as soon as there is one; None when the API closes."""
         self.asked = self.asked or time.monotonic()
+        with self._turn:
+            if self._next.empty():
+                self._pause()
         return self._next.get()
 
     def finish(self, invocation_id: str, payload: bytes, *, failed: bool) -> bool:

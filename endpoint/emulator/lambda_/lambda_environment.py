@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from endpoint.emulator.lambda_.lambda_api import Invocation, RuntimeApi
+from endpoint.emulator.process.orphans import CAN_END_STOPPED
 from endpoint.emulator.process.processes import Child
 
 # Lambda's quota for a synchronous response: 6 MB and room for its envelope.
@@ -65,12 +67,16 @@ class Result:
 
 
 class Instance:
-    """A process of the Runtime Interface Client, which takes one event at a time."""
+    """A process of the Runtime Interface Client, which takes one event at a time.
+
+    Between events it is stopped, as Lambda freezes it: no thread of it runs, and its clock goes on.
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = ExitStack()
-        self._api = self._stack.enter_context(RuntimeApi().serve())
+        self._api = self._stack.enter_context(RuntimeApi(self._freeze, self._thaw).serve())
         self._started = time.monotonic()
         self._child = Child(
             f"the function {settings.name}",
@@ -79,6 +85,18 @@ class Instance:
             environment={**settings.variables, "AWS_LAMBDA_RUNTIME_API": self._api.address},
             output=settings.output,
         )
+
+    def _freeze(self) -> None:
+        # Otherwise it would stay, stopped, when this process is killed.
+        if CAN_END_STOPPED:
+            self._send(signal.SIGSTOP)
+
+    def _thaw(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        with suppress(ProcessLookupError):  # it has just ended
+            self._child.process.send_signal(number)
 
     def alive(self) -> bool:
         """Return whether the process is there."""

@@ -19,7 +19,7 @@ from endpoint.emulator.process.orphans import end_with_parent
 
 def main() -> None:
     """Serve as the Lambda, with only the package and the standard library to import."""
-    end_with_parent()
+    end_with_parent(also_stopped=True)
     package, handler = Path(sys.argv[1]), sys.argv[2]
     client = _load_client()
     # Installed packages would hide a dependency that is missing from the package. (A real Lambda

@@ -32,7 +32,7 @@ class Front:
             return api_gateway.tag(request)(environ, start_response)
         # The service is in the scope of the signature, and the template may be in a form post.
         if "/cloudformation/" in request.headers.get("Authorization", ""):
-            cloudformation.skip_unsupported()
+            cloudformation.install()
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker.Describe"):
             return _without_empty(self._moto, request)(environ, start_response)
         if _is_conditional_write(request):

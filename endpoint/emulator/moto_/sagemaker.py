@@ -98,16 +98,31 @@ def _update(self: SageMakerResponse) -> str:
         # "DeleteEndpoint is the only operation that can be performed on a failed endpoint" (API
         # reference of DescribeEndpoint).
         raise ValidationError(message=f'Cannot update failed endpoint "{endpoint.arn}".')
-    if _is_scaled(backend, name):
-        # AWS requires it where the instance type changes or a variant goes. Whether it does for
-        # every update is not documented; here it does.
-        raise ValidationError(
-            message="The variant must be deregistered from automatic scaling first"
-        )
     config = asked["EndpointConfigName"]
+    if _is_scaled(backend, name) and _types(backend, config) != _types(
+        backend, lifecycle(endpoint).fleet.config
+    ):
+        names = ",".join(lifecycle(endpoint).fleet.instance_types)
+        raise ValidationError(
+            message=f'The variant(s) "[{names}]" must be deregistered as scalable targets with AWS'
+            " Auto Scaling before they can be removed or have their instance type updated."
+        )
     types = _placed(backend, config)
     lifecycle(endpoint).update(_fleet(backend, endpoint, config, types))
     return json.dumps({"EndpointArn": endpoint.arn})
+
+
+def _types(backend: SageMakerModelBackend, config_name: str) -> dict[str, set[str]]:
+    """Return the instance types that each variant of a configuration can have."""
+    config = backend.endpoint_configs.get(config_name)
+    return {
+        variant["VariantName"]: {
+            item["InstanceType"]
+            for item in [*variant.get("InstancePools", []), variant]
+            if item.get("InstanceType")
+        }
+        for variant in (config.production_variants if config is not None else [])
+    }
 
 
 def _delete(original: Callable[..., Any]) -> Callable[..., Any]:

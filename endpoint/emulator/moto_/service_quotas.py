@@ -7,6 +7,8 @@ from typing import Any
 
 from moto.servicequotas.responses import ServiceQuotasResponse
 
+# The types that the emulated regions offer, beside those of `QUOTAS`.
+LISTED = frozenset({"ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6.xlarge", "ml.g6e.xlarge"})
 # SageMaker's quotas that a test sets, by instance type. Only these limit the emulated account:
 # other types show the default and have no limit, so that many tests can share one account.
 QUOTAS: dict[str, float] = {}
@@ -20,8 +22,8 @@ def install() -> None:
         asked = json.loads(self.body)
         if asked.get("ServiceCode") != "sagemaker":
             return json.dumps({"Quotas": []})
-        types = {"ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6.xlarge", "ml.g6e.xlarge", *QUOTAS}
-        return json.dumps({"Quotas": [_quota(name) for name in sorted(types)]})
+        types = sorted({*LISTED, *QUOTAS})
+        return json.dumps({"Quotas": [_quota(name) for name in types]})
 
     # Added, not replaced: moto has no such method.
     ServiceQuotasResponse.list_service_quotas = list_service_quotas  # type: ignore[attr-defined]

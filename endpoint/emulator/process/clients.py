@@ -64,10 +64,13 @@ class Clients:
 
     Args:
         url: returns the emulator's address; called when a client is first needed.
+        key: the access key's id, by which tests tell callers apart.
     """
 
-    def __init__(self, url: Callable[[], str]) -> None:
-        self._url = url
+    def __init__(
+        self, url: Callable[[], str], key: str = FAKE_CREDENTIALS["aws_access_key_id"]
+    ) -> None:
+        self._url, self._key = url, key
         self._lock = threading.Lock()
         self._made: dict[tuple[str, str], Any] = {}
 
@@ -79,6 +82,8 @@ class Clients:
                 self._made[key] = _session().client(
                     service,
                     region_name=region,
+                    aws_access_key_id=self._key,
+                    aws_secret_access_key=FAKE_CREDENTIALS["aws_secret_access_key"],
                     endpoint_url=self._url(),
                     config=Config(
                         retries={"total_max_attempts": 1},

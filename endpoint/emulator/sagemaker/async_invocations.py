@@ -18,7 +18,7 @@ from endpoint.emulator.sagemaker.control_plane import Endpoint
 from endpoint.emulator.sagemaker.errors import ModelError
 from endpoint.emulator.sagemaker.invocations import Models
 from endpoint.emulator.sagemaker.request_log import Entry
-from endpoint.emulator.sagemaker.s3_locations import Location
+from endpoint.emulator.sagemaker.s3_locations import Location, Rules
 
 
 class ClientSource(Protocol):
@@ -35,6 +35,9 @@ class AsyncInvocations:
         models: reaches the containers.
         clients: of S3 and SNS, which are reached like everything else, at the emulator's address.
         run: see `AsyncQueue`.
+
+    Attributes:
+        rules: where the results of an endpoint are written.
     """
 
     def __init__(
@@ -44,13 +47,15 @@ class AsyncInvocations:
         run: Callable[[Callable[[], None]], None] = in_thread,
     ) -> None:
         self._models, self._clients = models, clients
+        self.rules = Rules()
         self.queue = AsyncQueue(
             models.clock, self._work, self._expire, models.faults.holds_queue, run
         )
 
     def submit(self, endpoint: Endpoint, request: Request, entry: Entry) -> Response:
         """Queue one request and answer 202; raises ValidationError."""
-        asked = async_requests.read(endpoint, request, self._models.clock.now(), entry)
+        rule = self.rules.of(endpoint.name)
+        asked = async_requests.read(endpoint, request, self._models.clock.now(), entry, rule)
         body = json.dumps({"InferenceId": asked.inference_id})
         response = Response(body, 202, mimetype="application/json")
         response.headers["X-Amzn-SageMaker-OutputLocation"] = str(asked.output)

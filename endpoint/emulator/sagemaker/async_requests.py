@@ -14,7 +14,7 @@ from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.sagemaker.control_plane import AsyncConfig, Endpoint
 from endpoint.emulator.sagemaker.errors import ValidationError
 from endpoint.emulator.sagemaker.request_log import Entry
-from endpoint.emulator.sagemaker.s3_locations import Location
+from endpoint.emulator.sagemaker.s3_locations import Location, Rule
 
 # Limits and patterns from botocore's model of the service.
 LONGEST_INLINE_BODY = 128_000
@@ -58,8 +58,13 @@ class AsyncRequest:
     entry: Entry
 
 
-def read(endpoint: Endpoint, request: Request, now: float, entry: Entry) -> AsyncRequest:
-    """Return the request as SageMaker understands it; raises ValidationError."""
+def read(
+    endpoint: Endpoint, request: Request, now: float, entry: Entry, rule: Rule
+) -> AsyncRequest:
+    """Return the request as SageMaker understands it; raises ValidationError.
+
+    `rule` says where its results are written.
+    """
     config = endpoint.asynchronous
     if config is None:
         # AWS documents the refusal, but not its wording.
@@ -78,8 +83,8 @@ def read(endpoint: Endpoint, request: Request, now: float, entry: Entry) -> Asyn
         headers=_for_container(headers),
         body=body,
         input=_input(headers.get(f"{_PREFIX}InputLocation"), body),
-        output=_output(config, headers, unique),
-        failure=_failure(config, unique),
+        output=_output(config, headers, unique, rule),
+        failure=(rule.place_failure(config.failure_path, unique) if config.failure_path else None),
         ttl=_seconds(headers, "RequestTTLSeconds", _TTL, 21_600),
         timeout=_seconds(headers, "InvocationTimeoutSeconds", _INVOCATION_TIMEOUT, 900),
         queued=now,
@@ -114,19 +119,10 @@ def _input(text: str | None, body: bytes) -> Location | None:
         raise ValidationError(f"Invalid InputLocation: {text}") from error
 
 
-def _output(config: AsyncConfig, headers: Headers, unique: str) -> Location:
+def _output(config: AsyncConfig, headers: Headers, unique: str, rule: Rule) -> Location:
     extension = _matching(headers, "S3OutputPathExtension", _EXTENSION)
     name = _matching(headers, "Filename", _FILENAME) or f"{unique}.out"
-    # The model only says that they are "appended" to the path. One slash between them is assumed.
-    parts = [config.output_path, extension.strip("/") if extension else "", name]
-    return Location.parse("/".join(part for part in parts if part))
-
-
-def _failure(config: AsyncConfig, unique: str) -> Location | None:
-    if config.failure_path is None:
-        return None
-    # The name is not documented. That each request has one of its own is assumed.
-    return Location.parse(f"{config.failure_path}/{unique}-error.out")
+    return rule.place_output(config.output_path, extension or "", name, unique)
 
 
 def _matching(headers: Headers, name: str, pattern: re.Pattern[str]) -> str | None:

@@ -25,8 +25,8 @@ _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([a-z0-9-]+)/")
 class AsyncConfig:
     """An endpoint configuration's AsyncInferenceConfig.
 
-    `concurrency` is MaxConcurrentInvocationsPerInstance; unset, SageMaker chooses and this
-    emulator takes 1.
+    The paths are as configured. `concurrency` is MaxConcurrentInvocationsPerInstance; unset,
+    SageMaker chooses and this emulator takes 1.
     """
 
     output_path: str
@@ -138,8 +138,8 @@ def _async_config(config: dict[str, Any] | None) -> AsyncConfig | None:
     topics = output.get("NotificationConfig") or {}
     client = config.get("ClientConfig") or {}
     return AsyncConfig(
-        output_path=output["S3OutputPath"].rstrip("/"),
-        failure_path=(output.get("S3FailurePath") or "").rstrip("/") or None,
+        output_path=output["S3OutputPath"],
+        failure_path=output.get("S3FailurePath") or None,
         concurrency=int(client.get("MaxConcurrentInvocationsPerInstance") or 1),
         success_topic=topics.get("SuccessTopic"),
         error_topic=topics.get("ErrorTopic"),

@@ -36,6 +36,7 @@ class Runtime:
     Attributes:
         faults: the faults that are switched on.
         log: the requests that arrived.
+        rules: where the results of asynchronous endpoints are written.
         queue: of the asynchronous endpoints; its owner starts and closes it, or polls it.
     """
 
@@ -52,7 +53,7 @@ class Runtime:
         self._clock, self._longest_body = clock, longest_body
         self._models = Models(containers, self.faults, clock)
         self._asynchronous = AsyncInvocations(self._models, clients, run)
-        self.queue = self._asynchronous.queue
+        self.queue, self.rules = self._asynchronous.queue, self._asynchronous.rules
 
     @staticmethod
     def handles(method: str, path: str) -> bool:

@@ -2,8 +2,8 @@
 
 No database is used, so the guarantee is that of one instance: never more than the limit in any 60
 seconds that this instance sees. AWS may run several, each of which counts for itself; their number
-times the limit is the bound for all. The stage's throttling and the function's concurrency, which a
-deployment sets, apply to all of them together.
+times the limit is the bound for all. The function's concurrency, which a deployment sets, applies
+to all of them together; so does the stage's throttling, to each method by itself.
 """
 
 from __future__ import annotations

@@ -18,6 +18,14 @@ _CONNECT_SECONDS = 2
 # A frozen Lambda does not see the server close an idle connection, and a request sent on it fails.
 # A retry could start a second run, so connections that may be stale are dropped instead.
 _LONGEST_IDLE = 20.0
+# For links: without these, botocore signs for the global host, which S3 redirects or refuses for a
+# new bucket in another region, and in old regions by a version that new buckets refuse.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
+# At an address of digits, as the emulator's, botocore puts the bucket into the path nevertheless.
+_S3 = {
+    "signature_version": "s3v4",
+    "s3": {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
+}
 # A session's clients must be made one after the other; they share the files that it has read.
 _making = threading.Lock()
 
@@ -72,6 +80,7 @@ class LazyClient:
                     # botocore's default is 10; `chalice local` has one process for all requests.
                     max_pool_connections=50,
                     tcp_keepalive=True,
+                    **(_S3 if self._service == "s3" else {}),
                 ),
             )
         client.meta.events.register("before-send", _in_time)

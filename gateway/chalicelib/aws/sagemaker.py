@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,8 +112,8 @@ class AsyncEndpoint:
         file: str,
         timeouts: QueueTimeouts,
         trace: str,
-    ) -> str | None:
-        """Queue `request`; its picture will be `file` in `folder`, below the endpoint's S3 path.
+    ) -> QueuedRun:
+        """Queue `request`, and ask for its picture as `file` in `folder`, below the S3 path.
 
         Args:
             request: complete, that is with seed and model.
@@ -120,7 +123,8 @@ class AsyncEndpoint:
             trace: an identifier for the container's log.
 
         Returns:
-            The `s3://` URL where SageMaker will write the reason of a failure, if it names one.
+            Where SageMaker says that it will write. How it makes an address of `folder` and `file`
+            is not documented: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpointAsync.html
 
         Raises:
             MayHaveReachedGpu: if the response was lost: the request may be queued or not.
@@ -128,7 +132,7 @@ class AsyncEndpoint:
         """
         try:
             queued = shared().keep(lambda: self._submit(request, folder, file, timeouts, trace))
-            return str(queued["FailureLocation"]) if "FailureLocation" in queued else None
+            return QueuedRun(queued.get("OutputLocation"), queued.get("FailureLocation"))
         except NoTimeLeft as error:
             raise _not_begun() from error
         except DeadlinePassed as error:
@@ -166,6 +170,19 @@ class AsyncEndpoint:
 
 
 @dataclass(frozen=True)
+class QueuedRun:
+    """The `s3://` addresses of a queued request, as far as SageMaker names them.
+
+    Attributes:
+        output: where the picture will be written.
+        failure: where the reason will be written if there is no picture.
+    """
+
+    output: str | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
 class QueueTimeouts:
     """The limits of a queued request.
 
@@ -176,7 +193,9 @@ class QueueTimeouts:
 
     # A start from zero instances is reported to take 5 to 15 minutes.
     queue_seconds: int = 1_800
-    run_seconds: int = 600
+    # Any run can be the first after zero, in which a container that fetches its weights from the
+    # hub waits for them.
+    run_seconds: int = 1_800
 
 
 def _until(deadline: Deadline, trace: str) -> str:
@@ -293,18 +312,51 @@ def _translate_model_error(response: Any) -> GatewayError:
     return EndpointFailed("The model failed to generate this picture.")
 
 
+# The serving toolkit reports any exception as a 400 of this type, so that it is not a refusal.
+_ACCIDENT = "InternalServerException"
+# SageMaker's sentence around a container's error: "Received client error (400) from primary".
+_STATUS = re.compile(r"\b(?:error|status|code)\b\W{1,5}(?:code\W{1,5})?([1-5]\d\d)\b", re.I)
+# The statuses of this project's container for requests that would be refused again.
+_REFUSALS = {"400", "422"}
+_ESCAPED = re.compile(r'\\(["\\/])')
+# JSON within JSON within JSON: a message in a notification, say.
+_DEEPEST_ESCAPE = 3
+
+
 def failure_of(text: str) -> GatewayError:
     """Return the error for what SageMaker wrote when a queued request failed.
 
-    Its format is not documented; the container's own JSON is searched in it.
+    Its format is not documented. The container's own JSON is searched in it, and without that the
+    container's status: a request that was refused would be refused again, after another paid run.
     """
-    start = text.find('{"error"')
-    try:
-        reported = json.JSONDecoder().raw_decode(text, start)[0]["error"] if start >= 0 else {}
-    except (ValueError, TypeError, KeyError):
-        reported = {}
-    error = _translate_report(reported if isinstance(reported, dict) else {})
-    return error or JobFailed("The model failed to generate this picture.")
+    for readable in _unescaped(text):
+        if (error := _translate_report(_error_within(readable))) is not None:
+            return error
+    status = _STATUS.search(text)
+    if status is not None and status[1] in _REFUSALS and _ACCIDENT not in text:
+        return InvalidRequest("The model refused this request.")
+    return JobFailed("The model failed to generate this picture.")
+
+
+def _unescaped(text: str) -> Iterator[str]:
+    """Yield a text as it is, and then with one level of escaping after another removed."""
+    yield text
+    text = html.unescape(text)
+    for _ in range(_DEEPEST_ESCAPE + 1):
+        yield text
+        text = _ESCAPED.sub(r"\1", text)
+
+
+def _error_within(text: str) -> dict[str, Any]:
+    """Return the first `error` object in a text, empty if there is none."""
+    for start in re.finditer(r'\{\s*"error"', text):
+        try:
+            reported = json.JSONDecoder().raw_decode(text, start.start())[0]["error"]
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(reported, dict):
+            return reported
+    return {}
 
 
 def _translate_report(reported: dict[str, Any]) -> GatewayError | None:

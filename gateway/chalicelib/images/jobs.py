@@ -1,8 +1,8 @@
 """Jobs: pictures that take longer than a request. S3 is their only store, and their only lock.
 
     records/<digest>.json            what was requested, and until when a run may be in progress
-    outputs/<digest>/picture.<ext>   the picture; SageMaker writes it
-    (a key that SageMaker names)     why there is none; SageMaker writes that too
+    (a key that SageMaker names)     the picture, or why there is none; SageMaker writes them
+    outputs/<digest>/picture.<ext>   the picture, as long as SageMaker's response is not known
 
 A job's id is a hash of the completed request and the model's revision, so the same request always
 leads to the same job, done or in progress. Whoever creates the record, or replaces one that has
@@ -17,7 +17,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import AsyncEndpoint, QueueTimeouts, failure_of
 from chalicelib.errors import (
     CallerFault,
+    EndpointFailed,
     GatewayError,
     JobExpired,
     JobUnknown,
@@ -35,6 +36,7 @@ from chalicelib.errors import (
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE, check_picture
 from chalicelib.images.resolved_request import ResolvedRequest
+from chalicelib.telemetry import logger
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 2.0, 1.4
 # The last poll is this long before the deadline, or a quarter of a short wait: S3 needs time too.
@@ -69,6 +71,9 @@ class Claim:
         ends: when no run of it can be alive any more.
         failure: where SageMaker will write the reason of a failure; None until it is queued.
         given_up: whether it certainly has no run.
+        output: where SageMaker will write the picture; None until it is queued, and in records of
+            versions that did not store it.
+        earlier_failure: where it wrote, or would have written, the failure of an earlier run.
     """
 
     request: dict[str, Any]
@@ -79,6 +84,8 @@ class Claim:
     ends: float
     failure: str | None = None
     given_up: bool = False
+    output: str | None = None
+    earlier_failure: str | None = None
 
     def to_bytes(self) -> bytes:
         """Return the record's content."""
@@ -86,8 +93,9 @@ class Claim:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Claim:
-        """Read a record."""
-        return cls(**json.loads(content))
+        """Read a record, of a newer version too."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in json.loads(content).items() if key in names})
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ class Job:
     Attributes:
         waited: seconds since it was requested.
         attempt: the number of runs that were claimed for it.
+        output: the key of its picture.
         error: why it failed, or that it expired; None otherwise.
     """
 
@@ -122,6 +131,7 @@ class Job:
     request: GenerationRequest
     waited: float
     attempt: int
+    output: str
     error: GatewayError | None = None
 
     @property
@@ -182,10 +192,17 @@ class Jobs:
         return Record(identifier, GenerationRequest.from_dict(claim.request), claim, stored.tag)
 
     def job(self, record: Record) -> Job:
-        """Return the job of a record, in its present state."""
+        """Return the job of a record, in its present state.
+
+        Raises:
+            EndpointFailed: as `start`, for as long as the run may be in progress.
+            StoreUnavailable: if S3 does not say.
+        """
+        if self._now() <= record.claim.ends:
+            self._check_locations(record.claim)
         job = self._waiting(record)
         # The picture is looked for first: a run that was given up as lost may still have finished.
-        if self._store.size(_output_key(record)) is not None:
+        if self._store.size(job.output) is not None:
             return replace(job, state=State.DONE)
         reason = self._failure(record.claim)
         if reason is not None:
@@ -218,6 +235,7 @@ class Jobs:
             attempt=1 if over is None else over.claim.attempt + 1,
             asked=now,
             ends=now + _LONGEST_SUBMISSION + timeouts.queue_seconds + timeouts.run_seconds,
+            earlier_failure=over.claim.failure or over.claim.earlier_failure if over else None,
         )
         key, body = _record_key(resolved.id), claim.to_bytes()
         if over is None:
@@ -227,6 +245,20 @@ class Jobs:
             tag = self._store.replace(key, body, over.tag)
         return None if tag is None else Record(resolved.id, resolved.request, claim, tag)
 
+    def forget_failure(self, record: Record) -> None:
+        """Delete what SageMaker wrote about the run before a claimed one.
+
+        That its name is another one for each run is not documented, and a failure that stays there
+        would make the new run look failed as soon as it is queued.
+
+        Raises:
+            StoreUnavailable: if S3 did not confirm the deletion.
+        """
+        location = record.claim.earlier_failure
+        key = self._store.key_of(location) if location else None
+        if key:
+            self._store.delete(key)
+
     def start(self, record: Record, trace: str) -> Job:
         """Queue a claimed run; a claim that certainly has no run is given up at once.
 
@@ -235,24 +267,29 @@ class Jobs:
             trace: an identifier for the container's log.
 
         Raises:
-            GatewayError: if the endpoint does not take it.
+            EndpointFailed: if SageMaker will write outside the part of the bucket that the gateway
+                can read. The run is in progress, so the claim is kept.
+            GatewayError: any other, if the endpoint does not take it.
         """
-        folder, _, file = _output_key(record).rpartition("/")
+        folder, _, file = _picture_key(record).rpartition("/")
         folder = folder.removeprefix("outputs/")
         try:
-            failure = self._endpoint.submit(record.request, folder, file, self._timeouts, trace)
+            queued = self._endpoint.submit(record.request, folder, file, self._timeouts, trace)
         except MayHaveReachedGpu:
-            failure = None  # it may run: the claim holds until it ends by itself
+            # It may run: the claim holds until it ends by itself.
+            return self._waiting(record)
         except GatewayError:
             self.give_up(record)
             raise
-        if failure is not None:
-            self._rewrite(record, failure=failure)
-        return self._waiting(record)
+        claim = replace(record.claim, output=queued.output, failure=queued.failure)
+        if claim != record.claim:
+            self._rewrite(record, claim)
+        self._check_locations(claim)
+        return self._waiting(replace(record, claim=claim))
 
     def give_up(self, record: Record) -> None:
         """End a claim that certainly has no run, so that the next request can claim one."""
-        self._rewrite(record, given_up=True)
+        self._rewrite(record, replace(record.claim, given_up=True))
 
     def find(self, identifier: str) -> Job:
         """Return a job by its id.
@@ -290,21 +327,25 @@ class Jobs:
                 return replace(job, state=State.DONE, error=None), picture
         return job, None
 
-    def picture(self, job: Job | ResolvedRequest) -> Finished | None:
-        """Return the picture of a job, or of a request that may have one; None without a picture.
+    def stored_picture(self, resolved: ResolvedRequest) -> Finished | None:
+        """Return the picture of a request that may have one; otherwise as `picture`."""
+        record = self.read(resolved.id)
+        return self.picture(self._waiting(record)) if record else None
+
+    def picture(self, job: Job) -> Finished | None:
+        """Return the picture of a job, or None if there is none.
 
         Raises:
             BadPicture: if what SageMaker wrote is not a complete picture.
         """
-        key = _picture_key(job.id, job.request.format)
-        stored = self._store.read(key, longest=LARGEST_PICTURE)
+        stored = self._store.read(job.output, longest=LARGEST_PICTURE)
         if stored is None:
             return None
         if stored.size > LARGEST_PICTURE:
             # SageMaker does not document which type the object in S3 has, so the link sets it.
             media_type = f"image/{job.request.format}"
             return Finished(
-                b"", self._store.link(key, _LINK_SECONDS, ResponseContentType=media_type)
+                b"", self._store.link(job.output, _LINK_SECONDS, ResponseContentType=media_type)
             )
         check_picture(stored.body, job.request.format)
         return Finished(stored.body)
@@ -323,9 +364,8 @@ class Jobs:
                 raise
             return None
 
-    def _rewrite(self, record: Record, **changes: Any) -> None:
+    def _rewrite(self, record: Record, claim: Claim) -> None:
         """Change the record, unless another request has replaced it meanwhile."""
-        claim = replace(record.claim, **changes)
         # Losing this race is harmless: another claim describes a newer run.
         with ending():
             self._store.replace(_record_key(record.id), claim.to_bytes(), record.tag)
@@ -337,8 +377,25 @@ class Jobs:
 
     def _waiting(self, record: Record) -> Job:
         """Return the job of a record that waits, as each does until S3 says otherwise."""
-        waited = max(self._now() - record.claim.asked, 0)
-        return Job(record.id, State.WAITING, record.request, waited, record.claim.attempt)
+        claim = record.claim
+        output = self._store.key_of(claim.output) if claim.output else None
+        return Job(
+            record.id,
+            State.WAITING,
+            record.request,
+            waited=max(self._now() - claim.asked, 0),
+            attempt=claim.attempt,
+            output=output or _picture_key(record),
+        )
+
+    def _check_locations(self, claim: Claim) -> None:
+        """Raise EndpointFailed if SageMaker writes where this gateway cannot read."""
+        for location in (claim.output, claim.failure):
+            if location and not self._store.key_of(location):
+                logger.error("unreadable location", extra={"location": location})
+                raise EndpointFailed(
+                    "The model's endpoint writes to a place that this gateway cannot read."
+                )
 
 
 def _digest(identifier: str) -> str:
@@ -349,9 +406,6 @@ def _record_key(identifier: str) -> str:
     return f"records/{_digest(identifier)}.json"
 
 
-def _output_key(record: Record) -> str:
-    return _picture_key(record.id, record.request.format)
-
-
-def _picture_key(identifier: str, extension: str) -> str:
-    return f"outputs/{_digest(identifier)}/picture.{extension}"
+def _picture_key(record: Record) -> str:
+    """Return the key that SageMaker is asked for."""
+    return f"outputs/{_digest(record.id)}/picture.{record.request.format}"

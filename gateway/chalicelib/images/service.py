@@ -87,11 +87,11 @@ class ImageService:
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
         self._quota = Quota(settings.protection, self._store)
-        self._queues = {
-            model.name: self._queue(model.queue)
-            for model in settings.models.values()
-            if model.queue is not None
-        }
+        queues = {model.name: model.queue for model in settings.models.values() if model.queue}
+        # The slots of a model are in its part of the bucket: the models share out the limit.
+        places = {(queue.bucket, queue.prefix) for queue in queues.values()}
+        most = max(settings.most_waiting // max(len(places), 1), 1)
+        self._queues = {name: self._queue(queue, most) for name, queue in queues.items()}
 
     def check_prompt(self, call: Call, prompt: str) -> None:
         """Apply the prompt filter as the settings say. Negative prompts are not filtered.
@@ -130,7 +130,9 @@ class ImageService:
         self.check_access(call, resolved)
         # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
-            return self._queue_of(resolved).jobs.picture(resolved) if resolved.model.queue else None
+            if resolved.model.queue is None:
+                return None
+            return self._queue_of(resolved).jobs.stored_picture(resolved)
         if resolved.model.endpoint is not None:
             try:
                 return Finished(self._invoke(call, resolved, resolved.model.endpoint))
@@ -208,6 +210,7 @@ class ImageService:
     def _start(self, call: Call, record: Record, jobs: Jobs) -> Job:
         """Pay for a claimed run and start it: of many requests for one picture, one pays."""
         try:
+            jobs.forget_failure(record)
             charged = self._quota.spend(call.payment, record.id)
         except GatewayError:
             with suppress(StoreUnavailable):  # the claim ends by itself, later
@@ -227,7 +230,13 @@ class ImageService:
         seconds = call.wait_budget
         if job.state is State.WAITING and seconds > 0:
             slot.take(job.id)
+        waited = job.waited if job.state is State.WAITING else None
+        begun = call.log.elapsed
         job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
+        if picture is not None or job.error is not None:
+            if waited is not None:
+                waited = round((waited + call.log.elapsed - begun) * 1_000, 1)
+            call.log.add(queue_milliseconds=waited)
         if picture is not None:
             return picture
         if job.error is not None:
@@ -245,10 +254,10 @@ class ImageService:
             raise JobUnknown("Unknown job.")
         return queue
 
-    def _queue(self, queue: Queue) -> _JobQueue:
+    def _queue(self, queue: Queue, most_waiting: int) -> _JobQueue:
         store = self._store(queue.bucket, queue.prefix)
         jobs = Jobs(store, AsyncEndpoint(self._runtime, queue.endpoint))
-        return _JobQueue(jobs, ConcurrencyLimiter(store, self.settings.most_waiting))
+        return _JobQueue(jobs, ConcurrencyLimiter(store, most_waiting))
 
     def _store(self, bucket: str, prefix: str) -> Store:
         return Store(self._s3, bucket, prefix)

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import urllib3
 
+from endpoint.cli.options import CONCURRENCY
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
+from endpoint.provision.gateway_project import GatewaySettings
 from tests.benchmarks.lib.processes import process_tree
 from tests.end_to_end.account import (
     ASYNC_ENDPOINT,
@@ -31,7 +33,9 @@ from tests.end_to_end.account import (
 )
 from tests.packages import package_gateway
 
-INSTANCES, MOST_WAITING = 30, 20
+# As `deploy` sets them.
+INSTANCES = CONCURRENCY
+MOST_WAITING = GatewaySettings((), concurrency=INSTANCES).most_waiting
 GENERATION_SECONDS = 0.1
 _MODEL_CODE = Path(__file__).parent / "fixed_time_model"
 _READY_SECONDS = 120.0

@@ -47,8 +47,9 @@ Each client requests an image, waits for it and requests the next without a paus
 it waits for `Retry-After`, 5 seconds at most. Requests pass the emulated API Gateway, up to
 {INSTANCES} Lambdas and the emulated SageMaker, all on this machine. The model generates one image
 of 300 kB at a time and takes {GENERATION_SECONDS:g} s for it. The baseline is therefore the
-ceiling: {CEILING:g} images per second. `EASEL_MOST_WAITING` is {MOST_WAITING}. Throughput counts
-images that arrived while the clients were sending requests.
+ceiling: {CEILING:g} images per second. `EASEL_MOST_WAITING` is {MOST_WAITING}; both numbers are
+those that `deploy` sets. Throughput counts images that arrived while the clients were sending
+requests.
 """
 LATENCIES = """\
 Latency of images, redirects included, and the responses without one. `500 Internal server error`

@@ -9,22 +9,41 @@ import sys
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
+from pathlib import PurePosixPath
 from typing import Any
 
 import boto3
 import pytest
 
+from endpoint import create_endpoint
+from endpoint.aws.bucket import Bucket
+from endpoint.aws.models import Models
+from endpoint.cli import options
 from endpoint.commands import create_key, deploy, destroy, prove
+from endpoint.core.console import Console
 from endpoint.core.naming import Deployment
+from endpoint.core.waiting import Waiting
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.container.model_server import ModelServer, container_environment
 from endpoint.emulator.process import clients
 from endpoint.emulator.process.http_server import serving
+from endpoint.emulator.served_model import DEMO
 from endpoint.proof.http import ask
 from endpoint.provision import checks, gateway_project, payload
+from endpoint.provision.model_metadata import read_description, read_metadata
+from endpoint.provision.settings_check import MODEL_PACKAGE
 from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
 from tests.endpoint.world import ACCOUNT, REGION
 
+PUBLIC = f"https://x.execute-api.{REGION}.amazonaws.com/api"
+DESCRIPTION = {
+    "defaults": {"steps": 8, "guidance_scale": 1.5, "width": 1024, "height": 1024},
+    "limits": {"steps": {"minimum": 1, "maximum": 50}},
+    "loras": ["from-the-hub"],
+    "largest_area": 1048576,
+    "about": "Draws what a small zoo has.",
+}
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serving:1"
 
 
@@ -46,7 +65,8 @@ class Cloud:
 
     def deploy(self, *more, fetch=None):
         fetch = fetch or self.fetch
-        return self.run(deploy, "--image", IMAGE, *more, fetch=fetch)
+        arguments = ("--image", IMAGE, "--weights", "fetch", *more)
+        return self.run(deploy, *arguments, fetch=fetch)
 
     def fetch(self, url, key=None):
         """Request from the deployed project behind the emulated API Gateway, by its public URL."""
@@ -63,12 +83,20 @@ class Cloud:
         host, _, path = url.removeprefix("https://").partition("/api")
         assert host.endswith(f".execute-api.{REGION}.amazonaws.com")
         if self._front is None:
+            variables = {**_variables(self), **clients.environment(self.server.url, REGION)}
             self._front = self._open.enter_context(
                 packaged_gateway.serve(
-                    self._package(), environment=clients.environment(self.server.url, REGION)
+                    self._package(), environment=variables, throttling=self.limits()
                 )
             )
         return f"{self._front.url}/api{path}"
+
+    def limits(self):
+        """Return the limits that the deployed stage has."""
+        (api,) = self.client("apigateway").get_rest_apis()["items"]
+        stage = self.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
+        settings: dict[str, Any] = stage["methodSettings"]
+        return settings
 
     def project(self):
         return gateway_project.PROJECTS / f"main-{ACCOUNT}-{REGION}"
@@ -83,10 +111,16 @@ class Cloud:
         out = self._folder / "package"
         if not out.exists():
             run = "from chalice.cli import main; main()"
+            # Its own configuration was deleted, with the secrets in it.
+            own = json.loads((gateway_project.SOURCE / ".chalice" / "config.json").read_text())
+            own["stages"] = {"main": own["stages"]["dev"]}
+            config = self.project() / ".chalice" / "config.json"
+            config.write_text(json.dumps(own))
             command = [sys.executable, "-c", run, "--project-dir", str(self.project()), "package"]
             # `deploy` sets these through the API.
             command += ["--merge-template", str(self.project() / ".chalice" / "responses.json")]
             subprocess.run([*command, "--stage", "main", str(out)], check=True)
+            config.unlink()
         return out
 
 
@@ -98,7 +132,11 @@ def builds(tmp_path_factory):
 @pytest.fixture
 def cloud(tmp_path, monkeypatch, serving_code, builds):
     assert serving_code == payload.CODE
-    with serving(Container) as container, AwsServer().serve() as server:
+    with (
+        serving(Container) as container,
+        serving(Container, description=DESCRIPTION) as described,
+        AwsServer().serve() as server,
+    ):
         urllib.request.urlopen(
             urllib.request.Request(f"{server.url}/moto-api/reset", method="POST"), timeout=10
         ).close()
@@ -106,8 +144,9 @@ def cloud(tmp_path, monkeypatch, serving_code, builds):
             monkeypatch.delenv(name)
         for name, value in clients.environment(server.url, REGION).items():
             monkeypatch.setenv(name, value)
-        for model in ("sd", "sdxl"):
-            server.registry.register(f"easel-main-{model}", container.url)
+        # One with code that does not know the request for its description.
+        for model, behind in (("sd", container), ("sdxl", described)):
+            server.registry.register(f"easel-main-{model}", behind.url)
         monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
         monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
         ecr = boto3.client("ecr")
@@ -138,6 +177,11 @@ def remaining(cloud):
     return names + [item["StackName"] for item in stacks if "DELETE" not in item["StackStatus"]]
 
 
+def resources(cloud, api):
+    pages = cloud.client("apigateway").get_paginator("get_resources").paginate(restApiId=api)
+    return [resource for page in pages for resource in page["items"]]
+
+
 @pytest.mark.slow
 def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
     assert cloud.deploy("--also", "sdxl") == 0
@@ -151,14 +195,40 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     models = json.loads(variables["EASEL_MODELS"])
     assert list(models) == ["sd", "sdxl"]
     assert models["sd"]["endpoint"] == "easel-main-sd"
+    # Half of moto's 1,000 would be more than the reservation.
+    assert variables["EASEL_MOST_WAITING"] == str(options.CONCURRENCY // 2)
+    kept = [file for file in cloud.project().rglob("*") if file.is_file()]
+    assert not [file for file in kept if variables["EASEL_SECRET"].encode() in file.read_bytes()]
     queue = {"endpoint": "easel-main-sdxl", "jobs": f"s3://{BUCKET}/jobs/sdxl/"}
     assert models["sdxl"]["asynchronous"] == queue
-    assert (models["sd"]["defaults"]["steps"], models["sdxl"]["defaults"]["width"]) == (25, 1024)
+    assert models["sd"]["defaults"]["steps"] == 25
+    # Files of a model from the hub are not in the bucket: its container says what it is.
+    metadata = {name: value for name, value in DESCRIPTION.items() if name != "about"}
+    assert metadata.items() <= models["sdxl"].items()
+    (offered,) = [
+        model
+        for model in json.loads(cloud.fetch(f"{PUBLIC}/options"))["models"]
+        if model["name"] == "sdxl"
+    ]
+    assert offered["about"] == DESCRIPTION["about"]
+    assert offered["limits"]["steps"]["maximum"] == 50
     (api,) = cloud.client("apigateway").get_rest_apis()["items"]
     assert api["tags"] == {"easel": "main"}
     stage = cloud.client("apigateway").get_stage(restApiId=api["id"], stageName="api")
-    assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 2.0
-    assert stage["methodSettings"]["*/*"]["throttlingBurstLimit"] == 5
+    limits = {
+        place: (each["throttlingRateLimit"], each["throttlingBurstLimit"])
+        for place, each in stage["methodSettings"].items()
+    }
+    assert limits.pop("*/*") == (50, 100)
+    assert limits["~1inference~1{text}/GET"] == (2, 10)
+    assert sum(rate for rate, _ in limits.values()) == pytest.approx(4)
+    assert sum(burst for _, burst in limits.values()) == 20
+    paths = {each["path"] for each in resources(cloud, api["id"])}
+    assert {place.rpartition("/")[0].replace("~1", "/") for place in limits} <= paths
+    throttled = cloud.client("apigateway").get_gateway_response(
+        restApiId=api["id"], responseType="THROTTLED"
+    )
+    assert throttled["responseParameters"]["gatewayresponse.header.Retry-After"] == "'2'"
     for kind in ("MISSING_AUTHENTICATION_TOKEN", "INVALID_SIGNATURE"):
         response = cloud.client("apigateway").get_gateway_response(
             restApiId=api["id"], responseType=kind
@@ -174,6 +244,12 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     assert cloud.fetch(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat") == PNG
     slow = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20cat?model=sdxl"
     assert cloud.fetch(slow) == PNG
+
+    # The method with the smallest share is throttled, and no other.
+    default = f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/default"
+    with pytest.raises(urllib.error.HTTPError, match="429"):
+        list(map(cloud.fetch, [default] * 20))
+    assert cloud.fetch(f"https://x.execute-api.{REGION}.amazonaws.com/api/inference/a%20dog") == PNG
 
     # Again, from a clone without a record of the first deployment.
     gateway_project.GatewayProject(_deployment()).remove()
@@ -210,6 +286,29 @@ def test_a_deployment_with_keys_is_tested_with_one_and_keeps_them(cloud, tmp_pat
     output = capsys.readouterr()
     for secret in (key, again["EASEL_SECRET"]):
         assert secret not in output.out + output.err
+
+
+@pytest.mark.slow
+def test_the_serving_code_says_what_is_in_no_file_of_the_bucket(cloud):
+    own = json.loads((DEMO / "easel.json").read_text("utf-8"))
+    variables = {"EASEL_SAMPLER": "lcm", "EASEL_DEFAULTS": '{"steps": 2, "width": 64}'}
+    container = ModelServer(MODEL_PACKAGE, DEMO, container_environment(variables))
+    bucket = Bucket(cloud.client("s3"), BUCKET)
+    models = Models(cloud.client("sagemaker"), Waiting(InstantClock(), Console(InstantClock())))
+    with container.serve() as served:
+        for model in ("sd", "sdxl"):  # real-time and asynchronous
+            cloud.server.registry.register(f"easel-main-{model}", served.url)
+            argv = ("--image", IMAGE, "--model", model, "--weights", "fetch")
+            assert cloud.run(create_endpoint, *argv) == 0
+            (name,) = [name for name in bucket.sizes("descriptions/") if f"/{model}/" in name]
+            sagemaker_model = PurePosixPath(name).stem
+            metadata = read_metadata(models, bucket, model, sagemaker_model)
+            assert (metadata["defaults"]["steps"], metadata["defaults"]["width"]) == (2, 64)
+            assert metadata["limits"]["steps"]["maximum"] == 50
+            assert metadata["largest_area"] == own["largest_area"]
+            assert metadata["loras"] == ["outline", "pixel"]
+            described = read_description(models, bucket, model, sagemaker_model)
+            assert described == {name: own[name] for name in ("about", "examples", "vocabulary")}
 
 
 def _variables(cloud):

@@ -15,7 +15,7 @@ from endpoint.commands import deploy, destroy, doctor, start, status, stop
 from endpoint.core.naming import Deployment
 from endpoint.provision import checks, gateway, gateway_project, rights
 from tests import iam
-from tests.endpoint.doubles import create, create_gateway
+from tests.endpoint.doubles import create, create_gateway, only_config
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
 from tests.model_folders import write_pipeline
 
@@ -104,7 +104,11 @@ def calls(tmp_path_factory):
         run = world.run
         assert run(doctor.main, "--image", IMAGE) == 0
         assert create(world, "--weights", "s3", *budget, model=str(tiny)) == 0
-        options = ("--image", IMAGE, "--yes", "--model", "sdxl", "--open")
+        config = only_config(world)["EndpointConfigName"]
+        world.client("sagemaker").create_endpoint(
+            EndpointName="somebodys", EndpointConfigName=config
+        )
+        options = ("--image", IMAGE, "--yes", "--model", "sdxl", "--weights", "fetch", "--open")
         assert run(deploy.main, *options, fetch=_png) == 0
         assert create(world, "--log-prompts", model="sdxl") == 0
         assert run(use_endpoint.main, "a cat", "--model", "sdxl") == 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from endpoint.costs.autoscaling import MINUTE, Minute, Policies, State, step
@@ -12,6 +14,7 @@ BOTH = Policies(
     scale_out_cooldown=300,
     wake_seconds=120,
     wake_step=1,
+    wake_exactly=True,
     wake_cooldown=300,
 )
 TRACKING = {
@@ -19,7 +22,10 @@ TRACKING = {
     "CustomizedMetricSpecification": {"MetricName": "ApproximateBacklogSizePerInstance"},
     "ScaleInCooldown": 600,
 }
-STEP = {"StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}]}
+STEP = {
+    "AdjustmentType": "ExactCapacity",
+    "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
+}
 ALARM = {
     "MetricName": "HasBacklogWithoutCapacity",
     "ComparisonOperator": "GreaterThanOrEqualToThreshold",
@@ -51,10 +57,17 @@ def test_a_backlog_without_an_instance_wakes_the_endpoint_after_the_alarm_and_a_
     assert actions(BOTH, [asleep()] * 3) == [0, 0, 1]
 
 
-def test_waking_is_repeated_after_its_cooldown_while_no_instance_is_ready():
+def test_a_step_that_adds_is_repeated_after_its_cooldown_while_no_instance_is_ready():
+    adding = replace(BOTH, wake_exactly=False)
     minutes = [asleep()] * 3 + [asleep(starting=1)] * 5
 
-    assert actions(BOTH, minutes) == [0, 0, 1, 0, 0, 0, 0, 1]
+    assert actions(adding, minutes) == [0, 0, 1, 0, 0, 0, 0, 1]
+
+
+def test_a_step_to_an_exact_number_starts_no_second_instance_however_slow_the_first_is():
+    minutes = [asleep()] * 3 + [asleep(starting=1)] * 30
+
+    assert actions(BOTH, minutes) == [0, 0, 1] + [0] * 30
 
 
 def test_waking_never_exceeds_the_most_instances():

@@ -31,6 +31,7 @@ def test_the_policies_are_those_that_are_installed(monkeypatch):
         scale_out_cooldown=300,
         wake_seconds=120,
         wake_step=1,
+        wake_exactly=True,
         wake_cooldown=300,
     )
 

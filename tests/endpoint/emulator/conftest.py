@@ -19,7 +19,8 @@ from tests.endpoint.emulator.doubles import (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Not for the session: tests of other folders need their settings back.
+@pytest.fixture(scope="package", autouse=True)
 def _no_real_aws():
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:

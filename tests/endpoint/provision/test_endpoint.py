@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from endpoint import create_endpoint
 from endpoint.aws.scaling import alarm_name
+from endpoint.provision import payload, weights
 from tests.endpoint.doubles import BUCKET, create, names, only_config
-from tests.endpoint.world import contents
+from tests.endpoint.world import IMAGE, contents
+from tests.model_folders import write_file
 
 
 def container_of(world, endpoint):
@@ -63,7 +68,7 @@ def test_one_instance_type_makes_no_pool(world):
 def test_an_asynchronous_model_scales_to_zero_and_wakes_on_its_backlog(world):
     assert create(world, "--most-instances", "3", model="sdxl") == 0
     assert only_config(world)["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"] == (
-        f"s3://{BUCKET}/jobs/sdxl/outputs/"
+        f"s3://{BUCKET}/jobs/sdxl/outputs"
     )
     scaling = world.client("application-autoscaling")
     (target,) = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
@@ -79,12 +84,9 @@ def test_an_asynchronous_model_scales_to_zero_and_wakes_on_its_backlog(world):
     assert alarm["AlarmActions"] == [by_type["StepScaling"]["PolicyARN"]]
 
 
-def test_an_asynchronous_endpoint_is_updated_without_its_scaling_and_scaled_again(
-    world, serving_code
-):
+def test_other_instance_types_are_updated_without_scaling_and_scaled_again(world):
     assert create(world, model="sdxl") == 0
-    (serving_code / "generation.py").write_text("STEPS = 1\n")
-    assert create(world, model="sdxl") == 0
+    assert create(world, "--instance-type", "ml.g6.xlarge", model="sdxl") == 0
     made = world.calls
     assert made.index("application-autoscaling.DeregisterScalableTarget") < made.index(
         "sagemaker.UpdateEndpoint"
@@ -114,7 +116,7 @@ def test_creating_again_changes_nothing(world):
     before = contents(world)
     count = len(world.calls)
     assert create(world) == 0
-    assert contents(world) == [line.replace("CREATE_", "UPDATE_") for line in before]
+    assert contents(world) == before
     changed = {call for call in world.calls[count:] if ".Create" in call and "LogGroup" not in call}
     assert changed == set()
 
@@ -145,3 +147,45 @@ def test_the_container_reads_adapters_from_a_prefix_without_a_version(world, ser
     (serving_code / "generation.py").write_text("STEPS = 30\n")
     assert create(world) == 0
     assert container_of(world, "easel-main-sd")["AdditionalModelDataSources"] == [source]
+
+
+def test_the_weights_of_an_asynchronous_model_come_by_way_of_s3(
+    world, monkeypatch, tmp_path, capsys
+):
+    file = write_file(tmp_path / "unet" / "model.safetensors")
+    gathered = [payload.File.read(file, "unet/model.safetensors")]
+    monkeypatch.setattr(weights, "gather", lambda _model, _console: gathered)
+    arguments = ("--model", "sdxl", "--image", IMAGE, "--yes")
+    assert world.run(create_endpoint.main, *arguments) == 0
+    (model,) = world.client("sagemaker").list_models()["Models"]
+    made = world.client("sagemaker").describe_model(ModelName=model["ModelName"])
+    environment = made["PrimaryContainer"]["Environment"]
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert "EASEL_MODEL_ID" not in environment
+    assert "several GB, are downloaded to this machine" in capsys.readouterr().err
+
+
+def test_a_dry_run_downloads_no_weights(world, monkeypatch):
+    world.open_session()
+    monkeypatch.setattr(weights, "gather", lambda *_: pytest.fail("downloads"))
+    arguments = ("--model", "sdxl", "--image", IMAGE, "--dry-run")
+    assert world.run(create_endpoint.main, *arguments) == 0
+
+
+def test_the_weights_of_other_models_are_fetched_by_their_containers(world, monkeypatch, capsys):
+    monkeypatch.setattr(weights, "gather", lambda *_: pytest.fail("downloads"))
+    assert world.run(create_endpoint.main, "--image", IMAGE, "--yes") == 0
+    assert "this machine" not in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_read_here_are_fetched_by_the_container(world, monkeypatch, capsys):
+    def no_network(*_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(weights, "gather", no_network)
+    arguments = ("--model", "sdxl", "--image", IMAGE, "--yes")
+    assert world.run(create_endpoint.main, *arguments) == 0
+    assert "The container will download the weights itself" in capsys.readouterr().err
+    assert "EASEL_MODEL_ID" in container_of(world, "easel-main-sdxl")["Environment"]
+    # What was asked for is not replaced.
+    assert world.run(create_endpoint.main, *arguments, "--weights", "s3") == 1

@@ -170,8 +170,9 @@ def test_denied_access_names_the_call_and_the_existing_resources(world, capsys):
 
 
 def test_credentials_that_expire_midway_leave_a_list_from_memory(world, capsys):
-    for operation in ("CreateEndpoint", "ListEndpoints"):
-        world.fail(operation, "ExpiredTokenException", "The security token has expired")
+    expired = ("ExpiredTokenException", "The security token has expired")
+    world.fail("CreateEndpoint", *expired)
+    world._before_create_endpoint_config = lambda _: world.fail("ListEndpoints", *expired)
     assert create(world) == 1
     output = capsys.readouterr().err
     assert "aws sso login" in output

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from endpoint.aws.registry import Image
 from endpoint.core.naming import Deployment
 from endpoint.core.problems import ScriptError
 from endpoint.provision import gateway_project
 from endpoint.provision.gateway_project import GatewayProject, GatewaySettings, OfferedModel, url_of
+from tests.packages import ROOT
 
 DEPLOYMENT = Deployment("main", "123456789012", "us-east-1")
 JOBS = "s3://easel-main-123456789012-us-east-1/jobs/sdxl/"
@@ -117,8 +119,41 @@ def test_concurrency_is_reserved_only_if_wanted(project):
     assert configuration(project)["stages"]["main"]["reserved_concurrency"] == 10
 
 
+@pytest.mark.parametrize(
+    ("reserved", "account", "waiting"),
+    [(30, 1_000, 15), (None, 10, 5), (None, 1, 1), (1, 1_000, 1), (None, 10_000, 1_000)],
+)
+def test_half_of_the_functions_can_wait(reserved, account, waiting):
+    from chalicelib.settings import Settings
+
+    limited = GatewaySettings((SD,), concurrency=reserved, account_concurrency=account)
+    assert Settings.from_environment(limited.environment()).most_waiting == waiting
+
+
 def test_the_urls_stage_is_api():
     assert url_of("abc", "eu-west-1") == "https://abc.execute-api.eu-west-1.amazonaws.com/api/"
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("us-gov-west-1", "amazonaws.com"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+    ],
+)
+def test_the_public_url_is_in_the_domain_of_the_partition(region, domain):
+    assert url_of("abc", region) == f"https://abc.execute-api.{region}.{domain}/api/"
+    image = Image.parse(f"123456789012.dkr.ecr.{region}.{domain}/mine:1")
+    assert (image.region, image.repository) == (region, "mine")
+
+
+def test_no_code_names_the_partition():
+    for folder in ("endpoint", "gateway"):
+        for file in (ROOT / folder).rglob("*"):
+            # The emulator stands for one partition.
+            if file.suffix in {".py", ".json", ".yaml"} and "emulator" not in file.parts:
+                assert "arn:aws:" not in file.read_text("utf-8"), file
 
 
 @pytest.mark.slow

@@ -15,11 +15,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from cfnlint.decode import cfn_yaml
+from cfnlint.helpers import REGIONS
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from endpoint.provision.infrastructure import TEMPLATE
+from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
+from endpoint.provision import infrastructure
+from endpoint.provision.infrastructure import BUDGET_REGIONS, TEMPLATE, template
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import ACCOUNT, REGION
+from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
 from tests.model_folders import write_pipeline
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
@@ -37,8 +43,12 @@ WITHOUT_RESOURCE = {
 
 def _document(response):
     document: dict[str, Any] = ast.literal_eval(response["PolicyDocument"])  # as moto writes it
-    # moto keeps an empty statement for AWS::NoValue.
-    return {**document, "Statement": list(filter(None, document["Statement"]))}
+    # moto keeps an empty one for AWS::NoValue.
+    statements = list(filter(None, document["Statement"]))
+    for statement in statements:
+        if isinstance(statement["Resource"], list):
+            statement["Resource"] = list(filter(None, statement["Resource"]))
+    return {**document, "Statement": statements}
 
 
 def _run(command, **more):
@@ -59,6 +69,122 @@ def policies(world, tmp_path):
 def test_cfn_lint_finds_nothing():
     done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(TEMPLATE)])
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("budgets", [True, False], ids=["with budgets", "without"])
+def test_the_template_is_valid_in_every_region_that_has_sagemaker(tmp_path, budgets):
+    regions = [region for region in _regions() if (region in BUDGET_REGIONS) == budgets]
+    assert len(regions) > 10
+    path = tmp_path / "template.yaml"
+    path.write_text(template(regions[0]), "utf-8")
+    # Where there is no budget, its parameters are left over: a warning.
+    command = [str(Path(sys.executable).with_name("cfn-lint")), "--non-zero-exit-code", "error"]
+    done = _run([*command, "--ignore-checks", "W", "--regions", *regions, "--", str(path)])
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+def test_the_regions_with_budgets_are_cloudformations():
+    offers = PROVIDER_SCHEMA_MANAGER.get_resource_types
+    assert {r for r in _regions() if "AWS::Budgets::Budget" in offers(r)} == BUDGET_REGIONS
+
+
+def _regions():
+    """Return the public regions that have SageMaker and CloudFormation."""
+    session = boto3.Session()
+    return [
+        region
+        for partition in ("aws", "aws-cn", "aws-us-gov")
+        for region in session.get_available_regions("sagemaker", partition)
+        if region in REGIONS
+    ]
+
+
+def test_a_budget_is_refused_where_there_is_none(world, capsys, monkeypatch):
+    monkeypatch.setattr(infrastructure, "BUDGET_REGIONS", frozenset())
+    assert create(world, "--budget", "20", "--email", "a@b.example") == 1
+    assert f"CloudFormation offers no budgets in {REGION}" in capsys.readouterr().err
+    assert contents(world) == []
+    assert create(world) == 0
+
+
+# --- Changes -----------------------------------------------------------------------------------
+
+
+def _resources():
+    text: dict[str, Any] = cfn_yaml.load(str(TEMPLATE))["Resources"]
+    return text
+
+
+def test_a_resource_with_a_name_of_its_own_has_another_where_cloudformation_replaces_it():
+    named = {}
+    for resource in _resources().values():
+        kind, properties = resource["Type"], resource["Properties"]
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema
+        fixed = [path.split("/")[2:] for path in schema.get("createOnlyProperties", [])]
+        name = next((path for path in fixed if path[-1].endswith("Name")), None)
+        if name is None or kind not in CREATE_ONLY:
+            # A property by which a template chooses a name ends in Name.
+            assert not [key for key in properties if key.endswith("Name") and key != "ServiceName"]
+            continue
+        others = tuple("/".join(path) for path in fixed if path != name)
+        named[kind] = ("/".join(name), others)
+        used = [path for path in others if path in properties]
+        # Its name must contain what stands for the others, see `budget_version`.
+        assert not used or "${BudgetVersion}" in json.dumps(properties["Budget"]["BudgetName"])
+        assert used in ([], ["NotificationsWithSubscribers"])
+    assert named == CREATE_ONLY
+
+
+def test_another_address_or_threshold_makes_another_budget(monkeypatch, tmp_path):
+    before = infrastructure.budget_version("a@b.example")
+    assert infrastructure.budget_version("c@d.example") != before
+    changed = tmp_path / "infrastructure.yaml"
+    changed.write_text(TEMPLATE.read_text("utf-8").replace("Threshold: 90", "Threshold: 91"))
+    monkeypatch.setattr(infrastructure, "TEMPLATE", changed)
+    assert infrastructure.budget_version("a@b.example") != before
+
+
+def test_the_address_of_the_budget_can_be_changed_and_nothing_is_rolled_back(world):
+    budget = ("--budget", "5", "--email")
+    for address in ("a@b.example", "c@d.example"):
+        assert create(world, *budget, address) == 0
+    assert create(world, "--budget", "7", "--email", "c@d.example") == 0
+    (stack,) = world.client("cloudformation").describe_stacks()["Stacks"]
+    assert stack["StackStatus"] == "UPDATE_COMPLETE"
+
+
+def test_an_update_that_would_replace_under_the_same_name_is_rolled_back(
+    world, capsys, monkeypatch
+):
+    monkeypatch.setattr(infrastructure, "budget_version", lambda _: "a")
+    assert create(world, "--budget", "5", "--email", "a@b.example") == 0
+    assert create(world, "--budget", "5", "--email", "c@d.example") == 1
+    assert "when a custom-named resource requires replacing" in capsys.readouterr().err
+
+
+def test_a_stack_that_was_rolled_back_is_healthy_if_there_is_nothing_to_update(world, capsys):
+    assert create(world) == 0
+    world.stack_fails_with = ("Network", "The maximum number of VPCs has been reached.")
+    assert create(world, "--budget", "5", "--email", "a@b.example") == 1
+    assert "Network: The maximum number of VPCs" in capsys.readouterr().err
+    world.stack_fails_with = None
+    assert create(world) == 0
+    assert world.stack_status == "UPDATE_ROLLBACK_COMPLETE"
+    assert create(world, "--budget", "5", "--email", "a@b.example") == 0
+
+
+def test_a_rollback_that_failed_is_continued_and_then_the_stack_is_updated(world, capsys):
+    assert create(world) == 0
+    world.stack_status = "UPDATE_ROLLBACK_FAILED"
+    world.stack_fails_with = ("Bucket", "Access Denied")
+    assert create(world, "--budget", "5", "--email", "a@b.example") == 1
+    assert "Bucket: Access Denied" in capsys.readouterr().err
+    world.stack_fails_with = None
+    assert create(world, "--budget", "5", "--email", "a@b.example") == 0
+    assert world.calls.count("cloudformation.ContinueUpdateRollback") == 2
+
+
+# --- What is in it -----------------------------------------------------------------------------
 
 
 def test_the_template_is_small_enough_to_be_sent_in_the_call():
@@ -139,13 +265,15 @@ def test_the_bucket_is_encrypted_private_and_tidies_itself(world, policies):
     assert "RestrictPublicBuckets: true" in text
 
 
-def test_a_private_network_has_two_subnets_an_s3_gateway_and_no_way_out(world, tmp_path):
+def test_a_private_network_has_a_subnet_in_every_zone_an_s3_gateway_and_no_way_out(world, tmp_path):
     _create_privately(world, tmp_path)
     ec2 = world.client("ec2")
     (network,) = [vpc for vpc in ec2.describe_vpcs()["Vpcs"] if not vpc["IsDefault"]]
     own = [{"Name": "vpc-id", "Values": [network["VpcId"]]}]
     subnets = ec2.describe_subnets(Filters=own)["Subnets"]
-    assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2
+    zones = ec2.describe_availability_zones()["AvailabilityZones"]
+    assert len(zones) == 6
+    assert {subnet["AvailabilityZone"] for subnet in subnets} == {z["ZoneName"] for z in zones}
     (endpoint,) = ec2.describe_vpc_endpoints(Filters=own)["VpcEndpoints"]
     assert endpoint["VpcEndpointType"] == "Gateway"
     assert ec2.describe_nat_gateways()["NatGateways"] == []
@@ -153,6 +281,52 @@ def test_a_private_network_has_two_subnets_an_s3_gateway_and_no_way_out(world, t
     (model,) = world.client("sagemaker").list_models()["Models"]
     made = world.client("sagemaker").describe_model(ModelName=model["ModelName"])
     assert sorted(made["VpcConfig"]["Subnets"]) == sorted(item["SubnetId"] for item in subnets)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_region_with_fewer_zones_has_fewer_subnets(world, tmp_path, count):
+    names = [f"{REGION}{letter}" for letter in "abcdef"[:count]]
+    zones = [{"ZoneName": name, "ZoneType": "availability-zone"} for name in names]
+    local = {"ZoneName": f"{REGION}-bos-1a", "ZoneType": "local-zone"}
+    world._before_describe_availability_zones = lambda _: _answer(
+        {"AvailabilityZones": [local, *reversed(zones)]}
+    )
+    _create_privately(world, tmp_path)
+    subnets = world.client("ec2").describe_subnets()["Subnets"]
+    own = [subnet for subnet in subnets if not subnet["DefaultForAz"]]
+    assert sorted(subnet["AvailabilityZone"] for subnet in own) == names
+
+
+def _pulled(world):
+    # moto does not update a role's policies.
+    (stack,) = world.client("cloudformation").describe_stacks()["Stacks"]
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
+    return {arn.rpartition("/")[2] for arn in parameters["ImageRepositoryArns"].split(",")}
+
+
+def test_the_images_of_all_models_can_be_pulled(world):
+    own = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1"
+    assert create(world) == 0
+    assert create(world, "--image", own, model="sd-turbo") == 0
+    assert _pulled(world) == {"huggingface-pytorch-inference", "mine"}
+    # A repository that no model uses any more is dropped.
+    assert create(world, model="sd-turbo") == 0
+    assert create(world) == 0
+    assert _pulled(world) == {"huggingface-pytorch-inference"}
+
+
+def test_the_bucket_of_a_deployment_that_was_just_deleted_is_waited_for(world):
+    refusal = "A conflicting conditional operation is currently in progress against this resource."
+    world.stack_fails_with = ("Bucket", f"{refusal} (Service: S3, Status Code: 409)")
+    slept = world.sleep
+
+    def sleep(seconds):
+        slept(seconds)
+        if world.seconds > 150:
+            world.stack_fails_with = None
+
+    world.sleep = sleep
+    assert create(world) == 0
 
 
 def _create_privately(world, tmp_path):

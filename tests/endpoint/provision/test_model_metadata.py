@@ -45,7 +45,7 @@ class Deployed:
         return read_metadata(self._models(), self.bucket, "sd", "easel-main-sd-0123")
 
     def description(self):
-        return read_description(self._models(), self.bucket, "easel-main-sd-0123")
+        return read_description(self._models(), self.bucket, "sd", "easel-main-sd-0123")
 
     def _models(self):
         client = self._world.client("sagemaker")

@@ -132,7 +132,8 @@ def test_new_code_does_not_send_the_weights_again(world, tmp_path, serving_code)
     (serving_code / "generation.py").write_text("STEPS = 30\n")
     first = len(world.calls)
     assert create(world, *arguments, model=folder) == 0
-    assert world.calls[first:].count("s3.PutObject") == 3  # two of code, and the manifest
+    # Two of code, the manifest, and the model's description.
+    assert world.calls[first:].count("s3.PutObject") == 4
     assert "s3.CopyObject" in world.calls[first:]
 
 

@@ -1,8 +1,57 @@
 """The AWS clients."""
 
 import threading
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
 
 from chalicelib.aws.clients import LazyClient
+from chalicelib.aws.s3 import Store
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "token",
+}
+REGIONS = [
+    (region, partition)
+    for partition in ("aws", "aws-cn", "aws-us-gov")
+    for region in boto3.Session().get_available_regions("s3", partition)
+]
+
+
+@pytest.fixture
+def link(monkeypatch):
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+    def made(region, bucket="easel-main-123456789012-x"):
+        monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+        store = Store(LazyClient("s3", 5), bucket, "jobs/")
+        return urlsplit(store.link("a//b.png", 3_600, ResponseContentType="image/png"))
+
+    return made
+
+
+@pytest.mark.parametrize(("region", "partition"), REGIONS)
+def test_a_link_is_signed_for_the_host_of_the_buckets_region(link, region, partition):
+    url = link(region)
+    query = parse_qs(url.query)
+
+    suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+    assert url.netloc == f"easel-main-123456789012-x.s3.{region}.{suffix}"
+    assert url.path == "/jobs/a//b.png"
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert f"/{region}/s3/" in query["X-Amz-Credential"][0]
+    assert (query["X-Amz-Expires"], query["X-Amz-Security-Token"]) == (["3600"], ["token"])
+
+
+def test_a_link_to_the_emulator_has_the_bucket_in_its_path(link, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:5000")
+    url = link("us-east-1")
+
+    assert (url.netloc, url.path) == ("127.0.0.1:5000", "/easel-main-123456789012-x/jobs/a//b.png")
 
 
 def test_a_client_is_made_once_however_many_ask(monkeypatch):

@@ -1,8 +1,8 @@
 """The addresses that the gateway makes of prompts, followed as a client follows them."""
 
 import json
+import math
 import re
-from dataclasses import replace
 from html import unescape
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.generation import GenerationRequest, InvalidField
+from chalicelib.images import jobs
 from chalicelib.images.prompts import DEFAULT_PROMPT
 from tests.gateway.doubles import BROWSER, KEY, ApiGateway, GuardedClient, guarded
 
@@ -98,11 +99,11 @@ class Site:
         self.base = base
         self.gateway = GuardedClient(monkeypatch, guarded(), 24, ApiGateway(base))
         self.runtime = self.gateway.runtime
+        self._monkeypatch = monkeypatch
 
     def respond_at_once(self):
-        """Hardly wait for a queued picture, which never comes."""
-        impatient = replace(self.gateway.settings, deadline_seconds=0.05)
-        self.gateway.service.settings = impatient
+        """Wait for no queued picture, which never comes."""
+        self._monkeypatch.setattr(jobs, "_SHORTEST_PAUSE", math.inf)
 
     def get(self, address, **headers):
         path = address if address.startswith("/") else urljoin(f"{self.base}/", address)

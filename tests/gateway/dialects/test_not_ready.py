@@ -14,7 +14,12 @@ from chalicelib.web.request import Request
 IDENTIFIER = "sdxl-" + "0" * 32
 BROWSER = {"accept": "text/html,*/*;q=0.8"}
 JOB = Job(
-    IDENTIFIER, State.WAITING, GenerationRequest(prompt="<b>", seed=7, model="sdxl"), 12.34, 1
+    IDENTIFIER,
+    State.WAITING,
+    GenerationRequest(prompt="<b>", seed=7, model="sdxl"),
+    waited=12.34,
+    attempt=1,
+    output="outputs/picture.png",
 )
 
 

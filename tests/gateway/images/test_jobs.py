@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from PIL import Image
@@ -14,15 +14,15 @@ from PIL import Image
 from chalicelib.auth.quota import Payment
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import AsyncEndpoint, QueueTimeouts
-from chalicelib.errors import EndpointBusy, InvalidRequest, JobUnknown
+from chalicelib.aws.sagemaker import AsyncEndpoint, QueueTimeouts, failure_of
+from chalicelib.errors import EndpointBusy, EndpointFailed, InvalidRequest, JobUnknown
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Jobs, State, model_of
 from chalicelib.images.resolved_request import ResolvedRequest, job_id
 from chalicelib.images.service import Call, ImageService, _JobQueue
 from chalicelib.settings import Model, Queue, Settings
 from chalicelib.telemetry import LogRecord
-from tests.gateway.doubles import Breaks, Bucket, Crash, Provided, Runs
+from tests.gateway.doubles import PLACES, Breaks, Bucket, Crash, Provided, Runs
 
 TIMEOUTS = QueueTimeouts(queue_seconds=600, run_seconds=100)
 MODEL = Model("sdxl", None, Queue("easel-sdxl", "bucket", "jobs/"), revision="revision")
@@ -52,11 +52,11 @@ class Service(ImageService):
 class World:
     """Clients, an S3 bucket, and an endpoint whose runs end one way or another."""
 
-    def __init__(self):
+    def __init__(self, places="joined"):
         self.time = 1_000_000.0
         self.breaks = Breaks()
         self.bucket = Bucket(self.breaks)
-        self.runs = Runs(self.breaks)
+        self.runs = Runs(self.breaks, places)
         store = Store(Provided(self.bucket), "bucket", "jobs/")
         endpoint = AsyncEndpoint(self.runs, "easel-sdxl")
         self.jobs = Jobs(store, endpoint, TIMEOUTS, lambda: self.time, self.sleep)
@@ -112,10 +112,16 @@ class World:
         return json.loads(self.runs.queued[number]["Body"])
 
     def finish(self, number):
-        queued = self.runs.queued[number]
-        key = f"jobs/outputs/{queued['S3OutputPathExtension']}/{queued['Filename']}"
+        key = self.runs.queued[number]["output"].removeprefix("s3://bucket/")
         self.bucket.objects[key] = picture(self.asked(number))
         self.over.add(number)
+
+    def is_where_expected(self, number):
+        """Whether the run's picture is at the place that its record has, or that was asked for."""
+        queued = self.runs.queued[number]
+        record = self.jobs.read(job_id(WISHES[self.asked(number)["seed"]], MODEL.revision))
+        asked_for = f"outputs/{queued['S3OutputPathExtension']}/{queued['Filename']}"
+        return (record.claim.output or f"s3://bucket/jobs/{asked_for}") == queued["output"]
 
     def fail(self, number, body="it broke"):
         key = self.runs.queued[number]["failure"].removeprefix("s3://bucket/")
@@ -123,18 +129,18 @@ class World:
         self.over.add(number)
 
 
-@pytest.fixture
-def world():
-    return World()
+@pytest.fixture(params=list(PLACES))
+def world(request):
+    return World(request.param)
 
 
 # --- Histories ------------------------------------------------------------------------------------
 
 
 class Histories(RuleBasedStateMachine):
-    @initialize()
-    def begin(self):
-        self.world = World()
+    @initialize(places=st.sampled_from(list(PLACES)))
+    def begin(self, places):
+        self.world = World(places)
         self.generated = set()
 
     @rule(request=st.sampled_from(WISHES))
@@ -166,8 +172,10 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_run_finishes(self, data):
         number = data.draw(st.sampled_from(self.world.alive()))
-        self.generated.add(self.world.asked(number)["seed"])
         self.world.finish(number)
+        # Without SageMaker's response, a picture is found only where it was asked for.
+        if self.world.is_where_expected(number):
+            self.generated.add(self.world.asked(number)["seed"])
 
     @precondition(lambda self: self.world.alive())
     @rule(data=st.data())
@@ -278,8 +286,7 @@ def test_a_picture_that_is_no_longer_stored_is_expired_and_generated_again(world
     job = world.submit(WISHES[0])
     world.finish(0)
     world.time += LONGEST + 1
-    for key in [key for key in world.bucket.objects if "outputs/" in key]:
-        del world.bucket.objects[key]
+    del world.bucket.objects[world.runs.queued[0]["output"].removeprefix("s3://bucket/")]
 
     assert world.jobs.find(job.id).state is State.EXPIRED
     assert world.submit(WISHES[0]).state is State.WAITING
@@ -295,23 +302,152 @@ def test_a_failure_of_the_model_is_retried_when_requested_again(world):
     assert len(world.runs.queued) == 2
 
 
+REFUSED = {
+    "moderation_blocked": {"error": {"code": "moderation_blocked", "message": 'no "cats"\n'}},
+    "invalid_request": {"error": {"code": "invalid_request", "message": "no", "field": "width"}},
+}
+
+
+def escaped(text):
+    return json.dumps(text)[1:-1]
+
+
+@pytest.mark.parametrize("code", REFUSED)
 @pytest.mark.parametrize(
-    ("body", "code"),
+    "form",
     [
-        ({"error": {"code": "moderation_blocked", "message": "no"}}, "moderation_blocked"),
-        (
-            {"error": {"code": "invalid_request", "message": "no", "field": "width"}},
-            "invalid_request",
-        ),
+        "{}",
+        "Received client error (422) from model. See logs. {} more",
+        'Received client error (400) from primary with message "{}". See https://example.org',
+        '{{"error": null, "failureReason": {}}}',
     ],
 )
-def test_what_the_model_refuses_is_refused_for_good(world, body, code):
+@pytest.mark.parametrize("escapes", range(4))
+def test_what_the_model_refuses_is_refused_for_good(world, form, code, escapes):
+    text = json.dumps(REFUSED[code])
+    for _ in range(escapes):
+        text = escaped(text)
     job = world.submit(WISHES[0])
-    world.fail(0, f"Received client error (422) from model. See logs. {json.dumps(body)} more")
+    world.fail(0, form.format(text))
 
-    assert world.jobs.find(job.id).error.code == code
+    error = world.jobs.find(job.id).error
+    assert (error.code, error.message) == (code, REFUSED[code]["error"]["message"])
     assert world.submit(WISHES[0]).state is State.FAILED
     assert len(world.runs.queued) == 1
+
+
+def test_json_as_html_is_read_as_well():
+    error = failure_of("<pre>{&quot;error&quot;: {&quot;code&quot;: &quot;invalid_request&quot;}}")
+
+    assert error.code == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Received client error (400) from model.",
+        "ClientError: Received client error (422) from primary. See the endpoint's logs.",
+        'The container answered with status code 400: "width".',
+        "HTTP status: 422",
+    ],
+)
+def test_a_refusal_in_plain_words_is_no_reason_to_run_again(world, text):
+    job = world.submit(WISHES[0])
+    world.fail(0, text)
+
+    assert world.jobs.find(job.id).error.code == "invalid_request"
+    assert world.submit(WISHES[0]).state is State.FAILED
+    assert len(world.runs.queued) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "it broke",
+        "Received server error (500) from model.",
+        "The request expired after 400 seconds in the queue.",
+        "Received server error (503) from model. The error before that was (400).",
+        # What the serving toolkit makes of any exception.
+        '{"code": 400, "type": "InternalServerException", "message": "CUDA error"}',
+        '{"error": {"code": "generation_failed", "message": "no"}}',
+        '{"error"' * 2_000,
+    ],
+)
+def test_an_accident_is_no_refusal(text):
+    assert failure_of(text).code == "job_failed"
+
+
+@given(st.text())
+def test_whatever_sagemaker_writes_is_an_error_of_the_job(text):
+    assert failure_of(text).code in {"job_failed", "invalid_request"}
+
+
+# --- Places ---------------------------------------------------------------------------------------
+
+
+def test_an_old_failure_does_not_make_the_next_run_look_failed(world):
+    world.submit(WISHES[0])
+    world.fail(0)
+
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert len(world.runs.queued) == 2
+
+
+def test_nor_does_one_whose_next_run_died_before_it_was_queued():
+    world = World("one failure for all runs")
+    world.submit(WISHES[0])
+    world.fail(0)
+    world.breaks.arm(5, after=False)  # the call that would delete the failure
+    with pytest.raises(Crash):
+        world.submit(WISHES[0])
+    world.time += LONGEST + 1
+
+    assert len(world.runs.queued) == 1
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert len(world.runs.queued) == 2
+
+
+@pytest.mark.parametrize("moved", ["output", "failure"])
+@pytest.mark.parametrize("below", ["s3://bucket/other/", "s3://other/jobs/", "https://bucket/"])
+def test_a_place_that_cannot_be_read_is_refused_and_counts_as_a_run(
+    world, monkeypatch, moved, below
+):
+    queue = world.runs.invoke_endpoint_async
+    name = f"{moved.capitalize()}Location"
+    monkeypatch.setattr(
+        world.runs, "invoke_endpoint_async", lambda **asked: {**queue(**asked), name: f"{below}x"}
+    )
+    lines = []
+    monkeypatch.setattr("chalicelib.images.jobs.logger.error", lambda _, **more: lines.append(more))
+    for _ in range(3):
+        with pytest.raises(EndpointFailed):
+            world.submit(WISHES[0])
+
+    assert len(world.runs.queued) == 1
+    assert lines[0] == {"extra": {"location": f"{below}x"}}
+    world.time += LONGEST + 1
+    monkeypatch.setattr(world.runs, "invoke_endpoint_async", queue)
+    assert world.submit(WISHES[0]).state is State.WAITING
+
+
+def test_records_of_other_versions_are_read(world):
+    job = world.submit(WISHES[0])
+    key = next(key for key in world.bucket.objects if "records/" in key)
+    record = json.loads(world.bucket.objects[key])
+    del record["output"], record["earlier_failure"]
+    world.bucket.objects[key] = json.dumps({**record, "newer": 1}).encode()
+    asked_for = f"jobs/outputs/{job.id.rpartition('-')[2]}/picture.png"
+    world.bucket.objects[asked_for] = picture(WISHES[0].to_dict())
+
+    found = world.jobs.find(job.id)
+    assert found.state is State.DONE
+    assert world.jobs.picture(found).body == picture(WISHES[0].to_dict())
+
+
+# --- Submissions ----------------------------------------------------------------------------------
 
 
 def test_a_refused_submission_is_an_error_and_can_be_repeated_at_once(world):
@@ -390,7 +526,7 @@ def test_a_wait_after_the_deadline_makes_no_call(world):
     assert world.breaks.calls == calls
 
 
-def test_a_crawler_gets_what_exists_with_one_call_to_s3(world):
+def test_a_crawler_gets_what_exists_with_two_calls_to_s3(world):
     crawler = Call(Payment(), LogRecord(), Deadline(float("inf")), "trace", starts_runs=False)
     missing = world.service.generate(crawler, resolved(WISHES[0]))
     world.submit(WISHES[0])
@@ -400,7 +536,7 @@ def test_a_crawler_gets_what_exists_with_one_call_to_s3(world):
 
     assert missing is None
     assert finished.body == picture(WISHES[0].to_dict())
-    assert world.breaks.calls == calls + 1
+    assert world.breaks.calls == calls + 2  # the record says where the picture is
     assert len(world.runs.queued) == 1
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import TooManyWaiting
+from chalicelib.images.service import ImageService
 from chalicelib.images.wait_slots import ConcurrencyLimiter
+from chalicelib.settings import Model, Queue, Settings
 from tests.gateway.doubles import Breaks, Bucket, Provided
 
 
@@ -90,3 +92,27 @@ def test_taking_a_free_slot_reads_no_lease(bucket):
     with ExitStack() as held:
         for _ in range(3):
             held.enter_context(taken(bucket))
+
+
+@pytest.mark.parametrize(("models", "waiting"), [(1, 6), (2, 6), (3, 6), (4, 4)])
+def test_models_share_out_the_requests_that_can_wait(models, waiting):
+    offered = {
+        name: Model(name, None, Queue("easel-slow", "bucket", f"jobs/{name}/"))
+        for name in ("a", "b", "c", "d")[:models]
+    }
+    # Two names for one queue have its slots together.
+    offered["again"] = Model("again", None, offered["a"].queue)
+    bucket = Bucket(Breaks())
+    service = ImageService(Settings(offered, 24, False, most_waiting=6), s3=Provided(bucket))
+
+    def waits(model, picture):
+        try:
+            held.enter_context(service._queues[model].limiter.slot()).take(picture)
+        except TooManyWaiting:
+            return False
+        return True
+
+    with ExitStack() as held:
+        taken = [waits(model, f"cat {number}") for number in range(60) for model in offered]
+
+    assert sum(taken) == waiting

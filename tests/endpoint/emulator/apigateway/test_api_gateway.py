@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 
 from endpoint.emulator.apigateway.api_gateway import ApiGateway
 from endpoint.emulator.apigateway.api_gateway_document import Document
+from endpoint.emulator.apigateway.gateway_responses import read_responses
+from endpoint.emulator.apigateway.throttling import from_template
 from endpoint.emulator.lambda_.lambda_runtime import Result, TooManyRequests
+from endpoint.emulator.process.clock import Clock
+from endpoint.emulator.process.processes import ROOT
 from tests.endpoint.emulator.apigateway import packaged
 from tests.endpoint.emulator.apigateway.doubles import ask
 
@@ -102,6 +107,68 @@ def test_an_api_can_replace_the_response_to_an_unknown_route(package, kind, head
         status, received, body = ask(port, "/api/nothing", **headers)
     assert (status, received["x-own"]) == (404, "yes")
     assert json.loads(body) == f"127.0.0.1:{port}/api"
+
+
+def test_each_method_has_a_bucket_of_its_own(package):
+    document, clock = Document.read(package), Clock()
+    document.throttling = {
+        "*/*": {"throttlingRateLimit": 1.0, "throttlingBurstLimit": 3},
+        "~1png~1{text}/GET": {"throttlingRateLimit": 0.1, "throttlingBurstLimit": 1},
+    }
+    with ApiGateway(document, Double(), clock=clock).serve() as server:
+        port = server.server_address[1]
+
+        def statuses(path, method="GET"):
+            return [ask(port, path, method)[0] for _ in range(4)]
+
+        assert statuses("/api/png/a") == [200, 429, 429, 429]
+        assert ask(port, "/api/png/b")[0] == 429
+        assert statuses("/api/echo") == statuses("/api/echo", "POST") == [200, 200, 200, 429]
+        clock.skip(2)
+        assert ask(port, "/api/echo")[0] == 200
+        status, headers, body = ask(port, "/api/png/a")
+        assert (status, json.loads(body)) == (429, {"message": "Too Many Requests"})
+        assert headers["x-amzn-errortype"] == "TooManyRequestsException"
+        clock.skip(10)
+        assert statuses("/api/png/a") == [200, 429, 429, 429]
+
+
+def test_the_limits_of_a_template_are_read():
+    settings = from_template(
+        [
+            {
+                "ResourcePath": path,
+                "HttpMethod": method,
+                "ThrottlingRateLimit": 1,
+                "ThrottlingBurstLimit": 2,
+            }
+            for path, method in (("/*", "*"), ("/png/{text}", "GET"))
+        ]
+    )
+    assert set(settings) == {"*/*", "~1png~1{text}/GET"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "act", "request_", "status"),
+    [
+        ("THROTTLED", lambda: OK, {}, 429),
+        ("REQUEST_TOO_LARGE", lambda: OK, {"method": "POST", "body": b"x" * 10_485_761}, 413),
+        ("INTEGRATION_TIMEOUT", lambda: time.sleep(1) or OK, {}, 504),
+        ("DEFAULT_5XX", lambda: "malformed", {}, 502),
+    ],
+)
+def test_the_gateways_own_answers_let_other_sites_read_them(package, kind, act, request_, status):
+    document = Document.read(package)
+    document.responses = read_responses(ROOT / "gateway" / ".chalice" / "responses.json")
+    burst = 0 if kind == "THROTTLED" else 1
+    document.throttling = {"*/*": {"throttlingRateLimit": 0, "throttlingBurstLimit": burst}}
+    with ApiGateway(document, Double(act), seconds=0.3).serve() as server:
+        received, headers, body = ask(server.server_address[1], "/api/echo", **request_)
+
+    assert received == status
+    assert headers["access-control-allow-origin"] == "*"
+    assert json.loads(body)["error"]["message"] == json.loads(body)["detail"]
+    assert ("retry-after" in headers) == (status != 413)
 
 
 def test_another_stage_is_forbidden(package):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest, event
 from endpoint.emulator.lambda_.lambda_runtime import RUNTIME, LambdaFunction, TooManyRequests
+from endpoint.emulator.process.orphans import CAN_END_STOPPED
+from endpoint.emulator.process.processes import ROOT
 from tests.endpoint.emulator.apigateway.doubles import ask
 
 HANDLER = """
@@ -65,6 +69,47 @@ def test_a_second_event_reuses_the_warm_instance(function):
     assert cold.init_duration > 0
     assert warm.init_duration is None
     assert function.max_rss() > 5_000_000
+
+
+def state(pid):
+    """Return a process's state, as ps shows it; empty without the process."""
+    file = Path(f"/proc/{pid}/stat")
+    return file.read_text().rpartition(")")[2].split()[0] if file.exists() else ""
+
+
+def eventually(expected, pid):
+    until = time.monotonic() + 60
+    while state(pid) not in expected and time.monotonic() < until:
+        time.sleep(0.01)
+    return state(pid)
+
+
+@pytest.mark.skipif(not CAN_END_STOPPED, reason="only Linux ends stopped processes")
+def test_an_instance_is_frozen_between_events(function):
+    pid = function.invoke({"do": ""}).payload
+
+    assert eventually("T", pid) == "T"
+    assert [function.invoke({"do": ""}).payload for _ in range(20)] == [pid] * 20
+    assert eventually("T", pid) == "T"
+
+
+@pytest.mark.skipif(not CAN_END_STOPPED, reason="only Linux ends stopped processes")
+def test_a_frozen_instance_ends_with_its_parent(folder):
+    program = (
+        "import sys, time; from pathlib import Path;"
+        "from endpoint.emulator.lambda_.lambda_runtime import LambdaFunction;"
+        "function = LambdaFunction(Path(sys.argv[1]), handler='main.handle').__enter__();"
+        "print(function.invoke({'do': ''}).payload, flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        frozen = eventually("T", pid)
+        parent.kill()
+
+    assert frozen == "T"
+    assert eventually(["", "Z"], pid) in {"", "Z"}
 
 
 def test_a_handler_sees_lambdas_context(function):

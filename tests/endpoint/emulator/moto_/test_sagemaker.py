@@ -145,7 +145,8 @@ def test_nothing_else_begins_while_something_is_in_progress(account):
         account.delete()
 
 
-def test_a_scaled_endpoint_is_not_updated(account):
+def test_the_instance_type_of_a_scaled_endpoint_is_not_updated(account):
+    account.config("third", InstanceType=OTHER_TYPE)
     account.create()
     account.seconds += 240
     account.scaling.register_scalable_target(
@@ -157,7 +158,8 @@ def test_a_scaled_endpoint_is_not_updated(account):
     )
 
     with pytest.raises(ClientError, match="must be deregistered"):
-        account.update("second")
+        account.update("third")
+    account.update("second")
 
 
 def test_a_quota_of_one_allows_no_update(account, monkeypatch):

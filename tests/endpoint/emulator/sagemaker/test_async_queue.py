@@ -11,6 +11,7 @@ from endpoint.emulator.sagemaker.async_queue import AsyncQueue
 from endpoint.emulator.sagemaker.async_requests import read
 from endpoint.emulator.sagemaker.control_plane import find_endpoint
 from endpoint.emulator.sagemaker.request_log import Entry
+from endpoint.emulator.sagemaker.s3_locations import Rule
 from tests.endpoint.emulator.doubles import (
     PNG,
     REGION,
@@ -58,7 +59,7 @@ def queued(endpoint, name):
         data=b"{}", headers={"X-Amzn-SageMaker-Inference-Id": name}
     ).get_environ()
     entry = Entry.of("InvokeEndpointAsync", endpoint, {}, b"{}")
-    return read(present, Request(environ), 0.0, entry)
+    return read(present, Request(environ), 0.0, entry, Rule())
 
 
 def test_two_instances_work_on_two_requests(

@@ -8,7 +8,7 @@ from tests.endpoint.emulator.doubles import (
     PNG,
     create_endpoint,
 )
-from tests.endpoint.emulator.sagemaker.doubles import submit, wait_for
+from tests.endpoint.emulator.sagemaker.doubles import key, submit, wait_for
 
 
 def test_extension_and_filename_determine_the_output(runtime, s3, async_endpoint):
@@ -17,6 +17,36 @@ def test_extension_and_filename_determine_the_output(runtime, s3, async_endpoint
     )
     assert answer["OutputLocation"] == f"s3://{BUCKET}/out/jobs/17/picture.png"
     assert wait_for(s3, answer["OutputLocation"])["Body"].read() == PNG
+
+
+@pytest.mark.parametrize(
+    ("rule", "output", "failure"),
+    [
+        ({"output": "{path}/{extension}{file}"}, "out//jobs/17/a.png", "failed/"),
+        ({"output": "{path}/{id}.out", "failure": "{path}//{id}"}, "out//", "failed//"),
+        ({"output": f"s3://{BUCKET}/x/{{id}}"}, "x/", "failed/"),
+        ({}, "out/jobs/17/a.png", "failed/"),
+    ],
+)
+def test_results_can_be_written_elsewhere(
+    runtime, s3, async_endpoint, container, switches, rule, output, failure
+):
+    switches.set_locations(async_endpoint, **rule)
+    asked = {"S3OutputPathExtension": "jobs/17", "Filename": "a.png"}
+    done = submit(runtime, async_endpoint, **asked)
+    assert wait_for(s3, done["OutputLocation"])["Body"].read() == PNG
+    container.behave = lambda _body: (500, b"no")
+    failed = submit(runtime, async_endpoint, **asked)
+
+    assert key(done["OutputLocation"]).startswith(output)
+    assert key(failed["FailureLocation"]).startswith(failure)
+    assert wait_for(s3, failed["FailureLocation"])["Body"].read()
+
+
+@pytest.mark.parametrize("rule", [{"output": "{unknown}"}, {"failure": "/x"}, {"other": "x"}])
+def test_a_rule_that_makes_no_address_is_refused(async_endpoint, switches, rule):
+    with pytest.raises(ValueError, match=r"template|not an S3|other"):
+        switches.set_locations(async_endpoint, **rule)
 
 
 def test_a_real_time_endpoint_refuses_asynchronous_invocations(runtime, endpoint):

@@ -1,0 +1,97 @@
+"""Every statement of the roles' policies is needed, and none is missing.
+
+`GuardedAws` refuses what the policies do not allow in all tests of this folder. These record which
+calls the gateway makes, add what AWS itself does in the roles' names, and take statements away.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from endpoint.emulator.aws_server import SAGEMAKER_KEY
+from tests import iam, role_policies
+from tests.end_to_end.access import AUTHORIZED, create_link
+from tests.end_to_end.account import ASYNC_ENDPOINT, BUCKET
+from tests.end_to_end.calls import async_url, get, is_picture, picture_url
+from tests.end_to_end.guarded_aws import GATEWAY_KEY
+
+GATEWAY_LOG = "log-group:/aws/lambda/easel-main:log-stream:2026/11/26/1"
+ENDPOINT_LOG = "log-group:/aws/sagemaker/Endpoints/easel-main-sd"
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
+BY_LAMBDA = [
+    iam.Request(f"logs:{action}", iam.ARN.format("logs", GATEWAY_LOG))
+    for action in ("CreateLogStream", "PutLogEvents")
+]
+# https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html#sagemaker-roles-createmodel-perms
+BY_SAGEMAKER = [
+    iam.Request("s3:GetObject", f"arn:aws:s3:::{BUCKET}/models/sd/1/inference.py"),
+    iam.Request("s3:GetObject", f"arn:aws:s3:::{BUCKET}/loras/sd/pixel.safetensors"),
+    iam.Request("s3:ListBucket", f"arn:aws:s3:::{BUCKET}", {"s3:prefix": "models/sd/1/"}),
+    *(
+        iam.Request(f"ecr:{action}", role_policies.REPOSITORY)
+        for action in ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer")
+    ),
+    iam.Request("ecr:GetAuthorizationToken"),
+    iam.Request("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/SageMaker"}),
+    iam.Request("cloudwatch:PutMetricData", "*",
+                {"cloudwatch:namespace": "/aws/sagemaker/Endpoints"}),
+    iam.Request("logs:CreateLogGroup", iam.ARN.format("logs", ENDPOINT_LOG)),
+    *(
+        iam.Request(f"logs:{action}", iam.ARN.format("logs", f"{ENDPOINT_LOG}:log-stream:x"))
+        for action in ("CreateLogStream", "DescribeLogStreams", "PutLogEvents")
+    ),
+    *(
+        iam.Request(f"ec2:{action}", iam.ARN.format("ec2", resource))
+        for action in ("CreateNetworkInterface", "CreateNetworkInterfacePermission")
+        for resource in ("network-interface/eni-1", "subnet/subnet-a", "security-group/sg-1")
+    ),
+    iam.Request("ec2:DeleteNetworkInterface", iam.ARN.format("ec2", "network-interface/eni-1")),
+    *(
+        iam.Request(f"ec2:Describe{what}")
+        for what in ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def asked(aws, guarded_local):
+    """What the gateway asks of AWS for each kind of picture, and SageMaker for it."""
+    picture = get(picture_url(guarded_local, "permissions"), headers=AUTHORIZED)
+    assert is_picture(picture.content)
+    picture = get(async_url(guarded_local, "permissions"), headers=AUTHORIZED)
+    assert is_picture(picture.content)
+    token = create_link(guarded_local, pictures=3)
+    assert is_picture(get(picture_url(guarded_local, "permissions", seed=2, link=token)).content)
+    return aws.asked
+
+
+def policies():
+    for name, policy, calls in (
+        ("GatewayRole", role_policies.of_role("GatewayRole"), GATEWAY_KEY),
+        ("policy-dev.json", role_policies.of_plain_chalice(), GATEWAY_KEY),
+        ("EndpointRole", role_policies.of_role("EndpointRole"), SAGEMAKER_KEY),
+    ):
+        for statement in policy["Statement"]:
+            yield pytest.param(policy, statement, calls, id=f"{name}-{statement['Sid']}")
+
+
+def _all(asked, caller):
+    return [*asked[caller], *(BY_LAMBDA if caller == GATEWAY_KEY else BY_SAGEMAKER)]
+
+
+@pytest.mark.parametrize(("policy", "statement", "caller"), [*policies()])
+def test_every_statement_is_needed(asked, policy, statement, caller):
+    rest = [other for other in policy["Statement"] if other is not statement]
+    requests_ = _all(asked, caller)
+    assert iam.refused(policy, requests_) == []
+    assert iam.refused({"Statement": rest}, requests_)
+
+
+def test_a_missing_permission_is_noticed(aws, guarded_local, monkeypatch):
+    nothing = {"Version": "2012-10-17", "Statement": []}
+    monkeypatch.setitem(aws.policies, GATEWAY_KEY, [nothing])
+    response = get(picture_url(guarded_local, "refused"), headers=AUTHORIZED)
+    assert response.status_code == 502
+    response = get(async_url(guarded_local, "refused"), headers=AUTHORIZED)
+    assert response.status_code >= 500
+    assert ASYNC_ENDPOINT not in response.text

@@ -1,0 +1,68 @@
+"""The policies of the roles in the template, with all that options add, for a deployment `main`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+from endpoint.core.naming import Deployment
+from endpoint.provision.infrastructure import TEMPLATE
+from tests.iam import ACCOUNT, REGION
+from tests.packages import ROOT
+
+DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
+REPOSITORY = f"arn:aws:ecr:{REGION}:763104351884:repository/huggingface-pytorch-inference"
+_BUCKET = f"arn:aws:s3:::{DEPLOYMENT.bucket}"
+_VALUES = {
+    "AWS::AccountId": ACCOUNT,
+    "AWS::NoValue": None,
+    "AWS::Partition": "aws",
+    "AWS::Region": REGION,
+    "Bucket.Arn": _BUCKET,
+    "DeploymentName": DEPLOYMENT.name,
+    "ImageRepositoryArns": [REPOSITORY],
+    "SecurityGroup": "sg-1",
+    **{f"Subnet{letter}": f"subnet-{letter.lower()}" for letter in "ABCDEF"},
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short tags as their values."""
+
+
+def _tagged(loader: Any, tag: str, node: Any) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    else:
+        value = loader.construct_sequence(node, deep=True)
+    match tag:
+        case "Ref" | "GetAtt":
+            return _VALUES.get(value, value)
+        case "Sub":
+            for name, replacement in _VALUES.items():
+                value = value.replace(f"${{{name}}}", str(replacement))
+            return value
+        case "If":
+            return value[1]  # every option is on
+    return value
+
+
+_Loader.add_multi_constructor("!", _tagged)
+
+
+def of_role(name: str) -> dict[str, Any]:
+    """Return the policy of `EndpointRole` or `GatewayRole`."""
+    template = yaml.load(TEMPLATE.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+    (policy,) = template["Resources"][name]["Properties"]["Policies"]
+    document: dict[str, Any] = policy["PolicyDocument"]
+    return document
+
+
+def of_plain_chalice() -> dict[str, Any]:
+    """Return the policy that `chalice deploy` gives the function by itself."""
+    document: dict[str, Any] = json.loads(
+        (ROOT / "gateway" / ".chalice" / "policy-dev.json").read_text("utf-8")
+    )
+    return document
