@@ -131,7 +131,7 @@ ENTRY = {"name": "ada", "sha256": "0" * 64}
         ([{**ENTRY, "per_minute": 5000}], "from 1 to 1,000"),
         ([{**ENTRY, "per_minute": 1.5}], "a whole number"),
         ([{**ENTRY, "expires": "tomorrow"}], "tomorrow"),
-        ([{**ENTRY, "expires": 1893456000}], "must be str"),
+        ([{**ENTRY, "expires": 1893456000}], "is no date"),
         ([{**ENTRY, "expires": ""}], "is no date"),
         ([{**ENTRY, "name": "a b"}], "a name of letters"),
         ([{**ENTRY, "name": ["ada"]}], "text"),
