@@ -121,8 +121,8 @@ def _moment(text: str) -> float:
     """Read a time of ISO 8601, in UTC unless it says otherwise."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError("a date is one such as 2027-01-01") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{text!r} is no date such as 2027-01-01") from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_named(variable, value):
     ("value", "reason"),
     [
         ("[7]", "a key is an object"),
-        ([{"name": "a", "sha256": DIGEST, "expires": "2027-13-01"}], "a date"),
+        ([{"name": "a", "sha256": DIGEST, "expires": "2027-13-01"}], "is no date"),
     ],
 )
 def test_the_reason_is_in_words_of_the_operator(value, reason):

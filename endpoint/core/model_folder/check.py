@@ -15,7 +15,7 @@ from typing import Any
 from . import files as rule
 from .description import FIELDS as DESCRIPTION
 from .description import Description
-from .files import DEFAULTS, INDEX, REFINER, SAFE, VARIANT, FolderUnusable
+from .files import BASE, DEFAULTS, INDEX, REFINER, SAFE, VARIANT, FolderUnusable
 from .weights_file import AGAIN, WeightsUnusable, check_kind, check_weights
 
 CONVERT = "python model_package/convert.py"
@@ -151,8 +151,12 @@ class _Checker:
         for path in checkpoints:
             yield single_file(self._folder / path)
         if not checkpoints:
-            inside = sorted({p.split("/")[0] for p in self._paths if p.endswith(f"/{INDEX}")})
-            where = f"pass {self._folder / inside[0]}" if inside else "pass a diffusers folder"
+            inside = {p.removesuffix(INDEX) for p in self._paths if p.endswith(f"/{INDEX}")}
+            # A base and its refiner are one model, in the folder of both.
+            models = {p.removesuffix(BASE).removesuffix(REFINER) for p in inside}
+            # The one that is least deep is meant.
+            nearest = min(models, key=lambda path: (path.count("/"), path), default="")
+            where = f"pass {self._folder / nearest}" if nearest else "pass a diffusers folder"
             yield Fault(INDEX, f"is missing in {self._folder}", f"{where}, or {_AGAIN}")
 
     def _index(self, root: str) -> Any:

@@ -225,7 +225,10 @@ def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
 
 def _generation(data: dict[str, Any]) -> GenerationRequest:
     fields: dict[str, Any] = {name: data[name] for name in _CONTRACT & set(data)}
-    fields |= _sides(data.get("size", "auto"))
+    sides = _sides(data.get("size", "auto"))
+    if sides and {"width", "height"} & set(fields):
+        raise InvalidRequest("size: is width and height; send either", field="size")
+    fields |= sides
     fields["format"] = _choice(data, "output_format", ("png", "webp", "jpeg"))
     model = data.get("model", "")
     if not isinstance(model, str):

@@ -146,6 +146,15 @@ def test_the_log_says_how_many_pictures_and_not_of_what(client, log):
     assert "secret" not in "".join(lines)
 
 
+@pytest.mark.parametrize("sides", [{"width": 64}, {"height": 64}, {"width": 512, "height": 512}])
+def test_two_sizes_contradict_each_other(client, sides):
+    response = post(client, {"prompt": "a cat", "size": "512x512", **sides})
+
+    assert response.status_code == 400
+    assert json.loads(response.body)["error"]["param"] == "size"
+    assert client.asked == []
+
+
 @pytest.mark.parametrize("spell", [int, float, str, lambda number: f"{number}.0"])
 def test_numbers_are_read_however_a_client_spells_them(client, spell):
     fields = {name: spell(number) for name, number in {"n": 2, "seed": 7, "steps": 20}.items()}

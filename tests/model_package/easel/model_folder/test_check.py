@@ -308,3 +308,19 @@ def test_the_check_needs_the_standard_library_alone():
     for name in ("torch", "diffusers", "easel", "endpoint", "safetensors"):
         assert f"import {name}" not in text
         assert f"from {name}" not in text
+
+
+@pytest.mark.parametrize(
+    ("places", "meant"),
+    [
+        (["deep/in/sd", "z/sd"], "z/sd"),
+        (["sdxl/base", "sdxl/refiner"], "sdxl"),
+        (["a/sdxl/base"], "a/sdxl"),
+    ],
+)
+def test_the_folder_that_is_advised_has_a_model(tmp_path, places, meant):
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "model_index.json").write_text("{}")
+
+    assert f"pass {tmp_path / meant}, or" in fatal(tmp_path)[0]
