@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urljoin
 
@@ -14,6 +15,7 @@ from endpoint.proof.http import Answer, Ask
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_HOPS = 300  # of at most 24 s: two hours
+_MOST_REPEATS = 100
 
 
 class NoPicture(ScriptError):
@@ -64,16 +66,18 @@ class Visitor:
 
     def picture(self, prompt: str, model: str, seed: int) -> bytes:
         """Return a picture of Easel's own URL, following redirects while it is generated."""
-        answer = self.get(f"inference/{quote(prompt, safe='')}?model={model}&seed={seed}")
-        return self._followed(answer)
+        path = f"inference/{quote(prompt, safe='')}?model={model}&seed={seed}"
+        return self._followed(self._patiently(lambda: self.get(path)))
 
     def job(self, prompt: str, model: str, seed: int) -> bytes:
         """Return the picture of a job: 202, then its picture once it is there."""
         body = {"prompt": prompt, "model": model, "seed": seed}
-        answer = self.post("jobs", body, Accept="application/json", Prefer="respond-async")
+        headers = {"Accept": "application/json", "Prefer": "respond-async"}
+        answer = self._patiently(lambda: self.post("jobs", body, **headers))
         if answer.status not in {200, 202}:
             raise NoPicture(_described("POST /jobs", answer))
-        return self._followed(self.get(f"jobs/{answer.json()['id']}/image"))
+        path = f"jobs/{answer.json()['id']}/image"
+        return self._followed(self._patiently(lambda: self.get(path)))
 
     def images_api(self, prompt: str, model: str) -> bytes:
         """Return a picture of OpenAI's Images API."""
@@ -87,22 +91,28 @@ class Visitor:
         return _checked("AUTOMATIC1111's API", base64.b64decode(answer["images"][0]))
 
     def _read(self, path: str, body: Mapping[str, object]) -> Any:
-        answer = self.post(path, body, Accept="application/json")
+        answer = self._patiently(lambda: self.post(path, body, Accept="application/json"))
         if answer.status != 200:
             raise NoPicture(_described(f"POST /{path}", answer))
         return answer.json()
 
+    def _patiently(self, send: Callable[[], Answer]) -> Answer:
+        """Return the answer; a throttled request, or a model being loaded, is asked again."""
+        answer = send()
+        for _ in range(_MOST_REPEATS):
+            if answer.status not in {429, 503} or "retry-after" not in answer.headers:
+                break
+            self._clock.sleep(min(60.0, float(answer.headers["retry-after"])))
+            answer = send()
+        return answer
+
     def _followed(self, answer: Answer) -> bytes:
         url = self.url
         for _ in range(_MOST_HOPS):
-            if answer.status in {303, 307}:
-                url = urljoin(url, answer.headers["location"])
-            elif answer.status == 503 and "retry-after" in answer.headers:
-                # A model that is being loaded says when to ask again.
-                self._clock.sleep(min(60.0, float(answer.headers["retry-after"])))
-            else:
+            if answer.status not in {303, 307}:
                 break
-            answer = self._send("GET", url, None, {})
+            url = urljoin(url, answer.headers["location"])
+            answer = self._patiently(partial(self._send, "GET", url, None, {}))
         if answer.status != 200:
             raise NoPicture(_described("GET", answer))
         return _checked("the gateway", answer.body)

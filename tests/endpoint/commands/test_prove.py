@@ -171,6 +171,24 @@ def test_an_interrupted_proof_deletes_everything(world, tmp_path, capsys, stop):
     assert "It ended early: interrupted" in capsys.readouterr().out
 
 
+def test_a_proof_asks_again_when_it_was_told_to(world, tmp_path):
+    front, busy = Front(), []
+
+    def ask(method, url, headers, body=None):
+        answer = front(method, url, headers, body)
+        path = url.partition("/api/")[2].partition("?")[0]
+        if path not in {"health", "options", ""} and answer.status in {200, 202, 303}:
+            busy.append(path)
+            if busy.count(path) == 1:
+                return Answer(429, {"retry-after": "2"})
+        return answer
+
+    _, proof, _ = run(world, tmp_path, front=ask)
+
+    assert {step["name"]: step["error"] for step in proof["steps"] if step["error"]} == {}
+    assert contents(world) == []
+
+
 def test_a_gateway_that_does_not_answer_fails_the_proof_and_everything_is_deleted(world, tmp_path):
     def broken(path):
         if not path.startswith("health"):
