@@ -86,6 +86,15 @@ def test_prose_is_wrapped(page):
     assert not too_long, f"longer than {WIDTH} columns"
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "prove.md"], ids=named)
+def test_what_was_not_tried_on_aws_leads_to_the_proof(page):
+    """A paragraph that says so links to the page of `prove`; a heading cannot."""
+    paragraphs = re.split(r"\n\n", page.read_text(encoding="utf-8"))
+    untried = [each for each in paragraphs if re.search("(tested|tried|run) on AWS", each)]
+
+    assert not [each for each in untried if "prove.md" not in each and not each.startswith("#")]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_prose_uses_the_standard_terms(page):
     former = [
