@@ -45,7 +45,7 @@ def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     infrastructure.check_budget(options, context.account.region)
     gateway.check(context, options)
     for model_options in each:
-        _examine(context, model_options)
+        checks.require_good(context, model_options)
     # Each may fit alone, and not all together.
     types = [
         endpoint.types_of(context, model_options, model)
@@ -65,15 +65,6 @@ def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
         "`python -m endpoint status` shows its cost, and `./setup.sh destroy` deletes it.",
     ]
     return Result({"url": url}, lines)
-
-
-def _examine(context: Context, options: DeployOptions) -> None:
-    results = checks.examine(context, options)
-    for line in (line for check in results for line in check.lines()):
-        context.console.say(line)
-    bad = [check for check in results if check.state == "bad"]
-    if bad:
-        raise ScriptError(f"{bad[0].subject}: {bad[0].finding}", bad[0].advice)
 
 
 def _smoke_test(context: Context, url: str, fetch: Fetch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from endpoint.core.clock import Clock
 from endpoint.core.problems import ScriptError
 
@@ -72,8 +74,14 @@ class MeteredClock(Clock):
     def __init__(self, clock: Clock, meter: Meter) -> None:
         self._clock = clock
         self._meter = meter
-        self.monotonic = clock.monotonic  # type: ignore[method-assign]
-        self.now = clock.now  # type: ignore[method-assign]
+
+    def monotonic(self) -> float:
+        """Return the clock's seconds."""
+        return self._clock.monotonic()
+
+    def now(self) -> datetime:
+        """Return the clock's date and time."""
+        return self._clock.now()
 
     def sleep(self, seconds: float) -> None:
         """Block for `seconds`, if the meter allows it."""

@@ -18,7 +18,7 @@ from endpoint.proof.http import Ask
 from endpoint.proof.meter import CostLimit, Meter
 from endpoint.proof.record import Proof
 from endpoint.proof.visitor import Visitor
-from endpoint.provision import checks, endpoint, gateway, removal
+from endpoint.provision import checks, endpoint, gateway, in_service, removal
 
 _PICTURES = 3
 _CHEAP = 1.5  # USD per hour
@@ -72,23 +72,20 @@ class Run:
 
     def _check_account(self) -> None:
         with self._step("checks"):
-            results = checks.examine(self.context, self.options)
-            bad = [check for check in results if check.state == "bad"]
-            if bad:
-                raise ScriptError(f"{bad[0].subject}: {bad[0].finding}", bad[0].advice)
+            for name in (REAL_TIME, ASYNCHRONOUS):
+                checks.require_good(self.context, self._options_of(name))
 
     def _create(self, name: str) -> None:
-        options = replace(self.options, model=name, instance_type=types_of(self.options, name))
         with self._step(f"create {name}") as measured:
-            self.meter.start(name, price_of(options, name))
+            self.meter.start(name, price_of(self.options, name))
             # Fails before the endpoint exists if the limit is too low for it.
             self.meter.check()
-            created = endpoint.create(self.context, options)
+            created = endpoint.create(self.context, self._options_of(name))
             measured["seconds of the first picture"] = created.warm_up_seconds
             measured["instance types"] = ", ".join(created.instance_types)
 
     def _deploy(self) -> Visitor:
-        with self._step("gateway") as measured:
+        with self._step("gateway"):
             url, _ = gateway.deploy(self.context, self.options)
             visitor = Visitor(self.ask, url, self.key, self.context.clock)
 
@@ -100,7 +97,6 @@ class Run:
                 return None if status == 200 else f"the gateway answers {status}"
 
             self.context.waiting.until_done(poll, at_most=_FIRST_ANSWER_SECONDS, every=5)
-            measured["model of the first address"] = REAL_TIME
         return visitor
 
     def _use(self, visitor: Visitor) -> None:
@@ -139,9 +135,11 @@ class Run:
 
     def _stop(self, name: str) -> None:
         with self._step(f"stop {name}"):
-            self.context.scaling.remove(self._endpoint(name))
-            self.context.endpoints.delete(self._endpoint(name))
+            in_service.take_out(self.context, [self._endpoint(name)])
             self.meter.stop(name)
+
+    def _options_of(self, name: str) -> DeployOptions:
+        return replace(self.options, model=name, instance_type=types_of(self.options, name))
 
     def _endpoint(self, name: str) -> str:
         return self.context.deployment.endpoint(name)

@@ -92,6 +92,21 @@ def examine(
     return results
 
 
+def require_good(context: Context, options: EndpointOptions) -> None:
+    """Run all checks and print them.
+
+    Raises:
+        ScriptError: the first that prevents a deployment.
+    """
+    results = examine(context, options)
+    for result in results:
+        for line in result.lines():
+            context.console.say(line)
+    for result in results:
+        if result.state == "bad":
+            raise ScriptError(f"{result.subject}: {result.finding}", result.advice)
+
+
 def _rights(context: Context, model: Model) -> Iterator[Check]:
     caller = context.account.caller["Arn"]
     # IAM does not simulate the root user's policies: it has none.

@@ -360,6 +360,6 @@ def test_a_proof_of_the_emulated_aws_finds_what_the_emulator_believes(cloud, tmp
     assert {step["name"]: step["error"] for step in proof["steps"] if step["error"]} == {}
     # What the emulator does not have: a log of the function, and a throttle.
     unlike = {name for name, (verdict, _) in verdicts.items() if verdict == "did not hold"}
-    assert unlike <= {"read-only-task", "throttle"}, verdicts
+    assert unlike <= {"cold-start", "throttle"}, verdicts
     assert verdicts["wake"][0] == "held"
     assert (proof["left"], code) == ([], 1 if unlike else 0)

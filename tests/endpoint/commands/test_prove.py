@@ -48,7 +48,7 @@ class Front:
             "options": Answer(200),
             "jobs": Answer(202, body=b'{"id": "1"}'),
             "jobs/1/image": Answer(200, body=PNG),
-            f"jobs/{'0' * 64}": Answer(404),
+            f"jobs/sdxl-{'0' * 32}": Answer(404),
             "v1/images/generations": _json({"data": [{"b64_json": encoded}]}),
             "sdapi/v1/txt2img": _json({"images": [encoded]}),
             "no/such/path": Answer(404, body=b"The base URL is ..."),
@@ -108,7 +108,7 @@ def test_a_proof_uses_everything_and_leaves_nothing(world, tmp_path, capsys):
     assert 0 < proof["usd_at_most"] < 3
     # A World has no log of a real Lambda.
     assert {name for name in checked if verdicts[name] != "held"} <= {
-        "read-only-task",
+        "cold-start",
         "async-failure",
     }
     assert "Everything is deleted" in capsys.readouterr().out
