@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from chalice.deploy.packager import LambdaDeploymentPackager
+from chalice.deploy.packager import LambdaDeploymentPackager as Packager
 from click import ClickException
 
 # Where Lambda unpacks the zip; tracebacks name files by it.
@@ -21,18 +21,16 @@ from click import ClickException
 _TASK_ROOT = "/var/task"
 # The earliest time that a zip can state: the same content makes the same zip.
 _TIME = (1980, 1, 1, 0, 0, 0)
-_CREATE = LambdaDeploymentPackager.create_deployment_package
+_CREATE = Packager.create_deployment_package
 
 
 def compile_packages() -> None:
     """Have this process's chalice add bytecode to the zips that it makes."""
     # Chalice has no setting for a step after the zip.
-    setattr(LambdaDeploymentPackager, _CREATE.__name__, _create_with_bytecode)
+    Packager.create_deployment_package = _create_with_bytecode  # type: ignore[assignment, method-assign]
 
 
-def _create_with_bytecode(
-    packager: LambdaDeploymentPackager, project_dir: str, python_version: str
-) -> str:
+def _create_with_bytecode(packager: Packager, project_dir: str, python_version: str) -> str:
     package = Path(_CREATE(packager, project_dir, python_version))
     if not zipfile.is_zipfile(package):
         # Left by a chalice that was killed; chalice takes every zip for a whole one.

@@ -14,7 +14,6 @@ Every step uses what exists already, so the same command continues after any int
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from endpoint.aws.logs import group_of
@@ -120,10 +119,6 @@ def check_options(options: EndpointOptions) -> Model:
     """
     model = models.resolve(options.model, options.revision)
     _check_weights(model, options)
-    if options.most_instances < 1:
-        raise BadArgument("--most-instances must be 1 or more.")
-    if not (math.isfinite(options.budget) and options.budget >= 0):
-        raise BadArgument("--budget must be a number of USD, 0 or more.")
     if options.budget and not options.email:
         raise BadArgument("--budget requires --email.")
     check_container(

@@ -49,11 +49,12 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
         return "", None
     function = context.gateway.function(deployment.function)
     access = access_of(options, _variables(function), deployment.bucket)
+    free = _free_concurrency(context)
     settings = GatewaySettings(
         _offered_models(context, options),
         log_prompts=options.log_prompts,
-        concurrency=_allowed_concurrency(context, options.concurrency),
-        account_concurrency=_account_concurrency(context),
+        concurrency=_allowed_concurrency(context, options.concurrency, free),
+        account_concurrency=_SMALLEST_LIMIT if free is None else free,
         access=access.variables,
     )
     # Again: the models' own metadata is known only now.
@@ -172,30 +173,33 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     return OfferedModel(name, endpoint, revision, jobs, metadata, description)
 
 
-def _allowed_concurrency(context: Context, requested: int) -> int | None:
+def _free_concurrency(context: Context) -> int | None:
+    """Return how many functions without a reservation can run at once in the account.
+
+    None if the operator may not ask (lambda:GetAccountSettings).
+    """
+    try:
+        limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
+    except ClientError:
+        return None
+    return int(limits["UnreservedConcurrentExecutions"])
+
+
+def _allowed_concurrency(context: Context, requested: int, free: int | None) -> int | None:
     """Return the concurrency to reserve; None for none, or if the account cannot reserve it."""
     if not requested:
         return None
+    if free is None:
+        return requested  # Lambda itself decides
     try:
-        # Needs lambda:GetAccountSettings; without it Lambda itself decides on the reservation.
-        limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
         # The function's own reservation is not among the free ones, but it gives it back.
         own = context.gateway.reserved_concurrency(context.deployment.function)
     except ClientError:
         return requested
-    if limits["UnreservedConcurrentExecutions"] + own - requested < _UNRESERVED:
+    if free + own - requested < _UNRESERVED:
         context.console.say("  no concurrency reserved: this account's Lambda limit is too low")
         return None
     return requested
-
-
-def _account_concurrency(context: Context) -> int:
-    """Return how many functions without a reservation can run at once in the account."""
-    try:
-        limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
-    except ClientError:
-        return _SMALLEST_LIMIT
-    return int(limits["UnreservedConcurrentExecutions"])
 
 
 def _run_chalice(context: Context, project: GatewayProject) -> None:

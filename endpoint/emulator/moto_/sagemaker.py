@@ -144,14 +144,7 @@ def _describe(original: Callable[..., Any]) -> Callable[..., Any]:
             # "Only returned when the endpoint is creating or updating" (API reference).
             description["PendingDeploymentSummary"] = {
                 "EndpointConfigName": second.config,
-                "ProductionVariants": [
-                    {
-                        **variant,
-                        "CurrentInstanceCount": 0,
-                        "VariantStatus": [{"Status": "Creating"}],
-                    }
-                    for variant in second.variants
-                ],
+                "ProductionVariants": [_starting(variant) for variant in second.variants],
             }
         return description
 

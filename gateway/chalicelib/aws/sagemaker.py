@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,16 +65,8 @@ class Endpoint:
         Raises:
             GatewayError: for every failure of AWS or the network.
         """
-        try:
+        with _translated():
             body = deadline.keep(lambda: self._fetch(request, _until(deadline, trace)))
-        except NoTimeLeft as error:
-            raise _not_begun() from error
-        except DeadlinePassed as error:
-            raise _too_slow() from error
-        except ClientError as error:
-            raise _translate_refusal(error) from error
-        except BotoCoreError as error:
-            raise _translate_failure(error) from error
         check_picture(body, request.format)
         return body
 
@@ -130,17 +123,9 @@ class AsyncEndpoint:
             MayHaveReachedGpu: if the response was lost: the request may be queued or not.
             GatewayError: any other, if it certainly was not queued.
         """
-        try:
+        with _translated():
             queued = shared().keep(lambda: self._submit(request, folder, file, timeouts, trace))
-            return QueuedRun(queued.get("OutputLocation"), queued.get("FailureLocation"))
-        except NoTimeLeft as error:
-            raise _not_begun() from error
-        except DeadlinePassed as error:
-            raise _too_slow() from error
-        except ClientError as error:
-            raise _translate_refusal(error) from error
-        except BotoCoreError as error:
-            raise _translate_failure(error) from error
+        return QueuedRun(queued.get("OutputLocation"), queued.get("FailureLocation"))
 
     def _submit(
         self,
@@ -211,8 +196,19 @@ def _content_length(response: Any) -> int:
     return int(response["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
 
 
-def _not_begun() -> EndpointUnreachable:
-    return EndpointUnreachable("There was no time left to reach the model.")
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise the GatewayError for a failure of AWS, of the network or of the deadline."""
+    try:
+        yield
+    except NoTimeLeft as error:
+        raise EndpointUnreachable("There was no time left to reach the model.") from error
+    except DeadlinePassed as error:
+        raise _too_slow() from error
+    except ClientError as error:
+        raise _translate_refusal(error) from error
+    except BotoCoreError as error:
+        raise _translate_failure(error) from error
 
 
 def _too_slow() -> EndpointTooSlow:
