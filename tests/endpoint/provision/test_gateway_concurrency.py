@@ -7,7 +7,7 @@ import pytest
 from endpoint.cli.context import Context
 from endpoint.core.account import Account
 from endpoint.core.console import Console
-from endpoint.provision.gateway import _allowed_concurrency
+from endpoint.provision.gateway import _allowed_concurrency, _free_concurrency
 from tests.endpoint.doubles import create, create_gateway
 from tests.endpoint.world import _answer
 
@@ -25,7 +25,7 @@ def limit(world, total, reserved):
 @pytest.mark.parametrize(("total", "allowed"), [(110, 10), (119, 10), (109, None)])
 def test_a_second_deployment_reserves_what_the_first_did(world, context, total, allowed):
     limit(world, total, 0)
-    assert _allowed_concurrency(context, 10) == allowed
+    assert _allowed_concurrency(context, 10, _free_concurrency(context)) == allowed
     if allowed is None:
         return
     assert create(world) == 0  # makes the function's role
@@ -34,4 +34,4 @@ def test_a_second_deployment_reserves_what_the_first_did(world, context, total, 
         FunctionName="easel-main", ReservedConcurrentExecutions=10
     )
     limit(world, total, 10)
-    assert _allowed_concurrency(context, 10) == 10
+    assert _allowed_concurrency(context, 10, _free_concurrency(context)) == 10
