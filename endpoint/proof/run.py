@@ -18,7 +18,9 @@ from endpoint.proof.http import Ask
 from endpoint.proof.meter import CostLimit, Meter
 from endpoint.proof.record import Proof
 from endpoint.proof.visitor import Visitor
-from endpoint.provision import checks, endpoint, gateway, in_service, removal
+from endpoint.provision import checks, removal
+from endpoint.provision.gateway import gateway
+from endpoint.provision.serving import endpoint, in_service
 
 _PICTURES = 3
 _CHEAP = 1.5  # USD per hour

@@ -16,7 +16,7 @@ from endpoint.catalogue import models as catalogue
 from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
 from endpoint.core.model_folder.description import Description
 from endpoint.core.problems import BadArgument
-from endpoint.provision.payload import adapters_prefix, description_key
+from endpoint.provision.files.payload import adapters_prefix, description_key
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.

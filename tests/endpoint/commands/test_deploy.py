@@ -30,7 +30,9 @@ from endpoint.emulator.process import clients
 from endpoint.emulator.process.http_server import serving
 from endpoint.emulator.served_model import DEMO
 from endpoint.proof.http import ask
-from endpoint.provision import checks, gateway_project, payload
+from endpoint.provision import checks
+from endpoint.provision.files import payload
+from endpoint.provision.gateway import gateway_project
 from endpoint.provision.model_metadata import read_description, read_metadata
 from endpoint.provision.settings_check import MODEL_PACKAGE
 from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock

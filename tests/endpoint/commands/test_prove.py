@@ -13,7 +13,8 @@ from endpoint.catalogue.beliefs import beliefs
 from endpoint.commands import prove
 from endpoint.proof import checks as proof_checks
 from endpoint.proof.http import Answer
-from endpoint.provision import checks, gateway, gateway_project
+from endpoint.provision import checks
+from endpoint.provision.gateway import gateway, gateway_project
 from tests.endpoint.doubles import PNG, create_gateway
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, contents, empty_account
 

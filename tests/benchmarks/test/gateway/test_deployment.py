@@ -1,0 +1,17 @@
+"""How the packaged gateway is deployed for many clients."""
+
+import json
+
+from tests.benchmarks.lib.gateway.deployment import limit_instances
+
+
+def test_the_function_gets_reserved_concurrency_and_nothing_else_changes(tmp_path):
+    function = {"Type": "AWS::Serverless::Function", "Properties": {"Timeout": 29}}
+    api = {"Type": "AWS::Serverless::Api", "Properties": {"StageName": "api"}}
+    template = tmp_path / "sam.json"
+    template.write_text(json.dumps({"Resources": {"Handler": function, "Api": api}}))
+
+    limit_instances(template, 30)
+
+    function["Properties"]["ReservedConcurrentExecutions"] = 30
+    assert json.loads(template.read_text()) == {"Resources": {"Handler": function, "Api": api}}
