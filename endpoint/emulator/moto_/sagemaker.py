@@ -23,6 +23,8 @@ from endpoint.emulator.sagemaker.control_plane import lifecycle, settle
 from endpoint.emulator.sagemaker.lifecycle import CREATING, FAILED, Fleet, Lifecycle, Transitions
 from endpoint.emulator.sagemaker.provisioning import Search, search
 
+# https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
+_PORT = "8080"
 # The last one counts. By default an endpoint is in service, changed or gone at once.
 _transitions = [Transitions()]
 
@@ -211,7 +213,20 @@ def _fleet(
             if "InstancePools" in variant
         },
         search_seconds=max((found.seconds for found in placed.values()), default=0.0),
-        failure=next((found.failure for found in placed.values() if found.failure), None),
+        failure=next((found.failure for found in placed.values() if found.failure), None)
+        or next(filter(None, map(_illness, containers.items())), None),
+    )
+
+
+def _illness(variant: tuple[str, dict[str, Any]]) -> str | None:
+    """Return why a variant's container is never healthy: it listens where nothing asks for it."""
+    name, container = variant
+    port = (container.get("Environment") or {}).get("SAGEMAKER_BIND_TO_PORT", _PORT)
+    if port == _PORT:
+        return None
+    return (
+        f"The primary container for production variant {name} did not pass the ping health check."
+        " Please check CloudWatch logs for this endpoint."
     )
 
 
