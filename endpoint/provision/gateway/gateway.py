@@ -81,7 +81,8 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
     context.begin(f"throttling: {options.requests_per_second:g} requests for pictures per second")
     context.gateway.throttle(api, options.requests_per_second, options.burst)
     context.gateway.tag_api(api, deployment.region, deployment.partition, {TAG: deployment.name})
-    return url_of(api, deployment.region), access.smoke_key
+    endpoint = context.account.client("apigateway").meta.endpoint_url
+    return url_of(api, deployment.region, endpoint), access.smoke_key
 
 
 def check(context: Context, options: DeployOptions) -> None:
