@@ -35,7 +35,7 @@ from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
-from chalicelib.images.resolved_request import complete, resolve
+from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import Call, ImageService
 from chalicelib.web.body import read_json_object, with_numbers
 from chalicelib.web.request import Request, inference_path
@@ -324,7 +324,7 @@ def _urls(
     service.check_prompt(call, generations[0].prompt)
     data = []
     for generation in generations:
-        resolved = resolve(service.settings, generation)
+        resolved = service.resolve(call, generation)
         token = picture_token(service.settings.protection, request, resolved.id)
         if resolved.model.endpoint is not None:
             url = _picture_url(request, generation, token)
