@@ -18,13 +18,13 @@ from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
 from endpoint.provision.gateway.gateway_access import access_of, requires_keys
 from endpoint.provision.gateway.gateway_project import (
+from endpoint.provision import model_metadata
     GatewayProject,
     GatewaySettings,
     OfferedModel,
     gateway_responses,
     url_of,
 )
-from endpoint.provision.model_metadata import metadata, read_description, read_metadata
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.settings_check import check_gateway
 
@@ -140,7 +140,7 @@ def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _planned(context: Context, model: models.Model) -> OfferedModel:
     """Return a model as it will be offered, as far as that is known before its endpoint exists."""
-    known = metadata(model.defaults, model.seconds, ())
+    known = model_metadata.metadata(model.defaults, model.seconds, ())
     bucket = context.deployment.bucket
     jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
     revision = digest(model.name)
@@ -169,9 +169,8 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     # The SageMaker model's name ends in the hash of its code, weights and settings.
     revision = sagemaker_model.rpartition("-")[2]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
-    metadata = read_metadata(context.models, context.bucket, name, sagemaker_model)
-    description = read_description(context.models, context.bucket, name, sagemaker_model)
-    return OfferedModel(name, endpoint, revision, jobs, metadata, description)
+    known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
+    return OfferedModel(name, endpoint, revision, jobs, known.metadata, known.description)
 
 
 def _free_concurrency(context: Context) -> int | None:

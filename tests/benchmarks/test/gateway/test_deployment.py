@@ -1,7 +1,10 @@
 """How the packaged gateway is deployed for many clients."""
 
 import json
+from argparse import ArgumentParser
 
+from endpoint.cli.options import add_deploy_options
+from tests.benchmarks.lib.deployment import SETTINGS, limit_instances
 from tests.benchmarks.lib.gateway.deployment import limit_instances
 
 
@@ -15,3 +18,12 @@ def test_the_function_gets_reserved_concurrency_and_nothing_else_changes(tmp_pat
 
     function["Properties"]["ReservedConcurrentExecutions"] = 30
     assert json.loads(template.read_text()) == {"Resources": {"Handler": function, "Api": api}}
+
+
+def test_the_gateway_is_measured_with_what_deploy_writes():
+    defaults = ArgumentParser()
+    add_deploy_options(defaults)
+    concurrency = defaults.parse_args([]).concurrency
+
+    assert concurrency == SETTINGS.concurrency
+    assert SETTINGS.environment()["EASEL_MOST_WAITING"] == str(concurrency // 2)
