@@ -34,12 +34,14 @@ class ServerError(Exception):
         """Headers besides those of every response."""
         return {}
 
+    def error(self) -> dict[str, Any]:
+        """Return the `error` of the response body."""
+        error = {"code": self.code, "message": str(self)}
+        return error if self.field is None else {**error, "field": self.field}
+
     def body(self) -> bytes:
         """Return the response body."""
-        error = {"code": self.code, "message": str(self)}
-        if self.field is not None:
-            error["field"] = self.field
-        return json.dumps({"error": error}).encode()
+        return json.dumps({"error": self.error()}).encode()
 
 
 class Refused(ServerError):
@@ -57,6 +59,10 @@ class Refused(ServerError):
     @property
     def headers(self) -> dict[str, str]:
         return {"Retry-After": str(self.retry_after)}
+
+    def error(self) -> dict[str, Any]:
+        # Also in the body, because SageMaker passes on no header of an error.
+        return {**super().error(), "retry_after": self.retry_after}
 
 
 def too_slow() -> ServerError:
