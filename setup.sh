@@ -205,8 +205,8 @@ make_venv() {
 install_run() {
   make_venv
   # The first file reads the others.
-  install_for run requirements.txt model_package/requirements.txt gateway/requirements.txt \
-    endpoint/requirements.txt
+  install_for run requirements.txt model_package/requirements.txt \
+    model_package/server/requirements.txt gateway/requirements.txt endpoint/requirements.txt
 }
 
 install_deploy() {

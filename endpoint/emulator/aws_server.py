@@ -1,6 +1,7 @@
 """One server for all of AWS: the emulator's SageMaker Runtime in front of moto.
 
-Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. Tests control it below `/emulator/`:
+Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. A gateway that was deployed there
+answers below its stage, `/api/`. Tests control it below `/emulator/`:
 
     GET    /emulator/requests[?endpoint=NAME]    requests that SageMaker Runtime received
     DELETE /emulator/requests[?endpoint=NAME]    clear them
@@ -26,6 +27,8 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
 from endpoint.core.local_addresses import foreign_host, foreign_page
+from endpoint.emulator.apigateway.deployed_gateway import DeployedGateway
+from endpoint.emulator.apigateway.proxy_event import HttpRequest
 from endpoint.emulator.moto_ import front, shims
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
@@ -50,6 +53,7 @@ class AwsServer:
         faults: the active faults of SageMaker Runtime.
         log: the requests that SageMaker Runtime received.
         clock: counts SageMaker's limits.
+        gateway: what `deploy` put into the account, below its stage.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class AwsServer:
         )
         self.faults, self.log = self._runtime.faults, self._runtime.log
         self._queue = self._runtime.queue
+        self.gateway = DeployedGateway(lambda: self.url, self.clock)
         self._moto = front.Front(DomainDispatcherApplication(create_backend_app))
         self._autoscaler = Autoscaler(self.clock, self._queue)
 
@@ -87,8 +92,12 @@ class AwsServer:
         finally:
             self._autoscaler.close()
             self._queue.close()
+            self.gateway.close()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if self.gateway.handles(environ["PATH_INFO"]) and not foreign_host(_hosts(environ)):
+            # Which pages can use it, the gateway decides.
+            return self._visit(Request(environ))(environ, start_response)
         reason = _refusal(environ)
         if reason is not None:
             response = Response(f"{reason}\n", 403, mimetype="text/plain")
@@ -105,6 +114,20 @@ class AwsServer:
         except CutOff:
             _cut(request)
             raise
+
+    def _visit(self, request: Request) -> Response:
+        uri = str(request.environ.get("REQUEST_URI") or request.environ["RAW_URI"])
+        path, _, query = uri.partition("?")
+        asked = HttpRequest(
+            method=request.method,
+            path=path,
+            query=query,
+            headers=list(request.headers.items()),
+            body=request.get_data(),
+            client=request.remote_addr or "127.0.0.1",
+        )
+        answer = self.gateway.answer(asked)
+        return Response(answer.body, answer.status, answer.headers)
 
     # For tests
 
@@ -145,11 +168,14 @@ class AwsServer:
                 raise ValueError("no such switch")
 
 
+def _hosts(environ: Mapping[str, Any]) -> list[str]:
+    return [environ["HTTP_HOST"]] if "HTTP_HOST" in environ else []
+
+
 def _refusal(environ: Mapping[str, Any]) -> str | None:
     """Return why a request is refused, which a web page of another site can send."""
-    hosts, origins = (
-        [environ[name]] if name in environ else [] for name in ("HTTP_HOST", "HTTP_ORIGIN")
-    )
+    hosts = _hosts(environ)
+    origins = [environ["HTTP_ORIGIN"]] if "HTTP_ORIGIN" in environ else []
     # A signed URL of an object: a picture can be shown on any page.
     is_signed_link = (
         environ["REQUEST_METHOD"] in {"GET", "HEAD"} and "Signature=" in environ["QUERY_STRING"]

@@ -23,6 +23,7 @@ import urllib3
 
 from endpoint.core.problems import ScriptError
 from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.container import easel_server
 from endpoint.emulator.container.local_image import Engine, NoImage, find_engine
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import (
@@ -255,26 +256,19 @@ def _engine(options: Options) -> Engine | None:
 
 def _model_server(options: Options, model: ServedModel, port: int, engine: Engine | None) -> Child:
     variables = {**_PASSIVE_THREADS, **os.environ, **CONTAINER, **model.environment}
+    code = options.code.resolve()
     if engine:
-        code = options.code.resolve()
-        own = None if code == CODE else code
-        return engine.start(port, model.folder, own, variables)
-    arguments = ["model-server", "--port", str(port), "--code", str(options.code.resolve())]
-    arguments += ["--model-dir", str(model.folder)]
-    return Child(
-        "the model server",
-        "endpoint.emulator",
-        arguments,
-        environment=variables,
-    )
+        return engine.start(port, model.folder, None if code == CODE else code, variables)
+    return easel_server.start(code, model.folder, variables, port=port).child
 
 
 def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> None:
-    """Invoke the endpoint until it answers; /ping does not report whether the model is loaded."""
+    """Invoke the endpoint until it answers."""
     print(f"Loading the model {model.name} ...", flush=True)
     until = time.monotonic() + WARM_UP_SECONDS
     while time.monotonic() < until:
-        server.check()
+        if server.process.poll() is not None:
+            raise CannotRun(f"the model {model.name} could not be loaded; see the log above")
         try:
             runtime.invoke_endpoint(
                 EndpointName=endpoint,

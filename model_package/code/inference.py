@@ -69,6 +69,14 @@ def output_fn(
     return encode_error(response, context) if isinstance(response, EaselError) else response
 
 
+def deadline_fn(context: Any) -> float:
+    """Return when the caller will have left, by `time.monotonic`; infinity if it does not say.
+
+    Easel's own model server calls it, which drops requests that nobody waits for any more.
+    """
+    return read_deadline(_header(context, "X-Amzn-SageMaker-Custom-Attributes"))
+
+
 def _read(
     data: str | bytes | bytearray, content_type: str | None, context: Any
 ) -> GenerationRequest | DescribeRequest:
