@@ -1,4 +1,4 @@
-"""A script whose engine does what each request says; the files in the folder MODEL are its switches.
+"""A script whose engine does what each request says; SCRIPT_FOLDER has its files.
 
 A request is JSON: `prompt`; `steps` (1); `wait`, a file for which each step waits; `fail`, the text
 of an exception; `die`, which ends the painter. The file `painted` gets a line for each step.
