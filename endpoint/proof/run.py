@@ -21,8 +21,8 @@ from endpoint.proof.record import Proof
 from endpoint.proof.subject import Check, Subject
 from endpoint.proof.updates import MOST_INSTANCES
 from endpoint.proof.visitor import Visitor
-from endpoint.provision import checks, endpoint, gateway, in_service, removal
 from endpoint.provision import checks as preparations
+from endpoint.provision import removal
 from endpoint.provision.gateway import gateway
 from endpoint.provision.serving import endpoint, in_service
 

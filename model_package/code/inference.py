@@ -1,6 +1,6 @@
 """The four functions that the SageMaker Hugging Face serving toolkit calls, in this order.
 
-Two more, `engine_fn` and `deadline_fn`, are for Easel's own model server.
+Two more, `deadline_fn` and `engine_fn`, are for Easel's own server.
 
 The toolkit passes its context to functions with one argument more than they need, and turns any
 exception into a 400. So nothing is raised here: an error is passed on as a value to `output_fn`,

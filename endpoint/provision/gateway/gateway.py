@@ -16,9 +16,9 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
+from endpoint.provision import model_metadata
 from endpoint.provision.gateway.gateway_access import access_of, requires_keys
 from endpoint.provision.gateway.gateway_project import (
-from endpoint.provision import model_metadata
     GatewayProject,
     GatewaySettings,
     OfferedModel,

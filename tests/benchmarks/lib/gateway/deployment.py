@@ -21,9 +21,8 @@ from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
-from endpoint.provision.gateway.gateway_project import GatewaySettings
-from endpoint.provision.gateway_access import access_of
-from endpoint.provision.gateway_project import GatewaySettings, OfferedModel
+from endpoint.provision.gateway.gateway_access import access_of
+from endpoint.provision.gateway.gateway_project import GatewaySettings, OfferedModel
 from tests.benchmarks.lib.processes import process_tree
 from tests.end_to_end.account import (
     ASYNC_ENDPOINT,

@@ -4,8 +4,7 @@ import json
 from argparse import ArgumentParser
 
 from endpoint.cli.options import add_deploy_options
-from tests.benchmarks.lib.deployment import SETTINGS, limit_instances
-from tests.benchmarks.lib.gateway.deployment import limit_instances
+from tests.benchmarks.lib.gateway.deployment import SETTINGS, limit_instances
 
 
 def test_the_function_gets_reserved_concurrency_and_nothing_else_changes(tmp_path):
