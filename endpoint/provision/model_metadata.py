@@ -15,7 +15,7 @@ from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
 from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
 from endpoint.core.model_folder.description import Description
-from endpoint.core.problems import BadArgument
+from endpoint.core.problems import ScriptError
 from endpoint.provision.payload import adapters_prefix, description_key
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
@@ -111,7 +111,7 @@ def read_description(
     It is what its container said, as in `read_metadata`, else `easel.json` next to its weights.
 
     Raises:
-        BadArgument: if the gateway could not read it.
+        ScriptError: if the gateway could not read it.
     """
     described = _read_described(bucket, name, sagemaker_model)
     if described is not None:
@@ -124,7 +124,7 @@ def read_description(
     try:
         return description(json.loads(content))
     except ValueError as error:
-        raise BadArgument(
+        raise ScriptError(
             f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
             "Correct easel.json in the model's folder, and create the endpoint again.",
         ) from error
@@ -145,7 +145,7 @@ def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
     """Return the JSON of an `easel.json`, which is next to the weights or to those of a base.
 
     Raises:
-        BadArgument: if somebody put one there that is no JSON object.
+        ScriptError: if somebody put one there that is no JSON object.
     """
     for key in (f"{prefix}easel.json", f"{prefix}base/easel.json"):
         defaults = bucket.get(key)
@@ -156,7 +156,7 @@ def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
                 usable = False
             if not usable:
                 place = f"s3://{bucket.name}/{key}"
-                raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
+                raise ScriptError(f"{place} is not a JSON object.", "Correct it, or delete it.")
             return defaults
     return None
 
