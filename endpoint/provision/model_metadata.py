@@ -15,7 +15,7 @@ from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
 from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
 from endpoint.core.model_folder.description import Description
-from endpoint.core.problems import BadArgument
+from endpoint.core.problems import ScriptError
 from endpoint.provision.files.payload import adapters_prefix, description_key
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
@@ -136,7 +136,7 @@ def _read_defaults(bucket: Bucket, prefix: str) -> dict[str, Any]:
     """Return an `easel.json`, which is next to the weights or to those of a base; {} if none is.
 
     Raises:
-        BadArgument: if somebody put one there that is no JSON object.
+        ScriptError: if somebody put one there that is no JSON object.
     """
     for key in (f"{prefix}easel.json", f"{prefix}base/easel.json"):
         content = bucket.get(key)
@@ -147,7 +147,7 @@ def _read_defaults(bucket: Bucket, prefix: str) -> dict[str, Any]:
                 values = None
             if not isinstance(values, dict):
                 place = f"s3://{bucket.name}/{key}"
-                raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
+                raise ScriptError(f"{place} is not a JSON object.", "Correct it, or delete it.")
             return values
     return {}
 
