@@ -58,7 +58,7 @@ def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Des
         sagemaker_model: its name in SageMaker.
 
     Raises:
-        BadArgument: if `easel.json` next to the weights cannot be used.
+        ScriptError: if `easel.json` next to the weights cannot be used.
     """
     listed = catalogue.read().get(name)
     seconds = listed.seconds if listed else None
@@ -79,7 +79,7 @@ def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Des
     try:
         return Described(known, description(stored))
     except ValueError as error:
-        raise BadArgument(
+        raise ScriptError(
             f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
             "Correct easel.json in the model's folder, and create the endpoint again.",
         ) from error
