@@ -23,8 +23,6 @@ from .script import Script
 from .service import Service, State
 from .settings import Settings, Unusable
 
-# SageMaker kills a container 30 s after SIGTERM.
-_STOP_SECONDS = 25.0
 # For the last responses on their way.
 _SEND_SECONDS = 1.5
 _TICK_SECONDS = 0.1
@@ -63,8 +61,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise Unusable(f"{host}:{port} cannot be used: {reason}; see --host and --port") from error
     return listener
 
@@ -137,7 +135,7 @@ class _Process:
 
     async def _end_by(self, number: signal.Signals) -> int:
         # A person at the terminal does not want to wait.
-        seconds = 0.0 if number == signal.SIGINT else _STOP_SECONDS
+        seconds = 0.0 if number == signal.SIGINT else self._settings.stop_seconds
         if self._service.state is State.STARTING:
             seconds = 0.0
         log.event("stopping", signal=number.name)

@@ -115,9 +115,11 @@ class Painter(threading.Thread):
             return True
         return self.engine.seconds(request) is None
 
-    def check(self, request: Any) -> Exception | None:
-        """Return what the engine finds wrong with a request."""
-        return self.engine.check(request) if self.engine else None
+    def checked(self, request: Any) -> Any:
+        """Return a request, or the error for what the engine finds wrong with it."""
+        if self.needs_no_paint(request) or self.engine is None:
+            return request
+        return self.engine.check(request) or request
 
     def estimate(self, request: Any) -> float:
         """Return how long a request is expected to take alone; 0 while nothing is known."""

@@ -153,9 +153,7 @@ class Service:
         request = await self._read(call, context)
         if self._painter.needs_no_paint(request):
             return await self._reply(partial(self._at_once, request, context), context)
-        result = self._painter.check(request)
-        if result is None:
-            result = await self._paint(call, request, context)
+        result = await self._paint(call, request, context)
         if isinstance(result, ServerError):
             raise result
         return await self._reply(lambda: self._script.write(result, context), context)
@@ -172,10 +170,11 @@ class Service:
             raise Refused("unhealthy", message, _STOP_SECONDS)
 
     async def _read(self, call: Call, context: Context) -> Any:
+        """Return what the script reads, or an error of its own about it."""
         content_type = context.get_request_header(0, "Content-Type")
         try:
             return await self._thread.call(
-                lambda: self._script.read(call.body, content_type, context)
+                lambda: self._painter.checked(self._script.read(call.body, content_type, context))
             )
         except Exception as error:  # whatever the script raises is about the request
             raise unreadable(error) from error

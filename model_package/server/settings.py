@@ -25,6 +25,9 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parents[1]
 # SageMaker's limit for a request of real time: 25 MB.
 _LARGEST_REQUEST = 25 * 1024 * 1024
+# SageMaker kills a container 30 s after SIGTERM. Docker waits for 10 s unless told otherwise.
+_STOP_SECONDS = 25.0
+_LARGEST_PORT = 65_535
 # SageMaker gives up after 60 s, and the response needs a moment on its way.
 _REAL_TIME_SECONDS = 55.0
 
@@ -47,6 +50,7 @@ class Settings:
         largest_request: bytes of a request's body.
         request_seconds: how long a caller waits that states no deadline.
         stall_seconds: how long the painter may show no progress; None: by what the script is.
+        stop_seconds: how long what was accepted can go on after SIGTERM.
         endpoint: the endpoint's name, or None.
         emf: whether to write metrics to the log.
     """
@@ -60,6 +64,7 @@ class Settings:
     largest_request: int = _LARGEST_REQUEST
     request_seconds: float = math.inf
     stall_seconds: float | None = None
+    stop_seconds: float = _STOP_SECONDS
     endpoint: str | None = None
     emf: bool = False
 
@@ -95,12 +100,13 @@ class Settings:
             code=_find_code(options.code, model_dir, program, environ),
             program=program,
             host=options.host or ("0.0.0.0" if serve else "127.0.0.1"),  # noqa: S104 - SageMaker
-            port=int(port if options.port is None else options.port),
+            port=_as_port(port if options.port is None else options.port),
             largest_request=int(_number(environ, "MMS_MAX_REQUEST_SIZE", _LARGEST_REQUEST)),
             request_seconds=_number(
                 environ, "EASEL_REQUEST_SECONDS", _REAL_TIME_SECONDS if serve else math.inf
             ),
             stall_seconds=_number(environ, "EASEL_STALL_SECONDS", 0) or None,
+            stop_seconds=_number(environ, "EASEL_STOP_SECONDS", _STOP_SECONDS),
             endpoint=environ.get("EASEL_ENDPOINT") or None,
             emf=_emf(environ),
         )
@@ -165,6 +171,12 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < math.inf:
         raise Unusable(f"{name}={text} is not a positive number")
     return value
+
+
+def _as_port(number: float) -> int:
+    if number != int(number) or not 0 <= number <= _LARGEST_PORT:
+        raise Unusable(f"{number:g} is no port: ports are 0 to {_LARGEST_PORT}")
+    return int(number)
 
 
 def _emf(environ: Mapping[str, str]) -> bool:

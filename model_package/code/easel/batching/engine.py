@@ -32,7 +32,7 @@ _Waiting = tuple[GenerationRequest, Watch, float | None]
 
 
 class Engine:
-    """Paints requests together; for one thread, except for `seconds`, `fits` and `describe`.
+    """Paints requests together; for one thread, except for `check`, `seconds` and `describe`.
 
     Args:
         generator: the model's; nobody else may use it meanwhile.
@@ -75,13 +75,23 @@ class Engine:
         """Whether the request would start with the next step; else it waits for others to end."""
         return not self._waiting and self._has_room(request, [])
 
-    def seconds(self, request: GenerationRequest) -> float:
-        """Return the estimated seconds of a picture that is painted alone."""
-        try:
-            request = self._generator.painted(self._generator.check(request))
-        except ValueError:  # it will be refused
+    def check(self, request: GenerationRequest) -> EaselError | None:
+        """Return what is wrong with a request, if anything is."""
+        checked = guard(self._generator.check, request)
+        return checked if isinstance(checked, EaselError) else None
+
+    def seconds(self, request: Any) -> float | None:
+        """Return the estimated seconds of a picture that is painted alone.
+
+        Args:
+            request: what `input_fn` returned; None is returned for what is no request for an image.
+        """
+        if not isinstance(request, GenerationRequest):
+            return None
+        checked = guard(self._generator.check, request)
+        if isinstance(checked, EaselError):
             return 0.0
-        return self.pace.seconds(request)
+        return self.pace.seconds(self._generator.painted(checked))
 
     def describe(self) -> dict[str, Any]:
         """Return the sizes of batches, and what is painted now, for JSON."""

@@ -108,7 +108,7 @@ def measure(generator: ImageGenerator, batch: Batch) -> tuple[Sizes, Pace]:
     """
     pace = Pace()
     if generator.denoiser is None or batch.size == 1:
-        return Sizes({1: 1.0}), pace
+        return Sizes({1: 1.0}, exact=batch.exact), pace
     steps = generator.complete(GenerationRequest(prompt="a")).steps or 1
     figures = _measure(generator, steps, batch.size, pace)
     largest = batch.size or worthwhile(figures.per_picture(steps))
@@ -137,7 +137,7 @@ def _measure(generator: ImageGenerator, steps: int, chosen: int | None, pace: Pa
             break
         if engine.halved or (size > 1 and not engine.shared):
             break
-        figures.step[size] = min(engine.steps)
+        figures.step[size] = min(engine.steps, default=0.0)
         if size == 1:
             figures.rest = time.perf_counter() - began - sum(engine.steps)
             pace.learn(request, step=figures.step[1], rest=figures.rest)
@@ -153,7 +153,7 @@ def _guess(generator: ImageGenerator, request: GenerationRequest, pace: Pace) ->
     engine = _Timed(generator, 1)
     began = time.perf_counter()
     engine.paint([smallest])
-    step = min(engine.steps)
+    step = min(engine.steps, default=0.0)
     pace.learn(smallest, step=step, rest=time.perf_counter() - began - sum(engine.steps))
     return pace.seconds(request)
 
