@@ -12,6 +12,8 @@ answers below its stage, `/api/`. Tests control it below `/emulator/`:
                                                  are written, with the fields of `s3_locations.Rule`
     GET    /emulator/queues/NAME                 {"waiting": n} of an asynchronous endpoint
     PUT    /emulator/clock                       {"speed": x} and/or {"skip": seconds}
+    PUT    /emulator/transitions                 {"create_seconds": x, ...} the states of endpoints,
+                                                 with the fields of `lifecycle.Transitions`
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from endpoint.core.local_addresses import foreign_host, foreign_page
 from endpoint.emulator.apigateway.deployed_gateway import DeployedGateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest
 from endpoint.emulator.moto_ import front, shims
+from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import in_background
@@ -37,6 +40,7 @@ from endpoint.emulator.process.keep_alive import KeepAliveHandler
 from endpoint.emulator.sagemaker.containers import Registry
 from endpoint.emulator.sagemaker.faults import CutOff, Fault
 from endpoint.emulator.sagemaker.invocations import LONGEST_BODY
+from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.sagemaker.runtime import Runtime
 from endpoint.emulator.sagemaker.scaling import Autoscaler
 
@@ -53,6 +57,7 @@ class AwsServer:
         faults: the active faults of SageMaker Runtime.
         log: the requests that SageMaker Runtime received.
         clock: counts SageMaker's limits.
+        transitions: how long endpoints are in their states, on that clock.
         gateway: what `deploy` put into the account, below its stage.
     """
 
@@ -71,6 +76,7 @@ class AwsServer:
         )
         self.faults, self.log = self._runtime.faults, self._runtime.log
         self._queue = self._runtime.queue
+        self.transitions = Transitions(self.clock.now)
         self.gateway = DeployedGateway(lambda: self.url, self.clock)
         self._moto = front.Front(DomainDispatcherApplication(create_backend_app))
         self._autoscaler = Autoscaler(self.clock, self._queue)
@@ -87,7 +93,7 @@ class AwsServer:
         self._queue.start()
         self._autoscaler.start()
         try:
-            with in_background(server):
+            with transitions(self.transitions), in_background(server):
                 yield self
         finally:
             self._autoscaler.close()
@@ -161,6 +167,8 @@ class AwsServer:
                 self.registry.register(name, data["url"])
             case "locations":
                 self._runtime.rules.set(name, data)
+            case "transitions":
+                self.transitions.change(data)
             case "clock":
                 self.clock.run_at(float(data.get("speed", self.clock.speed)))
                 self.clock.skip(float(data.get("skip", 0)))

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from endpoint.emulator.sagemaker.provisioning import Capacity
@@ -52,6 +52,17 @@ class Transitions:
     fails_with: str | None = None
     update_rolls_back: bool = False
     capacity: Capacity = field(default_factory=Capacity)
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Change the named attributes, as JSON has them; `capacity` has those of `Capacity`.
+
+        Raises:
+            TypeError: if there is no such attribute.
+        """
+        changed = dict(values)
+        if "capacity" in changed:
+            changed["capacity"] = Capacity(**changed["capacity"])
+        vars(self).update(vars(replace(self, **changed)))
 
 
 @dataclass(frozen=True)

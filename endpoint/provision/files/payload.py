@@ -13,7 +13,7 @@ from pathlib import Path
 
 from endpoint.aws.bucket import Bucket
 from endpoint.core.naming import digest
-from endpoint.core.problems import BadArgument
+from endpoint.core.problems import ScriptError
 
 CODE = Path(__file__).parents[3] / "model_package" / "code"
 # What the gateway and the container store: results, and counters of links.
@@ -48,11 +48,11 @@ def code_files(folder: Path | None = None) -> list[File]:
         folder: the code; this repository's by default.
 
     Raises:
-        BadArgument: if the folder has no inference.py.
+        ScriptError: if the folder has no inference.py.
     """
     folder = folder or CODE
     if not (folder / "inference.py").is_file():
-        raise BadArgument(f"{folder} has no inference.py.")
+        raise ScriptError(f"{folder} has no inference.py.")
     return [
         File.read(path, f"code/{path.relative_to(folder).as_posix()}")
         for path in sorted(folder.rglob("*"))

@@ -236,6 +236,20 @@ def test_an_update_without_capacity_is_rolled_back(account):
     assert (account.status, account.configs) == ("InService", ("first", None))
 
 
+def test_a_process_elsewhere_sets_the_states_and_the_capacity(switches, clients):
+    outside = Account(clients)
+    outside.config("first")
+    switches.set_transitions(create_seconds=60, capacity={"missing": [TYPE], "seconds_each": 100})
+    outside.create()
+    switches.set_transitions(create_seconds=0, capacity={})
+    assert outside.status == "Creating"
+    switches.set_clock(skip=160)
+    assert outside.status == "Failed"
+    with pytest.raises(ValueError, match="weather"):
+        switches.set_transitions(weather="fine")
+    outside.clean_up()
+
+
 def variant(instance_type, model="some"):
     return [
         {
