@@ -27,6 +27,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _NEWEST_CUDA = (12, 8)
 _SOON_DAYS = 90
 AMI_OF_NEWER_CUDA = "al2-ami-sagemaker-inference-gpu-3-1"
+# CUDA 13 requires the driver 580, which this one alone has: botocore's model of ProductionVariant.
+AMI_OF_CUDA_13 = "al2023-ami-sagemaker-inference-gpu-4-1"
 _CUDA_OF_TAG = re.compile(r"(?:^|[-_.])cu(\d{2})(\d)(?:[-_.]|$)")
 
 
@@ -133,7 +135,7 @@ def by_name(name: str) -> KnownImage | None:
     if name not in read():
         raise BadArgument(
             f"{name!r} is neither a known image nor a URI.",
-            f"Known images are {', '.join(read())}; a URI has the form"
+            f"Known images are aws and {', '.join(read())}; a URI has the form"
             " <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>.",
         )
     return read()[name]
@@ -153,6 +155,8 @@ def by_content(repository: str, tag: str | None, digest: str | None) -> KnownIma
 def needed_ami(tag: str | None) -> str | None:
     """Return the InferenceAmiVersion that an image's CUDA requires, as far as its tag tells."""
     match = _CUDA_OF_TAG.search(tag or "")
+    if match and int(match[1]) >= 13:
+        return AMI_OF_CUDA_13
     if match and (int(match[1]), int(match[2])) > _NEWEST_CUDA:
         return AMI_OF_NEWER_CUDA
     return None

@@ -169,7 +169,11 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add("--weights", choices=["fetch", "s3"], help=weights)
     add("--instance-type", action="append", help="repeatable: tried in this order")
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
-    add("--image", help="a serving image: a name in the catalogue, or a URI in ECR")
+    image = (
+        "the serving image: aws, a name in the catalogue, or a URI in ECR (default: Easel's own,"
+    )
+    image += " which the first deployment builds)"
+    add("--image", help=image)
     add("--inference-ami", help="SageMaker's InferenceAmiVersion (default: the image's)")
     add("--private-network", action="store_true", help="no internet access for the container")
     add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")

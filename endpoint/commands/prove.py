@@ -40,6 +40,7 @@ from endpoint.proof import run as proving
 from endpoint.proof.http import Ask, ask
 from endpoint.proof.meter import DELETING_SECONDS, OTHER_USD, Meter, MeteredClock
 from endpoint.proof.record import Proof
+from endpoint.provision import own_image
 from endpoint.provision.gateway_access import key_entry, new_key
 
 
@@ -60,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     parser.set_defaults(name="proof")
     add = parser.add_argument
     add("--most", type=float, default=3, metavar="USD", help="end before it costs more (3)")
-    add("--image", help="URI of the serving image in ECR")
+    add("--image", help="the serving image: aws, a name, or a URI in ECR (default: Easel's own)")
     add("--instance-type", action="append", help="repeatable: tried in this order")
     add("--output", type=Path, default=Path("proof"), help="folder of the record (proof)")
     return parser
@@ -129,6 +130,9 @@ def _plan(context: Context, options: ProveOptions, deploying: DeployOptions) -> 
     say(f"A proof in {context.account.region}, as the deployment {context.name}:")
     say(f"  endpoints for {names[0]} and, asynchronous, {names[1]}: {hourly:.3f} USD per hour")
     say("  a gateway that requires a key; pictures through every API; what AWS does; times")
+    if options.image is None:
+        for line in own_image.plan(context, own_image.address(context)):
+            say(f"  {line}")
     say("  everything is deleted at the end, and after an error, at Ctrl-C, or at the limit")
     say(f"It costs at most {options.most:.2f} USD: it ends after {minutes:.0f} minutes with both")
     say("endpoints, if it is not done before.")

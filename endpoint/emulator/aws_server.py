@@ -5,7 +5,8 @@ Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. Tests control it 
     GET    /emulator/requests[?endpoint=NAME]    requests that SageMaker Runtime received
     DELETE /emulator/requests[?endpoint=NAME]    clear them
     GET    /emulator/faults/NAME                 the active faults
-    PUT    /emulator/faults/NAME                 replace them by one fault or a list
+    PUT    /emulator/faults/NAME                 replace them by one fault or a list; NAME can be a
+                                                 project of CodeBuild
     PUT    /emulator/containers/NAME             {"url": ...} the model server behind an endpoint
     PUT    /emulator/locations/NAME              {"output": ..., "failure": ...} where in S3 results
                                                  are written, with the fields of `s3_locations.Rule`
@@ -19,6 +20,7 @@ import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -27,6 +29,7 @@ from werkzeug.wrappers import Request, Response
 
 from endpoint.core.local_addresses import foreign_host, foreign_page
 from endpoint.emulator.moto_ import front, shims
+from endpoint.emulator.moto_.codebuild import Builds, builds
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import in_background
@@ -82,7 +85,10 @@ class AwsServer:
         self._queue.start()
         self._autoscaler.start()
         try:
-            with in_background(server):
+            # Its clock counts from the start of the emulator.
+            began = datetime.now(UTC) - timedelta(seconds=self.clock.now())
+            building = Builds(self.clock.now, began, fault=self.faults.on_build)
+            with builds(building), in_background(server):
                 yield self
         finally:
             self._autoscaler.close()

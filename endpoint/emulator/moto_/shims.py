@@ -9,7 +9,7 @@ from moto import backends
 from moto.core import errors
 from moto.s3.models import FakeKey
 
-from endpoint.emulator.moto_ import api_gateway, sagemaker, service_quotas
+from endpoint.emulator.moto_ import api_gateway, codebuild, registry, sagemaker, service_quotas
 
 
 @cache
@@ -18,6 +18,8 @@ def install() -> None:
     sagemaker.install()
     api_gateway.install()
     service_quotas.install()
+    codebuild.install()
+    registry.install()
     _look_up_once()
     _forget_objects()
 
