@@ -49,8 +49,21 @@ def address(context: Context, source: Source | None = None) -> Image:
 def is_own(context: Context, image: Image) -> bool:
     """Whether an image is the one of `address`, which may have to be built."""
     own = context.deployment
-    # One by digest was chosen by the operator.
-    return image.uri.startswith(f"{own.registry}/{own.repository}:") and image.digest is None
+    name = f"{own.registry}/{own.repository}:"
+    # The operator can choose another one of the same repository.
+    return image.uri.startswith(name) and image.uri == name + image_source.read().tag
+
+
+def require_stored(context: Context, uri: str) -> None:
+    """Raise BuildFailed if an image of the deployment's repository is not in it any more."""
+    own = context.deployment
+    if not uri.startswith(f"{own.registry}/{own.repository}"):
+        return
+    if context.registry.find(Image.parse(uri)) is None:
+        raise BuildFailed(
+            f"{uri} does not exist any more: the repository keeps the last ten images.",
+            "`python -m endpoint create` builds the image again and updates the endpoint.",
+        )
 
 
 def find(context: Context, source: Source | None = None) -> Manifest | None:
@@ -136,9 +149,9 @@ def _build(context: Context, source: Source) -> None:
         build = build or context.builds.start(project, version)
         context.begin(f"build {build}, {prices.build_per_hour():.2f} USD per hour")
         if not context.dry_run:
-            _follow(context, build)
+            _follow(context, build, source)
     except KeyboardInterrupt:
-        _stop(context, source, withdraw=before is None)
+        _withdraw(context, source)
         raise
 
 
@@ -167,11 +180,13 @@ def _started_by_rule(context: Context, version: str) -> str | None:
     return build
 
 
-def _follow(context: Context, identity: str) -> None:
+def _follow(context: Context, identity: str, source: Source) -> None:
     """Show a build's log until it ends.
 
+    The rule's event can be late and start a second build: the first to push ends the other one.
+
     Raises:
-        BuildFailed: unless it succeeded.
+        BuildFailed: unless it succeeded, or another one has pushed the image.
     """
     last: list[str] = []
     token: str | None = None
@@ -195,8 +210,9 @@ def _follow(context: Context, identity: str) -> None:
     context.waiting.until_done(poll, at_most=_MOST_SECONDS)
     build = context.builds.find(identity)
     usd = prices.build(build.seconds(context.clock.now()))
-    if build.status != "SUCCEEDED":
+    if build.status != "SUCCEEDED" and find(context, source) is None:
         raise _failed(context, build, last, usd)
+    _stop(context, build.version)
     context.console.say(f"  the image is built; the build cost about {usd:.2f} USD")
 
 
@@ -213,23 +229,19 @@ def _failed(context: Context, build: Build, last: list[str], usd: float) -> Buil
     )
 
 
-def _stop(context: Context, source: Source, *, withdraw: bool) -> None:
-    """Stop the builds of these sources.
+def _withdraw(context: Context, source: Source) -> None:
+    """Delete the sources from the bucket, and stop what builds them.
 
-    Args:
-        context: the deployment.
-        source: the sources.
-        withdraw: if no build of them runs, delete them from the bucket, so that the rule's event,
-            which can still be on its way, builds nothing.
+    Without them, the rule's event builds nothing, which can still be on its way.
     """
-    version = _uploaded(context, source)
-    if version is None:
-        return
-    builds = context.builds.running(context.deployment.build_project)
-    own = [build for build in builds if build.version == version]
-    for build in own:
-        context.builds.stop(build.id)
-        usd = prices.build(build.seconds(context.clock.now()))
-        context.console.say(f"The build {build.id} is stopped; it cost about {usd:.2f} USD.")
-    if withdraw and not own:
+    if version := _uploaded(context, source):
         context.source_bucket.delete_version(KEY, version)
+        _stop(context, version)
+
+
+def _stop(context: Context, version: str) -> None:
+    for build in context.builds.running(context.deployment.build_project):
+        if build.version == version:
+            context.builds.stop(build.id)
+            usd = prices.build(build.seconds(context.clock.now()))
+            context.console.say(f"The build {build.id} is stopped; it cost about {usd:.2f} USD.")

@@ -230,7 +230,8 @@ def _start(
 
 
 def _batch_get(self: CodeBuildBackend, ids: list[str]) -> list[dict[str, Any]]:
-    return [build.describe() for build in _all(self) if build.data["id"] in ids]
+    known = {build.data["id"]: build for build in _all(self)}
+    return [known[identity].describe() for identity in ids if identity in known]
 
 
 def _list(self: CodeBuildBackend, project_name: str) -> list[str]:

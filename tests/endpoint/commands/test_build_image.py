@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from endpoint import create_endpoint, delete_endpoint
-from endpoint.commands import build_image, destroy, doctor, status
+from endpoint.commands import build_image, destroy, doctor, start, status, stop
 from endpoint.emulator.moto_ import codebuild
 from endpoint.provision import image_source
 from tests.endpoint.doubles import interrupted_build, names, put_image
@@ -132,6 +132,50 @@ def test_a_build_that_runs_is_found_again(world, capsys):
     assert "1.200 USD per hour" in error
     assert build(world) == 0
     assert len(builds(world)) == 1
+
+
+def test_another_image_of_the_same_repository_is_deployed_as_it_is(world, serving_code):
+    assert build(world) == 0
+    put_image(world, "easel-main", "b" * 40)
+    uri = f"{URI}:{'b' * 40}"
+    assert world.run(create_endpoint.main, "--yes", "--image", uri) == 0
+    assert _served(world) == uri
+    assert len(builds(world)) == 1
+
+
+def test_a_rule_that_is_late_costs_no_second_build(world, capsys):
+    assert build(world) == 0
+    world.client("events").disable_rule(Name=PROJECT)
+    (image_source.FOLDER / "server" / "Dockerfile").write_text("FROM debian\n")
+    sleep = world.sleep
+
+    def late(seconds):
+        sleep(seconds)
+        if len(builds(world)) == 2 and world.seconds > 700:
+            world.client("codebuild").start_build(
+                projectName=PROJECT, sourceVersion=builds(world)[0]["sourceVersion"]
+            )
+
+    world.sleep = late
+    assert build(world) == 0
+    states = sorted(each["buildStatus"] for each in builds(world))
+    assert states == ["STOPPED", "SUCCEEDED", "SUCCEEDED"]
+
+
+def test_after_ctrl_c_a_late_event_of_the_rule_builds_nothing(world):
+    assert interrupted_build(world) == 130
+    versions = world.client("s3").list_object_versions(Bucket=BUCKET)
+    assert "Versions" not in versions
+
+
+def test_an_image_that_has_expired_is_not_started(world, serving_code, capsys):
+    assert world.run(create_endpoint.main, "--yes") == 0
+    assert world.run(stop.main, "--yes") == 0
+    digest = {"imageDigest": images(world)[0]["imageDigest"]}
+    world.client("ecr").batch_delete_image(repositoryName="easel-main", imageIds=[digest])
+    assert world.run(start.main, "--yes") == 1
+    assert "keeps the last ten images" in capsys.readouterr().err
+    assert names(world, "Endpoint") == []
 
 
 def test_a_rule_that_starts_nothing_is_not_waited_for_long(world):
