@@ -118,7 +118,7 @@ class Registry:
             raise
         for stored in response["images"]:
             digest = stored["imageId"].get("imageDigest", image.digest or "")
-            return Manifest(digest, stored.get("imageManifestMediaType", ""))
+            return Manifest(digest, stored.get("imageManifestMediaType") or "")
         return None
 
     def repositories(self, prefix: str) -> list[Repository]:

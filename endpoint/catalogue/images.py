@@ -20,6 +20,8 @@ from endpoint.core.problems import BadArgument
 
 _FILE = Path(__file__).with_name("images.json")
 DEFAULT = "huggingface-5.5.3"
+# Its name as well, whichever it is.
+AWS = "aws"
 # A URI has a slash.
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 # SageMaker's default machine images have older drivers, which containers with a newer CUDA refuse:
@@ -132,6 +134,7 @@ def by_name(name: str) -> KnownImage | None:
     """
     if not _NAME.fullmatch(name):
         return None
+    name = DEFAULT if name == AWS else name
     if name not in read():
         raise BadArgument(
             f"{name!r} is neither a known image nor a URI.",

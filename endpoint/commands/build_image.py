@@ -18,8 +18,9 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import CommonOptions, common_parser
 from endpoint.cli.script import Result
-from endpoint.provision import image_source, infrastructure, own_image
+from endpoint.provision import infrastructure
 from endpoint.provision.ownership import Ownership
+from endpoint.provision.serving import image_source, own_image
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from moto import backends
 from moto.core import errors
 from moto.s3.models import FakeKey
 
-from endpoint.emulator.moto_ import api_gateway, codebuild, registry, sagemaker, service_quotas
+from endpoint.emulator.moto_ import api_gateway, codebuild, ecr, sagemaker, service_quotas
 
 
 @cache
@@ -17,9 +17,9 @@ def install() -> None:
     """Patch moto's classes."""
     sagemaker.install()
     api_gateway.install()
+    ecr.install()
     service_quotas.install()
     codebuild.install()
-    registry.install()
     _look_up_once()
     _forget_objects()
 

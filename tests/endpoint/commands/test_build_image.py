@@ -11,7 +11,7 @@ import pytest
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import build_image, destroy, doctor, start, status, stop
 from endpoint.emulator.moto_ import codebuild
-from endpoint.provision import image_source
+from endpoint.provision.serving import image_source
 from tests.endpoint.doubles import interrupted_build, names, put_image
 from tests.endpoint.world import ACCOUNT, REGION, Crash, contents, empty_account
 
@@ -218,7 +218,7 @@ def test_a_build_that_succeeds_without_an_image_is_a_failure(world, capsys, monk
 
 
 def test_no_image_can_be_built_where_there_is_no_codebuild(world, capsys, monkeypatch):
-    monkeypatch.setattr("endpoint.provision.own_image.REGIONS_WITHOUT_BUILDS", {REGION})
+    monkeypatch.setattr("endpoint.provision.serving.own_image.REGIONS_WITHOUT_BUILDS", {REGION})
     assert build(world) == 1
     assert "--image aws" in capsys.readouterr().err
     assert contents(world) == []
