@@ -22,7 +22,7 @@ from endpoint.core.waiting import Waiting
 
 VARIANT = "AllTraffic"  # the name that SageMaker's own tools use for a single variant
 # The sum of SageMaker's own limits for finding an instance, downloading the model and starting the
-# container (provision/definitions.py) is 140 minutes.
+# container (provision/serving/definitions.py) is 140 minutes.
 _MOST_SECONDS = 9000
 # A failed endpoint has released its instances, and a deletion is about to.
 _WITHOUT_INSTANCES = {"Failed", "Deleting"}

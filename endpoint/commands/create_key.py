@@ -18,7 +18,7 @@ from typing import Any
 from endpoint.cli.options import read
 from endpoint.core.private_files import write_private
 from endpoint.core.problems import BadArgument, ScriptError
-from endpoint.provision.gateway_access import check_keys, key_entry, new_key, read_keys
+from endpoint.provision.gateway.gateway_access import check_keys, key_entry, new_key, read_keys
 
 _ADVICE = "Correct it, or choose another --file: a new one is created."
 

@@ -42,7 +42,7 @@ from endpoint.proof import run as proving
 from endpoint.proof.http import Ask, ask
 from endpoint.proof.meter import DELETING_SECONDS, OTHER_USD, Meter, MeteredClock
 from endpoint.proof.record import Proof
-from endpoint.provision.gateway_access import key_entry, new_key
+from endpoint.provision.gateway.gateway_access import key_entry, new_key
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from endpoint.cli.options import ModelOptions, add_model_option, common_parser
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG
 from endpoint.core.problems import ScriptError
-from endpoint.provision import capacity, in_service
 from endpoint.provision.self_description import store_description
-from endpoint.provision.warm_up import warm_up
+from endpoint.provision.serving import capacity, in_service
+from endpoint.provision.serving.warm_up import warm_up
 
 
 def parser() -> argparse.ArgumentParser:

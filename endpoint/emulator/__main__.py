@@ -73,6 +73,12 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         default=ROOT / "model_package" / "code",
         help="the folder with inference.py",
     )
+    command.add_argument(
+        "--image",
+        choices=["local"],
+        help="serve from a container of the serving image, by Docker or Podman, which is built if "
+        "it does not exist (a process)",
+    )
 
 
 def _add_aws(command: argparse.ArgumentParser) -> None:

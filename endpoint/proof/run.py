@@ -22,7 +22,9 @@ from endpoint.proof.subject import Check, Subject
 from endpoint.proof.updates import MOST_INSTANCES
 from endpoint.proof.visitor import Visitor
 from endpoint.provision import checks as preparations
-from endpoint.provision import endpoint, gateway, in_service, removal
+from endpoint.provision import removal
+from endpoint.provision.gateway import gateway
+from endpoint.provision.serving import endpoint, in_service
 
 _PICTURES = 3
 _CHEAP = 1.5  # USD per hour

@@ -15,7 +15,7 @@ from endpoint.aws.models import instance_types
 from endpoint.catalogue import prices
 from endpoint.core.problems import ScriptError, code_of, message_of
 from endpoint.proof.subject import Observation, Subject, changes
-from endpoint.provision import capacity
+from endpoint.provision.serving import capacity
 
 # An instance, its image, the health check, and the way back.
 _UPDATE_SECONDS = 3600

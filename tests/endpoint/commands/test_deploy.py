@@ -30,8 +30,10 @@ from endpoint.emulator.process.http_server import serving
 from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.served_model import DEMO
 from endpoint.proof import afterwards
-from endpoint.provision import checks, gateway_project, payload
-from endpoint.provision.model_metadata import read_description, read_metadata
+from endpoint.provision import checks
+from endpoint.provision.files import payload
+from endpoint.provision.gateway import gateway_project
+from endpoint.provision.model_metadata import read
 from endpoint.provision.settings_check import MODEL_PACKAGE
 from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
 from tests.endpoint.world import ACCOUNT, REGION
@@ -257,12 +259,11 @@ def test_the_serving_code_says_what_is_in_no_file_of_the_bucket(cloud):
             assert cloud.run(create_endpoint, *argv) == 0
             (name,) = [name for name in bucket.sizes("descriptions/") if f"/{model}/" in name]
             sagemaker_model = PurePosixPath(name).stem
-            metadata = read_metadata(models, bucket, model, sagemaker_model)
+            metadata, described = read(models, bucket, model, sagemaker_model)
             assert (metadata["defaults"]["steps"], metadata["defaults"]["width"]) == (2, 64)
             assert metadata["limits"]["steps"]["maximum"] == 50
             assert metadata["largest_area"] == own["largest_area"]
             assert metadata["loras"] == ["outline", "pixel"]
-            described = read_description(models, bucket, model, sagemaker_model)
             assert described == {name: own[name] for name in ("about", "examples", "vocabulary")}
 
 

@@ -10,7 +10,8 @@ import pytest
 from endpoint import create_endpoint
 from endpoint.catalogue import models
 from endpoint.commands import deploy
-from endpoint.provision import checks, weights
+from endpoint.provision import checks
+from endpoint.provision.files import weights
 from tests.endpoint.doubles import create_gateway
 from tests.endpoint.world import IMAGE, contents
 

@@ -8,7 +8,7 @@ import pytest
 
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import deploy, destroy, start, stop
-from endpoint.provision import gateway_project
+from endpoint.provision.gateway import gateway_project
 from tests.endpoint.doubles import BUCKET, create, create_api, create_gateway, names
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, contents
 

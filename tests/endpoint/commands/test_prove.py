@@ -16,7 +16,8 @@ from endpoint.emulator.sagemaker import lifecycle
 from endpoint.proof import checks as proof_checks
 from endpoint.proof import probe
 from endpoint.proof.http import Answer
-from endpoint.provision import checks, gateway, gateway_project
+from endpoint.provision import checks
+from endpoint.provision.gateway import gateway, gateway_project
 from tests.endpoint.doubles import PNG, create_gateway
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents, empty_account
 
