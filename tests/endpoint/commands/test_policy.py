@@ -13,7 +13,8 @@ import pytest
 from endpoint import delete_endpoint, use_endpoint
 from endpoint.commands import deploy, destroy, doctor, start, status, stop
 from endpoint.core.naming import Deployment
-from endpoint.provision import checks, gateway, gateway_project, rights
+from endpoint.provision import checks, rights
+from endpoint.provision.gateway import gateway, gateway_project
 from tests import iam
 from tests.endpoint.doubles import create, create_gateway, only_config
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account

@@ -1,15 +1,12 @@
 """The template through cfn-lint, and its policies statement by statement.
 
-checkov and parliament have requirements that conflict with this project's. They run here if they
-are installed in another environment: on the PATH, or with their paths in CHECKOV and PARLIAMENT.
+checkov and parliament are installed in another environment: see tests/policy_tools.py.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +24,7 @@ from endpoint.provision.infrastructure import BUDGET_REGIONS, TEMPLATE, template
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
 from tests.model_folders import write_pipeline
+from tests.policy_tools import find_program
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
 # Actions that support no resource ARNs; each has a condition or only reads.
@@ -334,15 +332,8 @@ def _create_privately(world, tmp_path):
     assert create(world, "--weights", "s3", "--private-network", model=str(folder)) == 0
 
 
-def _program(name):
-    program = os.environ.get(name.upper()) or shutil.which(name)
-    if not program:
-        pytest.skip(f"{name} is not installed; its name goes into {name.upper()}")
-    return program
-
-
 def test_checkov_finds_nothing_that_the_template_does_not_explain():
-    command = [_program("checkov"), "-f", str(TEMPLATE), "--output", "json", "--compact"]
+    command = [find_program("checkov"), "-f", str(TEMPLATE), "--output", "json", "--compact"]
     done = _run(command)
     report = json.loads(done.stdout)
     assert report["results"]["failed_checks"] == []
@@ -352,7 +343,7 @@ def test_checkov_finds_nothing_that_the_template_does_not_explain():
 
 
 def test_parliament_finds_nothing_in_the_policies(policies):
-    program = _program("parliament")
+    program = find_program("parliament")
     for role, policy in policies.items():
         done = _run([program], input=json.dumps(policy))
         assert (done.stdout + done.stderr, done.returncode) == ("", 0), role

@@ -182,15 +182,26 @@ def test_it_has_room_up_to_its_capacity():
     engine = engine_of(FAMILY, 2)
     assert engine.fits(request())
     engine.add(request(), Caller())
-    assert not engine.fits(request(seed=2))  # before it is known whether it starts
-    engine.step()
-    assert engine.fits(request(seed=2))
+    assert engine.fits(request(seed=2))  # so that requests that wait together begin together
     engine.add(request(seed=2), Caller())
+    assert not engine.fits(request(seed=3))
     engine.step()
     assert not engine.fits(request(seed=3))
     while engine.busy:
         engine.step()
     assert engine.fits(request(seed=3))
+
+
+def test_what_is_no_request_for_a_picture_takes_no_time():
+    assert engine_of(FAMILY, 2).seconds(object()) is None
+
+
+def test_a_wrong_request_is_known_before_it_waits():
+    engine = engine_of(FAMILY, 2)
+
+    assert engine.check(request()) is None
+    assert isinstance(engine.check(request(lora="nowhere")), InvalidRequest)
+    assert engine.seconds(request(lora="nowhere")) == 0
 
 
 def test_more_than_it_has_room_for_wait_their_turn():
