@@ -26,6 +26,7 @@ BENCHMARKS = (
     "asynchronous",
     "gpu",
     "start_up",
+    "model_server",
     "png_encoding",
     "lora_switch",
     "weights_upload",
