@@ -15,7 +15,7 @@ from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
 from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
 from endpoint.core.model_folder.description import Description
-from endpoint.core.problems import BadArgument
+from endpoint.core.problems import ScriptError
 from endpoint.provision.files.payload import adapters_prefix, description_key
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
@@ -58,7 +58,7 @@ def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Des
         sagemaker_model: its name in SageMaker.
 
     Raises:
-        BadArgument: if `easel.json` next to the weights cannot be used.
+        ScriptError: if `easel.json` next to the weights cannot be used.
     """
     listed = catalogue.read().get(name)
     seconds = listed.seconds if listed else None
@@ -79,7 +79,7 @@ def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Des
     try:
         return Described(known, description(stored))
     except ValueError as error:
-        raise BadArgument(
+        raise ScriptError(
             f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
             "Correct easel.json in the model's folder, and create the endpoint again.",
         ) from error
@@ -136,7 +136,7 @@ def _read_defaults(bucket: Bucket, prefix: str) -> dict[str, Any]:
     """Return an `easel.json`, which is next to the weights or to those of a base; {} if none is.
 
     Raises:
-        BadArgument: if somebody put one there that is no JSON object.
+        ScriptError: if somebody put one there that is no JSON object.
     """
     for key in (f"{prefix}easel.json", f"{prefix}base/easel.json"):
         content = bucket.get(key)
@@ -147,7 +147,7 @@ def _read_defaults(bucket: Bucket, prefix: str) -> dict[str, Any]:
                 values = None
             if not isinstance(values, dict):
                 place = f"s3://{bucket.name}/{key}"
-                raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
+                raise ScriptError(f"{place} is not a JSON object.", "Correct it, or delete it.")
             return values
     return {}
 

@@ -1,6 +1,6 @@
 """The four functions that the SageMaker Hugging Face serving toolkit calls, in this order.
 
-Two more, `deadline_fn` and `engine_fn`, are for Easel's own server.
+`engine_fn` and `deadline_fn` are for Easel's own server.
 
 The toolkit passes its context to functions with one argument more than they need, and turns any
 exception into a 400. So nothing is raised here: an error is passed on as a value to `output_fn`,
@@ -57,8 +57,7 @@ def predict_fn(
         return data
     if isinstance(data, DescribeRequest):
         return guard(lambda: model.generator().describe())
-    deadline = read_deadline(_header(context, "X-Amzn-SageMaker-Custom-Attributes"))
-    return guard(lambda: model.generator().generate(data, deadline))
+    return guard(lambda: model.generator().generate(data, deadline_fn(context)))
 
 
 def output_fn(
@@ -73,14 +72,6 @@ def output_fn(
     return encode_error(response, context) if isinstance(response, EaselError) else response
 
 
-def deadline_fn(context: Any) -> float:
-    """Return when the caller will have left, by `time.monotonic`; infinity if it does not say.
-
-    Easel's own model server calls it, which drops requests that nobody waits for any more.
-    """
-    return read_deadline(_header(context, "X-Amzn-SageMaker-Custom-Attributes"))
-
-
 def engine_fn(model: Model) -> Engine:
     """Return what paints several requests together, for a server that can use it.
 
@@ -88,6 +79,11 @@ def engine_fn(model: Model) -> Engine:
         EaselError: if the model could not be loaded.
     """
     return make_engine(model.generator())
+
+
+def deadline_fn(context: Any) -> float:
+    """Return when the caller will have left, by `time.monotonic`; infinity if it does not say."""
+    return read_deadline(_header(context, "X-Amzn-SageMaker-Custom-Attributes"))
 
 
 def _read(

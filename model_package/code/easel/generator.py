@@ -246,7 +246,8 @@ class ImageGenerator:
     @property
     def denoiser(self) -> Any:
         """The UNet or transformer; None for a pipeline without one."""
-        return getattr(self._pipeline, "unet", None) or getattr(self._pipeline, "transformer", None)
+        parts = (getattr(self._pipeline, name, None) for name in ("unet", "transformer"))
+        return next((part for part in parts if isinstance(part, torch.nn.Module)), None)
 
     @property
     def batch(self) -> Batch:

@@ -161,7 +161,7 @@ def test_the_plan_is_shown_and_asked_before_anything_is_made(world, tmp_path, ca
 
 @pytest.mark.parametrize("most", ["0", "-1", "nan", "inf", "0.7"])
 def test_a_limit_that_allows_nothing_is_refused(world, tmp_path, capsys, most):
-    assert run(world, tmp_path, "--most", most)[0] == 1
+    assert run(world, tmp_path, "--most", most)[0] == 2
     assert "--most must be a number above 0." in capsys.readouterr().err
     assert contents(world) == []
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from easel.batching.coroutine import Suspend
 
@@ -68,31 +67,47 @@ class StandIn:
 
     def _calling(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            rows = _rows(args, kwargs)
+            rows = _rows([*args, *kwargs.values()])
             key = self._key(args, kwargs, rows) if self._shared and rows else None
-            return self._suspend(Call(function, args, kwargs, self._name, key, rows or 1))
+            return self._suspend(Call(function, args, kwargs, self._name, key, rows))
 
         return call
 
     def _key(self, args: Any, kwargs: Any, rows: int) -> Hashable:
         """Return what must be equal in two calls that become one; None if it cannot be said."""
-        if not _is_flat((*args, kwargs)):
+        try:
+            return (id(self._part), rows, self._describe((args, kwargs), rows))
+        except TypeError:
             return None
-        leaves, shape = tree_flatten((args, kwargs))
-        described = tuple(self._describe(leaf, rows) for leaf in leaves)
-        return (id(self._part), rows, str(shape), described)
 
-    def _describe(self, leaf: Any, rows: int) -> Hashable:
-        if not isinstance(leaf, torch.Tensor):
-            return (type(leaf).__name__, leaf)
-        described = (tuple(leaf.shape), leaf.dtype, leaf.device)
-        if leaf.ndim == 0 or leaf.shape[0] == rows:
-            return described
-        # The same for all rows, such as FLUX's positions; a run passes the same ones at each step.
-        if id(leaf) not in self._contents:
-            content = leaf.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            self._contents[id(leaf)] = leaf, hashlib.sha256(content).hexdigest()
-        return (*described, self._contents[id(leaf)][1])
+    def _describe(self, value: Any, rows: int) -> Hashable:
+        if isinstance(value, torch.Tensor):
+            # What is the same for all rows, such as FLUX's positions, must have equal values.
+            own = _has_rows(value, rows)
+            return _kind(value) if own else (_kind(value), self._content(value))
+        if isinstance(value, dict):
+            return tuple((name, self._describe(item, rows)) for name, item in value.items())
+        if isinstance(value, tuple):
+            return tuple(self._describe(item, rows) for item in value)
+        if isinstance(value, list):
+            # Some transformers take each image as an item of a list; their sizes must be equal.
+            own = _has_rows(value, rows)
+            return tuple(
+                _kind(item)
+                if own and isinstance(item, torch.Tensor)
+                else self._describe(item, rows if own else 0)
+                for item in value
+            )
+        if value is None or isinstance(value, bool | int | float | str):
+            return (type(value).__name__, value)
+        raise TypeError(f"nothing is known about {type(value).__name__}")
+
+    def _content(self, value: torch.Tensor) -> str:
+        # Kept, because a run passes the same tensors at each step.
+        if id(value) not in self._contents:
+            content = value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            self._contents[id(value)] = value, hashlib.sha256(content).hexdigest()
+        return self._contents[id(value)][1]
 
 
 def run_together(calls: Sequence[Call], size: int) -> list[Any]:
@@ -103,41 +118,57 @@ def run_together(calls: Sequence[Call], size: int) -> list[Any]:
         size: of the batch.
     """
     rows = calls[0].rows
-    flattened = [tree_flatten((call.args, call.kwargs)) for call in calls]
-    leaves = zip(*(leaves for leaves, _ in flattened), strict=True)
-    joined = [_join(column, rows, size) for column in leaves]
-    args, kwargs = tree_unflatten(joined, flattened[0][1])
+    args, kwargs = _join([(call.args, call.kwargs) for call in calls], rows, size)
     result = calls[0].function(*args, **kwargs)
-    # Copied, so that a row is not kept in memory by its neighbours.
     return [
-        tree_map(lambda leaf, own=slice(place * rows, (place + 1) * rows): _part(leaf, own), result)
+        _part(result, slice(place * rows, (place + 1) * rows), rows * size)
         for place in range(len(calls))
     ]
 
 
-def _join(column: Sequence[Any], rows: int, size: int) -> Any:
-    first = column[0]
-    if not isinstance(first, torch.Tensor) or (first.ndim and first.shape[0] != rows):
+def _join(values: Sequence[Any], rows: int, size: int) -> Any:
+    """Return one value with the rows of several; missing ones are copies of the first."""
+    first = values[0]
+    if isinstance(first, dict):
+        return {name: _join([value[name] for value in values], rows, size) for name in first}
+    if isinstance(first, tuple):
+        return tuple(_join(items, rows, size) for items in zip(*values, strict=True))
+    if not _has_rows(first, rows):
         return first
-    if first.ndim == 0:  # a timestep: each row gets its own
-        column = [leaf.expand(rows) for leaf in column]
-    return torch.cat([*column, *[column[0]] * (size - len(column))])
+    padded = [*values, *[first] * (size - len(values))]
+    if isinstance(first, list):
+        return [item for value in padded for item in value]
+    # A single timestep is that of all its rows.
+    return torch.cat([value if value.ndim else value.expand(rows) for value in padded])
 
 
-def _part(leaf: Any, own: slice) -> Any:
-    return leaf[own].clone() if isinstance(leaf, torch.Tensor) else leaf
+def _part(result: Any, own: slice, rows: int) -> Any:
+    """Return some rows of a result; the others must not stay in memory with them."""
+    if isinstance(result, torch.Tensor):
+        return result[own].clone() if _has_rows(result, rows) else result
+    if isinstance(result, list):
+        return result[own] if len(result) == rows else result
+    if isinstance(result, dict):
+        return type(result)(**{name: _part(value, own, rows) for name, value in result.items()})
+    return tuple(_part(item, own, rows) for item in result) if type(result) is tuple else result
 
 
-def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """Return the rows of the first tensor, which is the latents; None without one."""
-    tensors = [leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, torch.Tensor)]
-    return int(tensors[0].shape[0]) if tensors and tensors[0].ndim else None
+def _has_rows(value: Any, rows: int) -> bool:
+    """Whether a value has a part for each row, or is a number that each row may have its own of."""
+    if isinstance(value, torch.Tensor):
+        return rows > 0 and (value.ndim == 0 or value.shape[0] == rows)
+    return isinstance(value, list) and len(value) == rows > 0
 
 
-def _is_flat(value: Any) -> bool:
-    """Whether there are no lists, whose items may be rows, and nothing that cannot be compared."""
-    if isinstance(value, dict):
-        return all(_is_flat(item) for item in value.values())
-    if isinstance(value, tuple):
-        return all(not isinstance(item, tuple) and _is_flat(item) for item in value)
-    return value is None or isinstance(value, torch.Tensor | bool | int | float | str)
+def _rows(values: Sequence[Any]) -> int:
+    """Return the rows of the first value that has some, which is the latents; 0 without one."""
+    sizes = (
+        len(value)
+        for value in values
+        if isinstance(value, list) or (isinstance(value, torch.Tensor) and value.ndim)
+    )
+    return next(sizes, 0)
+
+
+def _kind(tensor: torch.Tensor) -> Hashable:
+    return tuple(tensor.shape), tensor.dtype, tensor.device

@@ -32,7 +32,7 @@ _Waiting = tuple[GenerationRequest, Watch, float | None]
 
 
 class Engine:
-    """Paints requests together; for one thread, except for `seconds`, `check` and `describe`.
+    """Paints requests together; for one thread, except for `check`, `seconds` and `describe`.
 
     Args:
         generator: the model's; nobody else may use it meanwhile.
@@ -73,22 +73,25 @@ class Engine:
 
     def fits(self, request: GenerationRequest) -> bool:
         """Whether the request would start with the next step; else it waits for others to end."""
-        return self._has_room(request, list(self._waiting))
+        return not self._waiting and self._has_room(request, [])
 
     def check(self, request: GenerationRequest) -> EaselError | None:
-        """Return what is wrong with a request, before it waits for its turn."""
-        result = guard(self._generator.check, request)
-        return result if isinstance(result, EaselError) else None
+        """Return what is wrong with a request, if anything is."""
+        checked = guard(self._generator.check, request)
+        return checked if isinstance(checked, EaselError) else None
 
-    def seconds(self, request: object) -> float | None:
-        """Return the estimated seconds of a picture that is painted alone; None for no picture."""
+    def seconds(self, request: Any) -> float | None:
+        """Return the estimated seconds of a picture that is painted alone.
+
+        Args:
+            request: what `input_fn` returned; None is returned for what is no request for an image.
+        """
         if not isinstance(request, GenerationRequest):
             return None
-        try:
-            request = self._generator.painted(self._generator.check(request))
-        except ValueError:  # it will be refused
+        checked = guard(self._generator.check, request)
+        if isinstance(checked, EaselError):
             return 0.0
-        return self.pace.seconds(request)
+        return self.pace.seconds(self._generator.painted(checked))
 
     def describe(self) -> dict[str, Any]:
         """Return the sizes of batches, and what is painted now, for JSON."""
@@ -106,9 +109,12 @@ class Engine:
             "painted": {str(size): count for size, count in sorted(self._painted.items())},
         }
 
-    def add(self, request: GenerationRequest, watch: Watch) -> None:
+    def add(self, request: GenerationRequest | EaselError, watch: Watch) -> None:
         """Take a request; what is wrong with it is returned by `step`."""
-        completed = guard(self._generator.complete, request)
+        if isinstance(request, EaselError):  # `input_fn` has found it
+            completed: GenerationRequest | EaselError = request
+        else:
+            completed = guard(self._generator.complete, request)
         if isinstance(completed, EaselError):
             self._finished.append((watch, completed))
         else:

@@ -30,15 +30,23 @@ _MOST_SECONDS = {"cuda": 30.0, "cpu": 4.0}
 
 
 class Nobody:
-    """A watch without a caller."""
+    """A watch without a caller.
+
+    Args:
+        leaves: before the image is decoded.
+    """
 
     deadline = math.inf
 
+    def __init__(self, *, leaves: bool = False) -> None:
+        self._leaves = leaves
+        self._left = False
+
     def cancelled(self) -> bool:
-        return False
+        return self._left
 
     def progressed(self, step: int, steps: int) -> None:
-        pass
+        self._left = self._leaves and step >= steps
 
     def wants_preview(self) -> bool:
         return False
@@ -59,16 +67,26 @@ class _Timed(Engine):
     def paint(self, requests: Sequence[GenerationRequest]) -> list[GeneratedImage]:
         """Return the images in the requests' order; raise the first error."""
         watches = [Nobody() for _ in requests]
+        results = self._results(requests, watches)
+        return [results[id(watch)] for watch in watches]
+
+    def denoise(self, requests: Sequence[GenerationRequest]) -> None:
+        """Do the steps alone; raise the first error."""
+        self._results(requests, [Nobody(leaves=True) for _ in requests])
+
+    def _results(
+        self, requests: Sequence[GenerationRequest], watches: Sequence[Nobody]
+    ) -> dict[int, Any]:
         for request, watch in zip(requests, watches, strict=True):
             self.add(request, watch)
         results: dict[int, Any] = {}
         while self.busy:
             results |= {id(watch): result for watch, result in self.step()}
-        images = [results[id(watch)] for watch in watches]
-        for image in images:
-            if isinstance(image, EaselError):
-                raise image
-        return images
+        for watch in watches:
+            result = results[id(watch)]
+            if isinstance(result, EaselError) and not watch.cancelled():
+                raise result
+        return results
 
     def _perform(self, runs: Sequence[Run]) -> list[Any]:
         call = runs[0].call
@@ -108,7 +126,7 @@ def measure(generator: ImageGenerator, batch: Batch) -> tuple[Sizes, Pace]:
     """
     pace = Pace()
     if generator.denoiser is None or batch.size == 1:
-        return Sizes({1: 1.0}), pace
+        return Sizes({1: 1.0}, exact=batch.exact), pace
     steps = generator.complete(GenerationRequest(prompt="a")).steps or 1
     figures = _measure(generator, steps, batch.size, pace)
     largest = batch.size or worthwhile(figures.per_picture(steps))
@@ -131,13 +149,13 @@ def _measure(generator: ImageGenerator, steps: int, chosen: int | None, pace: Pa
         engine = _Timed(generator, size)
         began = time.perf_counter()
         try:
-            engine.paint(_others(request, size))
+            (engine.paint if size == 1 else engine.denoise)(_others(request, size))
         except EaselError as error:
             log.event("batch_not_measured", size=size, reason=str(error))
             break
         if engine.halved or (size > 1 and not engine.shared):
             break
-        figures.step[size] = min(engine.steps)
+        figures.step[size] = min(engine.steps, default=0.0)
         if size == 1:
             figures.rest = time.perf_counter() - began - sum(engine.steps)
             pace.learn(request, step=figures.step[1], rest=figures.rest)
@@ -153,7 +171,7 @@ def _guess(generator: ImageGenerator, request: GenerationRequest, pace: Pace) ->
     engine = _Timed(generator, 1)
     began = time.perf_counter()
     engine.paint([smallest])
-    step = min(engine.steps)
+    step = min(engine.steps, default=0.0)
     pace.learn(smallest, step=step, rest=time.perf_counter() - began - sum(engine.steps))
     return pace.seconds(request)
 

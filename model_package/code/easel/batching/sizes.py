@@ -45,7 +45,8 @@ class Sizes:
         most = self.largest if most is None else min(most, self.largest)
         if self.exact:
             return most
-        fitting = [size for size in self.seconds if size <= most]
+        # None that is more than half empty: it would be slower than it was measured to be.
+        fitting = [size for size in self.seconds if size <= most and size < 2 * requests]
         best = min(fitting, key=lambda size: math.ceil(requests / size) * self.seconds[size])
         # A row that is computed as a copy costs nothing more with a request of its own.
         joined = [

@@ -8,6 +8,7 @@ from functools import cache
 
 import diffusers
 import torch
+from transformers import CLIPTextModelWithProjection
 
 from easel.batching.engine import Engine
 from easel.batching.sizes import Sizes
@@ -35,6 +36,7 @@ FAMILIES = {
     "sdxl": ("sdxl", "EulerDiscreteScheduler", {}),
     "sdxl, dpm++": ("sdxl", "DPMSolverMultistepScheduler", {}),
     "ensemble": ("ensemble", "EulerDiscreteScheduler", {}),
+    "sd3": ("sd3", "FlowMatchEulerDiscreteScheduler", {}),
 }
 
 
@@ -43,13 +45,48 @@ def pipelines(kind):
     """Return a base, and a refiner or None, with the loader's changes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = list(stand_in._pipelines(kind.partition(",")[0], None).values())
+        made = (
+            [sd3()]
+            if kind == "sd3"
+            else [*stand_in._pipelines(kind.partition(",")[0], None).values()]
+        )
         if kind == "sd, refined":
             made.append(stand_in._sd(None))
     for pipeline in made:
         pipeline.set_progress_bar_config(disable=True)
         pipeline.__class__ = faulty(type(pipeline), moderated=kind == "sd, moderated")
     return made[0], made[1] if len(made) > 1 else None
+
+
+def sd3():
+    """Return a tiny Stable Diffusion 3: a transformer whose prompts Easel does not encode."""
+    encoders = [stand_in._text_encoder(CLIPTextModelWithProjection, "gelu") for _ in range(2)]
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=64,
+        caption_projection_dim=32,
+        pooled_projection_dim=64,
+        pos_embed_max_size=16,
+    )
+    vae = stand_in._vae(scaling_factor=1.5)
+    vae.register_to_config(shift_factor=0.06)
+    return diffusers.StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=vae,
+        text_encoder=encoders[0],
+        text_encoder_2=encoders[1],
+        text_encoder_3=None,
+        tokenizer=stand_in.byte_tokenizer("!"),
+        tokenizer_2=stand_in.byte_tokenizer("!"),
+        tokenizer_3=None,
+    )
 
 
 @cache
