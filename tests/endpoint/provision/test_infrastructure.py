@@ -24,6 +24,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
 from endpoint.provision import infrastructure
 from endpoint.provision.infrastructure import BUDGET_REGIONS, TEMPLATE, template
+from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
 from tests.model_folders import write_pipeline
@@ -75,6 +76,8 @@ def test_cfn_lint_finds_nothing():
 def test_the_template_is_valid_in_every_region_that_has_sagemaker(tmp_path, budgets):
     regions = [region for region in _regions() if (region in BUDGET_REGIONS) == budgets]
     assert len(regions) > 10
+    if not ALL:  # the first and, of another partition, the last
+        regions = [regions[0], *regions[-2:]]
     path = tmp_path / "template.yaml"
     path.write_text(template(regions[0]), "utf-8")
     # Where there is no budget, its parameters are left over: a warning.
