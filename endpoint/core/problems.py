@@ -2,7 +2,7 @@
 
 ScriptError                 any failure that the operator can act on; exit code 1
 ├── Declined                the operator did not agree; nothing was changed
-├── BadArgument             an option has an unusable value
+├── BadArgument             an option has an unusable value; exit code 2
 ├── AwsError                AWS refused a call, or did not answer it
 │   ├── CredentialsMissing
 │   ├── CredentialsExpired
@@ -14,6 +14,7 @@ ScriptError                 any failure that the operator can act on; exit code 
 ├── EndpointFailed          SageMaker could not bring an endpoint into service
 │   ├── NoCapacity
 │   └── NeverHealthy
+├── BuildFailed             CodeBuild could not build the serving image
 ├── InvocationError         an endpoint returned no picture
 │   ├── NotReady            a later attempt can succeed
 │   └── PictureFailed       every attempt would fail in the same way
@@ -48,7 +49,10 @@ class ScriptError(Exception):
 
     Attributes:
         advice: what to do, in one or two sentences.
+        exit_code: the script's.
     """
+
+    exit_code = 1
 
     def __init__(self, message: str, advice: str = "") -> None:
         super().__init__(message)
@@ -61,6 +65,8 @@ class Declined(ScriptError):
 
 class BadArgument(ScriptError):
     """An option has an unusable value, or options contradict each other."""
+
+    exit_code = 2  # as argparse's
 
 
 class AwsError(ScriptError):
@@ -105,6 +111,10 @@ class NoCapacity(EndpointFailed):
 
 class NeverHealthy(EndpointFailed):
     """The container did not start, or serves no pictures."""
+
+
+class BuildFailed(ScriptError):
+    """CodeBuild could not build the serving image, or SageMaker cannot serve with it."""
 
 
 class InvocationError(ScriptError):

@@ -73,6 +73,12 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         default=ROOT / "model_package" / "code",
         help="the folder with inference.py",
     )
+    command.add_argument(
+        "--image",
+        choices=["local"],
+        help="serve from a container of the serving image, by Docker or Podman, which is built if "
+        "it does not exist (a process)",
+    )
 
 
 def _add_aws(command: argparse.ArgumentParser) -> None:
@@ -98,6 +104,12 @@ def _add_model_server(command: argparse.ArgumentParser) -> None:
     command.add_argument("--code", type=Path, required=True, help="the folder with inference.py")
     command.add_argument(
         "--model-dir", type=Path, required=True, help="the folder that model_fn gets as model_dir"
+    )
+    command.add_argument(
+        "--image",
+        choices=["easel", "aws"],
+        default="easel",
+        help="whose serving image: Easel's model server, or AWS's Hugging Face toolkit (easel)",
     )
 
 
@@ -159,18 +171,27 @@ def _missing(options: argparse.Namespace) -> str | None:
 
 def _aws(options: argparse.Namespace) -> int:
     from endpoint.emulator.aws_server import AwsServer
+    from endpoint.emulator.moto_ import service_quotas
     from endpoint.emulator.process.clients import forget_aws
 
     forget_aws(os.environ)
+    service_quotas.limit_all()
     server = AwsServer(_pairs(options.container), longest_body=options.longest_body)
     return _until_signal(server.serve(options.port), "AWS is emulated at")
 
 
 def _model_server(options: argparse.Namespace) -> int:
-    from endpoint.emulator.container.model_server import ModelServer
+    code, model_dir = options.code.resolve(), options.model_dir.resolve()
+    server: AbstractContextManager[Any]
+    if options.image == "aws":
+        from endpoint.emulator.container.model_server import ModelServer
 
-    server = ModelServer(options.code.resolve(), options.model_dir.resolve(), os.environ)
-    return _until_signal(server.serve(options.port), "The model server is at")
+        server = ModelServer(code, model_dir, os.environ).serve(options.port)
+    else:
+        from endpoint.emulator.container import easel_server
+
+        server = easel_server.serving(code, model_dir, os.environ, port=options.port)
+    return _until_signal(server, "The model server is at")
 
 
 def _api_gateway(options: argparse.Namespace) -> int:

@@ -25,10 +25,12 @@ BENCHMARKS = (
     "memory_growth",
     "asynchronous",
     "gpu",
+    "batching",
     "start_up",
     "png_encoding",
     "lora_switch",
     "weights_upload",
+    "serving_image",
     "endpoint_life",
     "demo_quality",
 )

@@ -16,6 +16,7 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
+from endpoint.provision import model_metadata
 from endpoint.provision.gateway.gateway_access import access_of, requires_keys
 from endpoint.provision.gateway.gateway_project import (
     GatewayProject,
@@ -24,7 +25,6 @@ from endpoint.provision.gateway.gateway_project import (
     gateway_responses,
     url_of,
 )
-from endpoint.provision.model_metadata import metadata, read_description, read_metadata
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.settings_check import check_gateway
 
@@ -81,7 +81,8 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
     context.begin(f"throttling: {options.requests_per_second:g} requests for pictures per second")
     context.gateway.throttle(api, options.requests_per_second, options.burst)
     context.gateway.tag_api(api, deployment.region, deployment.partition, {TAG: deployment.name})
-    return url_of(api, deployment.region), access.smoke_key
+    endpoint = context.account.client("apigateway").meta.endpoint_url
+    return url_of(api, deployment.region, endpoint), access.smoke_key
 
 
 def check(context: Context, options: DeployOptions) -> None:
@@ -139,7 +140,7 @@ def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _planned(context: Context, model: models.Model) -> OfferedModel:
     """Return a model as it will be offered, as far as that is known before its endpoint exists."""
-    known = metadata(model.defaults, model.seconds, ())
+    known = model_metadata.metadata(model.defaults, model.seconds, ())
     bucket = context.deployment.bucket
     jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
     revision = digest(model.name)
@@ -168,9 +169,8 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     # The SageMaker model's name ends in the hash of its code, weights and settings.
     revision = sagemaker_model.rpartition("-")[2]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
-    metadata = read_metadata(context.models, context.bucket, name, sagemaker_model)
-    description = read_description(context.models, context.bucket, name, sagemaker_model)
-    return OfferedModel(name, endpoint, revision, jobs, metadata, description)
+    known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
+    return OfferedModel(name, endpoint, revision, jobs, known.metadata, known.description)
 
 
 def _free_concurrency(context: Context) -> int | None:

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from endpoint.aws.gateway import STAGE
+from endpoint.core.local_addresses import is_local
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.private_files import make_private_folder, write_private
 from endpoint.core.problems import ScriptError
@@ -223,8 +225,17 @@ def gateway_responses() -> dict[str, Any]:
     return responses
 
 
-def url_of(api: str, region: str) -> str:
-    """Return the public URL of a REST API's stage; it ends in a slash."""
+def url_of(api: str, region: str, endpoint: str = "") -> str:
+    """Return the public URL of a REST API's stage; it ends in a slash.
+
+    Args:
+        api: its id.
+        region: such as us-east-1.
+        endpoint: where API Gateway's own calls go. On this machine, by AWS_ENDPOINT_URL, that is
+            the emulator, which has the stage at the same address.
+    """
+    if is_local(urlsplit(endpoint).netloc):
+        return f"{endpoint}/{STAGE}/"
     # Other partitions have domains of their own:
     # https://docs.aws.amazon.com/general/latest/gr/rande.html
     domain = _DOMAINS.get(region.partition("-")[0], "amazonaws.com")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import urllib3
+from botocore.exceptions import ClientError
 
 from endpoint.emulator.__main__ import main, parser
 from endpoint.emulator.process.clients import Clients
@@ -30,7 +31,8 @@ def started(*arguments):
     ) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().split()[-1]
+            # A model server's log has the lines before.
+            yield next(line for line in process.stdout if not line.startswith("{")).split()[-1]
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
         finally:
@@ -42,16 +44,21 @@ def test_the_aws_command_uses_a_given_container(container):
         clients = Clients(lambda: url)
         create_endpoint(clients, name="some")
         assert invoke(clients.get("sagemaker-runtime", REGION), "some")["Body"].read() == PNG
+        # Here the quotas that are shown, of 2, limit as well.
+        create_endpoint(clients, name="second")
+        with pytest.raises(ClientError, match="ResourceLimitExceeded"):
+            create_endpoint(clients, name="third")
 
 
-def test_the_model_server_command_serves_a_script(tmp_path):
+@pytest.mark.parametrize("image", ["easel", "aws"])
+def test_the_model_server_command_serves_a_script(tmp_path, image):
     (tmp_path / "inference.py").write_text(
         "def model_fn(d): return d\n"
         "def input_fn(b, c): return b\n"
         "def predict_fn(d, m): return d\n"
         "def output_fn(p, a): return p\n"
     )
-    folders = ["--code", str(tmp_path), "--model-dir", str(tmp_path)]
+    folders = ["--code", str(tmp_path), "--model-dir", str(tmp_path), "--image", image]
     with started("model-server", "--port", "0", *folders) as url:
         answer = urllib3.request("POST", f"{url}/invocations", body=b"abc", retries=False)
         assert answer.data == b"abc"
@@ -140,7 +147,7 @@ def test_a_server_that_is_a_child_ends_with_its_parent(command, tmp_path, packag
     (tmp_path / "inference.py").write_text("")
     given = {
         "aws": (),
-        "model-server": ("--code", str(tmp_path), "--model-dir", str(tmp_path)),
+        "model-server": ("--code", str(tmp_path), "--model-dir", str(tmp_path), "--image", "aws"),
         "api-gateway": ("--package", str(package)),
     }
     child = Child(

@@ -7,14 +7,9 @@ import pytest
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
-from endpoint.core.problems import BadArgument
+from endpoint.core.problems import ScriptError
 from endpoint.core.waiting import Waiting
-from endpoint.provision.model_metadata import (
-    adapter_names,
-    metadata,
-    read_description,
-    read_metadata,
-)
+from endpoint.provision.model_metadata import adapter_names, metadata, read
 from tests.endpoint.world import ACCOUNT
 
 BUCKET = "easel-main"
@@ -42,10 +37,13 @@ class Deployed:
                 "ModelDataSource": {"S3DataSource": source},
             },
         )
-        return read_metadata(self._models(), self.bucket, "sd", "easel-main-sd-0123")
+        return self.read().metadata
 
     def description(self):
-        return read_description(self._models(), self.bucket, "sd", "easel-main-sd-0123")
+        return self.read().description
+
+    def read(self):
+        return read(self._models(), self.bucket, "sd", "easel-main-sd-0123")
 
     def _models(self):
         client = self._world.client("sagemaker")
@@ -94,7 +92,7 @@ def test_the_defaults_of_a_base_are_in_its_folder(deployed):
 def test_defaults_that_cannot_be_read_are_named(deployed, content):
     deployed.bucket.put(f"{PREFIX}easel.json", content)
 
-    with pytest.raises(BadArgument, match=rf"s3://{BUCKET}/{PREFIX}easel\.json"):
+    with pytest.raises(ScriptError, match=rf"s3://{BUCKET}/{PREFIX}easel\.json"):
         deployed.metadata({})
 
 
@@ -153,13 +151,25 @@ def test_a_model_without_the_file_says_nothing(deployed):
     assert deployed.description() == {}
 
 
+def test_every_object_is_read_once(deployed):
+    keys = []
+    events = deployed.bucket.client.meta.events
+    events.register("provide-client-params.s3.GetObject", lambda params, **_: keys.append(params))
+    deployed.bucket.put(f"{PREFIX}easel.json", b'{"about": "A zoo.", "steps": 4}')
+    deployed.metadata({"EASEL_SAMPLER": "lcm"})
+
+    read = [params["Key"] for params in keys]
+    assert f"{PREFIX}easel.json" in read
+    assert len(read) == len(set(read))
+
+
 @pytest.mark.parametrize(
     "content", [b"{", b"[]", b'{"about": 7}', b'{"vocabulary": {}}', b"\xff", b"[" * 100_000]
 )
 def test_what_the_gateway_could_not_read_is_refused_by_its_file(deployed, content):
     deployed.metadata({"EASEL_DEFAULTS": "{}"})
     deployed.bucket.put(f"{PREFIX}easel.json", content)
-    with pytest.raises(BadArgument, match=r"easel\.json") as refused:
+    with pytest.raises(ScriptError, match=r"easel\.json") as refused:
         deployed.description()
     assert f"s3://{BUCKET}/{PREFIX}" in str(refused.value)
 

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import urllib3
 
-from endpoint.cli.options import CONCURRENCY
+from endpoint.cli.options import CONCURRENCY, AccessOptions
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
-from endpoint.provision.gateway.gateway_project import GatewaySettings
+from endpoint.provision.gateway.gateway_access import access_of
+from endpoint.provision.gateway.gateway_project import GatewaySettings, OfferedModel
 from tests.benchmarks.lib.processes import process_tree
 from tests.end_to_end.account import (
     ASYNC_ENDPOINT,
@@ -33,9 +34,25 @@ from tests.end_to_end.account import (
 )
 from tests.packages import package_gateway
 
-# As `deploy` sets them.
-INSTANCES = CONCURRENCY
-MOST_WAITING = GatewaySettings((), concurrency=INSTANCES).most_waiting
+# All clients have one address, so its limit would be all that is measured.
+_ACCESS = AccessOptions(
+    keys=None,
+    open=True,
+    new_secret=False,
+    pictures_per_minute=0,
+    prompt_filter=None,
+    prompt_filter_words=None,
+    cors_origins=None,
+)
+# As `deploy` writes them, with the defaults of its options.
+SETTINGS = GatewaySettings(
+    (
+        OfferedModel("sd", ENDPOINT, "benchmark"),
+        OfferedModel("sdxl", ASYNC_ENDPOINT, "benchmark", jobs=QUEUE["jobs"]),
+    ),
+    concurrency=CONCURRENCY,
+    access=access_of(_ACCESS, {}, BUCKET).variables,
+)
 GENERATION_SECONDS = 0.1
 _MODEL_CODE = Path(__file__).parent / "fixed_time_model"
 _READY_SECONDS = 120.0
@@ -86,7 +103,7 @@ def deployed() -> Iterator[Deployment]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         package = package_gateway(folder)
-        limit_instances(package / "sam.json", INSTANCES)
+        limit_instances(package / "sam.json", CONCURRENCY)
         model, aws = free_port(), free_port()
         options = ["--code", str(_MODEL_CODE), "--model-dir", str(_MODEL_CODE)]
         server = _start(stack, model, "model-server", options)
@@ -96,7 +113,7 @@ def deployed() -> Iterator[Deployment]:
         controls = _create_endpoints(
             clients, f"http://127.0.0.1:{aws}", f"http://127.0.0.1:{model}"
         )
-        variables = {**environment(f"http://127.0.0.1:{aws}", REGION), **_settings()}
+        variables = {**environment(f"http://127.0.0.1:{aws}", REGION), **SETTINGS.environment()}
         env_options = [f"--env={name}={value}" for name, value in variables.items()]
         port = free_port()
         gateway = _start(stack, port, "api-gateway", ["--package", str(package), *env_options])
@@ -105,11 +122,6 @@ def deployed() -> Iterator[Deployment]:
         )
         _wait(lambda: _status(f"{deployment.url}/inference/x") == 200)
         yield deployment
-
-
-def _settings() -> dict[str, str]:
-    models = {"sd": {"endpoint": ENDPOINT}, "sdxl": {"asynchronous": QUEUE}}
-    return {"EASEL_MODELS": json.dumps(models), "EASEL_MOST_WAITING": str(MOST_WAITING)}
 
 
 def limit_instances(template: Path, count: int) -> None:

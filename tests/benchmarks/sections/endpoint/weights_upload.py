@@ -133,11 +133,11 @@ def make_files(folder: Path, gigabytes: float, count: int) -> None:
 _EASEL = """
 import boto3
 from pathlib import Path
-from endpoint.provision.payload import File
+from endpoint.provision.files.payload import File
 from endpoint.aws.bucket import Bucket
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console
-from endpoint.provision.upload import Upload
+from endpoint.provision.files.upload import Upload
 clock = Clock()
 console = Console(clock)
 folder = Path("{folder}")

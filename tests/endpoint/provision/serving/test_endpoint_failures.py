@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from endpoint import create_endpoint
+from endpoint.emulator.sagemaker.provisioning import Capacity
 from tests.endpoint.doubles import Terminal, create
 from tests.endpoint.world import CREATE_SECONDS, DELETE_SECONDS, IMAGE
 
@@ -147,6 +148,36 @@ def test_a_role_that_stays_unusable_is_a_failure(world, capsys):
     output = capsys.readouterr().err
     assert "cannot use the endpoint's role: Could not assume role arn:x" in output
     assert "USD per hour" in output
+
+
+# As many as 15 minutes each leave time for within the hour that SageMaker allows at most.
+TYPES = ("ml.g4dn.xlarge", "ml.g6.xlarge", "ml.g5.xlarge", "ml.g6e.xlarge")
+
+
+@pytest.mark.parametrize("available", range(len(TYPES)))
+def test_a_type_with_capacity_is_reached_whatever_the_types_before_it_take(world, available):
+    world.endpoints.capacity = Capacity(TYPES[:available], seconds_each=900)
+    types = [word for name in TYPES for word in ("--instance-type", name)]
+
+    assert create(world, *types) == 0
+    assert world.seconds >= available * 900
+    description = world.client("sagemaker").describe_endpoint(EndpointName="easel-main-sd")
+    pools = description["ProductionVariants"][0]["InstancePools"]
+    assert [pool["InstanceType"] for pool in pools if pool["CurrentInstanceCount"]] == [
+        TYPES[available]
+    ]
+
+
+@pytest.mark.parametrize("model", ["sd", "sdxl"])
+def test_pools_without_any_capacity_are_waited_for_until_sagemaker_gives_up(world, capsys, model):
+    world.endpoints.capacity = Capacity(TYPES, seconds_each=900)
+    assert create(world, "--json", model=model) == 1
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["error"]["type"] == "NoCapacity"
+    assert world.seconds >= 3 * 900
+    endpoints = [each for each in report["left"] if each["kind"] == "endpoint"]
+    assert [each["usd_per_hour"] for each in endpoints] == [0]
 
 
 def test_an_exceeded_quota_is_explained_even_if_the_table_allowed_it(world, capsys):
