@@ -73,7 +73,7 @@ class Engine:
 
     def fits(self, request: GenerationRequest) -> bool:
         """Whether the request would start with the next step; else it waits for others to end."""
-        return not self._waiting and self._has_room(request, [])
+        return self._has_room(request, list(self._waiting))
 
     def check(self, request: GenerationRequest) -> EaselError | None:
         """Return what is wrong with a request, if anything is."""
