@@ -23,8 +23,6 @@ ASYNCHRONOUS = f"--model sdxl --yes --image {IMAGE} --email a@b.example --budget
 CREATE = {
     "real-time": tuple(REAL_TIME.split()),
     "asynchronous": tuple(ASYNCHRONOUS.split()),
-    # With an image that is built first; test_build_image.py tries the build's own calls.
-    **({"own image": ("--model", "sd-turbo", "--yes")} if ALL else {}),
 }
 
 

@@ -1,12 +1,13 @@
 """The server with Easel's own script and a tiny model, and the same picture without it."""
 
 import json
+import re
 
 import pytest
 
 from endpoint.emulator.process.processes import ROOT
 from tests.model_package.conftest import QUICK
-from tests.model_package.server.served import serving
+from tests.model_package.server.served import Callers, serving
 
 CODE = ROOT / "model_package" / "code"
 
@@ -15,7 +16,13 @@ CODE = ROOT / "model_package" / "code"
 def model(stand_in, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     with serving(
-        folder, "--model", str(stand_in()), code=CODE, EASEL_DEFAULTS=QUICK, OMP_NUM_THREADS="1"
+        folder,
+        "--model",
+        str(stand_in()),
+        code=CODE,
+        EASEL_BATCH="4",
+        EASEL_DEFAULTS=QUICK,
+        OMP_NUM_THREADS="1",
     ) as server:
         yield server.ready()
 
@@ -61,5 +68,20 @@ def test_a_deadline_of_the_gateway_is_kept(model):
 
 def test_health_shows_the_sizes_of_batches(model):
     batch = json.loads(model.get("/health").data)["batch"]
-    assert batch["capacity"] >= 1
+    assert batch["capacity"] == 4
     assert batch["mode"] == "auto"
+
+
+def test_requests_that_overlap_are_painted_together_and_each_gets_its_own(model):
+    patient = {"X_Amzn_SageMaker_Custom_Attributes": "trace;within=600"}
+    callers = Callers()
+    for seed in range(4):
+        callers.call(lambda seed=seed: model.invoke(seed=seed, steps=50, headers=patient))
+    assert callers.statuses() == [200] * 4
+    files = [response.data for response in callers.responses]
+
+    assert len(set(files)) == 4
+    assert any(re.search(rb"Batch: [24],", file) for file in files)
+    # The first one that arrives may be painted alone.
+    painted = json.loads(model.get("/health").data)["batch"]["painted"]
+    assert sum(count for size, count in painted.items() if int(size) > 1) >= 2

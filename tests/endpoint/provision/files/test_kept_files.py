@@ -12,6 +12,7 @@ from endpoint import delete_endpoint
 from endpoint.aws.bucket import Bucket
 from endpoint.commands import destroy
 from endpoint.provision.files import payload
+from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import contents, empty_account
 
@@ -140,7 +141,7 @@ PLACES = st.lists(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25 if ALL else 10, suppress_health_check=[HealthCheck.too_slow])
 @given(PLACES, PLACES)
 def test_exactly_what_easel_stored_is_easels(own, others):
     with empty_account() as world:

@@ -28,7 +28,7 @@ from tests.model_package.easel.batching.painting import (
 )
 
 # An example paints up to six pictures of up to five steps.
-EXAMPLES = 10 if settings.default.max_examples <= 100 else 100
+EXAMPLES = 10 if settings.default.max_examples <= 100 else 40
 
 REQUESTS = st.builds(
     request,
