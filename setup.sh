@@ -335,13 +335,16 @@ run_tests() {
     export ALL_TESTS=1
   fi
   install_test
+  # Else each of their processes would compile all tests and all of Easel again.
+  unset PYTHONDONTWRITEBYTECODE
   [ $# = 0 ] || exec .venv/bin/python -m pytest "$@"
   step .venv/bin/ruff check .
   step .venv/bin/ruff format --check .
   run_all_tests
 }
 
-# The end-to-end tests mostly wait, so three of them fit beside the others, which mostly compute.
+# The end-to-end tests and those of this script mostly wait, so three of them fit beside the others,
+# which mostly compute; of these, one more than there are cores, because some of them wait as well.
 # Files keep their order within a process: moto's state is the process's, and some of them reset it.
 run_all_tests() {
   local cores failed=0
@@ -351,8 +354,9 @@ run_all_tests() {
   say "running mypy and the end-to-end tests beside the other tests; their output comes after these"
   start .venv/bin/mypy > "$logs/mypy" 2>&1
   set -- .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder
-  start "$@" -n 3 -p no:cacheprovider tests/end_to_end > "$logs/end_to_end" 2>&1
-  start "$@" -n "$cores" --ignore=tests/end_to_end
+  start "$@" -n 3 -p no:cacheprovider tests/end_to_end tests/test_setup.py \
+    > "$logs/end_to_end" 2>&1
+  start "$@" -n "$((cores + 1))" --ignore=tests/end_to_end --ignore=tests/test_setup.py
   finish || failed=$?
   say "mypy:"
   cat "$logs/mypy"

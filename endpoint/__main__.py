@@ -15,6 +15,7 @@ from typing import Protocol
 
 from endpoint import create_endpoint, delete_endpoint, use_endpoint
 from endpoint.commands import (
+    build_image,
     create_key,
     deploy,
     destroy,
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "delete": delete_endpoint,
     "status": status,
     "estimate": estimate,
+    "build_image": build_image,
     "create-key": create_key,
     "prove": prove,
 }

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f" {benchmark.usd_per_hour:.3f} USD per hour;"
     )
     print(f"{benchmark.seconds:g} s for a picture: {benchmark.source}.")
-    print(f"{prices.provenance()} Requests, storage and logs are not included.\n")
+    print(f"{prices.provenance()} Requests, storage and logs are not included.")
+    print(f"{prices.image_in_words()}\n")
     if options.per_day is None:
         print(growth_table(benchmark), end="")
     else:

@@ -27,6 +27,7 @@ BENCHMARKS = (
     "gpu",
     "batching",
     "start_up",
+    "model_server",
     "png_encoding",
     "lora_switch",
     "weights_upload",

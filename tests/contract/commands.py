@@ -24,6 +24,7 @@ COMMANDS = {
     "destroy": ["endpoint", "destroy"],
     "prove": ["endpoint", "prove"],
     "estimate": ["endpoint", "estimate"],
+    "build_image": ["endpoint", "build_image"],
     "create_key": ["endpoint", "create-key"],
     "emulator": ["endpoint.emulator"],
     "emulator run": ["endpoint.emulator", "run"],

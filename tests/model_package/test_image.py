@@ -13,11 +13,15 @@ import threading
 import time
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import urllib3
 
+from endpoint.aws.registry import Image, Manifest
 from endpoint.core.local_addresses import go_direct
+from endpoint.core.problems import BuildFailed
 from endpoint.emulator.process.processes import free_port
+from endpoint.provision.serving import own_image
 from tests import containers
 from tests.containers import Container
 from tests.model_package.doubles.toolkit import Toolkit
@@ -139,8 +143,11 @@ def test_it_reports_when_it_is_ready_paints_the_same_picture_survives_a_kill_and
         assert container.exit_code() == 0, container.log()
 
 
-def test_it_needs_neither_a_network_nor_a_writable_disk(image, expected):
-    with Container(image, "--read-only", "--tmpfs=/tmp", network=False) as container:
+def test_with_a_model_in_it_the_image_needs_neither_network_nor_volumes_nor_a_writable_disk(
+    image, expected
+):
+    whole = containers.build(tag=f"{image}-demo", model=containers.DEMO)
+    with Container(whole, alone=True) as container:
         container.wait_until(container.healthy)
         assert bytes.fromhex(container.execute("python", "-c", ASK).stdout) == expected
 
@@ -168,7 +175,9 @@ def test_run_serves_from_the_image_and_stops_its_container(image, expected):
                 said += [process.stdout.readline().strip()]
             assert said[-1:] == [ready], said
             url = f"http://127.0.0.1:{port}/api/inference/a%20red%20apple?seed=7"
-            assert urllib3.request("GET", url, headers={"Accept": "*/*"}).data == expected
+            answer = urllib3.request("GET", url, headers={"Accept": "*/*"}, timeout=120)
+            # The files also contain the name by which the gateway calls the model.
+            assert pixels(answer.data) == pixels(expected)
             process.terminate()
             assert process.wait(60) == 0
         finally:
@@ -180,18 +189,23 @@ def test_run_serves_from_the_image_and_stops_its_container(image, expected):
 def test_sagemaker_takes_what_is_pushed(registry):
     media_type, manifest = containers.manifest(registry, "easel", "1")
     assert media_type == manifest["mediaType"] == DOCKER
+    assert Manifest("sha256:", media_type).servable
     assert {layer["mediaType"] for layer in manifest["layers"]} == {
         "application/vnd.docker.image.rootfs.diff.tar.gzip"
     }
     assert sum(layer["size"] for layer in manifest["layers"]) < 600e6
 
 
-def test_an_image_in_the_oci_format_is_told_from_it(registry):
+def test_an_image_in_the_oci_format_is_refused_before_sagemaker_does(registry):
     """What Buildah, and Docker with attestations, push unless they are asked not to."""
     container = containers.run("buildah", "from", "scratch").stdout.strip()
     containers.run("buildah", "commit", "--quiet", "--rm", container, "localhost/empty")
     containers.push("localhost/empty", f"{registry}/empty:1", "oci")
-    assert containers.manifest(registry, "empty", "1")[0] == OCI
+    media_type, _ = containers.manifest(registry, "empty", "1")
+    assert media_type == OCI
+    image = Image.parse("123456789012.dkr.ecr.us-east-1.amazonaws.com/easel:1")
+    with pytest.raises(BuildFailed, match=OCI.replace("+", r"\+")):
+        own_image.check_servable(image, Manifest("sha256:", media_type))
 
 
 def test_the_configuration_is_what_sagemaker_and_people_need(image):
@@ -226,6 +240,11 @@ def test_nothing_of_the_machine_that_built_it_is_in_a_layer_or_in_the_history(re
     unwanted = r"(etc/pip\.conf|root/\.cache/.|var/lib/apt/lists/.+_|wheels|run/.+)$"
     unwanted += r"|opt/easel/(compiled|demo)/.|.*/Dockerfile"
     assert [name for name in names if re.match(unwanted, name)] == []
+
+
+def pixels(file):
+    with PIL.Image.open(io.BytesIO(file)) as picture:
+        return picture.size, picture.tobytes()
 
 
 def machine():

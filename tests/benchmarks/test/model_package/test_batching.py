@@ -1,6 +1,6 @@
 from easel.defaults import Defaults
 from easel.generator import ImageGenerator
-from tests.benchmarks.sections import batching
+from tests.benchmarks.sections.model_package import batching
 from tests.model_package.easel.batching.painting import pipelines
 
 

@@ -1,6 +1,6 @@
 """Several requests at a time, in batches of denoising steps, against one after the other.
 
-    python -m tests.benchmarks.sections.batching [--models demo,sdxl] [--rounds 5]
+    python -m tests.benchmarks.sections.model_package.batching [--models demo,sdxl] [--rounds 5]
 
 Models other than the bundled one have random weights and need a GPU.
 """
@@ -21,10 +21,10 @@ from easel.generator import GeneratedImage, ImageGenerator
 from easel.load import load_generator
 from easel.loading.dtype import choose_device
 from generation import GenerationRequest
-from tests.benchmarks.lib.full_size import MODELS
 from tests.benchmarks.lib.measuring import Samples, in_turns
+from tests.benchmarks.lib.model_package.full_size import MODELS
+from tests.benchmarks.lib.model_package.variants import DEMO, Easel, build, clock, dtype_on, psnr
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
-from tests.benchmarks.lib.variants import DEMO, Easel, build, clock, dtype_on, psnr
 
 CLIENTS = (1, 2, 4, 8)
 SERIAL = "one after the other"
