@@ -15,11 +15,13 @@ from typing import Protocol
 
 from endpoint import create_endpoint, delete_endpoint, use_endpoint
 from endpoint.commands import (
+    apply,
     create_key,
     deploy,
     destroy,
     doctor,
     estimate,
+    plan,
     prove,
     start,
     status,
@@ -39,6 +41,8 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "deploy": deploy,
     "destroy": destroy,
+    "plan": plan,
+    "apply": apply,
     "doctor": doctor,
     "create": create_endpoint,
     "use": use_endpoint,

@@ -78,15 +78,22 @@ def ensure(
     A parameter that no option sets keeps its value: one stack serves all models of a deployment,
     and creating a second model must not remove the first one's network or budget.
     """
+    context.begin(f"infrastructure: stack {context.deployment.stack}")
+    _ensure_stack(context, parameters(context, image, types, options))
+
+
+def parameters(
+    context: Context, image: Image, types: tuple[str, ...], options: EndpointOptions
+) -> dict[str, str]:
+    """Return the template's parameters, of which those that no option sets stay as they are."""
     deployment = context.deployment
-    context.begin(f"infrastructure: stack {deployment.stack}")
     before = context.stacks.parameters(deployment.stack)
     # The dashboard's estimate is an upper limit, so it uses the most expensive type of all models.
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
     budget = f"{options.budget:g}" if options.budget else before.get("MonthlyBudget", "0")
     email = options.email or before.get("AlarmEmail", "")
     zones = _zones(context, before, options)
-    parameters = {
+    return {
         "DeploymentName": deployment.name,
         "ImageRepositoryArns": ",".join(_repositories(context, image)),
         "HourlyPrice": f"{dearest:g}",
@@ -98,7 +105,6 @@ def ensure(
         "AlarmEmail": email,
         "BudgetVersion": budget_version(email),
     }
-    _ensure_stack(context, parameters)
 
 
 def _ensure_stack(context: Context, parameters: dict[str, str]) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from endpoint.emulator.moto_ import change_sets
 from endpoint.emulator.moto_.patching import replace
 
-_UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget"}
+_UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget", "AWS::IAM::OIDCProvider"}
 # The name that a template can choose, and the other properties whose change replaces the resource,
 # from CloudFormation's resource schemas (createOnlyProperties). Of the types in Easel's template.
 CREATE_ONLY = {
@@ -61,6 +62,7 @@ def install() -> None:
     replace(parsing, "resource_class_from_type", wrap)
     _describe_lists_as_text()
     _refuse_updates()
+    change_sets.install()
 
 
 def _refuse_updates() -> None:

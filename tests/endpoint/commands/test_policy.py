@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 import subprocess
 
 import pytest
@@ -17,6 +15,7 @@ from endpoint.provision import checks, gateway, gateway_project, rights
 from tests import iam
 from tests.endpoint.doubles import create, create_gateway, only_config
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
+from tests.installed_apart import policy_tool
 from tests.model_folders import write_pipeline
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
@@ -167,9 +166,7 @@ def test_the_policy_is_of_the_deployments_partition(partition, region):
 
 
 def test_parliament_finds_nothing_in_the_policy():
-    program = os.environ.get("PARLIAMENT") or shutil.which("parliament")
-    if not program:
-        pytest.skip("parliament is not installed; its name goes into PARLIAMENT")
+    program = policy_tool("parliament")
     policy = json.dumps(rights.policy(DEPLOYMENT))
     done = subprocess.run([program], input=policy, capture_output=True, text=True, timeout=120)
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)

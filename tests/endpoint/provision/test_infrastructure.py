@@ -1,15 +1,13 @@
 """The template through cfn-lint, and its policies statement by statement.
 
-checkov and parliament have requirements that conflict with this project's. They run here if they
-are installed in another environment: on the PATH, or with their paths in CHECKOV and PARLIAMENT.
+checkov and parliament have requirements that conflict with this project's, so they are installed
+apart.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +24,7 @@ from endpoint.provision import infrastructure
 from endpoint.provision.infrastructure import BUDGET_REGIONS, TEMPLATE, template
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
+from tests.installed_apart import policy_tool
 from tests.model_folders import write_pipeline
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
@@ -66,8 +65,10 @@ def policies(world, tmp_path):
     }
 
 
-def test_cfn_lint_finds_nothing():
-    done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(TEMPLATE)])
+@pytest.mark.parametrize("name", ["infrastructure.yaml", "ci-roles.yaml"])
+def test_cfn_lint_finds_nothing(name):
+    path = TEMPLATE.with_name(name)
+    done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(path)])
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
@@ -334,25 +335,25 @@ def _create_privately(world, tmp_path):
     assert create(world, "--weights", "s3", "--private-network", model=str(folder)) == 0
 
 
-def _program(name):
-    program = os.environ.get(name.upper()) or shutil.which(name)
-    if not program:
-        pytest.skip(f"{name} is not installed; its name goes into {name.upper()}")
-    return program
-
-
-def test_checkov_finds_nothing_that_the_template_does_not_explain():
-    command = [_program("checkov"), "-f", str(TEMPLATE), "--output", "json", "--compact"]
-    done = _run(command)
-    report = json.loads(done.stdout)
-    assert report["results"]["failed_checks"] == []
-    assert report["summary"]["passed"] > 15
-    for skipped in report["results"]["skipped_checks"]:
-        assert skipped["check_result"]["suppress_comment"]
+def test_checkov_finds_nothing_that_the_files_do_not_explain():
+    """One run for all of them, of which most is the start."""
+    root = TEMPLATE.parents[1]
+    files = [TEMPLATE, TEMPLATE.with_name("ci-roles.yaml")]
+    command = [policy_tool("checkov"), "--output", "json", "--compact"]
+    command += ["--framework", "cloudformation", "github_actions"]
+    for path in [*files, *sorted((root / ".github" / "workflows").glob("*.yml"))]:
+        command += ["--file", str(path.relative_to(root))]
+    reports = json.loads(_run(command, cwd=root).stdout)
+    assert {report["check_type"] for report in reports} == {"cloudformation", "github_actions"}
+    for report in reports:
+        assert report["results"]["failed_checks"] == []
+        assert report["summary"]["passed"] > 50
+        for skipped in report["results"]["skipped_checks"]:
+            assert skipped["check_result"]["suppress_comment"]
 
 
 def test_parliament_finds_nothing_in_the_policies(policies):
-    program = _program("parliament")
+    program = policy_tool("parliament")
     for role, policy in policies.items():
         done = _run([program], input=json.dumps(policy))
         assert (done.stdout + done.stderr, done.returncode) == ("", 0), role
