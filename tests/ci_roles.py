@@ -14,7 +14,7 @@ from endpoint.provision.rights import Right, rights
 
 TEMPLATE = Path(__file__).parents[1] / "endpoint" / "ci-roles.yaml"
 # Made by the stack, so that CloudFormation's role alone changes them.
-_STACKS_OWN = {"Budget", "Dashboard", "PrivateNetwork", "Roles"}
+_STACKS_OWN = {"Budget", "Dashboard", "NamesInTheNetwork", "PrivateNetwork", "Roles"}
 _SHARED = {"Bucket", "Logs", "SeeTheNetwork"}
 # What the scripts do with the stack's own resources, and CloudFormation does not.
 _SCRIPTS_ALONE = {

@@ -92,12 +92,15 @@ def parameters(
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
     budget = f"{options.budget:g}" if options.budget else before.get("MonthlyBudget", "0")
     email = options.email or before.get("AlarmEmail", "")
-    zones = _zones(context, before, options)
+    zones, network = _zones(context, before, options), options.private_network
     return {
         "DeploymentName": deployment.name,
         "ImageRepositoryArns": ",".join(_repositories(context, image)),
         "HourlyPrice": f"{dearest:g}",
-        "PrivateNetwork": "yes" if options.private_network else before.get("PrivateNetwork", "no"),
+        "PrivateNetwork": "yes" if network else before.get("PrivateNetwork", "no"),
+        "InterfaceEndpoints": (
+            _yes(network == "endpoints") if network else before.get("InterfaceEndpoints", "no")
+        ),
         # Always as many as the template can select.
         "Zones": ",".join([*zones, *["-"] * MOST_ZONES][:MOST_ZONES]),
         "ZoneCount": str(len(zones)),
@@ -105,6 +108,10 @@ def parameters(
         "AlarmEmail": email,
         "BudgetVersion": budget_version(email),
     }
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _ensure_stack(context: Context, parameters: dict[str, str]) -> None:

@@ -177,6 +177,7 @@ def _network(deployment: Deployment) -> Iterator[Right]:
         (
             "ec2:AssociateRouteTable",
             "ec2:AuthorizeSecurityGroupEgress",
+            "ec2:AuthorizeSecurityGroupIngress",
             "ec2:CreateRouteTable",
             "ec2:CreateSecurityGroup",
             "ec2:CreateSubnet",
@@ -195,9 +196,13 @@ def _network(deployment: Deployment) -> Iterator[Right]:
             "ec2:ModifyVpcAttribute",
             "ec2:ModifyVpcEndpoint",
             "ec2:RevokeSecurityGroupEgress",
+            "ec2:RevokeSecurityGroupIngress",
         ),
         tuple(_arn(deployment, "ec2", f"{kind}/*") for kind in kinds),
     )
+    # The zones of interface endpoints' names have ids of AWS's choice, in an account of AWS.
+    zones = f"arn:{deployment.partition}:route53:::hostedzone/*"
+    yield Right("NamesInTheNetwork", ("route53:AssociateVPCWithHostedZone",), (zones,))
     yield Right(
         "SeeTheNetwork",
         (

@@ -74,11 +74,13 @@ CLOUDFORMATION = [
             "route-table": ("CreateRouteTable", "DeleteRouteTable", "AssociateRouteTable",
                             "DisassociateRouteTable"),
             "vpc-endpoint": ("CreateVpcEndpoint", "ModifyVpcEndpoint", "DeleteVpcEndpoints"),
-            "security-group": ("CreateSecurityGroup", "DeleteSecurityGroup",
+            "security-group": ("AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress",
+                               "CreateSecurityGroup", "DeleteSecurityGroup",
                                "AuthorizeSecurityGroupEgress", "RevokeSecurityGroupEgress"),
         }.items()
         for action in actions
     ),
+    iam.Request("route53:AssociateVPCWithHostedZone", "arn:aws:route53:::hostedzone/x"),
     iam.Request("iam:CreateServiceLinkedRole",
                 f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/"
                 "sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleFor",
