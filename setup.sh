@@ -25,8 +25,8 @@ Easel: your own text-to-image URL.
   ./setup.sh install         only install what `run` needs
 
 Needs Python 3.11 or newer. Everything is installed into .venv, and nothing else is touched, but
-that `test` looks for Chromium and Firefox, with --all also for WebKit, and installs what is missing
-if it can.
+that `test` looks for Chromium and Firefox, with --all also for WebKit and for Buildah and Podman,
+and installs what is missing if it can.
 
 Environment:
   PYTHON     the Python to make .venv with (else the first of python3.11 ... python3 that will do)
@@ -205,8 +205,8 @@ make_venv() {
 install_run() {
   make_venv
   # The first file reads the others.
-  install_for run requirements.txt model_package/requirements.txt gateway/requirements.txt \
-    endpoint/requirements.txt
+  install_for run requirements.txt model_package/requirements.txt \
+    model_package/server/requirements.txt gateway/requirements.txt endpoint/requirements.txt
 }
 
 install_deploy() {
@@ -224,7 +224,9 @@ install_test() {
   local tools=$PWD/.cache/policy-tools/bin
   export CHECKOV=$tools/checkov PARLIAMENT=$tools/parliament
   export ZIZMOR=$tools/zizmor CHECK_JSONSCHEMA=$tools/check-jsonschema
+  export HADOLINT=$tools/hadolint
   step require_browsers
+  [ -z "${ALL_TESTS:-}" ] || step require_containers
 }
 
 install_tests() {
@@ -298,6 +300,19 @@ install_browser() {
   say "installing $browser for the browser tests"
   can_use_apt && apt_install "$@" && return
   say "tests in $browser are skipped without it; to run them, install it (Debian: apt install $*)"
+}
+
+# What builds and runs the serving image without a Docker engine.
+require_containers() {
+  local program missing=
+  set -- buildah podman runc mmdebstrap docker-registry
+  for program in "$@"; do
+    command -v "$program" >/dev/null || missing=1
+  done
+  [ -n "$missing" ] || return 0
+  say "installing $* for the tests of the serving image"
+  can_use_apt && apt_install --no-install-recommends "$@" && return
+  say "the tests that build the serving image are skipped without them"
 }
 
 can_use_apt() {

@@ -1,4 +1,4 @@
-"""Create a model's endpoint, or update it; `endpoint/provision/endpoint.py` has the steps."""
+"""Create a model's endpoint, or update it; `provision/serving/endpoint.py` has the steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions, add_endpoint_options, common_parser
 from endpoint.cli.script import Result
-from endpoint.provision import endpoint
+from endpoint.provision.serving import endpoint
 
 
 def parser() -> argparse.ArgumentParser:

@@ -19,7 +19,8 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import ModelOptions, common_parser
 from endpoint.cli.script import Result
-from endpoint.provision import in_service, removal
+from endpoint.provision import removal
+from endpoint.provision.serving import in_service
 
 
 def parser() -> argparse.ArgumentParser:

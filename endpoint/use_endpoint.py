@@ -93,7 +93,7 @@ def use(context: Context, options: UseOptions) -> Result:
 def _generate(context: Context, endpoint: str, request: dict[str, Any]) -> bytes:
     description = context.endpoints.find(endpoint)
     if description is None:
-        raise BadArgument(
+        raise ScriptError(
             f"There is no endpoint {endpoint}.", "`python -m endpoint status` lists the endpoints."
         )
     if is_asynchronous(context.models.find_config(description["EndpointConfigName"]) or {}):

@@ -120,7 +120,7 @@ def belief_table(record: Mapping[str, Any] | None) -> str:
         verdict = found.get(belief.id, "not checked")
         if verdict != "not checked":
             return f"{verdict}{when}"
-        return "not tried on AWS" if belief.check else "not tried on AWS; not part of `prove`"
+        return "not tried on AWS" + (f"; not by `prove`: {belief.why_not}" * (not belief.check))
 
     rows = [f"| {each.belief} | {each.source} | {status(each)} |\n" for each in beliefs()]
     return "| Belief | Source | On AWS |\n|---|---|---|\n" + "".join(rows)

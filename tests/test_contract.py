@@ -11,6 +11,7 @@ RULE = f"{EASEL}/model_folder"
 COPIES = {
     "gateway/chalicelib/generation.py": "model_package/code/generation.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
+    "model_package/server/log.py": f"{EASEL}/log.py",
     "gateway/chalicelib/images/prompt_weights.py": f"{EASEL}/prompts/prompt_weights.py",
     **{
         f"endpoint/core/model_folder/{path.name}": path.relative_to(ROOT).as_posix()

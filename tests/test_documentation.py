@@ -174,7 +174,7 @@ def test_the_programs_that_are_listed_as_replayed_are_those_with_recorded_reques
 
 
 def test_the_programs_that_are_listed_with_a_test_run_in_it_in_that_version():
-    folder = ROOT / "tests" / "end_to_end"
+    folder = ROOT / "tests" / "end_to_end" / "dialects"
     pins = [*(ROOT / "tests").glob("requirements*.txt"), folder / "node" / "package.json"]
     pinned = "".join(path.read_text(encoding="utf-8") for path in pins)
     rows = [row for row in programs() if row[3] != "requests"]

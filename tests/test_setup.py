@@ -227,6 +227,7 @@ def checkout(tmp_path):
     """Return a function that starts the installation of a clean checkout."""
     folder = tmp_path / "an easel"
     for requirements in (ROOT / "setup.sh", *ROOT.glob("*/requirements.txt"),
+                         ROOT / "model_package/server/requirements.txt",
                          ROOT / "requirements.txt"):  # fmt: skip
         copy = folder / requirements.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

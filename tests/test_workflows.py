@@ -21,7 +21,7 @@ import yaml
 from moto.moto_api._internal import moto_api_backend
 
 from endpoint.emulator.aws_server import AwsServer
-from tests.installed_apart import policy_tool
+from tests.policy_tools import find_program
 from tests.workflow import FOLDER, Runner, holds, load
 
 ROOT = Path(__file__).parents[1]
@@ -43,14 +43,14 @@ def _steps():
 
 
 def test_zizmor_finds_nothing():
-    command = [policy_tool("zizmor"), "--offline", "--no-progress", "--quiet", str(FOLDER)]
+    command = [find_program("zizmor"), "--offline", "--no-progress", "--quiet", str(FOLDER)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_workflows_are_valid():
     files = [str(path) for path in FOLDER.glob("*.yml")]
-    command = [policy_tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows"]
+    command = [find_program("check-jsonschema"), "--builtin-schema", "vendor.github-workflows"]
     done = subprocess.run([*command, *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

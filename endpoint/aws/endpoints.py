@@ -22,7 +22,7 @@ from endpoint.core.waiting import Waiting
 
 VARIANT = "AllTraffic"  # the name that SageMaker's own tools use for a single variant
 # The sum of SageMaker's own limits for finding an instance, downloading the model and starting the
-# container (provision/definitions.py) is 140 minutes.
+# container (provision/serving/definitions.py) is 140 minutes.
 _MOST_SECONDS = 9000
 # A failed endpoint has released its instances, and a deletion is about to.
 _WITHOUT_INSTANCES = {"Failed", "Deleting"}
@@ -90,17 +90,17 @@ class Endpoints:
         """Return the instances of one fleet by type, from a description of it."""
         counted: Counter[str] = Counter()
         for variant in description.get("ProductionVariants", []):
-            pools = variant.get("InstancePools") or []
-            if pools and all("CurrentInstanceCount" in pool for pool in pools):
-                counted.update({p["InstanceType"]: p["CurrentInstanceCount"] for p in pools})
-                continue
             # While the first instance starts, there is none yet.
             numbers = (variant.get(key, 0) for key in _COUNTS)
             count = max(numbers) if set(_COUNTS) & set(variant) else 1
+            for pool in variant.get("InstancePools") or []:
+                there = pool.get("CurrentInstanceCount", 0)
+                counted[pool["InstanceType"]] += there
+                count -= there
             types = instance_types({"ProductionVariants": [variant]}) or instance_types(
                 self._config(description["EndpointConfigName"])
             )
-            counted.update(dict.fromkeys(types[:1], count))
+            counted.update(dict.fromkeys(types[:1], max(count, 0)))
         return counted
 
     def _config(self, name: str) -> dict[str, Any]:
@@ -201,7 +201,8 @@ def _phase(name: str, description: dict[str, Any], status: str) -> str:
         for variant in variants or description.get("ProductionVariants", [])
         for item in variant.get("VariantStatus", [])
     ]
-    return f"{phase}: {details[0]}" if details and details[0] else phase
+    # Without a message, the variant's status can be the same word.
+    return f"{phase}: {details[0]}" if details and details[0] not in {"", status} else phase
 
 
 def failure(name: str, reason: str) -> EndpointFailed:

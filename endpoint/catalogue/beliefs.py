@@ -18,13 +18,15 @@ class Belief:
         id: what `proof.json` calls it.
         belief: the statement.
         source: where AWS, or somebody who saw it, says so.
-        check: the check of `prove`; None if `prove` cannot check it for a few dollars.
+        check: the check of `prove`, if it has one.
+        why_not: why it has none.
     """
 
     id: str
     belief: str
     source: str
-    check: str | None
+    check: str | None = None
+    why_not: str = ""
 
 
 @cache

@@ -199,10 +199,16 @@ def _price_of(description: dict[str, Any], config: dict[str, Any]) -> tuple[floa
     """Return an endpoint's price per hour, its number of instances, and their types."""
     variants = description.get("ProductionVariants") or [{}]
     pools = variants[0].get("InstancePools") or []
-    # SageMaker's API does not promise a count; every endpoint starts with one instance.
-    count = sum(int(variant.get("CurrentInstanceCount", 1)) for variant in variants)
-    if pools and all("CurrentInstanceCount" in pool for pool in pools):
-        running = [pool for pool in pools if pool["CurrentInstanceCount"]]
+    # SageMaker's API does not promise a count; every endpoint starts with one instance. One that
+    # is being started is not current yet, and costs money soon.
+    count = sum(
+        max(
+            int(variant.get("CurrentInstanceCount", 1)), int(variant.get("DesiredInstanceCount", 0))
+        )
+        for variant in variants
+    )
+    running = [pool for pool in pools if pool.get("CurrentInstanceCount")]
+    if pools and sum(pool["CurrentInstanceCount"] for pool in running) == count:
         usd = [prices.dearest([pool["InstanceType"]]) for pool in running]
         names = " or ".join(pool["InstanceType"] for pool in running)
         if None not in usd:

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from endpoint.aws.registry import Image
+from endpoint.catalogue import images
+from endpoint.core.problems import BadArgument
 
 if TYPE_CHECKING:
     # This module exists for type checkers only.
@@ -20,6 +25,9 @@ Options = TypeVar("Options", bound="DataclassInstance")
 CONCURRENCY = 30
 # What a private network reaches: S3 for nothing, or also ECR and CloudWatch Logs for some money.
 NETWORKS = ("s3", "endpoints")
+# A mistake is caught here; whether it is somebody's, nobody but its server knows.
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+_INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
 
 
 @dataclass(frozen=True)
@@ -115,15 +123,19 @@ def read(options: type[Options], args: argparse.Namespace) -> Options:
     return options(**frozen)
 
 
-def common_parser(command: str, description: str) -> argparse.ArgumentParser:
+def common_parser(
+    command: str, description: str, name: str | None = "main"
+) -> argparse.ArgumentParser:
     """Return a parser for `CommonOptions`.
 
     Args:
         command: the script's name after `python -m endpoint`.
         description: what the script does, in one sentence.
+        name: the deployment by default; None for all.
     """
     parser = argparse.ArgumentParser(prog=f"python -m endpoint {command}", description=description)
-    parser.add_argument("--name", default="main", help="the deployment (default: main)")
+    which = f"the deployment (default: {name or 'all'})"
+    parser.add_argument("--name", default=name, help=which)
     parser.add_argument("--region", help="AWS region (default: from your AWS configuration)")
     parser.add_argument("--profile", help="profile of your AWS configuration")
     parser.add_argument("--yes", action="store_true", help="confirm every question")
@@ -158,6 +170,30 @@ def count(text: str) -> int:
     return value
 
 
+def email(text: str) -> str:
+    """Read an e-mail address; empty is none."""
+    if text and not _EMAIL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text} is no e-mail address")
+    return text
+
+
+def instance_type(text: str) -> str:
+    """Read the name of an instance type for endpoints; which of them exist, a region decides."""
+    if not _INSTANCE_TYPE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no instance type, such as ml.g5.xlarge")
+    return text
+
+
+def image(text: str) -> str:
+    """Read a serving image: a name in the catalogue, or a URI; whether it exists, ECR decides."""
+    try:
+        if images.by_name(text) is None:
+            Image.parse(text)
+    except BadArgument as error:
+        raise argparse.ArgumentTypeError(f"{error} {error.advice}") from error
+    return text
+
+
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     """Add the option of `ModelOptions`."""
     parser.add_argument("--model", help="one model only (default: all of the deployment's)")
@@ -171,14 +207,15 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     weights = "fetch: the container downloads the weights; s3: upload them from here (default: s3"
     weights += " for asynchronous models, which would download them at every start; else fetch)"
     add("--weights", choices=["fetch", "s3"], help=weights)
-    add("--instance-type", action="append", help="repeatable: tried in this order")
+    repeatable = "repeatable: tried in this order"
+    add("--instance-type", type=instance_type, action="append", help=repeatable)
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
-    add("--image", help="a serving image: a name in the catalogue, or a URI in ECR")
+    add("--image", type=image, help="a serving image: a name in the catalogue, or a URI in ECR")
     add("--inference-ami", help="SageMaker's InferenceAmiVersion (default: the image's)")
     network = "no internet access for the container; endpoints: also ECR and logs, by the hour"
     add("--private-network", nargs="?", choices=NETWORKS, const="s3", help=network)
     add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")
-    add("--email", default="", help="recipient of the budget's warnings")
+    add("--email", type=email, default="", help="recipient of the budget's warnings")
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
     replace = "delete the endpoint before its new version is created: needs no second instance"
     add("--replace", action="store_true", help=replace)

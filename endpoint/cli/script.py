@@ -105,7 +105,7 @@ def _open(options: CommonOptions, console: Console, session: Any, clock: Clock) 
 
 
 def _report(context: Context | None, console: Console, error: ScriptError) -> int:
-    """Print the error, the advice, and the remaining resources with their price; return 1."""
+    """Print the error, the advice, and what remains with its price; return the exit code."""
     # The scan comes before the output: it takes seconds, and the error should stay together.
     left, lines = _remaining(context) if context and not isinstance(error, Declined) else ([], [])
     console.say(f"error: {error}")
@@ -116,7 +116,7 @@ def _report(context: Context | None, console: Console, error: ScriptError) -> in
     if console.as_json:
         details = {"type": type(error).__name__, "message": str(error), "advice": error.advice}
         console.result({"error": details, "left": left}, [])
-    return 1
+    return error.exit_code
 
 
 def _remaining(context: Context) -> tuple[list[dict[str, Any]], list[str]]:

@@ -18,7 +18,7 @@ from typing import Any
 from endpoint.cli.options import read
 from endpoint.core.private_files import write_private
 from endpoint.core.problems import BadArgument, ScriptError
-from endpoint.provision.gateway_access import check_keys, key_entry, new_key, read_keys
+from endpoint.provision.gateway.gateway_access import check_keys, key_entry, new_key, read_keys
 
 _ADVICE = "Correct it, or choose another --file: a new one is created."
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _add(entry, options)
     except ScriptError as error:
         print(f"{error}\n{error.advice}", file=sys.stderr)
-        return 1
+        return error.exit_code
     # Only the key goes to standard output, so that it can be piped.
     print(key)
     print(
@@ -85,7 +85,8 @@ def _add(entry: dict[str, Any], options: KeyOptions) -> None:
     """Add an entry to the file, which only its owner can read from then on.
 
     Raises:
-        ScriptError: if the name has a key already, or the file cannot be used.
+        ScriptError: if the name has a key already.
+        BadArgument: if the file cannot be used.
     """
     entries = read_keys(options.file, _ADVICE) if os.path.lexists(options.file) else []
     others = [entry for entry in entries if entry["name"] != options.who]
@@ -97,7 +98,7 @@ def _add(entry: dict[str, Any], options: KeyOptions) -> None:
     try:
         write_private(options.file, text)
     except OSError as error:
-        raise ScriptError(
+        raise BadArgument(
             f"{options.file} cannot be written: {error.strerror}.", "Choose another --file."
         ) from error
 

@@ -22,7 +22,9 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions, add_deploy_options, common_parser
 from endpoint.cli.script import Result
 from endpoint.core.problems import AGAIN, ScriptError
-from endpoint.provision import capacity, checks, endpoint, gateway, infrastructure
+from endpoint.provision import checks, infrastructure
+from endpoint.provision.gateway import gateway
+from endpoint.provision.serving import capacity, endpoint
 
 # Takes a URL, and `key` as well where the gateway requires keys; raises OSError for an error.
 Fetch = Callable[..., bytes]

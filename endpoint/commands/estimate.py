@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from endpoint.catalogue import benchmarks, models, prices
 from endpoint.catalogue.benchmarks import Benchmark
-from endpoint.cli.options import NETWORKS, number, read
+from endpoint.cli.options import NETWORKS, instance_type, number, read
 from endpoint.core.problems import BadArgument
 from endpoint.costs.estimate import DAY, estimate, growth_table
 
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", default="sd", help="a name in the catalogue, or org/name (default: sd)")
-    add("--instance-type", help="default: the model's first")
+    add("--instance-type", type=instance_type, help="default: the model's first")
     add("--seconds", type=number, help="your own measurement for one picture")
     add("--per-day", type=number, help="pictures per day; default: a table of rates")
     add("--most-instances", type=int, help="with --per-day; default: as many as necessary")
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         benchmark = _benchmark(options)
     except BadArgument as error:  # nothing else can fail without AWS
         print(f"estimate: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     print(
         f"{benchmark.model} on {benchmark.instance_type},"
         f" {benchmark.usd_per_hour:.3f} USD per hour;"

@@ -29,6 +29,8 @@ from endpoint.cli.options import (
     DeployOptions,
     add_deploy_options,
     common_parser,
+    image,
+    instance_type,
     read,
 )
 from endpoint.cli.script import Result
@@ -40,7 +42,7 @@ from endpoint.proof import run as proving
 from endpoint.proof.http import Ask, ask
 from endpoint.proof.meter import DELETING_SECONDS, OTHER_USD, Meter, MeteredClock
 from endpoint.proof.record import Proof
-from endpoint.provision.gateway_access import key_entry, new_key
+from endpoint.provision.gateway.gateway_access import key_entry, new_key
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,14 @@ class ProveOptions(CommonOptions):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = common_parser("prove", "Prove on a real account that Easel works, and delete it.")
+    description = "Prove on a real account that Easel works, and delete it."
     # Not `main`: what people use is neither updated nor deleted.
-    parser.set_defaults(name="proof")
+    parser = common_parser("prove", description, name="proof")
     add = parser.add_argument
     add("--most", type=float, default=3, metavar="USD", help="end before it costs more (3)")
-    add("--image", help="URI of the serving image in ECR")
-    add("--instance-type", action="append", help="repeatable: tried in this order")
+    add("--image", type=image, help="a serving image: a name in the catalogue, or a URI in ECR")
+    repeatable = "repeatable: tried in this order"
+    add("--instance-type", type=instance_type, action="append", help=repeatable)
     add("--output", type=Path, default=Path("proof"), help="folder of the record (proof)")
     return parser
 
@@ -108,7 +111,8 @@ def _plan(context: Context, options: ProveOptions, deploying: DeployOptions) -> 
     """Show what a proof does and costs, and ask.
 
     Raises:
-        BadArgument: if --most is too low to begin, or the deployment exists.
+        BadArgument: if --most is too low to begin.
+        ScriptError: if the deployment exists.
         Declined: if the operator does not agree.
     """
     names = (proving.REAL_TIME, proving.ASYNCHRONOUS)
@@ -120,7 +124,7 @@ def _plan(context: Context, options: ProveOptions, deploying: DeployOptions) -> 
         )
     existing = inventory.scan(context, context.name).resources
     if existing:
-        raise BadArgument(
+        raise ScriptError(
             f"The deployment {context.name} exists: {existing[0].line()}.",
             f"Choose another --name, or run `./setup.sh destroy --name {context.name}`.",
         )

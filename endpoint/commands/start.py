@@ -15,10 +15,10 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import ModelOptions, add_model_option, common_parser
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG
-from endpoint.core.problems import BadArgument
-from endpoint.provision import capacity, in_service
+from endpoint.core.problems import ScriptError
 from endpoint.provision.self_description import store_description
-from endpoint.provision.warm_up import warm_up
+from endpoint.provision.serving import capacity, in_service
+from endpoint.provision.serving.warm_up import warm_up
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def start(context: Context, options: ModelOptions) -> Result:
     """Create the endpoints again, one after the other; those in service are left as they are."""
     newest = _newest_configs(context, options.model)
     if not newest:
-        raise BadArgument(
+        raise ScriptError(
             "There is nothing to start.", "`python -m endpoint create` creates an endpoint."
         )
     in_service.repair_scaling(context)

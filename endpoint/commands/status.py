@@ -19,9 +19,7 @@ from endpoint.cli.script import Result
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = common_parser("status", "Show Easel's resources and what they cost.")
-    parser.set_defaults(name=None)  # all deployments
-    return parser
+    return common_parser("status", "Show Easel's resources and what they cost.", name=None)
 
 
 def status(context: Context, options: CommonOptions) -> Result:

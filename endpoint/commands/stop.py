@@ -10,8 +10,8 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import ModelOptions, add_model_option, common_parser
 from endpoint.cli.script import Result
-from endpoint.provision import in_service
 from endpoint.provision.ownership import Ownership
+from endpoint.provision.serving import in_service
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 ScriptError                 any failure that the operator can act on; exit code 1
 ├── Declined                the operator did not agree; nothing was changed
-├── BadArgument             an option has an unusable value
+├── BadArgument             an option has an unusable value; exit code 2
 ├── AwsError                AWS refused a call, or did not answer it
 │   ├── CredentialsMissing
 │   ├── CredentialsExpired
@@ -49,7 +49,10 @@ class ScriptError(Exception):
 
     Attributes:
         advice: what to do, in one or two sentences.
+        exit_code: the script's.
     """
+
+    exit_code = 1
 
     def __init__(self, message: str, advice: str = "") -> None:
         super().__init__(message)
@@ -62,6 +65,8 @@ class Declined(ScriptError):
 
 class BadArgument(ScriptError):
     """An option has an unusable value, or options contradict each other."""
+
+    exit_code = 2  # as argparse's
 
 
 class AwsError(ScriptError):

@@ -73,6 +73,12 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         default=ROOT / "model_package" / "code",
         help="the folder with inference.py",
     )
+    command.add_argument(
+        "--image",
+        choices=["local"],
+        help="serve from a container of the serving image, by Docker or Podman, which is built if "
+        "it does not exist (a process)",
+    )
 
 
 def _add_aws(command: argparse.ArgumentParser) -> None:
@@ -159,9 +165,11 @@ def _missing(options: argparse.Namespace) -> str | None:
 
 def _aws(options: argparse.Namespace) -> int:
     from endpoint.emulator.aws_server import AwsServer
+    from endpoint.emulator.moto_ import service_quotas
     from endpoint.emulator.process.clients import forget_aws
 
     forget_aws(os.environ)
+    service_quotas.limit_all()
     server = AwsServer(_pairs(options.container), longest_body=options.longest_body)
     return _until_signal(server.serve(options.port), "AWS is emulated at")
 

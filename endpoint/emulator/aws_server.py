@@ -1,6 +1,7 @@
 """One server for all of AWS: the emulator's SageMaker Runtime in front of moto.
 
-Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. Tests control it below `/emulator/`:
+Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. A gateway that was deployed there
+answers below its stage, `/api/`. Tests control it below `/emulator/`:
 
     GET    /emulator/requests[?endpoint=NAME]    requests that SageMaker Runtime received
     DELETE /emulator/requests[?endpoint=NAME]    clear them
@@ -11,6 +12,8 @@ Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. Tests control it 
                                                  are written, with the fields of `s3_locations.Rule`
     GET    /emulator/queues/NAME                 {"waiting": n} of an asynchronous endpoint
     PUT    /emulator/clock                       {"speed": x} and/or {"skip": seconds}
+    PUT    /emulator/transitions                 {"create_seconds": x, ...} the states of endpoints,
+                                                 with the fields of `lifecycle.Transitions`
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
 from endpoint.core.local_addresses import foreign_host, foreign_page
+from endpoint.emulator.apigateway.deployed_gateway import DeployedGateway
+from endpoint.emulator.apigateway.proxy_event import HttpRequest
 from endpoint.emulator.moto_ import front, shims
+from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import in_background
@@ -34,6 +40,7 @@ from endpoint.emulator.process.keep_alive import KeepAliveHandler
 from endpoint.emulator.sagemaker.containers import Registry
 from endpoint.emulator.sagemaker.faults import CutOff, Fault
 from endpoint.emulator.sagemaker.invocations import LONGEST_BODY
+from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.sagemaker.runtime import Runtime
 from endpoint.emulator.sagemaker.scaling import Autoscaler
 
@@ -50,6 +57,8 @@ class AwsServer:
         faults: the active faults of SageMaker Runtime.
         log: the requests that SageMaker Runtime received.
         clock: counts SageMaker's limits.
+        transitions: how long endpoints are in their states, on that clock.
+        gateway: what `deploy` put into the account, below its stage.
     """
 
     def __init__(
@@ -67,6 +76,8 @@ class AwsServer:
         )
         self.faults, self.log = self._runtime.faults, self._runtime.log
         self._queue = self._runtime.queue
+        self.transitions = Transitions(self.clock.now)
+        self.gateway = DeployedGateway(lambda: self.url, self.clock)
         self._moto = front.Front(DomainDispatcherApplication(create_backend_app))
         self._autoscaler = Autoscaler(self.clock, self._queue)
 
@@ -82,13 +93,17 @@ class AwsServer:
         self._queue.start()
         self._autoscaler.start()
         try:
-            with in_background(server):
+            with transitions(self.transitions), in_background(server):
                 yield self
         finally:
             self._autoscaler.close()
             self._queue.close()
+            self.gateway.close()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if self.gateway.handles(environ["PATH_INFO"]) and not foreign_host(_hosts(environ)):
+            # Which pages can use it, the gateway decides.
+            return self._visit(Request(environ))(environ, start_response)
         reason = _refusal(environ)
         if reason is not None:
             response = Response(f"{reason}\n", 403, mimetype="text/plain")
@@ -105,6 +120,20 @@ class AwsServer:
         except CutOff:
             _cut(request)
             raise
+
+    def _visit(self, request: Request) -> Response:
+        uri = str(request.environ.get("REQUEST_URI") or request.environ["RAW_URI"])
+        path, _, query = uri.partition("?")
+        asked = HttpRequest(
+            method=request.method,
+            path=path,
+            query=query,
+            headers=list(request.headers.items()),
+            body=request.get_data(),
+            client=request.remote_addr or "127.0.0.1",
+        )
+        answer = self.gateway.answer(asked)
+        return Response(answer.body, answer.status, answer.headers)
 
     # For tests
 
@@ -138,6 +167,8 @@ class AwsServer:
                 self.registry.register(name, data["url"])
             case "locations":
                 self._runtime.rules.set(name, data)
+            case "transitions":
+                self.transitions.change(data)
             case "clock":
                 self.clock.run_at(float(data.get("speed", self.clock.speed)))
                 self.clock.skip(float(data.get("skip", 0)))
@@ -145,11 +176,14 @@ class AwsServer:
                 raise ValueError("no such switch")
 
 
+def _hosts(environ: Mapping[str, Any]) -> list[str]:
+    return [environ["HTTP_HOST"]] if "HTTP_HOST" in environ else []
+
+
 def _refusal(environ: Mapping[str, Any]) -> str | None:
     """Return why a request is refused, which a web page of another site can send."""
-    hosts, origins = (
-        [environ[name]] if name in environ else [] for name in ("HTTP_HOST", "HTTP_ORIGIN")
-    )
+    hosts = _hosts(environ)
+    origins = [environ["HTTP_ORIGIN"]] if "HTTP_ORIGIN" in environ else []
     # A signed URL of an object: a picture can be shown on any page.
     is_signed_link = (
         environ["REQUEST_METHOD"] in {"GET", "HEAD"} and "Signature=" in environ["QUERY_STRING"]

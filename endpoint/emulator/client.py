@@ -73,6 +73,10 @@ class EmulatorClient:
         count: int = self._ask("GET", f"queues/{quote(endpoint)}")["waiting"]
         return count
 
+    def set_transitions(self, **values: Any) -> None:
+        """Change how endpoints go through their states, as `lifecycle.Transitions`."""
+        self._ask("PUT", "transitions", values)
+
     def set_clock(self, *, speed: float | None = None, skip: float | None = None) -> None:
         """Run SageMaker's time `speed` times as fast, or skip `skip` seconds of it."""
         changes = {"speed": speed, "skip": skip}

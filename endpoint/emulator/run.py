@@ -23,6 +23,8 @@ import urllib3
 
 from endpoint.core.problems import ScriptError
 from endpoint.emulator.aws_server import AwsServer
+from endpoint.emulator.container import easel_server
+from endpoint.emulator.container.local_image import Engine, NoImage, find_engine
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import (
     LARGEST_PORT,
@@ -38,6 +40,7 @@ from endpoint.provision.settings_check import check_container, check_gateway
 
 REGION = "us-east-1"
 BUCKET = "easel-local"
+CODE = ROOT / "model_package" / "code"
 # As `create_endpoint` sets them: one model on one GPU, and pictures above the server's own limit of
 # 6.5 MB.
 CONTAINER = {
@@ -78,13 +81,15 @@ class Options:
         model: a folder, a hub repository, a name of the catalogue, or None.
         gateway: the folder of the Chalice application.
         code: the folder of inference.py.
+        image: `local` for a container of the serving image, None for a process.
     """
 
     port: int = 8000
     aws_port: int = 0
     model: str | None = None
     gateway: Path = ROOT / "gateway"
-    code: Path = ROOT / "model_package" / "code"
+    code: Path = CODE
+    image: str | None = None
 
 
 def run(options: Options) -> int:
@@ -100,7 +105,7 @@ def run(options: Options) -> int:
                 for child in children:
                     child.check()
                 time.sleep(0.2)
-    except (CannotRun, NoModel, ChildEnded, TimeoutError) as error:
+    except (CannotRun, NoModel, NoImage, ChildEnded, TimeoutError) as error:
         print(f"Easel: {error}", file=sys.stderr, flush=True)
         return 1
     except OSError as error:
@@ -147,11 +152,12 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     # Other serving code, with --code, may have other models.
     if (options.code / "easel").is_dir():
         require_usable(model, os.environ)
+    engine = _engine(options)
     # SageMaker's names have at most 63 letters, digits and hyphens.
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
     port = free_port()
     # First, since it takes longest: it loads the model while the rest of AWS gets ready.
-    server = stack.enter_context(_model_server(options, model, port))
+    server = stack.enter_context(_model_server(options, model, port, engine))
     aws = stack.enter_context(AwsServer().serve(options.aws_port))
     print(f"AWS is emulated at {aws.url}", flush=True)
     clients = Clients(lambda: aws.url)
@@ -239,23 +245,30 @@ def _secret() -> dict[str, str]:
     return {"EASEL_SECRET": os.environ.get("EASEL_SECRET") or secrets.token_urlsafe(32)}
 
 
-def _model_server(options: Options, model: ServedModel, port: int) -> Child:
-    arguments = ["model-server", "--port", str(port), "--code", str(options.code.resolve())]
-    arguments += ["--model-dir", str(model.folder)]
-    return Child(
-        "the model server",
-        "endpoint.emulator",
-        arguments,
-        environment={**_PASSIVE_THREADS, **os.environ, **CONTAINER, **model.environment},
-    )
+def _engine(options: Options) -> Engine | None:
+    """Return what runs the container, once its image exists; None without `--image`."""
+    if not options.image:
+        return None
+    engine = find_engine()
+    engine.require_image()
+    return engine
+
+
+def _model_server(options: Options, model: ServedModel, port: int, engine: Engine | None) -> Child:
+    variables = {**_PASSIVE_THREADS, **os.environ, **CONTAINER, **model.environment}
+    code = options.code.resolve()
+    if engine:
+        return engine.start(port, model.folder, None if code == CODE else code, variables)
+    return easel_server.start(code, model.folder, variables, port=port).child
 
 
 def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> None:
-    """Invoke the endpoint until it answers; /ping does not report whether the model is loaded."""
+    """Invoke the endpoint until it answers."""
     print(f"Loading the model {model.name} ...", flush=True)
     until = time.monotonic() + WARM_UP_SECONDS
     while time.monotonic() < until:
-        server.check()
+        if server.process.poll() is not None:
+            raise CannotRun(f"the model {model.name} could not be loaded; see the log above")
         try:
             runtime.invoke_endpoint(
                 EndpointName=endpoint,

@@ -7,20 +7,23 @@ belief counts as not checked.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from endpoint.aws.endpoints import VARIANT
-from endpoint.cli.context import Context
 from endpoint.core.problems import code_of
 from endpoint.core.waiting import Waiting
-from endpoint.proof.visitor import Visitor
+from endpoint.proof.afterwards import (
+    gateway_timeout,
+    read_only_task,
+    stack_rollback,
+    throttled_function,
+)
+from endpoint.proof.subject import Check, Observation, Subject, changes
+from endpoint.proof.updates import update_in_progress, update_quota, update_rollback, update_scaled
 
 # Of the wake-up: two minutes of the alarm, an instance, its image and the model.
 _WAKE_SECONDS = 3600
@@ -29,53 +32,6 @@ _INIT_MILLISECONDS = 10_000
 # Above the burst of the method that has the smallest share of `deploy --burst`; a request with a
 # field that cannot be read costs no picture.
 _REFUSED, _AT_ONCE = "inference/default?seed=no", 60
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is checked.
-
-    Attributes:
-        context: the deployment.
-        visitor: of its gateway.
-        asynchronous: the asynchronous model's endpoint.
-        states: the states of each endpoint that DescribeEndpoint returned, in order.
-    """
-
-    context: Context
-    visitor: Visitor
-    asynchronous: str
-    states: Mapping[str, list[str]]
-
-    def client(self, service: str, **config: Any) -> Any:
-        """Return a boto3 client of the deployment's account."""
-        account = self.context.account
-        if not config:
-            return account.client(service)
-        return account.session.client(service, config=Config(**config))
-
-    @property
-    def bucket(self) -> str:
-        """The deployment's bucket."""
-        return self.context.deployment.bucket
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What AWS did.
-
-    Attributes:
-        held: whether that is what the belief says.
-        words: what it did.
-        measured: figures for the record.
-    """
-
-    held: bool
-    words: str
-    measured: Mapping[str, Any] | None = None
-
-
-Check = Callable[[Subject], Observation]
 
 
 # --- SageMaker ------------------------------------------------------------------------------------
@@ -107,7 +63,7 @@ def asynchronous_failure(subject: Subject) -> Observation:
 
 def endpoint_states(subject: Subject) -> Observation:
     """Whether new endpoints went through the states that the emulator knows."""
-    seen = {name: _changes(states) for name, states in subject.states.items()}
+    seen = {name: changes(states) for name, states in subject.states.items()}
     held = all(states[:2] in (["Creating", "InService"], ["InService"]) for states in seen.values())
     words = "; ".join(f"{name}: {', '.join(states)}" for name, states in seen.items())
     return Observation(held and bool(seen), words or "no state was seen")
@@ -154,10 +110,6 @@ def _instances(sagemaker: Any, name: str) -> tuple[int, int]:
     """Return how many instances are desired, and how many there are."""
     (variant,) = sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"]
     return variant.get("DesiredInstanceCount", 0), variant.get("CurrentInstanceCount", 0)
-
-
-def _changes(states: list[str]) -> list[str]:
-    return states[:1] + [after for before, after in pairwise(states) if after != before]
 
 
 # --- S3 -------------------------------------------------------------------------------------------
@@ -293,22 +245,34 @@ def _until(waiting: Waiting, phase: str, done: Callable[[], bool]) -> None:
     waiting.until_done(lambda: None if done() else phase, at_most=_WAKE_SECONDS, every=5)
 
 
-# By their names in beliefs.json, in the order in which they are run. `leftovers` is the clean-up's.
+# In the order in which they are run. `leftovers` is the clean-up's.
+UPDATES_OF_REAL_TIME = (update_quota,)
+WITH_BOTH = (
+    endpoint_states,
+    conditional_write,
+    presigned_url,
+    missing_object,
+    encoded_path,
+    unknown_path,
+    remapped_header,
+    binary_body,
+    asynchronous_output,
+    asynchronous_failure,
+    throttled_method,
+    cold_start,
+)
+# Each goes on from where the one before it ended.
+UPDATES_OF_ASYNCHRONOUS = (update_scaled, update_in_progress, update_rollback)
+# They break the gateway, and need no endpoint.
+AFTERWARDS = (read_only_task, gateway_timeout, throttled_function, stack_rollback)
+# By their names in beliefs.json.
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
-        endpoint_states,
-        conditional_write,
-        presigned_url,
-        missing_object,
-        encoded_path,
-        unknown_path,
-        remapped_header,
-        binary_body,
-        asynchronous_output,
-        asynchronous_failure,
-        throttled_method,
-        cold_start,
+        *UPDATES_OF_REAL_TIME,
+        *WITH_BOTH,
+        *UPDATES_OF_ASYNCHRONOUS,
         wake_from_zero,
+        *AFTERWARDS,
     )
 }

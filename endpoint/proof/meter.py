@@ -43,6 +43,11 @@ class Meter:
         self._ended += self._cost(endpoint)
         self._since.pop(endpoint, None)
 
+    def end(self) -> None:
+        """Count no endpoint any longer, because all are gone."""
+        for endpoint in list(self._since):
+            self.stop(endpoint)
+
     def usd(self) -> float:
         """Return the cost so far in USD."""
         return self._ended + sum(map(self._cost, self._since))

@@ -106,7 +106,7 @@ class Proof:
         }
 
     def _finding(self, belief: Belief) -> Finding:
-        why = "the proof ended before" if belief.check else "no check of a few dollars"
+        why = "the proof ended before" if belief.check else belief.why_not
         return self.findings.get(belief.id) or Finding(belief.id, "not checked", why)
 
     def write(self, folder: Path, secrets: Mapping[str, str]) -> None:

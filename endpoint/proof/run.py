@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,17 +13,25 @@ from endpoint.catalogue.beliefs import beliefs
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.problems import ScriptError, translated
-from endpoint.proof.checks import CHECKS, Subject, wake_from_zero
+from endpoint.proof import checks
+from endpoint.proof.checks import CHECKS, wake_from_zero
 from endpoint.proof.http import Ask
 from endpoint.proof.meter import CostLimit, Meter
 from endpoint.proof.record import Proof
+from endpoint.proof.subject import Check, Subject
+from endpoint.proof.updates import MOST_INSTANCES
 from endpoint.proof.visitor import Visitor
-from endpoint.provision import checks, endpoint, gateway, in_service, removal
+from endpoint.provision import checks as preparations
+from endpoint.provision import removal
+from endpoint.provision.gateway import gateway
+from endpoint.provision.serving import endpoint, in_service
 
 _PICTURES = 3
 _CHEAP = 1.5  # USD per hour
 _CLEAN_UPS = 3
 _FIRST_ANSWER_SECONDS = 300
+# An update and its rollback; until they end, the endpoint cannot be deleted.
+_UPDATE_SECONDS = 900
 # The proof's real-time model is the first, and the asynchronous one the second.
 REAL_TIME, ASYNCHRONOUS = "sd", "sdxl"
 
@@ -54,26 +62,30 @@ class Run:
         Raises:
             ScriptError: if a step fails; beliefs that do not hold are recorded instead.
         """
+        endpoints = self._endpoint(REAL_TIME), self._endpoint(ASYNCHRONOUS)
         with _recorded_states(self.context) as states:
             self._check_account()
-            for name in (REAL_TIME, ASYNCHRONOUS):
-                self._create(name)
+            subject = Subject(self.context, *endpoints, states)
+            self._create(REAL_TIME)
+            self._update(checks.UPDATES_OF_REAL_TIME, REAL_TIME, subject, MOST_INSTANCES)
+            self._create(ASYNCHRONOUS)
             visitor = self._deploy()
         self._use(visitor)
-        subject = Subject(self.context, visitor, self._endpoint(ASYNCHRONOUS), states)
-        for name in filter(lambda each: each != wake_from_zero.__name__, CHECKS):
-            self._check(name, subject)
+        subject = replace(subject, gateway=visitor)
+        self._check_all(checks.WITH_BOTH, subject)
         self._measure(visitor, REAL_TIME)
         self._measure(visitor, ASYNCHRONOUS)
-        # A wake-up takes long, and the other endpoint would cost money meanwhile.
+        # What follows takes long, and the other endpoint would cost money meanwhile.
         self._stop(REAL_TIME)
+        self._update(checks.UPDATES_OF_ASYNCHRONOUS, ASYNCHRONOUS, subject, 1)
         self._check(wake_from_zero.__name__, subject)
         self._stop(ASYNCHRONOUS)
+        self._check_all(checks.AFTERWARDS, subject)
 
     def _check_account(self) -> None:
         with self._step("checks"):
             for name in (REAL_TIME, ASYNCHRONOUS):
-                checks.require_good(self.context, self._options_of(name))
+                preparations.require_good(self.context, self._options_of(name))
 
     def _create(self, name: str) -> None:
         with self._step(f"create {name}") as measured:
@@ -111,8 +123,29 @@ class Run:
             with self._step(f"a picture: {name}") as measured:
                 measured["bytes"] = len(paint())
 
+    def _update(
+        self, updates: Sequence[Check], name: str, subject: Subject, instances: int
+    ) -> None:
+        """Run checks that can start a second fleet of an endpoint; pass them over if too dear."""
+        fleet = f"the second fleet of {name}"
+        self.meter.start(fleet, instances * price_of(self.options, name))
+        try:
+            self.meter.check(_UPDATE_SECONDS)
+        except CostLimit:
+            for check in updates:
+                self.proof.pass_over(_belief(check.__name__), "--most has no room for it")
+        else:
+            self._check_all(updates, subject)
+            # Whatever they did, the fleet costs money until it is gone.
+            self.context.endpoints.settle(self._endpoint(name))
+        self.meter.stop(fleet)
+
+    def _check_all(self, checks: Sequence[Check], subject: Subject) -> None:
+        for check in checks:
+            self._check(check.__name__, subject)
+
     def _check(self, name: str, subject: Subject) -> None:
-        belief = next(each.id for each in beliefs() if each.check == name)
+        belief = _belief(name)
         try:
             with self._step(f"belief: {belief}") as measured:
                 seen = CHECKS[name](subject)
@@ -155,6 +188,10 @@ class Run:
                 raise ScriptError(f"The public URL did not answer: {error}") from error
 
 
+def _belief(check: str) -> str:
+    return next(each.id for each in beliefs() if each.check == check)
+
+
 def clean_up(context: Context, meter: Meter, proof: Proof) -> None:
     """Delete everything, again after a failure; record what is left.
 
@@ -178,8 +215,7 @@ def clean_up(context: Context, meter: Meter, proof: Proof) -> None:
         proof.left = [f"{each['kind']} {each['name']}" for each in left.data["left"]]
         if not proof.left:
             break
-    for name in (REAL_TIME, ASYNCHRONOUS):
-        meter.stop(name)
+    meter.end()
     proof.find("destroyed", ", ".join(proof.left) or "nothing is left", held=not proof.left)
 
 

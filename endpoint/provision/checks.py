@@ -25,10 +25,11 @@ from endpoint.cli.options import EndpointOptions
 from endpoint.core.model_folder.check import check
 from endpoint.core.model_folder.files import select
 from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_of, translated
-from endpoint.provision import capacity, rights
-from endpoint.provision.image import choose_image, inference_ami, known_image
+from endpoint.provision import rights
+from endpoint.provision.files.weights import shortened
 from endpoint.provision.rights import Denial
-from endpoint.provision.weights import shortened
+from endpoint.provision.serving import capacity
+from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 
 State = Literal["good", "note", "bad"]
 # Of equal width, so that the subjects are in one column.

@@ -8,15 +8,15 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
 from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
 from endpoint.core.model_folder.description import Description
-from endpoint.core.problems import BadArgument
-from endpoint.provision.payload import adapters_prefix, description_key
+from endpoint.core.problems import ScriptError
+from endpoint.provision.files.payload import adapters_prefix, description_key
 
 # The fields that a model decides where a request leaves them out. Its other defaults, such as the
 # refiner's share of the steps, do not concern clients.
@@ -30,38 +30,59 @@ _DISTILLED_SAMPLERS = {"lcm", "tcd"}
 _DISTILLATION_STEPS = 50  # the default of their `original_inference_steps`
 
 
-def read_metadata(
-    models: Models, bucket: Bucket, name: str, sagemaker_model: str
-) -> dict[str, Any]:
-    """Return a deployed model's properties, as `metadata`.
+class Described(NamedTuple):
+    """What is known of a deployed model.
 
-    The model itself is not asked, because it can be scaled to zero. They are what its container
-    said when it was created or started. If that is not stored, the defaults are those in the
-    container's environment, else those of `easel.json` next to its weights; the adapters are the
-    files in `loras/` there, and those below the prefix for adapters; the limits are those of its
-    scheduler.
+    Attributes:
+        metadata: its properties, as `metadata`.
+        description: what it says about itself to people; empty if it says nothing.
+    """
+
+    metadata: dict[str, Any]
+    description: dict[str, Any]
+
+
+def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Described:
+    """Return what is known of a deployed model.
+
+    The model itself is not asked, because it can be scaled to zero. It is what its container said
+    when it was created or started. If that is not stored, the defaults are those in the container's
+    environment, else those of `easel.json` next to its weights, where the description is as well;
+    the adapters are the files in `loras/` there, and those below the prefix for adapters; the
+    limits are those of its scheduler.
 
     Args:
         models: SageMaker's models.
         bucket: the deployment's bucket.
         name: the model's name in requests.
         sagemaker_model: its name in SageMaker.
+
+    Raises:
+        ScriptError: if `easel.json` next to the weights cannot be used.
     """
     listed = catalogue.read().get(name)
     seconds = listed.seconds if listed else None
-    described = _read_described(bucket, name, sagemaker_model)
+    described = _said(bucket.get(description_key(name, sagemaker_model)), seconds)
     if described is not None:
-        return described_metadata(described, seconds)
+        return described
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
-    own = container.get("Environment", {}).get("EASEL_DEFAULTS")
+    variables = container.get("Environment", {})
     prefix = _prefix(container, bucket)
-    stored = _read_defaults(bucket, prefix) if prefix else None
+    stored = _read_defaults(bucket, prefix) if prefix else {}
+    own = json.loads(variables.get("EASEL_DEFAULTS") or "{}")
     # As the container does: what the environment leaves open, or sets to null, the file decides.
-    defaults = {**_decoded(stored), **_decoded(own)}
+    defaults = {**_without_nulls(stored), **_without_nulls(own)}
     adapters = bucket.sizes(adapters_prefix(name))
     adapters |= bucket.sizes(f"{prefix}loras/") if prefix else {}
-    limits = _limits(container.get("Environment", {}).get("EASEL_SAMPLER"), bucket, prefix)
-    return metadata(defaults, seconds, adapter_names(adapters), limits)
+    limits = _limits(variables.get("EASEL_SAMPLER"), bucket, prefix)
+    known = metadata(defaults, seconds, adapter_names(adapters), limits)
+    try:
+        return Described(known, description(stored))
+    except ValueError as error:
+        raise ScriptError(
+            f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
+            "Correct easel.json in the model's folder, and create the endpoint again.",
+        ) from error
 
 
 def _limits(sampler: str | None, bucket: Bucket, prefix: str) -> dict[str, Any]:
@@ -89,45 +110,15 @@ def _read_scheduler(bucket: Bucket, prefix: str) -> dict[str, Any]:
     return {}
 
 
-def _read_described(bucket: Bucket, name: str, sagemaker_model: str) -> dict[str, Any] | None:
+def _said(content: bytes | None, seconds: float | None) -> Described | None:
     """Return what a model's container said about itself; None if that is not stored."""
-    content = bucket.get(description_key(name, sagemaker_model))
     if content is None:
         return None
     try:
-        described: dict[str, Any] = json.loads(content)
-        described_metadata(described, None)
-        description(described)
+        described = json.loads(content)
+        return Described(described_metadata(described, seconds), description(described))
     except (ValueError, RecursionError):  # not what was stored
         return None
-    return described
-
-
-def read_description(
-    models: Models, bucket: Bucket, name: str, sagemaker_model: str
-) -> dict[str, Any]:
-    """Return what a deployed model says about itself to people.
-
-    It is what its container said, as in `read_metadata`, else `easel.json` next to its weights.
-
-    Raises:
-        BadArgument: if the gateway could not read it.
-    """
-    described = _read_described(bucket, name, sagemaker_model)
-    if described is not None:
-        return description(described)
-    container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
-    prefix = _prefix(container, bucket)
-    content = _read_defaults(bucket, prefix) if prefix else None
-    if content is None:
-        return {}
-    try:
-        return description(json.loads(content))
-    except ValueError as error:
-        raise BadArgument(
-            f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
-            "Correct easel.json in the model's folder, and create the endpoint again.",
-        ) from error
 
 
 def description(values: object) -> dict[str, Any]:
@@ -141,24 +132,24 @@ def description(values: object) -> dict[str, Any]:
     return Description.from_dict({name: values.get(name) for name in DESCRIPTION}).to_dict()
 
 
-def _read_defaults(bucket: Bucket, prefix: str) -> bytes | None:
-    """Return the JSON of an `easel.json`, which is next to the weights or to those of a base.
+def _read_defaults(bucket: Bucket, prefix: str) -> dict[str, Any]:
+    """Return an `easel.json`, which is next to the weights or to those of a base; {} if none is.
 
     Raises:
-        BadArgument: if somebody put one there that is no JSON object.
+        ScriptError: if somebody put one there that is no JSON object.
     """
     for key in (f"{prefix}easel.json", f"{prefix}base/easel.json"):
-        defaults = bucket.get(key)
-        if defaults is not None:
+        content = bucket.get(key)
+        if content is not None:
             try:
-                usable = isinstance(json.loads(defaults), dict)
+                values = json.loads(content)
             except (ValueError, RecursionError):
-                usable = False
-            if not usable:
+                values = None
+            if not isinstance(values, dict):
                 place = f"s3://{bucket.name}/{key}"
-                raise BadArgument(f"{place} is not a JSON object.", "Correct it, or delete it.")
-            return defaults
-    return None
+                raise ScriptError(f"{place} is not a JSON object.", "Correct it, or delete it.")
+            return values
+    return {}
 
 
 def described_metadata(described: object, seconds: float | None) -> dict[str, Any]:
@@ -199,9 +190,8 @@ def metadata(
     return {name: value for name, value in entries.items() if value}
 
 
-def _decoded(defaults: str | bytes | None) -> dict[str, Any]:
-    values = json.loads(defaults) if defaults else {}
-    return {name: value for name, value in values.items() if value is not None}
+def _without_nulls(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in defaults.items() if value is not None}
 
 
 def adapter_names(paths: Iterable[str]) -> list[str]:

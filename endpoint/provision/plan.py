@@ -15,9 +15,10 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.naming import digest
 from endpoint.core.problems import AccessDenied, PlanUnusable, translated
-from endpoint.provision import endpoint, infrastructure
-from endpoint.provision.image import choose_image
+from endpoint.provision import infrastructure
 from endpoint.provision.ownership import Ownership
+from endpoint.provision.serving import endpoint
+from endpoint.provision.serving.image import choose_image
 
 PLAN_AGAIN = "Plan again, and apply the new change set."
 _LEFT = "the next plan or `deploy` uses its name, and `./setup.sh destroy` deletes it."

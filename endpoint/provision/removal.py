@@ -25,9 +25,10 @@ from endpoint.cli.inventory import GATEWAY_KINDS, Resource
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed, TookTooLong
-from endpoint.provision import in_service, payload
-from endpoint.provision.gateway_project import GatewayProject
+from endpoint.provision.files import payload
+from endpoint.provision.gateway.gateway_project import GatewayProject
 from endpoint.provision.ownership import Ownership
+from endpoint.provision.serving import in_service
 
 _LATE_SECONDS = 60
 _INFRASTRUCTURE_KINDS = {"bucket", "stack"}

@@ -12,8 +12,8 @@ from typing import Any
 from endpoint.aws.models import is_asynchronous
 from endpoint.cli.context import Context
 from endpoint.core.problems import BadArgument, InvocationError, NotReady, TookTooLong
+from endpoint.provision.files.payload import description_key
 from endpoint.provision.model_metadata import described_metadata, description
-from endpoint.provision.payload import description_key
 from endpoint.provision.settings_check import check_gateway
 
 # It takes no GPU time, but other requests can be ahead of it.

@@ -1,6 +1,6 @@
 """One structured log line for each request, and metrics in CloudWatch's embedded format.
 
-AWS Lambda Powertools writes both; `tests/benchmarks/gateway.py` measures what it costs.
+AWS Lambda Powertools writes both; `python -m tests.benchmarks gateway` measures what it costs.
 """
 
 from __future__ import annotations

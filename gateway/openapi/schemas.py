@@ -203,10 +203,9 @@ def _web_ui() -> dict[str, Schema]:
     fields = {theirs: or_null(_contract()[ours]) for theirs, ours in FIELDS.items()}
     fields["seed"] |= {"minimum": -1, "description": "-1 is random."}
     counts = or_null({**WHOLE, "minimum": 1, "maximum": MOST_PICTURES})
-    formats = f"One of {', '.join(FORMATS)}; any other means png."
     override = {
         "sd_model_checkpoint": or_null({**TEXT, "description": _ANY_MODEL}),
-        "samples_format": or_null({**TEXT, "description": formats}),
+        "samples_format": or_null({**TEXT, "enum": list(FORMATS)}),
     }
     request = json_object(
         {"prompt": _contract()["prompt"]},

@@ -1,5 +1,7 @@
 """The four functions that the SageMaker Hugging Face serving toolkit calls, in this order.
 
+`engine_fn` and `deadline_fn` are for Easel's own server.
+
 The toolkit passes its context to functions with one argument more than they need, and turns any
 exception into a 400. So nothing is raised here: an error is passed on as a value to `output_fn`,
 which responds with the error's own status.
@@ -16,6 +18,8 @@ from typing import Any
 from easel import bootstrap  # first: it reads the weights while the imports below run for seconds
 
 # isort: split
+from easel.batching.engine import Engine
+from easel.batching.measure import make_engine
 from easel.errors import EaselError, guard
 from easel.generator import GeneratedImage
 from easel.load import load_generator
@@ -53,8 +57,7 @@ def predict_fn(
         return data
     if isinstance(data, DescribeRequest):
         return guard(lambda: model.generator().describe())
-    deadline = read_deadline(_header(context, "X-Amzn-SageMaker-Custom-Attributes"))
-    return guard(lambda: model.generator().generate(data, deadline))
+    return guard(lambda: model.generator().generate(data, deadline_fn(context)))
 
 
 def output_fn(
@@ -67,6 +70,20 @@ def output_fn(
         return encode_error(prediction, context)
     response = guard(encode_response, prediction, accept)
     return encode_error(response, context) if isinstance(response, EaselError) else response
+
+
+def engine_fn(model: Model) -> Engine:
+    """Return what paints several requests together, for a server that can use it.
+
+    Raises:
+        EaselError: if the model could not be loaded.
+    """
+    return make_engine(model.generator())
+
+
+def deadline_fn(context: Any) -> float:
+    """Return when the caller will have left, by `time.monotonic`; infinity if it does not say."""
+    return read_deadline(_header(context, "X-Amzn-SageMaker-Custom-Attributes"))
 
 
 def _read(

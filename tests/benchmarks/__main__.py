@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tests.benchmarks.lib.against import checkout
 from tests.benchmarks.lib.measuring import load_average
-from tests.benchmarks.lib.page import PAGE, render, summary
+from tests.benchmarks.lib.page import PAGE, render, section_path, summary
 from tests.benchmarks.lib.report import RESULTS, Result
 
-# The page's sections in their order; each is a module of sections/.
+# The page's sections in their order; each is a module in a folder of sections/.
 BENCHMARKS = (
     "ancestor_recipe",
     "gateway",
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tests.benchmarks",
         description="Measure Easel against the alternatives.",
         epilog="Each benchmark can also be run alone, with its own options: "
-        "python -m tests.benchmarks.sections.NAME --help. The page is not written then.",
+        "python -m tests.benchmarks.sections.PART.NAME --help. The page is not written then.",
     )
     top.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; default: all")
     top.add_argument("--list", action="store_true", help="list the names and exit")
@@ -86,7 +86,8 @@ def _measure(name: str, *, quick: bool, other: Path | None) -> Result:
     """Run one benchmark, against another checkout if one is given, and print its section."""
     print(f"{name}: measuring", file=sys.stderr, flush=True)
     load = load_average()
-    module = importlib.import_module(f"tests.benchmarks.sections.{name}")
+    part = section_path(name).parent.name
+    module = importlib.import_module(f"tests.benchmarks.sections.{part}.{name}")
     section = module.compare(other, quick) if other else module.section(quick)
     result = Result.of(section, load)
     print(result.markdown(), flush=True)

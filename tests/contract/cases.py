@@ -293,6 +293,7 @@ OPENAI = {
     "too many": post(_GENERATE, {"prompt": "x", "n": 9}),
     "too large together": post(_GENERATE, {"prompt": "x", "n": 4, "size": "2048x2048"}),
     "stream": post(_GENERATE, {"prompt": "x", "stream": True}),
+    "transparent": post(_GENERATE, {"prompt": "x", "background": "transparent"}),
     "no JSON": post(_GENERATE, "x"),
     "a model that is not there": get("/v1/models/nobody"),
     "unknown pictures": get("/v1/images/generations/done-11111111111111111111111111111111"),
@@ -325,11 +326,15 @@ SDAPI = {
     "a queued picture": post(
         _TXT2IMG, {"prompt": "x", "seed": 1, "override_settings": {"sd_model_checkpoint": "done"}}
     ),
+    "a wrong format": post(
+        _TXT2IMG, {"prompt": "x", "override_settings": {"samples_format": "gif"}}
+    ),
     "a wrong field": post(_TXT2IMG, {"prompt": "x", "steps": 1000}),
     "an adapter that is none": post(_TXT2IMG, {"prompt": "x <lora:a b:c>"}),
     "a second pass": post(_TXT2IMG, {"prompt": "x", "enable_hr": True}),
     "a script": post(_TXT2IMG, {"prompt": "x", "script_name": "y"}),
     "pictures that are not sent": post(_TXT2IMG, {"prompt": "x", "send_images": False}),
+    "pictures that repeat": post(_TXT2IMG, {"prompt": "x", "tiling": 1}),
     "too many": post(_TXT2IMG, {"prompt": "x", "batch_size": 3, "n_iter": 3}),
     "no JSON": post(_TXT2IMG, "x"),
     "settings that are others": post("/sdapi/v1/options", {"sd_model_checkpoint": "other"}),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint.provision import payload
+from endpoint.provision.files import payload
 from tests.endpoint.world import empty_account
 
 

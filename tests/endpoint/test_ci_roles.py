@@ -13,13 +13,14 @@ import yaml
 from endpoint import create_endpoint
 from endpoint.commands import apply, deploy, plan
 from endpoint.core.naming import Deployment
-from endpoint.provision import checks, gateway, gateway_project, rights
+from endpoint.provision import checks, rights
+from endpoint.provision.gateway import gateway, gateway_project
 from tests import ci_roles, iam
 from tests.contract.deployment import _Loader
 from tests.endpoint.commands.test_policy import CHALICE, CLOUDFORMATION, _png
 from tests.endpoint.doubles import create_gateway
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
-from tests.installed_apart import policy_tool
+from tests.policy_tools import find_program
 
 TEXT = ci_roles.TEMPLATE.read_text("utf-8")
 TEMPLATE: dict[str, Any] = yaml.load(TEXT, _Loader)  # noqa: S506 - a safe loader
@@ -228,7 +229,10 @@ def test_the_template_makes_a_stack_with_its_own_provider_or_with_the_accounts(w
 @pytest.mark.parametrize("role", [*ENVIRONMENTS, "Stack"])
 def test_parliament_finds_nothing_in_a_policy(role):
     done = subprocess.run(
-        [policy_tool("parliament")], input=json.dumps(_policy(role)), capture_output=True, text=True
+        [find_program("parliament")],
+        input=json.dumps(_policy(role)),
+        capture_output=True,
+        text=True,
     )
     # Who makes a bucket with a policy can give it another one.
     lines = [line for line in done.stdout.splitlines() if "s3:PutBucketPolicy" not in line]

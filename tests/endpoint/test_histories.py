@@ -23,7 +23,7 @@ from endpoint import create_endpoint, delete_endpoint
 from endpoint.aws.models import MOST_INSTANCES_TAG
 from endpoint.commands import start, status, stop
 from endpoint.emulator.sagemaker.control_plane import lifecycle, settle
-from endpoint.provision import payload
+from endpoint.provision.files import payload
 from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, Crash, empty_account

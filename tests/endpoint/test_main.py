@@ -87,7 +87,7 @@ def test_without_a_region_it_says_which_option_sets_one(monkeypatch, tmp_path, c
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    assert status.main([]) == 1
+    assert status.main([]) == 2
     assert "--region us-east-1" in capsys.readouterr().err
 
 

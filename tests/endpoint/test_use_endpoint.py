@@ -25,7 +25,7 @@ def test_a_prompt_becomes_a_png_file_real_time_or_asynchronous(world, tmp_path, 
 def test_several_models_require_a_choice(world, capsys):
     assert create(world) == 0
     assert create(world, model="sd-turbo") == 0
-    assert world.run(use_endpoint.main, "a cat") == 1
+    assert world.run(use_endpoint.main, "a cat") == 2
     assert "available: sd, sd-turbo" in capsys.readouterr().err
 
 

@@ -166,8 +166,15 @@ def elements(body):
 well_formed = cache(json.loads)
 
 # Our own pages, element by element: no caller's words add one to them.
-SHAPES = [elements(pages._assembled(each.name).encode()) for each in pages._FOLDER.glob("*.html")]
-SHAPES.append(elements(pages.docs_page("https://somewhere", "/api").html))
+PAGES = (
+    pages.home_page("/api"),
+    pages.waiting_page("/api", "sd-0", "a cat", 1),
+    pages.error_page(400, "No.", None, "/api"),
+    pages.error_page(401, "No.", None, "/api"),
+    pages.preview_page("/api", "a cat"),
+    pages.docs_page("https://somewhere", "/api"),
+)
+SHAPES = [elements(page.html) for page in PAGES]
 
 
 def check(response):

@@ -88,6 +88,9 @@ class Fault:
     advice: str
     fatal: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", rule.printable(self.path))
+
     def __str__(self) -> str:
         return f"{self.path} {self.finding}: {self.advice}"
 
@@ -303,6 +306,10 @@ class _Checker:
                 yield Fault(path, f"has a wrong {name}", f"use {least:g} to {most:g}{step}")
 
     def _adapter(self, path: str) -> Iterator[Fault]:
+        if not rule.is_utf8(path):
+            finding = "has a name that is not UTF-8, so it is not offered"
+            yield Fault(path, finding, "rename it", fatal=False)
+            return
         for fault in self._read_weights(path, formats=False):
             yield Fault(path, f"{fault.finding}, so it is not offered", fault.advice, fatal=False)
 

@@ -15,7 +15,7 @@ from endpoint.emulator.process.http_server import Server
 
 # Lambda's quota for an account: 10 in a new one; the usual 1,000 are more than a laptop can run.
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-_UNRESERVED = 10
+UNRESERVED = 10
 
 
 class WrongPython(Exception):
@@ -59,7 +59,7 @@ def serve(
         handler=settings.handler,
         timeout=settings.timeout,
         memory_size=settings.memory_size,
-        concurrency=settings.reserved_concurrency or _UNRESERVED,
+        concurrency=settings.reserved_concurrency or UNRESERVED,
     )
     gateway = ApiGateway(document, function, seconds=seconds, clock=clock)
     with function, gateway.serve(port) as server:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from moto.apigateway.models import APIGatewayBackend, apigateway_backends
+from moto.apigateway.models import APIGatewayBackend, RestAPI, apigateway_backends
 from werkzeug.wrappers import Request, Response
 
 from endpoint.emulator.account import ACCOUNT
@@ -23,15 +23,23 @@ def install() -> None:
         "import_rest_api",
         lambda original: lambda self, doc, warn: original(self, _as_openapi(doc), warn),
     )
-    replace(
-        APIGatewayBackend,
-        "put_rest_api",
-        lambda original: (
-            lambda self, api, api_doc, fail_on_warnings, mode="merge": original(
-                self, api, _as_openapi(api_doc), fail_on_warnings, mode
-            )
-        ),
-    )
+    replace(APIGatewayBackend, "put_rest_api", _put)
+
+
+def _put(original: Any) -> Any:
+    def put(self: APIGatewayBackend, api: str, api_doc: Any, **options: Any) -> RestAPI:
+        put_api: RestAPI = original(self, api, _as_openapi(api_doc), **options)
+        # moto keeps the parts that it knows.
+        vars(put_api)["document"] = api_doc
+        return put_api
+
+    return put
+
+
+def document_of(api: RestAPI) -> dict[str, Any]:
+    """Return the document that an API was imported from; empty if it was made by calls."""
+    document: dict[str, Any] = vars(api).get("document", {})
+    return document
 
 
 def _as_openapi(document: dict[str, Any]) -> dict[str, Any]:

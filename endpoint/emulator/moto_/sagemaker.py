@@ -20,8 +20,11 @@ from moto.sagemaker.responses import SageMakerResponse
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.moto_.patching import replace
 from endpoint.emulator.sagemaker.control_plane import lifecycle, settle
-from endpoint.emulator.sagemaker.lifecycle import FAILED, Fleet, Lifecycle, Transitions
+from endpoint.emulator.sagemaker.lifecycle import CREATING, FAILED, Fleet, Lifecycle, Transitions
+from endpoint.emulator.sagemaker.provisioning import Search, search
 
+# https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
+_PORT = "8080"
 # The last one counts. By default an endpoint is in service, changed or gone at once.
 _transitions = [Transitions()]
 
@@ -79,9 +82,9 @@ def _create(original: Callable[..., Any]) -> Callable[..., Any]:
             raise ValidationError(
                 message=f'Cannot create already existing endpoint "{existing.arn}".'
             )
-        types = _placed(self, endpoint_config_name)
+        placed = _placed(self, endpoint_config_name, _transitions[-1])
         endpoint = original(self, endpoint_name, endpoint_config_name, tags)
-        fleet = _fleet(self, endpoint, endpoint_config_name, types)
+        fleet = _fleet(self, endpoint, endpoint_config_name, placed)
         states = Lifecycle(_transitions[-1], fleet)
         states.create()
         vars(endpoint)["lifecycle"] = states
@@ -107,8 +110,9 @@ def _update(self: SageMakerResponse) -> str:
             message=f'The variant(s) "[{names}]" must be deregistered as scalable targets with AWS'
             " Auto Scaling before they can be removed or have their instance type updated."
         )
-    types = _placed(backend, config)
-    lifecycle(endpoint).update(_fleet(backend, endpoint, config, types))
+    states = lifecycle(endpoint)
+    placed = _placed(backend, config, states.transitions)
+    states.update(_fleet(backend, endpoint, config, placed))
     return json.dumps({"EndpointArn": endpoint.arn})
 
 
@@ -139,20 +143,18 @@ def _describe(original: Callable[..., Any]) -> Callable[..., Any]:
     def describe(self: SageMakerModelBackend, endpoint_name: str) -> dict[str, Any]:
         endpoint = settle(self).get(endpoint_name)
         description: dict[str, Any] = original(self, endpoint_name)
-        second = lifecycle(endpoint).second
-        if second is not None:
+        states = lifecycle(endpoint)
+        starting = states.status == CREATING
+        description["ProductionVariants"] = states.fleet.described(starting=starting)
+        if states.second is not None:
             # "Only returned when the endpoint is creating or updating" (API reference).
             description["PendingDeploymentSummary"] = {
-                "EndpointConfigName": second.config,
-                "ProductionVariants": [_starting(variant) for variant in second.variants],
+                "EndpointConfigName": states.second.config,
+                "ProductionVariants": states.second.described(starting=True),
             }
         return description
 
     return describe
-
-
-def _starting(variant: dict[str, Any]) -> dict[str, Any]:
-    return {**variant, "CurrentInstanceCount": 0, "VariantStatus": [{"Status": "Creating"}]}
 
 
 def _settle_first(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,41 +193,77 @@ def _is_scaled(backend: SageMakerModelBackend, name: str) -> bool:
 
 
 def _fleet(
-    backend: SageMakerModelBackend, endpoint: Any, config_name: str, types: dict[str, str]
+    backend: SageMakerModelBackend, endpoint: Any, config_name: str, placed: dict[str, Search]
 ) -> Fleet:
     config = backend.endpoint_configs[config_name]
     models = {
         variant["VariantName"]: backend._models.get(variant.get("ModelName", ""))
         for variant in config.production_variants
     }
+    containers = {name: model.primary_container for name, model in models.items() if model}
     return Fleet(
         config=config_name,
         variants=endpoint._process_production_variants(config.production_variants),
-        instance_types=types,
+        instance_types={name: found.instance_type for name, found in placed.items()},
         async_config=config.async_inference_config,
-        containers={name: model.primary_container for name, model in models.items() if model},
+        containers=containers,
+        pools={
+            variant["VariantName"]: _pools(variant)
+            for variant in config.production_variants
+            if "InstancePools" in variant
+        },
+        search_seconds=max((found.seconds for found in placed.values()), default=0.0),
+        failure=next((found.failure for found in placed.values() if found.failure), None)
+        or next(filter(None, map(_illness, containers.items())), None),
     )
 
 
-def _placed(backend: SageMakerModelBackend, config_name: str) -> dict[str, str]:
-    """Return each variant's instance type: the first of its pools that the quota allows.
+def _illness(variant: tuple[str, dict[str, Any]]) -> str | None:
+    """Return why a variant's container is never healthy: it listens where nothing asks for it."""
+    name, container = variant
+    port = (container.get("Environment") or {}).get("SAGEMAKER_BIND_TO_PORT", _PORT)
+    if port == _PORT:
+        return None
+    return (
+        f"The primary container for production variant {name} did not pass the ping health check."
+        " Please check CloudWatch logs for this endpoint."
+    )
+
+
+def _placed(
+    backend: SageMakerModelBackend, config_name: str, transitions: Transitions
+) -> dict[str, Search]:
+    """Return what looking for each variant's instances ends in.
 
     The instances of every fleet count against the quota, including the second fleet of an update.
     AWS's refusal counts "current utilization" and "a request delta" (amazon-sagemaker-examples
     issue 307). That an update's delta is its whole new fleet is assumed.
     """
     config = backend.endpoint_configs.get(config_name)
-    variants = config.production_variants if config is not None else []
-    return {variant["VariantName"]: _within_quota(backend, variant) for variant in variants}
+    return {
+        variant["VariantName"]: search(
+            _within_quota(backend, variant),
+            transitions.capacity,
+            variant.get("VariantInstanceProvisionTimeoutInSeconds"),
+        )
+        for variant in (config.production_variants if config is not None else [])
+    }
 
 
-def _within_quota(backend: SageMakerModelBackend, variant: dict[str, Any]) -> str:
+def _pools(variant: dict[str, Any]) -> list[str]:
+    """Return the types that a variant can have, in the order to try them."""
     pools = sorted(variant.get("InstancePools", []), key=lambda pool: pool.get("Priority", 0))
-    types: list[str] = [pool["InstanceType"] for pool in pools] or [variant.get("InstanceType", "")]
+    return [pool["InstanceType"] for pool in pools] or [variant.get("InstanceType", "")]
+
+
+def _within_quota(backend: SageMakerModelBackend, variant: dict[str, Any]) -> list[str]:
+    types = _pools(variant)
     quotas, count = service_quotas.QUOTAS, variant.get("InitialInstanceCount", 1)
-    for instance_type in types:
-        if _in_use(backend, instance_type) + count <= quotas.get(instance_type, math.inf):
-            return instance_type
+    allowed = [
+        name for name in types if _in_use(backend, name) + count <= quotas.get(name, math.inf)
+    ]
+    if allowed:
+        return allowed
     used, quota = _in_use(backend, types[0]), quotas[types[0]]
     raise _ResourceLimitExceeded(
         f"The account-level service limit '{types[0]} for endpoint usage' is {quota:g} Instances, "

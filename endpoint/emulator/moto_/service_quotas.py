@@ -29,6 +29,11 @@ def install() -> None:
     ServiceQuotasResponse.list_service_quotas = list_service_quotas  # type: ignore[attr-defined]
 
 
+def limit_all() -> None:
+    """Let the quotas that are shown limit the account, which then belongs to one user."""
+    QUOTAS.update(dict.fromkeys(LISTED, _DEFAULT_QUOTA))
+
+
 def _quota(instance_type: str) -> dict[str, Any]:
     return {
         "ServiceCode": "sagemaker",

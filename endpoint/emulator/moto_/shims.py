@@ -9,7 +9,7 @@ from moto import backends
 from moto.core import errors
 from moto.s3.models import FakeKey
 
-from endpoint.emulator.moto_ import api_gateway, sagemaker, service_quotas
+from endpoint.emulator.moto_ import api_gateway, ecr, sagemaker, service_quotas
 
 
 @cache
@@ -17,6 +17,7 @@ def install() -> None:
     """Patch moto's classes."""
     sagemaker.install()
     api_gateway.install()
+    ecr.install()
     service_quotas.install()
     _look_up_once()
     _forget_objects()

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from endpoint.emulator.sagemaker.provisioning import Capacity
 
 CREATING, UPDATING, ROLLING_BACK = "Creating", "Updating", "RollingBack"
 IN_SERVICE, FAILED, DELETING, GONE = "InService", "Failed", "Deleting", "gone"
@@ -37,9 +39,10 @@ class Transitions:
     Attributes:
         now: the emulated seconds.
         create_seconds, update_seconds, delete_seconds: the durations; a rollback takes as long as
-            the update before it.
+            an update.
         fails_with: the FailureReason of every endpoint created from now on; None lets them succeed.
         update_rolls_back: whether updates end in a rollback.
+        capacity: the instances that AWS has; looking for them comes before the other durations.
     """
 
     now: Callable[[], float] = time.monotonic
@@ -48,6 +51,18 @@ class Transitions:
     delete_seconds: float = 0.0
     fails_with: str | None = None
     update_rolls_back: bool = False
+    capacity: Capacity = field(default_factory=Capacity)
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Change the named attributes, as JSON has them; `capacity` has those of `Capacity`.
+
+        Raises:
+            TypeError: if there is no such attribute.
+        """
+        changed = dict(values)
+        if "capacity" in changed:
+            changed["capacity"] = Capacity(**changed["capacity"])
+        vars(self).update(vars(replace(self, **changed)))
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,9 @@ class Fleet:
         instance_types: of each variant, by its name.
         async_config: AsyncInferenceConfig, None for a real-time endpoint.
         containers: of each variant's model, by the variant's name.
+        pools: the types that each variant with instance pools can have, by the variant's name.
+        search_seconds: how long SageMaker looks for the instances.
+        failure: why the fleet never serves; None for one that does.
     """
 
     config: str
@@ -70,6 +88,29 @@ class Fleet:
     instance_types: dict[str, str]
     async_config: dict[str, Any] | None
     containers: dict[str, dict[str, Any]]
+    pools: dict[str, list[str]] = field(default_factory=dict)
+    search_seconds: float = 0.0
+    failure: str | None = None
+
+    def described(self, *, starting: bool) -> list[dict[str, Any]]:
+        """Return the variants as DescribeEndpoint shows them; `starting` without instances yet."""
+        return [self._described(variant, starting=starting) for variant in self.variants]
+
+    def _described(self, variant: dict[str, Any], *, starting: bool) -> dict[str, Any]:
+        count = 0 if starting else variant.get("CurrentInstanceCount", 1)
+        shown = variant | {"CurrentInstanceCount": count}
+        if starting:
+            shown["VariantStatus"] = [{"Status": "Creating"}]
+        name = variant["VariantName"]
+        if name in self.pools:
+            shown["InstancePools"] = [
+                {
+                    "InstanceType": each,
+                    "CurrentInstanceCount": count if each == self.instance_types[name] else 0,
+                }
+                for each in self.pools[name]
+            ]
+        return shown
 
     def instances(self, instance_type: str) -> int:
         """Return how many instances of a type the fleet has."""
@@ -101,19 +142,21 @@ class Lifecycle:
 
     def create(self) -> None:
         """Begin with the endpoint's creation."""
-        self.failure_reason = self.transitions.fails_with
-        self._go((CREATING, self.transitions.create_seconds))
+        self.failure_reason = self.fleet.failure or self.transitions.fails_with
+        self._go((CREATING, self.fleet.search_seconds + self.transitions.create_seconds))
         self._states.append((FAILED if self.failure_reason else IN_SERVICE, math.inf))
 
     def update(self, fleet: Fleet) -> None:
         """Begin to start a second fleet."""
-        self.second, self.failure_reason = fleet, None
+        self.second = fleet
         seconds = self.transitions.update_seconds
+        self.failure_reason = fleet.failure
         if self.transitions.update_rolls_back:
             self.failure_reason = "The new fleet did not pass its health checks."
-            self._go((UPDATING, seconds), (ROLLING_BACK, seconds))
+        if self.failure_reason:
+            self._go((UPDATING, fleet.search_seconds + seconds), (ROLLING_BACK, seconds))
         else:
-            self._go((UPDATING, seconds))
+            self._go((UPDATING, fleet.search_seconds + seconds))
         self._states.append((IN_SERVICE, math.inf))
 
     def delete(self) -> None:

@@ -219,7 +219,7 @@ def _by_link(protection: Protection, token: str, now: float) -> Principal:
 
 
 def _check_scope(principal: Principal, request: Request) -> Principal:
-    """Restrict the URL of one picture to the routes that return it; its id is checked later."""
+    """Restrict the URL of one picture to the routes that return it; `check_picture` follows."""
     if principal.method is not AuthMethod.PICTURE:
         return principal
     job = f"/jobs/{principal.picture}"
@@ -227,6 +227,20 @@ def _check_scope(principal: Principal, request: Request) -> Principal:
     if request.method in _SAFE_METHODS and in_scope:
         return principal
     raise Unauthorized("This link is for one picture only.")
+
+
+def check_picture(principal: Principal, picture: str) -> None:
+    """Refuse a caller that was given another picture's URL; for all others it does nothing.
+
+    Args:
+        principal: the caller.
+        picture: the id of the requested picture.
+
+    Raises:
+        Unauthorized: if the caller has access to another picture only.
+    """
+    if principal.method is AuthMethod.PICTURE and principal.picture != picture:
+        raise Unauthorized("This link is for another picture.")
 
 
 def _tie(key: Key) -> dict[str, Any]:

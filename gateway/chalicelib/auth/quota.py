@@ -16,7 +16,7 @@ from chalicelib.auth.link_quota import RUNS_PER_PICTURE, LinkQuota
 from chalicelib.auth.rate_limit import RateLimiter, client_of
 from chalicelib.aws.deadline import ending
 from chalicelib.aws.s3 import Store
-from chalicelib.errors import RateLimited, StoreUnavailable, Unauthorized
+from chalicelib.errors import RateLimited, StoreUnavailable
 from chalicelib.web.principal import ANONYMOUS, AuthMethod, Link, Principal
 
 _LEFT = "X-Link-Pictures-Left"
@@ -63,20 +63,6 @@ class Quota:
         # Such a URL is valid for less than this, so no more runs than these are ever possible.
         self._picture_runs = RateLimiter(window=PICTURE_SECONDS)
 
-    def check_access(self, payment: Payment, picture: str) -> None:
-        """Refuse a caller that was given another picture's URL; for all others it does nothing.
-
-        Args:
-            payment: the request's.
-            picture: the id of the resolved request.
-
-        Raises:
-            Unauthorized: if the caller has access to another picture only.
-        """
-        principal = payment.principal
-        if principal.method is AuthMethod.PICTURE and principal.picture != picture:
-            raise Unauthorized("This link is for another picture.")
-
     def check(self, payment: Payment, picture: str) -> None:
         """Raise what `spend` would raise, and charge nothing."""
         if picture in payment.pictures:
@@ -104,10 +90,8 @@ class Quota:
 
         Raises:
             RateLimited: if the caller's limit is reached, or the link's quota is used up.
-            Unauthorized: if the caller has access to another picture only.
             StoreUnavailable: if S3 does not confirm the use.
         """
-        self.check_access(payment, picture)
         if picture in payment.pictures:
             return False
         # The rate limits are first: they cost no call to S3.

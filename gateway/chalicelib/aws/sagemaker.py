@@ -331,6 +331,8 @@ def failure_of(text: str) -> GatewayError:
     status = _STATUS.search(text)
     if status is not None and status[1] in _REFUSALS and _ACCIDENT not in text:
         return InvalidRequest("The model refused this request.")
+    if status is not None and status[1] == "507":
+        return _too_large_for_memory()
     return JobFailed("The model failed to generate this picture.")
 
 
@@ -355,16 +357,35 @@ def _error_within(text: str) -> dict[str, Any]:
     return {}
 
 
+# With these, this project's model server reports that nothing has run.
+_REFUSED_CODES = {"busy", "starting", "stopping", "unhealthy"}
+# SageMaker's longest invocation takes an hour.
+_LONGEST_RETRY = 3_600
+
+
 def _translate_report(reported: dict[str, Any]) -> GatewayError | None:
     message = str(reported.get("message", ""))
+    if reported.get("code") in _REFUSED_CODES:
+        return _busy(reported.get("retry_after"))
     if reported.get("code") == "moderation_blocked":
         return PictureRefused(message)
     if reported.get("code") == "invalid_request":
         return InvalidRequest(message, field=str(reported.get("field", "")) or None)
     if reported.get("code") == "out_of_memory":
-        message = "width: the picture did not fit the model's memory; request a smaller one"
-        return PictureTooLarge(message, field="width")
+        return _too_large_for_memory()
     return None
+
+
+def _too_large_for_memory() -> PictureTooLarge:
+    message = "width: the picture did not fit the model's memory; request a smaller one"
+    return PictureTooLarge(message, field="width")
+
+
+def _busy(seconds: object) -> EndpointBusy:
+    error = EndpointBusy("The model is at capacity, or is still starting.")
+    if isinstance(seconds, int) and 0 < seconds <= _LONGEST_RETRY:
+        error.retry_after = seconds
+    return error
 
 
 def _reported_error(body: str) -> dict[str, Any]:

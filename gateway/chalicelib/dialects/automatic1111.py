@@ -2,8 +2,9 @@
 
 https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/API
 
-Fields that the web UI has and diffusers' pipelines do not are ignored, as the web UI ignores fields
-that it does not know; a field that would make another picture and is not supported is refused.
+A field that would make another picture, or none, is refused. The rest is ignored: what the web UI
+ignores, too, where it has nothing of that name (styles, face restorers, VAEs), and how it samples,
+which `info` reports as it was done (sampler, schedule, CLIP skip).
 `automatic1111_lists` has the responses to what clients ask before they generate.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chalicelib.dialects.batch import (
@@ -30,10 +31,10 @@ from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
 from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import GatewayError, InvalidRequest, PictureTooLarge
-from chalicelib.generation import GenerationRequest, InvalidField
+from chalicelib.generation import GenerationRequest, InvalidField, Number
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
-from chalicelib.web.body import read_json_object, with_numbers
+from chalicelib.web.body import read_json_object, read_switch, with_numbers
 from chalicelib.web.request import Request
 from chalicelib.web.response import (
     Response,
@@ -54,7 +55,7 @@ FIELDS = {
     "width": "width",
     "height": "height",
 }
-# The values of the web UI's `samples_format`.
+# The values of the web UI's `samples_format`, which reads them in any case.
 FORMATS = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg"}
 # Each model uses the scheduler that it was trained for or came with.
 SAMPLER = "Automatic"
@@ -76,6 +77,7 @@ _ALWAYS = {
     "clip_skip": 1,
     "is_using_inpainting_conditioning": False,
 }
+_ANY_NUMBER = Number("", -1e9, 1e9)
 _ADVICE = 'set override_settings {"samples_format": "webp"}'
 
 
@@ -148,30 +150,19 @@ def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InvalidRequest(f"{field}: must be an object", field=field)
     settings = {name: value for name, value in settings.items() if value is not None}
-    for name in ("sd_model_checkpoint", "samples_format"):
-        if not isinstance(settings.get(name, ""), str):
-            raise InvalidRequest(f"{field}: {name} must be text", field=field)
+    if not isinstance(settings.get("sd_model_checkpoint", ""), str):
+        raise InvalidRequest(f"{field}: sd_model_checkpoint must be text", field=field)
+    if str(settings.get("samples_format", "png")).lower() not in FORMATS:
+        expected = ", ".join(FORMATS)
+        raise InvalidRequest(f"{field}: samples_format must be one of {expected}", field=field)
     return settings
 
 
-def _refuse(data: Mapping[str, Any]) -> None:
-    """Refuse fields that would change the picture and are not supported."""
-    # Ignoring these would return another picture than the one that was requested.
-    if data.get("enable_hr"):
-        raise InvalidRequest(
-            "enable_hr: is not supported; set width and height instead",
-            field="enable_hr",
-        )
-    if data.get("send_images") is False:
-        raise InvalidRequest(
-            "send_images: must be true; pictures are not stored on a disk", field="send_images"
-        )
-    for name in ("script_name", "alwayson_scripts"):
-        if _is_script(data.get(name)):
-            raise InvalidRequest(f"{name}: scripts are not supported", field=name)
+def _is_off(value: object, name: str) -> bool:
+    return not read_switch(value, name)
 
 
-def _is_script(value: object) -> bool:
+def _is_script(value: object, _name: str) -> bool:
     """Whether a field can change the picture; scripts without arguments cannot."""
     if isinstance(value, Mapping):
         return any(
@@ -181,11 +172,47 @@ def _is_script(value: object) -> bool:
     return bool(value)
 
 
+def _is_positive(value: object, name: str) -> bool:
+    """Whether a number is above 0; any other turns its field off."""
+    try:
+        return _ANY_NUMBER.clean(_ANY_NUMBER.read(value) if isinstance(value, str) else value) > 0
+    except ValueError as error:
+        raise InvalidRequest(f"{name}: must be a number", field=name) from error
+
+
+def _is_set(value: object, _name: str) -> bool:
+    return value not in ("", "None", "none")  # the web UI's own words for no checkpoint
+
+
+# Ignoring these would return another picture than the one that was requested.
+_REFUSED: dict[str, tuple[Callable[[object, str], bool], str]] = {
+    "enable_hr": (read_switch, "is not supported; set width and height instead"),
+    "send_images": (_is_off, "must be true; pictures are not stored on a disk"),
+    "script_name": (_is_script, "scripts are not supported"),
+    "alwayson_scripts": (_is_script, "scripts are not supported"),
+    "tiling": (read_switch, "is not supported"),
+    "subseed_strength": (_is_positive, "variations are not supported; leave it out"),
+    "seed_resize_from_w": (_is_positive, "is not supported; leave it out"),
+    "seed_resize_from_h": (_is_positive, "is not supported; leave it out"),
+    "refiner_checkpoint": (_is_set, "cannot be chosen; a model with a refiner uses its own"),
+    "infotext": (_is_set, "is not supported; send its values as fields"),
+}
+
+
+def _refuse(data: Mapping[str, Any]) -> None:
+    """Refuse fields whose values would change the picture and are not supported."""
+    for name, (is_requested, reason) in _REFUSED.items():
+        if name in data and is_requested(data[name], name):
+            raise InvalidRequest(f"{name}: {reason}", field=name)
+
+
 def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
     fields = {ours: data[name] for name, ours in FIELDS.items() if name in data}
     if isinstance(fields.get("prompt"), str):
         fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
-    fields["format"] = FORMATS.get(settings.get("samples_format", "png"), "png")
+        if read_switch(data.get("disable_extra_networks", False), "disable_extra_networks"):
+            del fields["lora"]  # the web UI removes the tags from the prompt all the same
+    fields["format"] = FORMATS[settings.get("samples_format", "png").lower()]
     try:
         fields = with_numbers(fields)
         if fields.get("seed") == -1:

@@ -18,7 +18,6 @@ from chalicelib.errors import InvalidRequest, StillPainting
 from chalicelib.generation import GenerationRequest, Whole
 from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.images.jobs import Finished, Job
-from chalicelib.images.resolved_request import resolve
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.web.body import read_whole
 from chalicelib.web.request import Request
@@ -123,7 +122,7 @@ def generate_batch(
     call.log.add(model=generations[0].model, pictures=len(generations))
     # The requests differ in the seed only, so one check is enough.
     service.check_prompt(call, generations[0].prompt)
-    resolved = [resolve(service.settings, generation) for generation in generations]
+    resolved = [service.resolve(call, generation) for generation in generations]
     outcomes = _in_parallel(lambda one: service.generate(call, one), resolved)
     is_queued = all(isinstance(outcome, Job) for outcome in outcomes)
     return Batch(generations, tuple(one.id for one in resolved), outcomes, is_queued)

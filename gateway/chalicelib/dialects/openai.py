@@ -35,9 +35,9 @@ from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
 from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
-from chalicelib.images.resolved_request import complete, resolve
+from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import Call, ImageService
-from chalicelib.web.body import read_json_object, with_numbers
+from chalicelib.web.body import read_json_object, read_switch, with_numbers
 from chalicelib.web.request import Request, inference_path
 from chalicelib.web.response import (
     Response,
@@ -212,8 +212,11 @@ def _check_fields(data: dict[str, Any]) -> None:
     for name in data:
         if name not in {*_CONTRACT, *_OWN, *IGNORED, *_ALIASES}:
             raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
-    if data.get("stream", False) is not False:
+    if read_switch(data.get("stream", False), "stream"):
         raise InvalidRequest("stream: is not supported; leave it out", field="stream")
+    if data.get("background") == "transparent":
+        message = "background: must be auto or opaque; no model paints transparent pictures"
+        raise InvalidRequest(message, field="background")
 
 
 def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
@@ -324,7 +327,7 @@ def _urls(
     service.check_prompt(call, generations[0].prompt)
     data = []
     for generation in generations:
-        resolved = resolve(service.settings, generation)
+        resolved = service.resolve(call, generation)
         token = picture_token(service.settings.protection, request, resolved.id)
         if resolved.model.endpoint is not None:
             url = _picture_url(request, generation, token)

@@ -11,7 +11,7 @@ from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
-from chalicelib.images.resolved_request import complete, random_seed, resolve
+from chalicelib.images.resolved_request import complete, random_seed
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.settings import Settings
 from chalicelib.web.body import read_body, read_form, read_query
@@ -45,9 +45,7 @@ def picture(
     with calling(service.settings, request) as call:
         call.starts_runs = not is_crawler(request)
         generation = apply_tags(read_query(request, prompt))
-        resolved = resolve(service.settings, generation, seed)
-        # HEAD, prefetches and If-None-Match are answered without the service.
-        service.check_access(call, resolved)
+        resolved = service.resolve(call, generation, seed)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
         # A URL that names its seed always returns the same picture.
@@ -118,7 +116,7 @@ def submit(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or cannot be queued.
     """
     with calling(service.settings, request) as call:
-        resolved = resolve(service.settings, apply_tags(read_body(request)))
+        resolved = service.resolve(call, apply_tags(read_body(request)))
         _log(service, call, resolved.request)
         # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()

@@ -1,4 +1,4 @@
-"""A request for a picture that leaves nothing open: made once, by one function."""
+"""A request for a picture that leaves nothing open: made once, by `ImageService.resolve`."""
 
 from __future__ import annotations
 
@@ -65,15 +65,6 @@ def _check_limits(model: Model, request: GenerationRequest) -> None:
         except ValueError as error:
             message = f"{name}: {error} for the model {model.name}"
             raise InvalidRequest(message, field=name) from error
-
-
-def resolve(
-    settings: Settings, request: GenerationRequest, seed: int | None = None
-) -> ResolvedRequest:
-    """Complete a request as `complete` does, and return it with its model and its id."""
-    request = complete(settings, request, seed)
-    model = settings.models[str(request.model)]
-    return ResolvedRequest(request, model, job_id(request, model.revision))
 
 
 def job_id(request: GenerationRequest, revision: str) -> str:

@@ -8,6 +8,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 
+from chalicelib.auth.authenticate import check_picture
 from chalicelib.auth.quota import Payment, Quota
 from chalicelib.aws.clients import Client, LazyClient
 from chalicelib.aws.deadline import Deadline
@@ -24,9 +25,10 @@ from chalicelib.errors import (
     PromptRefused,
     StoreUnavailable,
 )
+from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished, Job, Jobs, Record, State, model_of
 from chalicelib.images.prompt_filter import prompt_filter
-from chalicelib.images.resolved_request import ResolvedRequest
+from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
 from chalicelib.settings import Queue, Settings
 from chalicelib.telemetry import LogRecord
@@ -93,6 +95,24 @@ class ImageService:
         most = max(settings.most_waiting // max(len(places), 1), 1)
         self._queues = {name: self._queue(queue, most) for name, queue in queues.items()}
 
+    def resolve(
+        self, call: Call, request: GenerationRequest, seed: int | None = None
+    ) -> ResolvedRequest:
+        """Complete a request as `complete` does, and return it with its model and its id.
+
+        Nothing else makes a ResolvedRequest, so that every look at a picture, stored or not, has
+        passed this check: whether one exists is not for everyone to know.
+
+        Raises:
+            InvalidRequest: as `complete`.
+            Unauthorized: if the caller has the URL of another picture only.
+        """
+        request = complete(self.settings, request, seed)
+        model = self.settings.models[str(request.model)]
+        identifier = job_id(request, model.revision)
+        check_picture(call.payment.principal, identifier)
+        return ResolvedRequest(request, model, identifier)
+
     def check_prompt(self, call: Call, prompt: str) -> None:
         """Apply the prompt filter as the settings say. Negative prompts are not filtered.
 
@@ -112,10 +132,6 @@ class ImageService:
             raise PromptRefused(message, field="prompt")
         call.prompt_warning = match.category
 
-    def check_access(self, call: Call, resolved: ResolvedRequest) -> None:
-        """Raise Unauthorized if the caller has the URL of another picture only."""
-        self._quota.check_access(call.payment, resolved.id)
-
     def generate(self, call: Call, resolved: ResolvedRequest) -> Outcome:
         """Return the picture, or its job if that takes longer than the caller can wait.
 
@@ -126,8 +142,6 @@ class ImageService:
         Raises:
             GatewayError: if there is no picture.
         """
-        # Before anything is looked up: whether a picture exists is not for everyone to know.
-        self.check_access(call, resolved)
         # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
             if resolved.model.queue is None:
@@ -157,7 +171,6 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        self.check_access(call, resolved)
         return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
 
     def wait(self, call: Call, job: Job) -> Outcome:

@@ -11,6 +11,11 @@ from chalicelib.errors import InvalidRequest
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Number, Whole
 from chalicelib.web.request import Request
 
+_SWITCHES = {
+    **dict.fromkeys(("true", "1", "on", "t", "yes", "y"), True),
+    **dict.fromkeys(("false", "0", "off", "f", "no", "n"), False),
+}
+
 
 def read_query(request: Request, prompt: str) -> GenerationRequest:
     """Return the generation request of a query's parameters and a prompt.
@@ -81,6 +86,23 @@ def read_whole(value: object, field: str, rule: Whole) -> int:
         return rule.clean(rule.read(value) if isinstance(value, str) else value)
     except ValueError as error:
         raise InvalidRequest(f"{field}: {error}", field=field) from error
+
+
+def read_switch(value: object, field: str) -> bool:
+    """Return true or false of a JSON body, as itself, as a number or as its text.
+
+    The spellings are pydantic's, with which the web UI reads them:
+    https://docs.pydantic.dev/latest/api/standard_library_types/#booleans
+
+    Raises:
+        InvalidRequest: naming `field`, for any other value.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    spelled = str(value).lower() if isinstance(value, bool | int | str) else None
+    if spelled not in _SWITCHES:
+        raise InvalidRequest(f"{field}: must be true or false", field=field)
+    return _SWITCHES[spelled]
 
 
 def _number(name: str, value: object) -> object:

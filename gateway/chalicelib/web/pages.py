@@ -6,6 +6,8 @@ A page in `pages/` includes what it shares with others, and its own style and sc
     <!-- brand.html -->    in the page's <header>: the logo, which links to the home page
     /* home.css */         in <style>
     /* home.js */          in <script>
+
+`notice.html` is the frame of all errors: what to do next is in its place `<!-- advice -->`.
 """
 
 from __future__ import annotations
@@ -57,8 +59,9 @@ def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
 def error_page(status: int, message: str, retry_after: int | None, root: str) -> Page:
     """Return the page that describes an error and says when to try again."""
     return _page(
+        "notice.html",
         # A browser can sign in right there, and comes back to the same address.
-        "unauthorized.html" if status == HTTPStatus.UNAUTHORIZED else "error.html",
+        "sign_in.html" if status == HTTPStatus.UNAUTHORIZED else "retry.html",
         base=f"{root}/",
         status=str(status),
         title=HTTPStatus(status).phrase,
@@ -85,17 +88,19 @@ def preview_page(root: str, prompt: str) -> Page:
     return _page("preview.html", base=f"{root}/", prompt=prompt)
 
 
-def _page(name: str, **values: str) -> Page:
+def _page(name: str, advice: str = "", **values: str) -> Page:
     # A prompt or a message can contain markup.
     escaped = {key: html.escape(value) for key, value in values.items()}
-    template, policy = _template(name)
+    template, policy = _template(name, advice)
     return Page(template.substitute(escaped).encode(errors="replace"), policy)
 
 
 @cache
-def _template(name: str) -> tuple[Template, str]:
+def _template(name: str, advice: str) -> tuple[Template, str]:
     """Assemble a page, and return it with a policy that allows only its own styles and scripts."""
     text = _assembled(name)
+    if advice:
+        text = text.replace("<!-- advice -->\n", _assembled(advice))
     # Hashes instead of nonces: the pages are the same for everyone and can be cached.
     # blob: is for pictures that the page has fetched itself, data: for the icons in its styles.
     policy = (

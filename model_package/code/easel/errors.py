@@ -3,7 +3,7 @@
     EaselError
     ├── InvalidRequest       400  invalid_request     names the field
     ├── ModerationBlocked    422  moderation_blocked
-    ├── OutOfMemory          503  out_of_memory
+    ├── OutOfMemory          507  out_of_memory
     ├── TooSlow              504  too_slow
     ├── GenerationFailed     500  generation_failed
     └── ModelUnusable        500  model_unusable      the reason is for the log alone
@@ -71,7 +71,8 @@ class ModerationBlocked(EaselError):
 class OutOfMemory(EaselError):
     """The image did not fit; its memory is free again, so a smaller size may work."""
 
-    status, code, phrase = 503, "out_of_memory", "Service Unavailable"
+    # 507 and not 503: the same request would fail again.
+    status, code, phrase = 507, "out_of_memory", "Insufficient Storage"
 
 
 class TooSlow(EaselError):
@@ -112,4 +113,8 @@ def guard(step: Callable[..., Result], *arguments: object) -> Result | EaselErro
         return error
     except Exception as error:  # noqa: BLE001 - else the toolkit shows its text to the caller
         log.failure("generation_failed", error)
-        return GenerationFailed("Image generation failed; the endpoint's log has the reason.")
+        failed = GenerationFailed("Image generation failed; the endpoint's log has the reason.")
+        # For a server that has to know whether CUDA still works. Without its frames, which keep the
+        # run's tensors alive.
+        failed.__cause__ = error.with_traceback(None)
+        return failed

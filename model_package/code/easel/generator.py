@@ -8,6 +8,8 @@ import secrets
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +29,7 @@ from easel.pipelines.capabilities import Capabilities
 from easel.pipelines.ensemble import Ensemble
 from easel.pipelines.schedulers import sampler_name, schedule_type
 from easel.pipelines.time_limit import TimeLimit
-from easel.speed.speed import Speed
+from easel.speed.speed import Batch, Speed
 from generation import GenerationRequest, painted_size, painted_step
 
 # Any prompt will do: what a first run sets up depends on the sizes of tensors alone.
@@ -70,12 +72,12 @@ class ImageGenerator:
         log_prompts: bool = False,
     ) -> None:
         self._pipeline = pipeline
-        self._capabilities = Capabilities.of(pipeline)
-        self._defaults = defaults.over(self._capabilities.defaults)
-        _check_area(self._defaults.largest_area, self._capabilities.multiple)
+        self.capabilities = Capabilities.of(pipeline)
+        self._defaults = defaults.over(self.capabilities.defaults)
+        _check_area(self._defaults.largest_area, self.capabilities.multiple)
         self._loras = Loras([], []) if loras is None else loras
         self._speed = speed or Speed()
-        self._ensemble = Ensemble(
+        self.ensemble = Ensemble(
             pipeline,
             refiner,
             start=defaults.refiner_start,
@@ -98,18 +100,18 @@ class ImageGenerator:
                 or `lora` if it has no such adapter.
         """
         self._loras.check(request.lora)
-        return self._capabilities.fit(request.complete(**self._defaults.to_dict()))
+        return self.capabilities.fit(request.complete(**self._defaults.to_dict()))
 
     def describe(self) -> dict[str, object]:
         """Return what a request to this model may contain besides a prompt and a seed, for JSON."""
         largest = self._defaults.largest_area
         return {
             "model": self._name,
-            "fields": sorted(self._capabilities.takes),
+            "fields": sorted(self.capabilities.takes),
             "defaults": self._defaults.to_dict(),
             **({"largest_area": largest} if largest else {}),
-            "multiple": self._capabilities.multiple,
-            "limits": self._capabilities.limits,
+            "multiple": self.capabilities.multiple,
+            "limits": self.capabilities.limits,
             "loras": self._loras.names,
             "speed": self._speed.report,
             **self._description.to_dict(),
@@ -140,19 +142,29 @@ class ImageGenerator:
     def _warm_up(self) -> None:
         self.check(_WARM_UP)
         for width, height in [self._first_size(), *self._speed.settings.warm_up]:
-            request = self._painted(self.check(replace(_WARM_UP, width=width, height=height)))
-            if request.steps is not None:
-                fewest = self._ensemble.fewest_steps(request.steps)
-                request = replace(request, steps=max(fewest, self._capabilities.fewest_steps))
+            request = self.painted(self.quickest(width, height))
             with self._lock:
-                self._run(request)
+                self._run(request, self.ensemble)
+
+    def quickest(self, width: int | None, height: int | None) -> GenerationRequest:
+        """Return a request that uses all parts of the model, in as few steps as that takes.
+
+        Args:
+            width: in pixels; None for the default.
+            height: likewise.
+        """
+        request = self.check(replace(_WARM_UP, width=width, height=height))
+        if request.steps is None:
+            return request
+        fewest = self.ensemble.fewest_steps(request.steps)
+        return replace(request, steps=max(fewest, self.capabilities.fewest_steps))
 
     def _first_size(self) -> tuple[int | None, int | None]:
         """Return the first size of the warm-up; None for the default width or height."""
         device = getattr(self._pipeline, "device", None)
         if device is None or device.type != "cpu" or self._speed.compiled:
             return None, None
-        return self._capabilities.smallest
+        return self.capabilities.smallest
 
     def generate(self, request: GenerationRequest, deadline: float = math.inf) -> GeneratedImage:
         """Return the image for a request; the same request gives the same pixels.
@@ -173,15 +185,43 @@ class ImageGenerator:
         """
         # Checked before the lock: an invalid request need not wait for a running generation.
         # 32 bits, as the seeds of other tools, so that a seed can be carried between them.
-        request = self.check(request.complete(seed=secrets.randbelow(2**32)))
+        request, limit = self.complete(request), TimeLimit(deadline)
         started = time.perf_counter()  # so that the log includes the wait for the lock
-        painted, limit = self._painted(request), TimeLimit(deadline)
+        with self._lock, self._speed.generating():
+            return self.paint(request, limit, self.ensemble, started=started)
+
+    def complete(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request as `check` does, with a seed."""
+        return self.check(request.complete(seed=secrets.randbelow(2**32)))
+
+    def paint(
+        self,
+        request: GenerationRequest,
+        limit: TimeLimit,
+        ensemble: Ensemble,
+        *,
+        started: float | None,
+        rows: int = 1,
+    ) -> GeneratedImage:
+        """Return the image for a complete request; whoever calls it keeps others away.
+
+        Args:
+            request: from `complete`.
+            limit: stops the run between two steps.
+            ensemble: the generator's own, or a twin of it.
+            started: when the request arrived, by `time.perf_counter`; None if it is not logged.
+            rows: of the batches in which it is painted.
+
+        Raises:
+            Exception: as `generate`.
+        """
+        painted = self.painted(request)
         try:
-            with self._lock, self._speed.generating():
-                limit.check()  # it may have passed while others were generated
-                pixels, blocked = self._run(painted, limit)
+            limit.check()  # it may have passed while others were generated
+            pixels, blocked = self._run(painted, ensemble, limit)
         except TooSlow:
-            log.event("picture_abandoned", seconds=round(time.perf_counter() - started, 3))
+            if started is not None:
+                log.event("picture_abandoned", seconds=round(time.perf_counter() - started, 3))
             raise
         if blocked:
             raise ModerationBlocked("The model's safety checker blocked this image.")
@@ -190,10 +230,35 @@ class ImageGenerator:
         # Models of one size have no width and height in their defaults: the image says them.
         height, width, _ = pixels.shape
         request = replace(request, width=width, height=height)
-        self._log(request, time.perf_counter() - started)
-        return GeneratedImage(pixels, self._provenance(request), self._metadata)
+        if started is not None:
+            self._log(request, time.perf_counter() - started)
+        return GeneratedImage(pixels, self._provenance(request, rows), self._metadata)
 
-    def _painted(self, request: GenerationRequest) -> GenerationRequest:
+    @contextmanager
+    def computing(self, lora: str, *, compiling: bool) -> Iterator[None]:
+        """A context for calls of the model's parts outside `paint`, with these adapters applied."""
+        with torch.no_grad(), ExitStack() as stack:
+            if not compiling:
+                stack.enter_context(self._speed.generating())
+            stack.enter_context(self._loras.applied(lora))
+            yield
+
+    @property
+    def denoiser(self) -> Any:
+        """The UNet or transformer; None for a pipeline without one."""
+        parts = (getattr(self._pipeline, name, None) for name in ("unet", "transformer"))
+        return next((part for part in parts if isinstance(part, torch.nn.Module)), None)
+
+    @property
+    def batch(self) -> Batch:
+        """The owner's choice of how requests are batched."""
+        return self._speed.settings.batch
+
+    def report_batch(self, description: str) -> None:
+        """Add how requests are batched to the model's description."""
+        self._speed.report["batch"] = description
+
+    def painted(self, request: GenerationRequest) -> GenerationRequest:
         """Return the request at the size at which the model paints it."""
         if request.width is None or request.height is None:
             return request  # the model has one size
@@ -202,30 +267,27 @@ class ImageGenerator:
         return request if (width, height) == asked else replace(request, width=width, height=height)
 
     def _run(
-        self, request: GenerationRequest, limit: TimeLimit | None = None
+        self, request: GenerationRequest, ensemble: Ensemble, limit: TimeLimit | None = None
     ) -> tuple[NDArray[np.uint8], bool]:
         """Return the pixels, and whether the safety checker blocks them."""
+        arguments = self.capabilities.arguments(request)
         try:
-            result = self._call(request, limit)
+            with self._loras.applied(request.lora):
+                seed, state = request.seed or 0, request.lora
+                result = ensemble.run(arguments, seed=seed, state=state, limit=limit)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            _free_memory_of(error)
+            free_memory_of(error)
             raise OutOfMemory(_suggest_smaller_size(request)) from error
         # Only some pipelines have a safety checker, and then one flag for each image.
         flags = getattr(result, "nsfw_content_detected", None) or [False]
         return to_pixels(result.images[0]), bool(flags[0])
 
-    def _call(self, request: GenerationRequest, limit: TimeLimit | None) -> Any:
-        arguments = self._capabilities.arguments(request)
-        with self._loras.applied(request.lora):
-            seed, state = request.seed or 0, request.lora
-            return self._ensemble.run(arguments, seed=seed, state=state, limit=limit)
-
-    def _provenance(self, request: GenerationRequest) -> Provenance:
+    def _provenance(self, request: GenerationRequest, rows: int) -> Provenance:
         scheduler = getattr(self._pipeline, "scheduler", None)
         config = dict(getattr(scheduler, "config", {}))
-        painted = self._painted(request)
+        painted = self.painted(request)
         return Provenance(
             request=request,
             painted=None if painted is request else f"{painted.width}x{painted.height}",
@@ -233,7 +295,8 @@ class ImageGenerator:
             schedule=schedule_type(config),
             model=request.model or self._name,
             software=software(),
-            refiner_start=self._ensemble.handover(request.steps),
+            refiner_start=self.ensemble.handover(request.steps),
+            batch=rows if rows > 1 else None,
         )
 
     def _log(self, request: GenerationRequest, seconds: float) -> None:
@@ -286,14 +349,15 @@ def _check_area(largest: int | None, multiple: int) -> None:
         )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a failure of the model means that there was too little memory."""
     # PyTorch's CPU allocator, cuBLAS and cuDNN raise a plain RuntimeError.
     texts = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
     own_class = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return own_class or any(text in str(error).lower() for text in texts)
 
 
-def _free_memory_of(error: BaseException) -> None:
+def free_memory_of(error: BaseException) -> None:
     """Free the tensors of the failed call: the frames in its traceback keep them alive."""
     log.failure("out_of_memory", error)
     traceback.clear_frames(error.__traceback__)

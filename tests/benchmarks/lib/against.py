@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.benchmarks.lib.lambda_packages import unpack_gateway
+from tests.benchmarks.lib.gateway.lambda_packages import unpack_gateway
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section
 from tests.packages import ROOT
 

@@ -42,11 +42,17 @@ def render(names: Sequence[str], folder: Path = RESULTS) -> str:
     return "\n".join(parts)
 
 
+def section_path(name: str) -> Path:
+    """Return the file of a benchmark, which is in the folder of the part that it measures."""
+    (path,) = SECTIONS.glob(f"*/{name}.py")
+    return path
+
+
 def _missing(name: str) -> str:
     return f"## {summary(name)}\n\nNot measured yet: `python -m tests.benchmarks {name}`.\n"
 
 
 def summary(name: str) -> str:
     """Return the first line of a benchmark's docstring, without importing the benchmark."""
-    source = (SECTIONS / f"{name}.py").read_text("utf-8")
+    source = section_path(name).read_text("utf-8")
     return (ast.get_docstring(ast.parse(source)) or name).splitlines()[0].rstrip(".")

@@ -1,6 +1,7 @@
 """The result of a benchmark: rows of figures with their baselines, in a section of the page.
 
-A benchmark is a module of `sections/` that `__main__.BENCHMARKS` lists. It has one function,
+A benchmark is a module in a folder of `sections/` that `__main__.BENCHMARKS` lists. It has one
+function,
 
     def section(quick: bool = False) -> Section: ...
 

@@ -1,1 +1,1 @@
-"""One module per benchmark: what `python -m tests.benchmarks NAME` runs."""
+"""One module per benchmark, in a folder per part: what `python -m tests.benchmarks NAME` runs."""

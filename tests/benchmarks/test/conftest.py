@@ -4,8 +4,8 @@ import torch
 from easel.loading.pipeline import load_pipeline
 from easel.loading.refiner import load_refiner
 from model_package.stand_in import make_stand_in
-from tests.benchmarks.lib import variants
-from tests.benchmarks.lib.full_size import ModelSpec
+from tests.benchmarks.lib.model_package import variants
+from tests.benchmarks.lib.model_package.full_size import ModelSpec
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
 

@@ -11,7 +11,8 @@ from tests.benchmarks import __main__ as program
 from tests.benchmarks.lib import against
 from tests.benchmarks.lib.page import PAGE, SECTIONS
 from tests.benchmarks.lib.report import RESULTS, Figure
-from tests.benchmarks.sections import gateway, start_up
+from tests.benchmarks.sections.gateway import gateway
+from tests.benchmarks.sections.model_package import start_up
 from tests.packages import ROOT
 
 
@@ -89,5 +90,5 @@ def test_every_benchmark_that_can_compare_is_listed():
     def functions(path):
         return {each.name for each in ast.parse(path.read_text()).body if hasattr(each, "name")}
 
-    comparing = {path.stem for path in SECTIONS.glob("*.py") if "compare" in functions(path)}
+    comparing = {path.stem for path in SECTIONS.glob("*/*.py") if "compare" in functions(path)}
     assert comparing == set(program.COMPARED)

@@ -16,7 +16,7 @@ def test_the_page_shows_the_results_as_they_are():
 
 
 def test_every_module_with_a_section_is_listed_and_every_result_is_shown():
-    modules = {path.stem for path in SECTIONS.glob("*.py") if _has_section(path)}
+    modules = {path.stem for path in SECTIONS.glob("*/*.py") if _has_section(path)}
 
     assert modules == set(program.BENCHMARKS)
     assert {path.stem for path in RESULTS.glob("*.json")} <= modules

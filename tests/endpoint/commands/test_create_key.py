@@ -50,7 +50,7 @@ def test_the_file_is_its_owners_alone_whatever_it_was(file, capsys):
 def test_a_file_that_cannot_be_written_or_read_is_one_sentence(tmp_path, capsys):
     (tmp_path / "wrong.json").write_text('[{"name": "ada"}]')
     for place in (tmp_path / "missing" / "keys.json", tmp_path, tmp_path / "wrong.json"):
-        assert create_key.main(["ada", "--file", str(place)]) == 1
+        assert create_key.main(["ada", "--file", str(place)]) == 2
         said = capsys.readouterr().err
         assert str(place) in said
         # Whoever runs the command already is not told to run it.
@@ -90,6 +90,6 @@ def test_a_byte_order_mark_in_the_file_is_read_over(file, capsys):
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, "{}", "[1]"])
 def test_a_file_that_is_no_list_of_keys_is_named(file, capsys, content):
     file.write_text(content)
-    assert create_key.main(["ada", "--file", str(file)]) == 1
+    assert create_key.main(["ada", "--file", str(file)]) == 2
     assert str(file) in capsys.readouterr().err
     assert file.read_text() == content

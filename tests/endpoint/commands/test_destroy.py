@@ -8,7 +8,7 @@ import pytest
 
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import deploy, destroy, start, stop
-from endpoint.provision import gateway_project
+from endpoint.provision.gateway import gateway_project
 from tests.endpoint.doubles import BUCKET, create, create_api, create_gateway, names
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, contents
 
@@ -177,7 +177,7 @@ def test_what_will_be_deleted_is_shown_before_the_question(world, script, capsys
 @pytest.mark.parametrize("value", ["", " "])
 def test_an_empty_option_is_not_its_default(world, capsys, script, option, value):
     before = contents(world)
-    assert world.run(script.main, "--yes", f"--{option}", value) == 1
+    assert world.run(script.main, "--yes", f"--{option}", value) == 2
     assert f"--{option} is empty" in capsys.readouterr().err
     assert contents(world) == before
     assert world.calls == []

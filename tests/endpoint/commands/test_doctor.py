@@ -135,6 +135,7 @@ def test_an_image_with_a_newer_cuda_gets_its_machine_image(world, capsys):
     assert "al2-ami-sagemaker-inference-gpu-3-1" in results["image"][1]["finding"]
 
 
-def test_an_image_that_is_neither_a_name_nor_a_uri_is_bad(world, capsys):
-    results = examine(world, capsys, "--image", "huggingface-9", code=1)
-    assert "huggingface-5.5.3" in results["image"][0]["advice"]
+def test_an_image_that_is_neither_a_name_nor_a_uri_is_refused(world, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        world.run(doctor.main, "--image", "huggingface-9")
+    assert "huggingface-5.5.3" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_your_own_measurement_is_used_for_any_model(capsys):
     [
         (["--model", "no such"], "there is no model"),
         (["--model", "sd-turbo"], "pass --seconds"),
-        (["--instance-type", "ml.none"], "price of ml.none is not known"),
+        (["--instance-type", "ml.none.xlarge"], "price of ml.none.xlarge is not known"),
         (["--seconds", "0"], "--seconds must be more than 0"),
         (["--per-day", "-1"], "--per-day must be more than 0"),
         (["--most-instances", "0"], "--most-instances must be more than 0"),

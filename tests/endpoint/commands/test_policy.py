@@ -11,12 +11,13 @@ import pytest
 from endpoint import delete_endpoint, use_endpoint
 from endpoint.commands import deploy, destroy, doctor, start, status, stop
 from endpoint.core.naming import Deployment
-from endpoint.provision import checks, gateway, gateway_project, rights
+from endpoint.provision import checks, rights
+from endpoint.provision.gateway import gateway, gateway_project
 from tests import iam
 from tests.endpoint.doubles import create, create_gateway, only_config
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
-from tests.installed_apart import policy_tool
 from tests.model_folders import write_pipeline
+from tests.policy_tools import find_program
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
 USER = f"arn:aws:iam::{ACCOUNT}:user/me"
@@ -168,7 +169,7 @@ def test_the_policy_is_of_the_deployments_partition(partition, region):
 
 
 def test_parliament_finds_nothing_in_the_policy():
-    program = policy_tool("parliament")
+    program = find_program("parliament")
     policy = json.dumps(rights.policy(DEPLOYMENT))
     done = subprocess.run([program], input=policy, capture_output=True, text=True, timeout=120)
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)

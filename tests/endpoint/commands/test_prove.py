@@ -11,17 +11,29 @@ import pytest
 
 from endpoint.catalogue.beliefs import beliefs
 from endpoint.commands import prove
+from endpoint.emulator.moto_ import cloudformation, sagemaker, service_quotas
+from endpoint.emulator.sagemaker import lifecycle
 from endpoint.proof import checks as proof_checks
+from endpoint.proof import probe
 from endpoint.proof.http import Answer
-from endpoint.provision import checks, gateway, gateway_project
+from endpoint.provision import checks
+from endpoint.provision.gateway import gateway, gateway_project
 from tests.endpoint.doubles import PNG, create_gateway
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, contents, empty_account
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, World, contents, empty_account
 
 
 class Front:
-    """The public URL: answers as the gateway does; `fail` is called before each answer."""
+    """The public URL: answers as the gateway does; `fail` is called before each answer.
+
+    With a world, it also answers as the probe does once the function has its code.
+    """
+
+    world: World | None = None
+    # As AWS does: without free concurrency, after its timeout, and about the task folder.
+    throttled, late = Answer(500), Answer(504)
 
     def __init__(self, fail=lambda _path: None):
+        self.folder = {"refused": "Read-only file system", "bytecode": False}
         self.refused = 0
         self.keys = set()
         self._fail = fail
@@ -31,16 +43,29 @@ class Front:
         self._fail(path)
         if ".s3." in host:
             return Answer(200)
+        if path.startswith("health") and self.world is not None:
+            return self._health(path, self.world)
         if path == "inference/default?seed=no":
             self.refused += 1
             return Answer(429 if self.refused > 1 else 400)
-        if path == "health":
-            return Answer(200)
         key = headers.get("x-api-key")
         if key is None:
             return Answer(401, {"x-amzn-remapped-www-authenticate": "Bearer"})
         self.keys.add(key)
         return self._answer(path)
+
+    def _health(self, path, world):
+        functions = world.client("lambda")
+        reserved = functions.get_function_concurrency(FunctionName="easel-proof")
+        if reserved.get("ReservedConcurrentExecutions") == 0:
+            return self.throttled
+        function = functions.get_function(FunctionName="easel-proof")["Configuration"]
+        if function["Timeout"] != 60:
+            return Answer(200)
+        if "seconds" in path:
+            world.log_lines.append(probe.WENT_ON)
+            return self.late
+        return _json(self.folder)
 
     def _answer(self, path):
         encoded = base64.b64encode(PNG).decode()
@@ -70,6 +95,8 @@ def world(serving_code, monkeypatch, tmp_path):
     monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
     # A World has no autoscaler; the test with a real gateway wakes an endpoint.
     monkeypatch.setitem(proof_checks.CHECKS, "wake_from_zero", _awake)
+    # A proof of the quotas needs some that limit.
+    monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 2.0))
     with empty_account() as world:
         monkeypatch.setattr(gateway, "_run_chalice", lambda context, _: _chalice(world, context))
         yield world
@@ -89,7 +116,10 @@ def run(world, tmp_path, *more, front=None):
     """Run a proof; return its exit code, its record, and the page."""
     output = tmp_path / "proof"
     argv = ["--yes", "--image", IMAGE, "--output", str(output), *more]
-    code = prove.main(argv, asking=front or Front(), session=world.session, clock=world)
+    front = front or Front()
+    if isinstance(front, Front):
+        front.world = world
+    code = prove.main(argv, asking=front, session=world.session, clock=world)
     if not output.exists():
         return code, None, None
     return code, json.loads((output / "proof.json").read_text()), (output / "proof.md").read_text()
@@ -131,7 +161,7 @@ def test_the_plan_is_shown_and_asked_before_anything_is_made(world, tmp_path, ca
 
 @pytest.mark.parametrize("most", ["0", "-1", "nan", "inf", "0.7"])
 def test_a_limit_that_allows_nothing_is_refused(world, tmp_path, capsys, most):
-    assert run(world, tmp_path, "--most", most)[0] == 1
+    assert run(world, tmp_path, "--most", most)[0] == 2
     assert "--most must be a number above 0." in capsys.readouterr().err
     assert contents(world) == []
 
@@ -173,6 +203,7 @@ def test_an_interrupted_proof_deletes_everything(world, tmp_path, capsys, stop):
 
 def test_a_proof_asks_again_when_it_was_told_to(world, tmp_path):
     front, busy = Front(), []
+    front.world = world
 
     def ask(method, url, headers, body=None):
         answer = front(method, url, headers, body)
@@ -214,6 +245,60 @@ def test_what_does_not_hold_is_recorded_and_the_proof_goes_on(world, tmp_path, m
     assert verdicts["binary"] == "not checked"
     assert verdicts["throttle"] == "held"
     assert "AWS did something else \\| entirely" in page
+
+
+def verdicts_of(world, tmp_path, front):
+    """Return the verdicts of a proof that leaves nothing, by belief."""
+    _, proof, _ = run(world, tmp_path, front=front)
+    assert contents(world) == []
+    return {each["id"]: each["verdict"] for each in proof["beliefs"]}
+
+
+def test_an_aws_that_does_something_else_refutes_each_belief(world, tmp_path, monkeypatch):
+    front = Front()
+    front.throttled, front.late = Answer(429), Answer(200)
+    front.folder = {"refused": "", "bytecode": True}
+    # The quotas are shown, and do not limit.
+    monkeypatch.setattr(service_quotas, "QUOTAS", {})
+    monkeypatch.setattr(sagemaker, "_is_scaled", lambda *_: False)
+    monkeypatch.setattr(lifecycle, "ROLLING_BACK", lifecycle.UPDATING)
+    monkeypatch.setattr(cloudformation, "CREATE_ONLY", {})
+    verdicts = verdicts_of(world, tmp_path, front)
+
+    refuted = {
+        "gateway-timeout", "read-only-task", "stack-rollback", "throttled-function",
+        "update-quota", "update-rollback", "update-scaled",
+    }  # fmt: skip
+    assert {name for name, verdict in verdicts.items() if verdict == "did not hold"} >= refuted
+    assert verdicts["update-in-progress"] == "held"
+
+
+def test_an_update_that_is_accepted_or_succeeds_proves_no_rollback(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(lifecycle.Lifecycle, "is_in_progress", False)
+    verdicts = verdicts_of(world, tmp_path, Front())
+
+    assert verdicts["update-in-progress"] == "did not hold"
+    assert verdicts["update-rollback"] == "not checked"
+
+
+def test_a_quota_with_much_room_is_not_proved(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 5.0))
+    assert verdicts_of(world, tmp_path, Front())["update-quota"] == "not checked"
+
+
+def test_updates_for_which_the_limit_has_no_room_are_passed_over(world, tmp_path):
+    _, proof, _ = run(world, tmp_path, "--most", "2.2")
+    observed = {each["id"]: each["observed"] for each in proof["beliefs"]}
+
+    assert {step["name"]: step["error"] for step in proof["steps"] if step["error"]} == {}
+    for belief in ("update-quota", "update-scaled", "update-in-progress", "update-rollback"):
+        assert observed[belief] == "--most has no room for it"
+    assert observed["throttled-function"] == "500"
+
+
+def test_each_belief_has_a_check_or_the_reason_why_not():
+    for belief in beliefs():
+        assert (belief.check in {*proof_checks.CHECKS, "leftovers"}) != bool(belief.why_not)
 
 
 def calls_of_a_proof(world, tmp_path):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import urllib3
+from botocore.exceptions import ClientError
 
 from endpoint.emulator.__main__ import main, parser
 from endpoint.emulator.process.clients import Clients
@@ -42,6 +43,10 @@ def test_the_aws_command_uses_a_given_container(container):
         clients = Clients(lambda: url)
         create_endpoint(clients, name="some")
         assert invoke(clients.get("sagemaker-runtime", REGION), "some")["Body"].read() == PNG
+        # Here the quotas that are shown, of 2, limit as well.
+        create_endpoint(clients, name="second")
+        with pytest.raises(ClientError, match="ResourceLimitExceeded"):
+            create_endpoint(clients, name="third")
 
 
 def test_the_model_server_command_serves_a_script(tmp_path):

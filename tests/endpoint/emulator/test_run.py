@@ -159,8 +159,8 @@ def test_run_serves_a_picture_and_leaves_no_process(easel):
     assert running.status("localhost", Origin="https://example.org") == 200
     assert running.status("localhost", target="http://evil.example/api/health") == 403
     family = running.family()
-    # The model server, the model's process, the gateway.
-    assert len(family) == 3
+    # The model server and the gateway.
+    assert len(family) == 2
     assert running.process is not None
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(60) == 0
@@ -260,7 +260,7 @@ def test_a_model_that_cannot_be_loaded_is_reported(easel, tmp_path):
     running = easel()
     assert running.process is not None
     assert running.process.wait(60) == 1
-    assert "Easel: the model sd does not answer" in running.output()
+    assert "Easel: the model sd could not be loaded" in running.output()
     assert "weights are damaged" in running.output()
 
 

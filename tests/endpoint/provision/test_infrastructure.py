@@ -1,7 +1,6 @@
 """The template through cfn-lint, and its policies statement by statement.
 
-checkov and parliament have requirements that conflict with this project's, so they are installed
-apart.
+checkov and parliament are installed in another environment: see tests/policy_tools.py.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from endpoint.provision import infrastructure
 from endpoint.provision.infrastructure import BUDGET_REGIONS, TEMPLATE, template
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
-from tests.installed_apart import policy_tool
 from tests.model_folders import write_pipeline
+from tests.policy_tools import find_program
 
 ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
 # Actions that support no resource ARNs; each has a condition or only reads.
@@ -371,7 +370,7 @@ def test_checkov_finds_nothing_that_the_files_do_not_explain():
     """One run for all of them, of which most is the start."""
     root = TEMPLATE.parents[1]
     files = [TEMPLATE, TEMPLATE.with_name("ci-roles.yaml")]
-    command = [policy_tool("checkov"), "--output", "json", "--compact"]
+    command = [find_program("checkov"), "--output", "json", "--compact"]
     command += ["--framework", "cloudformation", "github_actions"]
     for path in [*files, *sorted((root / ".github" / "workflows").glob("*.yml"))]:
         command += ["--file", str(path.relative_to(root))]
@@ -385,7 +384,7 @@ def test_checkov_finds_nothing_that_the_files_do_not_explain():
 
 
 def test_parliament_finds_nothing_in_the_policies(policies):
-    program = policy_tool("parliament")
+    program = find_program("parliament")
     for role, policy in policies.items():
         done = _run([program], input=json.dumps(policy))
         assert (done.stdout + done.stderr, done.returncode) == ("", 0), role

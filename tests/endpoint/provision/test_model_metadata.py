@@ -9,12 +9,7 @@ from endpoint.aws.models import Models
 from endpoint.core.console import Console
 from endpoint.core.problems import BadArgument
 from endpoint.core.waiting import Waiting
-from endpoint.provision.model_metadata import (
-    adapter_names,
-    metadata,
-    read_description,
-    read_metadata,
-)
+from endpoint.provision.model_metadata import adapter_names, metadata, read
 from tests.endpoint.world import ACCOUNT
 
 BUCKET = "easel-main"
@@ -42,10 +37,13 @@ class Deployed:
                 "ModelDataSource": {"S3DataSource": source},
             },
         )
-        return read_metadata(self._models(), self.bucket, "sd", "easel-main-sd-0123")
+        return self.read().metadata
 
     def description(self):
-        return read_description(self._models(), self.bucket, "sd", "easel-main-sd-0123")
+        return self.read().description
+
+    def read(self):
+        return read(self._models(), self.bucket, "sd", "easel-main-sd-0123")
 
     def _models(self):
         client = self._world.client("sagemaker")
@@ -151,6 +149,18 @@ def test_the_largest_area_is_stated_by_the_environment_or_next_to_the_weights(de
 def test_a_model_without_the_file_says_nothing(deployed):
     deployed.metadata({})
     assert deployed.description() == {}
+
+
+def test_every_object_is_read_once(deployed):
+    keys = []
+    events = deployed.bucket.client.meta.events
+    events.register("provide-client-params.s3.GetObject", lambda params, **_: keys.append(params))
+    deployed.bucket.put(f"{PREFIX}easel.json", b'{"about": "A zoo.", "steps": 4}')
+    deployed.metadata({"EASEL_SAMPLER": "lcm"})
+
+    read = [params["Key"] for params in keys]
+    assert f"{PREFIX}easel.json" in read
+    assert len(read) == len(set(read))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from endpoint import delete_endpoint
 from endpoint.commands import destroy
 from endpoint.emulator.sagemaker.faults import Fault
-from endpoint.provision import gateway_project
+from endpoint.provision.gateway import gateway_project
 from tests.endpoint.doubles import create, create_api, create_gateway
 from tests.endpoint.world import ACCOUNT, REGION, _answer, _error
 

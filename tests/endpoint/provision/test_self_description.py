@@ -17,8 +17,7 @@ from endpoint.core.waiting import Waiting
 from endpoint.provision.model_metadata import (
     described_metadata,
     description,
-    read_description,
-    read_metadata,
+    read,
 )
 from tests.endpoint.doubles import BUCKET, create, names
 from tests.endpoint.world import DESCRIPTION, PNG, contents
@@ -44,9 +43,9 @@ def offered(world, model):
     (sagemaker_model,) = [name for name in names(world, "Model") if f"-{model}-" in name]
     bucket = Bucket(world.client("s3"), BUCKET)
     models = Models(world.client("sagemaker"), Waiting(world, Console(world)))
-    metadata = read_metadata(models, bucket, model, sagemaker_model)
-    metadata.pop("seconds", None)  # measured, and not said by the model
-    return metadata, read_description(models, bucket, model, sagemaker_model)
+    known = read(models, bucket, model, sagemaker_model)
+    known.metadata.pop("seconds", None)  # measured, and not said by the model
+    return known.metadata, known.description
 
 
 @pytest.mark.parametrize("model", ["sd", "sdxl"])  # real-time and asynchronous
@@ -201,9 +200,9 @@ ANSWERS = JSON | st.fixed_dictionaries(
 
 @given(ANSWERS)
 def test_any_answer_is_a_description_or_a_value_error(answer):
-    for read in (lambda: described_metadata(answer, None), lambda: description(answer)):
+    for reader in (lambda: described_metadata(answer, None), lambda: description(answer)):
         try:
-            result = read()
+            result = reader()
         except ValueError:
             continue
         assert isinstance(result, dict)

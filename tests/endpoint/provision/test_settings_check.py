@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chalicelib.settings import BadSetting, Settings
 from endpoint.cli.options import AccessOptions
 from endpoint.core.problems import BadArgument
-from endpoint.provision.gateway_access import access_of
+from endpoint.provision.gateway.gateway_access import access_of
 from endpoint.provision.settings_check import check_container, check_gateway
 
 MODELS = {"EASEL_MODELS": '{"sd": {"endpoint": "e"}}'}

@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ import app as gateway
 from chalicelib.access_settings import Protection
 from chalicelib.auth import authenticate, tokens
 from chalicelib.generation import GenerationRequest
-from chalicelib.images.resolved_request import resolve
+from chalicelib.images.resolved_request import complete, job_id
 from tests.gateway.doubles import (
     BROWSER,
     KEY,
@@ -405,12 +406,13 @@ def test_the_address_of_a_picture_reveals_nothing_of_another(client, model):
     token = json.loads(response.body)["data"][0]["url"].partition("link=")[2]
     dog = f"/inference/a%20dog?seed=7&model={model}"
     head = client.request("HEAD", dog, x_api_key=KEY)
-    picture = resolve(client.settings, GenerationRequest(prompt="a dog", seed=7, model=model))
+    generation = GenerationRequest(prompt="a dog", seed=7, model=model)
+    picture = job_id(complete(client.settings, generation), client.settings.models[model].revision)
 
     assert head.status_code == 200
     guest = f"{dog}&link={token}"
     assert client.request("HEAD", guest).status_code == 401
-    assert client.get(guest, If_None_Match=f'"{picture.id}"').status_code == 401
+    assert client.get(guest, If_None_Match=f'"{picture}"').status_code == 401
     assert client.get(guest, Sec_Purpose="prefetch").status_code == 401
     assert client.get(guest, User_Agent="Slackbot").status_code == 401
 
@@ -426,3 +428,11 @@ def test_the_address_of_a_queued_picture_opens_its_job_alone(client):
     assert response.status_code == 202
     assert client.get(f"/jobs/slow-{'0' * 32}?link={token}").status_code == 401
     assert client.queued == 1
+
+
+def test_only_the_service_makes_the_requests_that_it_accepts():
+    """So that no route can look a picture up without the check of its address."""
+    code = Path(authenticate.__file__).parents[1]
+    makers = [path for path in code.rglob("*.py") if "ResolvedRequest(" in path.read_text()]
+
+    assert makers == [code / "images" / "service.py"]

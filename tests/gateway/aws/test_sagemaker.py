@@ -111,7 +111,13 @@ FORBIDDEN = ["AccessDeniedException", "ExpiredTokenException", "UnrecognizedClie
         (model_error(503, None), EndpointDown),
         (model_error(503, "<html>"), EndpointDown),
         (model_error(429, None), EndpointBusy),
+        # 503 by containers of earlier versions.
         (model_error(503, {"error": {"code": "out_of_memory"}}), PictureTooLarge),
+        (model_error(507, {"error": {"code": "out_of_memory"}}), PictureTooLarge),
+        *(
+            (model_error(503, {"error": {"code": code, "retry_after": 7}}), EndpointBusy)
+            for code in ("busy", "starting", "stopping", "unhealthy")
+        ),
         (model_error(500, "<html>"), EndpointFailed),
         (model_error(500, "[]"), EndpointFailed),
         (model_error(500, '{"error": "text"}'), EndpointFailed),
@@ -131,6 +137,17 @@ def test_each_trouble_has_its_own_error(outcome, expected):
 
     assert type(raised.value) is expected
     assert raised.value.__cause__ is outcome
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"), [(7, 7), (3600, 3600), (3601, 15), (0, 15), (-1, 15), ("7", 15)]
+)
+def test_a_full_queue_says_itself_when_to_try_again(reported, expected):
+    with pytest.raises(EndpointBusy) as raised:
+        invoke(model_error(503, {"error": {"code": "busy", "retry_after": reported}}))
+
+    assert raised.value.retry_after == expected
+    assert isinstance(raised.value, NeverReachedGpu)  # the quota is refunded
 
 
 def test_every_trouble_behind_the_gateway_says_when_to_try_again():

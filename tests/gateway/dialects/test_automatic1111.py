@@ -4,16 +4,20 @@ import base64
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chalicelib.dialects.automatic1111 import render_error
+from chalicelib.dialects.automatic1111 import FORMATS, read_txt2img, render_error
 from chalicelib.errors import EndpointBusy, InvalidRequest, PictureRefused
 from chalicelib.generation import Name
-from chalicelib.settings import Model
+from chalicelib.images.service import ImageService
+from chalicelib.settings import Model, Settings
 from chalicelib.web.request import Request
 from tests import recorded
 
 ROUTE = "/sdapi/v1/txt2img"
 REQUEST = Request("POST", ROUTE, ROUTE, {}, {}, "an-id")
+SERVICE = ImageService(Settings.from_environment({"EASEL_MODELS": '{"sd": {"endpoint": "e"}}'}))
 BODIES = {name: each["body"] for name, each in recorded.BODIES.items() if each["path"] == ROUTE}
 
 
@@ -173,10 +177,80 @@ def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
         ({"override_settings": False}, "override_settings"),
         ({"override_settings": {"sd_model_checkpoint": ["sd"]}}, "override_settings"),
         ({"override_settings": {"samples_format": 7}}, "override_settings"),
+        ({"override_settings": {"samples_format": "gif"}}, "override_settings"),
+        ({"override_settings": {"samples_format": ""}}, "override_settings"),
+        ({"override_settings": {"samples_format": ["png"]}}, "override_settings"),
+        ({"tiling": True}, "tiling"),
+        ({"subseed_strength": 0.1}, "subseed_strength"),
+        ({"subseed_strength": "much"}, "subseed_strength"),
+        ({"seed_resize_from_w": 512, "seed_resize_from_h": "512"}, "seed_resize_from_w"),
+        ({"seed_resize_from_h": "512"}, "seed_resize_from_h"),
+        ({"refiner_checkpoint": "sdxl-refiner"}, "refiner_checkpoint"),
+        ({"refiner_checkpoint": ["sdxl"]}, "refiner_checkpoint"),
+        ({"infotext": "Steps: 20"}, "infotext"),
     ],
 )
 def test_a_wrong_field_is_a_422_that_names_it(client, body, field):
     assert refused(client, **body)["loc"] == ["body", field]
+
+
+OFF = [False, 0, 0.0, "0", "false", "False", "off", "no", "f", "n"]
+ON = [True, 1, 1.0, "1", "true", "TRUE", "on", "yes", "t", "y"]
+
+
+@pytest.mark.parametrize("value", OFF)
+def test_what_is_false_to_the_web_ui_is_false_here(client, value):
+    assert refused(client, send_images=value)["msg"].startswith("send_images: must be true;")
+    assert generate(client, enable_hr=value, tiling=value, disable_extra_networks=value)
+
+
+@pytest.mark.parametrize("value", ON)
+def test_what_is_true_to_the_web_ui_is_true_here(client, value):
+    assert refused(client, enable_hr=value)["msg"].startswith("enable_hr: is not supported")
+    assert generate(client, send_images=value)
+
+
+@pytest.mark.parametrize("value", [2, 0.5, -1, "", "maybe", [], {}])
+@pytest.mark.parametrize("name", ["enable_hr", "tiling", "send_images", "disable_extra_networks"])
+def test_anything_else_is_neither(client, name, value):
+    assert refused(client, prompt="a", **{name: value})["msg"] == f"{name}: must be true or false"
+
+
+def test_tags_can_be_turned_off(client):
+    fields = {"prompt": "a cat <lora:ink:1>", "disable_extra_networks": True}
+    _, info = generate(client, **fields)
+
+    assert info["prompt"] == "a cat"
+    assert client.asked[-1]["lora"] == ""
+
+
+@given(st.text(max_size=8) | st.sampled_from(["PNG", "jpg", "Jpeg", "wEbp"]))
+def test_a_format_is_the_one_that_was_named_or_an_error(text):
+    body = {"prompt": "a", "override_settings": {"samples_format": text}}
+    if text.lower() in FORMATS:
+        (generation,) = read_txt2img(SERVICE, body)
+        assert generation.format == FORMATS[text.lower()]
+    else:
+        with pytest.raises(InvalidRequest, match="samples_format must be one of png, webp"):
+            read_txt2img(SERVICE, body)
+
+
+# Also what the fields that turn features on have by default in the clients of docs/dialects.md.
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"subseed": -1, "subseed_strength": 0.0, "seed_resize_from_h": 0, "seed_resize_from_w": 0},
+        {"subseed_strength": -1, "seed_resize_from_h": -1, "seed_resize_from_w": -1},
+        {"subseed_strength": "0", "seed_resize_from_w": "-1"},
+        {"refiner_checkpoint": "", "refiner_switch_at": 0.8, "infotext": ""},
+        {"refiner_checkpoint": "None"},
+        {"tiling": None, "send_images": None, "enable_hr": None, "subseed_strength": None},
+        {"override_settings": {"samples_format": None}},
+        {"override_settings": {"samples_format": "PNG"}},
+    ],
+)
+def test_a_field_that_is_turned_off_changes_nothing(client, fields):
+    assert generate(client, **fields)
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"[" * 100_000, b'"text"', b"\xff"])

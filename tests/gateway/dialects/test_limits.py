@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.generation import RULES, GenerationRequest
-from chalicelib.images.resolved_request import resolve
+from chalicelib.images.resolved_request import complete, job_id
 from chalicelib.settings import Settings
 from tests.gateway.doubles import GatewayClient
 
@@ -89,9 +89,9 @@ def test_what_the_options_allow_is_what_the_gateway_accepts(steps, width):
 
 def test_a_picture_without_the_field_has_the_same_id_with_and_without_limits(client):
     request = GenerationRequest(prompt="a", seed=1)
-    with_limits = resolve(client.service.settings, request).id
+    with_limits = job_id(complete(client.service.settings, request), "")
     models = {"lcm": {**LCM, "limits": {}}}
     client.offer(Settings.from_environment({"EASEL_MODELS": json.dumps(models)}).models)
 
-    assert resolve(client.service.settings, request).id == with_limits
+    assert job_id(complete(client.service.settings, request), "") == with_limits
     assert set(LIMITS) < set(RULES)

@@ -97,11 +97,29 @@ def test_a_model_that_is_not_text_is_refused(client):
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "model")
 
 
-@pytest.mark.parametrize("stream", [True, {}, [], "no", 0])
+@pytest.mark.parametrize("stream", [True, {}, [], "yes", 1, "", 2])
 def test_a_stream_of_any_kind_is_refused(client, stream):
     response = post(client, {"prompt": "a cat", "stream": stream})
 
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "stream")
+
+
+@pytest.mark.parametrize("stream", [False, 0, "false", "no", None])
+def test_no_stream_can_be_spelled_in_any_way(client, stream):
+    assert post(client, {"prompt": "a cat", "stream": stream}).status_code == 200
+
+
+def test_transparent_pictures_are_refused(client):
+    response = post(client, {"prompt": "a cat", "background": "transparent"})
+
+    assert (response.status_code, json.loads(response.body)["error"]["param"]) == (
+        400,
+        "background",
+    )
+    assert client.asked == []
+    for background in ("auto", "opaque", "", None):
+        response = post(client, {"prompt": "a cat", "background": background})
+        assert response.status_code == 200
 
 
 def test_what_lobehub_calls_cfg_is_the_guidance_scale(client):

@@ -3,16 +3,20 @@
 import base64
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
+from chalicelib.web import pages
 from chalicelib.web.pages import error_page, home_page, waiting_page
 
+FOLDER = Path(pages.__file__).parents[1] / "pages"
 HOSTILE = "<script>alert(1)</script>\"'&$base<!-- head.html -->/* style.css */"
 PAGES = {
     "home": home_page("/api"),
     "waiting": waiting_page("/api", "sdxl-0", "a red apple", 3.2),
     "problem": error_page(503, "Busy.", 15, "/api"),
+    "sign in": error_page(401, "An API key is required.", None, "/api"),
 }
 every_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
@@ -50,7 +54,7 @@ def test_every_page_has_the_same_frame(page):
 
 @every_page
 def test_a_page_is_complete(page):
-    assert not re.search(rb"<!-- [a-z_]+\.html -->|/\* [a-z_]+\.(?:css|js) \*/|\$[a-z]", page.html)
+    assert not re.search(rb"<!-- [a-z_.]+ -->|/\* [a-z_]+\.(?:css|js) \*/|\$[a-z]", page.html)
 
 
 def test_a_error_page_says_what_happened_and_when_to_try_again():
@@ -59,6 +63,14 @@ def test_a_error_page_says_what_happened_and_when_to_try_again():
     assert "Service Unavailable" in html
     assert "The model is busy." in html
     assert "in 15 seconds" in html
+
+
+def test_errors_have_one_frame():
+    frames = [page for page in FOLDER.glob("*.html") if "$message" in page.read_text("utf-8")]
+
+    assert [page.name for page in frames] == ["notice.html"]
+    assert b'id="sign-in"' in PAGES["sign in"].html
+    assert b'id="sign-in"' not in PAGES["problem"].html
 
 
 def test_text_on_a_page_is_escaped():

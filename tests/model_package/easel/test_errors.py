@@ -29,7 +29,7 @@ def test_a_result_passes_through():
     [
         (InvalidRequest("no"), 400, "invalid_request"),
         (ModerationBlocked("no"), 422, "moderation_blocked"),
-        (OutOfMemory("no"), 503, "out_of_memory"),
+        (OutOfMemory("no"), 507, "out_of_memory"),
         (GenerationFailed("no"), 500, "generation_failed"),
         (ModelUnusable("no"), 500, "model_unusable"),
         (SettingInvalid("no"), 500, "model_unusable"),

@@ -38,9 +38,9 @@ def ask(pipeline, **fields):
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
-def test_too_little_memory_is_a_503_that_names_a_smaller_size(error, capsys):
+def test_too_little_memory_is_a_507_that_names_a_smaller_size(error, capsys):
     status, body = ask(PlainPipeline(error=error))
-    assert status == 503
+    assert status == 507
     assert body == {
         "code": "out_of_memory",
         "message": "The model ran out of memory at 512 x 768 pixels; "

@@ -20,6 +20,7 @@ from easel.lora import keys
 from easel.lora.formulas import Decomposed, Factors, Formula, Hadamard, Kronecker, LowRank, Whole
 from easel.lora.keys import Key, LoraUnusable, Target
 from easel.lora.peft_config import PeftConfig
+from easel.model_folder.files import is_utf8
 from generation import Name
 
 _ENDING = ".safetensors"
@@ -64,6 +65,8 @@ class LoraFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not is_utf8(str(path)):
+            raise LoraUnusable("its path is not UTF-8, which safetensors requires; rename it")
         if not path.is_file():  # a link without a file, or a pipe, which would never end
             raise LoraUnusable("its file cannot be read")
         try:

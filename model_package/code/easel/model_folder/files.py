@@ -52,7 +52,8 @@ class Selection:
 def select(folder: Path) -> Selection:
     """Return which files of a folder belong to its model: what the container could read.
 
-    Of weights in 32 and in 16 bits, those in 16 bits belong to it.
+    Of weights in 32 and in 16 bits, those in 16 bits belong to it. Files whose names are not UTF-8
+    do not.
 
     Raises:
         FolderUnusable: if it contains no model, or an index that cannot be read.
@@ -69,7 +70,8 @@ def select(folder: Path) -> Selection:
         # Its own defaults and compiled code are never read.
         chosen |= {REFINER + path for path in inside if path == INDEX or _is_inside(path, refiner)}
     chosen |= {path for path in paths if _is_extra(path) or is_adapter(path)}
-    return Selection(sorted(chosen), _summary(paths, chosen))
+    chosen = set(filter(is_utf8, chosen))
+    return Selection(sorted(chosen), sorted(map(printable, _summary(paths, chosen))))
 
 
 def root_of(paths: Collection[str]) -> str | None:
@@ -204,6 +206,20 @@ def list_files(folder: Path) -> list[str]:
     return sorted(paths)
 
 
+def is_utf8(path: str) -> bool:
+    """Whether a path is UTF-8: neither S3 nor the safetensors library has any other."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(path: str) -> str:
+    """Return a path that can be printed: a byte that is not UTF-8 becomes an escape sequence."""
+    return path if is_utf8(path) else os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def is_variant(path: str, variant: str = VARIANT) -> bool:
     """Whether a file of weights, or a shard, or their index, is of the 16-bit variant."""
     name = PurePosixPath(path).name
@@ -287,14 +303,14 @@ def _below(paths: Iterable[str], root: str) -> list[str]:
     return [path.removeprefix(root) for path in paths if path.startswith(root)]
 
 
-def _summary(paths: Iterable[str], chosen: Collection[str]) -> list[str]:
+def _summary(paths: Iterable[str], chosen: Collection[str]) -> set[str]:
     """Return what is not chosen; a folder of which nothing is chosen is one entry."""
     parents = {str(parent) for path in chosen for parent in PurePosixPath(path).parents}
     left_out: set[str] = set()
     for path in paths:
         if path not in chosen:
             left_out.add(next(_unused(path, parents), path))
-    return sorted(left_out)
+    return left_out
 
 
 def _unused(path: str, parents: Collection[str]) -> Iterator[str]:

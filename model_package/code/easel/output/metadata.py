@@ -34,6 +34,7 @@ class Provenance:
         software: the library that generated it, with its version.
         refiner_start: the share of the steps after which a refiner took over; None without one.
         painted: the size at which the model painted it before it was scaled up; None if it was not.
+        batch: the size of the batches in which it was painted; None if it was painted alone.
     """
 
     request: GenerationRequest
@@ -43,6 +44,7 @@ class Provenance:
     software: str
     refiner_start: float | None = None
     painted: str | None = None
+    batch: int | None = None
 
     def parameters(self) -> str:
         """Return A1111's text: prompt, negative prompt and one line of parameters."""
@@ -83,6 +85,7 @@ class Provenance:
             ("Painted size", self.painted),
             ("Model", self.model),
             ("Refiner switch at", self.refiner_start),  # A1111's key for the same share
+            ("Batch", self.batch),
             ("Version", self.software),
         ]
         return [(key, _quoted(str(value))) for key, value in pairs if value is not None]

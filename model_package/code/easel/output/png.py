@@ -3,7 +3,7 @@
 Pillow tries PNG's five filters on every row and lets zlib search for repetitions. Both are slow and
 help little with photographs. So this encoder always uses the Average filter and does not search: it
 only Huffman-codes, and looks for runs (Z_RLE) in strips with flat areas, where each byte would
-otherwise take a bit. `tests/benchmarks/sections/png_encoding.py` compares it with Pillow: 7 to 30
+otherwise take a bit. `python -m tests.benchmarks png_encoding` compares it with Pillow: 7 to 30
 times as fast, with 3 to 19 % fewer bytes. Alternatives that were tried: Up and Sub are as fast and
 take 4 to 14 % more bytes than Average; Paeth is half as fast in numpy and better for smooth images
 only; looking for runs everywhere is a third slower for smooth images and takes 6 % more bytes.

@@ -6,7 +6,8 @@ the end and uses the refiner's UNet for its last steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from easel.pipelines.unet_swap import UNetSwap
 from easel.prompts.embeddings import KEPT_BYTES, PromptEncoder
 from easel.startup.quiet import without_warnings
 
+_PARTS = ("unet", "transformer", "vae")  # what takes nearly all of a run's time
 REFINER_START = 0.8  # SDXL's refiner was trained for the last fifth of the noise levels
 
 
@@ -51,6 +53,23 @@ class Ensemble:
         }
         self._unguided = guidance.cutoff(base, guided_share)
         self._share = guided_share if self._unguided else 1.0
+
+    def twin(self, stand_in: Callable[[str, Any], Any]) -> Ensemble:
+        """Return an ensemble of the same models that can run while this one does.
+
+        A pipeline keeps state while it runs; a twin has its own. It shares the cache of prompts.
+
+        Args:
+            stand_in: what the twin uses instead of a `unet`, `transformer` or `vae`.
+        """
+        twin = copy(self)
+        twin._base = _twin(self._base, stand_in)
+        twin._refiner = None if self._refiner is None else _twin(self._refiner, stand_in)
+        pairs = ((twin._base, self._base), (twin._refiner, self._refiner))
+        twin._prompt_encoders = {
+            id(new): self._prompt_encoders[id(own)] for new, own in pairs if own is not None
+        }
+        return twin
 
     def handover(self, steps: int | None) -> float | None:
         """Return the share of `steps` after which the refiner takes over; None if it never does.
@@ -171,6 +190,16 @@ def _is_guided(pipeline: Any, scale: float | None) -> bool:
     """Whether the pipeline will use a negative prompt; the rule is that of diffusers."""
     distilled = pipeline.unet.config.time_cond_proj_dim is not None
     return (scale is None or scale > 1) and not distilled
+
+
+def _twin(pipeline: Any, stand_in: Callable[[str, Any], Any]) -> Any:
+    twin = copy(pipeline)
+    for name in _PARTS:
+        part = getattr(pipeline, name, None)
+        if isinstance(part, torch.nn.Module):
+            # Not by `setattr`, which would note the class in the pipeline's configuration.
+            vars(twin)[name] = stand_in(name, part)
+    return twin
 
 
 def _fresh(scheduler: Any) -> Any:

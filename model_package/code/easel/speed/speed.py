@@ -53,6 +53,27 @@ def _mebibytes(value: str) -> int:
     return size * _MIB
 
 
+def _batch(value: str) -> Batch:
+    matched = re.fullmatch(r"(auto|exact)|(?:(exact):)?([1248])", value)
+    if not matched:
+        raise ValueError("must be auto, exact, 1, 2, 4, 8 or exact:4")
+    mode, fixed, size = matched.groups()
+    return Batch(exact="exact" in (mode, fixed), size=int(size) if size else None)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How requests are batched.
+
+    Attributes:
+        exact: paint every image at the largest size, also one that is alone.
+        size: the largest; None for one that is measured.
+    """
+
+    exact: bool = False
+    size: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeedSettings:
     """The settings of the optimisations.
@@ -75,6 +96,7 @@ class SpeedSettings:
             one (on a CPU without compiling: the smallest). A compiled model is compiled for these
             sizes and the default one only.
         read_ahead: whether the weights are read from disk while libraries are imported.
+        batch: how many requests a server that can batch paints together.
         storage: `fp8` stores a UNet's weights in 8 bits, which halves their memory, makes each step
             slower and changes the image; `full` stores them in the type of the computation.
     """
@@ -121,6 +143,9 @@ class SpeedSettings:
     )
     read_ahead: bool = field(
         default=True, metadata=variable("EASEL_READ_AHEAD", switch, _OWNER, example="off")
+    )
+    batch: Batch = field(
+        default=Batch(), metadata=variable("EASEL_BATCH", _batch, _OWNER, example="auto")
     )
     storage: str = field(
         default="full",

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.sagemaker.lifecycle import Transitions
+from endpoint.emulator.sagemaker.provisioning import Capacity
 from tests.endpoint.emulator.doubles import BUCKET, REGION
 
 ROLE = "arn:aws:iam::123456789012:role/easel"
@@ -187,6 +188,66 @@ def test_pools_use_the_first_type_within_its_quota(account, monkeypatch):
     account.config("single", InstanceType=OTHER_TYPE)
     with pytest.raises(ClientError, match=f"{OTHER_TYPE} for endpoint usage"):
         account.create("-another", "single")
+
+
+POOLS = [{"InstanceType": TYPE, "Priority": 1}, {"InstanceType": OTHER_TYPE, "Priority": 2}]
+
+
+def counts(account):
+    """Return how many instances of each type the endpoint has."""
+    (variant,) = account.describe()["ProductionVariants"]
+    return [pool["CurrentInstanceCount"] for pool in variant["InstancePools"]]
+
+
+def test_a_pool_without_capacity_takes_its_time_before_the_next_is_tried(account):
+    account.transitions.capacity = Capacity({TYPE}, seconds_each=200)
+    account.config("pools", InstancePools=POOLS, VariantInstanceProvisionTimeoutInSeconds=600)
+    account.create(config="pools")
+
+    account.seconds += 240
+    assert (account.status, counts(account)) == ("Creating", [0, 0])
+    account.seconds += 200
+    assert (account.status, counts(account)) == ("InService", [0, 1])
+
+
+@pytest.mark.parametrize("missing", [{TYPE}, {TYPE, OTHER_TYPE}])
+def test_the_provisioning_timeout_is_for_all_pools_together(account, missing):
+    account.transitions.capacity = Capacity(missing, seconds_each=600)
+    account.config("pools", InstancePools=POOLS, VariantInstanceProvisionTimeoutInSeconds=600)
+    account.create(config="pools")
+    account.seconds += 840
+
+    assert account.status == "Failed"
+    assert "InsufficientInstanceCapacity" in account.describe()["FailureReason"]
+
+
+def test_an_update_without_capacity_is_rolled_back(account):
+    account.config("pools", InstancePools=POOLS)
+    account.create()
+    account.seconds += 240
+    account.transitions.capacity = Capacity({TYPE, OTHER_TYPE}, seconds_each=100)
+    account.update("pools")
+    pending = account.describe()["PendingDeploymentSummary"]["ProductionVariants"]
+
+    assert [pool["CurrentInstanceCount"] for pool in pending[0]["InstancePools"]] == [0, 0]
+    account.seconds += 320
+    assert account.status == "RollingBack"
+    account.seconds += 120
+    assert (account.status, account.configs) == ("InService", ("first", None))
+
+
+def test_a_process_elsewhere_sets_the_states_and_the_capacity(switches, clients):
+    outside = Account(clients)
+    outside.config("first")
+    switches.set_transitions(create_seconds=60, capacity={"missing": [TYPE], "seconds_each": 100})
+    outside.create()
+    switches.set_transitions(create_seconds=0, capacity={})
+    assert outside.status == "Creating"
+    switches.set_clock(skip=160)
+    assert outside.status == "Failed"
+    with pytest.raises(ValueError, match="weather"):
+        switches.set_transitions(weather="fine")
+    outside.clean_up()
 
 
 def variant(instance_type, model="some"):

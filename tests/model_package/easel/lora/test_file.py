@@ -441,3 +441,13 @@ def test_what_nobody_foresaw_makes_one_file_unusable(pipelines, tmp_path, monkey
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(LoraUnusable):
         LoraFile(tmp_path / "none")
+
+
+def test_a_path_that_is_not_utf8_is_the_reason(pipelines, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.safetensors")
+    write_kohya(tmp_path / "a", random_layers(pipelines["sd"][0]))
+    (tmp_path / "a").rename(path)
+    ((name, _),) = find_files([tmp_path])
+
+    with pytest.raises(InvalidField, match=f"{name} cannot be used: its path is not UTF-8, which"):
+        Loras([(name, path)], pipelines["sd"]).check(name)

@@ -1,6 +1,7 @@
 """The faults of a model folder, compared with what the container says when it loads it."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -158,6 +159,17 @@ def test_a_folder_above_the_models_says_which_to_pass(tmp_path):
     write_pipeline(tmp_path / "sd")
 
     assert f"pass {tmp_path / 'sd'}" in fatal(tmp_path)[0]
+
+
+def test_an_adapter_whose_name_is_not_utf8_is_named_with_the_reason(tmp_path):
+    write_pipeline(tmp_path)
+    write_file(tmp_path / "loras" / os.fsdecode(b"caf\xe9.safetensors"))
+
+    (fault,) = check(tmp_path)
+    assert not fault.fatal
+    assert str(fault) == (
+        "loras/caf\\xe9.safetensors has a name that is not UTF-8, so it is not offered: rename it"
+    )
 
 
 def test_an_unusable_adapter_does_not_make_the_model_unusable(tmp_path):

@@ -1,15 +1,20 @@
+import os
 import shutil
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from easel.lora.file import find_files
 from easel.model_folder.files import (
     FolderUnusable,
     choose_variant,
     components,
+    is_utf8,
     is_variant,
     list_files,
     pickled_only,
+    printable,
     read_object,
     select,
 )
@@ -163,3 +168,22 @@ def test_every_adapter_that_the_container_finds_is_selected(tmp_path):
     found = {path.relative_to(tmp_path).as_posix() for _, path in find_files([tmp_path / "loras"])}
     visible = {path for path in found if not path.split("/")[-1].startswith(".")}
     assert visible <= set(select(tmp_path).files)
+
+
+def test_a_file_whose_name_is_not_utf8_is_left_out_and_can_be_printed(tmp_path):
+    write_pipeline(tmp_path, SD)
+    for name in (b"loras/caf\xe9.safetensors", b"unet/caf\xe9.json", b"\xff/a.txt"):
+        write_file(tmp_path / os.fsdecode(name))
+    selection = select(tmp_path)
+
+    assert selection.left_out == ["\\xff/", "loras/", "unet/caf\\xe9.json"]
+    "".join(selection.files).encode()
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_any_name_that_linux_allows_can_be_printed(name):
+    path = os.fsdecode(name)
+
+    assert is_utf8(path) == (name.decode("utf-8", "ignore").encode() == name)
+    assert (printable(path) == path) == is_utf8(path)
+    printable(path).encode()

@@ -208,7 +208,7 @@ def test_the_folder_or_the_environment_says_where_the_refiner_starts(
     ):
         monkeypatch.setenv("EASEL_DEFAULTS", defaults)
         toolkit = Toolkit(tmp_path)
-        ensemble = toolkit.model.generator()._ensemble
+        ensemble = toolkit.model.generator().ensemble
         assert ensemble.handover(10) == (None if "start" in defaults else 0.5)
         bodies.add(toolkit.post(REQUEST, accept="image/png").body)
     assert len(bodies) == 2

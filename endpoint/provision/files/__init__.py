@@ -1,0 +1,1 @@
+"""The files of an endpoint: which they are, and their upload."""

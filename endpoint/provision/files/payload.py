@@ -1,0 +1,163 @@
+"""The files of an endpoint below one S3 prefix: its code, and its weights if requested.
+
+The prefix contains a hash of the files' content. So a file that exists there is the right one, and
+an interrupted upload continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from endpoint.aws.bucket import Bucket
+from endpoint.core.naming import digest
+from endpoint.core.problems import ScriptError
+
+CODE = Path(__file__).parents[3] / "model_package" / "code"
+# What the gateway and the container store: results, and counters of links.
+_MANAGED = ("jobs/", "links/")
+_MOST_LISTED = 20
+# Tests, caches and editors' files stay here.
+_CODE_SUFFIXES = {".py", ".json", ".txt"}
+
+
+@dataclass(frozen=True)
+class File:
+    """A local file, and its path below the prefix."""
+
+    path: Path
+    place: str
+    size: int
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path, place: str) -> File:
+        """Describe a file; reads all of it once."""
+        with path.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        return cls(path, place, path.stat().st_size, content)
+
+
+def code_files(folder: Path | None = None) -> list[File]:
+    """Return the files of the serving code, those in subfolders included; places are below `code/`.
+
+    Args:
+        folder: the code; this repository's by default.
+
+    Raises:
+        ScriptError: if the folder has no inference.py.
+    """
+    folder = folder or CODE
+    if not (folder / "inference.py").is_file():
+        raise ScriptError(f"{folder} has no inference.py.")
+    return [
+        File.read(path, f"code/{path.relative_to(folder).as_posix()}")
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _CODE_SUFFIXES and "__pycache__" not in path.parts and path.is_file()
+    ]
+
+
+def prefix_of(model: str, files: list[File]) -> str:
+    """Return the prefix for exactly these files: `models/<model>/<hash>/`."""
+    # Sorted, so that the order of the files does not change the hash.
+    content = sorted([file.place, file.sha256] for file in files)
+    return f"models/{model}/{digest(content)}/"
+
+
+def ensure_code(bucket: Bucket, prefix: str, files: list[File]) -> None:
+    """Upload the code files that the bucket does not have yet."""
+    stored = bucket.sizes(prefix)
+    for file in files:
+        # The size suffices: the prefix already stands for the content, so a difference means that
+        # the upload did not finish.
+        if stored.get(prefix + file.place) != file.size:
+            bucket.put(prefix + file.place, file.path.read_bytes())
+
+
+def manifest_key(prefix: str) -> str:
+    """Return the key of the list of a prefix's files; the list is written after the last file."""
+    return f"manifests/{prefix.removeprefix('models/').rstrip('/')}.json"
+
+
+def description_key(model: str, sagemaker_model: str) -> str:
+    """Return the key of what a model says about itself.
+
+    Not below `prefix_of`, because it also depends on the container's settings, which the name of
+    the SageMaker model stands for.
+    """
+    return f"descriptions/{model}/{sagemaker_model}.json"
+
+
+def adapters_prefix(model: str) -> str:
+    """Return the prefix of a model's LoRA adapters, which every version of its endpoint reads."""
+    return f"loras/{model}/"
+
+
+def ensure_adapters(bucket: Bucket, model: str) -> None:
+    """Store a note below the prefix of the adapters: SageMaker refuses a prefix without objects."""
+    key = f"{adapters_prefix(model)}README.txt"
+    note = _NOTE.format(model=model).encode()
+    if bucket.sizes(key).get(key) != len(note):
+        bucket.put(key, note)
+
+
+_NOTE = """\
+LoRA adapters of the model {model}: put .safetensors files here, next to this file.
+
+Each instance reads them when it starts, so run `python -m endpoint stop --model {model}` and
+`python -m endpoint start --model {model}` after a change. Easel does not delete these files.
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Keys in the bucket.
+
+    Attributes:
+        own: of objects that Easel stored.
+        others: of objects that somebody else stored, or replaced.
+    """
+
+    own: list[str]
+    others: list[str]
+
+    def lines(self, bucket: str) -> list[str]:
+        """Return what is kept, in lines of text."""
+        shown = [f"  s3://{bucket}/{key}" for key in self.others[:_MOST_LISTED]]
+        if len(self.others) > len(shown):
+            shown.append(f"  and {len(self.others) - len(shown)} more")
+        return ["Kept, because Easel did not upload it:", *shown] if shown else []
+
+
+def superseded(bucket: Bucket, model: str, prefix: str, sagemaker_model: str) -> Stored:
+    """Return the keys of the model's other versions: files, manifests and descriptions."""
+    objects = [item for place in _of_versions(model) for item in bucket.sizes(place).items()]
+    current = (prefix, manifest_key(prefix), description_key(model, sagemaker_model))
+    others = {key: size for key, size in objects if not key.startswith(current)}
+    return _stored(bucket, others)
+
+
+def _of_versions(model: str) -> tuple[str, ...]:
+    return f"models/{model}/", f"manifests/{model}/", f"descriptions/{model}/"
+
+
+def of_model(bucket: Bucket, model: str) -> Stored:
+    """Return the keys of all of a model's files, its adapters included."""
+    places = (*_of_versions(model), adapters_prefix(model))
+    return _stored(bucket, {key: size for at in places for key, size in bucket.sizes(at).items()})
+
+
+def everything(bucket: Bucket) -> Stored:
+    """Return the keys of all objects in the bucket."""
+    return _stored(bucket, bucket.sizes())
+
+
+def _stored(bucket: Bucket, sizes: Mapping[str, int]) -> Stored:
+    stored = Stored([], [])
+    for key in sizes:
+        # An empty object whose name ends in a slash is what the S3 console makes of a folder.
+        own = key.startswith(_MANAGED) or (key.endswith("/") and not sizes[key])
+        (stored.own if own or bucket.has_mark(key) else stored.others).append(key)
+    return stored

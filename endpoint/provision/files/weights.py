@@ -1,0 +1,179 @@
+"""Select the weight files of a diffusers model, in a folder or on the Hugging Face hub.
+
+A repository usually contains a model in several formats. `endpoint/core/model_folder` has the rule
+which files belong to the model; the container has the same.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from endpoint.catalogue.models import Model, Repository
+from endpoint.core.console import Console
+from endpoint.core.model_folder import files
+from endpoint.core.model_folder.check import Fault, check, check_pipeline
+from endpoint.core.model_folder.files import (
+    INDEX,
+    REFINER,
+    SHARED,
+    FolderUnusable,
+    components,
+    list_files,
+    pickled_only,
+    read_object,
+    select,
+)
+from endpoint.core.problems import AGAIN, BadArgument, UploadFailed
+from endpoint.provision.files.payload import File
+
+
+def gather(model: Model, console: Console) -> list[File]:
+    """Return a model's local files; download them from the hub first if necessary.
+
+    The hub's token (HF_TOKEN, or that of `hf auth login`) is used on this machine only.
+
+    Raises:
+        BadArgument: if the model's files cannot be used, or the hub refuses.
+        UploadFailed: if the disk is full.
+    """
+    try:
+        gathered = _gather(model, console)
+    except OSError as error:
+        raise _unreadable(error) from error
+    size = sum(file.size for file in gathered)
+    console.say(f"  {len(gathered)} files, {size / 1e9:.2f} GB of weights")
+    return gathered
+
+
+def _gather(model: Model, console: Console) -> list[File]:
+    if model.source is None:
+        if model.folder is None:
+            raise ValueError("a model requires a repository or a folder")
+        return _local(model.folder, console)
+    gathered = _files(_fetch(model.source, model.variant, console), model.variant)
+    if model.refiner:
+        folder = _fetch(model.refiner, model.variant, console, SHARED)
+        gathered += [
+            File(file.path, f"{REFINER}{file.place}", file.size, file.sha256)
+            for file in _files(folder, model.variant, SHARED)
+        ]
+    return gathered
+
+
+def _unreadable(error: OSError) -> UploadFailed:
+    if error.errno == errno.ENOSPC:
+        return UploadFailed(
+            "The disk is full; weights are downloaded to this machine before their upload.",
+            f"Free some space, or set HF_HOME to a larger disk. {AGAIN}",
+        )
+    return UploadFailed(f"The weights could not be read: {error}", "Run the same command again.")
+
+
+def require_usable(model: Model, console: Console) -> None:
+    """Look at the files of a local folder, before anything is made or paid for.
+
+    Raises:
+        BadArgument: if the container could not load them; names each file and what to do.
+    """
+    if model.folder is None:
+        return
+    faults = check(model.folder)
+    for fault in faults:
+        if not fault.fatal:
+            console.say(f"{fault}.")
+    _refuse([fault for fault in faults if fault.fatal], model.folder)
+
+
+def _refuse(faults: Sequence[Fault], source: object) -> None:
+    if faults:
+        advice = "\n".join(f"{fault}." for fault in faults)
+        raise BadArgument(f"The model in {source} cannot be used.", advice)
+
+
+def _local(folder: Path, console: Console) -> list[File]:
+    try:
+        selection = select(folder)
+    except FolderUnusable as error:
+        raise BadArgument(f"{error}.") from error
+    if selection.left_out:
+        names = shortened(selection.left_out)
+        console.say(f"  left out, because no part of the model: {names}")
+    return [File.read(folder / place, place) for place in selection.files]
+
+
+def shortened(names: Sequence[str], most: int = 20) -> str:
+    """Return names separated by commas, and the number of those that are too many to list."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def _files(folder: Path, variant: str | None, without: Collection[str] = ()) -> list[File]:
+    index = _read_index(folder / INDEX)
+    _refuse(check_pipeline(folder, index, without, allow_pickle=False), folder)
+    chosen = choose(list_files(folder), index, variant, without)
+    return [File.read(folder / place, place) for place in sorted(chosen)]
+
+
+def choose(
+    paths: Iterable[str],
+    index: dict[str, Any],
+    variant: str | None,
+    without: Collection[str] = (),
+) -> list[str]:
+    """Return the files that a model's pipeline requires; arguments as in `model_folder.files`.
+
+    Raises:
+        BadArgument: if a component has weights, but no safetensors.
+    """
+    available = list(paths)
+    pickled = pickled_only(available, components(index, without))
+    if pickled:
+        raise BadArgument(
+            f"The weights of {', '.join(pickled)} are not in the safetensors format.",
+            "Convert the model first: files in other formats can run code when they are loaded.",
+        )
+    return files.choose(available, index, variant, without)
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        return read_object(path)
+    except FolderUnusable as error:
+        raise BadArgument(f"{error}.") from error
+
+
+def _fetch(
+    repository: Repository, variant: str | None, console: Console, without: Collection[str] = ()
+) -> Path:
+    """Return the folder of a repository's snapshot; download the missing files first."""
+    import huggingface_hub  # slow to import, and needed here only
+    from huggingface_hub.errors import GatedRepoError
+
+    console.say(f"  downloading {repository.name} at {repository.revision[:12]}")
+    try:
+        info = huggingface_hub.HfApi().model_info(repository.name, revision=repository.revision)
+        paths = [item.rfilename for item in info.siblings or []]
+        index = huggingface_hub.hf_hub_download(
+            repository.name, INDEX, revision=repository.revision
+        )
+        chosen = choose(paths, _read_index(Path(index)), variant, without)
+        return Path(
+            huggingface_hub.snapshot_download(
+                repository.name, revision=repository.revision, allow_patterns=chosen
+            )
+        )
+    except GatedRepoError as error:  # first: it is a subclass of HfHubHTTPError
+        raise BadArgument(
+            f"{repository.name} is gated.",
+            f"Accept its terms at https://huggingface.co/{repository.name}, and set HF_TOKEN.",
+        ) from error
+    except BadArgument:
+        raise
+    except Exception as error:  # the hub's HTTP library, and its errors, change between versions
+        raise BadArgument(
+            f"{repository.name} cannot be downloaded: {error}.",
+            "Check its name, the revision and the network, and run the same command again.",
+        ) from error

@@ -1,0 +1,1 @@
+"""The gateway: its settings, its chalice project, and its deployment."""

@@ -1,0 +1,226 @@
+"""Deploy the gateway with chalice, in front of the deployment's endpoints, and throttle it."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from endpoint.aws.models import is_asynchronous
+from endpoint.catalogue import models
+from endpoint.cli.context import Context
+from endpoint.cli.options import DeployOptions
+from endpoint.core.naming import TAG, digest
+from endpoint.core.problems import AGAIN, BadArgument, ScriptError
+from endpoint.provision import model_metadata
+from endpoint.provision.gateway.gateway_access import access_of, requires_keys
+from endpoint.provision.gateway.gateway_project import (
+    GatewayProject,
+    GatewaySettings,
+    OfferedModel,
+    gateway_responses,
+    url_of,
+)
+from endpoint.provision.ownership import Ownership
+from endpoint.provision.settings_check import check_gateway
+
+_CHALICE_SECONDS = 900
+# Lambda reserves at least this many for functions without a reservation; a new account has 10 in
+# all, so that it cannot reserve any.
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+_UNRESERVED = 100
+_SMALLEST_LIMIT = 10
+
+
+def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
+    """Deploy the gateway in front of the existing endpoints.
+
+    Returns:
+        Its URL, and a key that is valid for the next hour if it requires keys.
+    """
+    deployment = context.deployment
+    context.begin(f"gateway: Lambda function {deployment.function} and its REST API")
+    if context.dry_run:
+        context.console.say("  would run chalice deploy")
+        return "", None
+    function = context.gateway.function(deployment.function)
+    access = access_of(options, _variables(function), deployment.bucket)
+    free = _free_concurrency(context)
+    settings = GatewaySettings(
+        _offered_models(context, options),
+        log_prompts=options.log_prompts,
+        concurrency=_allowed_concurrency(context, options.concurrency, free),
+        account_concurrency=_SMALLEST_LIMIT if free is None else free,
+        access=access.variables,
+    )
+    # Again: the models' own metadata is known only now.
+    check_gateway(settings.environment())
+    project = GatewayProject(deployment)
+    project.write(settings, context.stacks.outputs(deployment.stack)["GatewayRoleArn"])
+
+    # An interrupted deployment can leave an API that chalice has no record of.
+    apis = context.gateway.apis_of(deployment.function_arn)
+    for surplus in apis[1:]:
+        context.gateway.delete_api(surplus)
+    project.record_deployed(
+        function["FunctionArn"] if function else None, apis[0] if apis else None
+    )
+    try:
+        _run_chalice(context, project)
+    finally:
+        project.remove_configuration()
+
+    (api,) = context.gateway.apis_of(deployment.function_arn)
+    # chalice has no setting for these, and its next deployment removes them.
+    context.gateway.set_responses(api, gateway_responses())
+    # Every request can cost GPU time, so the public URL has a limit from the start.
+    context.begin(f"throttling: {options.requests_per_second:g} requests for pictures per second")
+    context.gateway.throttle(api, options.requests_per_second, options.burst)
+    context.gateway.tag_api(api, deployment.region, deployment.partition, {TAG: deployment.name})
+    endpoint = context.account.client("apigateway").meta.endpoint_url
+    return url_of(api, deployment.region, endpoint), access.smoke_key
+
+
+def check(context: Context, options: DeployOptions) -> None:
+    """Have the gateway read what it would be deployed with; ask before it is open to everybody.
+
+    Nothing has been changed until then. What the models themselves will say is not known yet.
+
+    Raises:
+        BadArgument: if an option has a value that the gateway, or AWS, does not accept.
+        ScriptError: if the Lambda function is not the deployment's.
+    """
+    _check_limits(options)
+    Ownership(context).refuse_other_function()
+    deployment = context.deployment
+    before = context.gateway.function(deployment.function)
+    access = access_of(options, _variables(before), deployment.bucket)
+    planned = {model.name: model for model in _offered_models(context, options)}
+    for model in (
+        models.resolve(name, options.revision) for name in (options.model, *options.also)
+    ):
+        planned[model.name] = _planned(context, model)
+    settings = GatewaySettings(
+        tuple(planned.values()), log_prompts=options.log_prompts, access=access.variables
+    )
+    check_gateway(settings.environment())
+    if requires_keys(access.variables):
+        return
+    region = context.account.region
+    if requires_keys(_variables(before)):
+        context.console.ask(
+            f"The gateway of {deployment.prefix} in {region} requires a key. Delete all keys, and"
+            " let everybody who knows its URL generate pictures?"
+        )
+    elif before is None and not options.open:
+        context.console.ask(
+            "Everybody who knows the URL will be able to generate pictures, without a key (--keys"
+            " requires one). Deploy it so?"
+        )
+
+
+def _check_limits(options: DeployOptions) -> None:
+    rate = options.requests_per_second
+    if not (math.isfinite(rate) and rate > 0):
+        raise BadArgument("--requests-per-second must be a number above 0.")
+    if options.burst < 1:
+        raise BadArgument("--burst must be 1 or more.")
+    if options.concurrency < 0:
+        raise BadArgument("--concurrency must be 0 or more.")
+
+
+def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
+    variables: dict[str, str] = (function or {}).get("Environment", {}).get("Variables", {})
+    return variables
+
+
+def _planned(context: Context, model: models.Model) -> OfferedModel:
+    """Return a model as it will be offered, as far as that is known before its endpoint exists."""
+    known = model_metadata.metadata(model.defaults, model.seconds, ())
+    bucket = context.deployment.bucket
+    jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
+    revision = digest(model.name)
+    return OfferedModel(model.name, context.deployment.endpoint(model.name), revision, jobs, known)
+
+
+def _offered_models(context: Context, options: DeployOptions) -> tuple[OfferedModel, ...]:
+    """Return the deployment's models, the one of --model first: it becomes the default."""
+    deployment = context.deployment
+    names = filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-"))
+    ownership = Ownership(context)
+    # An endpoint that is not Easel's is not made public, whatever it is called.
+    own = filter(ownership.owns_endpoint, names)
+    offered = [model for name in own if (model := _offered(context, name))]
+    first = models.resolve(options.model, options.revision).name
+    return tuple(sorted(offered, key=lambda model: (model.name != first, model.name)))
+
+
+def _offered(context: Context, endpoint: str) -> OfferedModel | None:
+    description = context.endpoints.find(endpoint)
+    if description is None:
+        return None
+    config = context.models.find_config(description["EndpointConfigName"]) or {}
+    name = context.deployment.model_of(endpoint)
+    sagemaker_model = config["ProductionVariants"][0]["ModelName"]
+    # The SageMaker model's name ends in the hash of its code, weights and settings.
+    revision = sagemaker_model.rpartition("-")[2]
+    jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
+    known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
+    return OfferedModel(name, endpoint, revision, jobs, known.metadata, known.description)
+
+
+def _free_concurrency(context: Context) -> int | None:
+    """Return how many functions without a reservation can run at once in the account.
+
+    None if the operator may not ask (lambda:GetAccountSettings).
+    """
+    try:
+        limits = context.account.client("lambda").get_account_settings()["AccountLimit"]
+    except ClientError:
+        return None
+    return int(limits["UnreservedConcurrentExecutions"])
+
+
+def _allowed_concurrency(context: Context, requested: int, free: int | None) -> int | None:
+    """Return the concurrency to reserve; None for none, or if the account cannot reserve it."""
+    if not requested:
+        return None
+    if free is None:
+        return requested  # Lambda itself decides
+    try:
+        # The function's own reservation is not among the free ones, but it gives it back.
+        own = context.gateway.reserved_concurrency(context.deployment.function)
+    except ClientError:
+        return requested
+    if free + own - requested < _UNRESERVED:
+        context.console.say("  no concurrency reserved: this account's Lambda limit is too low")
+        return None
+    return requested
+
+
+def _run_chalice(context: Context, project: GatewayProject) -> None:
+    """Run `chalice deploy`.
+
+    Raises:
+        ScriptError: if it fails; the end of its output is in the message.
+    """
+    # Not the `chalice` program, which need not be on the PATH.
+    command = [sys.executable, "-c", "from chalice.cli import main; main()"]
+    command += ["--project-dir", str(project.folder), "deploy", "--stage", context.name]
+    # chalice makes a session of its own, which has only the environment to go by.
+    environment = context.account.child_environment()
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and arguments
+            command, env=environment, capture_output=True, text=True, check=False,
+            timeout=_CHALICE_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ScriptError("chalice deploy took longer than 15 minutes.", AGAIN) from error
+    output = f"{done.stdout}\n{done.stderr}".strip()
+    # chalice exits with 0 and deploys without a package that it could not install.
+    if done.returncode or "Could not install dependencies" in output:
+        raise ScriptError(f"chalice deploy failed:\n{output[-2000:]}", AGAIN)

@@ -1,0 +1,200 @@
+"""Measure, while a model warms up, how large its batches should be.
+
+Batching gains where a denoising step is bound by launching kernels or by reading weights: much for
+small pictures on a GPU, little or nothing for large ones.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from easel import log
+from easel.batching.engine import Engine
+from easel.batching.pace import Pace
+from easel.batching.run import Run
+from easel.batching.sizes import SIZES, Sizes, worthwhile
+from easel.errors import EaselError
+from easel.generator import GeneratedImage, ImageGenerator
+from easel.speed.speed import Batch
+from generation import GenerationRequest
+
+# Seconds that a start may take longer for it. A CPU that is slower than this gains nothing.
+_MOST_SECONDS = {"cuda": 30.0, "cpu": 4.0}
+
+
+class Nobody:
+    """A watch without a caller."""
+
+    deadline = math.inf
+
+    def cancelled(self) -> bool:
+        return False
+
+    def progressed(self, step: int, steps: int) -> None:
+        pass
+
+    def wants_preview(self) -> bool:
+        return False
+
+    def preview(self, pixels: Any) -> None:
+        pass
+
+
+class _Timed(Engine):
+    """Notes how long the calls of denoisers take, and whether they are shared."""
+
+    def __init__(self, generator: ImageGenerator, size: int) -> None:
+        super().__init__(generator, Sizes({size: 1.0}, exact=True))
+        self.warming_up = True
+        self.steps: list[float] = []
+        self.shared = False
+
+    def paint(self, requests: Sequence[GenerationRequest]) -> list[GeneratedImage]:
+        """Return the images in the requests' order; raise the first error."""
+        watches = [Nobody() for _ in requests]
+        for request, watch in zip(requests, watches, strict=True):
+            self.add(request, watch)
+        results: dict[int, Any] = {}
+        while self.busy:
+            results |= {id(watch): result for watch, result in self.step()}
+        images = [results[id(watch)] for watch in watches]
+        for image in images:
+            if isinstance(image, EaselError):
+                raise image
+        return images
+
+    def _perform(self, runs: Sequence[Run]) -> list[Any]:
+        call = runs[0].call
+        if call is None or call.part == "vae":
+            return super()._perform(runs)
+        self.shared = call.key is not None
+        _wait()
+        began = time.perf_counter()
+        replies = super()._perform(runs)
+        _wait()
+        self.steps.append(time.perf_counter() - began)
+        return replies
+
+
+@dataclass
+class _Figures:
+    """What was measured at the default size of a picture, in seconds.
+
+    Attributes:
+        step: of one denoising step, by size of the batch.
+        rest: of everything else about one picture.
+    """
+
+    step: dict[int, float] = field(default_factory=dict)
+    rest: float = 0.0
+
+    def per_picture(self, steps: int) -> dict[int, float]:
+        return {size: steps * step / size + self.rest for size, step in self.step.items()}
+
+
+def measure(generator: ImageGenerator, batch: Batch) -> tuple[Sizes, Pace]:
+    """Return the sizes of batches for a warmed-up model, and the time that its pictures take.
+
+    Args:
+        generator: paints a few pictures in few steps.
+        batch: the owner's choice; a size that is chosen is not questioned.
+    """
+    pace = Pace()
+    if generator.denoiser is None or batch.size == 1:
+        return Sizes({1: 1.0}, exact=batch.exact), pace
+    steps = generator.complete(GenerationRequest(prompt="a")).steps or 1
+    figures = _measure(generator, steps, batch.size, pace)
+    largest = batch.size or worthwhile(figures.per_picture(steps))
+    if largest > 1 and not _rows_are_independent(generator, largest):
+        largest = 1
+    slowest = max(figures.step.values(), default=1.0)
+    sizes = {size: figures.step.get(size, slowest) for size in SIZES if size <= largest}
+    return Sizes(sizes, exact=batch.exact), pace
+
+
+def _measure(generator: ImageGenerator, steps: int, chosen: int | None, pace: Pace) -> _Figures:
+    """Paint at one size after the other while it gains, fits and does not take too long."""
+    figures = _Figures()
+    until = time.perf_counter() + _MOST_SECONDS["cuda" if _has_gpu() else "cpu"]
+    request = generator.painted(generator.quickest(None, None))
+    expected = 0.0 if _has_gpu() else _guess(generator, request, pace)
+    for size in (size for size in SIZES if size <= (chosen or SIZES[-1])):
+        if time.perf_counter() + expected > until:
+            break
+        engine = _Timed(generator, size)
+        began = time.perf_counter()
+        try:
+            engine.paint(_others(request, size))
+        except EaselError as error:
+            log.event("batch_not_measured", size=size, reason=str(error))
+            break
+        if engine.halved or (size > 1 and not engine.shared):
+            break
+        figures.step[size] = min(engine.steps, default=0.0)
+        if size == 1:
+            figures.rest = time.perf_counter() - began - sum(engine.steps)
+            pace.learn(request, step=figures.step[1], rest=figures.rest)
+        expected = 2 * (time.perf_counter() - began)
+        if chosen is None and worthwhile(figures.per_picture(steps)) < size:
+            break
+    return figures
+
+
+def _guess(generator: ImageGenerator, request: GenerationRequest, pace: Pace) -> float:
+    """Return the seconds of a request in proportion to those of the smallest picture."""
+    smallest = generator.painted(generator.quickest(*generator.capabilities.smallest))
+    engine = _Timed(generator, 1)
+    began = time.perf_counter()
+    engine.paint([smallest])
+    step = min(engine.steps, default=0.0)
+    pace.learn(smallest, step=step, rest=time.perf_counter() - began - sum(engine.steps))
+    return pace.seconds(request)
+
+
+def _rows_are_independent(generator: ImageGenerator, size: int) -> bool:
+    """Whether a picture is the same alone and with others, at a size.
+
+    It is for a UNet on a CPU, as the tests show. Elsewhere it is tried: a transformer may mix its
+    rows, and a GPU's libraries may compute a row differently in another place.
+    """
+    if not _has_gpu() and type(generator.denoiser).__name__ == "UNet2DConditionModel":
+        return True
+    request = generator.painted(generator.quickest(None, None))
+    try:
+        engine = _Timed(generator, size)
+        (alone,) = engine.paint([request])
+        *_, among_others = engine.paint([*_others(request, size)[1:], request])
+    except EaselError as error:
+        log.event("batch_not_measured", size=size, reason=str(error))
+        return False
+    same = engine.shared and np.array_equal(alone.pixels, among_others.pixels)
+    log.event("batch_tried", size=size, same=same)
+    return same
+
+
+def _others(request: GenerationRequest, number: int) -> list[GenerationRequest]:
+    return [replace(request, seed=seed) for seed in range(number)]
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
+def _wait() -> None:
+    if _has_gpu():
+        torch.cuda.synchronize()
+
+
+def make_engine(generator: ImageGenerator) -> Engine:
+    """Return an engine for a warmed-up model, with the sizes that EASEL_BATCH asks for."""
+    sizes, pace = measure(generator, generator.batch)
+    generator.report_batch(str(sizes))
+    log.event("batch", sizes=list(sizes.seconds), exact=sizes.exact)
+    return Engine(generator, sizes, pace)

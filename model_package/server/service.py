@@ -1,0 +1,302 @@
+"""From the body of a request to the response: read, queue, paint, write. No HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from . import log
+from .errors import Refused, ServerError, failed, unreadable
+from .job import Job, Stage
+from .metrics import Metrics, gpu_memory
+from .painter import Painter
+from .script import JSON, Context, Script, accepted
+from .script_thread import ScriptThread
+from .traces import Traces
+
+# SageMaker drops asynchronous responses with more than 4096 bytes of headers, its own included:
+# https://github.com/aws/deep-learning-containers/issues/4668
+_LARGEST_HEADERS = 3_000
+# How long a caller is asked to wait while this server starts or ends.
+_START_SECONDS, _STOP_SECONDS = 10.0, 10.0
+
+
+class State(StrEnum):
+    """What /health reports, as in cog (https://cog.run/http)."""
+
+    STARTING = "STARTING"
+    READY = "READY"
+    BUSY = "BUSY"
+    UNHEALTHY = "UNHEALTHY"
+    STOPPING = "STOPPING"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as it came over HTTP.
+
+    Attributes:
+        headers: as the script reads them.
+        patience: seconds that the caller waits if the request does not say so.
+        trace: names it in the log and in /progress, or None.
+        left: returns once the caller has left.
+    """
+
+    body: bytes
+    headers: Mapping[str, str]
+    patience: float
+    trace: str | None
+    left: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response, whose body is complete."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: ServerError) -> Reply:
+        """Return the response of an error."""
+        return cls(error.status, error.body(), {"Content-Type": JSON, **error.headers})
+
+
+class Service:
+    """Answers requests with the script's functions.
+
+    Args:
+        script: loaded by the painter.
+        painter: not started yet.
+    """
+
+    def __init__(self, script: Script, painter: Painter, metrics: Metrics) -> None:
+        self._script, self._painter, self._metrics = script, painter, metrics
+        self._thread = ScriptThread()
+        self._answering = 0
+        self._stopping = False
+        self.traces = Traces()
+
+    def start(self) -> None:
+        """Begin to load the model."""
+        self._thread.start()
+        self._painter.start()
+
+    @property
+    def state(self) -> State:
+        if self.fatal:
+            return State.UNHEALTHY
+        if self._stopping:
+            return State.STOPPING
+        if self._painter.engine is None:
+            return State.STARTING
+        return State.BUSY if any(self._painter.waiting.counts) else State.READY
+
+    @property
+    def fatal(self) -> str | None:
+        """Why this process must end, or None."""
+        if self._painter.fatal is None and self._painter.stalled:
+            return "Painting shows no progress."
+        return self._painter.fatal
+
+    @property
+    def idle(self) -> bool:
+        """Whether every request has its response."""
+        return self._answering == 0
+
+    def stop(self, seconds: float) -> None:
+        """Accept nothing any more, and finish what can be finished in so many seconds."""
+        self._stopping = True
+        self._painter.waiting.close(_stopping, time.monotonic() + seconds)
+
+    def refuse_all(self) -> None:
+        """Answer all requests that are not finished."""
+        self._stopping = True
+        self._painter.waiting.close(_stopping, 0.0)
+        self._painter.waiting.refuse_all(_stopping)
+
+    def revise(self) -> None:
+        """Refuse what cannot be finished in time any more."""
+        self._painter.waiting.revise()
+
+    async def answer(self, call: Call) -> Reply:
+        """Return the response to a request; raises nothing."""
+        began = time.monotonic()
+        self._answering += 1
+        try:
+            reply = await self._answer(call)
+        except ServerError as error:
+            reply = Reply.of(error)
+        finally:
+            self._answering -= 1
+        seconds = time.monotonic() - began
+        self._metrics.responses.add(str(reply.status))
+        log.event(
+            "response",
+            status=reply.status,
+            seconds=round(seconds, 3),
+            bytes=len(reply.body),
+            trace=call.trace,
+        )
+        return reply
+
+    async def _answer(self, call: Call) -> Reply:
+        self._require_open()
+        context = Context(self._script.model_dir, call.headers)
+        request = await self._read(call, context)
+        if self._painter.needs_no_paint(request):
+            return await self._reply(partial(self._at_once, request, context), context)
+        result = await self._paint(call, request, context)
+        if isinstance(result, ServerError):
+            raise result
+        return await self._reply(lambda: self._script.write(result, context), context)
+
+    def _require_open(self) -> None:
+        state = self.state
+        if state is State.STARTING:
+            message = "The model is still being loaded."
+            raise Refused("starting", message, _START_SECONDS)
+        if state is State.STOPPING:
+            raise _stopping()
+        if state is State.UNHEALTHY:
+            message = "This server cannot paint any more, and ends."
+            raise Refused("unhealthy", message, _STOP_SECONDS)
+
+    async def _read(self, call: Call, context: Context) -> Any:
+        """Return what the script reads, or an error of its own about it."""
+        content_type = context.get_request_header(0, "Content-Type")
+        try:
+            return await self._thread.call(
+                lambda: self._painter.checked(self._script.read(call.body, content_type, context))
+            )
+        except Exception as error:  # whatever the script raises is about the request
+            raise unreadable(error) from error
+
+    def _at_once(self, request: Any, context: Context) -> bytes:
+        """Return the body for what needs no painting: an error, or a description."""
+        if not isinstance(request, Exception):
+            request = self._script.predict(request, context)
+        return self._script.write(request, context)
+
+    async def _paint(self, call: Call, request: Any, context: Context) -> Any:
+        """Return the result of a request, which may be an error of the script's."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def deliver(result: Any) -> None:
+            loop.call_soon_threadsafe(_set, future, result)
+
+        job = Job(
+            request,
+            context,
+            deliver,
+            deadline=self._deadline(call, context),
+            trace=call.trace,
+        )
+        self._painter.waiting.put(job)
+        self.traces.add(job)
+        leaving = asyncio.ensure_future(call.left())
+        try:
+            await asyncio.wait({future, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not future.done():
+                self._painter.waiting.withdraw(job)
+        if not future.done():
+            self._metrics.dropped.add("left")
+            log.event("caller_left", stage=job.stage, step=job.step, trace=job.trace)
+            # Nobody reads it; the status is nginx's for a client that has left.
+            raise ServerError(499, "left", "The caller has left.")
+        result = future.result()
+        if isinstance(result, Exception):
+            self._metrics.dropped.add(str(getattr(result, "code", "failed")))
+        else:
+            self._metrics.pictures.observe(job.finished - job.arrived)
+        return result
+
+    def _deadline(self, call: Call, context: Context) -> float:
+        """Return when the caller leaves, by `time.monotonic`."""
+        stated = self._script.deadline(context)
+        if stated is not None and stated < math.inf:
+            return stated
+        return time.monotonic() + call.patience
+
+    async def _reply(self, write: Callable[[], bytes], context: Context) -> Reply:
+        try:
+            body = await self._thread.call(write)
+        except Exception as error:
+            log.failure("generation_failed", error)
+            raise failed(error) from error
+        (processor,) = context.request_processor
+        headers = {"Content-Type": JSON if processor.status >= 400 else accepted(context)}
+        headers |= processor.response_headers
+        if sum(len(name) + len(value) + 4 for name, value in headers.items()) > _LARGEST_HEADERS:
+            log.event("headers_dropped", names=sorted(headers))
+            headers = {"Content-Type": headers["Content-Type"][:200]}
+        return Reply(processor.status, body, headers)
+
+    def progress(self, trace: str, *, preview: bool) -> dict[str, Any] | None:
+        """Return how far a request is, for JSON; None if there is none of that name."""
+        job = self.traces.find(trace)
+        if job is None:
+            return None
+        left = self._painter.waiting.seconds_left(job)
+        shown = {"preview": job.show()} if preview and job.stage is not Stage.DONE else {}
+        return {
+            "state": job.stage,
+            "step": job.step,
+            "steps": job.steps,
+            "seconds_left": None if left is None else round(left, 1),
+            **shown,
+        }
+
+    def health(self) -> dict[str, Any]:
+        """Return what /health shows of the queue and the engine."""
+        waiting, painting = self._painter.waiting.counts
+        engine = self._painter.engine
+        return {
+            "state": self.state,
+            **({"reason": self.fatal} if self.fatal else {}),
+            "queue": {
+                "waiting": waiting,
+                "painting": painting,
+                "seconds": round(self._painter.waiting.seconds, 3),
+            },
+            "batch": engine.describe() if engine else None,
+        }
+
+    def metrics(self) -> str:
+        """Return the text of /metrics."""
+        queue = self._painter.waiting
+        waiting, painting = queue.counts
+        return self._metrics.prometheus(
+            {
+                "ready": ("1 while /ping is 200.", float(self.state in {"READY", "BUSY"})),
+                "queue_length": ("Requests that wait.", waiting),
+                "painting": ("Requests that are painted.", painting),
+                "queue_seconds": ("Expected seconds of all that.", queue.seconds),
+                "queue_oldest_seconds": ("How long the first one waits.", queue.oldest),
+                **gpu_memory(),
+            }
+        )
+
+    def embedded_metrics(self, endpoint: str | None) -> str:
+        """Return the line of metrics for CloudWatch."""
+        seconds = self._painter.waiting.seconds
+        return self._metrics.embedded(seconds, endpoint, round(time.time() * 1000))
+
+
+def _stopping() -> ServerError:
+    return Refused("stopping", "This server ends; another one takes over.", _STOP_SECONDS)
+
+
+def _set(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():  # else the caller has left
+        future.set_result(result)

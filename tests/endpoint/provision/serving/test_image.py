@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from endpoint.aws.registry import Image
+from endpoint.catalogue import images
+from endpoint.core.problems import BadArgument, ScriptError
+from endpoint.provision.serving.image import choose_image, inference_ami, known_image
+
+AWS = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
+
+
+def test_an_image_that_is_named_is_taken():
+    uri = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/mine/serving:1.0"
+    image = choose_image(uri, "eu-central-1", "ml.g5.xlarge")
+    assert (image.account, image.repository, image.tag) == ("123456789012", "mine/serving", "1.0")
+    assert image.repository_arn("aws") == (
+        "arn:aws:ecr:eu-central-1:123456789012:repository/mine/serving"
+    )
+
+
+def test_an_image_can_be_named_by_its_digest():
+    uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serving@sha256:" + "a" * 64
+    assert choose_image(uri, "us-east-1", "ml.g5.xlarge").digest == "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize("uri", ["nginx:latest", "x.dkr.ecr.us-east-1.amazonaws.com/a:b", "/",
+                                 "123456789012.dkr.ecr.us-east-1.amazonaws.com/a"])  # fmt: skip
+def test_a_uri_outside_ecr_is_refused(uri):
+    with pytest.raises(BadArgument, match="not the URI"):
+        choose_image(uri, "us-east-1", "ml.g5.xlarge")
+
+
+def test_without_the_sdks_core_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sagemaker.core", None)
+    with pytest.raises(ScriptError, match="not installed") as caught:
+        choose_image(None, "us-east-1", "ml.g5.xlarge")
+    assert "requirements-deploy.txt" in caught.value.advice
+    assert "--image" in caught.value.advice
+
+
+def test_the_default_is_aws_own_image_with_the_torch_that_works():
+    pytest.importorskip("sagemaker.core", reason="endpoint/requirements-deploy.txt")
+    image = choose_image(None, "eu-south-1", "ml.g4dn.xlarge")
+    assert image.account == "692866216735"
+    assert image.tag == "2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04"
+
+
+def test_a_region_without_an_image_is_refused():
+    pytest.importorskip("sagemaker.core", reason="endpoint/requirements-deploy.txt")
+    with pytest.raises(BadArgument, match="no serving image for mars-1"):
+        choose_image(None, "mars-1", "ml.g4dn.xlarge")
+
+
+def test_a_name_that_the_catalogue_does_not_have_is_refused_with_those_it_has():
+    with pytest.raises(BadArgument, match="neither a known image") as caught:
+        choose_image("huggingface-9", "us-east-1", "ml.g5.xlarge")
+    assert images.DEFAULT in caught.value.advice
+
+
+def _catalogue(monkeypatch, **changes):
+    known = replace(images.read()[images.DEFAULT], name="own", uri=f"{AWS}/own:1", **changes)
+    monkeypatch.setattr(images, "read", lambda: {"own": known})
+
+
+def test_an_image_is_found_by_its_name(monkeypatch):
+    _catalogue(monkeypatch)
+    assert choose_image("own", "us-east-1", "ml.g5.xlarge").uri == f"{AWS}/own:1"
+
+
+def test_a_digest_in_the_catalogue_pins_the_image(monkeypatch):
+    digest = "sha256:" + "a" * 64
+    _catalogue(monkeypatch, repository="own", digest=digest)
+    image = choose_image("own", "us-east-1", "ml.g5.xlarge")
+    assert image.uri == f"{AWS}/own@{digest}"
+    # What is known about it is found by the digest as well.
+    assert known_image(image) is images.read()["own"]
+
+
+def test_what_is_known_about_an_image_is_found_by_its_uri_in_any_registry():
+    known = images.read()[images.DEFAULT]
+    image = Image.parse(
+        f"692866216735.dkr.ecr.eu-south-1.amazonaws.com/{known.repository}:{known.tag}"
+    )
+    assert known_image(image) is known
+    assert known_image(Image.parse(f"{AWS}/mine:1")) is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "ami"),
+    [
+        ("0.38.0-lmi29.0.0-cu130", images.AMI_OF_NEWER_CUDA),
+        ("2.8.0-gpu-py312-cu129-ubuntu22.04", images.AMI_OF_NEWER_CUDA),
+        ("2.6.0-gpu-py312-cu128-ubuntu22.04", None),
+        ("2.6.0-gpu-py312-cu124-ubuntu22.04", None),
+        ("1.0", None),
+    ],
+)
+def test_newer_versions_of_cuda_require_another_machine_image(tag, ami):
+    image = Image.parse(f"{AWS}/mine:{tag}")
+    assert inference_ami(image, None) == ami
+    assert inference_ami(image, "al2-own") == "al2-own"

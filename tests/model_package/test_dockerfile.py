@@ -1,0 +1,49 @@
+"""The Dockerfile through its linters; test_image.py builds it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+from endpoint.emulator.container.local_image import DOCKERFILE, SOURCES
+from tests.policy_tools import find_program
+
+TEXT = DOCKERFILE.read_text("utf-8")
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_hadolint_finds_nothing_that_is_not_explained():
+    done = run(find_program("hadolint"), str(DOCKERFILE))
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+    # A reason is on the line before each exception.
+    lines = TEXT.splitlines()
+    exceptions = [number for number, line in enumerate(lines) if "hadolint ignore" in line]
+    assert all(lines[number - 1].startswith("# ") for number in exceptions)
+
+
+def test_checkov_finds_nothing_that_is_not_explained():
+    command = [find_program("checkov"), "--framework", "dockerfile", "-f", str(DOCKERFILE)]
+    report = json.loads(run(*command, "--output", "json", "--compact", "--skip-download").stdout)
+    assert report["results"]["failed_checks"] == []
+    assert report["summary"]["passed"] > 100
+    skipped = report["results"]["skipped_checks"]
+    assert {check["check_id"] for check in skipped} == {"CKV_DOCKER_3"}
+    assert all(check["check_result"]["suppress_comment"] for check in skipped)
+
+
+def test_the_context_has_what_is_copied_and_nothing_else():
+    ignored = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text("utf-8").splitlines()
+    copied = set(re.findall(r"^COPY (\w[\w.]*)", TEXT, re.MULTILINE))
+    assert {line[1:] for line in ignored if line.startswith("!")} == set(SOURCES)
+    assert copied == set(SOURCES)
+
+
+def test_its_cuda_is_what_sagemakers_newest_machine_image_can_start():
+    """CUDA 13.0 requires the driver 580, which al2023-ami-sagemaker-inference-gpu-4-1 alone has."""
+    lock = DOCKERFILE.with_name("requirements-cuda.lock").read_text("utf-8")
+    versions = dict(re.findall(r"^([\w-]+)==(\S+)", lock, re.MULTILINE))
+    assert versions["nvidia-cuda-runtime"].startswith("13.0.")

@@ -1,0 +1,237 @@
+"""The serving image, built, started, stopped and pushed for real: without a Docker engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from endpoint.core.local_addresses import go_direct
+from endpoint.emulator.process.processes import free_port
+from tests import containers
+from tests.containers import Container
+from tests.model_package.doubles.toolkit import Toolkit
+from tests.packages import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.own_environment]
+
+REQUEST = {"prompt": "a red apple", "seed": 7}
+# Several seconds of painting, to be stopped in.
+LONG = {**REQUEST, "steps": 100, "width": 256, "height": 256}
+DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
+OCI = "application/vnd.oci.image.manifest.v1+json"
+# Public addresses that the image's own files may name.
+PUBLIC = (".debian.org", "pypi.org", "pythonhosted.org")
+# What the server does without a network and without curl.
+ASK = f"""
+import http.client, json, sys
+server = http.client.HTTPConnection("127.0.0.1", 8080, timeout=300)
+headers = {{"Content-Type": "application/json", "Accept": "image/png"}}
+server.request("POST", "/invocations", json.dumps({REQUEST}), headers)
+sys.stdout.write(server.getresponse().read().hex())
+"""
+# Modules that a start loads from a source file without bytecode.
+UNCOMPILED = """
+import pathlib, sys
+sys.path.insert(0, "code")
+import server.main, inference
+model = inference.model_fn("/opt/ml/model").generator()
+for name, module in sorted(sys.modules.items()):
+    cached = getattr(module, "__cached__", None)
+    if cached and str(cached).startswith("/opt") and not pathlib.Path(cached).exists():
+        print(name)
+"""
+
+
+@pytest.fixture(scope="module")
+def image():
+    containers.require()
+    yield containers.build()
+    containers.clean_up()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Return the picture as this process paints it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("EASEL_DEFAULTS", raising=False)
+        return Toolkit(containers.DEMO).post(REQUEST, accept="image/png").body
+
+
+@pytest.fixture(scope="module")
+def layers(image):
+    """Return the folder with the image's layers as tar files, its configuration and manifest."""
+    folder = containers.FOLDER / "layers"
+    containers.run("buildah", "push", "--quiet", "--format", "v2s2", image, f"dir:{folder}")
+    return folder
+
+
+def invoke(container, body):
+    headers = {"Content-Type": "application/json", "Accept": "image/png"}
+    return urllib3.request(
+        "POST", f"{container.url}/invocations", body=json.dumps(body), headers=headers,
+        retries=False, timeout=300,
+    )  # fmt: skip
+
+
+def in_background(container, body):
+    """Send a request; return the list that gets its response or error, and its thread."""
+    results = []
+
+    def ask():
+        try:
+            results.append(invoke(container, body))
+        except urllib3.exceptions.HTTPError as error:
+            results.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(1)
+    return results, thread
+
+
+def test_it_reports_when_it_is_ready_paints_the_same_picture_survives_a_kill_and_ends_when_asked(
+    image, expected
+):
+    with Container(image) as container:
+        statuses = set()
+
+        def ready():
+            statuses.add(container.ping())
+            return 200 in statuses
+
+        container.wait_until(lambda: container.ping() == 503 or ready())
+        assert not container.healthy()
+        container.wait_until(ready)
+        assert statuses <= {0, 503, 200}
+        assert container.healthy()
+        response = invoke(container, REQUEST)
+        assert (response.status, response.headers["Content-Type"]) == (200, "image/png")
+        assert response.data == expected
+
+        results, thread = in_background(container, LONG)
+        containers.run("podman", "kill", "--signal", "KILL", container.name)
+        thread.join()
+        # No half picture, and nothing that a new start minds.
+        assert isinstance(results[0], urllib3.exceptions.HTTPError)
+        assert container.exit_code() == 128 + signal.SIGKILL
+        containers.run("podman", "start", container.name)
+        container.wait_until(lambda: container.ping() == 200)
+
+        results, thread = in_background(container, LONG)
+        containers.run("podman", "stop", "--time", "30", container.name)
+        thread.join()
+        (response,) = results
+        # Painted to its end, or refused in a way that a client can repeat.
+        assert response.status in (200, 503), container.log()
+        assert response.data[:4] == b"\x89PNG" or json.loads(response.data)["error"]
+        assert container.exit_code() == 0, container.log()
+
+
+def test_it_needs_neither_a_network_nor_a_writable_disk(image, expected):
+    with Container(image, "--read-only", "--tmpfs=/tmp", network=False) as container:
+        container.wait_until(container.healthy)
+        assert bytes.fromhex(container.execute("python", "-c", ASK).stdout) == expected
+
+
+def test_a_start_compiles_no_bytecode(image):
+    options = ["--volume", f"{containers.DEMO}:/opt/ml/model:ro", "--entrypoint", "python"]
+    done = containers.run("podman", "run", "--rm", *options, image, "-c", UNCOMPILED)
+    assert done.stdout == ""
+
+
+def test_run_serves_from_the_image_and_stops_its_container(image, expected):
+    port = free_port()
+    environment = {**containers.environment(), "OMP_NUM_THREADS": "1"}
+    go_direct(environment)
+    command = [sys.executable, "-m", "endpoint.emulator", "run", "--image", "local"]
+    command += ["--port", str(port)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            ready = f"Easel is at http://127.0.0.1:{port}/api/"
+            said = []
+            while said[-1:] != [ready] and process.poll() is None:
+                said += [process.stdout.readline().strip()]
+            assert said[-1:] == [ready], said
+            url = f"http://127.0.0.1:{port}/api/inference/a%20red%20apple?seed=7"
+            assert urllib3.request("GET", url, headers={"Accept": "*/*"}).data == expected
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    names = containers.run("podman", "ps", "--all", "--format", "{{.Names}}").stdout
+    assert names.split() == []
+
+
+def test_sagemaker_takes_what_is_pushed_and_an_oci_manifest_is_recognised(image):
+    with containers.registry() as address:
+        for tag, form in (("docker", "v2s2"), ("oci", "oci")):
+            place = f"docker://{address}/easel:{tag}"
+            containers.run(
+                "buildah", "push", "--quiet", "--tls-verify=false", "--format", form, image, place
+            )
+        media_type, manifest = containers.manifest(address, "easel", "docker")
+        assert media_type == manifest["mediaType"] == DOCKER
+        assert {layer["mediaType"] for layer in manifest["layers"]} == {
+            "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        }
+        assert sum(layer["size"] for layer in manifest["layers"]) < 600e6
+        assert containers.manifest(address, "easel", "oci")[0] == OCI
+
+
+def test_the_configuration_is_what_sagemaker_and_people_need(image):
+    (found,) = json.loads(containers.run("podman", "image", "inspect", image).stdout)
+    config = found["Config"]
+    assert config["Entrypoint"] == ["python", "-m", "server"]
+    assert config["Cmd"] == ["serve"]
+    assert config["StopSignal"] == "SIGTERM"
+    assert list(config["ExposedPorts"]) == ["8080/tcp"]
+    assert config.get("User", "") == ""
+    assert found["ManifestType"] == DOCKER
+    assert found["Healthcheck"]["Test"][:3] == ["CMD", "python", "-c"]
+    assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"} <= {
+        *config["Env"]
+    }
+    assert found["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert found["Labels"]["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
+
+
+def test_nothing_of_the_machine_that_built_it_is_in_a_layer_or_in_the_history(layers):
+    needles = {text.encode() for text in machine()}
+    for path in layers.iterdir():
+        content = path.read_bytes()
+        assert [needle for needle in needles if needle in content] == [], path
+
+
+def test_no_layer_has_settings_of_pip_or_lists_of_packages(layers):
+    names = []
+    for path in layers.iterdir():
+        if re.fullmatch(r"[0-9a-f]{64}", path.name) and path.stat().st_size > 100_000:
+            names += containers.run("tar", "tf", str(path)).stdout.split()
+    assert "opt/easel/server/__main__.py" in names
+    unwanted = r"(etc/pip\.conf|root/\.cache/.|var/lib/apt/lists/.+_|wheels|run/.+)$"
+    unwanted += r"|opt/easel/(compiled|demo)/.|.*/Dockerfile"
+    assert [name for name in names if re.match(unwanted, name)] == []
+
+
+def machine():
+    """Return texts that name this machine: its folders, its name, and where it gets packages."""
+    settings = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    settings += "".join(path.read_text("utf-8") for path in Path("/etc/apt").rglob("*.sources"))
+    settings += "".join(path.read_text("utf-8") for path in Path("/etc/apt").rglob("*.list"))
+    hosts = set(re.findall(r"\w+://(?:[^/\s']*@)?([\w.-]+)", settings))
+    hosts = {host for host in hosts if not host.endswith(PUBLIC)}
+    folders = set(re.findall(r"(?:file://|')(/[\w./-]+)'?", settings)) - {"/etc/ssl/certs"}
+    return {str(ROOT), *hosts, *(f for f in folders if not f.startswith("/etc/ssl"))}
