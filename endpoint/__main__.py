@@ -16,6 +16,7 @@ from typing import Protocol
 from endpoint import create_endpoint, delete_endpoint, use_endpoint
 from endpoint.commands import (
     apply,
+    build_image,
     create_key,
     deploy,
     destroy,
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     "delete": delete_endpoint,
     "status": status,
     "estimate": estimate,
+    "build_image": build_image,
     "create-key": create_key,
     "prove": prove,
 }

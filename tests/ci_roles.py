@@ -14,18 +14,34 @@ from endpoint.provision.rights import Right, rights
 
 TEMPLATE = Path(__file__).parents[1] / "endpoint" / "ci-roles.yaml"
 # Made by the stack, so that CloudFormation's role alone changes them.
-_STACKS_OWN = {"Budget", "Dashboard", "NamesInTheNetwork", "PrivateNetwork", "Roles"}
-_SHARED = {"Bucket", "Logs", "SeeTheNetwork"}
+_STACKS_OWN = {
+    "Budget",
+    "BuildRule",
+    "Dashboard",
+    "NamesInTheNetwork",
+    "PassTheBuildsRole",
+    "PassTheRulesRole",
+    "PrivateNetwork",
+    "Roles",
+}
+_SHARED = {"Bucket", "Builds", "Logs", "Repository", "SeeTheNetwork", "ServingImage"}
 # What the scripts do with the stack's own resources, and CloudFormation does not.
 _SCRIPTS_ALONE = {
+    "codebuild:BatchGetBuilds",
+    "codebuild:ListBuildsForProject",
+    "codebuild:StartBuild",
+    "codebuild:StopBuild",
+    "ecr:BatchGetImage",
+    "ecr:DescribeImages",
     "logs:FilterLogEvents",
+    "logs:GetLogEvents",
     "s3:ListBucketMultipartUploads",
     "s3:ListBucketVersions",
 }
 # Of the other rights, those that `deploy` does without: it asks IAM for no simulation, and the
 # stack's changes are planned and applied by other roles.
 _NOT_DEPLOYS = _STACKS_OWN | {"DoctorsSimulation"}
-_READING = ("Describe", "Get", "List", "Filter")
+_READING = ("BatchGet", "Describe", "Get", "List", "Filter")
 _INDENT = " " * 14
 
 
@@ -48,8 +64,9 @@ def deploy_rights() -> list[Right]:
 
 
 def _is_deploys(sid: str, action: str) -> bool:
-    if sid in {"Stack", "Bucket", "SeeTheNetwork"}:
-        return action.partition(":")[2].startswith(_READING)
+    if sid in {"Stack", "Bucket", "Builds", "Repository", "SeeTheNetwork"}:
+        reads = action.partition(":")[2].startswith(_READING)
+        return reads or action in {"codebuild:StartBuild", "codebuild:StopBuild"}
     return True
 
 

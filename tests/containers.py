@@ -7,6 +7,7 @@ the image is built. Storage and packages are kept in `.cache/image`, for the nex
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -215,6 +216,22 @@ def registry() -> Iterator[str]:
         finally:
             process.terminate()
             shutil.rmtree(folder)
+
+
+def push(image: str, place: str, form: str) -> None:
+    """Push an image to a registry without TLS; `form` is v2s2 or oci."""
+    options = ["--quiet", "--tls-verify=false", "--format", form]
+    run("buildah", "push", *options, image, f"docker://{place}")
+
+
+def stored_blobs() -> list[Path]:
+    """Return the files of all blobs in the registry: layers, configurations, manifests."""
+    return sorted((FOLDER / "registry" / "docker" / "registry" / "v2" / "blobs").rglob("data"))
+
+
+def unpacked(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
 
 
 def manifest(address: str, repository: str, tag: str) -> tuple[str, Mapping[str, object]]:

@@ -115,6 +115,7 @@ _TAGGING = {
 _WITHOUT_RESOURCE = re.compile(
     r"(application-autoscaling:Describe|ec2:Describe|servicequotas:List|tag:Get"
     r"|lambda:(ListFunctions|GetAccountSettings)|logs:DescribeLogGroups|s3:ListAllMyBuckets"
+    r"|codebuild:ListProjects|events:ListRules"
     r"|sagemaker:List(Models|Endpoints|EndpointConfigs)).*"
 )
 
@@ -178,9 +179,13 @@ _ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         params.get("ResourceARN")
         or ARN.format("cloudwatch", f"alarm:{params.get('AlarmName', '*')}")
     ),
+    "codebuild": lambda params: ARN.format("codebuild", f"project/{_project(params)}"),
     "ecr": lambda params: (
-        f"arn:aws:ecr:{REGION}:{params['registryId']}:repository/{params['repositoryName']}"
+        params.get("resourceArn")
+        or f"arn:aws:ecr:{REGION}:{params.get('registryId', ACCOUNT)}"
+        f":repository/{params.get('repositoryName', '*')}"
     ),
+    "events": lambda params: str(params["ResourceARN"]),
     "iam": lambda params: str(params["PolicySourceArn"]),
     "lambda": lambda params: (
         params.get("Resource") or ARN.format("lambda", f"function:{params['FunctionName']}")
@@ -189,6 +194,13 @@ _ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         params.get("resourceArn") or ARN.format("logs", f"log-group:{params.get('logGroupName')}")
     ),
 }
+
+
+def _project(params: Mapping[str, Any]) -> str:
+    """Return the project that a call of CodeBuild's is about; it is a part of its builds' ids."""
+    names = [params.get("projectName"), params.get("id"), *params.get("names", ())]
+    (name,) = {name.partition(":")[0] for name in [*names, *params.get("ids", ())] if name}
+    return str(name)
 
 
 def _of_s3(params: Mapping[str, Any]) -> list[str]:

@@ -210,7 +210,9 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     repeatable = "repeatable: tried in this order"
     add("--instance-type", type=instance_type, action="append", help=repeatable)
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
-    add("--image", type=image, help="a serving image: a name in the catalogue, or a URI in ECR")
+    own = "the serving image: aws, a name in the catalogue, or a URI in ECR (default: Easel's own,"
+    own += " which the first deployment builds)"
+    add("--image", type=image, help=own)
     add("--inference-ami", help="SageMaker's InferenceAmiVersion (default: the image's)")
     network = "no internet access for the container; endpoints: also ECR and logs, by the hour"
     add("--private-network", nargs="?", choices=NETWORKS, const="s3", help=network)

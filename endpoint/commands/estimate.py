@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print(f"{benchmark.seconds:g} s for a picture: {benchmark.source}.")
     print(f"{prices.provenance()} Requests, storage and logs are not included.")
+    print(prices.image_in_words())
     if options.private_network:
         month = prices.network_per_hour(options.private_network) * prices.HOURS_PER_MONTH
         print(f"In addition: {month:.0f} USD a month for the private network's endpoints.")

@@ -15,6 +15,7 @@ ScriptError                 any failure that the operator can act on; exit code 
 ├── EndpointFailed          SageMaker could not bring an endpoint into service
 │   ├── NoCapacity
 │   └── NeverHealthy
+├── BuildFailed             CodeBuild could not build the serving image
 ├── InvocationError         an endpoint returned no picture
 │   ├── NotReady            a later attempt can succeed
 │   └── PictureFailed       every attempt would fail in the same way
@@ -115,6 +116,10 @@ class NoCapacity(EndpointFailed):
 
 class NeverHealthy(EndpointFailed):
     """The container did not start, or serves no pictures."""
+
+
+class BuildFailed(ScriptError):
+    """CodeBuild could not build the serving image, or SageMaker cannot serve with it."""
 
 
 class InvocationError(ScriptError):

@@ -105,6 +105,12 @@ def _add_model_server(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model-dir", type=Path, required=True, help="the folder that model_fn gets as model_dir"
     )
+    command.add_argument(
+        "--image",
+        choices=["easel", "aws"],
+        default="easel",
+        help="whose serving image: Easel's model server, or AWS's Hugging Face toolkit (easel)",
+    )
 
 
 def _add_api_gateway(command: argparse.ArgumentParser) -> None:
@@ -175,10 +181,17 @@ def _aws(options: argparse.Namespace) -> int:
 
 
 def _model_server(options: argparse.Namespace) -> int:
-    from endpoint.emulator.container.model_server import ModelServer
+    code, model_dir = options.code.resolve(), options.model_dir.resolve()
+    server: AbstractContextManager[Any]
+    if options.image == "aws":
+        from endpoint.emulator.container.model_server import ModelServer
 
-    server = ModelServer(options.code.resolve(), options.model_dir.resolve(), os.environ)
-    return _until_signal(server.serve(options.port), "The model server is at")
+        server = ModelServer(code, model_dir, os.environ).serve(options.port)
+    else:
+        from endpoint.emulator.container import easel_server
+
+        server = easel_server.serving(code, model_dir, os.environ, port=options.port)
+    return _until_signal(server, "The model server is at")
 
 
 def _api_gateway(options: argparse.Namespace) -> int:

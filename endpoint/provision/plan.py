@@ -52,7 +52,7 @@ def wanted(context: Context, options: DeployOptions) -> Wanted:
         model = endpoint.check_options(model_options)
         Ownership(context).refuse_others(context.deployment.endpoint(model.name))
         types += endpoint.types_of(context, model_options, model)
-    image = choose_image(options.image, context.account.region, types[0])
+    image = choose_image(context, options.image, types[0])
     return Wanted(
         infrastructure.template(context.account.region),
         infrastructure.parameters(context, image, tuple(dict.fromkeys(types)), options),

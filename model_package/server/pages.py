@@ -48,7 +48,10 @@ class PageGuard:
             return "Only requests to this machine's own addresses are answered."
         sites = [value for name, value in headers if name == b"sec-fetch-site"]
         origins = [value.lower() for name, value in headers if name == b"origin"]
-        foreign = any(origin.partition(b"://")[2] not in hosts for origin in origins)
-        if b"cross-site" in sites or foreign:
+        if b"cross-site" in sites or any(self._is_foreign(origin, hosts) for origin in origins):
             return "Pages of other sites are not answered."
         return None
+
+    def _is_foreign(self, origin: bytes, hosts: list[bytes]) -> bool:
+        host = origin.partition(b"://")[2]
+        return host not in hosts and not (self._local and _LOCAL.fullmatch(host))

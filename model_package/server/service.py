@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import log
-from .errors import Refused, ServerError, failed, unreadable
+from .errors import Refused, ServerError, failed, too_slow, unreadable
 from .job import Job, Stage
 from .metrics import Metrics, gpu_memory
 from .painter import Painter
@@ -203,12 +203,20 @@ class Service:
         self._painter.waiting.put(job)
         self.traces.add(job)
         leaving = asyncio.ensure_future(call.left())
+        # A step can be long, and the caller's last chance for a response is now.
+        patience = job.deadline - time.monotonic() if job.deadline < math.inf else None
         try:
-            await asyncio.wait({future, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {future, leaving}, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
+            left = leaving.done()
             leaving.cancel()
             if not future.done():
                 self._painter.waiting.withdraw(job)
+        if not future.done() and not left:
+            self._metrics.dropped.add("too_slow")
+            raise too_slow()
         if not future.done():
             self._metrics.dropped.add("left")
             log.event("caller_left", stage=job.stage, step=job.step, trace=job.trace)

@@ -29,6 +29,7 @@ BENCHMARKS = (
     "png_encoding",
     "lora_switch",
     "weights_upload",
+    "serving_image",
     "endpoint_life",
     "demo_quality",
 )

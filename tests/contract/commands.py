@@ -26,6 +26,7 @@ COMMANDS = {
     "apply": ["endpoint", "apply"],
     "prove": ["endpoint", "prove"],
     "estimate": ["endpoint", "estimate"],
+    "build_image": ["endpoint", "build_image"],
     "create_key": ["endpoint", "create-key"],
     "emulator": ["endpoint.emulator"],
     "emulator run": ["endpoint.emulator", "run"],

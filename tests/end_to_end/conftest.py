@@ -19,7 +19,7 @@ import requests
 
 from endpoint.emulator.apigateway import packaged_gateway
 from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.container.model_server import ModelServer
+from endpoint.emulator.container import easel_server
 from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
@@ -59,7 +59,8 @@ def pytest_itemcollected(item):
 @pytest.fixture(scope="session")
 def aws():
     code = SERVING_CODE
-    with GuardedAws().serve() as server, ModelServer(code, code, LARGE).serve() as model:
+    model_server = easel_server.serving(code, code, {**os.environ, **LARGE})
+    with GuardedAws().serve() as server, model_server as model:
         clients = Clients(lambda: server.url)
         create_endpoint(clients, ENDPOINT, {})
         create_async_endpoint(clients, ASYNC_ENDPOINT)

@@ -31,8 +31,9 @@ from moto.core.botocore_stubber import MockRawResponse
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
+from endpoint.aws.registry import SERVABLE
 from endpoint.core.clock import Clock
-from endpoint.emulator.moto_ import api_gateway, cloudformation, shims
+from endpoint.emulator.moto_ import api_gateway, cloudformation, codebuild, shims
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clock import Clock as EmulatedClock
 from endpoint.emulator.sagemaker.containers import ContainerResponse
@@ -53,7 +54,7 @@ DESCRIPTION: dict[str, Any] = {
     "loras": [],
 }
 _START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
-_CREATE_SECONDS, _DELETE_SECONDS = 240, 60
+_CREATE_SECONDS, _DELETE_SECONDS, _BUILD_SECONDS = 240, 60, 540
 # The first words of operations that change nothing.
 _READS = ("BatchGet", "Describe", "Filter", "Get", "Head", "List", "Simulate")
 
@@ -94,6 +95,7 @@ class World(Clock):
         self.endpoints = Transitions(
             self.monotonic, _CREATE_SECONDS, _CREATE_SECONDS, _DELETE_SECONDS
         )
+        self.builds = codebuild.Builds(self.monotonic, _START, _BUILD_SECONDS)
         self._container = _Container()
         self._runtime = Runtime(self._container, _Moto(), EmulatedClock(), run=lambda work: work())
         self._log = RequestLog(most=100_000)
@@ -376,7 +378,10 @@ class World(Clock):
 
     def _before_batch_get_image(self, params: dict[str, Any]) -> Any:
         tag = params["imageIds"][0].get("imageTag")
-        return _answer({"images": [{"imageId": {"imageTag": tag}}] if tag in self.images else []})
+        if tag not in self.images and params["registryId"] == ACCOUNT:
+            return None
+        image = {"imageId": {"imageTag": tag}, "imageManifestMediaType": SERVABLE}
+        return _answer({"images": [image] if tag in self.images else []})
 
 
 _KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -459,7 +464,7 @@ def empty_account() -> Iterator[World]:
     _parse_templates_once()
     with mock_aws():
         world = World()
-        with transitions(world.endpoints):
+        with transitions(world.endpoints), codebuild.builds(world.builds):
             yield world
 
 
@@ -495,4 +500,7 @@ _LISTS = [
     ("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", "PolicyName"),
     ("lambda", "list_functions", "Functions", "FunctionName"),
     ("apigateway", "get_rest_apis", "items", "id"),
+    ("ecr", "describe_repositories", "repositories", "repositoryName"),
+    ("codebuild", "list_projects", "projects", ""),
+    ("events", "list_rules", "Rules", "Name"),
 ]

@@ -9,7 +9,7 @@ from moto import backends
 from moto.core import errors
 from moto.s3.models import FakeKey
 
-from endpoint.emulator.moto_ import api_gateway, ecr, sagemaker, service_quotas
+from endpoint.emulator.moto_ import api_gateway, codebuild, ecr, sagemaker, service_quotas
 
 
 @cache
@@ -19,6 +19,7 @@ def install() -> None:
     api_gateway.install()
     ecr.install()
     service_quotas.install()
+    codebuild.install()
     _look_up_once()
     _forget_objects()
 

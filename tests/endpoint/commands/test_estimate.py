@@ -10,7 +10,8 @@ def test_the_table_grows_from_one_a_day_to_ten_a_second(capsys):
     assert estimate.main(["--model", "sd"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("|")[1].strip() for line in lines[6:]] == list(RATES)
+    assert lines[3].startswith("Building the image takes about 10 minutes and costs about 0.20 USD")
+    assert [line.split("|")[1].strip() for line in lines[7:]] == list(RATES)
 
 
 def test_one_rate_is_reported_in_two_lines(capsys):

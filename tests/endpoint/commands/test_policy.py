@@ -9,12 +9,12 @@ import subprocess
 import pytest
 
 from endpoint import delete_endpoint, use_endpoint
-from endpoint.commands import deploy, destroy, doctor, start, status, stop
+from endpoint.commands import build_image, deploy, destroy, doctor, start, status, stop
 from endpoint.core.naming import Deployment
 from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
 from tests import iam
-from tests.endpoint.doubles import create, create_gateway, only_config
+from tests.endpoint.doubles import create, create_gateway, interrupted_build, only_config
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
@@ -42,21 +42,45 @@ CHALICE = [
 ]  # fmt: skip
 CLOUDFORMATION = [
     *(
-        iam.Request(f"s3:{action}", f"arn:aws:s3:::{DEPLOYMENT.bucket}")
+        iam.Request(f"s3:{action}", f"arn:aws:s3:::{bucket}")
+        for bucket in (DEPLOYMENT.bucket, DEPLOYMENT.source_bucket)
         for action in ("CreateBucket", "DeleteBucket", "PutBucketPolicy", "PutBucketTagging",
                        "PutEncryptionConfiguration", "PutLifecycleConfiguration",
                        "PutBucketPublicAccessBlock", "PutBucketOwnershipControls",
-                       "DeleteBucketPolicy")
+                       "PutBucketVersioning", "PutBucketNotification", "DeleteBucketPolicy")
     ),
     *(
         iam.Request(f"iam:{action}", role)
-        for role in (DEPLOYMENT.endpoint_role, DEPLOYMENT.gateway_role)
+        for role in (DEPLOYMENT.endpoint_role, DEPLOYMENT.gateway_role, DEPLOYMENT.build_role,
+                     DEPLOYMENT.build_rule_role)
         for action in ("CreateRole", "DeleteRole", "GetRole", "PutRolePolicy", "DeleteRolePolicy",
                        "GetRolePolicy", "TagRole", "UntagRole", "UpdateAssumeRolePolicy")
     ),
     *(
-        iam.Request(f"logs:{action}", iam.ARN.format("logs", "log-group:/aws/lambda/easel-main"))
+        iam.Request(f"logs:{action}", iam.ARN.format("logs", f"log-group:{group}"))
+        for group in ("/aws/lambda/easel-main", DEPLOYMENT.build_log)
         for action in ("CreateLogGroup", "DeleteLogGroup", "PutRetentionPolicy", "TagResource")
+    ),
+    *(
+        iam.Request("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
+        for role, service in ((DEPLOYMENT.build_role, "codebuild"),
+                              (DEPLOYMENT.build_rule_role, "events"))
+    ),
+    *(
+        iam.Request(f"ecr:{action}", iam.ARN.format("ecr", "repository/easel-main"))
+        for action in ("CreateRepository", "DeleteRepository", "DescribeRepositories",
+                       "GetLifecyclePolicy", "GetRepositoryPolicy", "ListTagsForResource",
+                       "PutImageScanningConfiguration", "PutImageTagMutability",
+                       "PutLifecyclePolicy", "TagResource", "UntagResource")
+    ),
+    *(
+        iam.Request(f"codebuild:{action}", iam.ARN.format("codebuild", "project/easel-main-image"))
+        for action in ("BatchGetProjects", "CreateProject", "DeleteProject", "UpdateProject")
+    ),
+    *(
+        iam.Request(f"events:{action}", iam.ARN.format("events", "rule/easel-main-image"))
+        for action in ("DeleteRule", "DescribeRule", "ListTagsForResource", "ListTargetsByRule",
+                       "PutRule", "PutTargets", "RemoveTargets", "TagResource", "UntagResource")
     ),
     *(
         iam.Request(f"budgets:{action}", f"arn:aws:budgets::{ACCOUNT}:budget/easel-main-{REGION}")
@@ -105,6 +129,8 @@ def calls(tmp_path_factory):
         budget = ("--budget", "5", "--email", "me@example.com")
         run = world.run
         assert run(doctor.main, "--image", IMAGE) == 0
+        assert interrupted_build(world) == 130
+        assert run(build_image.main, "--yes") == 0
         assert create(world, "--weights", "s3", *budget, model=str(tiny)) == 0
         config = only_config(world)["EndpointConfigName"]
         world.client("sagemaker").create_endpoint(

@@ -31,7 +31,8 @@ def started(*arguments):
     ) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().split()[-1]
+            # A model server's log has the lines before.
+            yield next(line for line in process.stdout if not line.startswith("{")).split()[-1]
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
         finally:
@@ -49,14 +50,15 @@ def test_the_aws_command_uses_a_given_container(container):
             create_endpoint(clients, name="third")
 
 
-def test_the_model_server_command_serves_a_script(tmp_path):
+@pytest.mark.parametrize("image", ["easel", "aws"])
+def test_the_model_server_command_serves_a_script(tmp_path, image):
     (tmp_path / "inference.py").write_text(
         "def model_fn(d): return d\n"
         "def input_fn(b, c): return b\n"
         "def predict_fn(d, m): return d\n"
         "def output_fn(p, a): return p\n"
     )
-    folders = ["--code", str(tmp_path), "--model-dir", str(tmp_path)]
+    folders = ["--code", str(tmp_path), "--model-dir", str(tmp_path), "--image", image]
     with started("model-server", "--port", "0", *folders) as url:
         answer = urllib3.request("POST", f"{url}/invocations", body=b"abc", retries=False)
         assert answer.data == b"abc"
@@ -145,7 +147,7 @@ def test_a_server_that_is_a_child_ends_with_its_parent(command, tmp_path, packag
     (tmp_path / "inference.py").write_text("")
     given = {
         "aws": (),
-        "model-server": ("--code", str(tmp_path), "--model-dir", str(tmp_path)),
+        "model-server": ("--code", str(tmp_path), "--model-dir", str(tmp_path), "--image", "aws"),
         "api-gateway": ("--package", str(package)),
     }
     child = Child(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import os
 from urllib.parse import urlsplit
 
 import pytest
 
+from endpoint.emulator.container import easel_server
 from endpoint.emulator.container.model_server import ModelServer
 from tests.endpoint.emulator.doubles import BUCKET
+from tests.model_package.server.served import SCRIPT
 
 EVIL = "https://evil.example"
 
@@ -33,12 +36,25 @@ def model_server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(params=["aws", "control", "model_server"])
-def address(request, aws, model_server):
+@pytest.fixture(scope="module")
+def own_server(script_folder):
+    environment = {**os.environ, "SCRIPT_FOLDER": str(script_folder)}
+    with easel_server.serving(SCRIPT, script_folder, environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def script_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("script")
+
+
+@pytest.fixture(params=["aws", "control", "model_server", "own_server"])
+def address(request, aws, model_server, own_server):
     return {
         "aws": f"{aws.url}/{BUCKET}",
         "control": f"{aws.url}/emulator/requests",
         "model_server": f"{model_server.url}/ping",
+        "own_server": f"{own_server.url}/ping",
     }[request.param]
 
 

@@ -21,13 +21,23 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from endpoint.commands import status
 from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
 from endpoint.provision import infrastructure
-from endpoint.provision.infrastructure import BUDGET_REGIONS, TEMPLATE, template
-from tests.endpoint.doubles import BUCKET, create
+from endpoint.provision.infrastructure import (
+    BUDGET_REGIONS,
+    REGIONS_WITHOUT_BUILDS,
+    TEMPLATE,
+    template,
+)
+from tests.endpoint.doubles import BUCKET, create, put_image
 from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
-ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
+ROLES = [
+    f"easel-main-endpoint-{REGION}",
+    f"easel-main-gateway-{REGION}",
+    f"easel-main-build-{REGION}",
+    f"easel-main-build-rule-{REGION}",
+]
 # Actions that support no resource ARNs; each has a condition or only reads.
 WITHOUT_RESOURCE = {
     "cloudwatch:PutMetricData",
@@ -60,9 +70,13 @@ def policies(world, tmp_path):
     _create_privately(world, tmp_path)
     iam = world.client("iam")
     return {
-        role: _document(iam.get_role_policy(RoleName=role, PolicyName=role.split("-")[2]))
+        role: _document(iam.get_role_policy(RoleName=role, PolicyName=_policy_name(role)))
         for role in ROLES
     }
+
+
+def _policy_name(role):
+    return role.removesuffix(f"-{REGION}").rpartition("-")[2]
 
 
 @pytest.mark.parametrize("name", ["infrastructure.yaml", "ci-roles.yaml"])
@@ -72,10 +86,19 @@ def test_cfn_lint_finds_nothing(name):
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
-@pytest.mark.parametrize("budgets", [True, False], ids=["with budgets", "without"])
-def test_the_template_is_valid_in_every_region_that_has_sagemaker(tmp_path, budgets):
-    regions = [region for region in _regions() if (region in BUDGET_REGIONS) == budgets]
-    assert len(regions) > 10
+@pytest.mark.parametrize(
+    ("regions", "least"),
+    [
+        (BUDGET_REGIONS, 10),
+        (None, 10),
+        (REGIONS_WITHOUT_BUILDS, 3),
+    ],
+    ids=["with budgets", "without", "without CodeBuild"],
+)
+def test_the_template_is_valid_in_every_region_that_has_sagemaker(tmp_path, regions, least):
+    others = set(_regions()) - BUDGET_REGIONS - REGIONS_WITHOUT_BUILDS
+    regions = sorted(set(_regions()) & regions if regions else others)
+    assert len(regions) >= least
     path = tmp_path / "template.yaml"
     path.write_text(template(regions[0]), "utf-8")
     # Where there is no budget, its parameters are left over: a warning.
@@ -87,6 +110,12 @@ def test_the_template_is_valid_in_every_region_that_has_sagemaker(tmp_path, budg
 def test_the_regions_with_budgets_are_cloudformations():
     offers = PROVIDER_SCHEMA_MANAGER.get_resource_types
     assert {r for r in _regions() if "AWS::Budgets::Budget" in offers(r)} == BUDGET_REGIONS
+
+
+def test_the_regions_without_builds_are_cloudformations():
+    offers = PROVIDER_SCHEMA_MANAGER.get_resource_types
+    without = {r for r in _regions() if "AWS::CodeBuild::Project" not in offers(r)}
+    assert without == REGIONS_WITHOUT_BUILDS
 
 
 def _regions():
@@ -218,7 +247,12 @@ def _is_own(resource):
     """Whether a resource is the deployment's, in its network, or the image's repository."""
     if resource == "*":
         return True  # see the test before
-    named = ("easel-main-", ":repository/huggingface-pytorch-inference", "/aws/lambda/easel-main:")
+    named = (
+        "easel-main-",
+        ":repository/easel-main",
+        ":repository/huggingface-pytorch-inference",
+        "/aws/lambda/easel-main:",
+    )
     network = (":subnet/subnet-", ":security-group/sg-", f"{ACCOUNT}:network-interface/")
     return any(part in resource for part in named + network)
 
@@ -337,6 +371,8 @@ def _pulled(world):
 
 
 def test_the_images_of_all_models_can_be_pulled(world):
+    world.client("ecr").create_repository(repositoryName="mine")
+    put_image(world, "mine", "1")
     own = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1"
     assert create(world) == 0
     assert create(world, "--image", own, model="sd-turbo") == 0

@@ -232,6 +232,16 @@ def test_a_deadline_in_the_custom_attributes_is_kept(own):
     assert server.painted() == []
 
 
+def test_a_deadline_that_passes_in_a_step_is_answered_at_once(own):
+    server = own().ready()
+    attributes = {"X_Amzn_SageMaker_Custom_Attributes": "any text;within=0.3"}
+    late = server.invoke(headers=attributes, wait="go", steps=1000)
+    assert (late.status, late.json()["error"]["code"]) == (504, "too_slow")
+    server.open("go")
+    server.until_counts(0, 0)
+    assert server.painted() == ["a cat"]
+
+
 def test_a_caller_that_states_no_deadline_waits_as_long_as_sagemaker(own):
     server = own(SCRIPT_SECONDS="55.5").ready()
     assert server.invoke().status == 503

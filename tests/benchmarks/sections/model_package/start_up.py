@@ -4,9 +4,10 @@
 
 Each variant runs in its own process, in turns. Before each run, the weights are dropped from the
 page cache, as on a new instance. The model is SDXL's UNet, narrowed as in `narrow_sdxl.py`, with
-tiny text encoders and VAE. Plain diffusers is `from_pretrained` and an image as a PNG file, in 32
-bits as well; Easel is `inference.py` as the serving toolkit uses it: import, `model_fn`, which
-warms up, and the image's bytes. A second image shows the cost of first use.
+tiny text encoders and VAE. The serving code has no bytecode, as in a new container, and is compiled
+at every start. Plain diffusers is `from_pretrained` and an image as a PNG file, in 32 bits as well;
+Easel is `inference.py` as the serving toolkit uses it: import, `model_fn`, which warms up, and the
+image's bytes. A second image shows the cost of first use.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from tempfile import TemporaryDirectory
 
 from tests.benchmarks.lib import against
-from tests.benchmarks.lib.measuring import Samples, table
+from tests.benchmarks.lib.measuring import Samples, milliseconds, table
 from tests.benchmarks.lib.model_package.narrow_sdxl import make_model
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
 
 CODE = Path(__file__).parents[4] / "model_package" / "code"
 REQUEST = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
 PARTS = ("import", "load", "first image", "second image")
-PLAIN = "plain diffusers"
+PLAIN, EASEL = "plain diffusers", "Easel"
 PACKAGES = ("torch", "diffusers", "transformers")
 _CHUNK = 8 * 2**20
 
@@ -133,17 +136,20 @@ def run(script: str, base: Path, environ: dict[str, str]) -> Start:
 
 def measure(width: int, rounds: int) -> Section:
     """Measure Easel against plain diffusers."""
-    variants = {
-        PLAIN: (_PLAIN, {}),
-        "Easel, weights not read ahead": (_EASEL, {"EASEL_READ_AHEAD": "off"}),
-        "Easel": (_EASEL, {}),
-    }
-    starts_by_variant, size = _in_turns(variants, width, rounds)
+    with TemporaryDirectory() as folder:
+        source = copytree(CODE, Path(folder, "code"), ignore=ignore_patterns("__pycache__"))
+        variants = {
+            PLAIN: (_PLAIN, {}),
+            "Easel, weights not read ahead": (_EASEL, {"EASEL_READ_AHEAD": "off"}),
+            EASEL: (_EASEL, {}),
+        }
+        from_source = {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+        starts_by_variant, size = _in_turns(variants, width, rounds, from_source)
     text = (
         f"From the start of a process to the first image's bytes, with {size:,.0f} MB of weights"
         " that are not in the page cache, on one thread. Easel's loading includes a warm-up"
-        " image. Peak memory includes the mapped weights, which the operating system can"
-        " reclaim."
+        " image, and compiling the serving code, as in a new container, which gets its source"
+        " alone. Peak memory includes the mapped weights, which the operating system can reclaim."
     )
     return Section(
         "The model's start",
@@ -160,7 +166,8 @@ def compare(other: Path, quick: bool = False) -> Section:
         against.THIS: (_EASEL, {}),
         against.OTHER: (_EASEL, {"PYTHONPATH": str(other / "model_package" / "code")}),
     }
-    starts_by_variant, _ = _in_turns(variants, width=32 if quick else 64, rounds=2 if quick else 7)
+    width, rounds = (32, 2) if quick else (64, 7)
+    starts_by_variant, _ = _in_turns(variants, width, rounds, {"PYTHONPATH": str(CODE)})
     rows = [
         against.row(
             what,
@@ -180,11 +187,14 @@ def compare(other: Path, quick: bool = False) -> Section:
 
 
 def _in_turns(
-    variants: dict[str, tuple[str, dict[str, str]]], width: int, rounds: int
+    variants: dict[str, tuple[str, dict[str, str]]],
+    width: int,
+    rounds: int,
+    common: dict[str, str],
 ) -> tuple[dict[str, list[Start]], float]:
     """Run all variants in turns with one model; return their starts and the model's megabytes."""
     environ = {
-        "PYTHONPATH": str(CODE),
+        **common,
         "EASEL_DTYPE": "fp32",
         "EASEL_DEFAULTS": json.dumps({"steps": 2}),
         # With several threads, other load on the machine would affect the result.
@@ -202,19 +212,32 @@ def _in_turns(
 
 
 def _rows(starts_by_variant: dict[str, list[Start]]) -> list[Row]:
-    plain, easel = starts_by_variant[PLAIN], starts_by_variant["Easel"]
+    plain, easel = starts_by_variant[PLAIN], starts_by_variant[EASEL]
     rows = [
         Row(name, "s", _of([each.total for each in starts]), PLAIN, _of([p.total for p in plain]))
         for name, starts in starts_by_variant.items()
-        if name not in (PLAIN, "Easel")
+        if name not in (PLAIN, EASEL)
     ]
     for what, unit, aim, ours, theirs in (
-        ("Easel", "s", Aim("ratio", at_most=1.0), *_both("total", easel, plain)),
+        (EASEL, "s", Aim("ratio", at_most=1.0), *_both("total", easel, plain)),
         ("processor time, with a second image", "s", None, *_both("computed", easel, plain)),
         ("peak memory", "MiB", None, *_both("peak", easel, plain)),
     ):
         rows.append(Row(what, unit, ours, PLAIN, theirs, aim))
+    what, whole = "compiling the serving code, processor time", _both("computed", easel)[0]
+    rows.append(Row(what, "s", _compiling(len(easel)), "all of Easel's", whole))
     return rows
+
+
+def _compiling(rounds: int) -> Figure:
+    """Measure what a start without bytecode adds: too little to see in the time of all of it."""
+    texts = [path.read_text("utf-8") for path in CODE.rglob("*.py")]
+
+    def compile_all() -> None:
+        for text in texts:
+            compile(text, "module", "exec")
+
+    return _of([milliseconds(compile_all, time.process_time) / 1_000 for _ in range(rounds)])
 
 
 def _both(what: str, *each: list[Start]) -> list[Figure]:
@@ -234,7 +257,7 @@ def _parts(starts_by_variant: dict[str, list[Start]]) -> str:
 
 
 def _details(starts_by_variant: dict[str, list[Start]]) -> str:
-    easel = starts_by_variant["Easel"]
+    easel = starts_by_variant[EASEL]
     steps = [
         [f"`{step}`", f"{_of([start.steps[step] for start in easel]).median:.2f}"]
         for step in easel[0].steps

@@ -86,7 +86,8 @@ def test_deleting_everything_keeps_the_files_of_others_and_their_bucket(world, c
     assert world.run(script.main, "--yes", "--json") == 1
     result = json.loads(capsys.readouterr().out)
     assert keys(world) == mine == set(result["kept"])
-    assert {item["kind"] for item in result["left"]} == {"bucket", "log group", "stack"}
+    in_stack = {"bucket", "build project", "image repository", "log group", "rule"}
+    assert {item["kind"] for item in result["left"]} == {*in_stack, "stack"}
 
     assert world.run(script.main, "--yes") == 1
     text = capsys.readouterr().out
@@ -125,7 +126,7 @@ def test_the_s3_consoles_empty_folders_prevent_nothing(world):
 
 
 def test_many_kept_files_are_not_all_listed():
-    lines = payload.Stored([], [f"a/{number}" for number in range(100)]).lines("bucket")
+    lines = payload.Stored("bucket", [], [f"a/{number}" for number in range(100)]).lines()
     assert len(lines) == 22
     assert lines[-1] == "  and 80 more"
 
