@@ -138,7 +138,10 @@ class AwsServer:
             body=request.get_data(),
             client=request.remote_addr or "127.0.0.1",
         )
-        answer = self.gateway.answer(asked)
+        try:
+            answer = self.gateway.answer(asked)
+        except LookupError as error:
+            return _json({"message": str(error)}, 502)
         return Response(answer.body, answer.status, answer.headers)
 
     # For tests

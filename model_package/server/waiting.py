@@ -13,6 +13,8 @@ from .job import Job, Stage
 
 # SageMaker's longest invocation: the bound for callers that state no deadline.
 LONGEST_SECONDS = 3600.0
+# A request that takes too long by itself is not worth another try soon.
+_TOO_LONG_SECONDS = 60.0
 # How many later requests of other kinds can begin before one for which there is no room yet.
 _MOST_OVERTAKEN = 8
 # The history that the pace remembers, in seconds of painting.
@@ -233,9 +235,9 @@ class Waiting:
     def _busy(self, job: Job, ahead: float) -> ServerError:
         if self._closed is not None:
             return self._closed()
-        late = self._until_done(job, ahead) - (job.deadline - self._clock())
-        if ahead:
-            message = "The queue is full: the picture would not be finished in time."
-        else:
+        if not ahead:
             message = "The picture would not be finished in time; request fewer steps or pixels."
+            return Refused("busy", message, _TOO_LONG_SECONDS)
+        late = self._until_done(job, ahead) - (job.deadline - self._clock())
+        message = "The queue is full: the picture would not be finished in time."
         return Refused("busy", message, late if math.isfinite(late) else ahead)

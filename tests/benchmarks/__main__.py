@@ -25,6 +25,7 @@ BENCHMARKS = (
     "memory_growth",
     "asynchronous",
     "gpu",
+    "batching",
     "start_up",
     "png_encoding",
     "lora_switch",

@@ -168,7 +168,8 @@ def test_run_serves_from_the_image_and_stops_its_container(image, expected):
                 said += [process.stdout.readline().strip()]
             assert said[-1:] == [ready], said
             url = f"http://127.0.0.1:{port}/api/inference/a%20red%20apple?seed=7"
-            assert urllib3.request("GET", url, headers={"Accept": "*/*"}).data == expected
+            answer = urllib3.request("GET", url, headers={"Accept": "*/*"}, timeout=120)
+            assert answer.data == expected
             process.terminate()
             assert process.wait(60) == 0
         finally:

@@ -131,7 +131,7 @@ def _regions():
 
 def test_a_budget_is_refused_where_there_is_none(world, capsys, monkeypatch):
     monkeypatch.setattr(infrastructure, "BUDGET_REGIONS", frozenset())
-    assert create(world, "--budget", "20", "--email", "a@b.example") == 1
+    assert create(world, "--budget", "20", "--email", "a@b.example") == 2
     assert f"CloudFormation offers no budgets in {REGION}" in capsys.readouterr().err
     assert contents(world) == []
     assert create(world) == 0

@@ -109,9 +109,12 @@ class Engine:
             "painted": {str(size): count for size, count in sorted(self._painted.items())},
         }
 
-    def add(self, request: GenerationRequest, watch: Watch) -> None:
+    def add(self, request: GenerationRequest | EaselError, watch: Watch) -> None:
         """Take a request; what is wrong with it is returned by `step`."""
-        completed = guard(self._generator.complete, request)
+        if isinstance(request, EaselError):  # `input_fn` has found it
+            completed: GenerationRequest | EaselError = request
+        else:
+            completed = guard(self._generator.complete, request)
         if isinstance(completed, EaselError):
             self._finished.append((watch, completed))
         else:
