@@ -221,9 +221,10 @@ install_test() {
   start install_programs
   start install_tests
   finish || fail "could not install what the tests need"
-  export CHECKOV=$PWD/.cache/policy-tools/bin/checkov
-  export PARLIAMENT=$PWD/.cache/policy-tools/bin/parliament
-  export HADOLINT=$PWD/.cache/policy-tools/bin/hadolint
+  local tools=$PWD/.cache/policy-tools/bin
+  export CHECKOV=$tools/checkov PARLIAMENT=$tools/parliament
+  export ZIZMOR=$tools/zizmor CHECK_JSONSCHEMA=$tools/check-jsonschema
+  export HADOLINT=$tools/hadolint
   step require_browsers
   [ -z "${ALL_TESTS:-}" ] || step require_containers
 }
@@ -233,7 +234,8 @@ install_tests() {
   install_for test tests/requirements.txt
 }
 
-# What reads policies needs other versions of what Easel uses, so it has an environment of its own.
+# What reads policies and workflows needs other versions of what Easel uses, so it has an environment
+# of its own.
 install_policy_tools() {
   install_apart policy-tools tests/requirements-policies.txt
 }

@@ -18,6 +18,8 @@ _FILE = Path(__file__).with_name("prices.json")
 HOURS_PER_MONTH = 730  # AWS's own convention: 365 days x 24 / 12
 # AWS's price lists mean 2**30 bytes by a GB of storage.
 _GIB = 1024**3
+# Of the template: ECR's two and that of CloudWatch Logs, in the first two zones.
+_INTERFACE_ENDPOINTS, _ENDPOINT_ZONES = 3, 2
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,19 @@ def storage_per_month(size: int) -> float:
 def logs_per_month(size: int) -> float:
     """Return the price of `size` bytes of stored logs, in USD per month."""
     return size / _GIB * float(_read()["logs_per_gib_month"])
+
+
+def network_per_hour(reach: str | None, zones: int = _ENDPOINT_ZONES) -> float:
+    """Return the price of a private network, in USD per hour.
+
+    Args:
+        reach: what it reaches, as `--private-network` says; None for no network.
+        zones: the number of its zones.
+    """
+    if reach != "endpoints":
+        return 0.0
+    count = _INTERFACE_ENDPOINTS * min(zones, _ENDPOINT_ZONES)
+    return count * float(_read()["interface_endpoint_per_hour"])
 
 
 def build(seconds: float) -> float:

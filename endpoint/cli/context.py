@@ -7,6 +7,7 @@ from functools import cached_property
 
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.builds import Builds
+from endpoint.aws.change_sets import ChangeSets
 from endpoint.aws.endpoints import Endpoints
 from endpoint.aws.gateway import Gateway
 from endpoint.aws.logs import Logs
@@ -68,6 +69,10 @@ class Context:
     @cached_property
     def stacks(self) -> Stacks:
         return Stacks(self.account.client("cloudformation"), self.waiting)
+
+    @cached_property
+    def change_sets(self) -> ChangeSets:
+        return ChangeSets(self.account.client("cloudformation"), self.stacks, self.waiting)
 
     @cached_property
     def bucket(self) -> Bucket:

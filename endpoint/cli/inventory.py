@@ -299,7 +299,18 @@ def _stacks(context: Context) -> Iterator[Resource]:
         name = stack["StackName"]
         if deployment := owner(name):
             status = stack["StackStatus"].lower().replace("_", " ")
-            yield Resource("stack", name, deployment, stack["CreationTime"], remark=status)
+            usd = _network_price(stack)
+            yield Resource("stack", name, deployment, stack["CreationTime"], usd, remark=status)
+
+
+def _network_price(stack: dict[str, Any]) -> float:
+    """Return the price per hour of the interface endpoints in a stack's private network."""
+    parameters = {
+        item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])
+    }
+    if parameters.get("InterfaceEndpoints") != "yes":
+        return 0.0
+    return prices.network_per_hour("endpoints", int(parameters.get("ZoneCount", 2)))
 
 
 def _buckets(context: Context) -> Iterator[Resource]:

@@ -11,6 +11,7 @@ ScriptError                 any failure that the operator can act on; exit code 
 │   ├── Throttled
 │   └── Unreachable
 ├── StackFailed             CloudFormation could not create or delete the stack
+├── PlanUnusable            a change set is not, or no longer, what was wanted
 ├── EndpointFailed          SageMaker could not bring an endpoint into service
 │   ├── NoCapacity
 │   └── NeverHealthy
@@ -99,6 +100,10 @@ class Unreachable(AwsError):
 
 class StackFailed(ScriptError):
     """CloudFormation could not create, update or delete the stack."""
+
+
+class PlanUnusable(ScriptError):
+    """A change set is obsolete, another stack's, or made from something else than this folder."""
 
 
 class EndpointFailed(ScriptError):

@@ -91,23 +91,35 @@ def ensure(
         types: the instance types of a model that is created.
         options: of that model; None if none is created.
     """
+    context.begin(f"infrastructure: stack {context.deployment.stack}")
+    _ensure_stack(context, parameters(context, image, types, options))
+
+
+def parameters(
+    context: Context, image: Image, types: tuple[str, ...], options: EndpointOptions | None
+) -> dict[str, str]:
+    """Return the template's parameters, of which those that no option sets stay as they are.
+
+    The arguments are as in `ensure`.
+    """
     deployment = context.deployment
-    context.begin(f"infrastructure: stack {deployment.stack}")
     before = context.stacks.parameters(deployment.stack)
     # The dashboard's estimate is an upper limit, so it uses the most expensive type of all models.
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
-    with_network = before.get("PrivateNetwork") == "yes"
     budget, email = before.get("MonthlyBudget", "0"), before.get("AlarmEmail", "")
+    network = options.private_network if options is not None else None
     if options is not None:
         budget = f"{options.budget:g}" if options.budget else budget
         email = options.email or email
-    more_zones = options is not None and options.private_network
-    zones = _zones(context, before, search=more_zones)
-    parameters = {
+    zones = _zones(context, before, search=network is not None)
+    return {
         "DeploymentName": deployment.name,
         "ImageRepositoryArns": ",".join(_repositories(context, image)),
         "HourlyPrice": f"{dearest:g}",
-        "PrivateNetwork": "yes" if with_network or more_zones else "no",
+        "PrivateNetwork": "yes" if network else before.get("PrivateNetwork", "no"),
+        "InterfaceEndpoints": (
+            _yes(network == "endpoints") if network else before.get("InterfaceEndpoints", "no")
+        ),
         # Always as many as the template can select.
         "Zones": ",".join([*zones, *["-"] * MOST_ZONES][:MOST_ZONES]),
         "ZoneCount": str(len(zones)),
@@ -115,7 +127,10 @@ def ensure(
         "AlarmEmail": email,
         "BudgetVersion": budget_version(email),
     }
-    _ensure_stack(context, parameters)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _ensure_stack(context: Context, parameters: dict[str, str]) -> None:

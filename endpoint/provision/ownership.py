@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
+from endpoint.aws.change_sets import REVIEW
 from endpoint.aws.logs import group_of
 from endpoint.cli.context import Context
 from endpoint.cli.inventory import BUILD, PROJECT, REPOSITORY, RULE, Resource
@@ -54,9 +55,13 @@ class Ownership:
 
     @cached_property
     def owns_stack(self) -> bool:
-        """Whether the stack exists, with the tag."""
+        """Whether the stack exists, with the tag.
+
+        The empty stack of a plan has no tags before the plan is applied.
+        """
         stack = self._context.stacks.find(self._deployment.stack) or {}
-        return self._is_own({tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])})
+        tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
+        return self._is_own(tags) or (not tags and stack.get("StackStatus") == REVIEW)
 
     @cached_property
     def owns_function(self) -> bool:

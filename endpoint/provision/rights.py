@@ -144,10 +144,16 @@ def _infrastructure(deployment: Deployment) -> Iterator[Right]:
         "Stack",
         (
             "cloudformation:ContinueUpdateRollback",
+            "cloudformation:CreateChangeSet",
             "cloudformation:CreateStack",
+            "cloudformation:DeleteChangeSet",
             "cloudformation:DeleteStack",
+            "cloudformation:DescribeChangeSet",
             "cloudformation:DescribeStackEvents",
             "cloudformation:DescribeStackResources",
+            "cloudformation:ExecuteChangeSet",
+            "cloudformation:GetTemplate",
+            "cloudformation:ListChangeSets",
             "cloudformation:UpdateStack",
         ),
         (_arn(deployment, "cloudformation", f"stack/{deployment.stack}/*"),),
@@ -173,6 +179,7 @@ def _network(deployment: Deployment) -> Iterator[Right]:
         (
             "ec2:AssociateRouteTable",
             "ec2:AuthorizeSecurityGroupEgress",
+            "ec2:AuthorizeSecurityGroupIngress",
             "ec2:CreateRouteTable",
             "ec2:CreateSecurityGroup",
             "ec2:CreateSubnet",
@@ -191,9 +198,13 @@ def _network(deployment: Deployment) -> Iterator[Right]:
             "ec2:ModifyVpcAttribute",
             "ec2:ModifyVpcEndpoint",
             "ec2:RevokeSecurityGroupEgress",
+            "ec2:RevokeSecurityGroupIngress",
         ),
         tuple(_arn(deployment, "ec2", f"{kind}/*") for kind in kinds),
     )
+    # The zones of interface endpoints' names have ids of AWS's choice, in an account of AWS.
+    zones = f"arn:{deployment.partition}:route53:::hostedzone/*"
+    yield Right("NamesInTheNetwork", ("route53:AssociateVPCWithHostedZone",), (zones,))
     yield Right(
         "SeeTheNetwork",
         (
@@ -328,7 +339,7 @@ def _models(deployment: Deployment) -> Iterator[Right]:
     )
     yield Right(
         "ServingImage",
-        ("ecr:BatchGetImage",),
+        ("ecr:BatchGetImage", "ecr:DescribeRepositories"),
         (f"arn:{deployment.partition}:ecr:*:*:repository/*",),
     )
 
@@ -497,7 +508,6 @@ def _searches(deployment: Deployment) -> Iterator[Right]:
             "application-autoscaling:DescribeScalingPolicies",
             "cloudformation:DescribeStacks",
             "codebuild:ListProjects",
-            "ecr:DescribeRepositories",
             "events:ListRules",
             "lambda:GetAccountSettings",
             "lambda:ListFunctions",

@@ -22,6 +22,8 @@ COMMANDS = {
     "doctor": ["endpoint", "doctor"],
     "deploy": ["endpoint", "deploy"],
     "destroy": ["endpoint", "destroy"],
+    "plan": ["endpoint", "plan"],
+    "apply": ["endpoint", "apply"],
     "prove": ["endpoint", "prove"],
     "estimate": ["endpoint", "estimate"],
     "build_image": ["endpoint", "build_image"],

@@ -101,6 +101,7 @@ class World(Clock):
         self.faults = Faults()  # by operation
         self.stack_status: str | None = None  # what the stack says until it is deleted
         self.stack_fails_with: tuple[str, str] | None = None  # the resource, and why
+        self.change_set_fails_with: str | None = None  # the reason of every change set
         self.log_lines: list[str] = []
         self.never_answers = False  # asynchronous invocations stay in their queue
         self.images = {"some-tag"}
@@ -285,6 +286,10 @@ class World(Clock):
     def _after_update_stack(self, _: dict[str, Any], __: Any) -> None:
         if not self.stack_fails_with:
             self.stack_status = None
+
+    def _after_describe_change_set(self, _: dict[str, Any], parsed: dict[str, Any]) -> None:
+        if self.change_set_fails_with:
+            parsed |= {"Status": "FAILED", "StatusReason": self.change_set_fails_with}
 
     def _before_continue_update_rollback(self, _: dict[str, Any]) -> Any:
         if not self.stack_fails_with:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from endpoint.emulator.moto_ import codebuild
+from endpoint.emulator.moto_ import change_sets, codebuild
 from endpoint.emulator.moto_.patching import replace
 
-_UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget"}
+_UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget", "AWS::IAM::OIDCProvider"}
 # The name that a template can choose, and the other properties whose change replaces the resource,
 # from CloudFormation's resource schemas (createOnlyProperties). Of the types in Easel's template.
 CREATE_ONLY = {
@@ -73,6 +73,7 @@ def install() -> None:
     _delete_with_contents()
     _describe_lists_as_text()
     _refuse_updates()
+    change_sets.install()
 
 
 def _make_whole_buckets() -> None:

@@ -33,7 +33,8 @@ def _look_up_once() -> None:
     backends.list_of_moto_modules = lambda: modules
     factory = errors.ErrorLookupFactory()
     vars(errors)["ErrorLookupFactory"] = lambda: factory
-    vars(responses)["method_names_from_class"] = cache(responses.method_names_from_class)
+    names = vars(responses)["method_names_from_class"]
+    vars(responses)["method_names_from_class"] = cache(names)
 
 
 def _forget_objects() -> None:

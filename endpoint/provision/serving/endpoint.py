@@ -76,6 +76,8 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(context, options.image, types[0])
     here = _are_fetched_here(model, options)
+    if network := prices.network_per_hour(options.private_network):
+        context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
     _confirm(context, model, types, image, here=here, replace=options.replace)
     in_service.repair_scaling(context)
 

@@ -22,6 +22,13 @@ def test_one_rate_is_reported_in_two_lines(capsys):
     assert queued.split()[:2] == ["asynchronous", "8"]
 
 
+@pytest.mark.parametrize(("reach", "usd"), [([], 0), (["endpoints"], 44)])
+def test_a_private_network_adds_its_endpoints_if_it_has_any(capsys, reach, usd):
+    assert estimate.main(["--per-day", "1", "--private-network", *reach]) == 0
+    line = f"In addition: {usd} USD a month for the private network's endpoints."
+    assert line in capsys.readouterr().out.splitlines()
+
+
 def test_your_own_measurement_is_used_for_any_model(capsys):
     arguments = ["--model", "me/mine", "--instance-type", "ml.g6.xlarge", "--seconds", "4"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 import subprocess
 
 import pytest
@@ -19,6 +17,7 @@ from tests import iam
 from tests.endpoint.doubles import create, create_gateway, interrupted_build, only_config
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
 from tests.model_folders import write_pipeline
+from tests.policy_tools import find_program
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
 USER = f"arn:aws:iam::{ACCOUNT}:user/me"
@@ -100,11 +99,13 @@ CLOUDFORMATION = [
             "route-table": ("CreateRouteTable", "DeleteRouteTable", "AssociateRouteTable",
                             "DisassociateRouteTable"),
             "vpc-endpoint": ("CreateVpcEndpoint", "ModifyVpcEndpoint", "DeleteVpcEndpoints"),
-            "security-group": ("CreateSecurityGroup", "DeleteSecurityGroup",
+            "security-group": ("AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress",
+                               "CreateSecurityGroup", "DeleteSecurityGroup",
                                "AuthorizeSecurityGroupEgress", "RevokeSecurityGroupEgress"),
         }.items()
         for action in actions
     ),
+    iam.Request("route53:AssociateVPCWithHostedZone", "arn:aws:route53:::hostedzone/x"),
     iam.Request("iam:CreateServiceLinkedRole",
                 f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/"
                 "sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleFor",
@@ -194,9 +195,7 @@ def test_the_policy_is_of_the_deployments_partition(partition, region):
 
 
 def test_parliament_finds_nothing_in_the_policy():
-    program = os.environ.get("PARLIAMENT") or shutil.which("parliament")
-    if not program:
-        pytest.skip("parliament is not installed; its name goes into PARLIAMENT")
+    program = find_program("parliament")
     policy = json.dumps(rights.policy(DEPLOYMENT))
     done = subprocess.run([program], input=policy, capture_output=True, text=True, timeout=120)
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)

@@ -18,6 +18,7 @@ from cfnlint.decode import cfn_yaml
 from cfnlint.helpers import REGIONS
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
+from endpoint.commands import status
 from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
 from endpoint.provision import infrastructure
 from endpoint.provision.infrastructure import (
@@ -79,8 +80,10 @@ def _policy_name(role):
     return role.removesuffix(f"-{REGION}").rpartition("-")[2]
 
 
-def test_cfn_lint_finds_nothing():
-    done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(TEMPLATE)])
+@pytest.mark.parametrize("name", ["infrastructure.yaml", "ci-roles.yaml"])
+def test_cfn_lint_finds_nothing(name):
+    path = TEMPLATE.with_name(name)
+    done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(path)])
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
@@ -318,6 +321,37 @@ def test_a_private_network_has_a_subnet_in_every_zone_an_s3_gateway_and_no_way_o
     assert sorted(made["VpcConfig"]["Subnets"]) == sorted(item["SubnetId"] for item in subnets)
 
 
+def test_with_endpoints_the_network_also_reaches_ecr_and_the_logs_in_two_zones(
+    world, tmp_path, capsys
+):
+    _create_privately(world, tmp_path, "endpoints")
+    month = "0.060 USD per hour (1.44 per day, 44 per month)"
+    assert f"The private network's endpoints: {month}." in capsys.readouterr().err
+    ec2 = world.client("ec2")
+    endpoints = ec2.describe_vpc_endpoints()["VpcEndpoints"]
+    interfaces = [each for each in endpoints if each["VpcEndpointType"] == "Interface"]
+    services = {each["ServiceName"].partition(f"{REGION}.")[2] for each in interfaces}
+    assert services == {"ecr.api", "ecr.dkr", "logs"}
+    assert {len(each["SubnetIds"]) for each in interfaces} == {2}
+    assert ec2.describe_nat_gateways()["NatGateways"] == []
+    assert world.run(status.main) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "stack easel-main" in each]
+    assert month in line
+
+
+def test_the_networks_endpoints_stay_until_another_network_is_asked_for(world, tmp_path):
+    def reached():
+        (stack,) = world.client("cloudformation").describe_stacks()["Stacks"]
+        parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
+        return parameters["PrivateNetwork"], parameters["InterfaceEndpoints"]
+
+    _create_privately(world, tmp_path, "endpoints")
+    assert create(world) == 0
+    assert reached() == ("yes", "yes")
+    _create_privately(world, tmp_path, "s3")
+    assert reached() == ("yes", "no")
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_a_region_with_fewer_zones_has_fewer_subnets(world, tmp_path, count):
     names = [f"{REGION}{letter}" for letter in "abcdef"[:count]]
@@ -366,19 +400,26 @@ def test_the_bucket_of_a_deployment_that_was_just_deleted_is_waited_for(world):
     assert create(world) == 0
 
 
-def _create_privately(world, tmp_path):
+def _create_privately(world, tmp_path, *reach):
     folder = write_pipeline(tmp_path / "tiny")
-    assert create(world, "--weights", "s3", "--private-network", model=str(folder)) == 0
+    assert create(world, "--weights", "s3", "--private-network", *reach, model=str(folder)) == 0
 
 
-def test_checkov_finds_nothing_that_the_template_does_not_explain():
-    command = [find_program("checkov"), "-f", str(TEMPLATE), "--output", "json", "--compact"]
-    done = _run(command)
-    report = json.loads(done.stdout)
-    assert report["results"]["failed_checks"] == []
-    assert report["summary"]["passed"] > 15
-    for skipped in report["results"]["skipped_checks"]:
-        assert skipped["check_result"]["suppress_comment"]
+def test_checkov_finds_nothing_that_the_files_do_not_explain():
+    """One run for all of them, of which most is the start."""
+    root = TEMPLATE.parents[1]
+    files = [TEMPLATE, TEMPLATE.with_name("ci-roles.yaml")]
+    command = [find_program("checkov"), "--output", "json", "--compact"]
+    command += ["--framework", "cloudformation", "github_actions"]
+    for path in [*files, *sorted((root / ".github" / "workflows").glob("*.yml"))]:
+        command += ["--file", str(path.relative_to(root))]
+    reports = json.loads(_run(command, cwd=root).stdout)
+    assert {report["check_type"] for report in reports} == {"cloudformation", "github_actions"}
+    for report in reports:
+        assert report["results"]["failed_checks"] == []
+        assert report["summary"]["passed"] > 50
+        for skipped in report["results"]["skipped_checks"]:
+            assert skipped["check_result"]["suppress_comment"]
 
 
 def test_parliament_finds_nothing_in_the_policies(policies):

@@ -73,7 +73,7 @@ class Engine:
 
     def fits(self, request: GenerationRequest) -> bool:
         """Whether the request would start with the next step; else it waits for others to end."""
-        return not self._waiting and self._has_room(request, [])
+        return self._has_room(request, list(self._waiting))
 
     def check(self, request: GenerationRequest) -> EaselError | None:
         """Return what is wrong with a request, if anything is."""
@@ -145,7 +145,8 @@ class Engine:
     def _has_room(self, request: GenerationRequest, starting: Sequence[_Waiting]) -> bool:
         present = [run.request for run in self._runs] + [other for other, _, _ in starting]
         # Adapters are in the weights, which all runs share.
-        return not present or (len(present) < self.capacity and present[0].lora == request.lora)
+        same = all(other.lora == request.lora for other in present)
+        return not present or (same and len(present) < self.capacity)
 
     def _kind(self, request: GenerationRequest) -> Kind:
         """Return what requests that can share a batch have in common, as far as one can tell."""
