@@ -1,1 +1,1 @@
-"""The training loop and its checkpoints."""
+"""The training loop."""

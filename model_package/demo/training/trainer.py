@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_package.demo.training.checkpoints import load_newest, save_checkpoint
+from model_package.training.checkpoints import load_newest, save_checkpoint
 
 REPORT_STEPS = 100
 WARM_UP_STEPS = 100

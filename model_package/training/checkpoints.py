@@ -23,12 +23,15 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     content = io.BytesIO()
     torch.save(state, content)
     unfinished = path.with_suffix(".writing")
-    with unfinished.open("wb") as file:
-        file.write(hashlib.sha256(content.getbuffer()).digest())
-        file.write(content.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(hashlib.sha256(content.getbuffer()).digest())
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:  # a full disk must not leave half of it
+        unfinished.unlink(missing_ok=True)
     for old in sorted(folder.glob("step-*.pt"))[:-KEPT]:
         old.unlink()
     return path

@@ -1,6 +1,6 @@
 import torch
 
-from model_package.demo.training.checkpoints import load_newest, read_checkpoint, save_checkpoint
+from model_package.training.checkpoints import load_newest, read_checkpoint, save_checkpoint
 
 
 def held(step):

@@ -1,0 +1,174 @@
+"""Train a LoRA adapter, as a SageMaker training job runs it.
+
+    python -m training
+
+Everything is below /opt/ml, or the folder that EASEL_TRAINING_HOME names:
+
+    input/data/job/job.json   what to train (job.py)
+    input/data/pictures/      the pictures and captions
+    input/data/class/         pictures of the class, with preserve "pictures"
+    input/data/model/         the model, in diffusers' format
+    checkpoints/              checkpoints, progress.jsonl and samples/; mirrored to S3 meanwhile
+    model/                    the adapter, when it is trained
+    output/failure            one sentence, if training failed
+
+The exit code is 0 if the adapter is trained, 1 after a failure, and 143 after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from generation import InvalidField
+
+from . import dataset, examples
+from .adapter import Adapter, metadata
+from .base_model import BaseModel, load
+from .dataset import Item
+from .examples import Examples
+from .failures import TrainingFailed
+from .job import Job
+from .loop import Data, Loop, Stopped
+
+_LONGEST_FAILURE = 1_000  # SageMaker shows 1,024 characters
+# Fields that can change between an interruption and its continuation.
+_FREE = {"checkpoint_seconds", "sample_prompts", "sample_every", "validate_every", "usd_per_hour",
+         "name"}  # fmt: skip
+
+
+def main() -> int:
+    """Train; return the exit code, with the failure's sentence in its file."""
+    home = Path(os.environ.get("EASEL_TRAINING_HOME", "/opt/ml"))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    try:
+        train(home, signals)
+    except Stopped:
+        print("stopped; a checkpoint is written", flush=True)
+        return 128 + signal.SIGTERM
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job must say it
+        if not isinstance(error, TrainingFailed | InvalidField):
+            traceback.print_exc()
+        fail(home, sentence(error))
+        return 1
+    return 0
+
+
+def train(home: Path, signals: list[int]) -> None:
+    """Read the job, encode the pictures, train, and write the adapter."""
+    channels = home / "input" / "data"
+    job = Job.from_file(channels / "job" / "job.json")
+    check_gpu(home)
+    items, notes = dataset.read_folder(channels / "pictures", job)
+    class_items: list[Item] = []
+    if job.preserve == "pictures":
+        class_items, more = dataset.class_items(channels / "class", job)
+        notes += more
+    for note in notes:
+        print(note, flush=True)
+
+    base = load(channels / "model", job.precision)
+    fingerprint = fingerprint_of(job, items, class_items, base)
+    data = prepare(job, base, items, class_items)
+    adapter = Adapter(base, job)
+    steps = job.steps or min(max(100 * len(items), 400), 2_000)
+    described = metadata(
+        base, job, pictures=len(items), steps=steps, resolution=job.resolution or base.resolution
+    )
+    path = home / "model" / f"{job.name}.safetensors"
+    # What cannot be written is found now, and not after hours.
+    adapter.write(home / "checkpoints" / "adapter.check", described)
+    (home / "checkpoints" / "adapter.check").unlink()
+
+    loop = Loop(
+        job,
+        base,
+        adapter,
+        data,
+        steps=steps,
+        folder=home / "checkpoints",
+        fingerprint=fingerprint,
+        stopped=lambda: bool(signals),
+    )
+    loop.run()
+    adapter.write(path, described)
+    print(f"{path.name} is trained", flush=True)
+
+
+def prepare(job: Job, base: BaseModel, items: list[Item], class_items: list[Item]) -> Data:
+    """Encode pictures and texts once; the encoders are not needed after that."""
+    pictures = Examples(examples.encode(items, base, job), job, "pictures")
+    of_class = None
+    if class_items:
+        of_class = Examples(examples.encode(class_items, base, job), job, "class")
+    base.move_vae("cpu")
+    texts = {}
+    if not job.text_encoder_rate:
+        needed = {"", *pictures.captions(), *job.sample_prompts}
+        needed |= of_class.captions() if of_class else set()
+        needed |= {job.class_prompt} if job.preserve == "output" else set()
+        with torch.no_grad():
+            for text in sorted(needed):
+                (texts[text],) = base.encode_texts([text])
+        base.free_encoders()
+    return Data(pictures, of_class, texts)
+
+
+def fingerprint_of(job: Job, items: list[Item], class_items: list[Item], base: BaseModel) -> str:
+    """Return a hash of all that the curve depends on."""
+    fields = {name: value for name, value in job.to_dict().items() if name not in _FREE}
+    config: Any = {name: str(value) for name, value in base.unet.config.items()}
+    parts = [fields, examples.digest(items), examples.digest(class_items), config]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def check_gpu(home: Path) -> None:
+    """Refuse an instance whose GPU torch does not see, instead of training for days.
+
+    Raises:
+        TrainingFailed: if there is no GPU, and the instance's type has one.
+    """
+    path = home / "input" / "config" / "resourceconfig.json"
+    if torch.cuda.is_available() or not path.is_file():
+        return
+    kind = json.loads(path.read_text(encoding="utf-8")).get("current_instance_type", "")
+    if str(kind).startswith(("ml.g", "ml.p")):
+        raise TrainingFailed(
+            f"torch sees no GPU on {kind}: its driver may be older than the image's CUDA; use "
+            "another training image."
+        )
+
+
+def sentence(error: Exception) -> str:
+    """Return what a person can act on."""
+    if isinstance(error, InvalidField):
+        return f"job.json: {error}."
+    if isinstance(error, TrainingFailed):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full; start the job with a larger volume."
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "The GPU's memory is full; lower batch_size, resolution or rank."
+    return f"The trainer failed: {type(error).__name__}: {error}"
+
+
+def fail(home: Path, text: str) -> None:
+    """Write the failure where SageMaker looks for it."""
+    text = " ".join(text.split())[:_LONGEST_FAILURE]
+    print(text, file=sys.stderr, flush=True)
+    (home / "output").mkdir(parents=True, exist_ok=True)
+    (home / "output" / "failure").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
