@@ -148,8 +148,8 @@ class Job:
                     object.__setattr__(self, name, rule.clean(value))
                 except ValueError as error:
                     raise InvalidField(name, str(error)) from error
-        if self.preserve != "none" and not self.class_prompt:
-            raise InvalidField("class_prompt", f"is required with preserve {self.preserve}")
+        if self.preserve == "output" and not self.class_prompt:
+            raise InvalidField("class_prompt", "is required with preserve output")
         if self.rate == 0 and self.text_encoder_rate == 0:
             raise InvalidField("rate", "must be larger than 0")
 

@@ -39,9 +39,10 @@ def install(name: str, requirements: list[str]) -> Path:
 
 
 def old_libraries(transformers: str) -> list[Path]:
-    """Return the folders of diffusers 0.38 and of an older transformers."""
+    """Return the folders of diffusers 0.38, peft 0.18 and an older transformers."""
     return [
         install("diffusers-0.38.0", DIFFUSERS_0_38),
+        install("peft-0.18.1", ["peft==0.18.1"]),
         install(f"transformers-{transformers}", TRANSFORMERS[transformers]),
     ]
 

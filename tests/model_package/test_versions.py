@@ -27,6 +27,7 @@ CORE = [
             "test_generator.py",
         ]
     ),
+    *(f"training/test_{name}.py" for name in ("adapter", "loss", "main")),
 ]
 SHOW = "import diffusers, transformers; print(diffusers.__version__, transformers.__version__)"
 

@@ -76,7 +76,7 @@ def test_easel_adds_what_was_trained(written):
 def test_diffusers_adds_what_was_trained(written):
     kind, folder, base, path = written
     pipeline = kind.from_pretrained(folder)
-    pipeline.load_lora_weights(path)
+    pipeline.load_lora_weights(path.parent, weight_name=path.name)
 
     expected, found = changes(base), 0
     for part in ("unet", *base.encoders):
