@@ -4,7 +4,7 @@
 
 Everything is below /opt/ml, or the folder that EASEL_TRAINING_HOME names:
 
-    input/data/job/job.json   what to train (job.py)
+    input/data/job/job.json   what to train (job.py); or TOML files of kohya's scripts (kohya.py)
     input/data/pictures/      the pictures and captions
     input/data/class/         pictures of the class, with preserve "pictures"
     input/data/model/         the model, in diffusers' format
@@ -31,13 +31,13 @@ import torch
 
 from generation import InvalidField
 
-from . import dataset, examples
+from . import dataset, examples, kohya
 from .adapter import Adapter, metadata
 from .base_model import BaseModel, load
 from .dataset import Item
 from .examples import Examples
 from .failures import TrainingFailed
-from .job import Job
+from .job import Job, read_fields
 from .loop import Data, Loop, Stopped
 
 _LONGEST_FAILURE = 1_000  # SageMaker shows 1,024 characters
@@ -67,7 +67,7 @@ def main() -> int:
 def train(home: Path, signals: list[int]) -> None:
     """Read the job, encode the pictures, train, and write the adapter."""
     channels = home / "input" / "data"
-    job = Job.from_file(channels / "job" / "job.json")
+    job = read_job(channels)
     check_gpu(home)
     items, notes = dataset.read_folder(channels / "pictures", job)
     class_items: list[Item] = []
@@ -103,6 +103,23 @@ def train(home: Path, signals: list[int]) -> None:
     loop.run()
     adapter.write(path, described)
     print(f"{path.name} is trained", flush=True)
+
+
+def read_job(channels: Path) -> Job:
+    """Read `job.json`, and TOML files of kohya's scripts next to it, over which it has priority."""
+    folder = channels / "job"
+    files = sorted(folder.glob("*.toml"))
+    if not files:
+        return Job.from_dict(read_fields(folder / "job.json"))
+    own = read_fields(folder / "job.json") if (folder / "job.json").is_file() else {}
+    config = kohya.read(files)
+    fields, _ = kohya.translate(config)
+    # Epochs become steps, for which the pictures are counted.
+    items, _ = dataset.read_folder(channels / "pictures", Job.from_dict({**fields, **own}))
+    fields, rows = kohya.translate(config, sum(item.repeats for item in items))
+    for row in rows:
+        print(row, flush=True)
+    return Job.from_dict({**fields, **own})
 
 
 def prepare(job: Job, base: BaseModel, items: list[Item], class_items: list[Item]) -> Data:

@@ -168,27 +168,27 @@ class Job:
             raise InvalidField("name", "is missing")
         return cls(**values)
 
-    @classmethod
-    def from_file(cls, path: Path) -> Job:
-        """Read a job.
-
-        Raises:
-            InvalidField: as `from_dict`, or for a file that is not a JSON object.
-        """
-        try:
-            with path.open("rb") as file:
-                content = file.read(_LARGEST_FILE + 1)
-            data = json.loads(content) if len(content) <= _LARGEST_FILE else None
-        except (OSError, ValueError, RecursionError) as error:
-            raise InvalidField(path.name, "cannot be read as JSON") from error
-        if not isinstance(data, dict):
-            raise InvalidField(path.name, "must be a JSON object of at most 1 MB")
-        return cls.from_dict(data)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, for JSON; `from_dict` of it returns an equal job."""
         data = {name: value for name, value in asdict(self).items() if value is not None}
         return {**data, "sample_prompts": list(self.sample_prompts)}
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """Return the fields in a job's file, before they are checked.
+
+    Raises:
+        InvalidField: for a file that is not a JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        data = json.loads(content) if len(content) <= _LARGEST_FILE else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidField(path.name, "cannot be read as JSON") from error
+    if not isinstance(data, dict):
+        raise InvalidField(path.name, "must be a JSON object of at most 1 MB")
+    return data
 
 
 RULES: dict[str, Rule] = {one.name: one.metadata["rule"] for one in fields(Job)}

@@ -152,7 +152,8 @@ class Loop:
         if self.job.sample_prompts and due and not path.is_file():
             if self.step:
                 self.save()
-            empty, *texts = self._texts(["", *self.job.sample_prompts])
+            with torch.no_grad():
+                empty, *texts = self._texts(["", *self.job.sample_prompts])
             draw_sheet(self.base, texts, empty, self.job.seed, path)
 
     def _take_step(self) -> tuple[float, float]:
@@ -308,5 +309,7 @@ def _optimizer(adapter: Adapter, job: Job) -> torch.optim.Optimizer:
         for part in sorted(parts)
     ]
     if job.optimizer == "adafactor":
-        return torch.optim.Adafactor(groups, lr=1.0, weight_decay=job.weight_decay)
+        # By default a step is scaled by the size of its tensor, at least 0.001; an adapter starts
+        # at 0. With at least 1, the rate means what it means in kohya's scripts.
+        return torch.optim.Adafactor(groups, lr=1.0, eps=(None, 1.0), weight_decay=job.weight_decay)
     return torch.optim.AdamW(groups, lr=1.0, weight_decay=job.weight_decay)

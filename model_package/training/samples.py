@@ -69,8 +69,11 @@ def draw_sheet(base: BaseModel, texts: Sequence[Text], empty: Text, seed: int, p
         sheet.paste(picture, (number * settings.width, 0))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".writing")
-    sheet.save(unfinished, format="PNG")
-    unfinished.replace(path)
+    try:
+        sheet.save(unfinished, format="PNG")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _embeddings(base: BaseModel, text: Text, empty: Text) -> dict[str, Any]:

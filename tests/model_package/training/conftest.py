@@ -8,7 +8,7 @@ from model_package.training import dataset
 from model_package.training.__main__ import fingerprint_of, prepare, train
 from model_package.training.adapter import Adapter
 from model_package.training.base_model import load
-from model_package.training.job import Job
+from model_package.training.job import Job, read_fields
 from model_package.training.loop import Loop
 
 DEMO = Path(__file__).parents[3] / "model_package" / "demo" / "weights"
@@ -37,7 +37,7 @@ class Home:
         return self.lines()
 
     def loop(self, **options):
-        job = Job.from_file(self.job_file)
+        job = Job.from_dict(read_fields(self.job_file))
         items, _ = dataset.read_folder(self.pictures, job)
         others = []
         if job.preserve == "pictures":

@@ -120,11 +120,20 @@ def test_a_loss_that_is_not_finite_ends_training(home, fails, stand_in, tmp_path
     assert "is not a finite number at step 1; lower rate" in text
 
 
-@pytest.mark.parametrize("name", ["step-0000001.writing", "adapter.writing", "progress.writing"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoints/step-0000001.writing",
+        "checkpoints/progress.writing",
+        "checkpoints/samples/step-00000.writing",
+        "checkpoints/adapter.writing",
+        "model/zorble.writing",
+    ],
+)
 def test_a_full_disk_is_a_sentence(home, fails, name):
-    one = home(checkpoint_seconds=0)
-    one.checkpoints.mkdir()
-    (one.checkpoints / name).symlink_to("/dev/full")
+    one = home(checkpoint_seconds=0, sample_prompts=["a zorble"], steps=1)
+    (one.folder / name).parent.mkdir(parents=True)
+    (one.folder / name).symlink_to("/dev/full")
 
     assert fails(one) == "The disk is full; start the job with a larger volume."
 
@@ -144,7 +153,15 @@ def test_16_bits_are_refused_on_a_cpu(precision):
         choose_dtype(precision, torch.device("cpu"))
 
 
-def test_an_unknown_error_is_one_line_of_limited_length():
+def test_an_unknown_error_is_named():
     error = RuntimeError("a\nb" * 2_000)
 
     assert main.sentence(error).startswith("The trainer failed: RuntimeError: a\nb")
+
+
+def test_the_failure_is_one_line_that_sagemaker_shows_whole(tmp_path):
+    main.fail(tmp_path, "a\nb" * 2_000)
+
+    text = (tmp_path / "output" / "failure").read_text()
+    assert len(text) <= 1_024
+    assert "\n" not in text
