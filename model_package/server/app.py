@@ -28,7 +28,7 @@ from starlette.routing import Route
 from . import log
 from .errors import ServerError, failed
 from .pages import PageGuard
-from .service import Call, Reply, Service, State
+from .service import Call, Reply, Service, State, stopping
 from .settings import Settings
 from .traces import as_trace
 
@@ -133,7 +133,8 @@ async def _body(request: Request, largest: int) -> bytes:
     """Return the body of a request.
 
     Raises:
-        ServerError: 413 for one that is too large, 408 for one that does not arrive.
+        ServerError: 413 for one that is too large, 408 for one that does not arrive, 503 if the
+            server ends before.
     """
     parts: list[bytes] = []
     size = 0
@@ -148,6 +149,8 @@ async def _body(request: Request, largest: int) -> bytes:
                     break
     except TimeoutError as error:
         raise ServerError(408, "timeout", "The request's body did not arrive.") from error
+    except asyncio.CancelledError as error:  # by uvicorn, which would respond with a 500
+        raise stopping() from error
     if size > largest:
         raise ServerError(413, "too_large", f"The body must have at most {largest} bytes.")
     return b"".join(parts)

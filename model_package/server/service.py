@@ -119,13 +119,13 @@ class Service:
     def stop(self, seconds: float) -> None:
         """Accept nothing any more, and finish what can be finished in so many seconds."""
         self._stopping = True
-        self._painter.waiting.close(_stopping, time.monotonic() + seconds)
+        self._painter.waiting.close(stopping, time.monotonic() + seconds)
 
     def refuse_all(self) -> None:
         """Answer all requests that are not finished."""
         self._stopping = True
-        self._painter.waiting.close(_stopping, 0.0)
-        self._painter.waiting.refuse_all(_stopping)
+        self._painter.waiting.close(stopping, 0.0)
+        self._painter.waiting.refuse_all(stopping)
 
     async def answer(self, call: Call) -> Reply:
         """Return the response to a request; raises nothing."""
@@ -165,7 +165,7 @@ class Service:
             message = "The model is still being loaded."
             raise Refused("starting", message, _START_SECONDS)
         if state is State.STOPPING:
-            raise _stopping()
+            raise stopping()
         if state is State.UNHEALTHY:
             message = "This server cannot paint any more, and ends."
             raise Refused("unhealthy", message, _STOP_SECONDS)
@@ -317,7 +317,8 @@ async def _wait(job: Job, result: asyncio.Future[Any], leaving: Awaitable[None])
         left.cancel()
 
 
-def _stopping() -> ServerError:
+def stopping() -> ServerError:
+    """Return the error for a request that reaches a server which ends."""
     return Refused("stopping", "This server ends; another one takes over.", _STOP_SECONDS)
 
 

@@ -1,6 +1,7 @@
 """The server's process: /ping in each of its states, its signals, faults and ends."""
 
 import signal
+import socket
 from collections import Counter
 
 import pytest
@@ -161,6 +162,17 @@ def test_sigterm_ends_also_a_step_that_never_ends(own):
     assert callers.statuses() == [503, 503]
 
 
+def test_sigterm_refuses_a_request_whose_body_is_still_on_its_way(own):
+    server = own().ready()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        head = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
+        connection.sendall(head)
+        assert server.ping() == 200  # so that the server has read the beginning
+        assert server.end() == 0
+        assert connection.recv(100).startswith(b"HTTP/1.1 503")
+    assert "Traceback" not in server.output()
+
+
 def test_ctrl_c_answers_everybody_and_ends_at_once(own):
     server = own(serve=False, SCRIPT_CAPACITY="1").ready()
     callers = Callers()
@@ -264,6 +276,15 @@ def test_a_caller_that_states_no_deadline_waits_as_long_as_sagemaker(own):
     server = own(SCRIPT_SECONDS="55.5").ready()
     assert server.invoke().status == 503
     assert server.get("/predict?prompt=x").status == 200  # a person can wait longer
+
+
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(own, tmp_path):
+    imported = "import time; print('importing', flush=True); time.sleep(60)"
+    (tmp_path / "uvicorn.py").write_text(imported)
+    server = own(PYTHONPATH=str(tmp_path))
+    server.until(server.output)
+    assert server.end(signal.SIGINT) == -signal.SIGINT
+    assert server.output() == "importing\n"
 
 
 @pytest.mark.parametrize(
