@@ -123,6 +123,22 @@ def check(context: Context, options: DeployOptions) -> None:
         )
 
 
+def check_options(context: Context, options: DeployOptions) -> None:
+    """Have the gateway read the options alone, whatever is deployed.
+
+    Raises:
+        BadArgument: if an option has a value that the gateway, or AWS, does not accept.
+    """
+    _check_limits(options)
+    access = access_of(options, {}, context.deployment.bucket)
+    planned = tuple(
+        _planned(context, models.resolve(name, options.revision))
+        for name in (options.model, *options.also)
+    )
+    settings = GatewaySettings(planned, access=access.variables)
+    check_gateway(settings.environment())
+
+
 def _check_limits(options: DeployOptions) -> None:
     rate = options.requests_per_second
     if not (math.isfinite(rate) and rate > 0):
