@@ -139,13 +139,13 @@ class Container:
         url: its address; empty if it has no network.
     """
 
-    def __init__(self, image: str, *options: str, network: bool = True) -> None:
+    def __init__(self, image: str, *options: str, network: bool = True, model: Path = DEMO) -> None:
         port = free_port()
         self.name = f"easel-test-{port}"
         self.url = f"http://127.0.0.1:{port}" if network else ""
         where = ["--publish", f"127.0.0.1:{port}:8080"] if network else ["--network", "none"]
         # One thread, as the tests have: the number can change the last bit of a picture.
-        where += ["--env", "OMP_NUM_THREADS=1", "--volume", f"{DEMO}:/opt/ml/model:ro"]
+        where += ["--env", "OMP_NUM_THREADS=1", "--volume", f"{model}:/opt/ml/model:ro"]
         run("podman", "run", "--detach", "--name", self.name, *where, *options, image, "serve")
 
     def ping(self) -> int:
