@@ -221,9 +221,10 @@ install_test() {
   start install_programs
   start install_tests
   finish || fail "could not install what the tests need"
-  export CHECKOV=$PWD/.cache/policy-tools/bin/checkov
-  export PARLIAMENT=$PWD/.cache/policy-tools/bin/parliament
-  export HADOLINT=$PWD/.cache/policy-tools/bin/hadolint
+  local tools=$PWD/.cache/policy-tools/bin
+  export CHECKOV=$tools/checkov PARLIAMENT=$tools/parliament
+  export ZIZMOR=$tools/zizmor CHECK_JSONSCHEMA=$tools/check-jsonschema
+  export HADOLINT=$tools/hadolint
   step require_browsers
   [ -z "${ALL_TESTS:-}" ] || step require_containers
   [ -z "${ALL_TESTS:-}" ] || step require_java
@@ -234,7 +235,8 @@ install_tests() {
   install_for test tests/requirements.txt
 }
 
-# What reads policies needs other versions of what Easel uses, so it has an environment of its own.
+# What reads policies and workflows needs other versions of what Easel uses, so it has an environment
+# of its own.
 install_policy_tools() {
   install_apart policy-tools tests/requirements-policies.txt
 }
@@ -344,13 +346,16 @@ run_tests() {
     export ALL_TESTS=1
   fi
   install_test
+  # Else each of their processes would compile all tests and all of Easel again.
+  unset PYTHONDONTWRITEBYTECODE
   [ $# = 0 ] || exec .venv/bin/python -m pytest "$@"
   step .venv/bin/ruff check .
   step .venv/bin/ruff format --check .
   run_all_tests
 }
 
-# The end-to-end tests mostly wait, so three of them fit beside the others, which mostly compute.
+# The end-to-end tests and those of this script mostly wait, so three of them fit beside the others,
+# which mostly compute; of these, one more than there are cores, because some of them wait as well.
 # Files keep their order within a process: moto's state is the process's, and some of them reset it.
 run_all_tests() {
   local cores failed=0
@@ -360,8 +365,9 @@ run_all_tests() {
   say "running mypy and the end-to-end tests beside the other tests; their output comes after these"
   start .venv/bin/mypy > "$logs/mypy" 2>&1
   set -- .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder
-  start "$@" -n 3 -p no:cacheprovider tests/end_to_end > "$logs/end_to_end" 2>&1
-  start "$@" -n "$cores" --ignore=tests/end_to_end
+  start "$@" -n 3 -p no:cacheprovider tests/end_to_end tests/test_setup.py \
+    > "$logs/end_to_end" 2>&1
+  start "$@" -n "$((cores + 1))" --ignore=tests/end_to_end --ignore=tests/test_setup.py
   finish || failed=$?
   say "mypy:"
   cat "$logs/mypy"

@@ -15,11 +15,14 @@ from typing import Protocol
 
 from endpoint import create_endpoint, delete_endpoint, use_endpoint
 from endpoint.commands import (
+    apply,
+    build_image,
     create_key,
     deploy,
     destroy,
     doctor,
     estimate,
+    plan,
     prove,
     start,
     status,
@@ -39,6 +42,8 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "deploy": deploy,
     "destroy": destroy,
+    "plan": plan,
+    "apply": apply,
     "doctor": doctor,
     "create": create_endpoint,
     "use": use_endpoint,
@@ -47,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     "delete": delete_endpoint,
     "status": status,
     "estimate": estimate,
+    "build_image": build_image,
     "create-key": create_key,
     "prove": prove,
 }

@@ -7,6 +7,7 @@ the image is built. Storage and packages are kept in `.cache/image`, for the nex
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -27,6 +28,8 @@ from tests.packages import ROOT
 FOLDER = ROOT / ".cache" / "image"
 PROGRAMS = ("buildah", "podman", "runc", "mmdebstrap", "docker-registry")
 VARIANT = "cpu"
+# What the Dockerfile copies from its context.
+SOURCES = ("code", "compile_cache.py", "server")
 BASE = "public.ecr.aws/docker/library/debian:bookworm-slim"
 DEMO = CONTEXT / "demo" / "weights"
 LOCK = CONTEXT / "server" / f"requirements-{VARIANT}.lock"
@@ -89,8 +92,14 @@ def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def build(context: Path = CONTEXT, tag: str | None = None) -> str:
-    """Build the CPU twin as far as it is not built yet, and return its name."""
+def build(context: Path = CONTEXT, tag: str | None = None, **contexts: Path) -> str:
+    """Build the CPU variant as far as it is not built yet, and return its name.
+
+    Args:
+        context: the folder that the Dockerfile copies from.
+        tag: the name of the image; None for the one that `--image local` looks for.
+        contexts: folders for the optional layers, by the names of their stages.
+    """
     environment()
     _make_base()
     (FOLDER / "pip.conf").write_text(_PIP, "utf-8")
@@ -100,7 +109,8 @@ def build(context: Path = CONTEXT, tag: str | None = None) -> str:
     command += ["--volume", "/etc/apt:/etc/apt:ro"]
     command += ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
     command += ["--secret", f"id=pip.conf,src={FOLDER / 'pip.conf'}"]
-    command += ["--build-context", f"wheels={_download_wheels()}"]
+    for name, folder in {"wheels": _download_wheels(), **contexts}.items():
+        command += ["--build-context", f"{name}={folder}"]
     command += ["--ignorefile", str(IGNORED), "--file", str(DOCKERFILE), "--tag", tag]
     run(*command, str(context))
     return tag
@@ -137,15 +147,23 @@ class Container:
     Attributes:
         name: its name.
         url: its address; empty if it has no network.
+
+    Args:
+        image: the image.
+        options: options of `podman run`.
+        alone: whether it has no network, no writable disk, and no model but the image's own.
+        model: the model's folder.
     """
 
-    def __init__(self, image: str, *options: str, network: bool = True, model: Path = DEMO) -> None:
+    def __init__(self, image: str, *options: str, alone: bool = False, model: Path = DEMO) -> None:
         port = free_port()
         self.name = f"easel-test-{port}"
-        self.url = f"http://127.0.0.1:{port}" if network else ""
-        where = ["--publish", f"127.0.0.1:{port}:8080"] if network else ["--network", "none"]
+        self.url = "" if alone else f"http://127.0.0.1:{port}"
+        where = ["--publish", f"127.0.0.1:{port}:8080", "--volume", f"{model}:/opt/ml/model:ro"]
+        if alone:
+            where = ["--network", "none", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108 - its own
         # One thread, as the tests have: the number can change the last bit of a picture.
-        where += ["--env", "OMP_NUM_THREADS=1", "--volume", f"{model}:/opt/ml/model:ro"]
+        where += ["--env", "OMP_NUM_THREADS=1"]
         run("podman", "run", "--detach", "--name", self.name, *where, *options, image, "serve")
 
     def ping(self) -> int:
@@ -215,6 +233,22 @@ def registry() -> Iterator[str]:
         finally:
             process.terminate()
             shutil.rmtree(folder)
+
+
+def push(image: str, place: str, form: str) -> None:
+    """Push an image to a registry without TLS; `form` is v2s2 or oci."""
+    options = ["--quiet", "--tls-verify=false", "--format", form]
+    run("buildah", "push", *options, image, f"docker://{place}")
+
+
+def stored_blobs() -> list[Path]:
+    """Return the files of all blobs in the registry: layers, configurations, manifests."""
+    return sorted((FOLDER / "registry" / "docker" / "registry" / "v2" / "blobs").rglob("data"))
+
+
+def unpacked(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
 
 
 def manifest(address: str, repository: str, tag: str) -> tuple[str, Mapping[str, object]]:

@@ -67,7 +67,7 @@ def _holds(operator: str, key: str, values: list[str], context: Mapping[str, str
     if actual is None:
         return False
     match operator:
-        case "StringEquals" | "Bool":
+        case "StringEquals" | "ArnEquals" | "Bool":
             return actual in values
         case "StringLike":
             return any(_matches(pattern, actual) for pattern in values)
@@ -115,6 +115,7 @@ _TAGGING = {
 _WITHOUT_RESOURCE = re.compile(
     r"(application-autoscaling:Describe|ec2:Describe|servicequotas:List|tag:Get"
     r"|lambda:(ListFunctions|GetAccountSettings)|logs:DescribeLogGroups|s3:ListAllMyBuckets"
+    r"|codebuild:ListProjects|events:ListRules"
     r"|sagemaker:List(Models|Endpoints|EndpointConfigs)).*"
 )
 
@@ -134,10 +135,24 @@ def requests_of(model: Any, params: Mapping[str, Any]) -> list[Request]:
     tags = params.get("Tags") or params.get("tags")
     if tags and service in _TAGGING and model.name not in {"AddTags", "TagResource"}:
         requests += [Request(_TAGGING[service], arn) for arn in arns]
+    if service == "cloudformation":
+        requests = [Request(each.action, each.resource, _change_set(params)) for each in requests]
+    if role := params.get("RoleARN"):
+        requests.append(
+            Request("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
+        )
     if role := params.get("ExecutionRoleArn"):
         to = {"iam:PassedToService": "sagemaker.amazonaws.com"}
         requests.append(Request("iam:PassRole", role, to))
     return requests
+
+
+def _change_set(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the condition keys of calls on change sets."""
+    # The ARN ends in the name and an id.
+    name = params.get("ChangeSetName", "")
+    context = {"cloudformation:ChangeSetName": name.split("/")[1] if "/" in name else name}
+    return context | ({"cloudformation:RoleArn": params["RoleARN"]} if "RoleARN" in params else {})
 
 
 def _resources(service: str, model: Any, params: Mapping[str, Any]) -> list[str]:
@@ -164,9 +179,13 @@ _ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         params.get("ResourceARN")
         or ARN.format("cloudwatch", f"alarm:{params.get('AlarmName', '*')}")
     ),
+    "codebuild": lambda params: ARN.format("codebuild", f"project/{_project(params)}"),
     "ecr": lambda params: (
-        f"arn:aws:ecr:{REGION}:{params['registryId']}:repository/{params['repositoryName']}"
+        params.get("resourceArn")
+        or f"arn:aws:ecr:{REGION}:{params.get('registryId', ACCOUNT)}"
+        f":repository/{params.get('repositoryName', '*')}"
     ),
+    "events": lambda params: str(params["ResourceARN"]),
     "iam": lambda params: str(params["PolicySourceArn"]),
     "lambda": lambda params: (
         params.get("Resource") or ARN.format("lambda", f"function:{params['FunctionName']}")
@@ -175,6 +194,13 @@ _ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         params.get("resourceArn") or ARN.format("logs", f"log-group:{params.get('logGroupName')}")
     ),
 }
+
+
+def _project(params: Mapping[str, Any]) -> str:
+    """Return the project that a call of CodeBuild's is about; it is a part of its builds' ids."""
+    names = [params.get("projectName"), params.get("id"), *params.get("names", ())]
+    (name,) = {name.partition(":")[0] for name in [*names, *params.get("ids", ())] if name}
+    return str(name)
 
 
 def _of_s3(params: Mapping[str, Any]) -> list[str]:

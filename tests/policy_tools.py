@@ -12,7 +12,8 @@ import pytest
 
 def find_program(name: str) -> str:
     """Return the path of a program; skips the test where it is not installed."""
-    program = os.environ.get(name.upper()) or shutil.which(name)
+    variable = name.upper().replace("-", "_")
+    program = os.environ.get(variable) or shutil.which(name)
     if not program:
-        pytest.skip(f"{name} is not installed; its path goes into {name.upper()}")
+        pytest.skip(f"{name} is not installed; its path goes into {variable}")
     return program

@@ -23,7 +23,9 @@ _VALUES = {
     "Bucket.Arn": _BUCKET,
     "DeploymentName": DEPLOYMENT.name,
     "ImageRepositoryArns": [REPOSITORY],
+    "Repository.Arn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{DEPLOYMENT.repository}",
     "SecurityGroup": "sg-1",
+    "SourceBucket.Arn": f"arn:aws:s3:::{DEPLOYMENT.source_bucket}",
     **{f"Subnet{letter}": f"subnet-{letter.lower()}" for letter in "ABCDEF"},
 }
 
@@ -53,7 +55,7 @@ _Loader.add_multi_constructor("!", _tagged)
 
 
 def of_role(name: str) -> dict[str, Any]:
-    """Return the policy of `EndpointRole` or `GatewayRole`."""
+    """Return the policy of a role, such as `EndpointRole`."""
     template = yaml.load(TEMPLATE.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     (policy,) = template["Resources"][name]["Properties"]["Policies"]
     document: dict[str, Any] = policy["PolicyDocument"]

@@ -150,7 +150,9 @@ def without_browsers(tmp_path, pretended):
 
 def test_browsers_that_are_missing_are_installed(without_browsers):
     assert "install -y firefox-esr" in without_browsers(0).stderr
-    assert "install -y webkit2gtk-driver xvfb" in without_browsers(0, "--all").stderr
+    everything = without_browsers(0, "--all").stderr
+    assert "install -y webkit2gtk-driver xvfb" in everything
+    assert "install -y --no-install-recommends buildah podman runc" in everything
 
 
 def test_who_cannot_install_a_browser_is_told_what_is_skipped(without_browsers):
@@ -159,6 +161,7 @@ def test_who_cannot_install_a_browser_is_told_what_is_skipped(without_browsers):
     assert "apt-get " not in shown.stderr
     assert "tests in Firefox are skipped" in shown.stderr
     assert "(Debian: apt install webkit2gtk-driver xvfb)" in shown.stderr
+    assert "the tests that build the serving image are skipped" in shown.stderr
     assert "python -m pytest tests/a.py" in shown.stdout
 
 

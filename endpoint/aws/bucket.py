@@ -6,7 +6,7 @@ what somebody else put into the bucket, whatever its place and name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -72,9 +72,34 @@ class Bucket:
                 raise
         return sizes
 
-    def put(self, key: str, body: bytes) -> None:
-        """Store a small object in one call."""
-        self.client.put_object(Bucket=self.name, Key=key, Body=body, Metadata=mark(key))
+    def size_of_versions(self) -> int:
+        """Return the size in bytes of all versions of all objects; 0 without a bucket."""
+        try:
+            return sum(item.get("Size", 0) for item in self._versions())
+        except ClientError as error:
+            if code_of(error) not in _MISSING:
+                raise
+            return 0
+
+    def put(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> str:
+        """Store a small object in one call; return its version, empty in an unversioned bucket."""
+        marked = {**(metadata or {}), **mark(key)}
+        stored = self.client.put_object(Bucket=self.name, Key=key, Body=body, Metadata=marked)
+        return str(stored.get("VersionId", ""))
+
+    def current(self, key: str) -> tuple[str, dict[str, str]] | None:
+        """Return the version and the metadata of an object; None if it does not exist."""
+        try:
+            response = self.client.head_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if code_of(error) in _MISSING | {"NoSuchKey"}:
+                return None
+            raise
+        return str(response.get("VersionId", "")), response["Metadata"]
+
+    def delete_version(self, key: str, version: str) -> None:
+        """Delete one version of an object: the one before it is the current one again."""
+        self._delete_versions([{"Key": key, "VersionId": version}])
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes, or None if it does not exist."""
@@ -132,7 +157,11 @@ class Bucket:
         for upload in self.uploads():
             self._abort(upload)
         try:
-            self._delete_versions(item for item in self._versions() if item["Key"] not in keep)
+            self._delete_versions(
+                {"Key": item["Key"], "VersionId": item["VersionId"]}
+                for item in self._versions()
+                if item["Key"] not in keep
+            )
         except ClientError as error:
             if code_of(error) not in _MISSING:
                 raise
@@ -147,12 +176,12 @@ class Bucket:
             if code_of(error) != "NoSuchUpload":
                 raise
 
-    def _versions(self) -> Iterator[dict[str, str]]:
+    def _versions(self) -> Iterator[dict[str, Any]]:
         pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.name)
         for page in pages:
             # S3 also refuses to delete a bucket that contains old versions or delete markers.
-            for item in page.get("Versions", []) + page.get("DeleteMarkers", []):
-                yield {"Key": item["Key"], "VersionId": item["VersionId"]}
+            yield from page.get("Versions", [])
+            yield from page.get("DeleteMarkers", [])
 
     def _delete_versions(self, versions: Iterable[dict[str, str]]) -> None:
         pending = list(versions)

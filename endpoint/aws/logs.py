@@ -73,6 +73,29 @@ class Logs:
             if code_of(error) != _MISSING:
                 raise
 
+    def new_lines(
+        self, group: str, stream: str, token: str | None = None
+    ) -> tuple[list[str], str | None]:
+        """Return a stream's lines after those that came with `token`, and the next token.
+
+        A stream that does not exist yet has no lines.
+        """
+        place: dict[str, Any] = {"logGroupName": group, "logStreamName": stream}
+        lines: list[str] = []
+        while True:
+            more = {"nextToken": token} if token else {}
+            try:
+                page = self._client.get_log_events(**place, **more, startFromHead=True)
+            except ClientError as error:
+                if code_of(error) != _MISSING:
+                    raise
+                return lines, token
+            lines += [event.get("message", "").rstrip() for event in page["events"]]
+            # At its end, a stream returns the token that it was given.
+            if page["nextForwardToken"] == token:
+                return lines, token
+            token = page["nextForwardToken"]
+
     def load_failures(self, group: str, since_milliseconds: int, most: int = 10) -> list[str]:
         """Return the last lines since then that report a model that could not be loaded."""
         return list(self.load_failure_events(group, since_milliseconds).values())[-most:]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from endpoint.core.problems import AccessDenied, BadArgument, code_of, translated
+from endpoint.core.problems import BadArgument, code_of
 
 # Regions of other partitions have other domains.
 _URI = re.compile(
@@ -49,27 +50,63 @@ class Image:
         return f"arn:{partition}:ecr:{self.region}:{self.account}:repository/{self.repository}"
 
 
+# CreateModel refuses OCI manifests and lists of manifests:
+# https://github.com/aws/amazon-sagemaker-feedback/issues/180
+SERVABLE = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ECR stores of an image.
+
+    Attributes:
+        digest: its digest.
+        media_type: the manifest's type; empty if ECR reports none.
+    """
+
+    digest: str
+    media_type: str
+
+    @property
+    def servable(self) -> bool:
+        """Whether CreateModel accepts it."""
+        return self.media_type in {SERVABLE, ""}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the account.
+
+    Attributes:
+        name: its name.
+        since: its creation date.
+        images: the number of its images.
+        size: their sizes in bytes, compressed; ECR stores layers that they share once.
+    """
+
+    name: str
+    since: datetime
+    images: int
+    size: int
+
+
 class Registry:
     """ECR, including other accounts' repositories."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def has(self, image: Image) -> bool | None:
-        """Whether the image exists; None if the caller is not allowed to find out.
+    def find(self, image: Image) -> Manifest | None:
+        """Return what ECR stores of an image; None if it does not exist.
 
         Uses the call that a pull makes, because AWS's own repositories allow little else.
+
+        Raises:
+            ClientError: if the caller is not allowed to find out.
         """
         image_id: dict[str, str | None] = (
             {"imageDigest": image.digest} if image.digest else {"imageTag": image.tag}
         )
-        try:
-            with translated():
-                return self._find(image, image_id)
-        except AccessDenied:
-            return None
-
-    def _find(self, image: Image, image_id: dict[str, str | None]) -> bool:
         try:
             # AWS's images are in accounts of AWS, 763104351884 in most regions.
             response = self._client.batch_get_image(
@@ -77,6 +114,41 @@ class Registry:
             )
         except ClientError as error:
             if code_of(error) in {"RepositoryNotFoundException", "ImageNotFoundException"}:
-                return False
+                return None
             raise
-        return bool(response["images"])
+        for stored in response["images"]:
+            digest = stored["imageId"].get("imageDigest", image.digest or "")
+            return Manifest(digest, stored.get("imageManifestMediaType") or "")
+        return None
+
+    def repositories(self, prefix: str) -> list[Repository]:
+        """Return the account's repositories with this prefix."""
+        pages = self._client.get_paginator("describe_repositories").paginate()
+        found = [item for page in pages for item in page["repositories"]]
+        return [
+            Repository(item["repositoryName"], item["createdAt"], *self._stored(item))
+            for item in found
+            if item["repositoryName"].startswith(prefix)
+        ]
+
+    def _stored(self, repository: dict[str, Any]) -> tuple[int, int]:
+        pages = self._client.get_paginator("describe_images")
+        sizes: list[int] = []
+        try:
+            for page in pages.paginate(repositoryName=repository["repositoryName"]):
+                sizes += [image.get("imageSizeInBytes") or 0 for image in page["imageDetails"]]
+        except ClientError as error:
+            # It can disappear between the two calls.
+            if code_of(error) != "RepositoryNotFoundException":
+                raise
+        return len(sizes), sum(sizes)
+
+    def tags(self, arn: str) -> dict[str, str]:
+        """Return a repository's tags; empty if it does not exist."""
+        try:
+            tags = self._client.list_tags_for_resource(resourceArn=arn)["tags"]
+        except ClientError as error:
+            if code_of(error) != "RepositoryNotFoundException":
+                raise
+            return {}
+        return {tag["Key"]: tag["Value"] for tag in tags}

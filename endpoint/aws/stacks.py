@@ -29,6 +29,11 @@ _BROKEN = {
 }
 
 
+def as_parameters(parameters: dict[str, str]) -> list[dict[str, str]]:
+    """Return a template's parameters in CloudFormation's form."""
+    return [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+
+
 class Stacks:
     """Stacks by name."""
 
@@ -63,6 +68,9 @@ class Stacks:
             TookTooLong: after 30 minutes.
         """
         self._settle(name)
+        # Not left to CloudFormation, which asks for the right to update before it compares.
+        if self.has(name, template, parameters):
+            return
         stack = self.find(name)
         if stack and stack["StackStatus"] == _ROLLBACK_FAILED:
             self._client.continue_update_rollback(StackName=name)
@@ -75,6 +83,36 @@ class Stacks:
         changed = self._write(name, template, parameters, tags, exists=stack is not None)
         self._settle(name)
         self._check(name, _GOOD if changed else _GOOD_UNCHANGED)
+
+    def has(self, name: str, template: str, parameters: dict[str, str]) -> bool:
+        """Whether a finished stack is made from this template, with these parameters."""
+        stack = self.find(name)
+        if stack is None or stack["StackStatus"] not in _GOOD_UNCHANGED:
+            return False
+        if not parameters.items() <= self.parameters(name).items():
+            return False
+        return self.template(name) == template.strip()
+
+    def template(self, name: str, **change_set: str) -> str:
+        """Return a stack's template without surrounding space, or that of its change set."""
+        body = self._client.get_template(StackName=name, **change_set)["TemplateBody"]
+        # boto3 reads a template in JSON; Easel's are in YAML.
+        return body.strip() if isinstance(body, str) else ""
+
+    def require_usable(self, name: str) -> None:
+        """Wait until nothing is being changed, and raise StackFailed if the stack is broken."""
+        self._settle(name)
+        status = (self.find(name) or {}).get("StackStatus", "")
+        if status == _ROLLBACK_FAILED or status in _BROKEN - {"REVIEW_IN_PROGRESS"}:
+            raise StackFailed(
+                f"The stack {name} is in the state {status}, in which it cannot be changed.",
+                "`python -m endpoint deploy` repairs it, and `./setup.sh destroy` deletes it.",
+            )
+
+    def require_changed(self, name: str) -> None:
+        """Wait for the end of a change; raise StackFailed if CloudFormation rolled back."""
+        self._settle(name)
+        self._check(name, _GOOD)
 
     def _write(
         self,
@@ -93,10 +131,7 @@ class Stacks:
                 # At most 51,200 bytes:
                 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
                 TemplateBody=template,
-                Parameters=[
-                    {"ParameterKey": key, "ParameterValue": value}
-                    for key, value in parameters.items()
-                ],
+                Parameters=as_parameters(parameters),
                 Capabilities=["CAPABILITY_NAMED_IAM"],  # the roles have names of their own
                 Tags=tags,
             )

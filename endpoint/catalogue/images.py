@@ -20,6 +20,8 @@ from endpoint.core.problems import BadArgument
 
 _FILE = Path(__file__).with_name("images.json")
 DEFAULT = "huggingface-5.5.3"
+# Its name as well, whichever it is.
+AWS = "aws"
 # A URI has a slash.
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 # SageMaker's default machine images have older drivers, which containers with a newer CUDA refuse:
@@ -27,6 +29,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _NEWEST_CUDA = (12, 8)
 _SOON_DAYS = 90
 AMI_OF_NEWER_CUDA = "al2-ami-sagemaker-inference-gpu-3-1"
+# CUDA 13 requires the driver 580, which this one alone has: botocore's model of ProductionVariant.
+AMI_OF_CUDA_13 = "al2023-ami-sagemaker-inference-gpu-4-1"
 _CUDA_OF_TAG = re.compile(r"(?:^|[-_.])cu(\d{2})(\d)(?:[-_.]|$)")
 
 
@@ -130,10 +134,11 @@ def by_name(name: str) -> KnownImage | None:
     """
     if not _NAME.fullmatch(name):
         return None
+    name = DEFAULT if name == AWS else name
     if name not in read():
         raise BadArgument(
             f"{name!r} is neither a known image nor a URI.",
-            f"Known images are {', '.join(read())}; a URI has the form"
+            f"Known images are aws and {', '.join(read())}; a URI has the form"
             " <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>.",
         )
     return read()[name]
@@ -153,6 +158,8 @@ def by_content(repository: str, tag: str | None, digest: str | None) -> KnownIma
 def needed_ami(tag: str | None) -> str | None:
     """Return the InferenceAmiVersion that an image's CUDA requires, as far as its tag tells."""
     match = _CUDA_OF_TAG.search(tag or "")
+    if match and int(match[1]) >= 13:
+        return AMI_OF_CUDA_13
     if match and (int(match[1]), int(match[2])) > _NEWEST_CUDA:
         return AMI_OF_NEWER_CUDA
     return None

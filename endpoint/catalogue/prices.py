@@ -7,6 +7,7 @@ enough for a warning, not for a bill.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,8 @@ _FILE = Path(__file__).with_name("prices.json")
 HOURS_PER_MONTH = 730  # AWS's own convention: 365 days x 24 / 12
 # AWS's price lists mean 2**30 bytes by a GB of storage.
 _GIB = 1024**3
+# Of the template: ECR's two and that of CloudWatch Logs, in the first two zones.
+_INTERFACE_ENDPOINTS, _ENDPOINT_ZONES = 3, 2
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,44 @@ def storage_per_month(size: int) -> float:
 def logs_per_month(size: int) -> float:
     """Return the price of `size` bytes of stored logs, in USD per month."""
     return size / _GIB * float(_read()["logs_per_gib_month"])
+
+
+def network_per_hour(reach: str | None, zones: int = _ENDPOINT_ZONES) -> float:
+    """Return the price of a private network, in USD per hour.
+
+    Args:
+        reach: what it reaches, as `--private-network` says; None for no network.
+        zones: the number of its zones.
+    """
+    if reach != "endpoints":
+        return 0.0
+    count = _INTERFACE_ENDPOINTS * min(zones, _ENDPOINT_ZONES)
+    return count * float(_read()["interface_endpoint_per_hour"])
+
+
+def build(seconds: float) -> float:
+    """Return the price of a build of the image that runs for `seconds`, in USD."""
+    return math.ceil(seconds / 60) * build_per_hour() / 60
+
+
+def build_per_hour() -> float:
+    """Return the price of a running build of the image, in USD per hour."""
+    return float(_read()["image"]["build_per_minute"]) * 60
+
+
+def images_per_month(size: int) -> float:
+    """Return the price of `size` bytes of images in ECR, in USD per month."""
+    return size / _GIB * float(_read()["image"]["stored_per_gib_month"])
+
+
+def image_in_words() -> str:
+    """Return one sentence on what building and storing the image takes and costs."""
+    image = _read()["image"]
+    usd, month = build(image["build_minutes"] * 60), image["gib"] * image["stored_per_gib_month"]
+    return (
+        f"Building the image takes about {image['build_minutes']} minutes and costs about"
+        f" {usd:.2f} USD, once; storing it costs about {month:.2f} USD per month."
+    )
 
 
 def gateway_per_picture(seconds: float, size: int = 1_500_000) -> float:

@@ -6,6 +6,8 @@ from datetime import datetime
 from functools import cached_property
 
 from endpoint.aws.bucket import Bucket
+from endpoint.aws.builds import Builds
+from endpoint.aws.change_sets import ChangeSets
 from endpoint.aws.endpoints import Endpoints
 from endpoint.aws.gateway import Gateway
 from endpoint.aws.logs import Logs
@@ -69,11 +71,19 @@ class Context:
         return Stacks(self.account.client("cloudformation"), self.waiting)
 
     @cached_property
+    def change_sets(self) -> ChangeSets:
+        return ChangeSets(self.account.client("cloudformation"), self.stacks, self.waiting)
+
+    @cached_property
     def bucket(self) -> Bucket:
         return Bucket(self.account.client("s3"), self.deployment.bucket)
 
+    @cached_property
+    def source_bucket(self) -> Bucket:
+        return self.bucket_called(self.deployment.source_bucket)
+
     def bucket_called(self, name: str) -> Bucket:
-        """Return another deployment's bucket."""
+        """Return a bucket by its name."""
         return Bucket(self.account.client("s3"), name)
 
     def buckets(self) -> list[tuple[str, datetime]]:
@@ -106,6 +116,10 @@ class Context:
     @cached_property
     def registry(self) -> Registry:
         return Registry(self.account.client("ecr"))
+
+    @cached_property
+    def builds(self) -> Builds:
+        return Builds(self.account.client("codebuild"), self.account.client("events"))
 
     @cached_property
     def network(self) -> Network:

@@ -20,8 +20,10 @@ from endpoint.core.problems import AccessDenied, translated
 
 _ENDPOINT_LOGS = f"/aws/sagemaker/Endpoints/{APP}-"
 _GATEWAY_LOGS = f"/aws/lambda/{APP}-"
+_BUILD_LOGS = f"/aws/codebuild/{APP}-"
 _WITHOUT_SCALING = {"Failed", "Deleting"}
 GATEWAY_KINDS = {"Lambda function", "REST API"}
+REPOSITORY, PROJECT, BUILD, RULE = "image repository", "build project", "image build", "rule"
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def _by_name(context: Context, without_scaling: Collection[str]) -> Iterator[Res
     yield from _scaling(context)
     yield from _models(context)
     yield from _gateway(context)
+    yield from _images(context)
     yield from _logs(context)
     yield from _stacks(context)
     yield from _buckets(context)
@@ -255,8 +258,36 @@ def _gateway(context: Context) -> Iterator[Resource]:
         yield Resource("REST API", api, deployment, remark="pay per use")
 
 
+def _images(context: Context) -> Iterator[Resource]:
+    for repository in context.registry.repositories(f"{APP}-"):
+        if deployment := owner(repository.name):
+            usd = prices.images_per_month(repository.size) / prices.HOURS_PER_MONTH
+            count = "1 image" if repository.images == 1 else f"{repository.images} images"
+            # Layers that images share are counted for each, and stored once.
+            remark = f"{count}, at most {repository.size / 1e9:.2f} GB"
+            since = repository.since
+            yield Resource(REPOSITORY, repository.name, deployment, since, usd, None, remark)
+    for project in context.builds.projects(f"{APP}-"):
+        if deployment := owner(project):
+            yield Resource(PROJECT, project, deployment, remark="pay per build")
+            for build in context.builds.running(project):
+                seconds = build.seconds(context.clock.now())
+                yield Resource(
+                    BUILD,
+                    build.id,
+                    deployment,
+                    build.since,
+                    prices.build_per_hour(),
+                    prices.build(seconds),
+                    "runs; ends by itself after an hour at the latest",
+                )
+    for rule in context.builds.rules(f"{APP}-"):
+        if deployment := owner(rule):
+            yield Resource(RULE, rule, deployment)
+
+
 def _logs(context: Context) -> Iterator[Resource]:
-    for prefix in (_ENDPOINT_LOGS, _GATEWAY_LOGS):
+    for prefix in (_ENDPOINT_LOGS, _GATEWAY_LOGS, _BUILD_LOGS):
         for group, size in context.logs.sizes(prefix).items():
             if deployment := owner(group.rpartition("/")[2]):
                 usd = prices.logs_per_month(size) / prices.HOURS_PER_MONTH
@@ -268,13 +299,24 @@ def _stacks(context: Context) -> Iterator[Resource]:
         name = stack["StackName"]
         if deployment := owner(name):
             status = stack["StackStatus"].lower().replace("_", " ")
-            yield Resource("stack", name, deployment, stack["CreationTime"], remark=status)
+            usd = _network_price(stack)
+            yield Resource("stack", name, deployment, stack["CreationTime"], usd, remark=status)
+
+
+def _network_price(stack: dict[str, Any]) -> float:
+    """Return the price per hour of the interface endpoints in a stack's private network."""
+    parameters = {
+        item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])
+    }
+    if parameters.get("InterfaceEndpoints") != "yes":
+        return 0.0
+    return prices.network_per_hour("endpoints", int(parameters.get("ZoneCount", 2)))
 
 
 def _buckets(context: Context) -> Iterator[Resource]:
     # By the whole name: other programs can also begin a bucket's name with `easel-`.
     account = context.account
-    pattern = re.compile(rf"{APP}-([a-z0-9]+)-{account.id}-{account.region}")
+    pattern = re.compile(rf"{APP}-([a-z0-9]+)-{account.id}-{account.region}(?:-src)?")
     for name, since in context.buckets():
         if match := pattern.fullmatch(name):
             yield _bucket(context, name, match[1], since)
@@ -282,7 +324,7 @@ def _buckets(context: Context) -> Iterator[Resource]:
 
 def _bucket(context: Context, name: str, deployment: str, since: datetime) -> Resource:
     bucket = context.bucket_called(name)
-    size = sum(bucket.sizes().values())
+    size = bucket.size_of_versions() if name.endswith("-src") else sum(bucket.sizes().values())
     unfinished = len(bucket.uploads())
     remark = f"{size / 1e9:.2f} GB"
     if unfinished:
@@ -295,7 +337,7 @@ def _bucket(context: Context, name: str, deployment: str, since: datetime) -> Re
 # Kinds that the search by name covers completely. If only the tag index lists such a resource, it
 # is deleted, and the index is behind.
 _FOUND_BY_NAME = re.compile(
-    r"arn:[^:]+:(s3|lambda|logs|cloudformation|cloudwatch|apigateway|iam)"
+    r"arn:[^:]+:(s3|lambda|logs|cloudformation|cloudwatch|apigateway|iam|ecr|codebuild|events)"
     r":|arn:[^:]+:sagemaker:[^:]*:[^:]*:(endpoint|endpoint-config|model)/"
 )
 

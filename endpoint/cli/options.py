@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound="DataclassInstance")
 # Of Lambda functions. Requests that wait for asynchronous pictures keep up to half of them busy.
 CONCURRENCY = 30
+# What a private network reaches: S3 for nothing, or also ECR and CloudWatch Logs for some money.
+NETWORKS = ("s3", "endpoints")
 # A mistake is caught here; whether it is somebody's, nobody but its server knows.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
@@ -58,6 +60,8 @@ class EndpointOptions(CommonOptions):
     Attributes:
         weights: fetch or s3; None for the model's own way, see `models.Model.weights`.
         instance_type: the types to try, in this order; None for the model's own.
+        private_network: what the container reaches in it: s3, or endpoints for ECR and logs, too;
+            None for the network that exists, if any.
         budget: USD per month; 0 for the budget that exists, if any.
         email: the recipient of the budget's warnings; empty for the one that exists.
         replace: delete an endpoint before its new version is created, instead of an update.
@@ -70,7 +74,7 @@ class EndpointOptions(CommonOptions):
     most_instances: int
     image: str | None
     inference_ami: str | None
-    private_network: bool
+    private_network: str | None
     budget: float
     email: str
     log_prompts: bool
@@ -206,9 +210,12 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     repeatable = "repeatable: tried in this order"
     add("--instance-type", type=instance_type, action="append", help=repeatable)
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
-    add("--image", type=image, help="a serving image: a name in the catalogue, or a URI in ECR")
+    own = "the serving image: aws, a name in the catalogue, or a URI in ECR (default: Easel's own,"
+    own += " which the first deployment builds)"
+    add("--image", type=image, help=own)
     add("--inference-ami", help="SageMaker's InferenceAmiVersion (default: the image's)")
-    add("--private-network", action="store_true", help="no internet access for the container")
+    network = "no internet access for the container; endpoints: also ECR and logs, by the hour"
+    add("--private-network", nargs="?", choices=NETWORKS, const="s3", help=network)
     add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")
     add("--email", type=email, default="", help="recipient of the budget's warnings")
     add("--log-prompts", action="store_true", help="allow the container to log prompts")

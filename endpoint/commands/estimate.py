@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from endpoint.catalogue import benchmarks, models, prices
 from endpoint.catalogue.benchmarks import Benchmark
-from endpoint.cli.options import instance_type, number, read
+from endpoint.cli.options import NETWORKS, instance_type, number, read
 from endpoint.core.problems import BadArgument
 from endpoint.costs.estimate import DAY, estimate, growth_table
 
@@ -30,6 +30,7 @@ class EstimateOptions:
     seconds: float | None
     per_day: float | None
     most_instances: int | None
+    private_network: str | None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seconds", type=number, help="your own measurement for one picture")
     add("--per-day", type=number, help="pictures per day; default: a table of rates")
     add("--most-instances", type=int, help="with --per-day; default: as many as necessary")
+    network = "add the price of a private network"
+    add("--private-network", nargs="?", choices=NETWORKS, const="s3", help=network)
     return parser
 
 
@@ -60,7 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         f" {benchmark.usd_per_hour:.3f} USD per hour;"
     )
     print(f"{benchmark.seconds:g} s for a picture: {benchmark.source}.")
-    print(f"{prices.provenance()} Requests, storage and logs are not included.\n")
+    print(f"{prices.provenance()} Requests, storage and logs are not included.")
+    print(prices.image_in_words())
+    if options.private_network:
+        month = prices.network_per_hour(options.private_network) * prices.HOURS_PER_MONTH
+        print(f"In addition: {month:.0f} USD a month for the private network's endpoints.")
+    print()
     if options.per_day is None:
         print(growth_table(benchmark), end="")
     else:

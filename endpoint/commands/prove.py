@@ -43,6 +43,7 @@ from endpoint.proof.http import Ask, ask
 from endpoint.proof.meter import DELETING_SECONDS, OTHER_USD, Meter, MeteredClock
 from endpoint.proof.record import Proof
 from endpoint.provision.gateway.gateway_access import key_entry, new_key
+from endpoint.provision.serving import own_image
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
     parser = common_parser("prove", description, name="proof")
     add = parser.add_argument
     add("--most", type=float, default=3, metavar="USD", help="end before it costs more (3)")
-    add("--image", type=image, help="a serving image: a name in the catalogue, or a URI in ECR")
+    own = "the serving image: aws, a name, or a URI in ECR (default: Easel's own)"
+    add("--image", type=image, help=own)
     repeatable = "repeatable: tried in this order"
     add("--instance-type", type=instance_type, action="append", help=repeatable)
     add("--output", type=Path, default=Path("proof"), help="folder of the record (proof)")
@@ -133,6 +135,9 @@ def _plan(context: Context, options: ProveOptions, deploying: DeployOptions) -> 
     say(f"A proof in {context.account.region}, as the deployment {context.name}:")
     say(f"  endpoints for {names[0]} and, asynchronous, {names[1]}: {hourly:.3f} USD per hour")
     say("  a gateway that requires a key; pictures through every API; what AWS does; times")
+    if options.image is None:
+        for line in own_image.plan(context, own_image.address(context)):
+            say(f"  {line}")
     say("  everything is deleted at the end, and after an error, at Ctrl-C, or at the limit")
     say(f"It costs at most {options.most:.2f} USD: it ends after {minutes:.0f} minutes with both")
     say("endpoints, if it is not done before.")

@@ -17,7 +17,7 @@ from endpoint.cli.script import Result
 from endpoint.core.naming import TAG
 from endpoint.core.problems import ScriptError
 from endpoint.provision.self_description import store_description
-from endpoint.provision.serving import capacity, in_service
+from endpoint.provision.serving import capacity, in_service, own_image
 from endpoint.provision.serving.warm_up import warm_up
 
 
@@ -42,6 +42,8 @@ def start(context: Context, options: ModelOptions) -> Result:
     if not newest:
         return Result({"started": [], "usd_per_hour_at_most": 0.0}, already)
     configs = {name: context.models.find_config(name) or {} for name in newest.values()}
+    for config in configs.values():
+        _require_image(context, config)
     endpoint = context.deployment.endpoint
     capacity.require_room(
         context, {endpoint(m): tuple(instance_types(configs[name])) for m, name in newest.items()}
@@ -54,6 +56,13 @@ def start(context: Context, options: ModelOptions) -> Result:
         _start(context, model, name, configs[name])
     lines = [f"Started: {models}, for at most {prices.in_words(price)}.", *already]
     return Result({"started": list(newest), "usd_per_hour_at_most": price}, lines)
+
+
+def _require_image(context: Context, config: dict[str, Any]) -> None:
+    for variant in config.get("ProductionVariants", []):
+        model = context.models.find_model(variant["ModelName"])
+        if model:
+            own_image.require_stored(context, model["PrimaryContainer"]["Image"])
 
 
 def _start(context: Context, model: str, name: str, config: dict[str, Any]) -> None:

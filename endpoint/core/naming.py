@@ -70,6 +70,33 @@ class Deployment:
         return f"{self.prefix}-{self.account}-{self.region}"
 
     @property
+    def source_bucket(self) -> str:
+        """The S3 bucket of the image's sources; at most 63 characters."""
+        return f"{self.bucket}-src"
+
+    @property
+    def repository(self) -> str:
+        """The ECR repository of the deployment's own image."""
+        return self.prefix
+
+    @property
+    def registry(self) -> str:
+        """The host of the account's registry in the region."""
+        domain = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}
+        suffix = domain.get(self.partition, "amazonaws.com")
+        return f"{self.account}.dkr.ecr.{self.region}.{suffix}"
+
+    @property
+    def build_project(self) -> str:
+        """The CodeBuild project that builds the image, and the rule that starts it."""
+        return f"{self.prefix}-image"
+
+    @property
+    def build_log(self) -> str:
+        """The log group of the builds."""
+        return f"/aws/codebuild/{self.build_project}"
+
+    @property
     def endpoint_role(self) -> str:
         """The ARN of the model's role; role names are global, so they include the region."""
         return self._role("endpoint")
@@ -78,6 +105,16 @@ class Deployment:
     def gateway_role(self) -> str:
         """The ARN of the Lambda function's role."""
         return self._role("gateway")
+
+    @property
+    def build_role(self) -> str:
+        """The ARN of the role of the image's builds."""
+        return self._role("build")
+
+    @property
+    def build_rule_role(self) -> str:
+        """The ARN of the role of the rule that builds the image when its sources change."""
+        return self._role("build-rule")
 
     def _role(self, what: str) -> str:
         return f"arn:{self.partition}:iam::{self.account}:role/{self.prefix}-{what}-{self.region}"

@@ -11,9 +11,11 @@ ScriptError                 any failure that the operator can act on; exit code 
 │   ├── Throttled
 │   └── Unreachable
 ├── StackFailed             CloudFormation could not create or delete the stack
+├── PlanUnusable            a change set is not, or no longer, what was wanted
 ├── EndpointFailed          SageMaker could not bring an endpoint into service
 │   ├── NoCapacity
 │   └── NeverHealthy
+├── BuildFailed             CodeBuild could not build the serving image
 ├── InvocationError         an endpoint returned no picture
 │   ├── NotReady            a later attempt can succeed
 │   └── PictureFailed       every attempt would fail in the same way
@@ -100,6 +102,10 @@ class StackFailed(ScriptError):
     """CloudFormation could not create, update or delete the stack."""
 
 
+class PlanUnusable(ScriptError):
+    """A change set is obsolete, another stack's, or made from something else than this folder."""
+
+
 class EndpointFailed(ScriptError):
     """SageMaker could not bring an endpoint into service, or could not delete it."""
 
@@ -110,6 +116,10 @@ class NoCapacity(EndpointFailed):
 
 class NeverHealthy(EndpointFailed):
     """The container did not start, or serves no pictures."""
+
+
+class BuildFailed(ScriptError):
+    """CodeBuild could not build the serving image, or SageMaker cannot serve with it."""
 
 
 class InvocationError(ScriptError):

@@ -6,7 +6,8 @@ answers below its stage, `/api/`. Tests control it below `/emulator/`:
     GET    /emulator/requests[?endpoint=NAME]    requests that SageMaker Runtime received
     DELETE /emulator/requests[?endpoint=NAME]    clear them
     GET    /emulator/faults/NAME                 the active faults
-    PUT    /emulator/faults/NAME                 replace them by one fault or a list
+    PUT    /emulator/faults/NAME                 replace them by one fault or a list; NAME can be a
+                                                 project of CodeBuild
     PUT    /emulator/containers/NAME             {"url": ...} the model server behind an endpoint
     PUT    /emulator/locations/NAME              {"output": ..., "failure": ...} where in S3 results
                                                  are written, with the fields of `s3_locations.Rule`
@@ -22,6 +23,7 @@ import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -32,6 +34,7 @@ from endpoint.core.local_addresses import foreign_host, foreign_page
 from endpoint.emulator.apigateway.deployed_gateway import DeployedGateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest
 from endpoint.emulator.moto_ import front, shims
+from endpoint.emulator.moto_.codebuild import Builds, builds
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
@@ -93,7 +96,10 @@ class AwsServer:
         self._queue.start()
         self._autoscaler.start()
         try:
-            with transitions(self.transitions), in_background(server):
+            # Its clock counts from the start of the emulator.
+            began = datetime.now(UTC) - timedelta(seconds=self.clock.now())
+            building = Builds(self.clock.now, began, fault=self.faults.on_build)
+            with transitions(self.transitions), builds(building), in_background(server):
                 yield self
         finally:
             self._autoscaler.close()
@@ -132,7 +138,10 @@ class AwsServer:
             body=request.get_data(),
             client=request.remote_addr or "127.0.0.1",
         )
-        answer = self.gateway.answer(asked)
+        try:
+            answer = self.gateway.answer(asked)
+        except LookupError as error:
+            return _json({"message": str(error)}, 502)
         return Response(answer.body, answer.status, answer.headers)
 
     # For tests

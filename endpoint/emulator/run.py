@@ -250,7 +250,8 @@ def _engine(options: Options) -> Engine | None:
     if not options.image:
         return None
     engine = find_engine()
-    engine.require_image()
+    with _as_cannot_run():
+        engine.require_image()
     return engine
 
 

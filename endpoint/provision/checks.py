@@ -6,7 +6,8 @@ quota         instances of the model's types, with the command that raises the q
 model         licence, gate and revision, from the hub
 files         a local folder's files: whether the container can load them, and what is left out
 bucket        whether its name is free, or taken by another account
-image         whether AWS has the serving image in the region, and what is known to be wrong with it
+image         whether the serving image exists or has to be built, whether SageMaker takes its
+              manifest, and what is known to be wrong with it
 cost          per hour, day and month
 """
 
@@ -18,7 +19,9 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
+from endpoint.aws.registry import Image
 from endpoint.catalogue import models, prices
+from endpoint.catalogue.images import KnownImage
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
@@ -28,7 +31,7 @@ from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_o
 from endpoint.provision import rights
 from endpoint.provision.files.weights import shortened
 from endpoint.provision.rights import Denial
-from endpoint.provision.serving import capacity
+from endpoint.provision.serving import capacity, own_image
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 
 State = Literal["good", "note", "bad"]
@@ -246,24 +249,37 @@ def _bucket(context: Context) -> Check:
 
 def _image(context: Context, options: EndpointOptions, instance_type: str) -> Iterator[Check]:
     try:
-        image = choose_image(options.image, context.account.region, instance_type)
+        image = choose_image(context, options.image, instance_type)
     except ScriptError as error:
         yield Check("image", "bad", str(error), error.advice)
         return
-    exists = context.registry.has(image)
     known = known_image(image)
-    if exists is None:
-        yield Check("image", "note", f"{image.uri}; not checked, because access is denied")
-    elif not exists:
-        yield Check("image", "bad", f"{image.uri} does not exist", "Pass another one: --image.")
-    elif known:
-        content = f"torch {known.torch}, CUDA {known.cuda}, diffusers {known.diffusers}"
-        yield Check("image", "good", f"{image.uri} ({content})")
-    else:
-        yield Check("image", "good", image.uri)
+    yield _stored(context, image, known)
     for trouble in known.known_trouble(context.clock.now().date()) if known else ():
         yield Check("image", "note", trouble.finding, f"{trouble.advice} Source: {trouble.source}")
-    ami = inference_ami(image, options.inference_ami)
+    ami = inference_ami(context, image, options.inference_ami)
     if ami and not options.inference_ami:
         yield Check("image", "note", f"its CUDA requires the machine image {ami}",
                     "`create` sets it; --inference-ami chooses another.")  # fmt: skip
+
+
+def _stored(context: Context, image: Image, known: KnownImage | None) -> Check:
+    """Return whether ECR has an image, and SageMaker takes its manifest."""
+    own = own_image.is_own(context, image)
+    try:
+        with translated():
+            manifest = own_image.find(context) if own else context.registry.find(image)
+    except AccessDenied:
+        return Check("image", "note", f"{image.uri}; not checked, because access is denied")
+    if manifest is None and own:
+        finding = f"{image.uri} does not exist yet: the deployment builds it"
+        return Check("image", "good", finding, prices.image_in_words())
+    if manifest is None:
+        return Check("image", "bad", f"{image.uri} does not exist", "Pass another one: --image.")
+    if not manifest.servable:
+        finding = own_image.unservable(image, manifest)
+        return Check("image", "bad", finding, own_image.unservable_advice(image))
+    if known is None:
+        return Check("image", "good", image.uri)
+    content = f"torch {known.torch}, CUDA {known.cuda}, diffusers {known.diffusers}"
+    return Check("image", "good", f"{image.uri} ({content})")

@@ -41,13 +41,17 @@ BUDGET_REGIONS = frozenset(
         "us-west-2",
     ]
 )
+# CloudFormation has no AWS::CodeBuild::Project there.
+REGIONS_WITHOUT_BUILDS = frozenset(["ap-east-2", "ca-west-1", "mx-central-1"])
 _BUDGET = re.compile(r"^  Budget:\n(?:    .*\n)+", re.M)
+_BUILDS = re.compile(r"^  (?:BuildProject|BuildRule):\n(?:    .*\n)+", re.M)
 
 
 def template(region: str) -> str:
     """Return the template for a region."""
     text = TEMPLATE.read_text("utf-8")
-    return text if region in BUDGET_REGIONS else _BUDGET.sub("", text)
+    text = text if region in BUDGET_REGIONS else _BUDGET.sub("", text)
+    return _BUILDS.sub("", text) if region in REGIONS_WITHOUT_BUILDS else text
 
 
 def check_budget(options: EndpointOptions, region: str) -> None:
@@ -71,26 +75,51 @@ def budget_version(email: str) -> str:
 
 
 def ensure(
-    context: Context, image: Image, types: tuple[str, ...], options: EndpointOptions
+    context: Context,
+    image: Image,
+    types: tuple[str, ...] = (),
+    options: EndpointOptions | None = None,
 ) -> None:
     """Create the stack, or update it to the template and the options.
 
     A parameter that no option sets keeps its value: one stack serves all models of a deployment,
     and creating a second model must not remove the first one's network or budget.
+
+    Args:
+        context: the deployment.
+        image: the serving image.
+        types: the instance types of a model that is created.
+        options: of that model; None if none is created.
+    """
+    context.begin(f"infrastructure: stack {context.deployment.stack}")
+    _ensure_stack(context, parameters(context, image, types, options))
+
+
+def parameters(
+    context: Context, image: Image, types: tuple[str, ...], options: EndpointOptions | None
+) -> dict[str, str]:
+    """Return the template's parameters, of which those that no option sets stay as they are.
+
+    The arguments are as in `ensure`.
     """
     deployment = context.deployment
-    context.begin(f"infrastructure: stack {deployment.stack}")
     before = context.stacks.parameters(deployment.stack)
     # The dashboard's estimate is an upper limit, so it uses the most expensive type of all models.
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
-    budget = f"{options.budget:g}" if options.budget else before.get("MonthlyBudget", "0")
-    email = options.email or before.get("AlarmEmail", "")
-    zones = _zones(context, before, options)
-    parameters = {
+    budget, email = before.get("MonthlyBudget", "0"), before.get("AlarmEmail", "")
+    network = options.private_network if options is not None else None
+    if options is not None:
+        budget = f"{options.budget:g}" if options.budget else budget
+        email = options.email or email
+    zones = _zones(context, before, search=network is not None)
+    return {
         "DeploymentName": deployment.name,
         "ImageRepositoryArns": ",".join(_repositories(context, image)),
         "HourlyPrice": f"{dearest:g}",
-        "PrivateNetwork": "yes" if options.private_network else before.get("PrivateNetwork", "no"),
+        "PrivateNetwork": "yes" if network else before.get("PrivateNetwork", "no"),
+        "InterfaceEndpoints": (
+            _yes(network == "endpoints") if network else before.get("InterfaceEndpoints", "no")
+        ),
         # Always as many as the template can select.
         "Zones": ",".join([*zones, *["-"] * MOST_ZONES][:MOST_ZONES]),
         "ZoneCount": str(len(zones)),
@@ -98,7 +127,10 @@ def ensure(
         "AlarmEmail": email,
         "BudgetVersion": budget_version(email),
     }
-    _ensure_stack(context, parameters)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _ensure_stack(context: Context, parameters: dict[str, str]) -> None:
@@ -134,9 +166,9 @@ def _repositories(context: Context, image: Image) -> list[str]:
     return sorted({each.repository_arn(deployment.partition) for each in images})
 
 
-def _zones(context: Context, before: dict[str, str], options: EndpointOptions) -> list[str]:
+def _zones(context: Context, before: dict[str, str], *, search: bool) -> list[str]:
     """Return the private network's zones; a subnet cannot be moved, so known ones stay first."""
     known = [zone for zone in before.get("Zones", "-").split(",") if zone != "-"]
-    if not options.private_network:
+    if not search:
         return known
     return [*known, *(zone for zone in context.network.zones() if zone not in known)][:MOST_ZONES]

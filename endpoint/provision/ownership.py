@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
+from endpoint.aws.change_sets import REVIEW
 from endpoint.aws.logs import group_of
 from endpoint.cli.context import Context
-from endpoint.cli.inventory import Resource
+from endpoint.cli.inventory import BUILD, PROJECT, REPOSITORY, RULE, Resource
 from endpoint.core.naming import TAG
 from endpoint.core.problems import ScriptError
 
@@ -45,14 +46,22 @@ class Ownership:
             "REST API": self._owns_api,
             "log group": self._owns_logs,
             "stack": lambda name: name == own.stack and self.owns_stack,
-            "bucket": lambda name: name == own.bucket and self._owns_bucket(),
+            "bucket": self._owns_bucket,
+            REPOSITORY: lambda name: name == own.repository and self._owns_repository(),
+            PROJECT: lambda name: name == own.build_project and self.owns_project,
+            BUILD: lambda name: name.startswith(f"{own.build_project}:") and self.owns_project,
+            RULE: lambda name: name == own.build_project and self._owns_rule(),
         }
 
     @cached_property
     def owns_stack(self) -> bool:
-        """Whether the stack exists, with the tag."""
+        """Whether the stack exists, with the tag.
+
+        The empty stack of a plan has no tags before the plan is applied.
+        """
         stack = self._context.stacks.find(self._deployment.stack) or {}
-        return self._is_own({tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])})
+        tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
+        return self._is_own(tags) or (not tags and stack.get("StackStatus") == REVIEW)
 
     @cached_property
     def owns_function(self) -> bool:
@@ -93,12 +102,19 @@ class Ownership:
 
         Creating would change or replace it.
         """
-        stack, others = self._deployment.stack, []
-        if self._context.stacks.find(stack) and not self.owns_stack:
-            others.append(f"stack {stack}")
+        others = self._other_stack()
         if self._exists(endpoint) and not self.owns_endpoint(endpoint):
             others.append(f"endpoint {endpoint}")
         self._refuse(others)
+
+    def refuse_other_stack(self) -> None:
+        """Raise ScriptError if the stack exists and is not own."""
+        self._refuse(self._other_stack())
+
+    def _other_stack(self) -> list[str]:
+        stack = self._deployment.stack
+        exists = self._context.stacks.find(stack) is not None
+        return [f"stack {stack}"] if exists and not self.owns_stack else []
 
     def refuse_other_function(self) -> None:
         """Raise ScriptError if the Lambda function exists and is not the deployment's."""
@@ -139,6 +155,8 @@ class Ownership:
         tags = self._context.logs.tags(self._arn("logs", f"log-group:{group}"))
         if tags:
             return self._is_own(tags)
+        if group == self._deployment.build_log:
+            return self.owns_project
         # SageMaker makes the group again, without tags, for the last lines of a deleted endpoint.
         name = group.removeprefix(group_of(""))
         if name == group:  # Lambda's
@@ -146,11 +164,26 @@ class Ownership:
             return function is None or self.owns_function
         return not self._exists(name) or self.owns_endpoint(name)
 
-    def _owns_bucket(self) -> bool:
-        if self._is_own(self._context.bucket.tags()):
+    def _owns_bucket(self, name: str) -> bool:
+        if name not in {self._deployment.bucket, self._deployment.source_bucket}:
+            return False
+        if self._is_own(self._context.bucket_called(name).tags()):
             return True
         made = self._context.stacks.resources(self._deployment.stack) if self.owns_stack else {}
-        return made.get(self._deployment.bucket, "CREATE_FAILED") not in _NOT_MADE
+        return made.get(name, "CREATE_FAILED") not in _NOT_MADE
+
+    @cached_property
+    def owns_project(self) -> bool:
+        """Whether the project that builds the image exists, with the tag."""
+        return self._is_own(self._context.builds.project_tags(self._deployment.build_project))
+
+    def _owns_repository(self) -> bool:
+        arn = self._arn("ecr", f"repository/{self._deployment.repository}")
+        return self._is_own(self._context.registry.tags(arn))
+
+    def _owns_rule(self) -> bool:
+        arn = self._arn("events", f"rule/{self._deployment.build_project}")
+        return self._is_own(self._context.builds.rule_tags(arn))
 
     def _arn(self, service: str, resource: str) -> str:
         own = self._deployment

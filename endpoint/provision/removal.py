@@ -4,8 +4,9 @@
     scaling          alarms first: they could start what is being deleted
     endpoint         until it is gone; from then on no instance costs money
     configurations and models, and their logs
-    bucket           its files, and the parts of unfinished uploads
-    stack            roles, bucket, dashboard, budget, network
+    builds           of the image, until none runs
+    buckets          their files, and the parts of unfinished uploads
+    stack            roles, buckets, images and what builds them, dashboard, budget, network
     verification     a search by name and by tag for anything that remains
 
 Missing resources are skipped, so the same command continues after any interruption.
@@ -13,7 +14,7 @@ Missing resources are skipped, so the same command continues after any interrupt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from endpoint.aws.logs import group_of
 from endpoint.aws.scaling import alarm_name
 from endpoint.cli import inventory
 from endpoint.cli.context import Context
-from endpoint.cli.inventory import GATEWAY_KINDS, Resource
+from endpoint.cli.inventory import BUILD, GATEWAY_KINDS, PROJECT, REPOSITORY, RULE, Resource
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed, TookTooLong
@@ -31,7 +32,8 @@ from endpoint.provision.ownership import Ownership
 from endpoint.provision.serving import in_service
 
 _LATE_SECONDS = 60
-_INFRASTRUCTURE_KINDS = {"bucket", "stack"}
+_STOP_SECONDS = 600
+_INFRASTRUCTURE_KINDS = {"bucket", "stack", REPOSITORY, PROJECT, BUILD, RULE}
 
 
 @dataclass(frozen=True)
@@ -146,15 +148,16 @@ def files_to_keep(context: Context, model: str | None = None) -> list[str]:
         context: the deployment.
         model: as in `search`.
     """
-    if not _owns_bucket(context):
-        return []
-    bucket = context.bucket
-    stored = payload.everything(bucket) if model is None else payload.of_model(bucket, model)
-    return stored.lines(bucket.name)
+    if model is not None:
+        return payload.of_model(context.bucket, model).lines() if _owns_bucket(context) else []
+    names = (context.deployment.bucket, context.deployment.source_bucket)
+    buckets = [context.bucket_called(name) for name in names if _owns_bucket(context, name)]
+    return payload.lines([payload.everything(bucket) for bucket in buckets])
 
 
-def _owns_bucket(context: Context) -> bool:
-    return Ownership(context).owns(Resource("bucket", context.deployment.bucket, context.name))
+def _owns_bucket(context: Context, name: str = "") -> bool:
+    name = name or context.deployment.bucket
+    return Ownership(context).owns(Resource("bucket", name, context.name))
 
 
 def delete_files(context: Context, model: str) -> list[str]:
@@ -168,23 +171,25 @@ def delete_files(context: Context, model: str) -> list[str]:
     context.begin(f"files of {model}")
     stored = payload.of_model(context.bucket, model)
     context.bucket.delete(stored.own)
-    return stored.lines(context.bucket.name)
+    return stored.lines()
 
 
-def delete_infrastructure(context: Context, found: Found) -> payload.Stored:
-    """Empty the bucket and delete the stack, unless the bucket has files that are not Easel's.
+def delete_infrastructure(context: Context, found: Found) -> list[payload.Stored]:
+    """Empty the buckets and delete the stack, unless a bucket has files that are not Easel's.
 
-    Those are kept, and so are the bucket and the stack.
+    Those are kept, and so are the buckets and the stack.
 
     An endpoint that was busy a moment ago can still store a picture in the emptied bucket, and
     CloudFormation deletes only an empty bucket; so both steps are repeated once.
     """
+    _stop_builds(context, found)
     context.begin(f"bucket {context.deployment.bucket} and stack {context.deployment.stack}")
-    stored = payload.Stored([], [])
-    if found.names("bucket"):
-        stored = payload.everything(context.bucket)
-        context.bucket.empty(keep=stored.others)
-    if stored.others:
+    stored = []
+    for name in found.names("bucket"):
+        bucket = context.bucket_called(name)
+        stored.append(payload.everything(bucket))
+        bucket.empty(keep=stored[-1].others)
+    if any(each.others for each in stored):
         return stored
     if found.names("stack"):
         _delete_stack(context, found)
@@ -192,6 +197,23 @@ def delete_infrastructure(context: Context, found: Found) -> payload.Stored:
     for group in found.names("log group"):
         context.logs.delete(group)
     return stored
+
+
+def _stop_builds(context: Context, found: Found) -> None:
+    """Stop the image's builds, which would push into a repository that is being deleted."""
+    # Not only those that were found: the rule can have started one since.
+    if not found.names(PROJECT):
+        return
+    project = context.deployment.build_project
+
+    def poll() -> str | None:
+        running = context.builds.running(project)
+        for build in running:
+            context.begin(f"build {build.id}: stopped")
+            context.builds.stop(build.id)
+        return f"stopping {running[0].id}" if running else None
+
+    context.waiting.until_done(poll, at_most=_STOP_SECONDS, every=5)
 
 
 def _delete_stack(context: Context, found: Found) -> None:
@@ -204,7 +226,8 @@ def _delete_stack(context: Context, found: Found) -> None:
     except StackFailed:
         if not found.names("bucket"):
             raise
-        context.bucket.empty()
+        for name in found.names("bucket"):
+            context.bucket_called(name).empty()
         context.stacks.delete(context.deployment.stack)
 
 
@@ -226,15 +249,17 @@ def delete_everything(context: Context, found: Found | None = None) -> Result:
     return verify(context, found, stored)
 
 
-def verify(context: Context, deleted: Found, stored: payload.Stored | None = None) -> Result:
+def verify(
+    context: Context, deleted: Found, stored: Sequence[payload.Stored] | None = None
+) -> Result:
     """Search for the deployment's resources; the result is good if there are none.
 
     Args:
         context: the deployment.
         deleted: what was deleted before.
-        stored: what was in its bucket.
+        stored: what was in its buckets.
     """
-    stored = stored or payload.Stored([], [])
+    kept = payload.lines(stored or [])
     if context.dry_run:
         return Result({"left": []}, ["Dry run: nothing was deleted."])
     found, notes = _search_again(context, deleted)
@@ -242,13 +267,13 @@ def verify(context: Context, deleted: Found, stored: payload.Stored | None = Non
     data = {
         "left": [resource.to_dict() for resource in left],
         "notes": notes,
-        "kept": stored.others,
+        "kept": [key for each in stored or [] for key in each.others],
     }
     if not left:
         return Result(data, ["Everything is deleted; nothing costs anything.", *notes])
     lines = ["Left:", *(f"  {resource.line()}" for resource in left), *notes]
-    if stored.others:
-        lines += stored.lines(context.bucket.name)
+    if kept:
+        lines += kept
         lines.append(
             "These files prevent deleting the bucket and its stack: copy those that you need,"
             " delete them, and run the same command again."

@@ -17,6 +17,7 @@ from endpoint.core.naming import Deployment
 
 # The services that the roles are passed to, as `iam:PassedToService` names them in all partitions.
 _SERVING, _FUNCTIONS = "sagemaker.amazonaws.com", "lambda.amazonaws.com"
+_BUILDS, _EVENTS = "codebuild.amazonaws.com", "events.amazonaws.com"
 _SCALING = "sagemaker.application-autoscaling.amazonaws.com"
 
 
@@ -126,6 +127,7 @@ def rights(deployment: Deployment) -> Iterator[Right]:
     yield from _roles(deployment)
     yield from _storage(deployment)
     yield from _models(deployment)
+    yield from _image(deployment)
     yield from _scaling(deployment)
     yield from _monitoring(deployment)
     yield from _gateway(deployment)
@@ -142,10 +144,16 @@ def _infrastructure(deployment: Deployment) -> Iterator[Right]:
         "Stack",
         (
             "cloudformation:ContinueUpdateRollback",
+            "cloudformation:CreateChangeSet",
             "cloudformation:CreateStack",
+            "cloudformation:DeleteChangeSet",
             "cloudformation:DeleteStack",
+            "cloudformation:DescribeChangeSet",
             "cloudformation:DescribeStackEvents",
             "cloudformation:DescribeStackResources",
+            "cloudformation:ExecuteChangeSet",
+            "cloudformation:GetTemplate",
+            "cloudformation:ListChangeSets",
             "cloudformation:UpdateStack",
         ),
         (_arn(deployment, "cloudformation", f"stack/{deployment.stack}/*"),),
@@ -171,6 +179,7 @@ def _network(deployment: Deployment) -> Iterator[Right]:
         (
             "ec2:AssociateRouteTable",
             "ec2:AuthorizeSecurityGroupEgress",
+            "ec2:AuthorizeSecurityGroupIngress",
             "ec2:CreateRouteTable",
             "ec2:CreateSecurityGroup",
             "ec2:CreateSubnet",
@@ -189,9 +198,13 @@ def _network(deployment: Deployment) -> Iterator[Right]:
             "ec2:ModifyVpcAttribute",
             "ec2:ModifyVpcEndpoint",
             "ec2:RevokeSecurityGroupEgress",
+            "ec2:RevokeSecurityGroupIngress",
         ),
         tuple(_arn(deployment, "ec2", f"{kind}/*") for kind in kinds),
     )
+    # The zones of interface endpoints' names have ids of AWS's choice, in an account of AWS.
+    zones = f"arn:{deployment.partition}:route53:::hostedzone/*"
+    yield Right("NamesInTheNetwork", ("route53:AssociateVPCWithHostedZone",), (zones,))
     yield Right(
         "SeeTheNetwork",
         (
@@ -209,7 +222,7 @@ def _network(deployment: Deployment) -> Iterator[Right]:
 
 
 def _roles(deployment: Deployment) -> Iterator[Right]:
-    roles = (deployment.endpoint_role, deployment.gateway_role)
+    account = f"arn:{deployment.partition}:iam::{deployment.account}"
     yield Right(
         "Roles",
         (
@@ -227,17 +240,18 @@ def _roles(deployment: Deployment) -> Iterator[Right]:
             "iam:UpdateRole",
             "iam:UpdateRoleDescription",
         ),
-        roles,
+        # All four of the template.
+        (f"{account}:role/{deployment.prefix}-*-{deployment.region}",),
     )
     for sid, role, service in (
         ("PassTheEndpointsRole", deployment.endpoint_role, _SERVING),
         ("PassTheGatewaysRole", deployment.gateway_role, _FUNCTIONS),
+        ("PassTheBuildsRole", deployment.build_role, _BUILDS),
+        ("PassTheRulesRole", deployment.build_rule_role, _EVENTS),
     ):
         yield Right(sid, ("iam:PassRole",), (role,), {"iam:PassedToService": service})
     # Once per account, by the first scalable target.
-    linked = (
-        f"arn:{deployment.partition}:iam::{deployment.account}:role/aws-service-role/{_SCALING}"
-    )
+    linked = f"{account}:role/aws-service-role/{_SCALING}"
     yield Right(
         "ScalingsOwnRole",
         ("iam:CreateServiceLinkedRole",),
@@ -247,7 +261,10 @@ def _roles(deployment: Deployment) -> Iterator[Right]:
 
 
 def _storage(deployment: Deployment) -> Iterator[Right]:
-    bucket = f"arn:{deployment.partition}:s3:::{deployment.bucket}"
+    buckets = tuple(
+        f"arn:{deployment.partition}:s3:::{name}"
+        for name in (deployment.bucket, deployment.source_bucket)
+    )
     yield Right(
         "Bucket",
         (
@@ -259,14 +276,16 @@ def _storage(deployment: Deployment) -> Iterator[Right]:
             "s3:ListBucket",
             "s3:ListBucketMultipartUploads",
             "s3:ListBucketVersions",
+            "s3:PutBucketNotification",
             "s3:PutBucketOwnershipControls",
             "s3:PutBucketPolicy",
             "s3:PutBucketPublicAccessBlock",
             "s3:PutBucketTagging",
+            "s3:PutBucketVersioning",
             "s3:PutEncryptionConfiguration",
             "s3:PutLifecycleConfiguration",
         ),
-        (bucket,),
+        buckets,
     )
     yield Right(
         "Files",
@@ -278,7 +297,7 @@ def _storage(deployment: Deployment) -> Iterator[Right]:
             "s3:ListMultipartUploadParts",
             "s3:PutObject",
         ),
-        (f"{bucket}/*",),
+        tuple(f"{bucket}/*" for bucket in buckets),
     )
 
 
@@ -320,8 +339,57 @@ def _models(deployment: Deployment) -> Iterator[Right]:
     )
     yield Right(
         "ServingImage",
-        ("ecr:BatchGetImage",),
+        ("ecr:BatchGetImage", "ecr:DescribeRepositories"),
         (f"arn:{deployment.partition}:ecr:*:*:repository/*",),
+    )
+
+
+def _image(deployment: Deployment) -> Iterator[Right]:
+    yield Right(
+        "Repository",
+        (
+            "ecr:CreateRepository",
+            "ecr:DeleteRepository",
+            "ecr:DescribeImages",
+            "ecr:GetLifecyclePolicy",
+            "ecr:GetRepositoryPolicy",
+            "ecr:ListTagsForResource",
+            "ecr:PutImageScanningConfiguration",
+            "ecr:PutImageTagMutability",
+            "ecr:PutLifecyclePolicy",
+            "ecr:TagResource",
+            "ecr:UntagResource",
+        ),
+        (_arn(deployment, "ecr", f"repository/{deployment.repository}"),),
+    )
+    yield Right(
+        "Builds",
+        (
+            "codebuild:BatchGetBuilds",
+            "codebuild:BatchGetProjects",
+            "codebuild:CreateProject",
+            "codebuild:DeleteProject",
+            "codebuild:ListBuildsForProject",
+            "codebuild:StartBuild",
+            "codebuild:StopBuild",
+            "codebuild:UpdateProject",
+        ),
+        (_arn(deployment, "codebuild", f"project/{deployment.build_project}"),),
+    )
+    yield Right(
+        "BuildRule",
+        (
+            "events:DeleteRule",
+            "events:DescribeRule",
+            "events:ListTagsForResource",
+            "events:ListTargetsByRule",
+            "events:PutRule",
+            "events:PutTargets",
+            "events:RemoveTargets",
+            "events:TagResource",
+            "events:UntagResource",
+        ),
+        (_arn(deployment, "events", f"rule/{deployment.build_project}"),),
     )
 
 
@@ -361,24 +429,26 @@ def _monitoring(deployment: Deployment) -> Iterator[Right]:
         ("cloudwatch:DeleteDashboards", "cloudwatch:GetDashboard", "cloudwatch:PutDashboard"),
         (f"arn:{partition}:cloudwatch::{account}:dashboard/{deployment.prefix}-*",),
     )
-    groups = (f"/aws/sagemaker/Endpoints/{deployment.prefix}-*", f"/aws/lambda/{deployment.prefix}")
+    groups = (
+        f"/aws/sagemaker/Endpoints/{deployment.prefix}-*",
+        # IAM compares both forms, depending on the action.
+        f"/aws/lambda/{deployment.prefix}",
+        f"/aws/lambda/{deployment.prefix}:*",
+        f"{deployment.build_log}*",
+    )
     yield Right(
         "Logs",
         (
             "logs:CreateLogGroup",
             "logs:DeleteLogGroup",
             "logs:FilterLogEvents",
+            "logs:GetLogEvents",
             "logs:ListTagsForResource",
             "logs:PutRetentionPolicy",
             "logs:TagResource",
             "logs:UntagResource",
         ),
-        tuple(
-            _arn(deployment, "logs", f"log-group:{group}{rest}")
-            for group in groups
-            # IAM compares both forms, depending on the action.
-            for rest in ("", ":*")
-        ),
+        tuple(_arn(deployment, "logs", f"log-group:{group}") for group in groups),
     )
 
 
@@ -437,6 +507,8 @@ def _searches(deployment: Deployment) -> Iterator[Right]:
             "application-autoscaling:DescribeScalableTargets",
             "application-autoscaling:DescribeScalingPolicies",
             "cloudformation:DescribeStacks",
+            "codebuild:ListProjects",
+            "events:ListRules",
             "lambda:GetAccountSettings",
             "lambda:ListFunctions",
             "logs:DescribeLogGroups",

@@ -97,6 +97,8 @@ class Job:
             if self.stage is Stage.DONE:
                 return False
             self.stage, self.finished = Stage.DONE, self._clock()
+            # /progress remembers the request for a while, but not what it was.
+            self.request = self._preview = None
         self._deliver(result)
         return True
 

@@ -122,7 +122,6 @@ class _Process:
         while self._signal is None:
             if self._service.fatal is not None:
                 return await self._end_unhealthy(self._service.fatal)
-            self._service.revise()
             self._write_metrics()
             await asyncio.sleep(_TICK_SECONDS)
         return await self._end_by(self._signal)

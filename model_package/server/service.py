@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import log
-from .errors import Refused, ServerError, failed, too_slow, unreadable
+from .errors import Refused, ServerError, failed, unreadable
 from .job import Job, Stage
 from .metrics import Metrics, gpu_memory
 from .painter import Painter
@@ -131,10 +131,6 @@ class Service:
         self._painter.waiting.close(_stopping, 0.0)
         self._painter.waiting.refuse_all(_stopping)
 
-    def revise(self) -> None:
-        """Refuse what cannot be finished in time any more."""
-        self._painter.waiting.revise()
-
     async def answer(self, call: Call) -> Reply:
         """Return the response to a request; raises nothing."""
         began = time.monotonic()
@@ -211,21 +207,15 @@ class Service:
         )
         self._painter.waiting.put(job)
         self.traces.add(job)
-        leaving = asyncio.ensure_future(call.left())
-        # A step can be long, and the caller's last chance for a response is now.
-        patience = job.deadline - time.monotonic() if job.deadline < math.inf else None
         try:
-            await asyncio.wait(
-                {future, leaving}, timeout=patience, return_when=asyncio.FIRST_COMPLETED
-            )
+            left = await _wait(job, future, call.left())
+            if not future.done() and not left:
+                error = self._painter.waiting.give_up(job)
+                self._metrics.dropped.add(error.code)
+                raise error
         finally:
-            left = leaving.done()
-            leaving.cancel()
             if not future.done():
                 self._painter.waiting.withdraw(job)
-        if not future.done() and not left:
-            self._metrics.dropped.add("too_slow")
-            raise too_slow()
         if not future.done():
             self._metrics.dropped.add("left")
             log.event("caller_left", stage=job.stage, step=job.step, trace=job.trace)
@@ -308,6 +298,27 @@ class Service:
         """Return the line of metrics for CloudWatch."""
         seconds = self._painter.waiting.seconds
         return self._metrics.embedded(seconds, endpoint, round(time.time() * 1000))
+
+
+async def _wait(job: Job, result: asyncio.Future[Any], leaving: Awaitable[None]) -> bool:
+    """Wait for a result, until the caller has left or could not get it in time any more.
+
+    Returns:
+        Whether the caller has left.
+    """
+    left = asyncio.ensure_future(leaving)
+    try:
+        # A request that has not begun so late could not be finished, and the caller's last chance
+        # for a response is before its deadline: a step can be long.
+        for moment in (job.deadline - job.seconds, job.deadline):
+            seconds = max(0.0, moment - time.monotonic())
+            timeout = seconds if moment < math.inf else None
+            await asyncio.wait({result, left}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if result.done() or left.done() or job.stage is Stage.WAITING:
+                break
+        return left.done()
+    finally:
+        left.cancel()
 
 
 def _stopping() -> ServerError:

@@ -13,6 +13,8 @@ from .job import Job, Stage
 
 # SageMaker's longest invocation: the bound for callers that state no deadline.
 LONGEST_SECONDS = 3600.0
+# A request that takes too long by itself is not worth another try soon.
+_TOO_LONG_SECONDS = 60.0
 # How many later requests of other kinds can begin before one for which there is no room yet.
 _MOST_OVERTAKEN = 8
 # The history that the pace remembers, in seconds of painting.
@@ -23,10 +25,13 @@ class Pace:
     """How fast requests really are, against what each is expected to take alone.
 
     Requests that are painted together take less time in sum, and each takes longer.
+
+    Args:
+        prior: seconds in which they were as fast as expected, so that one slow step says little.
     """
 
-    def __init__(self) -> None:
-        self._busy = self._work = 0.0
+    def __init__(self, prior: float = 10.0) -> None:
+        self._busy = self._work = prior
         self._stretch = 1.0
 
     def worked(self, seconds: float) -> None:
@@ -161,9 +166,7 @@ class Waiting:
             for job in self._jobs:
                 ahead = self._ahead(kept)
                 job.seconds = self._seconds(job.request)
-                if job.deadline <= self._clock():
-                    refused.append((job, too_slow()))
-                elif self._late(job, ahead):
+                if self._late(job, ahead):
                     refused.append((job, self._busy(job, ahead)))
                 else:
                     kept.append(job)
@@ -176,6 +179,14 @@ class Waiting:
         with self._changed:
             self._closed, self._stop_by = reason, stop_by
         self.revise()
+
+    def give_up(self, job: Job) -> ServerError:
+        """Withdraw a request that nobody can wait for any longer; return why."""
+        with self._changed:
+            began = job not in self._jobs
+            reason = too_slow() if began else self._busy(job, self._ahead(self._jobs))
+        self.withdraw(job)
+        return reason
 
     def refuse_all(self, reason: Callable[[], ServerError]) -> None:
         """Answer everything that is not finished, also what is painted."""
@@ -233,9 +244,9 @@ class Waiting:
     def _busy(self, job: Job, ahead: float) -> ServerError:
         if self._closed is not None:
             return self._closed()
-        late = self._until_done(job, ahead) - (job.deadline - self._clock())
-        if ahead:
-            message = "The queue is full: the picture would not be finished in time."
-        else:
+        if not ahead:
             message = "The picture would not be finished in time; request fewer steps or pixels."
+            return Refused("busy", message, _TOO_LONG_SECONDS)
+        late = self._until_done(job, ahead) - (job.deadline - self._clock())
+        message = "The queue is full: the picture would not be finished in time."
         return Refused("busy", message, late if math.isfinite(late) else ahead)

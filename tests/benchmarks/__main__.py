@@ -25,10 +25,13 @@ BENCHMARKS = (
     "memory_growth",
     "asynchronous",
     "gpu",
+    "batching",
     "start_up",
+    "model_server",
     "png_encoding",
     "lora_switch",
     "weights_upload",
+    "serving_image",
     "endpoint_life",
     "demo_quality",
 )

@@ -151,7 +151,7 @@ def test_the_sizes_that_clients_send_by_default_are_scaled_up_from_what_the_mode
     assert f"Size: {size}, Painted size: {painted}" in picture.text["parameters"]
 
 
-def test_a_run_that_nobody_waits_for_stops_and_the_next_picture_is_as_ever(easel):
+def test_a_run_that_nobody_waits_for_is_refused_and_the_next_picture_is_as_ever(easel):
     _, said, url = easel
     (aws,) = [line.rpartition(" ")[2] for line in said if line.startswith("AWS is emulated at")]
     runtime = Clients(lambda: aws).get("sagemaker-runtime", "us-east-1")
@@ -165,7 +165,8 @@ def test_a_run_that_nobody_waits_for_stops_and_the_next_picture_is_as_ever(easel
             CustomAttributes="an-id;within=0.1",
             Body=json.dumps({"prompt": "a red apple", "steps": 100}),
         )
-    assert raised.value.response["OriginalStatusCode"] == 504
+    assert raised.value.response["OriginalStatusCode"] == 503
+    assert json.loads(raised.value.response["OriginalMessage"])["error"]["code"] == "busy"
     assert get(f"{url}/inference/a red apple", seed=7).content == before
 
 

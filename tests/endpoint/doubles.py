@@ -12,6 +12,8 @@ import zipfile
 from typing import Any
 
 from endpoint import create_endpoint
+from endpoint.aws.registry import SERVABLE
+from endpoint.commands import build_image
 from endpoint.core.clock import Clock
 from endpoint.emulator.process.http_server import QuietHandler
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION
@@ -80,6 +82,32 @@ def create(world, *options, model="sd"):
     weights = () if "--weights" in options else ("--weights", "fetch")
     arguments = ("--model", model, "--image", IMAGE, "--yes", *weights, *options)
     return world.run(create_endpoint.main, *arguments)
+
+
+def interrupted_build(world):
+    """Run `build_image` and press Ctrl-C after a minute; return its exit code."""
+    sleep = world.sleep
+
+    def interrupt(seconds):
+        sleep(seconds)
+        if world.seconds >= until:
+            raise KeyboardInterrupt
+
+    until = world.seconds + 60
+    world.sleep = interrupt
+    try:
+        return world.run(build_image.main, "--yes")
+    finally:
+        world.sleep = sleep
+
+
+def put_image(world, repository, tag, media_type=SERVABLE):
+    """Push an image of one small layer into a repository that exists."""
+    layer = {"digest": "sha256:" + "0" * 64, "size": 1}
+    manifest = {"schemaVersion": 2, "mediaType": media_type, "config": layer, "layers": [layer]}
+    world.client("ecr").put_image(
+        repositoryName=repository, imageManifest=json.dumps(manifest), imageTag=tag
+    )
 
 
 def create_gateway(world, role="", name="easel-main", **more):

@@ -15,7 +15,7 @@ def test_an_endpoint_is_created_and_its_price_reported(world, capsys):
     output = capsys.readouterr()
     assert "easel-main-sd serves Stable Diffusion 1.5" in output.out
     assert "USD per hour" in output.out
-    assert "creating (3 min 00 s)" in output.err
+    assert "creating (1 min 00 s)" in output.err
 
 
 # --- Refusals before anything is changed -------------------------------------------------------

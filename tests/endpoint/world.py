@@ -31,8 +31,9 @@ from moto.core.botocore_stubber import MockRawResponse
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
+from endpoint.aws.registry import SERVABLE
 from endpoint.core.clock import Clock
-from endpoint.emulator.moto_ import api_gateway, cloudformation, shims
+from endpoint.emulator.moto_ import api_gateway, cloudformation, codebuild, shims
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clock import Clock as EmulatedClock
 from endpoint.emulator.sagemaker.containers import ContainerResponse
@@ -53,7 +54,8 @@ DESCRIPTION: dict[str, Any] = {
     "loras": [],
 }
 _START = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
-_CREATE_SECONDS, _DELETE_SECONDS = 240, 60
+# Minutes less than on AWS: the scripts poll several times, and each poll takes the tests' time.
+CREATE_SECONDS, DELETE_SECONDS, _BUILD_SECONDS = 75, 45, 540
 # The first words of operations that change nothing.
 _READS = ("BatchGet", "Describe", "Filter", "Get", "Head", "List", "Simulate")
 
@@ -91,15 +93,15 @@ class World(Clock):
         shims.install()
         cloudformation.install()
         self.seconds = 0.0
-        self.endpoints = Transitions(
-            self.monotonic, _CREATE_SECONDS, _CREATE_SECONDS, _DELETE_SECONDS
-        )
+        self.endpoints = Transitions(self.monotonic, CREATE_SECONDS, CREATE_SECONDS, DELETE_SECONDS)
+        self.builds = codebuild.Builds(self.monotonic, _START, _BUILD_SECONDS)
         self._container = _Container()
         self._runtime = Runtime(self._container, _Moto(), EmulatedClock(), run=lambda work: work())
         self._log = RequestLog(most=100_000)
         self.faults = Faults()  # by operation
         self.stack_status: str | None = None  # what the stack says until it is deleted
         self.stack_fails_with: tuple[str, str] | None = None  # the resource, and why
+        self.change_set_fails_with: str | None = None  # the reason of every change set
         self.log_lines: list[str] = []
         self.never_answers = False  # asynchronous invocations stay in their queue
         self.images = {"some-tag"}
@@ -285,6 +287,10 @@ class World(Clock):
         if not self.stack_fails_with:
             self.stack_status = None
 
+    def _after_describe_change_set(self, _: dict[str, Any], parsed: dict[str, Any]) -> None:
+        if self.change_set_fails_with:
+            parsed |= {"Status": "FAILED", "StatusReason": self.change_set_fails_with}
+
     def _before_continue_update_rollback(self, _: dict[str, Any]) -> Any:
         if not self.stack_fails_with:
             self.stack_status = "UPDATE_ROLLBACK_COMPLETE"
@@ -371,7 +377,10 @@ class World(Clock):
 
     def _before_batch_get_image(self, params: dict[str, Any]) -> Any:
         tag = params["imageIds"][0].get("imageTag")
-        return _answer({"images": [{"imageId": {"imageTag": tag}}] if tag in self.images else []})
+        if tag not in self.images and params["registryId"] == ACCOUNT:
+            return None
+        image = {"imageId": {"imageTag": tag}, "imageManifestMediaType": SERVABLE}
+        return _answer({"images": [image] if tag in self.images else []})
 
 
 _KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -454,7 +463,7 @@ def empty_account() -> Iterator[World]:
     _parse_templates_once()
     with mock_aws():
         world = World()
-        with transitions(world.endpoints):
+        with transitions(world.endpoints), codebuild.builds(world.builds):
             yield world
 
 
@@ -490,4 +499,7 @@ _LISTS = [
     ("application-autoscaling", "describe_scaling_policies", "ScalingPolicies", "PolicyName"),
     ("lambda", "list_functions", "Functions", "FunctionName"),
     ("apigateway", "get_rest_apis", "items", "id"),
+    ("ecr", "describe_repositories", "repositories", "repositoryName"),
+    ("codebuild", "list_projects", "projects", ""),
+    ("events", "list_rules", "Rules", "Name"),
 ]

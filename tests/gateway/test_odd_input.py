@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from chalicelib import telemetry
 from chalicelib.access_settings import Protection
+from tests.conftest import ALL
 from tests.gateway.doubles import BROWSER, KEY, GuardedClient, guarded
 
 FORGED = '{"level":"INFO","forged":"FORGEDMARK"}'
@@ -22,7 +23,9 @@ NESTED = st.recursive(
 FIELDS = st.sampled_from(["prompt", "seed", "key", "size", "pictures", "n", "override_settings"])
 REQUESTS = st.dictionaries(FIELDS | ODD, NESTED, max_size=4)
 ONE_CLIENT = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60 if ALL else 25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

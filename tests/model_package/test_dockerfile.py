@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 
-from endpoint.emulator.container.local_image import DOCKERFILE, SOURCES
+from endpoint.catalogue import images
+from endpoint.emulator.container.local_image import DOCKERFILE
+from tests.containers import SOURCES
 from tests.policy_tools import find_program
 
 TEXT = DOCKERFILE.read_text("utf-8")
@@ -42,8 +44,8 @@ def test_the_context_has_what_is_copied_and_nothing_else():
     assert copied == set(SOURCES)
 
 
-def test_its_cuda_is_what_sagemakers_newest_machine_image_can_start():
-    """CUDA 13.0 requires the driver 580, which al2023-ami-sagemaker-inference-gpu-4-1 alone has."""
+def test_create_asks_for_the_machine_image_that_its_cuda_requires():
     lock = DOCKERFILE.with_name("requirements-cuda.lock").read_text("utf-8")
     versions = dict(re.findall(r"^([\w-]+)==(\S+)", lock, re.MULTILINE))
-    assert versions["nvidia-cuda-runtime"].startswith("13.0.")
+    cuda = "".join(versions["nvidia-cuda-runtime"].split(".")[:2])
+    assert images.needed_ami(f"1-cu{cuda}") == images.AMI_OF_CUDA_13

@@ -11,6 +11,7 @@ CORE = [
     *(
         f"easel/{path}"
         for path in [
+            "batching/test_engine.py",
             "loading/test_pipeline.py",
             "loading/test_vae.py",
             "lora/test_adapters.py",

@@ -20,6 +20,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 from moto.apigateway.models import apigateway_backends
+from moto.core.exceptions import JsonRESTError
 
 from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.apigateway.api_gateway import INTEGRATION_SECONDS, ApiGateway
@@ -144,8 +145,12 @@ def _template(api: Any, stage: str) -> tuple[dict[str, Any], Any]:
         for methods in document["paths"].values()
         for method in methods.values()
     }
-    name = next(uri for uri in uris if ":function:" in uri).split(":function:")[1].split("/")[0]
-    function = lambda_backends[ACCOUNT][api.region_name].get_function(name)
+    arn = next((uri for uri in uris if ":function:" in uri), "")
+    name = arn.partition(":function:")[2].partition("/")[0]
+    try:
+        function = lambda_backends[ACCOUNT][api.region_name].get_function(name)
+    except JsonRESTError as error:
+        raise LookupError(f"the API's function {name!r} does not exist") from error
     responses = {kind: _response(response) for kind, response in api.gateway_responses.items()}
     throttling = [
         _method_settings(place, limits)

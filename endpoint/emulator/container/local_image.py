@@ -9,7 +9,6 @@ Run as a module, it runs one container and stops it on SIGTERM, or when its pare
 from __future__ import annotations
 
 import ast
-import hashlib
 import os
 import shutil
 import signal
@@ -18,17 +17,16 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from endpoint.emulator.process.processes import ROOT, Child
+from endpoint.provision.serving import image_source
 
 CONTEXT = ROOT / "model_package"
 DOCKERFILE = CONTEXT / "server" / "Dockerfile"
 IGNORED = CONTEXT / "server" / "Dockerfile.dockerignore"
-# What the Dockerfile copies from its context.
-SOURCES = ("code", "compile_cache.py", "server")
 ENGINES = ("docker", "podman")
 # Where PyTorch publishes its builds for CPUs, which PyPI does not have.
 _CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -142,12 +140,12 @@ def find_engine() -> Engine:
 
 
 def image_name(variant: str) -> str:
-    """Return the name of the image of a variant, whose tag is a hash of its sources."""
-    digest = hashlib.sha256()
-    for path in _sources():
-        text = path.read_bytes()
-        digest.update(f"{path.relative_to(CONTEXT).as_posix()}\0{len(text)}\0".encode() + text)
-    return f"localhost/easel:{variant}-{digest.hexdigest()[:16]}"
+    """Return the name of the image of a variant, whose tag is a hash of its sources.
+
+    Raises:
+        ScriptError: if the sources are incomplete.
+    """
+    return f"localhost/easel:{variant}-{image_source.read().tag}"
 
 
 def pip_conf(variant: str) -> str:
@@ -168,14 +166,6 @@ def pip_conf(variant: str) -> str:
     if variant == "cpu" and not options:
         options["extra-index-url"] = _CPU_INDEX
     return "\n".join(["[global]", *(f"{name} = {text}" for name, text in options.items()), ""])
-
-
-def _sources() -> Iterator[Path]:
-    for name in SOURCES:
-        top = CONTEXT / name
-        for path in [top] if top.is_file() else sorted(top.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield path
 
 
 def _output(*command: str) -> subprocess.CompletedProcess[str]:

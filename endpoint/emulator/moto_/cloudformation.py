@@ -11,9 +11,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from endpoint.emulator.moto_ import change_sets, codebuild
 from endpoint.emulator.moto_.patching import replace
 
-_UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget"}
+_UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget", "AWS::IAM::OIDCProvider"}
 # The name that a template can choose, and the other properties whose change replaces the resource,
 # from CloudFormation's resource schemas (createOnlyProperties). Of the types in Easel's template.
 CREATE_ONLY = {
@@ -22,6 +23,16 @@ CREATE_ONLY = {
     "AWS::Logs::LogGroup": ("LogGroupName", ()),
     "AWS::CloudWatch::Dashboard": ("DashboardName", ()),
     "AWS::Budgets::Budget": ("Budget/BudgetName", ("NotificationsWithSubscribers",)),
+    "AWS::CodeBuild::Project": ("Name", ()),
+    "AWS::ECR::Repository": (
+        "RepositoryName",
+        (
+            "EncryptionConfiguration",
+            "EncryptionConfiguration/EncryptionType",
+            "EncryptionConfiguration/KmsKey",
+        ),
+    ),
+    "AWS::Events::Rule": ("Name", ()),
 }
 
 
@@ -54,13 +65,44 @@ def install() -> None:
             """Leave nothing."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda resource_type: (
-            Nothing if resource_type in _UNSUPPORTED else original(resource_type)
-        )
+        own = {"AWS::CodeBuild::Project": codebuild.Project, **dict.fromkeys(_UNSUPPORTED, Nothing)}
+        return lambda resource_type: own.get(resource_type) or original(resource_type)
 
     replace(parsing, "resource_class_from_type", wrap)
+    _make_whole_buckets()
+    _delete_with_contents()
     _describe_lists_as_text()
     _refuse_updates()
+    change_sets.install()
+
+
+def _make_whole_buckets() -> None:
+    """Give a stack's buckets their versions and their events, which moto leaves out."""
+    from moto.s3.models import FakeBucket
+
+    def wrap(original: Callable[..., Any]) -> Any:
+        def create(_: Any, *arguments: Any, **options: Any) -> Any:
+            bucket = original(*arguments, **options)
+            properties = arguments[1].get("Properties", {})
+            if properties.get("VersioningConfiguration", {}).get("Status") == "Enabled":
+                bucket.versioning_status = "Enabled"
+            if "NotificationConfiguration" in properties:
+                bucket.set_notification_configuration({"EventBridgeConfiguration": {}})
+            return bucket
+
+        return classmethod(create)
+
+    replace(FakeBucket, "create_from_cloudformation_json", wrap)
+
+
+def _delete_with_contents() -> None:
+    """Delete a stack's repositories with their images, as EmptyOnDelete says; moto refuses."""
+    from moto.ecr.models import Repository, ecr_backends
+
+    def delete(self: Repository, account_id: str, region_name: str) -> None:
+        ecr_backends[account_id][region_name].delete_repository(self.name, force=True)
+
+    replace(Repository, "delete", lambda _: delete)
 
 
 def _refuse_updates() -> None:

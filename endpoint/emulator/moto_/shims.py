@@ -6,10 +6,10 @@ from functools import cache
 from typing import Any
 
 from moto import backends
-from moto.core import errors
+from moto.core import errors, responses
 from moto.s3.models import FakeKey
 
-from endpoint.emulator.moto_ import api_gateway, ecr, sagemaker, service_quotas
+from endpoint.emulator.moto_ import api_gateway, codebuild, ecr, sagemaker, service_quotas
 
 
 @cache
@@ -19,12 +19,13 @@ def install() -> None:
     api_gateway.install()
     ecr.install()
     service_quotas.install()
+    codebuild.install()
     _look_up_once()
     _forget_objects()
 
 
 def _look_up_once() -> None:
-    """Moto lists its own folders at each call, and indexes a service's errors at each error.
+    """Moto lists its folders and a class's methods at each call, and its errors at each error.
 
     Clients that wait for a picture ask S3 for it again and again.
     """
@@ -32,6 +33,8 @@ def _look_up_once() -> None:
     backends.list_of_moto_modules = lambda: modules
     factory = errors.ErrorLookupFactory()
     vars(errors)["ErrorLookupFactory"] = lambda: factory
+    names = vars(responses)["method_names_from_class"]
+    vars(responses)["method_names_from_class"] = cache(names)
 
 
 def _forget_objects() -> None:

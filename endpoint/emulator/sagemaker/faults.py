@@ -1,10 +1,12 @@
 """The emulator's faults: each kind is one function and one entry in a table of this file.
 
-A fault acts at one of three points of an invocation, and each point has its table:
+A fault acts at one of three points of an invocation, or on a build of the image, and each has its
+table:
 
     DOOR        before SageMaker Runtime finds the endpoint: an error response, or no response
     CONTAINER   around the model server
     WAY_BACK    on the body of a successful response
+    BUILD       when CodeBuild starts a build; the project's name takes the endpoint's place
 
 To add a fault, write its function, add it to its table, and add its row to docs/emulator.md.
 """
@@ -43,17 +45,18 @@ class Fault:
     """One way to misbehave.
 
     Attributes:
-        kind: a key of one of the three tables below.
+        kind: a key of one of the tables below.
         times: for how many requests; None means until it is replaced.
         after: how many requests pass before the first one that fails.
-        seconds: the delay (slow, silent) or the duration of the body (trickle), on the emulator's
-            clock; slow by 60 or more ends in SageMaker's own timeout.
+        seconds: the delay (slow, silent), or the duration of the body (trickle) or of the build
+            (slow-build), on the emulator's clock; slow by 60 or more ends in SageMaker's own
+            timeout.
         status: the HTTP status (failing, refused).
         body: the container's response body (failing).
         rubbish: what comes with status 200 in a picture's place (rubbish): html, the true body
             cut in half (truncated), nothing (empty), or the true body as text/plain (mislabelled).
         code: AWS's error code (refused).
-        message: AWS's error message (refused).
+        message: AWS's error message (refused), or why the build fails (failed-build).
         extra: further members of the error, such as OriginalStatusCode (refused).
     """
 
@@ -69,7 +72,7 @@ class Fault:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in (*DOOR, *CONTAINER, *WAY_BACK):
+        if self.kind not in (*DOOR, *CONTAINER, *WAY_BACK, *BUILD):
             raise ValueError(f"no such fault: {self.kind}")
         if self.rubbish not in get_args(Rubbish):
             raise ValueError(f"no such rubbish: {self.rubbish}")
@@ -189,6 +192,16 @@ WAY_BACK: Mapping[str, Callable[[Fault, Clock, bytes], Iterator[bytes]]] = {
 }
 
 
+# --- On a build: each returns what differs from a build that succeeds at once, by the names of
+# --- the fields of `moto_.codebuild.Builds`
+
+BUILD: Mapping[str, Callable[[Fault], dict[str, Any]]] = {
+    "failed-build": lambda fault: {"fails_with": fault.message or "exit status 1"},
+    "oci-image": lambda _: {"media_type": "application/vnd.oci.image.manifest.v1+json"},
+    "slow-build": lambda fault: {"seconds": fault.seconds},
+}
+
+
 @dataclass
 class _Active:
     """A fault that is switched on, and what is left of its counts."""
@@ -213,7 +226,7 @@ class _Active:
 
 
 class Faults:
-    """The faults that are switched on, by endpoint (or, in tests of scripts, by operation)."""
+    """The faults that are switched on, by endpoint or project; by operation in tests of scripts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -261,6 +274,11 @@ class Faults:
         """Return the container's response, changed by a fault if one is on; raises NoResponse."""
         fault = self.take(endpoint, CONTAINER)
         return ask(seconds) if fault is None else CONTAINER[fault.kind](fault, clock, seconds, ask)
+
+    def on_build(self, project: str) -> dict[str, Any]:
+        """Return how a build that is started differs from others; nothing if no fault is on."""
+        faults = [self.take(project, [kind]) for kind in BUILD]
+        return {k: v for fault in faults if fault for k, v in BUILD[fault.kind](fault).items()}
 
     def on_way_back(self, endpoint: str, clock: Clock, body: bytes) -> Iterator[bytes] | None:
         """Return the body's parts as a fault sends them; None if no fault is on."""

@@ -7,7 +7,7 @@ an interrupted upload continues where it stopped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from endpoint.core.naming import digest
 from endpoint.core.problems import ScriptError
 
 CODE = Path(__file__).parents[3] / "model_package" / "code"
-# What the gateway and the container store: results, and counters of links.
-_MANAGED = ("jobs/", "links/")
+# What the gateway and the container store: results, and counters of links; and the image's sources,
+# which other programs can upload as well.
+_MANAGED = ("jobs/", "links/", "image/")
 _MOST_LISTED = 20
 # Tests, caches and editors' files stay here. So does bytecode: each serving image has a Python of
 # its own, and compiling all of this code takes less than a hundredth of a start (docs/speed.md).
@@ -114,22 +115,30 @@ Each instance reads them when it starts, so run `python -m endpoint stop --model
 
 @dataclass(frozen=True)
 class Stored:
-    """Keys in the bucket.
+    """Keys in a bucket.
 
     Attributes:
+        bucket: its name.
         own: of objects that Easel stored.
         others: of objects that somebody else stored, or replaced.
     """
 
+    bucket: str
     own: list[str]
     others: list[str]
 
-    def lines(self, bucket: str) -> list[str]:
+    def lines(self) -> list[str]:
         """Return what is kept, in lines of text."""
-        shown = [f"  s3://{bucket}/{key}" for key in self.others[:_MOST_LISTED]]
-        if len(self.others) > len(shown):
-            shown.append(f"  and {len(self.others) - len(shown)} more")
-        return ["Kept, because Easel did not upload it:", *shown] if shown else []
+        return lines([self])
+
+
+def lines(buckets: Sequence[Stored]) -> list[str]:
+    """Return what is kept of buckets, in lines of text."""
+    others = [f"s3://{stored.bucket}/{key}" for stored in buckets for key in stored.others]
+    shown = [f"  {address}" for address in others[:_MOST_LISTED]]
+    if len(others) > len(shown):
+        shown.append(f"  and {len(others) - len(shown)} more")
+    return ["Kept, because Easel did not upload it:", *shown] if shown else []
 
 
 def superseded(bucket: Bucket, model: str, prefix: str, sagemaker_model: str) -> Stored:
@@ -156,7 +165,7 @@ def everything(bucket: Bucket) -> Stored:
 
 
 def _stored(bucket: Bucket, sizes: Mapping[str, int]) -> Stored:
-    stored = Stored([], [])
+    stored = Stored(bucket.name, [], [])
     for key in sizes:
         # An empty object whose name ends in a slash is what the S3 console makes of a folder.
         own = key.startswith(_MANAGED) or (key.endswith("/") and not sizes[key])

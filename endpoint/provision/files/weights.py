@@ -36,8 +36,8 @@ def gather(model: Model, console: Console) -> list[File]:
     The hub's token (HF_TOKEN, or that of `hf auth login`) is used on this machine only.
 
     Raises:
-        BadArgument: if the model's files cannot be used, or the hub refuses.
-        UploadFailed: if the disk is full.
+        BadArgument: if the model's files cannot be used, or are gated.
+        UploadFailed: if the hub cannot be reached, or refuses, or the disk is full.
     """
     try:
         gathered = _gather(model, console)
@@ -173,7 +173,7 @@ def _fetch(
     except BadArgument:
         raise
     except Exception as error:  # the hub's HTTP library, and its errors, change between versions
-        raise BadArgument(
+        raise UploadFailed(
             f"{repository.name} cannot be downloaded: {error}.",
             "Check its name, the revision and the network, and run the same command again.",
         ) from error

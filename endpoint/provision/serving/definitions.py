@@ -154,11 +154,16 @@ def container_environment(
         "EASEL_LORAS": f"/opt/ml/additional-model-data-sources/{_ADAPTERS}",
         "EASEL_LOG_PROMPTS": "on" if log_prompts else "off",
     }
+    if model.asynchronous:
+        # Easel's own model server would take a request that states no limit for one of real time.
+        variables["EASEL_REQUEST_SECONDS"] = str(_LONGEST_INVOCATION)
     if model.defaults:
         variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
     return variables | (_OFFLINE if weights_in_s3 else _fetched(model))
 
 
+# SageMaker's limit for an asynchronous invocation, in seconds.
+_LONGEST_INVOCATION = 3600
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 

@@ -1,6 +1,7 @@
 """Create a model's endpoint, or update it to the options; the steps from top to bottom.
 
     infrastructure   the stack: bucket, roles, dashboard, and a private network if requested
+    image            the deployment's own, built once, unless another one is requested
     files            the serving code into the bucket, and the weights with --weights s3
     model            SageMaker's record of image, files and environment
     configuration    the instance types, in the order to try them
@@ -35,7 +36,7 @@ from endpoint.provision.files import payload, weights
 from endpoint.provision.files.upload import Upload
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.self_description import store_description
-from endpoint.provision.serving import capacity, in_service
+from endpoint.provision.serving import capacity, in_service, own_image
 from endpoint.provision.serving.definitions import Serving, container_environment
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 from endpoint.provision.serving.warm_up import warm_up
@@ -73,14 +74,18 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     types = types_of(context, options, model)
     capacity.require_room(context, {context.deployment.endpoint(model.name): types})
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
-    image = choose_image(options.image, context.account.region, types[0])
+    image = choose_image(context, options.image, types[0])
     here = _are_fetched_here(model, options)
+    if network := prices.network_per_hour(options.private_network):
+        context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
     _confirm(context, model, types, image, here=here, replace=options.replace)
     in_service.repair_scaling(context)
 
     # Before the stack, so that unusable weights leave nothing behind.
     weight_files = _weight_files(context, model, options)
     infrastructure.ensure(context, image, types, options)
+    if own_image.is_own(context, image):
+        image = own_image.ensure(context)
     serving = _ensure_files(context, model, image, types, options, weight_files)
 
     deployment, tags = context.deployment, context.deployment.tags
@@ -178,6 +183,8 @@ def _confirm(
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
     context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
+    for line in own_image.plan(context, image):
+        context.console.say(line)
     known = known_image(image)
     for trouble in known.known_trouble(context.clock.now().date()) if known else ():
         context.console.say(f"Image {image.uri}: {trouble.finding} ({trouble.source}).")
@@ -225,7 +232,7 @@ def _ensure_files(
         weights_in_s3=bool(weight_files),
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
-        inference_ami=inference_ami(image, options.inference_ami),
+        inference_ami=inference_ami(context, image, options.inference_ami),
         log_prompts=options.log_prompts,
     )
     return _with_network(context, serving) if options.private_network else serving
@@ -296,7 +303,7 @@ def _remove_superseded(context: Context, model: str, keep: list[str], prefix: st
             context.models.delete_model(name)
     stored = payload.superseded(context.bucket, model, prefix, keep[0])
     context.bucket.delete(stored.own)
-    for line in stored.lines(context.bucket.name):
+    for line in stored.lines():
         context.console.say(line)
     if stored.others:
         place = f"s3://{context.bucket.name}/{payload.adapters_prefix(model)}"

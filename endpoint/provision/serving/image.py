@@ -1,28 +1,37 @@
-"""The container image that serves a model: by default the catalogue's."""
+"""The container image that serves a model: by default the deployment's own."""
 
 from __future__ import annotations
 
 from endpoint.aws.registry import Image
 from endpoint.catalogue import images
 from endpoint.catalogue.images import KnownImage
+from endpoint.cli.context import Context
 from endpoint.core.problems import BadArgument, ScriptError
+from endpoint.provision.serving import own_image
 
 
-def choose_image(wanted: str | None, region: str, instance_type: str) -> Image:
-    """Return the image to serve with.
+def choose_image(context: Context, wanted: str | None, instance_type: str) -> Image:
+    """Return the image to serve with; `own_image.ensure` builds it, if it is the deployment's own.
 
     Args:
-        wanted: a name of the catalogue or a URI; None for the catalogue's default.
-        region: the region of the AWS registry to pull from.
+        context: the deployment; its region selects the AWS registry to pull from.
+        wanted: `aws`, a name of the catalogue, or a URI; None for the deployment's own.
         instance_type: one of the types to run it on; selects the image for GPUs.
 
     Raises:
         BadArgument: if it is neither a name nor a URI, or AWS has no such image in the region.
         ScriptError: if the core of the SageMaker SDK is not installed and there is no URI.
     """
-    known = images.by_name(wanted or images.DEFAULT)
+    if wanted is None:
+        return own_image.address(context)
+    return named_image(wanted, context.account.region, instance_type)
+
+
+def named_image(wanted: str, region: str, instance_type: str) -> Image:
+    """Return an image that is not the deployment's own; the arguments are as in `choose_image`."""
+    known = images.by_name(wanted)
     if known is None:
-        return Image.parse(wanted or "")
+        return Image.parse(wanted)
     return Image.parse(known.pinned(known.uri or _look_up(known, region, instance_type)))
 
 
@@ -31,9 +40,17 @@ def known_image(image: Image) -> KnownImage | None:
     return images.by_content(image.repository, image.tag, image.digest)
 
 
-def inference_ami(image: Image, wanted: str | None) -> str | None:
+def inference_ami(context: Context, image: Image, wanted: str | None) -> str | None:
     """Return the InferenceAmiVersion for an image: the option, or what the image requires."""
     known = known_image(image)
+    own = context.deployment
+    is_own = (image.account, image.region, image.repository) == (
+        own.account,
+        own.region,
+        own.repository,
+    )
+    if wanted is None and is_own:
+        return images.AMI_OF_CUDA_13  # see model_package/server/requirements-cuda.lock
     return wanted or (known.inference_ami if known else images.needed_ami(image.tag))
 
 

@@ -366,7 +366,7 @@ _LONGEST_RETRY = 3_600
 def _translate_report(reported: dict[str, Any]) -> GatewayError | None:
     message = str(reported.get("message", ""))
     if reported.get("code") in _REFUSED_CODES:
-        return _busy(reported.get("retry_after"))
+        return _busy(message, reported.get("retry_after"))
     if reported.get("code") == "moderation_blocked":
         return PictureRefused(message)
     if reported.get("code") == "invalid_request":
@@ -381,8 +381,8 @@ def _too_large_for_memory() -> PictureTooLarge:
     return PictureTooLarge(message, field="width")
 
 
-def _busy(seconds: object) -> EndpointBusy:
-    error = EndpointBusy("The model is at capacity, or is still starting.")
+def _busy(message: str, seconds: object) -> EndpointBusy:
+    error = EndpointBusy(message or "The model is at capacity, or is still starting.")
     if isinstance(seconds, int) and 0 < seconds <= _LONGEST_RETRY:
         error.retry_after = seconds
     return error

@@ -16,6 +16,8 @@ from tests.end_to_end.calls import async_url, get, is_picture, picture_url
 from tests.end_to_end.guarded_aws import GATEWAY_KEY
 
 GATEWAY_LOG = "log-group:/aws/lambda/easel-main:log-stream:2026/11/26/1"
+SOURCES = role_policies.DEPLOYMENT.source_bucket
+BUILD_LOG = "log-group:/aws/codebuild/easel-main-image:log-stream:1"
 ENDPOINT_LOG = "log-group:/aws/sagemaker/Endpoints/easel-main-sd"
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
 BY_LAMBDA = [
@@ -51,6 +53,31 @@ BY_SAGEMAKER = [
         for what in ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")
     ),
 ]  # fmt: skip
+# https://docs.aws.amazon.com/codebuild/latest/userguide/setting-up-service-role.html and, for the
+# push, https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
+BY_CODEBUILD = [
+    *(
+        iam.Request(f"s3:{action}", f"arn:aws:s3:::{SOURCES}/image/source.zip")
+        for action in ("GetObject", "GetObjectVersion")
+    ),
+    *(
+        iam.Request(f"s3:{action}", f"arn:aws:s3:::{SOURCES}")
+        for action in ("GetBucketAcl", "GetBucketLocation")
+    ),
+    *(
+        iam.Request(f"logs:{action}", iam.ARN.format("logs", BUILD_LOG))
+        for action in ("CreateLogStream", "PutLogEvents")
+    ),
+    iam.Request("ecr:GetAuthorizationToken"),
+    *(
+        iam.Request(f"ecr:{action}", iam.ARN.format("ecr", "repository/easel-main"))
+        for action in ("BatchCheckLayerAvailability", "BatchGetImage", "CompleteLayerUpload",
+                       "DescribeImages", "InitiateLayerUpload", "PutImage", "UploadLayerPart")
+    ),
+]  # fmt: skip
+BY_EVENTBRIDGE = [
+    iam.Request("codebuild:StartBuild", iam.ARN.format("codebuild", "project/easel-main-image"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +104,20 @@ def policies():
 
 def _all(asked, caller):
     return [*asked[caller], *(BY_LAMBDA if caller == GATEWAY_KEY else BY_SAGEMAKER)]
+
+
+@pytest.mark.parametrize(
+    ("role", "calls"), [("BuildRole", BY_CODEBUILD), ("BuildRuleRole", BY_EVENTBRIDGE)]
+)
+def test_a_build_can_do_its_work_and_every_statement_is_needed(role, calls):
+    policy = role_policies.of_role(role)
+    assert iam.refused(policy, calls) == []
+    for statement in policy["Statement"]:
+        rest = [other for other in policy["Statement"] if other is not statement]
+        assert iam.refused({"Statement": rest}, calls), statement["Sid"]
+        # No action of it is left over.
+        used = {call.action for call in calls}
+        assert set(statement["Action"]) <= used
 
 
 @pytest.mark.parametrize(("policy", "statement", "caller"), [*policies()])

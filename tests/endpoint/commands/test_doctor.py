@@ -132,7 +132,7 @@ def test_an_image_with_a_newer_cuda_gets_its_machine_image(world, capsys):
     world.images = {"1.0-cu130"}
     own = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1.0-cu130"
     results = examine(world, capsys, "--image", own)
-    assert "al2-ami-sagemaker-inference-gpu-3-1" in results["image"][1]["finding"]
+    assert "al2023-ami-sagemaker-inference-gpu-4-1" in results["image"][1]["finding"]
 
 
 def test_an_image_that_is_neither_a_name_nor_a_uri_is_refused(world, capsys):

@@ -10,7 +10,8 @@ def test_the_table_grows_from_one_a_day_to_ten_a_second(capsys):
     assert estimate.main(["--model", "sd"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("|")[1].strip() for line in lines[6:]] == list(RATES)
+    assert lines[3].startswith("Building the image takes about 10 minutes and costs about 0.20 USD")
+    assert [line.split("|")[1].strip() for line in lines[7:]] == list(RATES)
 
 
 def test_one_rate_is_reported_in_two_lines(capsys):
@@ -19,6 +20,13 @@ def test_one_rate_is_reported_in_two_lines(capsys):
     real_time, queued = capsys.readouterr().out.splitlines()[-2:]
     assert real_time.split()[:2] == ["real-time", "537"]
     assert queued.split()[:2] == ["asynchronous", "8"]
+
+
+@pytest.mark.parametrize(("reach", "usd"), [([], 0), (["endpoints"], 44)])
+def test_a_private_network_adds_its_endpoints_if_it_has_any(capsys, reach, usd):
+    assert estimate.main(["--per-day", "1", "--private-network", *reach]) == 0
+    line = f"In addition: {usd} USD a month for the private network's endpoints."
+    assert line in capsys.readouterr().out.splitlines()
 
 
 def test_your_own_measurement_is_used_for_any_model(capsys):

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 import subprocess
 
 import pytest
 
 from endpoint import delete_endpoint, use_endpoint
-from endpoint.commands import deploy, destroy, doctor, start, status, stop
+from endpoint.commands import build_image, deploy, destroy, doctor, start, status, stop
 from endpoint.core.naming import Deployment
 from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
 from tests import iam
-from tests.endpoint.doubles import create, create_gateway, only_config
+from tests.endpoint.doubles import create, create_gateway, interrupted_build, only_config
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
 from tests.model_folders import write_pipeline
+from tests.policy_tools import find_program
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
 USER = f"arn:aws:iam::{ACCOUNT}:user/me"
@@ -43,21 +42,45 @@ CHALICE = [
 ]  # fmt: skip
 CLOUDFORMATION = [
     *(
-        iam.Request(f"s3:{action}", f"arn:aws:s3:::{DEPLOYMENT.bucket}")
+        iam.Request(f"s3:{action}", f"arn:aws:s3:::{bucket}")
+        for bucket in (DEPLOYMENT.bucket, DEPLOYMENT.source_bucket)
         for action in ("CreateBucket", "DeleteBucket", "PutBucketPolicy", "PutBucketTagging",
                        "PutEncryptionConfiguration", "PutLifecycleConfiguration",
                        "PutBucketPublicAccessBlock", "PutBucketOwnershipControls",
-                       "DeleteBucketPolicy")
+                       "PutBucketVersioning", "PutBucketNotification", "DeleteBucketPolicy")
     ),
     *(
         iam.Request(f"iam:{action}", role)
-        for role in (DEPLOYMENT.endpoint_role, DEPLOYMENT.gateway_role)
+        for role in (DEPLOYMENT.endpoint_role, DEPLOYMENT.gateway_role, DEPLOYMENT.build_role,
+                     DEPLOYMENT.build_rule_role)
         for action in ("CreateRole", "DeleteRole", "GetRole", "PutRolePolicy", "DeleteRolePolicy",
                        "GetRolePolicy", "TagRole", "UntagRole", "UpdateAssumeRolePolicy")
     ),
     *(
-        iam.Request(f"logs:{action}", iam.ARN.format("logs", "log-group:/aws/lambda/easel-main"))
+        iam.Request(f"logs:{action}", iam.ARN.format("logs", f"log-group:{group}"))
+        for group in ("/aws/lambda/easel-main", DEPLOYMENT.build_log)
         for action in ("CreateLogGroup", "DeleteLogGroup", "PutRetentionPolicy", "TagResource")
+    ),
+    *(
+        iam.Request("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
+        for role, service in ((DEPLOYMENT.build_role, "codebuild"),
+                              (DEPLOYMENT.build_rule_role, "events"))
+    ),
+    *(
+        iam.Request(f"ecr:{action}", iam.ARN.format("ecr", "repository/easel-main"))
+        for action in ("CreateRepository", "DeleteRepository", "DescribeRepositories",
+                       "GetLifecyclePolicy", "GetRepositoryPolicy", "ListTagsForResource",
+                       "PutImageScanningConfiguration", "PutImageTagMutability",
+                       "PutLifecyclePolicy", "TagResource", "UntagResource")
+    ),
+    *(
+        iam.Request(f"codebuild:{action}", iam.ARN.format("codebuild", "project/easel-main-image"))
+        for action in ("BatchGetProjects", "CreateProject", "DeleteProject", "UpdateProject")
+    ),
+    *(
+        iam.Request(f"events:{action}", iam.ARN.format("events", "rule/easel-main-image"))
+        for action in ("DeleteRule", "DescribeRule", "ListTagsForResource", "ListTargetsByRule",
+                       "PutRule", "PutTargets", "RemoveTargets", "TagResource", "UntagResource")
     ),
     *(
         iam.Request(f"budgets:{action}", f"arn:aws:budgets::{ACCOUNT}:budget/easel-main-{REGION}")
@@ -76,11 +99,13 @@ CLOUDFORMATION = [
             "route-table": ("CreateRouteTable", "DeleteRouteTable", "AssociateRouteTable",
                             "DisassociateRouteTable"),
             "vpc-endpoint": ("CreateVpcEndpoint", "ModifyVpcEndpoint", "DeleteVpcEndpoints"),
-            "security-group": ("CreateSecurityGroup", "DeleteSecurityGroup",
+            "security-group": ("AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress",
+                               "CreateSecurityGroup", "DeleteSecurityGroup",
                                "AuthorizeSecurityGroupEgress", "RevokeSecurityGroupEgress"),
         }.items()
         for action in actions
     ),
+    iam.Request("route53:AssociateVPCWithHostedZone", "arn:aws:route53:::hostedzone/x"),
     iam.Request("iam:CreateServiceLinkedRole",
                 f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/"
                 "sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleFor",
@@ -104,6 +129,8 @@ def calls(tmp_path_factory):
         budget = ("--budget", "5", "--email", "me@example.com")
         run = world.run
         assert run(doctor.main, "--image", IMAGE) == 0
+        assert interrupted_build(world) == 130
+        assert run(build_image.main, "--yes") == 0
         assert create(world, "--weights", "s3", *budget, model=str(tiny)) == 0
         config = only_config(world)["EndpointConfigName"]
         world.client("sagemaker").create_endpoint(
@@ -168,9 +195,7 @@ def test_the_policy_is_of_the_deployments_partition(partition, region):
 
 
 def test_parliament_finds_nothing_in_the_policy():
-    program = os.environ.get("PARLIAMENT") or shutil.which("parliament")
-    if not program:
-        pytest.skip("parliament is not installed; its name goes into PARLIAMENT")
+    program = find_program("parliament")
     policy = json.dumps(rights.policy(DEPLOYMENT))
     done = subprocess.run([program], input=policy, capture_output=True, text=True, timeout=120)
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)

@@ -51,10 +51,13 @@ def test_all_kinds_of_resources_are_listed(world, capsys):
     assert kinds == {
         "alarm",
         "bucket",
+        "build project",
         "endpoint",
         "endpoint configuration",
+        "image repository",
         "log group",
         "model",
+        "rule",
         "scaling of",
         "stack",
     }
@@ -89,6 +92,6 @@ def test_a_bucket_with_unfinished_uploads_can_cost_money(world, capsys):
     assert create(world) == 0
     world.client("s3").create_multipart_upload(Bucket=BUCKET, Key="x")
     resources = report(world, capsys)["things"]
-    (bucket,) = [resource for resource in resources if resource["kind"] == "bucket"]
+    (bucket,) = [resource for resource in resources if resource["name"] == BUCKET]
     assert "1 unfinished uploads" in bucket["remark"]
     assert bucket["costs"]

@@ -18,15 +18,27 @@ from cfnlint.decode import cfn_yaml
 from cfnlint.helpers import REGIONS
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
+from endpoint.commands import status
 from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
 from endpoint.provision import infrastructure
-from endpoint.provision.infrastructure import BUDGET_REGIONS, TEMPLATE, template
-from tests.endpoint.doubles import BUCKET, create
+from endpoint.provision.infrastructure import (
+    BUDGET_REGIONS,
+    REGIONS_WITHOUT_BUILDS,
+    TEMPLATE,
+    template,
+)
+from tests.conftest import ALL
+from tests.endpoint.doubles import BUCKET, create, put_image
 from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
-ROLES = [f"easel-main-endpoint-{REGION}", f"easel-main-gateway-{REGION}"]
+ROLES = [
+    f"easel-main-endpoint-{REGION}",
+    f"easel-main-gateway-{REGION}",
+    f"easel-main-build-{REGION}",
+    f"easel-main-build-rule-{REGION}",
+]
 # Actions that support no resource ARNs; each has a condition or only reads.
 WITHOUT_RESOURCE = {
     "cloudwatch:PutMetricData",
@@ -59,20 +71,37 @@ def policies(world, tmp_path):
     _create_privately(world, tmp_path)
     iam = world.client("iam")
     return {
-        role: _document(iam.get_role_policy(RoleName=role, PolicyName=role.split("-")[2]))
+        role: _document(iam.get_role_policy(RoleName=role, PolicyName=_policy_name(role)))
         for role in ROLES
     }
 
 
-def test_cfn_lint_finds_nothing():
-    done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(TEMPLATE)])
+def _policy_name(role):
+    return role.removesuffix(f"-{REGION}").rpartition("-")[2]
+
+
+@pytest.mark.parametrize("name", ["infrastructure.yaml", "ci-roles.yaml"])
+def test_cfn_lint_finds_nothing(name):
+    path = TEMPLATE.with_name(name)
+    done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(path)])
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
-@pytest.mark.parametrize("budgets", [True, False], ids=["with budgets", "without"])
-def test_the_template_is_valid_in_every_region_that_has_sagemaker(tmp_path, budgets):
-    regions = [region for region in _regions() if (region in BUDGET_REGIONS) == budgets]
-    assert len(regions) > 10
+@pytest.mark.parametrize(
+    ("regions", "least"),
+    [
+        (BUDGET_REGIONS, 10),
+        (None, 10),
+        (REGIONS_WITHOUT_BUILDS, 3),
+    ],
+    ids=["with budgets", "without", "without CodeBuild"],
+)
+def test_the_template_is_valid_in_every_region_that_has_sagemaker(tmp_path, regions, least):
+    others = set(_regions()) - BUDGET_REGIONS - REGIONS_WITHOUT_BUILDS
+    regions = sorted(set(_regions()) & regions if regions else others)
+    assert len(regions) >= least
+    if not ALL:
+        regions = regions[::7]
     path = tmp_path / "template.yaml"
     path.write_text(template(regions[0]), "utf-8")
     # Where there is no budget, its parameters are left over: a warning.
@@ -84,6 +113,12 @@ def test_the_template_is_valid_in_every_region_that_has_sagemaker(tmp_path, budg
 def test_the_regions_with_budgets_are_cloudformations():
     offers = PROVIDER_SCHEMA_MANAGER.get_resource_types
     assert {r for r in _regions() if "AWS::Budgets::Budget" in offers(r)} == BUDGET_REGIONS
+
+
+def test_the_regions_without_builds_are_cloudformations():
+    offers = PROVIDER_SCHEMA_MANAGER.get_resource_types
+    without = {r for r in _regions() if "AWS::CodeBuild::Project" not in offers(r)}
+    assert without == REGIONS_WITHOUT_BUILDS
 
 
 def _regions():
@@ -99,7 +134,7 @@ def _regions():
 
 def test_a_budget_is_refused_where_there_is_none(world, capsys, monkeypatch):
     monkeypatch.setattr(infrastructure, "BUDGET_REGIONS", frozenset())
-    assert create(world, "--budget", "20", "--email", "a@b.example") == 1
+    assert create(world, "--budget", "20", "--email", "a@b.example") == 2
     assert f"CloudFormation offers no budgets in {REGION}" in capsys.readouterr().err
     assert contents(world) == []
     assert create(world) == 0
@@ -215,7 +250,12 @@ def _is_own(resource):
     """Whether a resource is the deployment's, in its network, or the image's repository."""
     if resource == "*":
         return True  # see the test before
-    named = ("easel-main-", ":repository/huggingface-pytorch-inference", "/aws/lambda/easel-main:")
+    named = (
+        "easel-main-",
+        ":repository/easel-main",
+        ":repository/huggingface-pytorch-inference",
+        "/aws/lambda/easel-main:",
+    )
     network = (":subnet/subnet-", ":security-group/sg-", f"{ACCOUNT}:network-interface/")
     return any(part in resource for part in named + network)
 
@@ -281,6 +321,37 @@ def test_a_private_network_has_a_subnet_in_every_zone_an_s3_gateway_and_no_way_o
     assert sorted(made["VpcConfig"]["Subnets"]) == sorted(item["SubnetId"] for item in subnets)
 
 
+def test_with_endpoints_the_network_also_reaches_ecr_and_the_logs_in_two_zones(
+    world, tmp_path, capsys
+):
+    _create_privately(world, tmp_path, "endpoints")
+    month = "0.060 USD per hour (1.44 per day, 44 per month)"
+    assert f"The private network's endpoints: {month}." in capsys.readouterr().err
+    ec2 = world.client("ec2")
+    endpoints = ec2.describe_vpc_endpoints()["VpcEndpoints"]
+    interfaces = [each for each in endpoints if each["VpcEndpointType"] == "Interface"]
+    services = {each["ServiceName"].partition(f"{REGION}.")[2] for each in interfaces}
+    assert services == {"ecr.api", "ecr.dkr", "logs"}
+    assert {len(each["SubnetIds"]) for each in interfaces} == {2}
+    assert ec2.describe_nat_gateways()["NatGateways"] == []
+    assert world.run(status.main) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "stack easel-main" in each]
+    assert month in line
+
+
+def test_the_networks_endpoints_stay_until_another_network_is_asked_for(world, tmp_path):
+    def reached():
+        (stack,) = world.client("cloudformation").describe_stacks()["Stacks"]
+        parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack["Parameters"]}
+        return parameters["PrivateNetwork"], parameters["InterfaceEndpoints"]
+
+    _create_privately(world, tmp_path, "endpoints")
+    assert create(world) == 0
+    assert reached() == ("yes", "yes")
+    _create_privately(world, tmp_path, "s3")
+    assert reached() == ("yes", "no")
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_a_region_with_fewer_zones_has_fewer_subnets(world, tmp_path, count):
     names = [f"{REGION}{letter}" for letter in "abcdef"[:count]]
@@ -303,6 +374,8 @@ def _pulled(world):
 
 
 def test_the_images_of_all_models_can_be_pulled(world):
+    world.client("ecr").create_repository(repositoryName="mine")
+    put_image(world, "mine", "1")
     own = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine:1"
     assert create(world) == 0
     assert create(world, "--image", own, model="sd-turbo") == 0
@@ -327,19 +400,26 @@ def test_the_bucket_of_a_deployment_that_was_just_deleted_is_waited_for(world):
     assert create(world) == 0
 
 
-def _create_privately(world, tmp_path):
+def _create_privately(world, tmp_path, *reach):
     folder = write_pipeline(tmp_path / "tiny")
-    assert create(world, "--weights", "s3", "--private-network", model=str(folder)) == 0
+    assert create(world, "--weights", "s3", "--private-network", *reach, model=str(folder)) == 0
 
 
-def test_checkov_finds_nothing_that_the_template_does_not_explain():
-    command = [find_program("checkov"), "-f", str(TEMPLATE), "--output", "json", "--compact"]
-    done = _run(command)
-    report = json.loads(done.stdout)
-    assert report["results"]["failed_checks"] == []
-    assert report["summary"]["passed"] > 15
-    for skipped in report["results"]["skipped_checks"]:
-        assert skipped["check_result"]["suppress_comment"]
+def test_checkov_finds_nothing_that_the_files_do_not_explain():
+    """One run for all of them, of which most is the start."""
+    root = TEMPLATE.parents[1]
+    files = [TEMPLATE, TEMPLATE.with_name("ci-roles.yaml")]
+    command = [find_program("checkov"), "--output", "json", "--compact"]
+    command += ["--framework", "cloudformation", "github_actions"]
+    for path in [*files, *sorted((root / ".github" / "workflows").glob("*.yml"))]:
+        command += ["--file", str(path.relative_to(root))]
+    reports = json.loads(_run(command, cwd=root).stdout)
+    assert {report["check_type"] for report in reports} == {"cloudformation", "github_actions"}
+    for report in reports:
+        assert report["results"]["failed_checks"] == []
+        assert report["summary"]["passed"] > 50
+        for skipped in report["results"]["skipped_checks"]:
+            assert skipped["check_result"]["suppress_comment"]
 
 
 def test_parliament_finds_nothing_in_the_policies(policies):

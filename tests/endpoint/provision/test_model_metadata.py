@@ -7,7 +7,7 @@ import pytest
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.core.console import Console
-from endpoint.core.problems import BadArgument
+from endpoint.core.problems import ScriptError
 from endpoint.core.waiting import Waiting
 from endpoint.provision.model_metadata import adapter_names, metadata, read
 from tests.endpoint.world import ACCOUNT
@@ -92,7 +92,7 @@ def test_the_defaults_of_a_base_are_in_its_folder(deployed):
 def test_defaults_that_cannot_be_read_are_named(deployed, content):
     deployed.bucket.put(f"{PREFIX}easel.json", content)
 
-    with pytest.raises(BadArgument, match=rf"s3://{BUCKET}/{PREFIX}easel\.json"):
+    with pytest.raises(ScriptError, match=rf"s3://{BUCKET}/{PREFIX}easel\.json"):
         deployed.metadata({})
 
 
@@ -169,7 +169,7 @@ def test_every_object_is_read_once(deployed):
 def test_what_the_gateway_could_not_read_is_refused_by_its_file(deployed, content):
     deployed.metadata({"EASEL_DEFAULTS": "{}"})
     deployed.bucket.put(f"{PREFIX}easel.json", content)
-    with pytest.raises(BadArgument, match=r"easel\.json") as refused:
+    with pytest.raises(ScriptError, match=r"easel\.json") as refused:
         deployed.description()
     assert f"s3://{BUCKET}/{PREFIX}" in str(refused.value)
 

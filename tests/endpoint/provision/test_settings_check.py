@@ -13,10 +13,13 @@ from endpoint.cli.options import AccessOptions
 from endpoint.core.problems import BadArgument
 from endpoint.provision.gateway.gateway_access import access_of
 from endpoint.provision.settings_check import check_container, check_gateway
+from tests.conftest import ALL
 
 MODELS = {"EASEL_MODELS": '{"sd": {"endpoint": "e"}}'}
 FEW = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40 if ALL else 15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 # Close to what is right, so that both verdicts are common.
 _ORIGINS = st.lists(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.images import jobs
 from chalicelib.images.prompts import DEFAULT_PROMPT
+from tests.conftest import ALL
 from tests.gateway.doubles import BROWSER, KEY, ApiGateway, GuardedClient, guarded
 
 PROMPTS = [
@@ -130,7 +131,7 @@ def site(request, monkeypatch):
 
 
 @given(st.sampled_from(BASES), st.one_of(TYPED, st.sampled_from(PROMPTS)))
-@settings(max_examples=60)
+@settings(max_examples=60 if ALL else 25)
 def test_every_address_of_a_prompt_leads_to_it_below_any_base(base, typed):
     try:
         prompt = GenerationRequest(prompt=typed).prompt

@@ -226,9 +226,7 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=max(150, settings.default.max_examples), stateful_step_count=30
-)
+TestHistories.settings = settings(stateful_step_count=30)
 
 
 # --- One by one -----------------------------------------------------------------------------------

@@ -234,6 +234,13 @@ def test_the_servers_own_page_can_paint(server):
     assert server.request("POST", "/predict", '{"prompt": "x"}', Origin=origin).status == 200
 
 
+def test_other_machines_can_use_any_name_but_no_other_sites_page(own):
+    server = own("--host", "0.0.0.0").ready()
+    assert server.get("/predict?prompt=x", Host="model.example:8080").status == 200
+    assert server.get("/predict?prompt=x", Origin="https://evil.example").status == 403
+    assert server.get("/predict?prompt=x", Sec_Fetch_Site="cross-site").status == 403
+
+
 # For operators
 
 

@@ -24,6 +24,7 @@ class Bench:
         self.now = 1000.0
         self.results = {}
         self.waiting = Waiting(lambda request: request, clock=lambda: self.now)
+        self.waiting.pace = Pace(prior=0)
 
     def put(self, seconds, within=math.inf):
         job = Job(
@@ -75,7 +76,7 @@ def test_the_queue_is_bounded_by_seconds_and_not_by_count(bench):
 def test_a_request_that_takes_too_long_by_itself_is_refused(bench):
     with pytest.raises(Refused, match="fewer steps or pixels") as refused:
         bench.put(56, within=55)
-    assert refused.value.retry_after == 1
+    assert refused.value.retry_after == 60
     assert bench.waiting.counts == (0, 0)
 
 
@@ -131,12 +132,20 @@ def test_what_turns_out_too_late_is_refused_while_its_caller_is_still_there(benc
     assert bench.now < second.deadline
 
 
-def test_a_deadline_that_passes_in_the_queue_is_a_504(bench):
+def test_a_deadline_that_passes_in_the_queue_is_a_503_because_nothing_was_painted(bench):
     bench.put(0)
     job = bench.put(0, within=5)
     bench.now += 6
     bench.waiting.revise()
-    assert bench.status(job) == 504
+    assert bench.status(job) == 503
+
+
+def test_giving_up_says_whether_painting_had_begun(bench):
+    first, second = bench.put(1, within=5), bench.put(1, within=5)
+    bench.take()
+    assert [bench.waiting.give_up(job).code for job in (first, second)] == ["too_slow", "busy"]
+    assert first.cancelled()
+    assert bench.waiting.counts == (0, 1)
 
 
 def test_painting_together_makes_room_for_more(bench):
@@ -234,6 +243,13 @@ def test_every_accepted_request_gets_one_response_and_none_is_painted_late(event
     assert set(bench.results) == set(accepted)
     assert statuses <= {503, 504}
     assert bench.waiting.counts[0] == 0
+
+
+def test_one_slow_step_says_little():
+    pace = Pace()
+    pace.worked(0.1)
+    pace.spent(5)
+    assert pace.until_done(10, 0, alone=False) < 16
 
 
 def test_the_pace_forgets_how_it_was_long_ago():

@@ -135,6 +135,7 @@ def settings(home: Path) -> dict[str, str]:
         "MMS_MAX_REQUEST_SIZE": str(LARGEST_REQUEST),
         "MMS_MAX_RESPONSE_SIZE": str(100 * 1024 * 1024),
         "EASEL_DEFAULTS": DEFAULTS,
+        "EASEL_BATCH": "4",
         # The metadata names the version of diffusers, which differs.
         "EASEL_METADATA": "off",
         "FAULTS_FOLDER": str(home),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -143,10 +144,15 @@ def test_a_url_is_an_image_in_the_format_that_it_names(ready):
 
 
 @pytest.mark.parametrize("name", ["easel"], indirect=True)
-def test_health_shows_the_sizes_of_batches(ready):
+def test_requests_that_overlap_are_painted_together_and_each_gets_its_own(ready):
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda seed: ready.paint(seed=seed, steps=50), range(4)))
+    assert [answer.status for answer in answers] == [200] * 4
+    assert len({answer.body for answer in answers}) == 4
     batch = json.loads(ready.ask(b"", {}, "/health", "GET").body)["batch"]
-    assert batch["capacity"] >= 1
-    assert batch["mode"] == "auto"
+    assert (batch["capacity"], batch["mode"]) == (4, "auto")
+    # The first one that arrives may be painted alone.
+    assert sum(count for size, count in batch["painted"].items() if int(size) > 1) >= 2
 
 
 @pytest.mark.parametrize("name", SERVERS, indirect=True)

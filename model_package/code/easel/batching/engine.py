@@ -73,7 +73,7 @@ class Engine:
 
     def fits(self, request: GenerationRequest) -> bool:
         """Whether the request would start with the next step; else it waits for others to end."""
-        return not self._waiting and self._has_room(request, [])
+        return self._has_room(request, list(self._waiting))
 
     def check(self, request: GenerationRequest) -> EaselError | None:
         """Return what is wrong with a request, if anything is."""
@@ -109,9 +109,12 @@ class Engine:
             "painted": {str(size): count for size, count in sorted(self._painted.items())},
         }
 
-    def add(self, request: GenerationRequest, watch: Watch) -> None:
+    def add(self, request: GenerationRequest | EaselError, watch: Watch) -> None:
         """Take a request; what is wrong with it is returned by `step`."""
-        completed = guard(self._generator.complete, request)
+        if isinstance(request, EaselError):  # `input_fn` has found it
+            completed: GenerationRequest | EaselError = request
+        else:
+            completed = guard(self._generator.complete, request)
         if isinstance(completed, EaselError):
             self._finished.append((watch, completed))
         else:
@@ -142,7 +145,8 @@ class Engine:
     def _has_room(self, request: GenerationRequest, starting: Sequence[_Waiting]) -> bool:
         present = [run.request for run in self._runs] + [other for other, _, _ in starting]
         # Adapters are in the weights, which all runs share.
-        return not present or (len(present) < self.capacity and present[0].lora == request.lora)
+        same = all(other.lora == request.lora for other in present)
+        return not present or (same and len(present) < self.capacity)
 
     def _kind(self, request: GenerationRequest) -> Kind:
         """Return what requests that can share a batch have in common, as far as one can tell."""

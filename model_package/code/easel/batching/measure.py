@@ -30,15 +30,23 @@ _MOST_SECONDS = {"cuda": 30.0, "cpu": 4.0}
 
 
 class Nobody:
-    """A watch without a caller."""
+    """A watch without a caller.
+
+    Args:
+        leaves: before the image is decoded.
+    """
 
     deadline = math.inf
 
+    def __init__(self, *, leaves: bool = False) -> None:
+        self._leaves = leaves
+        self._left = False
+
     def cancelled(self) -> bool:
-        return False
+        return self._left
 
     def progressed(self, step: int, steps: int) -> None:
-        pass
+        self._left = self._leaves and step >= steps
 
     def wants_preview(self) -> bool:
         return False
@@ -59,16 +67,26 @@ class _Timed(Engine):
     def paint(self, requests: Sequence[GenerationRequest]) -> list[GeneratedImage]:
         """Return the images in the requests' order; raise the first error."""
         watches = [Nobody() for _ in requests]
+        results = self._results(requests, watches)
+        return [results[id(watch)] for watch in watches]
+
+    def denoise(self, requests: Sequence[GenerationRequest]) -> None:
+        """Do the steps alone; raise the first error."""
+        self._results(requests, [Nobody(leaves=True) for _ in requests])
+
+    def _results(
+        self, requests: Sequence[GenerationRequest], watches: Sequence[Nobody]
+    ) -> dict[int, Any]:
         for request, watch in zip(requests, watches, strict=True):
             self.add(request, watch)
         results: dict[int, Any] = {}
         while self.busy:
             results |= {id(watch): result for watch, result in self.step()}
-        images = [results[id(watch)] for watch in watches]
-        for image in images:
-            if isinstance(image, EaselError):
-                raise image
-        return images
+        for watch in watches:
+            result = results[id(watch)]
+            if isinstance(result, EaselError) and not watch.cancelled():
+                raise result
+        return results
 
     def _perform(self, runs: Sequence[Run]) -> list[Any]:
         call = runs[0].call
@@ -131,7 +149,7 @@ def _measure(generator: ImageGenerator, steps: int, chosen: int | None, pace: Pa
         engine = _Timed(generator, size)
         began = time.perf_counter()
         try:
-            engine.paint(_others(request, size))
+            (engine.paint if size == 1 else engine.denoise)(_others(request, size))
         except EaselError as error:
             log.event("batch_not_measured", size=size, reason=str(error))
             break

@@ -141,13 +141,13 @@ class Easel:
         refiner = refiners[0] if refiners else None
         self._sizes = sizes
         self._ensemble = Ensemble(base, refiner, guided_share=settings.guidance_cutoff)
-        self._generator = ImageGenerator(base, sizes, refiner=refiner, speed=speed, metadata=False)
-        self._generator.warm_up()
+        self.generator = ImageGenerator(base, sizes, refiner=refiner, speed=speed, metadata=False)
+        self.generator.warm_up()
         self.report = speed.report
 
     def generate(self, steps: int) -> bytes:
         request = GenerationRequest(prompt=PROMPT, seed=7, steps=steps)
-        return encode_file(self._generator.generate(request))
+        return encode_file(self.generator.generate(request))
 
     def generate_batch(self, steps: int, count: int) -> list[bytes]:
         """Generate a batch, which the endpoint does not; its first image has `generate`'s noise.

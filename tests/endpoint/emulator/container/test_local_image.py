@@ -13,6 +13,7 @@ import pytest
 from endpoint.emulator.container import local_image
 from endpoint.emulator.container.local_image import Engine, NoImage, find_engine, image_name
 from endpoint.emulator.process.processes import ROOT, free_port
+from endpoint.provision.serving import image_source
 from tests.endpoint.emulator.doubles import wait_until
 
 # `run` lasts until `stop`; INFO, IMAGE and BUILD are the statuses of what comes before.
@@ -137,23 +138,10 @@ def test_a_container_for_gpus_gets_them(monkeypatch, tmp_path):
     assert "--device nvidia.com/gpu=all" in podman
 
 
-def test_the_name_of_the_image_changes_with_its_sources_alone(monkeypatch, tmp_path):
-    monkeypatch.setattr(local_image, "CONTEXT", tmp_path)
-    for name in ("code/__pycache__", "server"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "compile_cache.py").write_text("")
-    (tmp_path / "code" / "a.py").write_text("1")
-    names = [image_name("cpu")]
-    (tmp_path / "code" / "__pycache__" / "a.pyc").write_text("1")
-    (tmp_path / "demo.txt").write_text("1")
-    assert [image_name("cpu")] == names
-    for change in ("2", "", "1\n"):
-        (tmp_path / "code" / "a.py").write_text(change)
-        names.append(image_name("cpu"))
-    (tmp_path / "code" / "b.py").write_text("")
-    names.append(image_name("cpu"))
-    assert len(set(names)) == 5
-    assert image_name("cuda") not in names
+def test_the_name_of_the_image_is_its_variant_and_the_hash_of_its_sources():
+    names = {image_name(variant) for variant in ("cpu", "cuda")}
+    tag = image_source.read().tag
+    assert names == {f"localhost/easel:cpu-{tag}", f"localhost/easel:cuda-{tag}"}
 
 
 def test_run_says_what_image_local_requires(machine):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint.core.problems import BadArgument
+from endpoint.core.problems import ScriptError
 from endpoint.provision.files.payload import CODE, code_files, prefix_of
 
 
@@ -39,5 +39,5 @@ def test_a_change_in_a_subfolder_changes_the_prefix(tmp_path):
 
 
 def test_a_folder_without_inference_is_refused(tmp_path):
-    with pytest.raises(BadArgument, match=r"has no inference\.py"):
+    with pytest.raises(ScriptError, match=r"has no inference\.py"):
         code_files(tmp_path)

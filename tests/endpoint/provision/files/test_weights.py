@@ -154,7 +154,7 @@ def test_unusable_files_are_refused_before_anything_is_created(world, tmp_path, 
     folder = write_pipeline(tmp_path / "tiny")
     (folder / "unet" / "config.json").write_text("{")
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"")
-    assert create(world, "--weights", "s3", model=str(folder)) == 1
+    assert create(world, "--weights", "s3", model=str(folder)) == 2
     message = capsys.readouterr().err
     assert "unet/config.json is not complete JSON" in message
     assert "vae/diffusion_pytorch_model.safetensors is empty: download it again." in message

@@ -2,6 +2,7 @@
 
 import math
 import time
+from copy import copy
 
 import numpy as np
 import pytest
@@ -9,18 +10,23 @@ import torch
 
 from easel.batching.engine import Engine
 from easel.batching.sizes import Sizes
+from easel.defaults import Defaults
 from easel.errors import (
     GenerationFailed,
     InvalidRequest,
     OutOfMemory,
     TooSlow,
 )
+from easel.generator import ImageGenerator
+from easel.lora.adapters import Loras
+from tests.model_package.doubles.lora_files import random_layers, write_kohya
 from tests.model_package.easel.batching.painting import (
     NAN_SEED,
     Caller,
     engine_of,
     generator,
     paint,
+    pipelines,
     request,
     run,
 )
@@ -258,3 +264,39 @@ def test_it_describes_itself():
     while engine.busy:
         engine.step()
     assert engine.describe()["painted"] == {"1": 1}
+
+
+@pytest.fixture
+def with_adapters(tmp_path):
+    """Return a generator with two adapters."""
+    base = copy(pipelines("sd")[0])
+    for seed, name in enumerate(("one", "two")):
+        write_kohya(tmp_path / f"{name}.safetensors", random_layers(base, seed=seed))
+    files = [(path.stem, path) for path in sorted(tmp_path.iterdir())]
+    made = ImageGenerator(base, Defaults(), loras=Loras(files, [base]))
+    yield made
+    made._loras.restore()
+
+
+def test_adapters_stay_when_one_of_their_requests_fails_and_others_wait(with_adapters):
+    wanted = [request(seed=seed, steps=4, lora="one:1") for seed in range(2)]
+    other = request(seed=3, lora="two:1")
+    engine = Engine(with_adapters, Sizes({2: 1.0}, exact=True))
+    expected = [result.pixels for each in (*wanted, other) for result in paint(engine, each)]
+
+    leaves = Caller(leaves_after=1)
+    came = [(0, wanted[0], Caller()), (0, wanted[1], leaves), (1, other, Caller())]
+    (first, result), (_, left), (last, waited) = run(engine, came)
+
+    assert isinstance(left, TooSlow)
+    assert np.array_equal(result.pixels, expected[0])
+    assert np.array_equal(waited.pixels, expected[2])
+    assert not np.array_equal(expected[0], paint(engine, request(seed=0, steps=4))[0].pixels)
+    assert first < last
+
+
+def test_what_input_fn_refused_is_returned_as_it_is():
+    engine, caller, refused = engine_of(FAMILY, 2), Caller(), InvalidRequest("no", "prompt")
+    engine.add(refused, caller)
+
+    assert engine.step() == [(caller, refused)]

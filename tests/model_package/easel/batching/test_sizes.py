@@ -33,6 +33,10 @@ def test_one_request_that_is_alone_is_painted_alone():
     assert Sizes(GAINS).choose(1, {}) == 1
 
 
+def test_a_lone_request_gets_no_copies_where_a_measurement_was_disturbed():
+    assert Sizes({1: 1.0, 2: 0.7, 4: 0.6}).choose(1, {}) == 1
+
+
 @pytest.mark.parametrize(("requests", "size"), [(2, 2), (3, 4), (4, 4), (5, 8), (8, 8), (20, 8)])
 def test_a_size_suits_the_number_of_requests(requests, size):
     assert Sizes(GAINS).choose(requests, {}) == size

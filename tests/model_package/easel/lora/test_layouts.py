@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from easel.lora.adapters import Loras
 from easel.startup.quiet import without_warnings
+from tests.conftest import ALL
 from tests.model_package.doubles import lora_layouts as layouts
 from tests.model_package.doubles.lora_layouts import (
     ATTENTION,
@@ -153,7 +154,7 @@ PATTERNS = [
 
 
 @settings(
-    max_examples=30,
+    max_examples=30 if ALL else 12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -18,6 +18,7 @@ from easel.loading.pipeline import TEXT_TO_IMAGE, find_folder, load_pipeline
 from easel.loading.refiner import find_refiner, load_refiner
 from easel.model_folder.check import LIMITS, REQUIRED, check
 from easel.settings import Settings
+from tests.conftest import ALL
 from tests.model_folders import safetensors, write_ensemble, write_file, write_pipeline
 
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
@@ -263,7 +264,7 @@ DAMAGES = {
 }
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40 if ALL else 15, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_what_passes_the_check_loads_in_the_container(stand_in, tmp_path_factory, data):
     options = data.draw(st.sampled_from([{}, {"kind": "ensemble"}, {"safety_checker": "passes"}]))
