@@ -36,14 +36,13 @@ _TICK_SECONDS = 0.1
 class Easel:
     """The server's queue and painter, in one replica."""
 
-    async def __init__(self) -> None:
+    async def __init__(self) -> None:  # type: ignore[misc] # Ray Serve awaits it
         settings = Settings.read(["serve"], os.environ)
         self._service = Service.of(settings)
         self._app = make_app(self._service, settings)
         self._service.start()
-        # Ray Serve sends requests to a replica whose constructor has returned. One that raises an
-        # error leaves callers without a response, so a model that cannot be loaded is left to
-        # `check_health`; meanwhile the server answers 503.
+        self._checked = False
+        # Ray Serve sends requests to a replica whose constructor has returned.
         while self._service.state is State.STARTING:
             await asyncio.sleep(_TICK_SECONDS)
         self._revising = asyncio.create_task(self._revise())
@@ -55,7 +54,10 @@ class Easel:
 
     async def check_health(self) -> None:
         """Raise RuntimeError once nothing can be painted any more: Ray Serve starts another one."""
-        if self._service.fatal is not None:
+        # Ray Serve checks once before it sends requests. It would send none after an error, and
+        # leave callers without a response; this way the server answers 503.
+        is_first, self._checked = not self._checked, True
+        if self._service.fatal is not None and not is_first:
             raise RuntimeError(self._service.fatal)
 
     async def __call__(self, request: Request) -> Response:
@@ -75,4 +77,4 @@ class Easel:
         return response
 
 
-app = Easel.bind()
+app = Easel.bind()  # type: ignore[attr-defined] # the decorator makes a deployment of it
