@@ -267,8 +267,13 @@ def manifest(address: str, repository: str, tag: str) -> tuple[str, Mapping[str,
 
 
 def clean_up() -> None:
-    """Give the storage's own mount back, and what no later run can use."""
-    storage = FOLDER / "storage"
-    run("umount", str(storage / "overlay"), check=False)
+    """Unmount what Buildah 1.28 leaves mounted, so that the folder can be deleted.
+
+    A continuous integration's checkout is used once, so there the folder is deleted here.
+    """
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
+    for place in sorted(mounted, key=len, reverse=True):
+        if Path(place).is_relative_to(FOLDER):
+            run("umount", place, check=False)
     if os.environ.get("CI"):
         shutil.rmtree(FOLDER, ignore_errors=True)

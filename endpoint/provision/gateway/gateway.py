@@ -166,10 +166,9 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     config = context.models.find_config(description["EndpointConfigName"]) or {}
     name = context.deployment.model_of(endpoint)
     sagemaker_model = config["ProductionVariants"][0]["ModelName"]
-    # The SageMaker model's name ends in the hash of its code, weights and settings.
-    revision = sagemaker_model.rpartition("-")[2]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
     known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
+    revision = known.revision(sagemaker_model)
     return OfferedModel(name, endpoint, revision, jobs, known.metadata, known.description)
 
 
