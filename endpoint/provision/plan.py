@@ -115,7 +115,8 @@ def discard(context: Context, label: str) -> list[str]:
         if change_set := context.change_sets.find(stack, arn):
             context.begin(f"delete change set {arn}")
             context.change_sets.delete(change_set)
-    lines = [f"{len(arns)} change sets of {label} are deleted."]
+    done = "would be deleted" if context.dry_run else "deleted"
+    lines = [f'Change sets of "{label}" {done}: {len(arns)}.']
     if not (ownership.owns_stack and context.change_sets.is_abandoned(stack)):
         return lines
     try:
@@ -124,7 +125,7 @@ def discard(context: Context, label: str) -> list[str]:
     # A role that plans for pull requests must not be able to delete stacks.
     except AccessDenied:
         return [*lines, f"The empty stack {stack} is left, which costs nothing: {_LEFT}"]
-    return [*lines, f"The empty stack {stack} is deleted."]
+    return [*lines, f"Empty stack {done}: {stack}."]
 
 
 def find(context: Context, arn: str) -> ChangeSet | None:

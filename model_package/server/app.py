@@ -60,9 +60,7 @@ class Handlers:
             raise HTTPException(405, headers={"Allow": "GET, POST"})
         body = await _body(request, self._settings.largest_request)
         if request.method == "GET":
-            query = {name: text for name, text in request.query_params.items() if name != "trace"}
-            fields = {name: _value(name, text) for name, text in query.items()}
-            body = json.dumps(fields).encode()
+            body = json.dumps(_query(request)).encode()
         headers = {"content-type": "application/json", "accept": _accept(request, body)}
         return await self._answer(request, body, headers, math.inf)
 
@@ -161,6 +159,21 @@ async def _left(request: Request) -> None:
         pass
 
 
+def _query(request: Request) -> dict[str, Any]:
+    """Return the fields of a request in a query.
+
+    Raises:
+        ServerError: 400 for one that is given twice, because it is unclear which value is meant.
+    """
+    fields: dict[str, Any] = {}
+    for name, text in request.query_params.multi_items():
+        if name in fields:
+            raise ServerError(400, "invalid_request", f"{name[:64]}: is given twice", name[:64])
+        fields[name] = _value(name, text)
+    fields.pop("trace", None)
+    return fields
+
+
 def _value(name: str, text: str) -> Any:
     """Return the value of a parameter in a query: a number, unless the field is a text."""
     if name.endswith("prompt") or not _NUMBER.fullmatch(text):
@@ -169,18 +182,19 @@ def _value(name: str, text: str) -> Any:
 
 
 def _accept(request: Request, body: bytes) -> str:
-    """Return what the script is to return: JSON if the caller names it, else a picture."""
+    """Return what the script is to return: a picture, unless JSON is named or all there is."""
     accept = request.headers.get("accept", "")
     if accept.partition(";")[0].strip().lower() == "application/json":
         return "application/json"
     try:
         fields = json.loads(body)
-        named = fields.get("format") if isinstance(fields, dict) else None
     except (ValueError, RecursionError):
-        named = None
-    if isinstance(fields := named, str):
-        return _IMAGES.get(fields, "image/png")
-    return "image/png"
+        fields = None
+    if not isinstance(fields, dict):
+        fields = {}
+    if fields.get("describe"):
+        return "application/json"
+    return _IMAGES.get(str(fields.get("format")), "image/png")
 
 
 def _response(reply: Reply) -> Response:

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except Unusable as error:
         sys.stderr.write(f"Easel: {error}\n")
         return 1
+    if settings.hub_id is not None:
+        os.environ["EASEL_MODEL_ID"] = settings.hub_id  # where the script reads it
     # OpenMP's threads spin while they wait for one another, which takes a busy laptop's other work,
     # and /ping, their turn.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -141,7 +143,9 @@ class _Process:
         return 130 if number == signal.SIGINT else 0
 
     async def _end_unhealthy(self, reason: str) -> int:
-        log.event("server_unhealthy", reason=reason)
+        error = self._service.error
+        details = {} if error is None else {"error": f"{error}"}
+        log.event("server_unhealthy", reason=reason, **details)
         await self._answer_all()
         return 1
 

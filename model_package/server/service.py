@@ -116,6 +116,11 @@ class Service:
         return self._painter.fatal
 
     @property
+    def error(self) -> BaseException | None:
+        """What ended the painter, for the log."""
+        return self._painter.error
+
+    @property
     def idle(self) -> bool:
         """Whether every request has its response."""
         return self._answering == 0

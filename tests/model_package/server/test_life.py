@@ -34,7 +34,13 @@ def test_a_model_that_cannot_be_loaded_ends_the_process_with_the_reason(own):
     (server.folder / "broken").touch()
     assert server.process.wait(60) == 1
     assert "weights are damaged" in server.events("model_unusable")[0]["error"]
-    assert server.events("server_unhealthy")
+    assert "weights are damaged" in server.events("server_unhealthy")[0]["error"]
+
+
+def test_a_model_of_the_hub_is_passed_to_the_script(own):
+    server = own("--model", "org/name").ready()
+    response = server.invoke(describe=True, variable="EASEL_MODEL_ID")
+    assert response.json() == {"described": "org/name"}
 
 
 def test_ping_is_200_while_the_queue_is_full_and_the_painter_computes(own):
