@@ -152,13 +152,14 @@ class Container:
         image: the image.
         options: options of `podman run`.
         alone: whether it has no network, no writable disk, and no model but the image's own.
+        model: the model's folder.
     """
 
-    def __init__(self, image: str, *options: str, alone: bool = False) -> None:
+    def __init__(self, image: str, *options: str, alone: bool = False, model: Path = DEMO) -> None:
         port = free_port()
         self.name = f"easel-test-{port}"
         self.url = "" if alone else f"http://127.0.0.1:{port}"
-        where = ["--publish", f"127.0.0.1:{port}:8080", "--volume", f"{DEMO}:/opt/ml/model:ro"]
+        where = ["--publish", f"127.0.0.1:{port}:8080", "--volume", f"{model}:/opt/ml/model:ro"]
         if alone:
             where = ["--network", "none", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108 - its own
         # One thread, as the tests have: the number can change the last bit of a picture.
@@ -266,8 +267,13 @@ def manifest(address: str, repository: str, tag: str) -> tuple[str, Mapping[str,
 
 
 def clean_up() -> None:
-    """Give the storage's own mount back, and what no later run can use."""
-    storage = FOLDER / "storage"
-    run("umount", str(storage / "overlay"), check=False)
+    """Unmount what Buildah 1.28 leaves mounted, so that the folder can be deleted.
+
+    A continuous integration's checkout is used once, so there the folder is deleted here.
+    """
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
+    for place in sorted(mounted, key=len, reverse=True):
+        if Path(place).is_relative_to(FOLDER):
+            run("umount", place, check=False)
     if os.environ.get("CI"):
         shutil.rmtree(FOLDER, ignore_errors=True)

@@ -17,9 +17,6 @@ import uvicorn
 
 from . import log
 from .app import make_app
-from .metrics import Metrics
-from .painter import Painter
-from .script import Script
 from .service import Service, State
 from .settings import Settings, Unusable
 
@@ -85,10 +82,7 @@ class _Server(uvicorn.Server):
 class _Process:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings, self._listener = settings, listener
-        metrics = Metrics()
-        script = Script(settings.code, settings.program, settings.model_dir)
-        painter = Painter(script.load, metrics, stall_seconds=settings.stall_seconds)
-        self._service = Service(script, painter, metrics)
+        self._service = Service.of(settings)
         self._signal: signal.Signals | None = None
         self._next_metrics = time.monotonic() + _METRICS_SECONDS
 

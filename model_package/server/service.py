@@ -18,6 +18,7 @@ from .metrics import Metrics, gpu_memory
 from .painter import Painter
 from .script import JSON, Context, Script, accepted
 from .script_thread import ScriptThread
+from .settings import Settings
 from .traces import Traces
 
 # SageMaker drops asynchronous responses with more than 4096 bytes of headers, its own included:
@@ -83,6 +84,14 @@ class Service:
         self._answering = 0
         self._stopping = False
         self.traces = Traces()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Service:
+        """Return what serves the script that the settings name; nothing is loaded yet."""
+        metrics = Metrics()
+        script = Script(settings.code, settings.program, settings.model_dir)
+        painter = Painter(script.load, metrics, stall_seconds=settings.stall_seconds)
+        return cls(script, painter, metrics)
 
     def start(self) -> None:
         """Begin to load the model."""

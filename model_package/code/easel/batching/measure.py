@@ -93,11 +93,9 @@ class _Timed(Engine):
         if call is None or call.part == "vae":
             return super()._perform(runs)
         self.shared = call.key is not None
-        _wait()
-        began = time.perf_counter()
+        began = _clock()
         replies = super()._perform(runs)
-        _wait()
-        self.steps.append(time.perf_counter() - began)
+        self.steps.append(_clock() - began)
         return replies
 
 
@@ -140,14 +138,14 @@ def measure(generator: ImageGenerator, batch: Batch) -> tuple[Sizes, Pace]:
 def _measure(generator: ImageGenerator, steps: int, chosen: int | None, pace: Pace) -> _Figures:
     """Paint at one size after the other while it gains, fits and does not take too long."""
     figures = _Figures()
-    until = time.perf_counter() + _MOST_SECONDS["cuda" if _has_gpu() else "cpu"]
+    until = _clock() + _most_seconds()
     request = generator.painted(generator.quickest(None, None))
-    expected = 0.0 if _has_gpu() else _guess(generator, request, pace)
+    expected = 0.0 if _has_gpu() else _guess(generator, request)
     for size in (size for size in SIZES if size <= (chosen or SIZES[-1])):
-        if time.perf_counter() + expected > until:
+        if _clock() + expected > until:
             break
         engine = _Timed(generator, size)
-        began = time.perf_counter()
+        began, began_by_wall = _clock(), time.perf_counter()
         try:
             (engine.paint if size == 1 else engine.denoise)(_others(request, size))
         except EaselError as error:
@@ -155,24 +153,26 @@ def _measure(generator: ImageGenerator, steps: int, chosen: int | None, pace: Pa
             break
         if engine.halved or (size > 1 and not engine.shared):
             break
+        took = _clock() - began
         figures.step[size] = min(engine.steps, default=0.0)
         if size == 1:
-            figures.rest = time.perf_counter() - began - sum(engine.steps)
-            pace.learn(request, step=figures.step[1], rest=figures.rest)
-        expected = 2 * (time.perf_counter() - began)
+            figures.rest = took - sum(engine.steps)
+            by_wall = (time.perf_counter() - began_by_wall) / max(took, 1e-9)
+            pace.learn(request, step=by_wall * figures.step[1], rest=by_wall * figures.rest)
+        expected = 2 * took
         if chosen is None and worthwhile(figures.per_picture(steps)) < size:
             break
     return figures
 
 
-def _guess(generator: ImageGenerator, request: GenerationRequest, pace: Pace) -> float:
+def _guess(generator: ImageGenerator, request: GenerationRequest) -> float:
     """Return the seconds of a request in proportion to those of the smallest picture."""
     smallest = generator.painted(generator.quickest(*generator.capabilities.smallest))
-    engine = _Timed(generator, 1)
-    began = time.perf_counter()
+    engine, pace = _Timed(generator, 1), Pace()
+    began = _clock()
     engine.paint([smallest])
     step = min(engine.steps, default=0.0)
-    pace.learn(smallest, step=step, rest=time.perf_counter() - began - sum(engine.steps))
+    pace.learn(smallest, step=step, rest=_clock() - began - sum(engine.steps))
     return pace.seconds(request)
 
 
@@ -205,9 +205,17 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _wait() -> None:
-    if _has_gpu():
-        torch.cuda.synchronize()
+def _clock() -> float:
+    """Return seconds: on a CPU of its work for this process, which other processes only delay."""
+    if not _has_gpu():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _most_seconds() -> float:
+    threads = 1 if _has_gpu() else torch.get_num_threads()
+    return threads * _MOST_SECONDS["cuda" if _has_gpu() else "cpu"]
 
 
 def make_engine(generator: ImageGenerator) -> Engine:

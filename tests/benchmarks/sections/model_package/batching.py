@@ -170,7 +170,7 @@ def measure(models: Sequence[str], rounds: int) -> Section:
 
 def section(quick: bool = False) -> Section:
     """Measure the demo model, and the large ones where there is a GPU."""
-    return measure([*DEMOS, "sd-turbo", "sdxl"], 2 if quick else 4)
+    return measure([*DEMOS, "sd-turbo", "sdxl"], 2 if quick else 3)
 
 
 def main() -> None:

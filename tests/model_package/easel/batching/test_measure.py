@@ -49,7 +49,7 @@ def seconds(monkeypatch):
             return perform(self, runs)
 
         monkeypatch.setattr(measure.Engine, "_perform", performing)
-        monkeypatch.setattr(measure.time, "perf_counter", clock)
+        monkeypatch.setattr(measure, "_clock", clock)
 
     return set_seconds
 
