@@ -25,8 +25,8 @@ Easel: your own text-to-image URL.
   ./setup.sh install         only install what `run` needs
 
 Needs Python 3.11 or newer. Everything is installed into .venv, and nothing else is touched, but
-that `test` looks for Chromium and Firefox, with --all also for WebKit and for Buildah and Podman,
-and installs what is missing if it can.
+that `test` looks for Chromium and Firefox, with --all also for WebKit, for Buildah and
+Podman, and for Java, and installs what is missing if it can.
 
 Environment:
   PYTHON     the Python to make .venv with (else the first of python3.11 ... python3 that will do)
@@ -227,6 +227,7 @@ install_test() {
   export HADOLINT=$tools/hadolint
   step require_browsers
   [ -z "${ALL_TESTS:-}" ] || step require_containers
+  [ -z "${ALL_TESTS:-}" ] || step require_java
 }
 
 install_tests() {
@@ -313,6 +314,14 @@ require_containers() {
   say "installing $* for the tests of the serving image"
   can_use_apt && apt_install --no-install-recommends "$@" && return
   say "the tests that build the serving image are skipped without them"
+}
+
+# What the serving toolkit of AWS's Hugging Face images is: a server in Java.
+require_java() {
+  command -v java >/dev/null && return
+  say "installing Java for the tests of the serving toolkit"
+  can_use_apt && apt_install --no-install-recommends default-jre-headless && return
+  say "the tests of the serving toolkit's server are skipped without it"
 }
 
 can_use_apt() {

@@ -152,13 +152,14 @@ class Container:
         image: the image.
         options: options of `podman run`.
         alone: whether it has no network, no writable disk, and no model but the image's own.
+        model: the model's folder.
     """
 
-    def __init__(self, image: str, *options: str, alone: bool = False) -> None:
+    def __init__(self, image: str, *options: str, alone: bool = False, model: Path = DEMO) -> None:
         port = free_port()
         self.name = f"easel-test-{port}"
         self.url = "" if alone else f"http://127.0.0.1:{port}"
-        where = ["--publish", f"127.0.0.1:{port}:8080", "--volume", f"{DEMO}:/opt/ml/model:ro"]
+        where = ["--publish", f"127.0.0.1:{port}:8080", "--volume", f"{model}:/opt/ml/model:ro"]
         if alone:
             where = ["--network", "none", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108 - its own
         # One thread, as the tests have: the number can change the last bit of a picture.

@@ -22,6 +22,7 @@ from endpoint.catalogue import benchmarks
 from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
 from endpoint.costs import estimate
+from tests.model_package.servers import cases
 from tests.packages import ROOT
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -37,6 +38,7 @@ def tables() -> dict[tuple[Path, str], str]:
         (README, "fields"): field_table(),
         (README, "costs"): estimate.price_table(),
         (DOCS / "gateway.md", "errors"): error_table(),
+        (DOCS / "model-package.md", "servers"): cases.table(),
         (DOCS / "dialects.md", "qualities"): quality_table(),
         (DOCS / "prove.md", "beliefs"): belief_table(proof()),
         (README, "proof"): proof_sentence(proof()),

@@ -66,6 +66,7 @@ class KnownImage:
         support_ends: the day after which it receives no more patches, if there is one.
         support_source: where that day was published.
         trouble: what is known to be wrong with it.
+        ray_serve: whether it serves an application of Ray Serve, and not inference.py.
     """
 
     name: str
@@ -82,6 +83,7 @@ class KnownImage:
     support_ends: date | None
     support_source: str
     trouble: tuple[Trouble, ...]
+    ray_serve: bool = False
 
     def pinned(self, uri: str) -> str:
         """Return the URI with the digest, if there is one, in place of the tag."""
@@ -123,6 +125,7 @@ def _image(name: str, entry: dict[str, Any]) -> KnownImage:
         support_ends=date.fromisoformat(support["date"]) if support["date"] else None,
         support_source=support["source"],
         trouble=tuple(Trouble(**trouble) for trouble in entry["trouble"]),
+        ray_serve=entry.get("ray_serve", False),
     )
 
 

@@ -177,6 +177,13 @@ def email(text: str) -> str:
     return text
 
 
+def arn(text: str) -> str:
+    """Read an ARN."""
+    if not re.fullmatch(r"arn:[^:\s]+(:[^:\s]*){3}:\S+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no ARN")
+    return text
+
+
 def instance_type(text: str) -> str:
     """Read the name of an instance type for endpoints; which of them exist, a region decides."""
     if not _INSTANCE_TYPE.fullmatch(text):

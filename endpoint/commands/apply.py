@@ -13,7 +13,7 @@ from typing import Any
 
 from endpoint.cli import script
 from endpoint.cli.context import Context
-from endpoint.cli.options import DeployOptions, add_deploy_options, common_parser
+from endpoint.cli.options import DeployOptions, add_deploy_options, arn, common_parser
 from endpoint.cli.script import Result
 from endpoint.provision import plan as plans
 
@@ -33,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = common_parser("apply", "Apply a change set of the infrastructure, made by `plan`.")
     add_deploy_options(parser)
-    arn = "the change set to apply, as `plan` printed it"
-    parser.add_argument("--change-set", metavar="ARN", required=True, help=arn)
+    text = "the change set to apply, as `plan` printed it"
+    parser.add_argument("--change-set", metavar="ARN", type=arn, required=True, help=text)
     return parser
 
 

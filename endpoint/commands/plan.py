@@ -16,7 +16,7 @@ from typing import Any
 
 from endpoint.cli import script
 from endpoint.cli.context import Context
-from endpoint.cli.options import DeployOptions, add_deploy_options, common_parser
+from endpoint.cli.options import DeployOptions, add_deploy_options, arn, common_parser
 from endpoint.cli.script import Result
 from endpoint.provision import plan as plans
 
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--label", default="by hand", help="what it is for; replaces the label's earlier plan")
     add("--commit", default="", help="the commit that the plan is of, to be named in it")
-    add("--stack-role", metavar="ARN", help="the role that CloudFormation works with")
+    add("--stack-role", metavar="ARN", type=arn, help="the role that CloudFormation works with")
     add("--discard", action="store_true", help="delete the label's change sets, and plan nothing")
     return parser
 

@@ -7,6 +7,7 @@ so that the script runs on to its end.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from typing import Any
@@ -59,7 +60,11 @@ def _printable(context: dict[str, Any]) -> str:
 
 
 def _abbreviated(value: Any) -> str:
-    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else f"<{value!r}>"
+    if isinstance(value, io.BytesIO):
+        value = value.getbuffer()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    return "<a file>" if hasattr(value, "read") else f"<{value!r}>"
 
 
 def _made_up(shape: Shape) -> Any:

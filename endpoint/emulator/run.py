@@ -24,6 +24,7 @@ import urllib3
 from endpoint.core.problems import ScriptError
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.container import easel_server
+from endpoint.emulator.container.easel_server import EaselServer
 from endpoint.emulator.container.local_image import Engine, NoImage, find_engine
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import (
@@ -157,7 +158,8 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
     port = free_port()
     # First, since it takes longest: it loads the model while the rest of AWS gets ready.
-    server = stack.enter_context(_model_server(options, model, port, engine))
+    server = _model_server(options, model, port, engine)
+    stack.enter_context(server.child)
     aws = stack.enter_context(AwsServer().serve(options.aws_port))
     print(f"AWS is emulated at {aws.url}", flush=True)
     clients = Clients(lambda: aws.url)
@@ -176,7 +178,7 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     gateway = stack.enter_context(_gateway(options, variables))
     health = f"http://127.0.0.1:{options.port}/api/health"
     gateway.wait_until(lambda: _healthy(health), GATEWAY_SECONDS)
-    return [server, gateway]
+    return [server.child, gateway]
 
 
 def _check_settings(options: Options, model: ServedModel) -> None:
@@ -255,21 +257,27 @@ def _engine(options: Options) -> Engine | None:
     return engine
 
 
-def _model_server(options: Options, model: ServedModel, port: int, engine: Engine | None) -> Child:
+def _model_server(
+    options: Options, model: ServedModel, port: int, engine: Engine | None
+) -> EaselServer:
     variables = {**_PASSIVE_THREADS, **os.environ, **CONTAINER, **model.environment}
     code = options.code.resolve()
     if engine:
-        return engine.start(port, model.folder, None if code == CODE else code, variables)
-    return easel_server.start(code, model.folder, variables, port=port).child
+        child = engine.start(port, model.folder, None if code == CODE else code, variables)
+        return EaselServer(f"http://127.0.0.1:{port}", child)
+    return easel_server.start(code, model.folder, variables, port=port)
 
 
-def _warm_up(runtime: Any, endpoint: str, server: Child, model: ServedModel) -> None:
-    """Invoke the endpoint until it answers."""
+def _warm_up(runtime: Any, endpoint: str, server: EaselServer, model: ServedModel) -> None:
+    """Invoke the endpoint, once its server is ready, until it answers."""
     print(f"Loading the model {model.name} ...", flush=True)
     until = time.monotonic() + WARM_UP_SECONDS
     while time.monotonic() < until:
-        if server.process.poll() is not None:
+        if server.child.process.poll() is not None:
             raise CannotRun(f"the model {model.name} could not be loaded; see the log above")
+        if not server.ready():  # the log would have a 503 for each invocation
+            time.sleep(0.2)
+            continue
         try:
             runtime.invoke_endpoint(
                 EndpointName=endpoint,

@@ -15,6 +15,7 @@ from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
 from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
 from endpoint.core.model_folder.description import Description
+from endpoint.core.naming import digest
 from endpoint.core.problems import ScriptError
 from endpoint.provision.files.payload import adapters_prefix, description_key
 
@@ -36,10 +37,20 @@ class Described(NamedTuple):
     Attributes:
         metadata: its properties, as `metadata`.
         description: what it says about itself to people; empty if it says nothing.
+        batch: the sizes of its batches, in its own words, on which the bits of a picture depend;
+            empty if it has none, or if its container did not say.
     """
 
     metadata: dict[str, Any]
     description: dict[str, Any]
+    batch: str = ""
+
+    def revision(self, sagemaker_model: str) -> str:
+        """Return what changes with a model's pictures, so that stored ones are not reused."""
+        # The name ends in the hash of its code, weights and settings.
+        version = sagemaker_model.rpartition("-")[2]
+        # The container chooses the sizes of its batches, for its machine.
+        return digest([version, self.batch]) if self.batch else version
 
 
 def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Described:
@@ -116,9 +127,16 @@ def _said(content: bytes | None, seconds: float | None) -> Described | None:
         return None
     try:
         described = json.loads(content)
-        return Described(described_metadata(described, seconds), description(described))
+        known = described_metadata(described, seconds)
+        return Described(known, description(described), _batch(described))
     except (ValueError, RecursionError):  # not what was stored
         return None
+
+
+def _batch(described: Mapping[str, Any]) -> str:
+    speed = described.get("speed")
+    batch = speed.get("batch") if isinstance(speed, Mapping) else None
+    return batch if isinstance(batch, str) and batch != "off" else ""
 
 
 def description(values: object) -> dict[str, Any]:

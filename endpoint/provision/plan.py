@@ -16,6 +16,7 @@ from endpoint.cli.options import DeployOptions
 from endpoint.core.naming import digest
 from endpoint.core.problems import AccessDenied, PlanUnusable, translated
 from endpoint.provision import infrastructure
+from endpoint.provision.gateway import gateway
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.serving import endpoint
 from endpoint.provision.serving.image import choose_image
@@ -46,6 +47,7 @@ def wanted(context: Context, options: DeployOptions) -> Wanted:
         ScriptError: if the stack is somebody else's.
     """
     infrastructure.check_budget(options, context.account.region)
+    gateway.check_options(context, options)
     types: list[str] = []
     for name in (options.model, *options.also):
         model_options = replace(options, model=name)
@@ -113,7 +115,8 @@ def discard(context: Context, label: str) -> list[str]:
         if change_set := context.change_sets.find(stack, arn):
             context.begin(f"delete change set {arn}")
             context.change_sets.delete(change_set)
-    lines = [f"{len(arns)} change sets of {label} are deleted."]
+    done = "would be deleted" if context.dry_run else "deleted"
+    lines = [f'Change sets of "{label}" {done}: {len(arns)}.']
     if not (ownership.owns_stack and context.change_sets.is_abandoned(stack)):
         return lines
     try:
@@ -122,7 +125,7 @@ def discard(context: Context, label: str) -> list[str]:
     # A role that plans for pull requests must not be able to delete stacks.
     except AccessDenied:
         return [*lines, f"The empty stack {stack} is left, which costs nothing: {_LEFT}"]
-    return [*lines, f"The empty stack {stack} is deleted."]
+    return [*lines, f"Empty stack {done}: {stack}."]
 
 
 def find(context: Context, arn: str) -> ChangeSet | None:
@@ -146,10 +149,11 @@ def require_applicable(context: Context, arn: str, options: DeployOptions) -> Ch
     Raises:
         PlanUnusable: if it does not exist, is obsolete, or was made from something else.
     """
+    state = wanted(context, options)
     change_set = find(context, arn)
     if change_set is None:
         raise PlanUnusable(f"There is no change set {arn}; it was applied or deleted.", PLAN_AGAIN)
-    if problem := _problem_of(context, change_set, wanted(context, options)):
+    if problem := _problem_of(context, change_set, state):
         raise PlanUnusable(problem, PLAN_AGAIN)
     return change_set
 

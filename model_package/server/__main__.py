@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
+# While it imports, Ctrl-C ends this process without a traceback: nothing has begun yet.
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import os
 import sys
 

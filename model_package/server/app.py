@@ -28,7 +28,7 @@ from starlette.routing import Route
 from . import log
 from .errors import ServerError, failed
 from .pages import PageGuard
-from .service import Call, Reply, Service, State
+from .service import Call, Reply, Service, State, stopping
 from .settings import Settings
 from .traces import as_trace
 
@@ -60,9 +60,7 @@ class Handlers:
             raise HTTPException(405, headers={"Allow": "GET, POST"})
         body = await _body(request, self._settings.largest_request)
         if request.method == "GET":
-            query = {name: text for name, text in request.query_params.items() if name != "trace"}
-            fields = {name: _value(name, text) for name, text in query.items()}
-            body = json.dumps(fields).encode()
+            body = json.dumps(_query(request)).encode()
         headers = {"content-type": "application/json", "accept": _accept(request, body)}
         return await self._answer(request, body, headers, math.inf)
 
@@ -135,7 +133,8 @@ async def _body(request: Request, largest: int) -> bytes:
     """Return the body of a request.
 
     Raises:
-        ServerError: 413 for one that is too large, 408 for one that does not arrive.
+        ServerError: 413 for one that is too large, 408 for one that does not arrive, 503 if the
+            server ends before.
     """
     parts: list[bytes] = []
     size = 0
@@ -150,6 +149,8 @@ async def _body(request: Request, largest: int) -> bytes:
                     break
     except TimeoutError as error:
         raise ServerError(408, "timeout", "The request's body did not arrive.") from error
+    except asyncio.CancelledError as error:  # by uvicorn, which would respond with a 500
+        raise stopping() from error
     if size > largest:
         raise ServerError(413, "too_large", f"The body must have at most {largest} bytes.")
     return b"".join(parts)
@@ -161,6 +162,21 @@ async def _left(request: Request) -> None:
         pass
 
 
+def _query(request: Request) -> dict[str, Any]:
+    """Return the fields of a request in a query.
+
+    Raises:
+        ServerError: 400 for one that is given twice, because it is unclear which value is meant.
+    """
+    fields: dict[str, Any] = {}
+    for name, text in request.query_params.multi_items():
+        if name in fields:
+            raise ServerError(400, "invalid_request", f"{name[:64]}: is given twice", name[:64])
+        fields[name] = _value(name, text)
+    fields.pop("trace", None)
+    return fields
+
+
 def _value(name: str, text: str) -> Any:
     """Return the value of a parameter in a query: a number, unless the field is a text."""
     if name.endswith("prompt") or not _NUMBER.fullmatch(text):
@@ -169,18 +185,19 @@ def _value(name: str, text: str) -> Any:
 
 
 def _accept(request: Request, body: bytes) -> str:
-    """Return what the script is to return: JSON if the caller names it, else a picture."""
+    """Return what the script is to return: a picture, unless JSON is named or all there is."""
     accept = request.headers.get("accept", "")
     if accept.partition(";")[0].strip().lower() == "application/json":
         return "application/json"
     try:
         fields = json.loads(body)
-        named = fields.get("format") if isinstance(fields, dict) else None
     except (ValueError, RecursionError):
-        named = None
-    if isinstance(fields := named, str):
-        return _IMAGES.get(fields, "image/png")
-    return "image/png"
+        fields = None
+    if not isinstance(fields, dict):
+        fields = {}
+    if fields.get("describe"):
+        return "application/json"
+    return _IMAGES.get(str(fields.get("format")), "image/png")
 
 
 def _response(reply: Reply) -> Response:

@@ -15,6 +15,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+# The statuses of requests whose body was not read to its end.
+_UNREAD_BODY = {408, 413}
+
 
 class ServerError(Exception):
     """A response that is not a picture.
@@ -32,7 +35,8 @@ class ServerError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """Headers besides those of every response."""
-        return {}
+        # The rest of the body would be read as the next request.
+        return {"Connection": "close"} if self.status in _UNREAD_BODY else {}
 
     def error(self) -> dict[str, Any]:
         """Return the `error` of the response body."""

@@ -17,9 +17,6 @@ import uvicorn
 
 from . import log
 from .app import make_app
-from .metrics import Metrics
-from .painter import Painter
-from .script import Script
 from .service import Service, State
 from .settings import Settings, Unusable
 
@@ -39,6 +36,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except Unusable as error:
         sys.stderr.write(f"Easel: {error}\n")
         return 1
+    if settings.hub_id is not None:
+        os.environ["EASEL_MODEL_ID"] = settings.hub_id  # where the script reads it
     # OpenMP's threads spin while they wait for one another, which takes a busy laptop's other work,
     # and /ping, their turn.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -83,10 +82,7 @@ class _Server(uvicorn.Server):
 class _Process:
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings, self._listener = settings, listener
-        metrics = Metrics()
-        script = Script(settings.code, settings.program, settings.model_dir)
-        painter = Painter(script.load, metrics, stall_seconds=settings.stall_seconds)
-        self._service = Service(script, painter, metrics)
+        self._service = Service.of(settings)
         self._signal: signal.Signals | None = None
         self._next_metrics = time.monotonic() + _METRICS_SECONDS
 
@@ -147,7 +143,9 @@ class _Process:
         return 130 if number == signal.SIGINT else 0
 
     async def _end_unhealthy(self, reason: str) -> int:
-        log.event("server_unhealthy", reason=reason)
+        error = self._service.error
+        details = {} if error is None else {"error": f"{error}"}
+        log.event("server_unhealthy", reason=reason, **details)
         await self._answer_all()
         return 1
 

@@ -33,6 +33,7 @@ class Painter(threading.Thread):
     Attributes:
         engine: None until it is loaded.
         fatal: why this process cannot paint any more, or None.
+        error: what ended this thread, for the log.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Painter(threading.Thread):
         self._in_step = False
         self.engine: Engine | None = None
         self.fatal: str | None = None
+        self.error: BaseException | None = None
         self.waiting = Waiting(self.estimate, self.sign, clock)
 
     def run(self) -> None:
@@ -58,6 +60,7 @@ class Painter(threading.Thread):
             engine = self._loaded()
         except BaseException as error:  # noqa: BLE001 - a script may even call sys.exit
             log.failure("model_unusable", error)
+            self.error = error
             self.fatal = "The model could not be loaded."
             return
         try:
@@ -65,6 +68,7 @@ class Painter(threading.Thread):
                 self.turn(engine)
         except BaseException as error:  # noqa: BLE001 - else the process would live on without it
             log.failure("painter_died", error)
+            self.error = error
             self.fatal = "Painting has ended with an error."
 
     def _loaded(self) -> Engine:

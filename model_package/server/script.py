@@ -133,8 +133,13 @@ class Script:
         return None if read is None else float(read(context))
 
     def read(self, body: bytes, content_type: str | None, context: Context) -> Any:
-        """Return what `input_fn` makes of a request."""
-        data = body.decode("utf-8") if content_type in _TEXT_TYPES else bytearray(body)
+        """Return what `input_fn` makes of a request; raises ValueError for text in no UTF-8."""
+        data: str | bytearray = bytearray(body)
+        if content_type in _TEXT_TYPES:
+            try:
+                data = body.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"The body must be {content_type} in UTF-8.") from error
         if hasattr(self._module, "transform_fn"):
             return data
         return self._call("input_fn", 2, context, data, content_type)

@@ -18,6 +18,7 @@ from .metrics import Metrics, gpu_memory
 from .painter import Painter
 from .script import JSON, Context, Script, accepted
 from .script_thread import ScriptThread
+from .settings import Settings
 from .traces import Traces
 
 # SageMaker drops asynchronous responses with more than 4096 bytes of headers, its own included:
@@ -84,6 +85,14 @@ class Service:
         self._stopping = False
         self.traces = Traces()
 
+    @classmethod
+    def of(cls, settings: Settings) -> Service:
+        """Return what serves the script that the settings name; nothing is loaded yet."""
+        metrics = Metrics()
+        script = Script(settings.code, settings.program, settings.model_dir)
+        painter = Painter(script.load, metrics, stall_seconds=settings.stall_seconds)
+        return cls(script, painter, metrics)
+
     def start(self) -> None:
         """Begin to load the model."""
         self._thread.start()
@@ -107,6 +116,11 @@ class Service:
         return self._painter.fatal
 
     @property
+    def error(self) -> BaseException | None:
+        """What ended the painter, for the log."""
+        return self._painter.error
+
+    @property
     def idle(self) -> bool:
         """Whether every request has its response."""
         return self._answering == 0
@@ -114,13 +128,13 @@ class Service:
     def stop(self, seconds: float) -> None:
         """Accept nothing any more, and finish what can be finished in so many seconds."""
         self._stopping = True
-        self._painter.waiting.close(_stopping, time.monotonic() + seconds)
+        self._painter.waiting.close(stopping, time.monotonic() + seconds)
 
     def refuse_all(self) -> None:
         """Answer all requests that are not finished."""
         self._stopping = True
-        self._painter.waiting.close(_stopping, 0.0)
-        self._painter.waiting.refuse_all(_stopping)
+        self._painter.waiting.close(stopping, 0.0)
+        self._painter.waiting.refuse_all(stopping)
 
     async def answer(self, call: Call) -> Reply:
         """Return the response to a request; raises nothing."""
@@ -160,7 +174,7 @@ class Service:
             message = "The model is still being loaded."
             raise Refused("starting", message, _START_SECONDS)
         if state is State.STOPPING:
-            raise _stopping()
+            raise stopping()
         if state is State.UNHEALTHY:
             message = "This server cannot paint any more, and ends."
             raise Refused("unhealthy", message, _STOP_SECONDS)
@@ -312,7 +326,8 @@ async def _wait(job: Job, result: asyncio.Future[Any], leaving: Awaitable[None])
         left.cancel()
 
 
-def _stopping() -> ServerError:
+def stopping() -> ServerError:
+    """Return the error for a request that reaches a server which ends."""
     return Refused("stopping", "This server ends; another one takes over.", _STOP_SECONDS)
 
 

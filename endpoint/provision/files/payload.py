@@ -15,7 +15,8 @@ from endpoint.aws.bucket import Bucket
 from endpoint.core.naming import digest
 from endpoint.core.problems import ScriptError
 
-CODE = Path(__file__).parents[3] / "model_package" / "code"
+_PACKAGE = Path(__file__).parents[3] / "model_package"
+CODE = _PACKAGE / "code"
 # What the gateway and the container store: results, and counters of links; and the image's sources,
 # which other programs can upload as well.
 _MANAGED = ("jobs/", "links/", "image/")
@@ -59,6 +60,22 @@ def code_files(folder: Path | None = None) -> list[File]:
         for path in sorted(folder.rglob("*"))
         if path.suffix in _CODE_SUFFIXES and "__pycache__" not in path.parts and path.is_file()
     ]
+
+
+def ray_serve_files() -> list[File]:
+    """Return what a Ray Serve image needs besides `code_files`: its application, and the server.
+
+    https://aws.github.io/deep-learning-containers/ray/deployment/sagemaker/
+    """
+    application, server = _PACKAGE / "ray_serve", _PACKAGE / "server"
+    places = {
+        "config.yaml": application / "config.yaml",
+        "deployment.py": application / "deployment.py",
+        "code/requirements.txt": application / "requirements.txt",
+        **{f"server/{path.name}": path for path in sorted(server.glob("*.py"))},
+        "server/page.html": server / "page.html",
+    }
+    return [File.read(path, place) for place, path in places.items()]
 
 
 def prefix_of(model: str, files: list[File]) -> str:

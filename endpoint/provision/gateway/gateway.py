@@ -123,6 +123,22 @@ def check(context: Context, options: DeployOptions) -> None:
         )
 
 
+def check_options(context: Context, options: DeployOptions) -> None:
+    """Have the gateway read the options alone, whatever is deployed.
+
+    Raises:
+        BadArgument: if an option has a value that the gateway, or AWS, does not accept.
+    """
+    _check_limits(options)
+    access = access_of(options, {}, context.deployment.bucket)
+    planned = tuple(
+        _planned(context, models.resolve(name, options.revision))
+        for name in (options.model, *options.also)
+    )
+    settings = GatewaySettings(planned, access=access.variables)
+    check_gateway(settings.environment())
+
+
 def _check_limits(options: DeployOptions) -> None:
     rate = options.requests_per_second
     if not (math.isfinite(rate) and rate > 0):
@@ -166,10 +182,9 @@ def _offered(context: Context, endpoint: str) -> OfferedModel | None:
     config = context.models.find_config(description["EndpointConfigName"]) or {}
     name = context.deployment.model_of(endpoint)
     sagemaker_model = config["ProductionVariants"][0]["ModelName"]
-    # The SageMaker model's name ends in the hash of its code, weights and settings.
-    revision = sagemaker_model.rpartition("-")[2]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
     known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
+    revision = known.revision(sagemaker_model)
     return OfferedModel(name, endpoint, revision, jobs, known.metadata, known.description)
 
 

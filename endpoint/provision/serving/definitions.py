@@ -42,6 +42,7 @@ class Serving:
         security_group: the private network's security group.
         inference_ami: SageMaker's machine image, for container images that require another.
         log_prompts: whether the container can log prompts.
+        ray_serve: whether the image is AWS's Ray Serve container.
     """
 
     image: str
@@ -55,6 +56,7 @@ class Serving:
     security_group: str = ""
     inference_ami: str | None = None
     log_prompts: bool = False
+    ray_serve: bool = False
 
     def model(self, model: Model) -> dict[str, Any]:
         """Return the definition of the SageMaker model."""
@@ -83,9 +85,13 @@ class Serving:
         Every caller that can describe the model can read it. So a token for the hub stays on the
         operator's machine, where `--weights s3` uses it to download a gated model.
         """
-        return container_environment(
+        variables = container_environment(
             model, weights_in_s3=self.weights_in_s3, log_prompts=self.log_prompts
         )
+        if self.ray_serve:
+            # How long its adapter waits for Ray Serve: 300 s by default.
+            variables["RAYSERVE_BACKEND_TIMEOUT"] = str(_LONGEST_INVOCATION)
+        return variables
 
     def config(self, model: Model, model_name: str) -> dict[str, Any]:
         """Return the definition of the endpoint configuration."""

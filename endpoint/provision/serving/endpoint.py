@@ -75,6 +75,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     capacity.require_room(context, {context.deployment.endpoint(model.name): types})
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(context, options.image, types[0])
+    _require_packages(image, options)
     here = _are_fetched_here(model, options)
     if network := prices.network_per_hour(options.private_network):
         context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
@@ -206,6 +207,21 @@ def _confirm(
         context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
+def _require_packages(image: Image, options: EndpointOptions) -> None:
+    """Refuse an image that installs packages when it starts, in a network without PyPI.
+
+    Raises:
+        BadArgument: if that is what the options ask for.
+    """
+    known = known_image(image)
+    if options.private_network and known and known.ray_serve:
+        raise BadArgument(
+            f"{known.title}, installs packages from PyPI when it starts, which --private-network"
+            " prevents.",
+            "Leave out --image, for Easel's own image, or --private-network.",
+        )
+
+
 def _ensure_files(
     context: Context,
     model: Model,
@@ -215,7 +231,9 @@ def _ensure_files(
     weight_files: list[payload.File],
 ) -> Serving:
     """Store code and weights in the bucket; return how to serve the model with them."""
-    code = payload.code_files()
+    known = known_image(image)
+    is_ray_serve = known is not None and known.ray_serve
+    code = payload.code_files() + (payload.ray_serve_files() if is_ray_serve else [])
     prefix = payload.prefix_of(model.name, code + weight_files)
     address = f"s3://{context.deployment.bucket}/{prefix}"
     context.begin(f"files below {address}")
@@ -233,6 +251,7 @@ def _ensure_files(
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
         inference_ami=inference_ami(context, image, options.inference_ami),
+        ray_serve=is_ray_serve,
         log_prompts=options.log_prompts,
     )
     return _with_network(context, serving) if options.private_network else serving

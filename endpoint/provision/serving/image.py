@@ -66,11 +66,10 @@ def _look_up(known: KnownImage, region: str, instance_type: str) -> str:
     try:
         return str(
             image_uris.retrieve(
-                "huggingface",
-                region,
-                **known.lookup,
+                region=region,
                 instance_type=instance_type,
                 image_scope="inference",
+                **known.lookup,
             )
         )
     except (ValueError, KeyError) as error:

@@ -47,7 +47,8 @@ def test_pages_and_fast_pictures_are_served_while_as_many_wait_as_can(
 
     assert pages == [200, 200, 200]
     assert is_picture(fast.content)
-    assert {response.status_code for response in refused} == {503}
+    # On a slow machine, some have waited long enough to be sent on.
+    assert 503 in {response.status_code for response in refused} <= {303, 503}
     assert refused[0].json()["error"]["code"] == "too_many_waiting"
 
 

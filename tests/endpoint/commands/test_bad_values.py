@@ -13,6 +13,7 @@ BAD = {
     "--also": ["no such model", ""],
     "--budget": ["-5", "nan"],
     "--burst": ["0", "-1", "many"],
+    "--change-set": ["nonsense", ""],
     "--concurrency": ["-1", "many"],
     "--cors-origins": ["x.org", "https://x.org/a"],
     "--email": ["notmail", "a@b", "a b@c.org", "@c.org"],
@@ -30,6 +31,7 @@ BAD = {
     "--per-day": ["nan", "0", "-1"],
     "--per-minute": ["-1", "0"],
     "--pictures-per-minute": ["-5", "5000"],
+    "--private-network": ["vpn", ""],
     "--profile": [""],
     "--prompt-filter": ["maybe"],
     "--prompt-filter-words": ["*"],
@@ -38,6 +40,7 @@ BAD = {
     "--revision": [""],
     "--seconds": ["nan", "0", "-1"],
     "--seed": ["red"],
+    "--stack-role": ["nonsense", ""],
     "--steps": ["many"],
     "--weights": ["borrow"],
     "--width": ["wide"],
@@ -47,8 +50,15 @@ BAD = {
 UNKNOWN_MODEL = "no such model"
 CATALOGUE = {"create", "deploy", "doctor", "estimate"}
 # Any text is one, and any path.
-FREE = {"prompt", "--negative-prompt", "--output", "--file"}
-NEEDED = {"use": ["a cat"], "create-key": ["ada"], "deploy": ["--open"]}
+FREE = {"prompt", "--negative-prompt", "--output", "--file", "--label", "--commit"}
+_CHANGE_SET = "arn:aws:cloudformation:us-east-1:123456789012:changeSet/plan/1"
+NEEDED = {
+    "use": ["a cat"],
+    "create-key": ["ada"],
+    "deploy": ["--open"],
+    "plan": ["--open"],
+    "apply": ["--open", "--change-set", _CHANGE_SET],
+}
 
 
 def valued(command):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 
 import pytest
@@ -90,6 +91,7 @@ def test_a_dry_run_prints_the_calls_and_builds_nothing(world, capsys):
     printed = capsys.readouterr().err
     for call in ("cloudformation.CreateStack", "s3.PutObject", "codebuild.StartBuild"):
         assert f"would call {call}" in printed
+    assert re.search(r'"Body": "<\d+ bytes>"', printed)
     assert contents(world) == []
 
 

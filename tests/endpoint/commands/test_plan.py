@@ -92,9 +92,19 @@ def test_what_a_discarded_plan_leaves(world, capsys, abandoned):
         world.fail("DeleteStack", "AccessDenied")
     assert world.run(plan.main, "--label", "pull request 1", "--discard") == 0
     said = capsys.readouterr().out
-    assert "1 change sets of pull request 1 are deleted." in said
+    assert 'Change sets of "pull request 1" deleted: 1.' in said
     assert (_stacks(world) == {}) == (abandoned == "alone")
     assert ("is left, which costs nothing" in said) == (abandoned.startswith("without"))
+
+
+def test_a_dry_run_does_not_say_that_it_discarded_a_plan(world, capsys):
+    _plan(world, capsys)
+    world.open_session()  # with clients that are not open yet
+    assert world.run(plan.main, "--discard", "--dry-run") == 0
+    said = capsys.readouterr()
+    assert "would call cloudformation.DeleteChangeSet" in said.err
+    assert "would be deleted: 1." in said.out
+    assert len(_change_sets(world)) == 1
 
 
 def test_a_live_stack_survives_that_its_plans_are_discarded(world, capsys):

@@ -287,7 +287,7 @@ def test_a_quota_with_much_room_is_not_proved(world, tmp_path, monkeypatch):
 
 
 def test_updates_for_which_the_limit_has_no_room_are_passed_over(world, tmp_path):
-    _, proof, _ = run(world, tmp_path, "--most", "2.2")
+    _, proof, _ = run(world, tmp_path, "--most", "1.6")
     observed = {each["id"]: each["observed"] for each in proof["beliefs"]}
 
     assert {step["name"]: step["error"] for step in proof["steps"] if step["error"]} == {}

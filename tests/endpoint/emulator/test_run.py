@@ -315,4 +315,5 @@ def test_run_can_be_stopped_while_the_model_loads(easel, tmp_path):
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(60) == 130
     assert "Traceback" not in running.output()
+    assert '"response"' not in running.output()  # a line for each trial would bury the rest
     assert port_is_free(running.port)

@@ -9,6 +9,7 @@ from endpoint.aws.models import Models
 from endpoint.core.console import Console
 from endpoint.core.problems import ScriptError
 from endpoint.core.waiting import Waiting
+from endpoint.provision.files.payload import description_key
 from endpoint.provision.model_metadata import adapter_names, metadata, read
 from tests.endpoint.world import ACCOUNT
 
@@ -196,3 +197,16 @@ def test_the_limits_are_those_of_the_scheduler(deployed, sampler, scheduler, exp
     limits = {} if expected is None else {"limits": {"steps": {"maximum": expected}}}
 
     assert deployed.metadata(environment) == limits
+
+
+def test_other_batches_are_another_revision(deployed):
+    key = description_key("sd", "easel-main-sd-0123")
+
+    def revision(batch):
+        deployed.bucket.put(
+            key, json.dumps({"defaults": {}, "loras": [], "speed": {"batch": batch}}).encode()
+        )
+        return deployed.read().revision("easel-main-sd-0123")
+
+    assert [revision("off"), revision(None), revision(5)] == ["0123"] * 3
+    assert len({revision(sizes) for sizes in ("off", "up to 4", "up to 8", "exactly 8")}) == 4

@@ -68,7 +68,7 @@ def test_a_description_needs_no_painting(server):
         ("{}", JSON, "prompt: is missing"),
         ("[]", JSON, "prompt: is missing"),
         ("{", JSON, "Expecting"),
-        (b"\xff\xfe", JSON, "utf-8"),
+        (b"\xff\xfe", JSON, "UTF-8"),
         ('{"prompt": "x"}', "text/plain", "Content-Type"),
         ('{"prompt": "x"}', "application/jsonx", "Content-Type"),
         ('{"prompt": "x", "lora": "y"}', JSON, "no such adapter"),
@@ -125,7 +125,8 @@ def test_a_body_that_is_too_large_is_a_413_that_the_caller_can_read(own):
     assert (response.status, error(response)["code"]) == (413, "too_large")
     chunks = iter([b'{"prompt": "', b"x" * 2000, b'"}'])
     response = server.request("POST", "/invocations", chunks, Content_Type=JSON)
-    assert response.status == 413
+    # The rest of a body that is not read to its end would be taken for the next request.
+    assert (response.status, response.headers["Connection"]) == (413, "close")
     assert server.ping() == 200
 
 
@@ -142,6 +143,12 @@ def test_a_body_that_is_too_large_is_a_413_that_the_caller_can_read(own):
 def test_what_is_no_request_is_refused_and_the_server_goes_on(server, text):
     assert raw(server, text).startswith(b"HTTP/1.1 400")
     assert server.ping() == 200
+
+
+def test_a_body_in_another_encoding_is_refused_in_plain_words(server):
+    body = '{"prompt": "ü"}'.encode("latin-1")
+    response = server.request("POST", "/invocations", body, Content_Type=JSON)
+    assert error(response)["message"] == "The body must be application/json in UTF-8."
 
 
 @settings(max_examples=25, deadline=None)
@@ -181,6 +188,15 @@ def test_a_prompt_in_a_url_stays_text(server, prompt):
 
 
 @pytest.mark.parametrize(
+    "query", ["prompt=x&prompt=y", "prompt=x&seed=1&seed=1", "trace=a&trace=b"]
+)
+def test_a_parameter_that_is_given_twice_is_refused(server, query):
+    response = server.get(f"/predict?{query}")
+
+    assert (response.status, error(response)["field"]) == (400, query.rpartition("&")[2][:-2])
+
+
+@pytest.mark.parametrize(
     ("accept", "body", "kind"),
     [
         ("", {}, "image/png"),
@@ -190,6 +206,7 @@ def test_a_prompt_in_a_url_stays_text(server, prompt):
         ("*/*", {"format": ["jpeg"]}, "image/png"),
         ("application/json", {"format": "jpeg"}, JSON),
         ("Application/JSON; q=1", {}, JSON),
+        ("*/*", {"describe": True}, JSON),
     ],
 )
 def test_predict_returns_the_format_of_the_request_unless_json_is_accepted(

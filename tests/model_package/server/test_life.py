@@ -1,6 +1,7 @@
 """The server's process: /ping in each of its states, its signals, faults and ends."""
 
 import signal
+import socket
 from collections import Counter
 
 import pytest
@@ -34,7 +35,13 @@ def test_a_model_that_cannot_be_loaded_ends_the_process_with_the_reason(own):
     (server.folder / "broken").touch()
     assert server.process.wait(60) == 1
     assert "weights are damaged" in server.events("model_unusable")[0]["error"]
-    assert server.events("server_unhealthy")
+    assert "weights are damaged" in server.events("server_unhealthy")[0]["error"]
+
+
+def test_a_model_of_the_hub_is_passed_to_the_script(own):
+    server = own("--model", "org/name").ready()
+    response = server.invoke(describe=True, variable="EASEL_MODEL_ID")
+    assert response.json() == {"described": "org/name"}
 
 
 def test_ping_is_200_while_the_queue_is_full_and_the_painter_computes(own):
@@ -155,6 +162,17 @@ def test_sigterm_ends_also_a_step_that_never_ends(own):
     assert callers.statuses() == [503, 503]
 
 
+def test_sigterm_refuses_a_request_whose_body_is_still_on_its_way(own):
+    server = own().ready()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        head = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
+        connection.sendall(head)
+        assert server.ping() == 200  # so that the server has read the beginning
+        assert server.end() == 0
+        assert connection.recv(100).startswith(b"HTTP/1.1 503")
+    assert "Traceback" not in server.output()
+
+
 def test_ctrl_c_answers_everybody_and_ends_at_once(own):
     server = own(serve=False, SCRIPT_CAPACITY="1").ready()
     callers = Callers()
@@ -258,6 +276,15 @@ def test_a_caller_that_states_no_deadline_waits_as_long_as_sagemaker(own):
     server = own(SCRIPT_SECONDS="55.5").ready()
     assert server.invoke().status == 503
     assert server.get("/predict?prompt=x").status == 200  # a person can wait longer
+
+
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(own, tmp_path):
+    imported = "import time; print('importing', flush=True); time.sleep(60)"
+    (tmp_path / "uvicorn.py").write_text(imported)
+    server = own(PYTHONPATH=str(tmp_path))
+    server.until(server.output)
+    assert server.end(signal.SIGINT) == -signal.SIGINT
+    assert server.output() == "importing\n"
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,19 @@ def test_code_of_sagemaker_is_before_the_bundled(read, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--model", "org/name"], []])
-def test_a_model_of_the_hub_has_no_folder(read, tmp_path, arguments):
+def test_a_model_of_the_hub_has_no_folder(read, arguments):
     variables = {} if arguments else {"EASEL_MODEL_ID": "org/name"}
     settings = read(*arguments, **variables)
     assert settings.hub_id == settings.name == "org/name"
-    assert settings.model_dir == tmp_path / "model"
+    assert not settings.model_dir.exists()
+
+
+def test_a_model_of_the_command_line_comes_before_that_of_the_machine(read, tmp_path):
+    with_script(tmp_path / "model")
+    settings = read("--model", "org/name")
+    assert not settings.model_dir.exists()
+    settings = read("--model", str(tmp_path / "model"), EASEL_MODEL_ID="org/name")
+    assert (settings.model_dir, settings.name) == (tmp_path / "model", "model")
 
 
 @pytest.mark.parametrize("model", ["nowhere", "./a/b", "/no/where", "a/b/c", "~/x"])

@@ -36,7 +36,9 @@ def read_request(
     if media_type(content_type or "") != _JSON:
         raise InvalidRequest(f"The content type must be {_JSON}.", "Content-Type")
     try:
-        body = json.loads(data)
+        # Not what json.loads makes of bytes: it takes UTF-16 as well, which text cannot be here.
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        body = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:  # broken JSON, broken UTF-8, nested too deep
         raise InvalidRequest("The body must be JSON in UTF-8.") from error
     if not isinstance(body, dict):

@@ -19,6 +19,14 @@ def test_unknown_paths_are_not_found(echo):
     assert urllib3.request("POST", f"{echo.url}/predict", body=b"", retries=False).status == 404
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_the_path_alone_decides_as_on_the_real_server(echo, method):
+    ping = urllib3.request(method, f"{echo.url}/ping?x=1", retries=False)
+    assert ping.json() == {"status": "Healthy"}
+    answer = urllib3.request(method, f"{echo.url}/invocations?x=1", retries=False)
+    assert answer.json()["input"] == ["bytearray", None, 0]
+
+
 def test_ping_is_200_while_the_model_loads_and_when_it_cannot(script, tmp_path):
     gate = tmp_path / "gate"
     waits = f"""

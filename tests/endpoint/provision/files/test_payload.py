@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from endpoint.core.problems import ScriptError
-from endpoint.provision.files.payload import CODE, code_files, prefix_of
+from endpoint.provision.files.payload import CODE, code_files, prefix_of, ray_serve_files
 
 
 def test_code_in_subfolders_is_packed_with_its_folders(tmp_path):
@@ -26,6 +26,26 @@ def test_caches_and_other_files_stay_here(tmp_path):
 def test_every_module_of_the_serving_code_is_packed():
     modules = {path.relative_to(CODE).as_posix() for path in CODE.rglob("*.py")}
     assert modules <= {file.place.removeprefix("code/") for file in code_files()}
+
+
+def test_the_application_for_ray_serve_is_next_to_the_code_and_brings_the_server():
+    places = {file.place for file in ray_serve_files()}
+    assert {"config.yaml", "deployment.py", "code/requirements.txt"} <= places
+    server = CODE.parent / "server"
+    modules = {
+        f"server/{path.name}" for path in server.iterdir() if path.suffix in {".py", ".html"}
+    }
+    assert modules <= places
+    assert not places & {file.place for file in code_files()}
+
+
+def test_what_ray_serve_installs_has_the_versions_of_the_tests_and_leaves_torch_alone():
+    def lines(path):
+        return {line for line in path.read_text("utf-8").splitlines() if "==" in line}
+
+    wanted = lines(CODE.parent / "ray_serve" / "requirements.txt")
+    assert wanted < lines(CODE.parent / "requirements.txt")
+    assert not any(line.startswith("torch") for line in wanted)
 
 
 def test_a_change_in_a_subfolder_changes_the_prefix(tmp_path):

@@ -13,6 +13,8 @@ from tests.endpoint.doubles import BUCKET, create, names, only_config
 from tests.endpoint.world import IMAGE, contents
 from tests.model_folders import write_file
 
+AWS = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
+
 
 def container_of(world, endpoint):
     client = world.client("sagemaker")
@@ -45,6 +47,25 @@ def test_the_serving_code_is_stored_below_code_in_the_bucket(world):
     stored = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="models/")
     keys = [item["Key"] for item in stored["Contents"]]
     assert [key.split("/", 3)[3] for key in keys] == ["code/generation.py", "code/inference.py"]
+
+
+def test_the_ray_serve_image_gets_its_application_and_more_time(world):
+    image = f"{AWS}/ray:serve-ml-sagemaker-cuda-v1.4"
+    assert create(world, "--image", image) == 0
+    stored = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="models/")
+    places = {item["Key"].split("/", 3)[3] for item in stored["Contents"]}
+    assert {"config.yaml", "deployment.py", "code/inference.py", "server/app.py"} <= places
+    environment = container_of(world, "easel-main-sd")["Environment"]
+    assert environment["RAYSERVE_BACKEND_TIMEOUT"] == "3600"
+    (variant,) = only_config(world)["ProductionVariants"]
+    assert variant["InferenceAmiVersion"] == "al2-ami-sagemaker-inference-gpu-3-1"
+
+
+def test_an_image_that_installs_packages_is_refused_in_a_private_network(world, capsys):
+    image = f"{AWS}/ray:serve-ml-sagemaker-cuda-v1.4"
+    assert create(world, "--image", image, "--private-network", "--weights", "s3") == 2
+    assert "installs packages from PyPI" in capsys.readouterr().err
+    assert names(world, "Model") == []
 
 
 def test_several_instance_types_become_pools_in_order_of_preference(world):

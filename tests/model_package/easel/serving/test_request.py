@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 REQUEST = {"prompt": "a cat", "seed": 7}
@@ -52,3 +54,16 @@ def test_json_may_be_announced_in_any_of_its_spellings(quick_toolkit, content_ty
 def test_another_content_type_is_refused(quick_toolkit, content_type):
     response = quick_toolkit.post(REQUEST, content_type=content_type)
     assert (response.status, response.error["field"]) == (400, "Content-Type")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
+def test_a_byte_order_mark_changes_nothing(quick_toolkit, content_type):
+    body = json.dumps(REQUEST).encode("utf-8-sig")
+    assert quick_toolkit.post(body, content_type=content_type).status == 200
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_only_utf_8_is_read_whatever_the_content_type_says(quick_toolkit, encoding):
+    body = json.dumps({**REQUEST, "prompt": "café"}, ensure_ascii=False).encode(encoding)
+    response = quick_toolkit.post(body, content_type=f"application/json; charset={encoding}")
+    assert response.error["message"] == "The body must be JSON in UTF-8."

@@ -37,7 +37,7 @@ def input_fn(body, content_type):
 
 
 def predict_fn(request, model):
-    return {"described": model}
+    return {"described": os.environ.get(request["variable"]) if "variable" in request else model}
 
 
 def output_fn(prediction, accept, context):
