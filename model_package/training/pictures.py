@@ -63,13 +63,16 @@ def _ask(child: subprocess.Popen[bytes], path: Path) -> Decoded:
         child.stdin.write(json.dumps(str(path)).encode() + b"\n")
         child.stdin.flush()
         answer = child.stdout.readline()
+    died = PictureUnusable(f"{path.name} takes more memory or time to decode than is allowed")
     if not answer:
-        raise PictureUnusable(f"{path.name} takes more memory or time to decode than is allowed")
+        raise died
     header = json.loads(answer)
     if "error" in header:
         raise PictureUnusable(f"{path.name} {header['error']}")
     size = header["width"], header["height"]
     pixels = child.stdout.read(3 * size[0] * size[1])
+    if len(pixels) < 3 * size[0] * size[1]:
+        raise died
     return Decoded(Image.frombytes("RGB", size, pixels), header["note"])
 
 

@@ -1,5 +1,4 @@
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -142,18 +141,3 @@ def test_checkpoints_of_another_job_are_refused(home):
 
     with pytest.raises(TrainingFailed, match="of another job"):
         one.train()
-
-
-def test_a_sigterm_ends_training_with_a_checkpoint(home):
-    one = home(steps=5_000)
-
-    with subprocess.Popen(COMMAND, env=environment(one.folder)) as child:
-        while not (one.checkpoints / "progress.jsonl").is_file() or len(one.lines()) < 3:
-            assert child.poll() is None
-            time.sleep(0.02)
-        child.send_signal(signal.SIGTERM)
-        assert child.wait() == 143
-
-    assert len(list(one.checkpoints.glob("*.pt"))) == 1
-    assert not (one.folder / "output").exists()
-    assert not (one.folder / "model").exists()

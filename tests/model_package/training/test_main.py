@@ -64,6 +64,21 @@ def test_sdxl_draws_samples(home):
     assert len(list((one.checkpoints / "samples").iterdir())) == 2
 
 
+def test_a_sigterm_ends_training_with_a_checkpoint_and_no_failure(home, monkeypatch):
+    one = home(steps=9)
+    monkeypatch.setenv("EASEL_TRAINING_HOME", str(one.folder))
+    # The signal arrives while pictures are encoded.
+    monkeypatch.setattr(main.signal, "signal", lambda number, handler: handler(number, None))
+
+    code = main.main()
+    monkeypatch.undo()
+
+    assert code == 143
+    assert [path.name for path in one.checkpoints.glob("*.pt")] == ["step-0000001.pt"]
+    assert not (one.folder / "output").exists()
+    assert not (one.folder / "model").exists()
+
+
 def test_an_invalid_job_names_the_field(home, fails):
     one = home(rank=0)
 

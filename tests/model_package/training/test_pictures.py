@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model_package.training import pictures
 from model_package.training.pictures import PictureUnusable, decode_all
 
 
@@ -87,13 +88,16 @@ def test_a_hostile_file_is_named_and_refused(tmp_path, content, reason):
         decode(tmp_path / "bad.png")
 
 
-def test_a_child_that_dies_is_reported_for_its_picture(tmp_path):
-    Image.new("RGB", (6_000, 6_000)).save(tmp_path / "large.webp")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "raise SystemExit(1)",
+        """print('{"width": 99, "height": 99, "note": ""}')""",  # and no pixels
+    ],
+)
+def test_a_child_that_dies_is_reported_for_its_picture(tmp_path, monkeypatch, script):
+    (tmp_path / "child.py").write_text(script)
+    monkeypatch.setattr(pictures, "__file__", str(tmp_path / "child.py"))
 
-    with pytest.MonkeyPatch.context() as patch:
-        source = __import__("model_package.training.pictures", fromlist=["x"])
-        script = tmp_path / "child.py"
-        script.write_text("raise SystemExit(1)")
-        patch.setattr(source, "__file__", str(script))
-        with pytest.raises(PictureUnusable, match=r"large\.webp takes more memory or time"):
-            decode(tmp_path / "large.webp")
+    with pytest.raises(PictureUnusable, match=r"large\.webp takes more memory or time"):
+        decode(tmp_path / "large.webp")
