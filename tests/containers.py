@@ -7,6 +7,7 @@ the image is built. Storage and packages are kept in `.cache/image`, for the nex
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -59,7 +60,23 @@ runtime = "runc"
 _PIP = "[global]\nno-index = true\nfind-links = /wheels\n"
 
 
-def require() -> None:
+@contextmanager
+def image() -> Iterator[str]:
+    """Build the image and return its name, or skip the test where it cannot be built.
+
+    One process at a time: another would unmount, and change, what this one uses.
+    """
+    _require()
+    FOLDER.parent.mkdir(exist_ok=True)
+    with FOLDER.with_suffix(".lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        try:
+            yield build()
+        finally:
+            _unmount()
+
+
+def _require() -> None:
     """Skip the test where the image cannot be built."""
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing:
@@ -266,14 +283,9 @@ def manifest(address: str, repository: str, tag: str) -> tuple[str, Mapping[str,
     return answer.headers["Content-Type"], answer.json()
 
 
-def clean_up() -> None:
-    """Unmount what Buildah 1.28 leaves mounted, so that the folder can be deleted.
-
-    A continuous integration's checkout is used once, so there the folder is deleted here.
-    """
+def _unmount() -> None:
+    """Unmount what Buildah 1.28 leaves mounted, so that the folder can be deleted."""
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
     for place in sorted(mounted, key=len, reverse=True):
         if Path(place).is_relative_to(FOLDER):
             run("umount", place, check=False)
-    if os.environ.get("CI"):
-        shutil.rmtree(FOLDER, ignore_errors=True)

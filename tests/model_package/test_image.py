@@ -60,9 +60,8 @@ for name, module in sorted(sys.modules.items()):
 
 @pytest.fixture(scope="module")
 def image():
-    containers.require()
-    yield containers.build()
-    containers.clean_up()
+    with containers.image() as name:
+        yield name
 
 
 @pytest.fixture(scope="module")

@@ -166,11 +166,13 @@ def _ended(check: Callable[[], object]) -> bool:
 @contextmanager
 def container(base: Path, home: Path) -> Iterator[Server]:
     """Easel's own server, in the built image."""
-    containers.require()
     variables = {**settings(home), "FAULTS_FOLDER": "/faults"}
     options = [f"--env={name}={text}" for name, text in variables.items()]
     options += [f"--volume={home}:/faults"]
-    with containers.Container(containers.build(), *options, model=base / "model") as running:
+    with (
+        containers.image() as image,
+        containers.Container(image, *options, model=base / "model") as running,
+    ):
         port = int(running.url.rpartition(":")[2])
 
         def ended() -> bool:
