@@ -48,6 +48,7 @@ RAY_SERVE = [
     "opentelemetry-semantic-conventions==0.66b2",
     "prometheus_client==0.26.0",
     "proto-plus==1.29.0",
+    "protobuf==6.33.6",
     "py-spy==0.4.3",
     "pyasn1==0.6.5",
     "pyasn1_modules==0.4.2",

@@ -18,7 +18,11 @@ from endpoint.provision.serving import image_source
 
 SERVABLE = "application/vnd.docker.distribution.manifest.v2+json"
 NAMES = st.from_regex(r"[a-z]{1,8}(\.(py|json|txt|lock))?", fullmatch=True)
-FILES = st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map(tuple), st.binary(max_size=99))
+PLACES = st.lists(NAMES, min_size=1, max_size=3).map(tuple)
+# No file is also the folder of another: which of the two exists would depend on their order.
+FILES = st.dictionaries(PLACES, st.binary(max_size=99)).filter(
+    lambda files: not any(place[:end] in files for place in files for end in range(1, len(place)))
+)
 
 
 def write(folder, files):
