@@ -35,12 +35,6 @@ BASE = "public.ecr.aws/docker/library/debian:bookworm-slim"
 DEMO = CONTEXT / "demo" / "weights"
 LOCK = CONTEXT / "server" / f"requirements-{VARIANT}.lock"
 PYTHON = (3, 11)
-# Of the base image; the machine's own are mounted over it while packages are installed.
-_APT_SOURCES = """\
-deb http://deb.debian.org/debian bookworm main
-deb http://deb.debian.org/debian bookworm-updates main
-deb http://deb.debian.org/debian-security bookworm-security main
-"""
 _STORAGE = """\
 [storage]
 driver = "overlay"
@@ -137,10 +131,10 @@ def _make_base() -> None:
     if not run("buildah", "inspect", "--type", "image", BASE, check=False).returncode:
         return
     archive = FOLDER / "base.tar"
-    (FOLDER / "sources.list").write_text(_APT_SOURCES, "utf-8")
+    # The machine's list of packages' addresses is mounted while the image is built, and not kept.
     run(
         "mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates",
-        f'--customize-hook=copy-in {FOLDER / "sources.list"} /etc/apt', "bookworm", str(archive),
+        '--customize-hook=rm "$1/etc/apt/sources.list"', "bookworm", str(archive),
     )  # fmt: skip
     run("podman", "import", "--quiet", str(archive), BASE)
     archive.unlink()

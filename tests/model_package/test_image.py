@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import platform
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 import urllib3
+from pip._internal.models.index import PyPI
 
 from endpoint.aws.registry import Image, Manifest
 from endpoint.core.local_addresses import go_direct
@@ -34,8 +36,6 @@ REQUEST = {"prompt": "a red apple", "seed": 7}
 LONG = {**REQUEST, "steps": 100, "width": 256, "height": 256}
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 OCI = "application/vnd.oci.image.manifest.v1+json"
-# Public addresses that the image's own files may name.
-PUBLIC = (".debian.org", "pypi.org", "pythonhosted.org")
 # What the server does without a network and without curl.
 ASK = f"""
 import http.client, json, sys
@@ -254,6 +254,9 @@ def machine():
     settings += "".join(path.read_text("utf-8") for path in Path("/etc/apt").rglob("*.sources"))
     settings += "".join(path.read_text("utf-8") for path in Path("/etc/apt").rglob("*.list"))
     hosts = set(re.findall(r"\w+://(?:[^/\s']*@)?([\w.-]+)", settings))
-    hosts = {host for host in hosts if not host.endswith(PUBLIC)}
+    # The image's own files may name Debian's public addresses, and those that pip has itself.
+    debian = platform.freedesktop_os_release()["HOME_URL"].split("/")[2].removeprefix("www")
+    public = (debian, PyPI.netloc, PyPI.file_storage_domain)
+    hosts = {host for host in hosts if not host.endswith(public)}
     folders = set(re.findall(r"(?:file://|')(/[\w./-]+)'?", settings)) - {"/etc/ssl/certs"}
     return {str(ROOT), *hosts, *(f for f in folders if not f.startswith("/etc/ssl"))}

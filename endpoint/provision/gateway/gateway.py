@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -98,17 +98,10 @@ def check(context: Context, options: DeployOptions) -> None:
     Ownership(context).refuse_other_function()
     deployment = context.deployment
     before = context.gateway.function(deployment.function)
-    access = access_of(options, _variables(before), deployment.bucket)
-    planned = {model.name: model for model in _offered_models(context, options)}
-    for model in (
-        models.resolve(name, options.revision) for name in (options.model, *options.also)
-    ):
-        planned[model.name] = _planned(context, model)
-    settings = GatewaySettings(
-        tuple(planned.values()), log_prompts=options.log_prompts, access=access.variables
+    variables = _check_settings(
+        context, options, _offered_models(context, options), _variables(before)
     )
-    check_gateway(settings.environment())
-    if requires_keys(access.variables):
+    if requires_keys(variables):
         return
     region = context.account.region
     if requires_keys(_variables(before)):
@@ -130,13 +123,26 @@ def check_options(context: Context, options: DeployOptions) -> None:
         BadArgument: if an option has a value that the gateway, or AWS, does not accept.
     """
     _check_limits(options)
-    access = access_of(options, {}, context.deployment.bucket)
-    planned = tuple(
-        _planned(context, models.resolve(name, options.revision))
-        for name in (options.model, *options.also)
+    _check_settings(context, options, (), {})
+
+
+def _check_settings(
+    context: Context,
+    options: DeployOptions,
+    offered: Iterable[OfferedModel],
+    before: Mapping[str, str],
+) -> Mapping[str, str]:
+    """Have the gateway read the options, with what is deployed; return the variables of access."""
+    access = access_of(options, before, context.deployment.bucket).variables
+    planned = {model.name: model for model in offered}
+    for name in (options.model, *options.also):
+        model = models.resolve(name, options.revision)
+        planned[model.name] = _planned(context, model)
+    settings = GatewaySettings(
+        tuple(planned.values()), log_prompts=options.log_prompts, access=access
     )
-    settings = GatewaySettings(planned, access=access.variables)
     check_gateway(settings.environment())
+    return access
 
 
 def _check_limits(options: DeployOptions) -> None:
