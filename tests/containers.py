@@ -29,8 +29,6 @@ from tests.packages import ROOT
 FOLDER = ROOT / ".cache" / "image"
 PROGRAMS = ("buildah", "podman", "runc", "mmdebstrap", "docker-registry")
 VARIANT = "cpu"
-# What the Dockerfile copies from its context.
-SOURCES = ("code", "compile_cache.py", "server")
 BASE = "public.ecr.aws/docker/library/debian:bookworm-slim"
 DEMO = CONTEXT / "demo" / "weights"
 LOCK = CONTEXT / "server" / f"requirements-{VARIANT}.lock"

@@ -8,7 +8,7 @@ import subprocess
 
 from endpoint.catalogue import images
 from endpoint.emulator.container.local_image import DOCKERFILE
-from tests.containers import SOURCES
+from endpoint.provision.serving.image_source import PARTS
 from tests.policy_tools import find_program
 
 TEXT = DOCKERFILE.read_text("utf-8")
@@ -40,8 +40,8 @@ def test_checkov_finds_nothing_that_is_not_explained():
 def test_the_context_has_what_is_copied_and_nothing_else():
     ignored = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text("utf-8").splitlines()
     copied = set(re.findall(r"^COPY (\w[\w.]*)", TEXT, re.MULTILINE))
-    assert {line[1:] for line in ignored if line.startswith("!")} == set(SOURCES)
-    assert copied == set(SOURCES)
+    assert {line[1:] for line in ignored if line.startswith("!")} == PARTS
+    assert copied == PARTS
 
 
 def test_create_asks_for_the_machine_image_that_its_cuda_requires():

@@ -43,13 +43,7 @@ def known_image(image: Image) -> KnownImage | None:
 def inference_ami(context: Context, image: Image, wanted: str | None) -> str | None:
     """Return the InferenceAmiVersion for an image: the option, or what the image requires."""
     known = known_image(image)
-    own = context.deployment
-    is_own = (image.account, image.region, image.repository) == (
-        own.account,
-        own.region,
-        own.repository,
-    )
-    if wanted is None and is_own:
+    if wanted is None and own_image.in_repository(context, image):
         return images.AMI_OF_CUDA_13  # see model_package/server/requirements-cuda.lock
     return wanted or (known.inference_ami if known else images.needed_ami(image.tag))
 

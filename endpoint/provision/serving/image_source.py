@@ -23,8 +23,8 @@ KEY = "image/source.zip"
 # The buildspec reads it: lines of NAME=value.
 ENVIRONMENT = "image.env"
 _BUILDSPEC = "server/buildspec.yml"
-# The demo model's training, data and weights are no part of the image.
-_NO_PART = {"demo"}
+# What the Dockerfile copies; a change of anything else in the folder makes no other image.
+PARTS = {"code", "compile_cache.py", "server"}
 # Whatever else somebody keeps next to the code.
 _WEIGHTS = {".bin", ".ckpt", ".gguf", ".onnx", ".pt", ".pth", ".pyc", ".safetensors"}
 _TAG_DIGITS = 16
@@ -72,7 +72,7 @@ def read(folder: Path | None = None) -> Source:
 def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if parts[0] in _NO_PART or any(p == "__pycache__" or p.startswith(".") for p in parts):
+        if parts[0] not in PARTS or any(p == "__pycache__" or p.startswith(".") for p in parts):
             continue
         # A link could lead out of the folder.
         if path.is_file() and not path.is_symlink() and path.suffix not in _WEIGHTS:

@@ -46,20 +46,25 @@ def address(context: Context, source: Source | None = None) -> Image:
     return Image.parse(f"{deployment.registry}/{deployment.repository}:{source.tag}")
 
 
+def in_repository(context: Context, image: Image) -> bool:
+    """Whether an image is one of the deployment's repository."""
+    own = context.deployment
+    place = (own.account, own.region, own.repository)
+    return (image.account, image.region, image.repository) == place
+
+
 def is_own(context: Context, image: Image) -> bool:
     """Whether an image is the one of `address`, which may have to be built."""
-    own = context.deployment
-    name = f"{own.registry}/{own.repository}:"
+    if not in_repository(context, image):
+        return False
     # The operator can choose another one of the same repository.
-    return image.uri.startswith(name) and image.uri == name + image_source.read().tag
+    return (image.tag, image.digest) == (image_source.read().tag, None)
 
 
 def require_stored(context: Context, uri: str) -> None:
     """Raise BuildFailed if an image of the deployment's repository is not in it any more."""
-    own = context.deployment
-    if not uri.startswith(f"{own.registry}/{own.repository}"):
-        return
-    if context.registry.find(Image.parse(uri)) is None:
+    image = Image.parse(uri)
+    if in_repository(context, image) and context.registry.find(image) is None:
         raise BuildFailed(
             f"{uri} does not exist any more: the repository keeps the last ten images.",
             "`python -m endpoint create` builds the image again and updates the endpoint.",

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from endpoint.emulator.container.local_image import CONTEXT
+from endpoint.provision.serving import image_source
 from tests import containers
 from tests.benchmarks.lib.measuring import Samples, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
@@ -73,7 +74,7 @@ def rebuild_seconds(repeat: int) -> Samples:
     digests, times = set(), []
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
-        for name in containers.SOURCES:
+        for name in image_source.PARTS:
             copy = shutil.copytree if (CONTEXT / name).is_dir() else shutil.copy2
             copy(CONTEXT / name, context / name)
         for count in range(repeat):

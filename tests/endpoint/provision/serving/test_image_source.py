@@ -51,11 +51,12 @@ def test_the_bytes_depend_on_the_content_alone(tmp_path_factory, files, late):
     assert image_source.read(folders[1]).tag != first.tag
 
 
-def test_weights_caches_links_and_the_demo_are_left_out(tmp_path):
+def test_only_what_the_dockerfile_copies_without_weights_caches_and_links_is_read(tmp_path):
     write(tmp_path, {("inference.py",): b"1", ("easel", "a.py"): b"2"})
     before = image_source.read(tmp_path)
     for name in (
-        "demo/train.py", "demo/weights/unet.safetensors", "code/model.ckpt", ".cache/x.py",
+        "demo/train.py", "demo/weights/unet.safetensors", "training/loop.py", "convert.py",
+        "code/model.ckpt", ".cache/x.py",
         "code/__pycache__/inference.cpython-311.pyc", "code/.mypy_cache/a.json", "code/a.pyc",
     ):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
