@@ -1,6 +1,6 @@
 """The paths of the server.
 
-GET  /ping               for SageMaker: 200 when the model can paint, else 503
+GET  /ping               for SageMaker: 200 when the model can generate images, else 503
 POST /invocations        for SageMaker: a request to the script
 GET, POST /predict       for people: the same, with a picture as the default response
 GET  /progress/<trace>   how far a request is
@@ -56,7 +56,7 @@ class Handlers:
         return await self._answer(request, body, {}, self._settings.request_seconds)
 
     async def predict(self, request: Request) -> Response:
-        if request.method == "HEAD":  # Starlette adds it to GET, and it would paint
+        if request.method == "HEAD":  # Starlette adds it to GET, and it would generate an image
             raise HTTPException(405, headers={"Allow": "GET, POST"})
         body = await _body(request, self._settings.largest_request)
         if request.method == "GET":

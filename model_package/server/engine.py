@@ -1,4 +1,4 @@
-"""What paints: the engine of a script, or one request after another by its `predict_fn`."""
+"""What generates images: a script's engine, or its `predict_fn`, one request after another."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Watch(Protocol):
         """Report that a step of this request is finished."""
 
     def wants_preview(self) -> bool:
-        """Whether somebody looks at the picture while it is painted."""
+        """Whether somebody looks at the picture while it is generated."""
 
     def preview(self, pixels: Any) -> None:
         """Show a small picture: RGB, 8 bits, shaped (height, width, 3)."""
 
 
 class Engine(Protocol):
-    """Paints requests, in one thread.
+    """Generates requests, in one thread.
 
     Attributes:
-        capacity: how many requests are painted together at most; 1: one after another.
-        busy: whether there is a step to paint.
+        capacity: how many requests are generated together at most; 1: one after another.
+        busy: whether there is a step to generate.
     """
 
     capacity: int
@@ -52,13 +52,13 @@ class Engine(Protocol):
         """Whether a request can be added now."""
 
     def seconds(self, request: Any) -> float | None:
-        """Return how long a request takes alone; None if it needs no painting."""
+        """Return how long a request takes alone; None if it needs no generating."""
 
     def add(self, request: Any, watch: Any) -> None:
         """Add a request; its errors come out of `step`."""
 
     def step(self) -> list[tuple[Any, Any]]:
-        """Paint one step; return the watches of finished requests, with their results."""
+        """Do one step; return the watches of finished requests, with their results."""
 
     def describe(self) -> dict[str, object]:
         """Return what /health shows."""

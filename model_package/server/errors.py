@@ -1,7 +1,7 @@
 """The server's own errors, and what an exception of a script means.
 
     ServerError
-    ├── Refused   503  busy, starting, stopping    with Retry-After: nothing was painted
+    ├── Refused   503  busy, starting, stopping    with Retry-After: nothing was generated
     └── others    400, 404, 405, 408, 413, 500, 504, 507
 
 The bodies have the shape of the model package's errors:
@@ -49,7 +49,7 @@ class ServerError(Exception):
 
 
 class Refused(ServerError):
-    """503: nothing was painted, and the same request can work later.
+    """503: nothing was generated, and the same request can work later.
 
     Attributes:
         retry_after: seconds until it is worth another try.

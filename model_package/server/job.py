@@ -80,11 +80,11 @@ class Job:
 
     @property
     def share(self) -> float:
-        """How much of the request is painted, from 0 to 1."""
+        """How much of the request is generated, from 0 to 1."""
         return min(self.step / self.steps, 1.0) if self.steps else 0.0
 
     def begin(self) -> None:
-        """Note that painting begins."""
+        """Note that generating begins."""
         self.began, self.stage = self._clock(), Stage.PAINTING
 
     def leave(self) -> None:

@@ -63,11 +63,11 @@ class Metrics:
 
     Attributes:
         responses: by status.
-        dropped: requests that ended without a picture being painted to its end, by reason.
+        dropped: requests that ended without a picture being generated to its end, by reason.
         waited: seconds in the queue.
         pictures: seconds from arrival to response.
         steps: seconds of the engine's steps.
-        together: how many requests were painted together.
+        together: how many requests were generated together.
     """
 
     def __init__(self) -> None:

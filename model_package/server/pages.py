@@ -17,7 +17,7 @@ _LOCAL = re.compile(
 class PageGuard:
     """Refuses requests that a page of another site makes a browser send.
 
-    Such a page could have pictures painted on a developer's machine. SageMaker passes none of the
+    Such a page could have pictures generated on a developer's machine. SageMaker passes none of the
     headers that browsers send.
 
     Args:

@@ -22,7 +22,7 @@ _STALL_FACTOR = 3.0
 
 
 class Painter(threading.Thread):
-    """Loads the engine, and then paints what waits, until the process ends.
+    """Loads the engine, and then generates what waits, until the process ends.
 
     A daemon: Python does not wait for it at the end of the process.
 
@@ -32,7 +32,7 @@ class Painter(threading.Thread):
 
     Attributes:
         engine: None until it is loaded.
-        fatal: why this process cannot paint any more, or None.
+        fatal: why this process cannot generate images any more, or None.
         error: what ended this thread, for the log.
     """
 
@@ -80,7 +80,7 @@ class Painter(threading.Thread):
         return engine
 
     def turn(self, engine: Engine) -> None:
-        """Add what fits, and paint one step; waits while there is nothing to do."""
+        """Add what fits, and do one step; waits while there is nothing to do."""
         job = self.waiting.take(engine.fits, wait=not engine.busy)
         while job is not None:
             self._metrics.waited.observe(job.began - job.arrived)
@@ -107,7 +107,7 @@ class Painter(threading.Thread):
             self.waiting.revise()
 
     def sign(self) -> None:
-        """Note that painting goes on."""
+        """Note that generating goes on."""
         now = self._clock()
         if self._in_step:
             self._longest = max(self._longest, now - self._sign)

@@ -3,7 +3,7 @@
 A script defines `model_fn`, `input_fn`, `predict_fn` and `output_fn`, each with or without a
 context as its last argument, or `transform_fn` instead of the last three. It can define two more:
 
-    engine_fn(model) -> Engine         paints several requests together; see `engine.py`
+    engine_fn(model) -> Engine         generates several requests together; see `engine.py`
     deadline_fn(context) -> float      when the caller will have left, by `time.monotonic`
 """
 
@@ -91,7 +91,7 @@ class Script:
     """The script's functions, once `load` has called its `model_fn`.
 
     Attributes:
-        engine: paints its requests.
+        engine: generates its requests.
     """
 
     def __init__(self, code: Path, program: str, model_dir: Path) -> None:

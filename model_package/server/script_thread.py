@@ -1,4 +1,4 @@
-"""A thread that reads requests and writes responses, while others paint and speak HTTP."""
+"""A thread that reads requests and writes responses, beside those for images and for HTTP."""
 
 from __future__ import annotations
 

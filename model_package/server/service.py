@@ -1,4 +1,4 @@
-"""From the body of a request to the response: read, queue, paint, write. No HTTP server."""
+"""From the body of a request to the response: read, queue, generate, write. No HTTP server."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class Service:
             raise unreadable(error) from error
 
     def _at_once(self, request: Any, context: Context) -> bytes:
-        """Return the body for what needs no painting: an error, or a description."""
+        """Return the body for what needs no generating: an error, or a description."""
         if not isinstance(request, Exception):
             request = self._script.predict(request, context)
         return self._script.write(request, context)

@@ -7,7 +7,7 @@ SAGEMAKER_BIND_TO_PORT      8080
 MMS_MAX_REQUEST_SIZE        26214400 bytes
 EASEL_MODEL_ID              a repository of the Hugging Face Hub, which the script downloads
 EASEL_REQUEST_SECONDS       how long a caller waits that does not say so: 55 with `serve`
-EASEL_STALL_SECONDS         how long painting may show no progress: 120; without an engine 3600
+EASEL_STALL_SECONDS         how long generating may show no progress: 120; without an engine 3600
 EASEL_ENDPOINT              the endpoint's name, a dimension of the metrics
 EASEL_EMF                   `on` writes metrics to the log for CloudWatch, `off` does not
 

@@ -17,14 +17,14 @@ LONGEST_SECONDS = 3600.0
 _TOO_LONG_SECONDS = 60.0
 # How many later requests of other kinds can begin before one for which there is no room yet.
 _MOST_OVERTAKEN = 8
-# The history that the pace remembers, in seconds of painting.
+# The history that the pace remembers, in seconds of generating.
 _HISTORY_SECONDS = 60.0
 
 
 class Pace:
     """How fast requests really are, against what each is expected to take alone.
 
-    Requests that are painted together take less time in sum, and each takes longer.
+    Requests that are generated together take less time in sum, and each takes longer.
 
     Args:
         prior: seconds in which they were as fast as expected, so that one slow step says little.
@@ -39,13 +39,13 @@ class Pace:
         self._work += seconds
 
     def spent(self, seconds: float) -> None:
-        """Count time in which the engine painted."""
+        """Count time in which the engine generated."""
         self._busy += seconds
         if self._busy > _HISTORY_SECONDS:
             self._busy, self._work = self._busy / 2, self._work / 2
 
     def finished(self, expected: float, took: float) -> None:
-        """Count a request that was painted to its end."""
+        """Count a request that was generated to its end."""
         if expected > 0:
             self._stretch += 0.2 * (min(max(took / expected, 0.1), 100.0) - self._stretch)
 
@@ -53,7 +53,7 @@ class Pace:
         """Return in how many seconds a request is finished.
 
         Args:
-            ahead: the expected seconds of what is painted and waits before it.
+            ahead: the expected seconds of what is being generated and what waits before it.
             own: its own.
             alone: whether nothing is.
         """
@@ -151,7 +151,7 @@ class Waiting:
             self.pace.finished(job.seconds, job.finished - job.began)
 
     def withdraw(self, job: Job) -> None:
-        """Drop a request whose caller has left; one that is painted stops at its next step."""
+        """Drop a request whose caller has left; one in progress stops at its next step."""
         job.leave()
         with self._changed:
             if job in self._jobs:
@@ -189,7 +189,7 @@ class Waiting:
         return reason
 
     def refuse_all(self, reason: Callable[[], ServerError]) -> None:
-        """Answer everything that is not finished, also what is painted."""
+        """Answer everything that is not finished, also what is being generated."""
         with self._changed:
             jobs, self._jobs = [*self._painting, *self._jobs], []
         for job in jobs:
@@ -198,7 +198,7 @@ class Waiting:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many requests wait, and how many are painted."""
+        """How many requests wait, and how many are being generated."""
         with self._changed:
             return len(self._jobs), len(self._painting)
 
@@ -227,7 +227,7 @@ class Waiting:
             return self._until_done(job, self._ahead(before))
 
     def _ahead(self, jobs: Iterable[Job]) -> float:
-        """Return the expected seconds of what is painted, and of `jobs`."""
+        """Return the expected seconds of what is being generated, and of `jobs`."""
         painting = sum(job.seconds * (1 - job.share) for job in self._painting)
         return painting + sum(job.seconds for job in jobs)
 

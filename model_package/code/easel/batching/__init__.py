@@ -1,1 +1,1 @@
-"""Paint several requests together, one denoising step at a time, so that no picture shows it."""
+"""Generate several requests together, one denoising step at a time, so that no picture shows it."""

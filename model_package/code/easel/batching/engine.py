@@ -32,14 +32,14 @@ _Waiting = tuple[GenerationRequest, Watch, float | None]
 
 
 class Engine:
-    """Paints requests together; for one thread, except for `check`, `seconds` and `describe`.
+    """Generates requests together; for one thread, except for `check`, `seconds` and `describe`.
 
     Args:
         generator: the model's; nobody else may use it meanwhile.
         sizes: of batches.
 
     Attributes:
-        capacity: the most requests that are painted at a time.
+        capacity: the most requests that are generated at a time.
         pace: what was learned about the time that pictures take.
         warming_up: whether a step may compile code, and pictures are not logged.
     """
@@ -81,7 +81,7 @@ class Engine:
         return checked if isinstance(checked, EaselError) else None
 
     def seconds(self, request: Any) -> float | None:
-        """Return the estimated seconds of a picture that is painted alone.
+        """Return the estimated seconds of a picture that is generated alone.
 
         Args:
             request: what `input_fn` returned; None is returned for what is no request for an image.
@@ -94,7 +94,7 @@ class Engine:
         return self.pace.seconds(self._generator.painted(checked))
 
     def describe(self) -> dict[str, Any]:
-        """Return the sizes of batches, and what is painted now, for JSON."""
+        """Return the sizes of batches, and what is being generated, for JSON."""
         return {
             "capacity": self.capacity,
             "mode": "exact" if self._sizes.exact else "auto",
@@ -208,7 +208,7 @@ class Engine:
             self._go_on(runs[0], error=error)
 
     def _halve(self, runs: Sequence[Run], size: int) -> None:
-        """Begin again, in smaller batches: a picture's size must not change while it is painted."""
+        """Begin again, in smaller batches: the size must not change while a picture is made."""
         for run in runs:
             log.event("batch_halved", width=run.request.width, height=run.request.height, to=size)
             self._most[self._kind(run.request)] = size

@@ -119,7 +119,7 @@ def measure(generator: ImageGenerator, batch: Batch) -> tuple[Sizes, Pace]:
     """Return the sizes of batches for a warmed-up model, and the time that its pictures take.
 
     Args:
-        generator: paints a few pictures in few steps.
+        generator: generates a few pictures in few steps.
         batch: the owner's choice; a size that is chosen is not questioned.
     """
     pace = Pace()
@@ -136,7 +136,7 @@ def measure(generator: ImageGenerator, batch: Batch) -> tuple[Sizes, Pace]:
 
 
 def _measure(generator: ImageGenerator, steps: int, chosen: int | None, pace: Pace) -> _Figures:
-    """Paint at one size after the other while it gains, fits and does not take too long."""
+    """Generate at one size after the other while it gains, fits and does not take too long."""
     figures = _Figures()
     until = _clock() + _most_seconds()
     request = generator.painted(generator.quickest(None, None))

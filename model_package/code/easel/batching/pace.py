@@ -1,4 +1,4 @@
-"""How long a picture takes, learned from those that were painted."""
+"""How long a picture takes, learned from those that were generated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from generation import GenerationRequest
 
 _NEW = 0.3  # the weight of the latest picture: a machine's speed changes slowly
-_UNKNOWN = 10.0  # seconds, before anything was painted
+_UNKNOWN = 10.0  # seconds, before anything was generated
 
 
 @dataclass
@@ -23,15 +23,15 @@ class Pace:
         self._known: dict[tuple[int, bool], _Known] = {}
 
     def learn(self, request: GenerationRequest, *, step: float, rest: float) -> None:
-        """Take in what a picture that was painted alone took, in seconds."""
+        """Take in what a picture that was generated alone took, in seconds."""
         known = self._known.setdefault(_kind(request), _Known(step, rest))
         known.step += _NEW * (step - known.step)
         known.rest += _NEW * (rest - known.rest)
 
     def seconds(self, request: GenerationRequest) -> float:
-        """Return the estimate for a picture that is painted alone.
+        """Return the estimate for a picture that is generated alone.
 
-        For a size that was not painted yet: that of the nearest one, in proportion to the area.
+        For a size that was not generated yet: that of the nearest one, in proportion to the area.
         """
         area, is_guided = _kind(request)
         if not self._known:
@@ -43,7 +43,7 @@ class Pace:
 
 
 def guided(request: GenerationRequest) -> bool:
-    """Whether the request is painted with guidance, as far as it says."""
+    """Whether the request is generated with guidance, as far as it says."""
     return request.guidance_scale is not None and request.guidance_scale > 1
 
 

@@ -1,4 +1,4 @@
-"""How many requests are painted together: the sizes of batches, and which one a request gets."""
+"""How many requests are generated together: the sizes of batches, and which one a request gets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sizes:
 
         Args:
             requests: that could share a batch, this one included.
-            open_sizes: how many of them are painted already, by size.
+            open_sizes: how many of them are being generated already, by size.
             most: the largest size that fits the memory.
         """
         most = self.largest if most is None else min(most, self.largest)
