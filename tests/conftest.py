@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from endpoint.core.local_addresses import go_direct
 
@@ -30,6 +31,9 @@ go_direct(os.environ)
 # Set by `./setup.sh test --all`.
 ALL = bool(os.environ.get("ALL_TESTS"))
 
+# Files whose tests take minutes each, and need nothing of each other.
+LONG = ("tests/endpoint/test_histories.py",)
+
 # A deadline for one example would fail on a busy machine. The quick profile tries the same examples
 # in every run, so that more of them would find nothing new the next time; the thorough one tries
 # others each time, and prints how to repeat a failure.
@@ -41,8 +45,25 @@ settings.load_profile("thorough" if ALL else "quick")
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+class ByFile(LoadFileScheduling):
+    """Gives each process whole files, but those of `LONG`, whose tests it gives one by one."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return nodeid if file in LONG else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log) if config.option.dist == "loadfile" else None
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leave out what needs an environment of its own, unless that or everything is asked for."""
+    """Order and choose the tests.
+
+    The longest are first, so that no process is left with one when the others have ended. What
+    needs an environment of its own is left out, unless that or everything is asked for.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     if len({item.nodeid for item in items}) < len(items):
         raise pytest.UsageError("of tests that share a node id, pytest-xdist runs one alone")
     if ALL or config.option.markexpr:

@@ -266,6 +266,15 @@ def test_an_installation_is_made_once_and_says_so(checkout):
         assert ("installing what 'run' needs" in errors) is said
 
 
+@pytest.fixture
+def _hang_up_is_not_ignored():
+    """As under nohup, where bash, too, would ignore SIGHUP, whatever its traps say."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hang_up_is_not_ignored")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize("step", ["venv", "pip", "requirements"])
 def test_an_installation_that_is_interrupted_at_any_step_is_made_again(

@@ -89,6 +89,7 @@ class Account:
     def empty(self):
         """Forget all endpoints, and whatever belongs to them."""
         self.world.revive()
+        self.world.forget_calls()
         for backends in (sagemaker_backends, applicationautoscaling_backends, cloudwatch_backends):
             backends[ACCOUNT][REGION].reset()
         s3_backends[ACCOUNT]["aws"].buckets[BUCKET].keys.clear()
