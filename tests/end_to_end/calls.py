@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +24,20 @@ IMAGE_ELEMENT = {
     "Accept": "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
     "Sec-Fetch-Dest": "image",
 }
+
+
+# Less than the 60 s of SageMaker and the 29 s of API Gateway.
+_HELD_SECONDS = 25
+
+
+@contextmanager
+def held(emulator: EmulatorClient, times: int | None = None) -> Iterator[None]:
+    """Hold all pictures back, or so many, until the context ends, however slow this machine is."""
+    with emulator.fault(ENDPOINT, "slow", seconds=_HELD_SECONDS, times=times):
+        try:
+            yield
+        finally:
+            emulator.set_clock(skip=_HELD_SECONDS)
 
 
 def get(url: str, headers: dict[str, Any] | None = None, **options: Any) -> requests.Response:

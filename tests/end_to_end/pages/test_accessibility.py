@@ -7,7 +7,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
+from tests.end_to_end.account import ASYNC_ENDPOINT
+from tests.end_to_end.calls import held
 from tests.end_to_end.studio import BrowserSession, Studio, error
 
 pytestmark = pytest.mark.browser
@@ -41,7 +42,7 @@ def test_an_empty_studio_with_its_options_open(studio):
 
 
 def test_a_picture_under_way_and_one_that_is_there(studio, emulator):
-    with emulator.fault(ENDPOINT, "slow", seconds=4):
+    with held(emulator):
         studio.ask("a red apple")
         expect(studio.button("Cancel")).to_be_visible()
         assert violations(studio.page) == []

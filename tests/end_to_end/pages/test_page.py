@@ -4,8 +4,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from tests.end_to_end.account import ENDPOINT
-from tests.end_to_end.calls import bodies
+from tests.end_to_end.calls import bodies, held
 from tests.end_to_end.studio import BYTES, PAINTED, Studio
 
 pytestmark = pytest.mark.browser
@@ -66,7 +65,7 @@ def test_a_prompt_of_spaces_alone_is_no_prompt(studio, emulator, blank):
 
 def test_several_pictures_are_under_way_at_once(studio, emulator):
     studio.open()
-    with emulator.fault(ENDPOINT, "slow", seconds=2, times=1):
+    with held(emulator, times=1):
         studio.ask("a slow cat")
         expect(studio.busy).to_have_count(1)
         studio.ask("a quick cat")
@@ -83,7 +82,7 @@ def test_several_pictures_are_under_way_at_once(studio, emulator):
 
 def test_a_picture_can_be_cancelled_and_tried_again(studio, emulator):
     studio.open()
-    with emulator.fault(ENDPOINT, "slow", seconds=3, times=1):
+    with held(emulator, times=1):
         studio.ask("a red apple")
         studio.button("Cancel").click()
         expect(studio.page.get_by_text("Cancelled. The model may finish it")).to_be_visible()
@@ -97,7 +96,7 @@ def test_a_picture_can_be_cancelled_and_tried_again(studio, emulator):
 
 def test_one_of_several_is_cancelled_from_its_card(studio, emulator):
     studio.open()
-    with emulator.fault(ENDPOINT, "slow", seconds=3):
+    with held(emulator):
         studio.ask("one").ask("two")
         studio.button("Cancel one").click()
         expect(studio.page.get_by_role("button", name="one, cancelled")).to_be_visible()
@@ -110,7 +109,7 @@ def test_the_time_spent_is_shown_against_what_the_model_usually_takes(
 ):
     models = [{"name": "sd", "asynchronous": False, "seconds": 9.5}]
     studio.offer(chalice_local, models=models).open()
-    with emulator.fault(ENDPOINT, "slow", seconds=3):
+    with held(emulator):
         studio.ask("a red apple")
         expect(studio.page.get_by_text("of about 9.5 s")).to_be_visible()
         progress = studio.page.get_by_role("progressbar", name="Painting")

@@ -5,8 +5,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from tests.end_to_end.account import ENDPOINT
-from tests.end_to_end.calls import bodies
+from tests.end_to_end.calls import bodies, held
 from tests.end_to_end.studio import BrowserSession, Studio
 
 pytestmark = pytest.mark.browser
@@ -37,7 +36,7 @@ def test_the_page_works_with_the_keyboard_alone(gateway_url, emulator, page):
 
 def test_escape_cancels_and_the_focus_is_not_lost(studio, emulator):
     studio.open()
-    with emulator.fault(ENDPOINT, "slow", seconds=3, times=1):
+    with held(emulator, times=1):
         studio.ask("a red apple")
         studio.button("Cancel").focus()
         studio.page.keyboard.press("Escape")
@@ -50,12 +49,14 @@ def test_without_scripts_the_form_leads_to_the_picture(browser, gateway_url, emu
     page = session.page
     page.goto(f"{gateway_url}/")
     page.get_by_role("textbox", name="Prompt").fill("a red apple & more")
-    page.get_by_role("button", name="Paint").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Paint").click()
 
     assert unquote(urlsplit(page.url).path).endswith("/inference/a red apple & more")
     assert [request["prompt"] for request in bodies(emulator)] == ["a red apple & more"]
     page.go_back()
-    page.get_by_role("link", name="Surprise me").click()
+    with page.expect_navigation():
+        page.get_by_role("link", name="Surprise me").click()
     assert len(bodies(emulator)) == 2
     session.context.close()
 
@@ -74,7 +75,7 @@ def test_a_phones_width_is_enough(browser, chalice_local):
 def test_nothing_moves_where_reduced_motion_is_preferred(browser, chalice_local, emulator):
     session = BrowserSession(browser, reduced_motion="reduce")
     studio = Studio(session.page, chalice_local).open()
-    with emulator.fault(ENDPOINT, "slow", seconds=3):
+    with held(emulator):
         studio.ask("a red apple")
         expect(studio.button("Cancel")).to_be_visible()
         moving = "document.getAnimations().length"
