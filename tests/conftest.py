@@ -19,6 +19,8 @@ os.environ.update(
     AWS_CONFIG_FILE=os.devnull,
     AWS_SHARED_CREDENTIALS_FILE=os.devnull,
     HF_HUB_OFFLINE="1",
+    # Else setuptools, which torch's compiler imports, fails where distutils was imported first.
+    SETUPTOOLS_USE_DISTUTILS="stdlib",
     # Two OpenMP threads that spin against another process take ten times as long as one.
     OMP_NUM_THREADS="1",
 )

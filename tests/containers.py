@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import urllib3
@@ -56,16 +57,28 @@ _PIP = "[global]\nno-index = true\nfind-links = /wheels\n"
 def image() -> Iterator[str]:
     """Build the image and return its name, or skip the test where it cannot be built.
 
-    One process at a time: another would unmount, and change, what this one uses.
+    One process at a time: another would unmount, and change, what this one uses. A process can use
+    it several times at once.
     """
     _require()
-    FOLDER.parent.mkdir(exist_ok=True)
-    with FOLDER.with_suffix(".lock").open("w") as turn:
+    if not _turns:
+        FOLDER.parent.mkdir(exist_ok=True)
+        turn = FOLDER.with_suffix(".lock").open("w")
         fcntl.flock(turn, fcntl.LOCK_EX)
-        try:
-            yield build()
-        finally:
+    else:
+        turn = _turns[-1]
+    _turns.append(turn)
+    try:
+        yield build()
+    finally:
+        _turns.pop()
+        if not _turns:
             _unmount()
+            turn.close()
+
+
+# The open lock, once for each use in this process.
+_turns: list[IO[str]] = []
 
 
 def _require() -> None:

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from endpoint.core.local_addresses import foreign_page, go_direct, is_local
 
 LOCAL = ["localhost", "LocalHost", "localhost.", "127.0.0.1", "127.9.9.9", "[::1]", "b.localhost"]
-LOCAL_HOST = re.compile(r"(?i)([a-z0-9.-]*localhost\.?|127[.0-9]+|\[[0:]*:0*1\])(:\d+)?")
+LOCAL_HOST = re.compile(
+    r"(?i)([a-z0-9.-]*localhost\.?|127[.0-9]+|\[[0:]*:0*1\]"
+    r"|host\.(docker|containers)\.internal\.?)(:\d+)?"
+)
 FOREIGN = [
     "",
     "evil.example",
