@@ -14,7 +14,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -189,6 +189,27 @@ class Name(Rule):
 
     def describe(self) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^{self._SPELLING.pattern}$"}
+
+
+def adapter_files(paths: Iterable[str]) -> dict[str, str]:
+    """Return which of the paths are adapters' files, by the names that requests use for them.
+
+    Hidden files and folders do not count. Of two files with one name, the first has it: the one in
+    fewer folders, the one with the usual ending, or the first by its path.
+
+    Args:
+        paths: below the place of a model's adapters, with slashes.
+    """
+
+    def order(path: str) -> tuple[int, bool, str]:
+        return path.count("/"), not path.endswith(".safetensors"), path
+
+    files: dict[str, str] = {}
+    for path in sorted(paths, key=order):
+        stem, dot, ending = path.rpartition("/")[2].rpartition(".")
+        if dot + ending.lower() == ".safetensors" and not re.search(r"(?:^|/)\.", path):
+            files.setdefault(Name.of(stem), path)
+    return files
 
 
 @dataclass(frozen=True)

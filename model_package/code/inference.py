@@ -1,6 +1,6 @@
 """The four functions that the SageMaker Hugging Face serving toolkit calls, in this order.
 
-`engine_fn` and `deadline_fn` are for Easel's own server.
+`engine_fn`, `prepare_fn` and `deadline_fn` are for Easel's own server.
 
 The toolkit passes its context to functions with one argument more than they need, and turns any
 exception into a 400. So nothing is raised here: an error is passed on as a value to `output_fn`,
@@ -10,7 +10,7 @@ which responds with the error's own status.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from easel.errors import EaselError, guard
 from easel.generator import GeneratedImage
 from easel.load import load_generator
 from easel.model import Model
-from easel.serving.request import DescribeRequest, read_deadline, read_request
+from easel.serving.request import DescribeRequest, read_changed, read_deadline, read_request
 from easel.serving.response import check_accept, encode_error, encode_response
 from easel.startup.stopwatch import Stopwatch
 from generation import GenerationRequest
 
 _IMPORTS = bootstrap.imported()
+_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
 
 def model_fn(model_dir: str, context: Any = None) -> Model:  # noqa: ARG001 - the toolkit's shape
@@ -56,8 +57,8 @@ def predict_fn(
     if isinstance(data, EaselError):
         return data
     if isinstance(data, DescribeRequest):
-        return guard(lambda: model.generator().describe())
-    return guard(lambda: model.generator().generate(data, deadline_fn(context)))
+        return guard(_describe, model)
+    return guard(_generate, data, model, context)
 
 
 def output_fn(
@@ -81,9 +82,42 @@ def engine_fn(model: Model) -> Engine:
     return make_engine(model.generator())
 
 
+def prepare_fn(
+    data: GenerationRequest | DescribeRequest | EaselError, model: Model, context: Any
+) -> Callable[[], EaselError | None] | None:
+    """Return what a request needs that can wait for a network: adapters that were just published.
+
+    Returns:
+        None for most requests; else what has to be called, and returns why it failed, if it did.
+    """
+    if isinstance(data, EaselError):
+        return None
+    generator, changed = model.generator(), _changed(context)
+    request = data if isinstance(data, GenerationRequest) else None
+    if not generator.is_outdated(request, changed):
+        return None
+    return partial(guard, generator.update, request, changed)
+
+
 def deadline_fn(context: Any) -> float:
     """Return when the caller will have left, by `time.monotonic`; infinity if it does not say."""
-    return read_deadline(_header(context, "X-Amzn-SageMaker-Custom-Attributes"))
+    return read_deadline(_header(context, _ATTRIBUTES))
+
+
+def _generate(data: GenerationRequest, model: Model, context: Any) -> GeneratedImage:
+    generator = model.generator()
+    generator.update(data, _changed(context))
+    return generator.generate(data, deadline_fn(context))
+
+
+def _describe(model: Model) -> Mapping[str, object]:
+    generator = model.generator()
+    generator.update(None)
+    return generator.describe()
+
+
+def _changed(context: Any) -> float:
+    return read_changed(_header(context, _ATTRIBUTES))
 
 
 def _read(

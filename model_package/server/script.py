@@ -1,9 +1,11 @@
 """`inference.py` and its functions, called as SageMaker's Hugging Face toolkit calls them.
 
 A script defines `model_fn`, `input_fn`, `predict_fn` and `output_fn`, each with or without a
-context as its last argument, or `transform_fn` instead of the last three. It can define two more:
+context as its last argument, or `transform_fn` instead of the last three. It can define three more:
 
     engine_fn(model) -> Engine         generates several requests together; see `engine.py`
+    prepare_fn(data, model, context)   what a request needs that can wait for a network: a function
+                                       that returns None or an error, or None for nothing
     deadline_fn(context) -> float      when the caller will have left, by `time.monotonic`
 """
 
@@ -131,6 +133,11 @@ class Script:
         """Return when the caller leaves, by `time.monotonic`; None if the script cannot say."""
         read = getattr(self._module, "deadline_fn", None)
         return None if read is None else float(read(context))
+
+    def preparation(self, data: Any, context: Context) -> Callable[[], Any] | None:
+        """Return what has to be called before a request is checked; None for nothing."""
+        prepare = getattr(self._module, "prepare_fn", None)
+        return None if prepare is None else prepare(data, self._model, context)
 
     def read(self, body: bytes, content_type: str | None, context: Context) -> Any:
         """Return what `input_fn` makes of a request; raises ValueError for text in no UTF-8."""

@@ -16,11 +16,11 @@ class ScriptThread(threading.Thread):
 
     Encoding a picture takes up to a tenth of a second, which would delay /ping in the thread of
     HTTP, and the GPU in that of the painter. A daemon: an executor's threads would keep the process
-    from ending.
+    from ending. Another one does what has to wait for a network.
     """
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True, name="script")
+    def __init__(self, name: str) -> None:
+        super().__init__(daemon=True, name=name)
         self._work: queue.SimpleQueue[_Work] = queue.SimpleQueue()
 
     async def call(self, function: Callable[[], Any]) -> Any:

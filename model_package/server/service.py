@@ -80,7 +80,7 @@ class Service:
 
     def __init__(self, script: Script, painter: Painter, metrics: Metrics) -> None:
         self._script, self._painter, self._metrics = script, painter, metrics
-        self._thread = ScriptThread()
+        self._thread, self._lookups = ScriptThread("script"), ScriptThread("lookups")
         self._answering = 0
         self._stopping = False
         self.traces = Traces()
@@ -96,6 +96,7 @@ class Service:
     def start(self) -> None:
         """Begin to load the model."""
         self._thread.start()
+        self._lookups.start()
         self._painter.start()
 
     @property
@@ -181,13 +182,25 @@ class Service:
 
     async def _read(self, call: Call, context: Context) -> Any:
         """Return what the script reads, or an error of its own about it."""
-        content_type = context.get_request_header(0, "Content-Type")
         try:
-            return await self._thread.call(
-                lambda: self._painter.checked(self._script.read(call.body, content_type, context))
-            )
+            return await self._checked(call, context)
         except Exception as error:  # whatever the script raises is about the request
             raise unreadable(error) from error
+
+    async def _checked(self, call: Call, context: Context) -> Any:
+        content_type = context.get_request_header(0, "Content-Type")
+
+        def read() -> tuple[Any, Callable[[], Any] | None]:
+            request = self._script.read(call.body, content_type, context)
+            prepare = self._script.preparation(request, context)
+            return (request, prepare) if prepare else (self._painter.checked(request), None)
+
+        request, prepare = await self._thread.call(read)
+        if prepare is None:
+            return request
+        # In a thread of its own: other requests are read and answered meanwhile.
+        error = await self._lookups.call(prepare)
+        return error or await self._thread.call(lambda: self._painter.checked(request))
 
     def _at_once(self, request: Any, context: Context) -> bytes:
         """Return the body for what needs no generating: an error, or a description."""

@@ -4,6 +4,7 @@
     ├── InvalidRequest       400  invalid_request     names the field
     ├── ModerationBlocked    422  moderation_blocked
     ├── OutOfMemory          507  out_of_memory
+    ├── AdaptersUnavailable  503  adapters_unavailable  says when to try again
     ├── TooSlow              504  too_slow
     ├── GenerationFailed     500  generation_failed
     └── ModelUnusable        500  model_unusable      the reason is for the log alone
@@ -73,6 +74,23 @@ class OutOfMemory(EaselError):
 
     # 507 and not 503: the same request would fail again.
     status, code, phrase = 507, "out_of_memory", "Insufficient Storage"
+
+
+class AdaptersUnavailable(EaselError):
+    """A published LoRA adapter could not be looked up; nothing was generated.
+
+    Attributes:
+        retry_after: seconds until it is looked up again.
+    """
+
+    status, code, phrase = 503, "adapters_unavailable", "Service Unavailable"
+    retry_after: ClassVar[int] = 10
+
+    def to_dict(self) -> dict[str, Any]:
+        body = super().to_dict()
+        # In the body, because SageMaker passes on no header of an error.
+        body["error"]["retry_after"] = self.retry_after
+        return body
 
 
 class TooSlow(EaselError):

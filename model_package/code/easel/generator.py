@@ -22,7 +22,7 @@ from easel import log
 from easel.defaults import Defaults
 from easel.errors import GenerationFailed, ModelUnusable, ModerationBlocked, OutOfMemory, TooSlow
 from easel.loading.pipeline import software
-from easel.lora.adapters import Loras
+from easel.lora.adapters import Loras, Selection
 from easel.model_folder.description import Description
 from easel.output.metadata import Provenance
 from easel.pipelines.capabilities import Capabilities
@@ -98,13 +98,38 @@ class ImageGenerator:
         Raises:
             InvalidField: naming the field whose value the model or its scheduler does not support,
                 or `lora` if it has no such adapter.
+            AdaptersUnavailable: if a published adapter could not be looked up.
         """
         self._loras.check(request.lora)
         return self.capabilities.fit(request.complete(**self._defaults.to_dict()))
 
+    def is_outdated(self, request: GenerationRequest | None, changed: float) -> bool:
+        """Whether `update` has to ask for published adapters; it never does without adapters."""
+        return self._loras.is_outdated(None if request is None else request.lora, changed)
+
+    def update(self, request: GenerationRequest | None, changed: float = -math.inf) -> None:
+        """Look up the published adapters of a request before `check`; can wait for a network.
+
+        Args:
+            request: from a client; None for a description, which lists all adapters.
+            changed: when the file of one of its adapters was changed last, as far as the client
+                knows, in seconds since 1970.
+
+        Raises:
+            AdaptersUnavailable: if a change is known that could not be read.
+        """
+        self._loras.update(None if request is None else request.lora, changed)
+
+    def adapters(self, request: GenerationRequest) -> Selection:
+        """Return the adapters of a request, as they are now; raises as `check`."""
+        return self._loras.select(request.lora)
+
     def describe(self) -> dict[str, object]:
-        """Return what a request to this model may contain besides a prompt and a seed, for JSON."""
-        largest = self._defaults.largest_area
+        """Return what a request to this model may contain besides a prompt and a seed, for JSON.
+
+        `published` are those of the adapters that can change while the model runs, after `update`.
+        """
+        largest, published = self._defaults.largest_area, self._loras.published
         return {
             "model": self._name,
             "fields": sorted(self.capabilities.takes),
@@ -113,6 +138,7 @@ class ImageGenerator:
             "multiple": self.capabilities.multiple,
             "limits": self.capabilities.limits,
             "loras": self._loras.names,
+            **({"published": published} if published else {}),
             "speed": self._speed.report,
             **self._description.to_dict(),
         }
@@ -144,7 +170,7 @@ class ImageGenerator:
         for width, height in [self._first_size(), *self._speed.settings.warm_up]:
             request = self.painted(self.quickest(width, height))
             with self._lock:
-                self._run(request, self.ensemble)
+                self._run(request, self.ensemble, self.adapters(request))
 
     def quickest(self, width: int | None, height: int | None) -> GenerationRequest:
         """Return a request that uses all parts of the model, in as few steps as that takes.
@@ -167,7 +193,7 @@ class ImageGenerator:
         return self.capabilities.smallest
 
     def generate(self, request: GenerationRequest, deadline: float = math.inf) -> GeneratedImage:
-        """Return the image for a request; the same request gives the same pixels.
+        """Return the image for a request, after `update`; the same request gives the same pixels.
 
         A missing seed is chosen at random; the image's provenance holds it. An image above the
         model's largest area is generated at a smaller size and scaled up.
@@ -186,9 +212,10 @@ class ImageGenerator:
         # Checked before the lock: an invalid request need not wait for a running generation.
         # 32 bits, as the seeds of other tools, so that a seed can be carried between them.
         request, limit = self.complete(request), TimeLimit(deadline)
+        adapters = self.adapters(request)
         started = time.perf_counter()  # so that the log includes the wait for the lock
         with self._lock, self._speed.generating():
-            return self.paint(request, limit, self.ensemble, started=started)
+            return self.paint(request, limit, self.ensemble, adapters, started=started)
 
     def complete(self, request: GenerationRequest) -> GenerationRequest:
         """Return the request as `check` does, with a seed."""
@@ -199,6 +226,7 @@ class ImageGenerator:
         request: GenerationRequest,
         limit: TimeLimit,
         ensemble: Ensemble,
+        adapters: Selection,
         *,
         started: float | None,
         rows: int = 1,
@@ -209,6 +237,7 @@ class ImageGenerator:
             request: from `complete`.
             limit: stops the run between two steps.
             ensemble: the generator's own, or a twin of it.
+            adapters: of the request; those that it began with, should a file be replaced.
             started: when the request arrived, by `time.perf_counter`; None if it is not logged.
             rows: of the batches in which it is painted.
 
@@ -218,7 +247,7 @@ class ImageGenerator:
         painted = self.painted(request)
         try:
             limit.check()  # it may have passed while others were generated
-            pixels, blocked = self._run(painted, ensemble, limit)
+            pixels, blocked = self._run(painted, ensemble, adapters, limit)
         except TooSlow:
             if started is not None:
                 log.event("picture_abandoned", seconds=round(time.perf_counter() - started, 3))
@@ -235,12 +264,12 @@ class ImageGenerator:
         return GeneratedImage(pixels, self._provenance(request, rows), self._metadata)
 
     @contextmanager
-    def computing(self, lora: str, *, compiling: bool) -> Iterator[None]:
+    def computing(self, adapters: Selection, *, compiling: bool) -> Iterator[None]:
         """A context for calls of the model's parts outside `paint`, with these adapters applied."""
         with torch.no_grad(), ExitStack() as stack:
             if not compiling:
                 stack.enter_context(self._speed.generating())
-            stack.enter_context(self._loras.applied(lora))
+            stack.enter_context(self._loras.applied(adapters))
             yield
 
     @property
@@ -267,13 +296,17 @@ class ImageGenerator:
         return request if (width, height) == asked else replace(request, width=width, height=height)
 
     def _run(
-        self, request: GenerationRequest, ensemble: Ensemble, limit: TimeLimit | None = None
+        self,
+        request: GenerationRequest,
+        ensemble: Ensemble,
+        adapters: Selection,
+        limit: TimeLimit | None = None,
     ) -> tuple[NDArray[np.uint8], bool]:
         """Return the pixels, and whether the safety checker blocks them."""
         arguments = self.capabilities.arguments(request)
         try:
-            with self._loras.applied(request.lora):
-                seed, state = request.seed or 0, request.lora
+            with self._loras.applied(adapters):
+                seed, state = request.seed or 0, adapters.state
                 result = ensemble.run(arguments, seed=seed, state=state, limit=limit)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

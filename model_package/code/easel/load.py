@@ -19,6 +19,7 @@ from easel.loading.pipeline import find_folder, find_home, load_pipeline, softwa
 from easel.loading.refiner import find_refiner, load_refiner
 from easel.lora.adapters import Loras
 from easel.lora.file import find_files
+from easel.lora.places import place_at
 from easel.model_folder.description import Description
 from easel.settings import Settings
 from easel.speed.compiler import Compiler
@@ -117,7 +118,7 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     how = {"dtype": dtype, "device": device, "allow_pickle": settings.allow_pickle}
     pipelines = _load_pipelines(folders, {**how, "stopwatch": stopwatch})
     # After the pipelines, because each file is checked against their layers.
-    loras = _load_loras([model_dir, home], settings, pipelines)
+    loras = _load_loras([model_dir, home], settings, pipelines, environ)
     stopwatch.mark("loras")
     if speed_settings.storage == "fp8":  # before Speed rounds the weights
         loras.keep_originals()
@@ -152,7 +153,13 @@ def _load_pipelines(folders: Sequence[Path], how: dict[str, Any]) -> list[Any]:
     return [base, *(load_refiner(folder, base, **how) for folder in folders[1:])]
 
 
-def _load_loras(homes: Sequence[Path], settings: Settings, pipelines: Sequence[Any]) -> Loras:
+def _load_loras(
+    homes: Sequence[Path],
+    settings: Settings,
+    pipelines: Sequence[Any],
+    environ: Mapping[str, str],
+) -> Loras:
     own = dict.fromkeys(home / "loras" for home in homes)
     folders = [*own, *([settings.loras] if settings.loras else [])]
-    return Loras(find_files(folders), pipelines)
+    place = place_at(settings.loras_from, environ) if settings.loras_from else None
+    return Loras(find_files(folders), pipelines, place)

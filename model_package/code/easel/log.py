@@ -1,7 +1,7 @@
 """One line of JSON per event on standard output, which the model server copies to CloudWatch.
 
 Filter by `event`: `model_loaded`, `picture`, `model_unusable`, `generation_failed`,
-`out_of_memory`, `speed_given_up`, `lora_unusable`, `compile_cache_refused`.
+`out_of_memory`, `speed_given_up`, `lora_unusable`, `loras_unavailable`, `compile_cache_refused`.
 """
 
 from __future__ import annotations

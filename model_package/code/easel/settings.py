@@ -7,6 +7,7 @@ repository itself. `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are read by huggin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,15 @@ from generation import InvalidField
 # Who sets a variable, for the message about one that is invalid.
 _CREATOR = "the script that creates the endpoint, from its command line"
 _RUNNER = "setup.sh run, or the script that creates the endpoint"
+# Bucket names: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_S3 = re.compile(r"s3://[a-z0-9.-]{3,63}/(?:[^/]+/)*")
 _dtype = one_of("auto", "fp16", "bf16", "fp32")
+
+
+def _place(value: str) -> str:
+    if "://" in value and not _S3.fullmatch(value):
+        raise ValueError("must be s3://bucket/prefix/ or a folder")
+    return value
 
 
 def _defaults(value: str) -> Defaults:
@@ -40,6 +49,8 @@ class Settings:
         refiner_id: hub repository of a refiner, when the model folder holds none.
         refiner_revision: its branch, tag or commit.
         loras: a folder of LoRA adapters, in addition to `loras` in the model folder.
+        loras_from: an address in S3 or a folder, where adapters are looked up by name while the
+            model runs, and can be added, replaced and deleted.
         vae_tiling: whether the VAE decodes sizes above its own in tiles, which needs less memory.
         dtype: the number type to compute in; auto is fp16 on CUDA, bf16 or fp32 on a CPU.
         defaults: the model's own steps, guidance scale, width and height, and its largest area.
@@ -71,6 +82,12 @@ class Settings:
     )
     loras: Path | None = field(
         default=None, metadata=variable("EASEL_LORAS", Path, _CREATOR, example="/opt/ml/loras")
+    )
+    loras_from: str | None = field(
+        default=None,
+        metadata=variable(
+            "EASEL_LORAS_FROM", _place, _RUNNER, example="s3://my-bucket/loras/sdxl/"
+        ),
     )
     vae_tiling: bool = field(
         default=False, metadata=variable("EASEL_VAE_TILING", switch, _CREATOR, example="on")

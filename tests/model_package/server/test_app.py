@@ -84,6 +84,17 @@ def test_a_wrong_request_is_refused_before_it_is_painted(server, body, kind, mes
     assert server.painted() == before
 
 
+def test_what_a_request_has_to_wait_for_delays_no_other(server):
+    gate, callers = unique(), Callers()
+    callers.call(lambda: server.invoke("late", prepare=gate))
+    callers.call(lambda: server.invoke("later", prepare=gate, lora="x"))
+    assert server.invoke("meanwhile").status == 200
+    assert server.ping() == 200
+    server.open(gate)
+
+    assert callers.statuses() == [200, 400]
+
+
 def test_a_failure_of_the_script_is_a_500_whose_reason_is_in_the_log(server):
     response = server.invoke(unwritable=True)
 

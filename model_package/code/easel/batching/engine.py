@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from easel import log
 from easel.batching.calls import run_together
@@ -20,6 +20,7 @@ from easel.batching.run import Result, Run
 from easel.batching.sizes import Sizes
 from easel.errors import EaselError, guard
 from easel.generator import GeneratedImage, ImageGenerator, free_memory_of, is_out_of_memory
+from easel.lora.adapters import Selection
 from easel.pipelines.preview import Preview
 from easel.pipelines.watch import Watch
 from generation import GenerationRequest
@@ -28,7 +29,15 @@ from generation import GenerationRequest
 _MOST_TURNS = 4
 
 Kind = tuple[int | None, int | None, bool]
-_Waiting = tuple[GenerationRequest, Watch, float | None]
+
+
+class _Waiting(NamedTuple):
+    """A complete request, as a run begins with it."""
+
+    request: GenerationRequest
+    adapters: Selection
+    watch: Watch
+    arrived: float | None
 
 
 class Engine:
@@ -73,7 +82,10 @@ class Engine:
 
     def fits(self, request: GenerationRequest) -> bool:
         """Whether the request would start with the next step; else it waits for others to end."""
-        return self._has_room(request, list(self._waiting))
+        adapters = guard(self._generator.adapters, request)
+        if isinstance(adapters, EaselError):
+            return True  # which `add` finds as well
+        return self._has_room(adapters, list(self._waiting))
 
     def check(self, request: GenerationRequest) -> EaselError | None:
         """Return what is wrong with a request, if anything is."""
@@ -112,14 +124,18 @@ class Engine:
     def add(self, request: GenerationRequest | EaselError, watch: Watch) -> None:
         """Take a request; what is wrong with it is returned by `step`."""
         if isinstance(request, EaselError):  # `input_fn` has found it
-            completed: GenerationRequest | EaselError = request
+            self._finished.append((watch, request))
+            return
+        waiting = guard(self._completed, request, watch)
+        if isinstance(waiting, EaselError):
+            self._finished.append((watch, waiting))
         else:
-            completed = guard(self._generator.complete, request)
-        if isinstance(completed, EaselError):
-            self._finished.append((watch, completed))
-        else:
-            arrived = None if self.warming_up else time.perf_counter()
-            self._waiting.append((completed, watch, arrived))
+            self._waiting.append(waiting)
+
+    def _completed(self, request: GenerationRequest, watch: Watch) -> _Waiting:
+        completed = self._generator.complete(request)
+        arrived = None if self.warming_up else time.perf_counter()
+        return _Waiting(completed, self._generator.adapters(completed), watch, arrived)
 
     def step(self) -> list[tuple[Watch, Result]]:
         """Do one call for the runs that can share it; return what has ended with it."""
@@ -132,20 +148,20 @@ class Engine:
 
     def _start(self) -> None:
         starting: list[_Waiting] = []
-        while self._waiting and self._has_room(self._waiting[0][0], starting):
+        while self._waiting and self._has_room(self._waiting[0].adapters, starting):
             starting.append(self._waiting.popleft())
-        kinds = Counter(self._kind(request) for request, _, _ in starting)
+        kinds = Counter(self._kind(each.request) for each in starting)
         kinds += Counter(self._kind(run.request) for run in self._runs)
-        for request, watch, arrived in starting:
-            kind = self._kind(request)
+        for each in starting:
+            kind = self._kind(each.request)
             own = Counter(run.size for run in self._runs if self._kind(run.request) == kind)
             size = self._sizes.choose(kinds[kind], own, self._most.get(kind))
-            self._begin(request, watch, arrived, size)
+            self._begin(each, size)
 
-    def _has_room(self, request: GenerationRequest, starting: Sequence[_Waiting]) -> bool:
-        present = [run.request for run in self._runs] + [other for other, _, _ in starting]
-        # Adapters are in the weights, which all runs share.
-        same = all(other.lora == request.lora for other in present)
+    def _has_room(self, adapters: Selection, starting: Sequence[_Waiting]) -> bool:
+        present = [run.adapters for run in self._runs] + [other.adapters for other in starting]
+        # Adapters are in the weights, which all runs share: also two versions of a file differ.
+        same = all(other == adapters for other in present)
         return not present or (same and len(present) < self.capacity)
 
     def _kind(self, request: GenerationRequest) -> Kind:
@@ -153,11 +169,15 @@ class Engine:
         painted = self._generator.painted(request)
         return painted.width, painted.height, guided(request)
 
-    def _begin(
-        self, request: GenerationRequest, watch: Watch, arrived: float | None, size: int
-    ) -> None:
+    def _begin(self, taken: _Waiting | Run, size: int) -> None:
         run = Run(
-            self._generator, request, watch, size=size, preview=self._preview, arrived=arrived
+            self._generator,
+            taken.request,
+            taken.adapters,
+            taken.watch,
+            size=size,
+            preview=self._preview,
+            arrived=taken.arrived,
         )
         self._runs.append(run)
         self._go_on(run)
@@ -189,7 +209,7 @@ class Engine:
     def _perform(self, runs: Sequence[Run]) -> list[Any]:
         """Return what the calls return that the runs wait for."""
         calls = [run.call for run in runs if run.call is not None]
-        with self._generator.computing(runs[0].request.lora, compiling=self.warming_up):
+        with self._generator.computing(runs[0].adapters, compiling=self.warming_up):
             if calls[0].key is None:
                 return [call.run() for call in calls]
             return run_together(calls, runs[0].size)
@@ -215,7 +235,7 @@ class Engine:
             self._runs.remove(run)
             run.close()
         for run in runs:
-            self._begin(run.request, run.watch, run.arrived, size)
+            self._begin(run, size)
 
     def _go_on(self, run: Run, reply: Any = None, error: Exception | None = None) -> None:
         run.alone = run.alone and len(self._runs) == 1

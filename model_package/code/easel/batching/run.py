@@ -12,6 +12,7 @@ from easel.batching.calls import Call, StandIn
 from easel.batching.coroutine import Coroutine, Suspend
 from easel.errors import EaselError, guard
 from easel.generator import GeneratedImage, ImageGenerator
+from easel.lora.adapters import Selection
 from easel.pipelines.preview import Preview
 from easel.pipelines.time_limit import TimeLimit
 from easel.pipelines.watch import Watch
@@ -26,6 +27,7 @@ class Run:
     Args:
         generator: the model's; its pipelines are not used, but twins of them.
         request: from `ImageGenerator.complete`.
+        adapters: of the request, the same ones in all of its steps.
         watch: of whoever asked.
         size: of its batches; it never changes. With 1, all calls are those of `generate`.
         preview: makes the previews.
@@ -41,6 +43,7 @@ class Run:
         self,
         generator: ImageGenerator,
         request: GenerationRequest,
+        adapters: Selection,
         watch: Watch,
         *,
         size: int,
@@ -48,6 +51,7 @@ class Run:
         arrived: float | None,
     ) -> None:
         self.request = request
+        self.adapters = adapters
         self.watch = watch
         self.size = size
         self.arrived = arrived
@@ -101,7 +105,7 @@ class Run:
         )
         ensemble = self._generator.ensemble.twin(self._stand_in(suspend))
         return self._generator.paint(
-            self.request, limit, ensemble, started=self.arrived, rows=self.size
+            self.request, limit, ensemble, self.adapters, started=self.arrived, rows=self.size
         )
 
     def _stand_in(self, suspend: Suspend) -> Callable[[str, Any], StandIn]:

@@ -14,6 +14,7 @@ _JSON = "application/json"
 _DESCRIBE = {"describe": True}
 # What the gateway adds to the custom attributes; in any other text nothing is stated.
 _UNTIL = re.compile(r"; ?(until|within)=([0-9]{1,12}(?:\.[0-9]{1,6})?)$")
+_CHANGED = re.compile(r"; ?changed=([0-9]{1,12})(?:;|$)")
 
 
 class DescribeRequest:
@@ -60,6 +61,20 @@ def read_deadline(attributes: str | None) -> float:
     # Also counts the time that a request spent in the model server's queue.
     left = seconds - time.time() if stated[1] == "until" else seconds
     return time.monotonic() + left
+
+
+def read_changed(attributes: str | None) -> float:
+    """Return when the file of one of the request's adapters was changed last, as the caller knows.
+
+    Args:
+        attributes: SageMaker's custom attributes of the request. They have `;changed=` with a Unix
+            time, if the gateway read the list of adapters.
+
+    Returns:
+        Seconds since 1970; minus infinity if it is not stated.
+    """
+    stated = _CHANGED.search(attributes or "")
+    return -math.inf if stated is None else float(stated[1])
 
 
 def media_type(header: str) -> str:

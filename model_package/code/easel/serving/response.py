@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from easel.errors import EaselError, InvalidRequest
+from easel.errors import AdaptersUnavailable, EaselError, InvalidRequest
 from easel.generator import GeneratedImage
 from easel.output.png import encode_png
 from easel.serving.request import media_type
@@ -86,4 +86,6 @@ def encode_error(error: EaselError, context: Any) -> str:
     set_status = getattr(context, "set_response_status", None)
     if set_status is not None:
         set_status(code=error.status, phrase=error.phrase, idx=0)
+    if isinstance(error, AdaptersUnavailable) and hasattr(context, "set_response_header"):
+        context.set_response_header(0, "Retry-After", str(error.retry_after))
     return json.dumps(error.to_dict())

@@ -1,7 +1,8 @@
 """A script whose engine does what each request says; SCRIPT_FOLDER has its files.
 
-A request is JSON: `prompt`; `steps` (1); `wait`, a file for which each step waits; `fail`, the text
-of an exception; `die`, which ends the painter. The file `painted` gets a line for each step.
+A request is JSON: `prompt`; `steps` (1); `wait`, a file for which each step waits; `prepare`, a
+file for which its preparation waits; `fail`, the text of an exception; `die`, which ends the
+painter. The file `painted` gets a line for each step.
 """
 
 import json
@@ -55,6 +56,10 @@ def output_fn(prediction, accept, context):
 
 def engine_fn(model):
     return Engine()
+
+
+def prepare_fn(request, model, context):
+    return (lambda: wait_for(request["prepare"])) if "prepare" in request else None
 
 
 def deadline_fn(context):
