@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from generation import Text
-
 from .failures import TrainingFailed
+from .fields import Text
 from .job import Job
-from .pictures import SUFFIXES
 
+# Of pictures.
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 _CAPTION = Text("", shortest=0, longest=1_000)
 _CAPTION_FILES = (".txt", ".caption")
 _METADATA = ("metadata.jsonl", "metadata.csv")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from generation import Choice, InvalidField, Name, Number, Rule, Text, Whole
+from .fields import Choice, InvalidField, Name, Number, Rule, Text, Whole
 
 _LARGEST_FILE = 1_000_000  # bytes; a job with the longest texts has about 20 kB
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from generation import InvalidField, Name
+from .fields import InvalidField, Name
 
 UNDERSTOOD, CHANGED, IGNORED = "understood", "changed", "ignored"
 
@@ -103,10 +103,25 @@ def read(paths: Sequence[Path]) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for path in paths:
         try:
-            config |= flatten(tomllib.loads(path.read_text(encoding="utf-8-sig")))
-        except (OSError, ValueError, RecursionError) as error:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
             raise InvalidField(path.name, "cannot be read as TOML") from error
+        config |= parse(text, path.name)
     return config
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """Return the keys of a TOML file's text.
+
+    Raises:
+        InvalidField: named `name`, if it is no TOML.
+    """
+    try:
+        return flatten(tomllib.loads(text))
+    except InvalidField:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InvalidField(name, "cannot be read as TOML") from error
 
 
 def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,6 +208,8 @@ def _side(value: Any) -> int:
     """Return the side of the square with the area of `1024`, `"1024,768"` or `[1024, 768]`."""
     sides = value.split(",") if isinstance(value, str) else value
     numbers = [int(side) for side in sides] if isinstance(sides, list) else [int(sides)]
+    if not numbers:
+        raise ValueError("has no number")
     area = numbers[0] * numbers[-1]
     return round(math.sqrt(area) / 8) * 8
 

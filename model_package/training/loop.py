@@ -312,4 +312,4 @@ def _optimizer(adapter: Adapter, job: Job) -> torch.optim.Optimizer:
         # By default a step is scaled by the size of its tensor, at least 0.001; an adapter starts
         # at 0. With at least 1, the rate means what it means in kohya's scripts.
         return torch.optim.Adafactor(groups, lr=1.0, eps=(None, 1.0), weight_decay=job.weight_decay)
-    return torch.optim.AdamW(groups, lr=1.0, weight_decay=job.weight_decay)
+    return torch.optim.AdamW(groups, lr=1.0, weight_decay=job.weight_decay, fused=True)

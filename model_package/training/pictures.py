@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 MOST_PIXELS = 40_000_000
 LARGEST_FILE = 50_000_000  # bytes
 MEMORY = 2 * 2**30  # bytes of address space; 40 million pixels take 160 MB in RGBA

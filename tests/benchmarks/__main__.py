@@ -30,6 +30,7 @@ BENCHMARKS = (
     "model_server",
     "png_encoding",
     "lora_switch",
+    "training",
     "weights_upload",
     "serving_image",
     "endpoint_life",
