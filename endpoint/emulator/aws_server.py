@@ -1,20 +1,7 @@
 """One server for all of AWS: the emulator's SageMaker Runtime in front of moto.
 
 Plain boto3 reaches it when `AWS_ENDPOINT_URL` is its address. A gateway that was deployed there
-answers below its stage, `/api/`. Tests control it below `/emulator/`:
-
-    GET    /emulator/requests[?endpoint=NAME]    requests that SageMaker Runtime received
-    DELETE /emulator/requests[?endpoint=NAME]    clear them
-    GET    /emulator/faults/NAME                 the active faults
-    PUT    /emulator/faults/NAME                 replace them by one fault or a list; NAME can be a
-                                                 project of CodeBuild
-    PUT    /emulator/containers/NAME             {"url": ...} the model server behind an endpoint
-    PUT    /emulator/locations/NAME              {"output": ..., "failure": ...} where in S3 results
-                                                 are written, with the fields of `s3_locations.Rule`
-    GET    /emulator/queues/NAME                 {"waiting": n} of an asynchronous endpoint
-    PUT    /emulator/clock                       {"speed": x} and/or {"skip": seconds}
-    PUT    /emulator/transitions                 {"create_seconds": x, ...} the states of endpoints,
-                                                 with the fields of `lifecycle.Transitions`
+answers below its stage, `/api/`. Tests control it below `/emulator/` (`controls.py`).
 """
 
 from __future__ import annotations
@@ -33,22 +20,31 @@ from werkzeug.wrappers import Request, Response
 from endpoint.core.local_addresses import foreign_host, foreign_page
 from endpoint.emulator.apigateway.deployed_gateway import DeployedGateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest
+from endpoint.emulator.controls import Controls
+from endpoint.emulator.lambda_.functions import Functions
 from endpoint.emulator.moto_ import front, shims
 from endpoint.emulator.moto_.codebuild import Builds, builds
+from endpoint.emulator.moto_.event_targets import Targets, targets
+from endpoint.emulator.moto_.pipelines import pipelines
 from endpoint.emulator.moto_.sagemaker import transitions
+from endpoint.emulator.moto_.training import training
+from endpoint.emulator.pipelines.service import Pipelines
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import in_background
 from endpoint.emulator.process.keep_alive import KeepAliveHandler
 from endpoint.emulator.sagemaker.containers import Registry
-from endpoint.emulator.sagemaker.faults import CutOff, Fault
+from endpoint.emulator.sagemaker.faults import CutOff
 from endpoint.emulator.sagemaker.invocations import LONGEST_BODY
 from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.sagemaker.runtime import Runtime
 from endpoint.emulator.sagemaker.scaling import Autoscaler
+from endpoint.emulator.training.service import Training
 
 # The access key's id of what SageMaker does in the name of an endpoint's role.
 SAGEMAKER_KEY = "easel-sagemaker"
+# The same for the roles of training jobs, of pipelines, and of EventBridge's targets.
+TRAINING_KEY, PIPELINE_KEY, EVENTS_KEY = "easel-training", "easel-pipeline", "easel-events"
 
 
 class AwsServer:
@@ -61,6 +57,10 @@ class AwsServer:
         log: the requests that SageMaker Runtime received.
         clock: counts SageMaker's limits.
         transitions: how long endpoints are in their states, on that clock.
+        training: the training jobs.
+        pipelines: the executions of pipelines.
+        targets: delivers events to pipelines and functions.
+        functions: what Lambda's Invoke reaches; a test can replace one by a function of its own.
         gateway: what `deploy` put into the account, below its stage.
     """
 
@@ -80,9 +80,29 @@ class AwsServer:
         self.faults, self.log = self._runtime.faults, self._runtime.log
         self._queue = self._runtime.queue
         self.transitions = Transitions(self.clock.now)
+        # The clock counts from the start of the emulator.
+        self._began = datetime.now(UTC) - timedelta(seconds=self.clock.now())
+        self.training = Training(
+            lambda: self.url, TRAINING_KEY, self._clients(TRAINING_KEY), self.clock, self._began
+        )
+        self.pipelines = Pipelines(self._clients(PIPELINE_KEY), self.clock, self._began)
+        self.targets = Targets(self._clients(EVENTS_KEY))
         self.gateway = DeployedGateway(lambda: self.url, self.clock)
+        self.functions = Functions(self.gateway.invoke)
+        self._controls = Controls(
+            self._runtime,
+            self.registry,
+            self.clock,
+            self.transitions,
+            self.training,
+            self.targets,
+            self.functions,
+        )
         self._moto = front.Front(DomainDispatcherApplication(create_backend_app))
         self._autoscaler = Autoscaler(self.clock, self._queue)
+
+    def _clients(self, key: str) -> Clients:
+        return Clients(lambda: self.url, key)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[AwsServer]:
@@ -96,11 +116,22 @@ class AwsServer:
         self._queue.start()
         self._autoscaler.start()
         try:
-            # Its clock counts from the start of the emulator.
-            began = datetime.now(UTC) - timedelta(seconds=self.clock.now())
-            building = Builds(self.clock.now, began, fault=self.faults.on_build)
-            with transitions(self.transitions), builds(building), in_background(server):
-                yield self
+            building = Builds(self.clock.now, self._began, fault=self.faults.on_build)
+            with (
+                transitions(self.transitions),
+                builds(building),
+                training(self.training),
+                pipelines(self.pipelines),
+                targets(self.targets),
+                in_background(server),
+            ):
+                try:
+                    yield self
+                finally:
+                    # They use this server until they have ended.
+                    self.targets.close()
+                    self.pipelines.close()
+                    self.training.close()
         finally:
             self._autoscaler.close()
             self._queue.close()
@@ -116,8 +147,10 @@ class AwsServer:
             return response(environ, start_response)
         if self._runtime.handles(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
             return self._invoke(Request(environ))(environ, start_response)
+        if self.functions.handles(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+            return self.functions.answer(Request(environ))(environ, start_response)
         if environ["PATH_INFO"].startswith("/emulator/"):
-            return self._control(Request(environ))(environ, start_response)
+            return self._controls.answer(Request(environ))(environ, start_response)
         return self._moto(environ, start_response)
 
     def _invoke(self, request: Request) -> Response:
@@ -141,48 +174,8 @@ class AwsServer:
         try:
             answer = self.gateway.answer(asked)
         except LookupError as error:
-            return _json({"message": str(error)}, 502)
+            return Response(json.dumps({"message": str(error)}), 502, mimetype="application/json")
         return Response(answer.body, answer.status, answer.headers)
-
-    # For tests
-
-    def _control(self, request: Request) -> Response:
-        what, _, name = request.path.removeprefix("/emulator/").partition("/")
-        data = json.loads(request.get_data() or b"null")
-        try:
-            match request.method, what:
-                case "GET", "requests":
-                    return _json(self.log.list(request.args.get("endpoint")))
-                case "DELETE", "requests":
-                    self.log.clear(request.args.get("endpoint"))
-                case "GET", "faults":
-                    return _json([fault.to_dict() for fault in self.faults.get(name)])
-                case "GET", "queues":
-                    return _json({"waiting": self._queue.waiting(name)})
-                case "PUT", _:
-                    self._put(what, name, data)
-                case _:
-                    return _json({"error": "no such switch"}, 404)
-        except (ValueError, TypeError, KeyError) as error:
-            return _json({"error": str(error)}, 400)
-        return _json({})
-
-    def _put(self, what: str, name: str, data: Any) -> None:
-        match what:
-            case "faults":
-                faults = data if isinstance(data, list) else [data]
-                self.faults.switch(name, [Fault.from_dict(fault) for fault in faults])
-            case "containers":
-                self.registry.register(name, data["url"])
-            case "locations":
-                self._runtime.rules.set(name, data)
-            case "transitions":
-                self.transitions.change(data)
-            case "clock":
-                self.clock.run_at(float(data.get("speed", self.clock.speed)))
-                self.clock.skip(float(data.get("skip", 0)))
-            case _:
-                raise ValueError("no such switch")
 
 
 def _hosts(environ: Mapping[str, Any]) -> list[str]:
@@ -197,12 +190,12 @@ def _refusal(environ: Mapping[str, Any]) -> str | None:
     is_signed_link = (
         environ["REQUEST_METHOD"] in {"GET", "HEAD"} and "Signature=" in environ["QUERY_STRING"]
     )
-    fetch_site = "" if is_signed_link else environ.get("HTTP_SEC_FETCH_SITE", "")
+    # A form with a signed policy, on which S3 decides. localhost and 127.0.0.1 are two sites.
+    is_form = environ["REQUEST_METHOD"] == "POST" and environ.get("CONTENT_TYPE", "").startswith(
+        "multipart/form-data"
+    )
+    fetch_site = "" if is_signed_link or is_form else environ.get("HTTP_SEC_FETCH_SITE", "")
     return foreign_host(hosts) or foreign_page(origins, fetch_site)
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(json.dumps(value), status, mimetype="application/json")
 
 
 def _listen(port: int, app: Any) -> BaseWSGIServer:

@@ -77,6 +77,27 @@ class EmulatorClient:
         """Change how endpoints go through their states, as `lifecycle.Transitions`."""
         self._ask("PUT", "transitions", values)
 
+    def set_training(self, **values: Any) -> None:
+        """Change how training jobs go, as `training.rules.Rules`."""
+        self._ask("PUT", "training", values)
+
+    def interrupt_training(self, job: str) -> None:
+        """Take the instance of a spot training job away, which starts again with another."""
+        self._ask("PUT", f"interruptions/{quote(job)}", {})
+
+    def set_deliveries(self, copies: int) -> None:
+        """Deliver each event to pipelines and functions so often: EventBridge may do so."""
+        self._ask("PUT", "deliveries", {"copies": copies})
+
+    def undelivered(self) -> list[str]:
+        """Return why events did not reach pipelines and functions."""
+        reasons: list[str] = self._ask("GET", "deliveries")["failed"]
+        return reasons
+
+    def replace_function(self, name: str, url: str | None) -> None:
+        """Post the events of a function of Lambda to an address; None ends that."""
+        self._ask("PUT", f"functions/{quote(name)}", {"url": url})
+
     def set_clock(self, *, speed: float | None = None, skip: float | None = None) -> None:
         """Run SageMaker's time `speed` times as fast, or skip `skip` seconds of it."""
         changes = {"speed": speed, "skip": skip}

@@ -42,6 +42,7 @@ class _Served:
 
     made_of: str
     gateway: ApiGateway
+    function: _Logged
     resources: ExitStack
 
 
@@ -74,7 +75,22 @@ class DeployedGateway:
         api = _newest()
         if api is None:
             raise LookupError("no REST API")
-        return self._gateway(api, request.path.split("/")[1]).answer(request)
+        return self._current(api, request.path.split("/")[1]).gateway.answer(request)
+
+    def invoke(self, name: str, event: Any) -> Result:
+        """Invoke the function behind the newest API, as Lambda's Invoke does.
+
+        Raises:
+            LookupError: if no API has a function of this name.
+            TooManyRequests: if all its instances are busy.
+        """
+        api = _newest()
+        if api is None:
+            raise LookupError("no REST API")
+        function = self._current(api, next(iter(api.stages))).function
+        if function.name != name:
+            raise LookupError(f"the API's function is {function.name}")
+        return function.invoke(event)
 
     def close(self) -> None:
         """End the function's instances."""
@@ -86,7 +102,7 @@ class DeployedGateway:
             self._served.resources.close()
         self._served = None
 
-    def _gateway(self, api: Any, stage: str) -> ApiGateway:
+    def _current(self, api: Any, stage: str) -> _Served:
         template, function = _template(api, stage)
         code = function.code_sha_256
         made_of = json.dumps([template, code, self.seconds], default=str, sort_keys=True)
@@ -94,7 +110,7 @@ class DeployedGateway:
             if self._served is None or self._served.made_of != made_of:
                 self._end()
                 self._served = self._serve(made_of, template, function, api.region_name)
-            return self._served.gateway
+            return self._served
 
     def _serve(self, made_of: str, template: dict[str, Any], function: Any, region: str) -> _Served:
         if function.run_time != RUNTIME:
@@ -119,7 +135,7 @@ class DeployedGateway:
         )
         logged = _Logged(resources.enter_context(instances), log, self._url, region)
         gateway = ApiGateway(settings, logged, seconds=self.seconds, clock=self._clock)
-        return _Served(made_of, gateway, resources)
+        return _Served(made_of, gateway, logged, resources)
 
 
 def _newest() -> Any:
@@ -207,6 +223,7 @@ class _Logged:
     def __init__(
         self, function: LambdaFunction, log: Path, url: Callable[[], str], region: str
     ) -> None:
+        self.name = function.name
         self._function, self._log, self._read = function, log, 0
         self._logs = Clients(url).get("logs", region)
         self._lock = threading.Lock()

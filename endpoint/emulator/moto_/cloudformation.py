@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from endpoint.emulator.moto_ import change_sets, codebuild
+from endpoint.emulator.moto_ import change_sets, codebuild, pipelines
 from endpoint.emulator.moto_.patching import replace
 
 _UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget", "AWS::IAM::OIDCProvider"}
@@ -65,7 +65,11 @@ def install() -> None:
             """Leave nothing."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        own = {"AWS::CodeBuild::Project": codebuild.Project, **dict.fromkeys(_UNSUPPORTED, Nothing)}
+        own = {
+            "AWS::CodeBuild::Project": codebuild.Project,
+            "AWS::SageMaker::Pipeline": pipelines.Pipeline,
+            **dict.fromkeys(_UNSUPPORTED, Nothing),
+        }
         return lambda resource_type: own.get(resource_type) or original(resource_type)
 
     replace(parsing, "resource_class_from_type", wrap)
@@ -77,22 +81,46 @@ def install() -> None:
 
 
 def _make_whole_buckets() -> None:
-    """Give a stack's buckets their versions and their events, which moto leaves out."""
+    """Give a stack's buckets their versions, events and CORS rules, which moto leaves out."""
     from moto.s3.models import FakeBucket
 
     def wrap(original: Callable[..., Any]) -> Any:
-        def create(_: Any, *arguments: Any, **options: Any) -> Any:
+        def apply(_: Any, *arguments: Any, **options: Any) -> Any:
             bucket = original(*arguments, **options)
-            properties = arguments[1].get("Properties", {})
-            if properties.get("VersioningConfiguration", {}).get("Status") == "Enabled":
-                bucket.versioning_status = "Enabled"
-            if "NotificationConfiguration" in properties:
-                bucket.set_notification_configuration({"EventBridgeConfiguration": {}})
+            given = options.get("cloudformation_json") or arguments[1]
+            _complete(bucket, given.get("Properties", {}))
             return bucket
 
-        return classmethod(create)
+        return classmethod(apply)
 
     replace(FakeBucket, "create_from_cloudformation_json", wrap)
+    replace(FakeBucket, "update_from_cloudformation_json", wrap)
+
+
+def _complete(bucket: Any, properties: dict[str, Any]) -> None:
+    if properties.get("VersioningConfiguration", {}).get("Status") == "Enabled":
+        bucket.versioning_status = "Enabled"
+    if "NotificationConfiguration" in properties:
+        bucket.set_notification_configuration({"EventBridgeConfiguration": {}})
+    rules = properties.get("CorsConfiguration", {}).get("CorsRules", [])
+    bucket.set_cors(
+        [{_CORS[key]: _as_text(value) for key, value in rule.items()} for rule in rules]
+    )
+
+
+def _as_text(value: Any) -> Any:
+    return value if isinstance(value, list) else str(value)
+
+
+# The API's names of CloudFormation's properties.
+_CORS = {
+    "AllowedHeaders": "AllowedHeader",
+    "AllowedMethods": "AllowedMethod",
+    "AllowedOrigins": "AllowedOrigin",
+    "ExposedHeaders": "ExposeHeader",
+    "Id": "ID",
+    "MaxAge": "MaxAgeSeconds",
+}
 
 
 def _delete_with_contents() -> None:

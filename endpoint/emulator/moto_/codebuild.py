@@ -5,7 +5,7 @@ Here a build goes through CodeBuild's phases on a clock, writes its log, and pus
 buildspec of Easel's image pushes: `TAG` and `COMMIT` of the file image.env in its sources. Its
 containers are not run.
 
-EventBridge's rules have CodeBuild's projects as targets here, which moto has not.
+A rule of EventBridge can start a build (`event_targets.py`).
 """
 
 from __future__ import annotations
@@ -194,7 +194,6 @@ def install() -> None:
     # An image is there when its build has pushed it, whoever asks first.
     for name in ("batch_get_image", "describe_images", "list_images"):
         replace(ECRBackend, name, _settle_first)
-    replace(Rule, "send_to_targets", _to_projects)
 
 
 def _start(
@@ -404,30 +403,9 @@ def _environment(
     return None
 
 
-def _to_projects(original: Callable[..., Any]) -> Callable[..., Any]:
-    def send(self: Rule, original_event: Any, transform_input: bool = True) -> None:
-        projects = [target for target in self.targets if ":codebuild:" in target["Arn"]]
-        if self.state == "ENABLED" and self.event_pattern.matches_event(original_event):
-            for target in projects:
-                _build_by_rule(self, target, original_event)
-        self.targets = [target for target in self.targets if target not in projects]
-        try:
-            original(self, original_event, transform_input)
-        finally:
-            self.targets += projects
-
-    return send
-
-
-def _build_by_rule(rule: Rule, target: dict[str, Any], event: Any) -> None:
-    transformer = target.get("InputTransformer", {})
-    text = transformer.get("InputTemplate", "{}")
-    for name, path in transformer.get("InputPathsMap", {}).items():
-        value = event
-        for part in path.removeprefix("$.").split("."):
-            value = value[part]
-        text = text.replace(f"<{name}>", str(value))
+def build_by_rule(rule: Rule, arn: str, payload: dict[str, Any]) -> None:
+    """Start the build of a project, with what its rule sends: parameters of StartBuild."""
     backend = codebuild_backends[rule.account_id][rule.region_name]
-    project = target["Arn"].rpartition("/")[2]
+    project = arn.rpartition("/")[2]
     if project in backend.codebuild_projects:
-        backend.start_build(project, json.loads(text).get("sourceVersion"))
+        backend.start_build(project, payload.get("sourceVersion"))

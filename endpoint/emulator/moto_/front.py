@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from werkzeug.wrappers import Request, Response
 
-from endpoint.emulator.moto_ import api_gateway, cloudformation
+from endpoint.emulator.moto_ import api_gateway, cloudformation, post_policy
 
 WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -28,6 +28,8 @@ class Front:
         request = Request(environ)
         if _is_simulation(request):
             return _DENIED(environ, start_response)
+        if post_policy.is_form(request):
+            return _upload(self._moto, request)(environ, start_response)
         if api_gateway.is_tagging(request):
             return api_gateway.tag(request)(environ, start_response)
         # The service is in the scope of the signature, and the template may be in a form post.
@@ -41,10 +43,27 @@ class Front:
         return self._moto(environ, start_response)
 
 
+def _upload(moto: WSGI, request: Request) -> Response:
+    request.get_data(cache=True, parse_form_data=False)
+    try:
+        post_policy.check(request)
+    except post_policy.Refused as refused:
+        response = refused.response()
+    else:
+        _rewind(request)
+        response = Response.from_app(moto, request.environ)
+    finally:
+        request.close()
+    # moto lets all pages read its answers; S3 those that the bucket names.
+    response.headers.pop("Access-Control-Allow-Origin", None)
+    response.headers.update(post_policy.cors_headers(request))
+    return response
+
+
 def _is_conditional_write(request: Request) -> bool:
     """Whether moto needs a lock: it checks the condition first and writes later."""
     names = ("If-None-Match", "If-Match")
-    return request.method == "PUT" and any(name in request.headers for name in names)
+    return request.method in {"PUT", "DELETE"} and any(name in request.headers for name in names)
 
 
 def _is_simulation(request: Request) -> bool:

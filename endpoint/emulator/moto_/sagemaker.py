@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from moto.sagemaker.exceptions import SagemakerClientError, ValidationError
+from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
@@ -264,17 +264,9 @@ def _within_quota(backend: SageMakerModelBackend, variant: dict[str, Any]) -> li
     ]
     if allowed:
         return allowed
-    used, quota = _in_use(backend, types[0]), quotas[types[0]]
-    raise _ResourceLimitExceeded(
-        f"The account-level service limit '{types[0]} for endpoint usage' is {quota:g} Instances, "
-        f"with current utilization of {used} Instances and a request delta of {count} Instances. "
-        "Please use AWS Service Quotas to request an increase for this quota."
-    )
+    service_quotas.require(types[0], service_quotas.ENDPOINT, _in_use(backend, types[0]), count)
+    return types
 
 
 def _in_use(backend: SageMakerModelBackend, instance_type: str) -> int:
     return sum(lifecycle(item).instances(instance_type) for item in settle(backend).values())
-
-
-class _ResourceLimitExceeded(SagemakerClientError):
-    code = "ResourceLimitExceeded"

@@ -9,7 +9,16 @@ from moto import backends
 from moto.core import errors, responses
 from moto.s3.models import FakeKey
 
-from endpoint.emulator.moto_ import api_gateway, codebuild, ecr, sagemaker, service_quotas
+from endpoint.emulator.moto_ import (
+    api_gateway,
+    codebuild,
+    ecr,
+    event_targets,
+    pipelines,
+    sagemaker,
+    service_quotas,
+    training,
+)
 
 
 @cache
@@ -20,6 +29,9 @@ def install() -> None:
     ecr.install()
     service_quotas.install()
     codebuild.install()
+    event_targets.install()
+    training.install()
+    pipelines.install()
     _look_up_once()
     _forget_objects()
 

@@ -17,6 +17,7 @@ from tests.endpoint.emulator.doubles import (
     ContainerHandler,
     create_endpoint,
 )
+from tests.endpoint.emulator.training.doubles import ROLE, create_role
 
 
 # Not for the session: tests of other folders need their settings back.
@@ -64,6 +65,13 @@ def runtime(clients):
 @pytest.fixture(scope="session")
 def s3(clients):
     return clients.get("s3", REGION)
+
+
+@pytest.fixture(scope="session")
+def training_role(clients):
+    """The ARN of a role that SageMaker and EventBridge can assume."""
+    create_role(clients, REGION)
+    return ROLE
 
 
 @pytest.fixture

@@ -1,0 +1,306 @@
+"""SageMaker's pipelines.
+
+moto 5.2.5 says that an execution has succeeded, and nothing comes of it; it accepts any text as a
+definition, and has neither steps nor StopPipelineExecution. Here they run (`pipelines/`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from moto.core.common_models import CloudFormationModel
+from moto.core.utils import get_service_model
+from moto.sagemaker.exceptions import ConflictException, ResourceNotFound, ValidationError
+from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
+from moto.sagemaker.responses import SageMakerResponse
+
+from endpoint.emulator.moto_ import request_check
+from endpoint.emulator.moto_.patching import replace
+from endpoint.emulator.moto_.roles import require_role
+from endpoint.emulator.pipelines.definition import Definition, InvalidDefinition, parse
+from endpoint.emulator.pipelines.execution import Execution
+from endpoint.emulator.pipelines.service import Pipelines, TokenInUse
+
+# The last one counts.
+_services: list[Pipelines] = []
+
+
+@contextmanager
+def pipelines(use: Pipelines) -> Iterator[None]:
+    """Let pipelines that are started while the context lasts run there."""
+    _services.append(use)
+    try:
+        yield
+    finally:
+        _services.remove(use)
+
+
+def install() -> None:
+    """Patch moto's classes."""
+    backend = SageMakerModelBackend
+    replace(backend, "create_pipeline", _create)
+    replace(backend, "update_pipeline", _update)
+    replace(backend, "delete_pipeline", _delete)
+    response: Any = SageMakerResponse
+    for name, method in {
+        "start_pipeline_execution": _start,
+        "stop_pipeline_execution": _stop,
+        "describe_pipeline_execution": _describe,
+        "list_pipeline_executions": _list,
+        "list_pipeline_execution_steps": _list_steps,
+        "list_pipeline_parameters_for_execution": _list_parameters,
+    }.items():
+        setattr(response, name, method)
+
+
+# --- Pipelines
+
+
+def _create(original: Callable[..., Any]) -> Callable[..., Any]:
+    def create(self: SageMakerModelBackend, **options: Any) -> Any:
+        require_role(self.account_id, options["role_arn"])
+        # moto reads a definition from S3 into an object; it is checked when it is started.
+        if options["pipeline_definition"]:
+            definition_of(options["pipeline_definition"])
+        return original(self, **options)
+
+    return create
+
+
+def _update(original: Callable[..., Any]) -> Callable[..., Any]:
+    def update(self: SageMakerModelBackend, pipeline_name: str, **options: Any) -> Any:
+        if options.get("pipeline_definition"):
+            definition_of(options["pipeline_definition"])
+        if options.get("role_arn"):
+            require_role(self.account_id, options["role_arn"])
+        return original(self, pipeline_name, **options)
+
+    return update
+
+
+def _delete(original: Callable[..., Any]) -> Callable[..., Any]:
+    def delete(self: SageMakerModelBackend, pipeline_name: str) -> Any:
+        known = self.pipelines.get(pipeline_name)
+        if known is not None and _services:
+            # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html
+            if _services[-1].is_running(known.arn):
+                raise ConflictException(
+                    f"The pipeline {pipeline_name} has executions that have not ended."
+                )
+            _services[-1].forget(known.arn)
+        return original(self, pipeline_name)
+
+    return delete
+
+
+def definition_of(text: Any) -> Definition:
+    """Return the pipeline that a text defines; refuses it as CreatePipeline does."""
+    try:
+        definition = parse(text if isinstance(text, str) else json.dumps(text))
+        for step in definition.all_steps():
+            if step.type == "Training":
+                _check_training(step.name, step.arguments)
+    except InvalidDefinition as error:
+        raise ValidationError(message=f"Unable to parse pipeline definition. {error}") from None
+    return definition
+
+
+def _check_training(step: str, arguments: dict[str, Any]) -> None:
+    shape = get_service_model("sagemaker").operation_model("CreateTrainingJob").input_shape
+    # SageMaker makes the name up: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines.html
+    unknown = set(arguments) - (set(shape.members) - {"TrainingJobName"})
+    missing = set(shape.required_members) - {"TrainingJobName"} - set(arguments)
+    for name in sorted(unknown | missing):
+        raise InvalidDefinition(f"The step [{step}] has an unknown or no argument [{name}].")
+
+
+# --- Executions
+
+
+def _start(self: SageMakerResponse) -> str:
+    asked = json.loads(self.body)
+    request_check.check("StartPipelineExecution", asked)
+    known = self.sagemaker_backend.pipelines.get(asked["PipelineName"].rpartition("/")[2])
+    if known is None:
+        raise ResourceNotFound(f"Pipeline '{asked['PipelineName']}' does not exist.")
+    if not _services:
+        raise ValidationError(message="No pipelines are emulated here.")
+    given = {item["Name"]: item["Value"] for item in asked.get("PipelineParameters", [])}
+    try:
+        execution = _services[-1].start(
+            definition_of(known.pipeline_definition),
+            given,
+            known.arn,
+            self.sagemaker_backend.region_name,
+            asked["ClientRequestToken"],
+        )
+    except InvalidDefinition as error:
+        raise ValidationError(message=str(error)) from None
+    except TokenInUse:
+        raise ConflictException(
+            "The ClientRequestToken belongs to an execution with other parameters."
+        ) from None
+    more = {"given": given, "description": asked}
+    vars(execution).update(more)
+    return json.dumps({"PipelineExecutionArn": execution.arn})
+
+
+def _find(self: SageMakerResponse) -> tuple[Any, Execution]:
+    arn = json.loads(self.body)["PipelineExecutionArn"]
+    pipeline = arn.partition("/execution/")[0]
+    known = self.sagemaker_backend.pipelines.get(pipeline.rpartition("/")[2])
+    executions = _services[-1].executions(pipeline) if _services else []
+    execution = next((item for item in executions if item.arn == arn), None)
+    if known is None or execution is None:
+        raise ResourceNotFound(f"Pipeline execution '{arn}' does not exist.")
+    return known, execution
+
+
+def _describe(self: SageMakerResponse) -> str:
+    known, execution = _find(self)
+    asked = vars(execution)["description"]
+    shown = {
+        "PipelineArn": known.arn,
+        "PipelineExecutionArn": execution.arn,
+        "PipelineExecutionStatus": execution.status,
+        "CreationTime": execution.created,
+        "LastModifiedTime": execution.modified,
+        "RoleArn": known.role_arn,
+    }
+    optional = {
+        "FailureReason": execution.failure_reason,
+        "PipelineExecutionDisplayName": asked.get("PipelineExecutionDisplayName"),
+        "PipelineExecutionDescription": asked.get("PipelineExecutionDescription"),
+    }
+    return json.dumps(shown | {key: value for key, value in optional.items() if value})
+
+
+def _stop(self: SageMakerResponse) -> str:
+    _, execution = _find(self)
+    if not execution.stop():
+        raise ConflictException(
+            f"The execution {execution.arn} is in status {execution.status} and cannot be stopped."
+        )
+    return json.dumps({"PipelineExecutionArn": execution.arn})
+
+
+def _list(self: SageMakerResponse) -> str:
+    asked = json.loads(self.body)
+    known = self.sagemaker_backend.pipelines.get(asked["PipelineName"].rpartition("/")[2])
+    if known is None:
+        raise ResourceNotFound(f"Pipeline '{asked['PipelineName']}' does not exist.")
+    executions = _services[-1].executions(known.arn) if _services else []
+    if asked.get("SortOrder") == "Ascending":
+        executions = executions[::-1]
+    summaries = [
+        {
+            "PipelineExecutionArn": execution.arn,
+            "StartTime": execution.created,
+            "PipelineExecutionStatus": execution.status,
+        }
+        | (
+            {"PipelineExecutionFailureReason": execution.failure_reason}
+            if execution.failure_reason
+            else {}
+        )
+        for execution in executions
+    ]
+    return json.dumps(_page("PipelineExecutionSummaries", summaries, asked))
+
+
+def _list_steps(self: SageMakerResponse) -> str:
+    _, execution = _find(self)
+    asked = json.loads(self.body)
+    steps = [record.describe() for record in execution.steps]
+    # The latest first, where nothing else is asked for.
+    if asked.get("SortOrder", "Descending") == "Descending":
+        steps.reverse()
+    return json.dumps(_page("PipelineExecutionSteps", steps, asked))
+
+
+def _list_parameters(self: SageMakerResponse) -> str:
+    _, execution = _find(self)
+    given = vars(execution)["given"]
+    parameters = [{"Name": name, "Value": value} for name, value in given.items()]
+    return json.dumps({"PipelineParameters": parameters})
+
+
+def _page(name: str, items: list[Any], asked: dict[str, Any]) -> dict[str, Any]:
+    first, most = int(asked.get("NextToken") or 0), int(asked.get("MaxResults") or 10)
+    following = {"NextToken": str(first + most)} if first + most < len(items) else {}
+    return {name: items[first : first + most], **following}
+
+
+# --- A stack's pipeline
+
+
+class Pipeline(CloudFormationModel):
+    """AWS::SageMaker::Pipeline, which moto silently leaves out."""
+
+    def __init__(self, name: str) -> None:
+        self.physical_resource_id = name
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "PipelineName"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> Pipeline:
+        """Create the pipeline."""
+        own = cloudformation_json["Properties"]
+        # moto knows the properties with a name of its own resources alone.
+        name = own.get("PipelineName", resource_name)
+        sagemaker_backends[account_id][region_name].create_pipeline(
+            pipeline_name=name, tags=own.get("Tags", []), **_properties(own)
+        )
+        return cls(name)
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: Any,
+        new_resource_name: str,  # noqa: ARG003 - it keeps its name
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+    ) -> Pipeline:
+        """Give the pipeline the properties of an update."""
+        name = original_resource.physical_resource_id
+        own = _properties(cloudformation_json["Properties"])
+        sagemaker_backends[account_id][region_name].update_pipeline(name, **own)
+        return cls(name)
+
+    @classmethod
+    def delete_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Any,  # noqa: ARG003 - found by its name
+        account_id: str,
+        region_name: str,
+    ) -> None:
+        """Delete the pipeline."""
+        sagemaker_backends[account_id][region_name].delete_pipeline(resource_name)
+
+
+def _properties(own: dict[str, Any]) -> dict[str, Any]:
+    definition = own["PipelineDefinition"]
+    location = definition.get("PipelineDefinitionS3Location")
+    return {
+        "pipeline_display_name": own.get("PipelineDisplayName"),
+        "pipeline_definition": definition.get("PipelineDefinitionBody"),
+        "pipeline_definition_s3_location": location
+        and {"Bucket": location["Bucket"], "ObjectKey": location["Key"]},
+        "pipeline_description": own.get("PipelineDescription"),
+        "role_arn": own["RoleArn"],
+        "parallelism_configuration": own.get("ParallelismConfiguration"),
+    }
