@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
 def delete(context: Context, options: ModelOptions) -> Result:
     """Delete one model's endpoint, or all of the deployment's resources."""
     found = removal.search(context, options.model)
-    for line in (*found.lines(context.name), *removal.files_to_keep(context, options.model)):
+    trained = [] if options.model else removal.trained_adapters(context)
+    kept = removal.files_to_keep(context, options.model)
+    for line in (*found.lines(context.name), *trained, *kept):
         context.console.say(line)
     if options.model:
         files = f"its files in {context.deployment.bucket}"
@@ -46,6 +48,7 @@ def delete(context: Context, options: ModelOptions) -> Result:
     stored = None
     if found.own:
         context.console.ask(f"Delete all of it in {context.account.region}?")
+        removal.delete_training(context, found)
         removal.delete_endpoints(context, found)
         stored = removal.delete_infrastructure(context, found)
     return removal.verify(context, found, stored)

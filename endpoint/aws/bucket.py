@@ -16,6 +16,7 @@ from endpoint.core.problems import code_of
 
 # HEAD responses have no body, so S3 reports only the status as the code.
 _MISSING = {"NoSuchBucket", "404", "NotFound"}
+_EXISTS = {"PreconditionFailed", "ConditionalRequestConflict"}
 _MARK = "easel-key"
 _LARGEST_BATCH = 1000  # S3's limit of keys in one DeleteObjects
 
@@ -86,6 +87,20 @@ class Bucket:
         marked = {**(metadata or {}), **mark(key)}
         stored = self.client.put_object(Bucket=self.name, Key=key, Body=body, Metadata=marked)
         return str(stored.get("VersionId", ""))
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        """Store a small object unless its key exists; return whether it was stored.
+
+        S3 decides which of two callers is the first. The object has no mark.
+        """
+        try:
+            self.client.put_object(Bucket=self.name, Key=key, Body=body, IfNoneMatch="*")
+        except ClientError as error:
+            # 409: another call of the same kind is being decided.
+            if code_of(error) in _EXISTS:
+                return False
+            raise
+        return True
 
     def current(self, key: str) -> tuple[str, dict[str, str]] | None:
         """Return the version and the metadata of an object; None if it does not exist."""

@@ -9,7 +9,10 @@ from typing import Any
 from endpoint.core.problems import AwsError, translated
 
 _SERVICE = "sagemaker"
-_NAME = "{} for endpoint usage"
+_NAME = "{} for {}"
+ENDPOINTS, TRAINING, SPOT = (
+    "endpoint usage", "training job usage", "spot training job usage",
+)  # fmt: skip
 
 
 class Quotas:
@@ -18,8 +21,14 @@ class Quotas:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def read(self, types: Iterable[str]) -> dict[str, tuple[float, str]] | None:
+    def read(
+        self, types: Iterable[str], usage: str = ENDPOINTS
+    ) -> dict[str, tuple[float, str]] | None:
         """Return quota and quota code of each instance type; the quota is found by its name.
+
+        Args:
+            types: the instance types.
+            usage: ENDPOINTS, TRAINING or SPOT, which are counted separately.
 
         Types that the region does not list are left out. Returns None if the quotas cannot be read:
         that must not prevent a deployment. The values are a hint: the service has been seen to
@@ -28,9 +37,9 @@ class Quotas:
         try:
             with translated():
                 return {
-                    name: self._listed[_NAME.format(name)]
+                    name: self._listed[_NAME.format(name, usage)]
                     for name in types
-                    if _NAME.format(name) in self._listed
+                    if _NAME.format(name, usage) in self._listed
                 }
         except AwsError:
             return None

@@ -1,4 +1,6 @@
-"""The serving images of `images.json`: what each contains, and what is known to be wrong with it.
+"""The images of `images.json`: what each contains, and what is known to be wrong with it.
+
+Those with the scope `training` are for training jobs; the others serve.
 
 To add an image, add an entry to that file; the tests check every entry. One that AWS publishes has
 `lookup`, the arguments that find its registry in the SageMaker SDK; any other has a `uri`. `digest`
@@ -20,6 +22,7 @@ from endpoint.core.problems import BadArgument
 
 _FILE = Path(__file__).with_name("images.json")
 DEFAULT = "huggingface-5.5.3"
+TRAINING = "training-5.3.0"
 # Its name as well, whichever it is.
 AWS = "aws"
 # A URI has a slash.
@@ -67,6 +70,7 @@ class KnownImage:
         support_source: where that day was published.
         trouble: what is known to be wrong with it.
         ray_serve: whether it serves an application of Ray Serve, and not inference.py.
+        scope: inference or training.
     """
 
     name: str
@@ -84,6 +88,7 @@ class KnownImage:
     support_source: str
     trouble: tuple[Trouble, ...]
     ray_serve: bool = False
+    scope: str = "inference"
 
     def pinned(self, uri: str) -> str:
         """Return the URI with the digest, if there is one, in place of the tag."""
@@ -102,10 +107,14 @@ class KnownImage:
 
 
 @cache
-def read() -> dict[str, KnownImage]:
-    """Return the catalogue, by name."""
+def _read() -> tuple[KnownImage, ...]:
     entries = json.loads(_FILE.read_text("utf-8"))
-    return {name: _image(name, entry) for name, entry in entries.items()}
+    return tuple(_image(name, entry) for name, entry in entries.items())
+
+
+def read(scope: str = "inference") -> dict[str, KnownImage]:
+    """Return the images for serving, or for training, by name."""
+    return {image.name: image for image in _read() if image.scope == scope}
 
 
 def _image(name: str, entry: dict[str, Any]) -> KnownImage:
@@ -126,10 +135,11 @@ def _image(name: str, entry: dict[str, Any]) -> KnownImage:
         support_source=support["source"],
         trouble=tuple(Trouble(**trouble) for trouble in entry["trouble"]),
         ray_serve=entry.get("ray_serve", False),
+        scope=entry.get("scope", "inference"),
     )
 
 
-def by_name(name: str) -> KnownImage | None:
+def by_name(name: str, scope: str = "inference") -> KnownImage | None:
     """Return the image with this name, or None if the text is no name but a URI.
 
     Raises:
@@ -137,19 +147,19 @@ def by_name(name: str) -> KnownImage | None:
     """
     if not _NAME.fullmatch(name):
         return None
-    name = DEFAULT if name == AWS else name
-    if name not in read():
+    name = (TRAINING if scope == "training" else DEFAULT) if name == AWS else name
+    if name not in read(scope):
         raise BadArgument(
             f"{name!r} is neither a known image nor a URI.",
-            f"Known images are aws and {', '.join(read())}; a URI has the form"
+            f"Known images are aws and {', '.join(read(scope))}; a URI has the form"
             " <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>.",
         )
-    return read()[name]
+    return read(scope)[name]
 
 
 def by_content(repository: str, tag: str | None, digest: str | None) -> KnownImage | None:
     """Return what is known about an image that was given by its URI."""
-    for image in read().values():
+    for image in _read():
         if image.repository == repository and (
             (tag is not None and image.tag == tag)
             or (digest is not None and image.digest == digest)

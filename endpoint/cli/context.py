@@ -19,6 +19,7 @@ from endpoint.aws.runtime import Runtime
 from endpoint.aws.scaling import Scaling
 from endpoint.aws.stacks import Stacks
 from endpoint.aws.tagged import Tagged
+from endpoint.aws.training import Training
 from endpoint.core.account import Account
 from endpoint.core.console import Console
 from endpoint.core.naming import Deployment, check_name
@@ -98,6 +99,10 @@ class Context:
     @cached_property
     def endpoints(self) -> Endpoints:
         return Endpoints(self.account.client("sagemaker"), self.waiting)
+
+    @cached_property
+    def training(self) -> Training:
+        return Training(self.account.client("sagemaker"), self.waiting)
 
     @cached_property
     def scaling(self) -> Scaling:

@@ -24,6 +24,7 @@ _BUILD_LOGS = f"/aws/codebuild/{APP}-"
 _WITHOUT_SCALING = {"Failed", "Deleting"}
 GATEWAY_KINDS = {"Lambda function", "REST API"}
 REPOSITORY, PROJECT, BUILD, RULE = "image repository", "build project", "image build", "rule"
+TRAINING, PIPELINE = "training job", "pipeline"
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def _by_name(context: Context, without_scaling: Collection[str]) -> Iterator[Res
     yield from _models(context)
     yield from _gateway(context)
     yield from _images(context)
+    yield from _training(context)
     yield from _logs(context)
     yield from _stacks(context)
     yield from _buckets(context)
@@ -286,6 +288,39 @@ def _images(context: Context) -> Iterator[Resource]:
             yield Resource(RULE, rule, deployment)
 
 
+def _training(context: Context) -> Iterator[Resource]:
+    """Yield the training jobs that run, and the pipelines that start others."""
+    for job in context.training.running(f"{APP}-"):
+        name = job["TrainingJobName"]
+        deployment = owner(name)
+        description = context.training.find(name) if deployment else None
+        if deployment and description:
+            yield _training_job(context, name, deployment, description)
+    for pipeline in context.training.pipelines(f"{APP}-"):
+        if deployment := owner(pipeline):
+            yield Resource(PIPELINE, pipeline, deployment, remark="pay per training job")
+
+
+def _training_job(
+    context: Context, name: str, deployment: str, description: dict[str, Any]
+) -> Resource:
+    since, resources = description["CreationTime"], description["ResourceConfig"]
+    usd = prices.dearest([resources["InstanceType"]])
+    limit = description["StoppingCondition"].get("MaxRuntimeInSeconds", 0)
+    hours = min(max((context.clock.now() - since).total_seconds(), 0), limit) / 3600
+    spot = ", spot" if description.get("EnableManagedSpotTraining") else ""
+    return Resource(
+        TRAINING,
+        name,
+        deployment,
+        since,
+        usd,
+        None if usd is None else round(usd * hours, 2),
+        f"{description['TrainingJobStatus']}, {resources['InstanceType']}{spot};"
+        f" ends by itself after {limit // 60} minutes at the latest",
+    )
+
+
 def _logs(context: Context) -> Iterator[Resource]:
     for prefix in (_ENDPOINT_LOGS, _GATEWAY_LOGS, _BUILD_LOGS):
         for group, size in context.logs.sizes(prefix).items():
@@ -338,7 +373,9 @@ def _bucket(context: Context, name: str, deployment: str, since: datetime) -> Re
 # is deleted, and the index is behind.
 _FOUND_BY_NAME = re.compile(
     r"arn:[^:]+:(s3|lambda|logs|cloudformation|cloudwatch|apigateway|iam|ecr|codebuild|events)"
-    r":|arn:[^:]+:sagemaker:[^:]*:[^:]*:(endpoint|endpoint-config|model)/"
+    r":|arn:[^:]+:sagemaker:[^:]*:[^:]*:"
+    # A training job that has ended costs nothing, and SageMaker keeps it.
+    r"(endpoint|endpoint-config|model|pipeline|training-job)/"
 )
 
 

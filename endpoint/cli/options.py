@@ -87,9 +87,11 @@ class DoctorOptions(EndpointOptions):
 
     Attributes:
         policy: print the operator's policy, and check nothing.
+        training: what training needs as well.
     """
 
     policy: bool
+    training: bool
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,51 @@ class DeployOptions(EndpointOptions, AccessOptions):
     requests_per_second: float
     burst: int
     concurrency: int
+    training: bool | None
+    training_image: str | None
+    trainings_per_month: int | None
+
+
+@dataclass(frozen=True)
+class TrainOptions(CommonOptions):
+    """What to train, and which job to look at.
+
+    Attributes:
+        folder: the pictures and captions.
+        adapter: the adapter's name.
+        kohya: a file of kohya's scripts, over which the other options have priority.
+        long: whether a job may take longer than an hour.
+        contact_sheet: where to write it; None for a place of the project's.
+        watch: True for the job that is started, or the name or id of one.
+        stop: the name or id of a job; likewise resume.
+    """
+
+    folder: Path | None
+    adapter: str | None
+    model: str
+    revision: str | None
+    trigger: str | None
+    prompt: str | None
+    class_prompt: str | None
+    class_pictures: Path | None
+    preserve: str | None
+    steps: int | None
+    rank: int | None
+    rate: float | None
+    resolution: int | None
+    seed: int | None
+    sample_prompt: tuple[str, ...]
+    sample_every: int | None
+    kohya: Path | None
+    image: str | None
+    instance_type: str | None
+    on_demand: bool
+    long: bool
+    contact_sheet: Path | None
+    watch: str | bool | None
+    stop: str | None
+    resume: str | None
+    list: bool
 
 
 def read(options: type[Options], args: argparse.Namespace) -> Options:
@@ -124,7 +171,7 @@ def read(options: type[Options], args: argparse.Namespace) -> Options:
 
 
 def common_parser(
-    command: str, description: str, name: str | None = "main"
+    command: str, description: str, name: str | None = "main", option: str = "--name"
 ) -> argparse.ArgumentParser:
     """Return a parser for `CommonOptions`.
 
@@ -132,10 +179,11 @@ def common_parser(
         command: the script's name after `python -m endpoint`.
         description: what the script does, in one sentence.
         name: the deployment by default; None for all.
+        option: the option that names the deployment.
     """
     parser = argparse.ArgumentParser(prog=f"python -m endpoint {command}", description=description)
     which = f"the deployment (default: {name or 'all'})"
-    parser.add_argument("--name", default=name, help=which)
+    parser.add_argument(option, dest="name", default=name, help=which)
     parser.add_argument("--region", help="AWS region (default: from your AWS configuration)")
     parser.add_argument("--profile", help="profile of your AWS configuration")
     parser.add_argument("--yes", action="store_true", help="confirm every question")
@@ -191,14 +239,57 @@ def instance_type(text: str) -> str:
     return text
 
 
-def image(text: str) -> str:
+def training_image(text: str) -> str:
+    """Read a training image, as `image`."""
+    return image(text, "training")
+
+
+def image(text: str, scope: str = "inference") -> str:
     """Read a serving image: a name in the catalogue, or a URI; whether it exists, ECR decides."""
     try:
-        if images.by_name(text) is None:
+        if images.by_name(text, scope) is None:
             Image.parse(text)
     except BadArgument as error:
         raise argparse.ArgumentTypeError(f"{error} {error.advice}") from error
     return text
+
+
+def add_train_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `TrainOptions`."""
+    add = parser.add_argument
+    add("folder", nargs="?", type=Path, help="the pictures, with captions next to them")
+    add("--name", dest="adapter", help="the adapter's name: what `lora=` in a URL names")
+    add("--model", default="sdxl", help="sd, sdxl (default), or a folder with such a model")
+    add("--revision", help="commit, tag or branch of a hub repository")
+    add("--trigger", help="words put before each caption that lacks them")
+    add("--prompt", help="the caption of pictures without their own")
+    add("--class-prompt", help='the caption of the class, such as "a dog"')
+    add("--class-pictures", type=Path, metavar="FOLDER", help="pictures of the class")
+    preserve = "how the class stays as it is (default: output with --class-prompt, pictures with"
+    preserve += " --class-pictures, else none)"
+    add("--preserve", choices=["none", "output", "pictures"], help=preserve)
+    add("--steps", type=count, help="default: 100 for each picture, from 400 to 2,000")
+    add("--rank", type=count, help="rank of the adapter (16)")
+    add("--rate", type=amount, help="learning rate (0.0001)")
+    add("--resolution", type=count, help="side of the square, in pixels (the model's own)")
+    add("--seed", type=int, help="all random numbers follow from it (0)")
+    sample = "a prompt of the sample sheets; repeatable"
+    add("--sample-prompt", action="append", default=[], metavar="PROMPT", help=sample)
+    add("--sample-every", type=count, metavar="STEPS", help="steps between sheets (200)")
+    add("--kohya", type=Path, metavar="FILE", help="a configuration file of kohya's sd-scripts")
+    add(
+        "--image",
+        type=training_image,
+        help="the training image: aws, a name in the catalogue, or a URI in ECR",
+    )
+    add("--instance-type", type=instance_type, help="default: the first that your quota allows")
+    add("--on-demand", action="store_true", help="no spot instance: not interrupted, full price")
+    add("--long", action="store_true", help="allow more than an hour, up to 24")
+    add("--contact-sheet", type=Path, metavar="FILE", help="where to write the PNG file")
+    add("--watch", nargs="?", const=True, metavar="JOB", help="follow a job, by name or id")
+    add("--stop", metavar="JOB", help="stop a job; its checkpoints stay")
+    add("--resume", metavar="JOB", help="go on from the newest checkpoint")
+    add("--list", action="store_true", help="list all jobs")
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:
@@ -249,6 +340,12 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
     add("--requests-per-second", type=float, default=4, help="for pictures (default: 4)")
     add("--burst", type=int, default=20, help="pictures at once (default: 20)")
+    training = "let holders of a key fine-tune models (stays as it is without this option)"
+    add("--training", action=argparse.BooleanOptionalAction, default=None, help=training)
+    which = "the training image: aws, a name in the catalogue, or a URI in ECR"
+    add("--training-image", type=training_image, metavar="IMAGE", help=which)
+    per_month = "training jobs of one key in a month (new deployments: 20)"
+    add("--trainings-per-month", type=count, metavar="N", help=per_month)
     most = f"functions running at once; 0 for no limit (default: {CONCURRENCY})"
     add("--concurrency", type=int, default=CONCURRENCY, help=most)
     add_access_options(parser)

@@ -19,7 +19,7 @@ from endpoint.core.problems import BadArgument, Declined, ScriptError, UploadFai
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _SELECTING = (
     "name", "region", "profile", "model", "also", "revision", "image", "inference_ami",
-    "instance_type", "change_set", "label", "stack_role",
+    "instance_type", "change_set", "label", "stack_role", "adapter", "watch", "stop", "resume",
 )  # fmt: skip
 ScriptOptions = TypeVar("ScriptOptions", bound=CommonOptions)
 

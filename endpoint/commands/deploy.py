@@ -3,6 +3,7 @@
     checks       what would prevent it
     endpoints    as `create` makes them
     gateway      the Lambda function and API Gateway, by chalice, with throttling
+    training     with --training: the trainer, the weights, and a stack of its own
     smoke test   the gateway's health, and one picture, through the public URL
 
 The same command continues after any interruption, and updates what exists.
@@ -25,6 +26,7 @@ from endpoint.core.problems import AGAIN, ScriptError
 from endpoint.provision import checks, infrastructure
 from endpoint.provision.gateway import gateway
 from endpoint.provision.serving import capacity, endpoint
+from endpoint.provision.training import setting, stack
 
 # Takes a URL, and `key` as well where the gateway requires keys; raises OSError for an error.
 Fetch = Callable[..., bytes]
@@ -46,6 +48,7 @@ def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     chosen = [endpoint.check_options(model_options) for model_options in each]
     infrastructure.check_budget(options, context.account.region)
     gateway.check(context, options)
+    setting.check(context, options)
     for model_options in each:
         checks.require_good(context, model_options)
     # Each may fit alone, and not all together.
@@ -57,7 +60,10 @@ def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     capacity.require_room(context, dict(zip(names, types, strict=True)))
     for model_options in each:
         endpoint.create(context, model_options)
-    url, key = gateway.deploy(context, options)
+    training = setting.prepare(context, options)
+    url, key = gateway.deploy(context, options, training)
+    # After the function, which its pipeline calls.
+    stack.update(context, options, training)
     if context.dry_run:
         return Result({"url": None}, ["Dry run: nothing was deployed."])
     _smoke_test(context, url, partial(fetch, key=key) if key else fetch)

@@ -21,7 +21,9 @@ def parser() -> argparse.ArgumentParser:
 def destroy(context: Context, _: CommonOptions) -> Result:
     """Delete the gateway, then everything that `delete` deletes."""
     found = removal.search(context, gateway=True)
-    for line in (*found.lines(context.name), *removal.files_to_keep(context)):
+    lines = (*found.lines(context.name), *removal.trained_adapters(context),
+             *removal.files_to_keep(context))  # fmt: skip
+    for line in lines:
         context.console.say(line)
     if found.own:
         context.console.ask(f"Delete all of it in {context.account.region}?")

@@ -22,6 +22,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--policy", action="store_true", help="print the IAM policy that an operator needs"
     )
+    training = "check what training needs as well; with --policy, print that policy"
+    parser.add_argument("--training", action="store_true", help=training)
     return parser
 
 
@@ -31,9 +33,9 @@ def doctor(context: Context, options: DoctorOptions) -> Result:
     The result is good unless a check would prevent a deployment.
     """
     if options.policy:
-        policy = rights.policy(context.deployment)
+        policy = rights.policy(context.deployment, training=options.training)
         return Result(policy, [json.dumps(policy, indent=2)])
-    results = checks.examine(context, options)
+    results = checks.examine(context, options, training=options.training)
     bad = [check for check in results if check.state == "bad"]
     lines = [line for check in results for line in check.lines()]
     lines.append(f"{len(bad)} of these prevent a deployment." if bad else "Ready to deploy.")

@@ -75,7 +75,7 @@ def _start(context: Context, model: str, name: str, config: dict[str, Any]) -> N
     in_service.bring_into_service(context, endpoint, name, context.deployment.tags)
     context.begin("warm-up: a first picture")
     warm_up(context, endpoint, asynchronous=is_asynchronous(config))
-    # Again: its adapters can have changed while it was stopped.
+    # Again: on another machine, the sizes of its batches can differ.
     store_description(context, endpoint)
 
 

@@ -37,6 +37,7 @@ class Console:
         self._progress = progress or sys.stderr
         self._results = results or sys.stdout
         self._shown: tuple[str, float] | None = None  # the last waiting line's phase, and when
+        self._drawn = 0  # the lines of the last drawing
 
     @property
     def overwrites(self) -> bool:
@@ -67,7 +68,17 @@ class Console:
             return
         self._shown = (phase, now)
 
+    def draw(self, text: str) -> None:
+        """Print lines; on a terminal, over those of the drawing before."""
+        lines = self._drawn + (1 if self._shown else 0)
+        # Back to the first line of the drawing, below which is one that counts the seconds.
+        up = f"\033[{lines}A\033[J" if self.overwrites and self._drawn else ""
+        self._end_line()
+        print(f"{up}{text}", file=self._progress, flush=True)
+        self._drawn = text.count("\n") + 1
+
     def _end_line(self) -> None:
+        self._drawn = 0
         if self._shown and self.overwrites:
             print(file=self._progress)
         self._shown = None

@@ -116,6 +116,31 @@ class Deployment:
         """The ARN of the role of the rule that builds the image when its sources change."""
         return self._role("build-rule")
 
+    @property
+    def training_stack(self) -> str:
+        """The CloudFormation stack for training; also the name of its pipeline."""
+        return f"{self.prefix}-training"
+
+    @property
+    def training_rules(self) -> tuple[str, str]:
+        """The rules that start the pipeline, and that report the end of a training job."""
+        return f"{self.training_stack}-start", f"{self.training_stack}-end"
+
+    @property
+    def training_role(self) -> str:
+        """The ARN of the role of training jobs."""
+        return self._role("training")
+
+    @property
+    def pipeline_role(self) -> str:
+        """The ARN of the role of the pipeline for training."""
+        return self._role("training-pipeline")
+
+    @property
+    def training_rule_role(self) -> str:
+        """The ARN of the role of the rule that starts the pipeline."""
+        return self._role("training-rule")
+
     def _role(self, what: str) -> str:
         return f"arn:{self.partition}:iam::{self.account}:role/{self.prefix}-{what}-{self.region}"
 

@@ -19,6 +19,7 @@ ScriptError                 any failure that the operator can act on; exit code 
 ├── InvocationError         an endpoint returned no picture
 │   ├── NotReady            a later attempt can succeed
 │   └── PictureFailed       every attempt would fail in the same way
+├── TrainingFailed          a training job failed, or left no usable adapter
 ├── TookTooLong
 └── UploadFailed
 """
@@ -132,6 +133,10 @@ class NotReady(InvocationError):
 
 class PictureFailed(InvocationError):
     """The container refused or failed the request; the message is the container's own."""
+
+
+class TrainingFailed(ScriptError):
+    """A training job failed, or left no adapter that can be used."""
 
 
 class TookTooLong(ScriptError):

@@ -19,20 +19,30 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
+from endpoint.aws.quotas import SPOT, TRAINING, increase_command
 from endpoint.aws.registry import Image
 from endpoint.catalogue import models, prices
+from endpoint.catalogue import training as catalogue
 from endpoint.catalogue.images import KnownImage
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
 from endpoint.core.model_folder.check import check
 from endpoint.core.model_folder.files import select
-from endpoint.core.problems import AccessDenied, ScriptError, code_of, message_of, translated
+from endpoint.core.problems import (
+    AccessDenied,
+    BadArgument,
+    ScriptError,
+    code_of,
+    message_of,
+    translated,
+)
 from endpoint.provision import rights
 from endpoint.provision.files.weights import shortened
 from endpoint.provision.rights import Denial
 from endpoint.provision.serving import capacity, own_image
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
+from endpoint.provision.training import trainer
 
 State = Literal["good", "note", "bad"]
 # Of equal width, so that the subjects are in one column.
@@ -66,9 +76,19 @@ AskHub = Callable[[Model], dict[str, Any]]
 
 
 def examine(
-    context: Context, options: EndpointOptions, ask_hub: AskHub | None = None
+    context: Context,
+    options: EndpointOptions,
+    ask_hub: AskHub | None = None,
+    *,
+    training: bool = False,
 ) -> list[Check]:
     """Run all checks.
+
+    Args:
+        context: the deployment.
+        options: how to create the endpoint.
+        ask_hub: replaces the hub.
+        training: whether what training needs is checked as well.
 
     Raises:
         BadArgument: if the model does not exist.
@@ -79,7 +99,7 @@ def examine(
     account = context.account
     results = [
         Check("credentials", "good", f"{account.caller['Arn']} in {account.region}"),
-        *_rights(context, model),
+        *_rights(context, model, training=training),
         *_quotas(
             context, context.deployment.endpoint(model.name), types, replace=options.replace
         ),
@@ -90,6 +110,7 @@ def examine(
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
               prices.provenance()),
     ]  # fmt: skip
+    results += _training(context, model) if training else []
     if model.asynchronous:
         advice = "It scales to zero instances and costs nothing per hour while idle."
         results.append(Check("scaling", "good", f"{model.name} is asynchronous", advice))
@@ -111,7 +132,7 @@ def require_good(context: Context, options: EndpointOptions) -> None:
             raise ScriptError(f"{result.subject}: {result.finding}", result.advice)
 
 
-def _rights(context: Context, model: Model) -> Iterator[Check]:
+def _rights(context: Context, model: Model, *, training: bool) -> Iterator[Check]:
     caller = context.account.caller["Arn"]
     # IAM does not simulate the root user's policies: it has none.
     if caller.endswith(":root"):
@@ -120,7 +141,8 @@ def _rights(context: Context, model: Model) -> Iterator[Check]:
         )
         return
     try:
-        denials = rights.simulate(context, _policy_source(caller), model.name)
+        source = _policy_source(caller)
+        denials = rights.simulate(context, source, model.name, training=training)
     except ClientError as error:
         # The simulation requires a permission of its own: iam:SimulatePrincipalPolicy.
         reason = message_of(error) or code_of(error)
@@ -188,6 +210,41 @@ def _quotas(
         else:
             state = "note" if usable or exists else "bad"
             yield Check("quota", state, room.in_words(), room.command)
+
+
+def _training(context: Context, model: Model) -> Iterator[Check]:
+    """Yield whether a model can be trained, and the quotas for its training jobs."""
+    try:
+        family = trainer.family_of(model)
+    except BadArgument as error:
+        yield Check("training", "note", str(error), error.advice)
+        return
+    yield from _training_quotas(context, family.instance_types)
+    seconds = catalogue.seconds_per_step(family, family.instance_types[0])
+    if seconds:
+        finding = f"{model.name}: about {seconds:.2f} s per step on {family.instance_types[0]}"
+        yield Check("training", "good", finding, "Computed, not measured: docs/costs.md.")
+
+
+def _training_quotas(context: Context, types: tuple[str, ...]) -> Iterator[Check]:
+    for usage in (SPOT, TRAINING):
+        quotas = context.quotas.read(types, usage)
+        if quotas is None:
+            yield Check(
+                "training", "note", f"{usage}: not checked (servicequotas:ListServiceQuotas)"
+            )
+            continue
+        usable = {name: quotas[name][0] for name in types if name in quotas}
+        room = [name for name, value in usable.items() if value >= 1]
+        if room:
+            yield Check("training", "good", f"{usage}: {', '.join(room)}")
+            continue
+        # A job may use either.
+        name = next(iter(usable), types[0])
+        finding = f"{usage}: the quota of {', '.join(types)} is 0 or not listed"
+        code = quotas.get(name, (0.0, ""))[1]
+        command = increase_command(code, 1, context.account.region) if code else ""
+        yield Check("training", "note", finding, command)
 
 
 def _model(model: Model, weights: str, ask_hub: AskHub) -> Check:

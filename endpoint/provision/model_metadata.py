@@ -59,8 +59,9 @@ def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Des
     The model itself is not asked, because it can be scaled to zero. It is what its container said
     when it was created or started. If that is not stored, the defaults are those in the container's
     environment, else those of `easel.json` next to its weights, where the description is as well;
-    the adapters are the files in `loras/` there, and those below the prefix for adapters; the
-    limits are those of its scheduler.
+    the adapters are the files in `loras/` there; the limits are those of its scheduler. Adapters
+    below the prefix for adapters are not listed, since the gateway lists them itself, unless the
+    container is one of earlier versions, which reads them when it starts.
 
     Args:
         models: SageMaker's models.
@@ -74,26 +75,35 @@ def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Des
     listed = catalogue.read().get(name)
     seconds = listed.seconds if listed else None
     described = _said(bucket.get(description_key(name, sagemaker_model)), seconds)
-    if described is not None:
-        return described
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
     variables = container.get("Environment", {})
+    published = _published(variables, bucket)
+    if described is not None:
+        own = {"loras": described.metadata.get("loras", [])} if published else {}
+        return described._replace(metadata={**described.metadata, **own, **published})
     prefix = _prefix(container, bucket)
     stored = _read_defaults(bucket, prefix) if prefix else {}
     own = json.loads(variables.get("EASEL_DEFAULTS") or "{}")
     # As the container does: what the environment leaves open, or sets to null, the file decides.
     defaults = {**_without_nulls(stored), **_without_nulls(own)}
-    adapters = bucket.sizes(adapters_prefix(name))
+    adapters = {} if published else bucket.sizes(adapters_prefix(name))
     adapters |= bucket.sizes(f"{prefix}loras/") if prefix else {}
     limits = _limits(variables.get("EASEL_SAMPLER"), bucket, prefix)
     known = metadata(defaults, seconds, adapter_names(adapters), limits)
     try:
-        return Described(known, description(stored))
+        return Described({**known, **published}, description(stored))
     except ValueError as error:
         raise ScriptError(
             f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
             "Correct easel.json in the model's folder, and create the endpoint again.",
         ) from error
+
+
+def _published(variables: Mapping[str, str], bucket: Bucket) -> dict[str, str]:
+    """Return where a container looks for adapters while it runs, in the gateway's settings."""
+    address = variables.get("EASEL_LORAS_FROM", "")
+    # The gateway may list no other bucket.
+    return {"adapters": address} if address.startswith(f"s3://{bucket.name}/") else {}
 
 
 def _limits(sampler: str | None, bucket: Bucket, prefix: str) -> dict[str, Any]:
@@ -173,18 +183,21 @@ def _read_defaults(bucket: Bucket, prefix: str) -> dict[str, Any]:
 def described_metadata(described: object, seconds: float | None) -> dict[str, Any]:
     """Return the properties of a model from the response to `{"describe": true}`; see `metadata`.
 
+    Published adapters are left out: they can change at any time.
+
     Raises:
         ValueError: if it is not such a response.
     """
     if not isinstance(described, Mapping):
         raise ValueError("not a JSON object")
     defaults, loras = described.get("defaults"), described.get("loras")
-    limits = described.get("limits") or {}
+    limits, published = described.get("limits") or {}, described.get("published") or []
     if not (isinstance(defaults, Mapping) and isinstance(loras, list)):
         raise ValueError("no defaults or no loras")
     if not isinstance(limits, Mapping):
         raise ValueError("limits is not a JSON object")
-    return metadata({**defaults, _AREA: described.get(_AREA)}, seconds, loras, limits)
+    own = [name for name in loras if name not in published]
+    return metadata({**defaults, _AREA: described.get(_AREA)}, seconds, own, limits)
 
 
 def metadata(

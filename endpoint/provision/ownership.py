@@ -13,7 +13,15 @@ from functools import cached_property
 from endpoint.aws.change_sets import REVIEW
 from endpoint.aws.logs import group_of
 from endpoint.cli.context import Context
-from endpoint.cli.inventory import BUILD, PROJECT, REPOSITORY, RULE, Resource
+from endpoint.cli.inventory import (
+    BUILD,
+    PIPELINE,
+    PROJECT,
+    REPOSITORY,
+    RULE,
+    TRAINING,
+    Resource,
+)
 from endpoint.core.naming import TAG
 from endpoint.core.problems import ScriptError
 
@@ -45,12 +53,14 @@ class Ownership:
             "Lambda function": lambda name: name == own.function and self.owns_function,
             "REST API": self._owns_api,
             "log group": self._owns_logs,
-            "stack": lambda name: name == own.stack and self.owns_stack,
+            "stack": self._owns_stack,
             "bucket": self._owns_bucket,
             REPOSITORY: lambda name: name == own.repository and self._owns_repository(),
             PROJECT: lambda name: name == own.build_project and self.owns_project,
             BUILD: lambda name: name.startswith(f"{own.build_project}:") and self.owns_project,
-            RULE: lambda name: name == own.build_project and self._owns_rule(),
+            RULE: self._owns_rule,
+            TRAINING: lambda name: self._is_own(self._tags(f"training-job/{name}")),
+            PIPELINE: lambda name: name == own.training_stack and self._owns_training_stack,
         }
 
     @cached_property
@@ -62,6 +72,16 @@ class Ownership:
         stack = self._context.stacks.find(self._deployment.stack) or {}
         tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
         return self._is_own(tags) or (not tags and stack.get("StackStatus") == REVIEW)
+
+    @cached_property
+    def _owns_training_stack(self) -> bool:
+        stack = self._context.stacks.find(self._deployment.training_stack) or {}
+        return self._is_own({tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])})
+
+    def _owns_stack(self, name: str) -> bool:
+        if name == self._deployment.training_stack:
+            return self._owns_training_stack
+        return name == self._deployment.stack and self.owns_stack
 
     @cached_property
     def owns_function(self) -> bool:
@@ -181,9 +201,10 @@ class Ownership:
         arn = self._arn("ecr", f"repository/{self._deployment.repository}")
         return self._is_own(self._context.registry.tags(arn))
 
-    def _owns_rule(self) -> bool:
-        arn = self._arn("events", f"rule/{self._deployment.build_project}")
-        return self._is_own(self._context.builds.rule_tags(arn))
+    def _owns_rule(self, name: str) -> bool:
+        if name not in {self._deployment.build_project, *self._deployment.training_rules}:
+            return False
+        return self._is_own(self._context.builds.rule_tags(self._arn("events", f"rule/{name}")))
 
     def _arn(self, service: str, resource: str) -> str:
         own = self._deployment

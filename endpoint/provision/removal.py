@@ -1,6 +1,7 @@
 """Delete a deployment's resources, in the order of their dependencies.
 
     search           what has the deployment's tag, or was made by what has; shown before a question
+    training         jobs are stopped; the pipeline, its rules and roles are deleted
     scaling          alarms first: they could start what is being deleted
     endpoint         until it is gone; from then on no instance costs money
     configurations and models, and their logs
@@ -22,7 +23,16 @@ from endpoint.aws.logs import group_of
 from endpoint.aws.scaling import alarm_name
 from endpoint.cli import inventory
 from endpoint.cli.context import Context
-from endpoint.cli.inventory import BUILD, GATEWAY_KINDS, PROJECT, REPOSITORY, RULE, Resource
+from endpoint.cli.inventory import (
+    BUILD,
+    GATEWAY_KINDS,
+    PIPELINE,
+    PROJECT,
+    REPOSITORY,
+    RULE,
+    TRAINING,
+    Resource,
+)
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed, TookTooLong
@@ -33,7 +43,7 @@ from endpoint.provision.serving import in_service
 
 _LATE_SECONDS = 60
 _STOP_SECONDS = 600
-_INFRASTRUCTURE_KINDS = {"bucket", "stack", REPOSITORY, PROJECT, BUILD, RULE}
+_INFRASTRUCTURE_KINDS = {"bucket", "stack", REPOSITORY, PROJECT, BUILD, RULE, TRAINING, PIPELINE}
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,24 @@ def delete_gateway(context: Context, found: Found) -> None:
         context.gateway.delete_function(function)
 
 
+def delete_training(context: Context, found: Found) -> None:
+    """Stop training jobs, and delete the stack for training.
+
+    First of all: its pipeline calls the gateway, its rules start jobs, and its policy belongs to a
+    role of the deployment's stack.
+    """
+    stack = context.deployment.training_stack
+    jobs = found.names(TRAINING)
+    if stack not in found.names("stack") and not jobs:
+        return
+    if stack in found.names("stack"):
+        context.begin(f"training: stack {stack}")
+        context.stacks.delete(stack)
+    if jobs:
+        context.begin(f"training jobs: {', '.join(jobs)}")
+        context.training.stop_and_wait(jobs)
+
+
 def delete_endpoints(context: Context, found: Found) -> None:
     """Delete endpoints with their scaling, configurations, models and logs."""
     endpoints = found.names("endpoint")
@@ -155,6 +183,14 @@ def files_to_keep(context: Context, model: str | None = None) -> list[str]:
     return payload.lines([payload.everything(bucket) for bucket in buckets])
 
 
+def trained_adapters(context: Context) -> list[str]:
+    """Return which trained adapters will be deleted, as lines of text."""
+    keys = payload.trained(context.bucket) if _owns_bucket(context) else []
+    addresses = [f"  s3://{context.bucket.name}/{key}" for key in keys]
+    head = "With the bucket, these trained adapters; download those that you need first:"
+    return [head, *addresses] if addresses else []
+
+
 def _owns_bucket(context: Context, name: str = "") -> bool:
     name = name or context.deployment.bucket
     return Ownership(context).owns(Resource("bucket", name, context.name))
@@ -191,7 +227,7 @@ def delete_infrastructure(context: Context, found: Found) -> list[payload.Stored
         bucket.empty(keep=stored[-1].others)
     if any(each.others for each in stored):
         return stored
-    if found.names("stack"):
+    if context.deployment.stack in found.names("stack"):
         _delete_stack(context, found)
     # The stack's is gone with it, unless Lambda made it again for a last line.
     for group in found.names("log group"):
@@ -241,6 +277,7 @@ def delete_everything(context: Context, found: Found | None = None) -> Result:
     found = search(context, gateway=True) if found is None else found
     stored = None
     if found.own:
+        delete_training(context, found)
         delete_gateway(context, found)
         delete_endpoints(context, found)
         stored = delete_infrastructure(context, found)

@@ -19,6 +19,31 @@ from endpoint.core.naming import Deployment
 _SERVING, _FUNCTIONS = "sagemaker.amazonaws.com", "lambda.amazonaws.com"
 _BUILDS, _EVENTS = "codebuild.amazonaws.com", "events.amazonaws.com"
 _SCALING = "sagemaker.application-autoscaling.amazonaws.com"
+_STACK_ACTIONS = (
+    "cloudformation:ContinueUpdateRollback",
+    "cloudformation:CreateChangeSet",
+    "cloudformation:CreateStack",
+    "cloudformation:DeleteChangeSet",
+    "cloudformation:DeleteStack",
+    "cloudformation:DescribeChangeSet",
+    "cloudformation:DescribeStackEvents",
+    "cloudformation:DescribeStackResources",
+    "cloudformation:ExecuteChangeSet",
+    "cloudformation:GetTemplate",
+    "cloudformation:ListChangeSets",
+    "cloudformation:UpdateStack",
+)
+_RULE_ACTIONS = (
+    "events:DeleteRule",
+    "events:DescribeRule",
+    "events:ListTagsForResource",
+    "events:ListTargetsByRule",
+    "events:PutRule",
+    "events:PutTargets",
+    "events:RemoveTargets",
+    "events:TagResource",
+    "events:UntagResource",
+)
 
 
 @dataclass(frozen=True)
@@ -69,28 +94,35 @@ class Denial:
         return json.dumps(self.right.statement() | {"Action": list(self.actions)})
 
 
-def policy(deployment: Deployment) -> dict[str, Any]:
-    """Return the smallest policy with which all scripts work on a deployment."""
+def policy(deployment: Deployment, *, training: bool = False) -> dict[str, Any]:
+    """Return the smallest policy with which all scripts work on a deployment.
+
+    What training needs besides is another one: IAM limits the length of a role's policies.
+    """
+    chosen = training_rights(deployment) if training else rights(deployment)
     return {
         "Version": "2012-10-17",
-        "Statement": [right.statement() for right in rights(deployment)],
+        "Statement": [right.statement() for right in chosen],
     }
 
 
-def simulate(context: Context, caller: str, model: str) -> list[Denial]:
+def simulate(context: Context, caller: str, model: str, *, training: bool = False) -> list[Denial]:
     """Return what the caller's policies do not allow.
 
     Args:
         context: the deployment.
         caller: the ARN whose policies apply.
         model: stands for the `*` in the ARNs of what does not exist yet.
+        training: whether the rights for training are needed as well.
 
     Raises:
         ClientError: if IAM refuses the simulation.
     """
     client = context.account.client("iam")
     denials = []
-    for right in rights(context.deployment):
+    needed = [*rights(context.deployment)]
+    needed += training_rights(context.deployment) if training else []
+    for right in needed:
         arns = [arn if arn == "*" else arn.replace("*", model) for arn in right.resources]
         response = client.simulate_principal_policy(
             PolicySourceArn=caller,
@@ -120,8 +152,35 @@ def _denial(right: Right, refused: list[dict[str, Any]]) -> Denial:
     return Denial(right, tuple(actions), any(certain))
 
 
+def training_rights(deployment: Deployment) -> Iterator[Right]:
+    """Yield what `train` and `deploy --training` need besides `rights`."""
+    stack = _arn(deployment, "cloudformation", f"stack/{deployment.training_stack}/*")
+    yield Right("TrainingStack", _STACK_ACTIONS, (stack,))
+    for sid, roles, service in (
+        ("PassTheTrainingRoles", (deployment.training_role, deployment.pipeline_role), _SERVING),
+        ("PassTheTrainingRulesRole", (deployment.training_rule_role,), _EVENTS),
+    ):
+        yield Right(sid, ("iam:PassRole",), roles, {"iam:PassedToService": service})
+    for sid, resource, actions in (
+        (
+            "TrainingJobs",
+            f"training-job/{deployment.prefix}-*",
+            ("CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob"),
+        ),
+        (
+            "TrainingPipeline",
+            f"pipeline/{deployment.training_stack}",
+            ("CreatePipeline", "DeletePipeline", "DescribePipeline", "UpdatePipeline"),
+        ),
+    ):
+        names = tuple(f"sagemaker:{action}" for action in (*actions, "AddTags", "ListTags"))
+        yield Right(sid, names, (_arn(deployment, "sagemaker", resource),))
+    rules = tuple(_arn(deployment, "events", f"rule/{name}") for name in deployment.training_rules)
+    yield Right("TrainingRules", _RULE_ACTIONS, rules)
+
+
 def rights(deployment: Deployment) -> Iterator[Right]:
-    """Yield every right that the scripts need."""
+    """Yield every right that the scripts need, apart from training."""
     yield from _infrastructure(deployment)
     yield from _network(deployment)
     yield from _roles(deployment)
@@ -142,20 +201,7 @@ def _arn(deployment: Deployment, service: str, resource: str) -> str:
 def _infrastructure(deployment: Deployment) -> Iterator[Right]:
     yield Right(
         "Stack",
-        (
-            "cloudformation:ContinueUpdateRollback",
-            "cloudformation:CreateChangeSet",
-            "cloudformation:CreateStack",
-            "cloudformation:DeleteChangeSet",
-            "cloudformation:DeleteStack",
-            "cloudformation:DescribeChangeSet",
-            "cloudformation:DescribeStackEvents",
-            "cloudformation:DescribeStackResources",
-            "cloudformation:ExecuteChangeSet",
-            "cloudformation:GetTemplate",
-            "cloudformation:ListChangeSets",
-            "cloudformation:UpdateStack",
-        ),
+        _STACK_ACTIONS,
         (_arn(deployment, "cloudformation", f"stack/{deployment.stack}/*"),),
     )
     yield Right(
@@ -204,7 +250,7 @@ def _network(deployment: Deployment) -> Iterator[Right]:
     )
     # The zones of interface endpoints' names have ids of AWS's choice, in an account of AWS.
     zones = f"arn:{deployment.partition}:route53:::hostedzone/*"
-    yield Right("NamesInTheNetwork", ("route53:AssociateVPCWithHostedZone",), (zones,))
+    yield Right("NetworkNames", ("route53:AssociateVPCWithHostedZone",), (zones,))
     yield Right(
         "SeeTheNetwork",
         (
@@ -240,7 +286,7 @@ def _roles(deployment: Deployment) -> Iterator[Right]:
             "iam:UpdateRole",
             "iam:UpdateRoleDescription",
         ),
-        # All four of the template.
+        # All of the templates.
         (f"{account}:role/{deployment.prefix}-*-{deployment.region}",),
     )
     for sid, role, service in (
@@ -276,6 +322,7 @@ def _storage(deployment: Deployment) -> Iterator[Right]:
             "s3:ListBucket",
             "s3:ListBucketMultipartUploads",
             "s3:ListBucketVersions",
+            "s3:PutBucketCORS",
             "s3:PutBucketNotification",
             "s3:PutBucketOwnershipControls",
             "s3:PutBucketPolicy",
@@ -305,7 +352,7 @@ def _models(deployment: Deployment) -> Iterator[Right]:
     for sid, kind, actions in (
         ("Models", "model", ("CreateModel", "DeleteModel", "DescribeModel")),
         (
-            "EndpointConfigurations",
+            "EndpointConfigs",
             "endpoint-config",
             (
                 "CreateEndpointConfig",
@@ -330,7 +377,7 @@ def _models(deployment: Deployment) -> Iterator[Right]:
         )
     # Both actions are checked against the endpoint and against its configuration.
     yield Right(
-        "EndpointsWithConfigurations",
+        "EndpointsAndConfigs",
         ("sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"),
         tuple(
             _arn(deployment, "sagemaker", f"{kind}/{deployment.prefix}-*")
@@ -378,17 +425,7 @@ def _image(deployment: Deployment) -> Iterator[Right]:
     )
     yield Right(
         "BuildRule",
-        (
-            "events:DeleteRule",
-            "events:DescribeRule",
-            "events:ListTagsForResource",
-            "events:ListTargetsByRule",
-            "events:PutRule",
-            "events:PutTargets",
-            "events:RemoveTargets",
-            "events:TagResource",
-            "events:UntagResource",
-        ),
+        _RULE_ACTIONS,
         (_arn(deployment, "events", f"rule/{deployment.build_project}"),),
     )
 
@@ -516,6 +553,8 @@ def _searches(deployment: Deployment) -> Iterator[Right]:
             "sagemaker:ListEndpointConfigs",
             "sagemaker:ListEndpoints",
             "sagemaker:ListModels",
+            "sagemaker:ListPipelines",
+            "sagemaker:ListTrainingJobs",
             "servicequotas:GetServiceQuota",
             "servicequotas:ListServiceQuotas",
             "tag:GetResources",

@@ -17,9 +17,9 @@ from endpoint.core.problems import ScriptError
 
 _PACKAGE = Path(__file__).parents[3] / "model_package"
 CODE = _PACKAGE / "code"
-# What the gateway and the container store: results, and counters of links; and the image's sources,
-# which other programs can upload as well.
-_MANAGED = ("jobs/", "links/", "image/")
+# What the gateway and the containers store: results, counters of links, training jobs and pictures
+# for them; and the image's sources, which other programs can upload as well.
+_MANAGED = ("jobs/", "links/", "image/", "training/", "datasets/")
 _MOST_LISTED = 20
 # Tests, caches and editors' files stay here. So does bytecode: each serving image has a Python of
 # its own, and compiling all of this code takes less than a hundredth of a start (docs/speed.md).
@@ -115,7 +115,7 @@ def adapters_prefix(model: str) -> str:
 
 
 def ensure_adapters(bucket: Bucket, model: str) -> None:
-    """Store a note below the prefix of the adapters: SageMaker refuses a prefix without objects."""
+    """Store a note below the prefix of the adapters, for whoever looks where they belong."""
     key = f"{adapters_prefix(model)}README.txt"
     note = _NOTE.format(model=model).encode()
     if bucket.sizes(key).get(key) != len(note):
@@ -125,8 +125,8 @@ def ensure_adapters(bucket: Bucket, model: str) -> None:
 _NOTE = """\
 LoRA adapters of the model {model}: put .safetensors files here, next to this file.
 
-Each instance reads them when it starts, so run `python -m endpoint stop --model {model}` and
-`python -m endpoint start --model {model}` after a change. Easel does not delete these files.
+A new file can be used at once by its name; a replaced or deleted one takes ten seconds. Nothing
+has to be started again. Easel does not delete these files.
 """
 
 
@@ -177,8 +177,28 @@ def of_model(bucket: Bucket, model: str) -> Stored:
 
 
 def everything(bucket: Bucket) -> Stored:
-    """Return the keys of all objects in the bucket."""
-    return _stored(bucket, bucket.sizes())
+    """Return the keys of all objects in the bucket.
+
+    Adapters that were trained here are Easel's; those that somebody put there are not.
+    """
+    sizes = bucket.sizes()
+    stored = _stored(bucket, sizes)
+    trained = {key for key in stored.others if _claim_of(key) in sizes}
+    others = [key for key in stored.others if key not in trained]
+    return Stored(bucket.name, [*stored.own, *sorted(trained)], others)
+
+
+def trained(bucket: Bucket) -> list[str]:
+    """Return the keys of the adapters that were trained here."""
+    sizes = bucket.sizes("loras/")
+    claims = bucket.sizes("training/names/") if sizes else {}
+    return [key for key in sizes if _claim_of(key) in claims]
+
+
+def _claim_of(adapter: str) -> str:
+    """Return the key of the claim that an adapter's name has, if it was trained."""
+    stem = adapter.removeprefix("loras/").removesuffix(".safetensors")
+    return f"training/names/{stem}.json"
 
 
 def _stored(bucket: Bucket, sizes: Mapping[str, int]) -> Stored:

@@ -55,8 +55,13 @@ class Upload:
         self._pretend = pretend
         self._part = part
 
-    def ensure(self, prefix: str, files: list[File]) -> None:
+    def ensure(self, prefix: str, files: list[File], *, like: str | None = None) -> None:
         """Upload the missing files, and write the manifest after the last one.
+
+        Args:
+            prefix: where they belong.
+            files: all of them.
+            like: the prefix of the versions whose files are copied; that of `prefix`, if None.
 
         Raises:
             UploadFailed: if a local file cannot be read, or changes during the upload.
@@ -68,29 +73,30 @@ class Upload:
         if self._pretend:
             self._console.say(f"  would upload {len(missing)} files, {total / 1e9:.2f} GB")
             return
-        missing = self._copy_earlier(prefix, missing)
+        folder = like or prefix.rstrip("/").rpartition("/")[0] + "/"
+        missing = self._copy_earlier(prefix, missing, folder)
         self._send(prefix, missing)
         # Last, because a manifest states that its prefix is complete.
         manifest = {file.place: file.sha256 for file in files}
         self._bucket.put(manifest_key(prefix), json.dumps(manifest).encode())
 
-    def _copy_earlier(self, prefix: str, files: list[File]) -> list[File]:
+    def _copy_earlier(self, prefix: str, files: list[File], folder: str) -> list[File]:
         """Copy the files that an earlier version of the model has; return the others."""
         if not files:
             return []
-        earlier = self._earlier_keys(prefix)
+        earlier = self._earlier_keys(folder)
         for file in files:
             if file.sha256 in earlier:
                 self._console.say(f"  copying {file.place} inside S3")
                 self._bucket.copy(earlier[file.sha256], prefix + file.place)
         return [file for file in files if file.sha256 not in earlier]
 
-    def _earlier_keys(self, prefix: str) -> dict[str, str]:
+    def _earlier_keys(self, folder: str) -> dict[str, str]:
         """Return the keys of earlier versions' files, by their SHA-256."""
-        folder = manifest_key(prefix).rpartition("/")[0] + "/"
-        stored = self._bucket.sizes(prefix.rstrip("/").rpartition("/")[0] + "/")
+        stored = self._bucket.sizes(folder)
         keys: dict[str, str] = {}
-        for key in self._bucket.sizes(folder):
+        manifests = manifest_key(folder).removesuffix(".json") + "/"
+        for key in self._bucket.sizes(manifests):
             earlier = "models/" + key.removeprefix("manifests/").removesuffix(".json") + "/"
             for place, content in _read_manifest(self._bucket.get(key)).items():
                 # A deletion that was interrupted can leave a manifest without its files.

@@ -17,6 +17,7 @@ from endpoint.cli.options import DeployOptions
 from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
 from endpoint.provision import model_metadata
+from endpoint.provision.files.payload import adapters_prefix
 from endpoint.provision.gateway.gateway_access import access_of, requires_keys
 from endpoint.provision.gateway.gateway_project import (
     GatewayProject,
@@ -36,8 +37,15 @@ _UNRESERVED = 100
 _SMALLEST_LIMIT = 10
 
 
-def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
+def deploy(
+    context: Context, options: DeployOptions, training: str | None = None
+) -> tuple[str, str | None]:
     """Deploy the gateway in front of the existing endpoints.
+
+    Args:
+        context: the deployment.
+        options: the command's.
+        training: its setting EASEL_TRAINING; None where it offers no training.
 
     Returns:
         Its URL, and a key that is valid for the next hour if it requires keys.
@@ -56,6 +64,7 @@ def deploy(context: Context, options: DeployOptions) -> tuple[str, str | None]:
         concurrency=_allowed_concurrency(context, options.concurrency, free),
         account_concurrency=_SMALLEST_LIMIT if free is None else free,
         access=access.variables,
+        training=training,
     )
     # Again: the models' own metadata is known only now.
     check_gateway(settings.environment())
@@ -103,6 +112,11 @@ def check(context: Context, options: DeployOptions) -> None:
     )
     if requires_keys(variables):
         return
+    if options.training:
+        raise BadArgument(
+            "--training requires keys: what it costs must be somebody's.",
+            "Create one with `python -m endpoint create-key NAME`, and pass --keys FILE.",
+        )
     region = context.account.region
     if requires_keys(_variables(before)):
         context.console.ask(
@@ -162,8 +176,9 @@ def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _planned(context: Context, model: models.Model) -> OfferedModel:
     """Return a model as it will be offered, as far as that is known before its endpoint exists."""
-    known = model_metadata.metadata(model.defaults, model.seconds, ())
     bucket = context.deployment.bucket
+    known = model_metadata.metadata(model.defaults, model.seconds, ())
+    known["adapters"] = f"s3://{bucket}/{adapters_prefix(model.name)}"
     jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
     revision = digest(model.name)
     return OfferedModel(model.name, context.deployment.endpoint(model.name), revision, jobs, known)

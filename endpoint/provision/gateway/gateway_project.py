@@ -44,7 +44,7 @@ class OfferedModel:
         revision: changes with its weights or its code, so that cached pictures are not reused.
         jobs: the S3 address below which an asynchronous endpoint stores pictures; None for a
             real-time one.
-        metadata: `defaults`, `seconds` and `loras`, without unknown ones.
+        metadata: `defaults`, `seconds`, `loras`, `adapters` and the like, without unknown ones.
         description: what the model says about itself to people; empty if it says nothing.
     """
 
@@ -74,6 +74,7 @@ class GatewaySettings:
         concurrency: how many Lambda functions can run at once; None for no limit of its own.
         account_concurrency: how many can then, as far as other functions leave them free.
         access: the variables for keys, limits and the prompt filter.
+        training: the setting for training, as JSON; None where there is none.
     """
 
     models: tuple[OfferedModel, ...]
@@ -82,6 +83,7 @@ class GatewaySettings:
     concurrency: int | None = None
     account_concurrency: int = 10  # a new account's
     access: Mapping[str, str] = field(default_factory=dict)
+    training: str | None = None
 
     @property
     def most_waiting(self) -> int:
@@ -106,6 +108,7 @@ class GatewaySettings:
                 "EASEL_LOG_PROMPTS": "on" if self.log_prompts else "off",
                 "EASEL_MOST_WAITING": str(self.most_waiting),
                 **self.access,
+                **({"EASEL_TRAINING": self.training} if self.training else {}),
             }
         )
 

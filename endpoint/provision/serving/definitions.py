@@ -22,8 +22,6 @@ _MOST_POOLS = 5
 # The server's own default, 6.5 MB, is smaller than a large PNG.
 _LARGEST_RESPONSE = 100 * 1024 * 1024
 _LARGEST_REQUEST = 25 * 1024 * 1024
-# SageMaker puts it into the folder of this name in /opt/ml/additional-model-data-sources.
-_ADAPTERS = "loras"
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,8 @@ class Serving:
         image: the container image's URI.
         role: the ARN of the container's role.
         data: the S3 address of the code, and of the weights if they are in S3; ends in /.
-        adapters: the S3 address of the model's LoRA adapters; ends in /.
+        adapters: the S3 address where the container looks for LoRA adapters; ends in /. It has no
+            version, so that adapters outlive versions of the code.
         weights_in_s3: whether the weights are stored there as well.
         instance_types: the types to try, in this order.
         output: the S3 address below which asynchronous pictures are stored; ends in /.
@@ -64,10 +63,6 @@ class Serving:
             "PrimaryContainer": {
                 "Image": self.image,
                 "ModelDataSource": {"S3DataSource": _prefix(self.data)},
-                # At an address without a version, so that adapters outlive versions of the code.
-                "AdditionalModelDataSources": [
-                    {"ChannelName": _ADAPTERS, "S3DataSource": _prefix(self.adapters)}
-                ],
                 "Environment": self.environment(model),
             },
             "ExecutionRoleArn": self.role,
@@ -88,6 +83,7 @@ class Serving:
         variables = container_environment(
             model, weights_in_s3=self.weights_in_s3, log_prompts=self.log_prompts
         )
+        variables["EASEL_LORAS_FROM"] = self.adapters
         if self.ray_serve:
             # How long its adapter waits for Ray Serve: 300 s by default.
             variables["RAYSERVE_BACKEND_TIMEOUT"] = str(_LONGEST_INVOCATION)
@@ -158,7 +154,6 @@ def container_environment(
         "MMS_MAX_RESPONSE_SIZE": str(_LARGEST_RESPONSE),
         "MMS_MAX_REQUEST_SIZE": str(_LARGEST_REQUEST),
         "EASEL_DTYPE": model.dtype,
-        "EASEL_LORAS": f"/opt/ml/additional-model-data-sources/{_ADAPTERS}",
         "EASEL_LOG_PROMPTS": "on" if log_prompts else "off",
     }
     if model.asynchronous:

@@ -27,9 +27,12 @@ def choose_image(context: Context, wanted: str | None, instance_type: str) -> Im
     return named_image(wanted, context.account.region, instance_type)
 
 
-def named_image(wanted: str, region: str, instance_type: str) -> Image:
-    """Return an image that is not the deployment's own; the arguments are as in `choose_image`."""
-    known = images.by_name(wanted)
+def named_image(wanted: str, region: str, instance_type: str, scope: str = "inference") -> Image:
+    """Return an image that is not the deployment's own; the arguments are as in `choose_image`.
+
+    With the scope `training`, it is one for training jobs.
+    """
+    known = images.by_name(wanted, scope)
     if known is None:
         return Image.parse(wanted)
     return Image.parse(known.pinned(known.uri or _look_up(known, region, instance_type)))
@@ -53,7 +56,7 @@ def _look_up(known: KnownImage, region: str, instance_type: str) -> str:
         from sagemaker.core import image_uris  # 1.5 s, and 400 MB of packages: only where needed
     except ImportError as error:
         raise ScriptError(
-            "Looking up the serving image requires the core of the SageMaker SDK,"
+            "Looking up an image of AWS requires the core of the SageMaker SDK,"
             " which is not installed.",
             "Run `pip install -r endpoint/requirements-deploy.txt`, or pass an image with --image.",
         ) from error
@@ -62,11 +65,12 @@ def _look_up(known: KnownImage, region: str, instance_type: str) -> str:
             image_uris.retrieve(
                 region=region,
                 instance_type=instance_type,
-                image_scope="inference",
+                image_scope=known.scope,
                 **known.lookup,
             )
         )
     except (ValueError, KeyError) as error:
         raise BadArgument(
-            f"AWS lists no serving image for {region}: {error}", "Pass another --region or --image."
+            f"AWS lists no {known.scope} image for {region}: {error}",
+            "Pass another --region or --image.",
         ) from error

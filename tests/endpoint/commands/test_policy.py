@@ -121,7 +121,7 @@ def calls(tmp_path_factory):
         patch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
         patch.setattr(gateway_project, "PROJECTS", folder / ".easel")
         patch.setattr(gateway, "_run_chalice", lambda _context, _project: create_gateway(world))
-        patch.setattr(rights, "simulate", lambda *_: [])
+        patch.setattr(rights, "simulate", lambda *_, **__: [])
         # moto in this process cannot tag an API.
         world._before_tag_resource = lambda _params: _answer({})
         patch.chdir(folder)

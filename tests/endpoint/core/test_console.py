@@ -73,3 +73,26 @@ def test_json_holds_the_data_and_nothing_of_the_lines(clock):
 )
 def test_durations_are_in_words(seconds, words):
     assert elapsed(seconds) == words
+
+
+def test_a_drawing_is_drawn_over_the_one_before_it_on_a_terminal(clock):
+    terminal = Terminal()
+    console = Console(clock, progress=terminal)
+    console.draw("a\nb")
+    console.waiting("training", 0)
+    console.draw("c\nd")
+
+    assert "\033[3A\033[J" in terminal.getvalue()
+    console.say("samples")
+    before = terminal.getvalue()
+    console.draw("e")
+    assert "\033[" not in terminal.getvalue().removeprefix(before)
+
+
+def test_a_drawing_is_plain_lines_in_a_log(clock):
+    log = io.StringIO()
+    console = Console(clock, progress=log)
+    console.draw("a\nb")
+    console.draw("c")
+
+    assert log.getvalue() == "a\nb\nc\n"

@@ -76,7 +76,27 @@ def test_adapters_next_to_the_weights_are_listed_by_name(deployed):
     assert deployed.metadata({}) == {"loras": ["watercolour"]}
 
 
-def test_adapters_below_the_prefix_that_outlives_versions_are_listed(deployed):
+def test_where_a_container_looks_for_adapters_the_gateway_lists_them_itself(deployed):
+    place = f"s3://{BUCKET}/loras/sd/"
+    deployed.bucket.put("loras/sd/pixel.safetensors", b"")
+    deployed.bucket.put(f"{PREFIX}loras/own.safetensors", b"")
+    known = {"loras": ["own"], "adapters": place}
+
+    assert deployed.metadata({"EASEL_LORAS_FROM": place}) == known
+    said = {"defaults": {}, "loras": ["own", "pixel"], "published": ["pixel"]}
+    deployed.bucket.put(description_key("sd", "easel-main-sd-0123"), json.dumps(said).encode())
+    assert deployed.read().metadata == known
+    said["loras"] = ["pixel"]
+    deployed.bucket.put(description_key("sd", "easel-main-sd-0123"), json.dumps(said).encode())
+    # That it has none is known: the gateway can refuse an unknown name.
+    assert deployed.read().metadata == {"loras": [], "adapters": place}
+
+
+def test_a_place_outside_of_the_bucket_is_not_the_gateways_to_list(deployed):
+    assert deployed.metadata({"EASEL_LORAS_FROM": "s3://another/loras/sd/"}) == {}
+
+
+def test_adapters_that_an_earlier_container_reads_when_it_starts_are_listed(deployed):
     for key in ("loras/sd/pixel.safetensors", "loras/sd/README.txt", "loras/sdxl/x.safetensors"):
         deployed.bucket.put(key, b"")
 

@@ -53,10 +53,9 @@ def test_the_gateway_is_told_what_the_container_says(world, model):
     world.description = ZOO
     assert create(world, model=model) == 0
     assert stored(world) == [f"descriptions/{model}/{names(world, 'Model')[0]}.json"]
-    assert offered(world, model) == (
-        {name: ZOO[name] for name in ("defaults", "largest_area", "limits", "loras")},
-        ABOUT,
-    )
+    known = {name: ZOO[name] for name in ("defaults", "largest_area", "limits", "loras")}
+    known["adapters"] = f"s3://{BUCKET}/loras/{model}/"
+    assert offered(world, model) == (known, ABOUT)
 
 
 @pytest.mark.parametrize("model", ["sd", "sdxl"])

@@ -21,7 +21,9 @@ def test_exactly_the_methods_that_can_start_a_run_share_the_limit():
         (method.upper(), path)
         for path, operations in DOCUMENT["paths"].items()
         for method, operation in operations.items()
+        # Training jobs are counted by key, one at a time and so many in a month.
         if method in {"get", "post"}
+        and operation["tags"] != ["Training"]
         and "moderation" in json.dumps(operation.get("responses"))
         and "{identifier" not in path
     }

@@ -154,20 +154,18 @@ def test_a_second_model_keeps_the_first(world):
     assert len(names(world, "Model")) == 2
 
 
-def test_the_container_reads_adapters_from_a_prefix_without_a_version(world, serving_code):
+def test_the_container_looks_for_adapters_below_a_prefix_without_a_version(world, serving_code):
     assert create(world) == 0
-    container = container_of(world, "easel-main-sd")
-    (source,) = container["AdditionalModelDataSources"]
-    assert source["S3DataSource"]["S3Uri"] == f"s3://{BUCKET}/loras/sd/"
-    folder = f"/opt/ml/additional-model-data-sources/{source['ChannelName']}"
-    assert container["Environment"]["EASEL_LORAS"] == folder
-    # SageMaker refuses a prefix without objects.
-    listed = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="loras/sd/")
-    assert [item["Key"] for item in listed["Contents"]] == ["loras/sd/README.txt"]
+    place = f"s3://{BUCKET}/loras/sd/"
+    assert container_of(world, "easel-main-sd")["Environment"]["EASEL_LORAS_FROM"] == place
+    # SageMaker copies nothing of it: a start does not wait for adapters.
+    assert "AdditionalModelDataSources" not in container_of(world, "easel-main-sd")
+    note = world.client("s3").get_object(Bucket=BUCKET, Key="loras/sd/README.txt")["Body"].read()
+    assert b"at once" in note
 
     (serving_code / "generation.py").write_text("STEPS = 30\n")
     assert create(world) == 0
-    assert container_of(world, "easel-main-sd")["AdditionalModelDataSources"] == [source]
+    assert container_of(world, "easel-main-sd")["Environment"]["EASEL_LORAS_FROM"] == place
 
 
 def test_the_weights_of_an_asynchronous_model_come_by_way_of_s3(

@@ -55,7 +55,7 @@ def test_aws_is_aws_own_image_with_the_torch_that_works():
 
 def test_a_region_without_an_image_is_refused():
     pytest.importorskip("sagemaker.core", reason="endpoint/requirements-deploy.txt")
-    with pytest.raises(BadArgument, match="no serving image for mars-1"):
+    with pytest.raises(BadArgument, match="no inference image for mars-1"):
         named_image("aws", "mars-1", "ml.g4dn.xlarge")
 
 
@@ -67,7 +67,7 @@ def test_a_name_that_the_catalogue_does_not_have_is_refused_with_those_it_has():
 
 def _catalogue(monkeypatch, **changes):
     known = replace(images.read()[images.DEFAULT], name="own", uri=f"{AWS}/own:1", **changes)
-    monkeypatch.setattr(images, "read", lambda: {"own": known})
+    monkeypatch.setattr(images, "_read", lambda: (known,))
 
 
 def test_an_image_is_found_by_its_name(monkeypatch):

@@ -1,0 +1,1 @@
+"""Fine-tuning: pictures, the stack, the trainer's code, and jobs."""
