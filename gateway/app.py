@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from chalicelib import __version__
@@ -26,6 +29,9 @@ from chalicelib.web.response import (
 )
 from chalicelib.web.routing import Gateway, Routes
 
+if TYPE_CHECKING:
+    from chalicelib.dialects.training import TrainingApi
+
 # Read when the first request needs them: `chalice package` imports this module without them.
 settings = cache(Settings.from_environment)
 guard = Guard(lambda: settings())
@@ -33,6 +39,7 @@ guard = Guard(lambda: settings())
 easel = Routes(__name__, guard, render_error, head=True)
 images_api = Routes(__name__, guard, openai.render_error)
 web_ui = Routes(__name__, guard, automatic1111.render_error)
+fine_tuning = Routes(__name__, guard, render_error)
 
 
 # --- Easel's own URLs -----------------------------------------------------------------------------
@@ -110,9 +117,12 @@ def make_link(request: Request) -> Response:
 @easel.get("/options", public=True)
 def options(request: Request) -> Response:
     """Return the fields of a request, and the models on offer."""
-    described = [model.describe() for model in models()]
+    described = [model.describe() for model in models_with_adapters()]
     access = "key" if settings().protection.keys else "open"
-    return json_response({"fields": describe(), "models": described, "access": access})
+    trained = training().options() if settings().training else None
+    return json_response(
+        {"fields": describe(), "models": described, "access": access, "training": trained}
+    )
 
 
 @easel.get("/health", public=True)
@@ -211,7 +221,7 @@ def sdapi_models(request: Request) -> Response:
 @web_ui.get("/sdapi/v1/loras")
 def sdapi_loras(request: Request) -> Response:
     """Return the LoRA adapters."""
-    return automatic1111_lists.loras(models())
+    return automatic1111_lists.loras(models_with_adapters())
 
 
 @web_ui.get("/sdapi/v1/samplers")
@@ -256,9 +266,86 @@ def sdapi_from_picture(request: Request) -> Response:
     return automatic1111_lists.from_picture()
 
 
+# --- Fine-tuning ----------------------------------------------------------------------------------
+
+
+@fine_tuning.get("/teach")
+def teach(request: Request) -> Response:
+    """Show the page that starts and watches training jobs."""
+    return training().page(request)
+
+
+@fine_tuning.post("/datasets")
+def create_dataset(request: Request) -> Response:
+    """Return forms with which pictures and captions are uploaded."""
+    return training().create_dataset(request)
+
+
+@fine_tuning.post("/train")
+def train(request: Request) -> Response:
+    """Start a training job, or report its price."""
+    return training().start(request)
+
+
+@fine_tuning.get("/train")
+def training_jobs(request: Request) -> Response:
+    """Return the caller's training jobs."""
+    return training().every(request)
+
+
+@fine_tuning.get("/train-status")
+def training_status(request: Request) -> Response:
+    """Return the state of the caller's latest training job, in the SDXL guide's words."""
+    return training().status(request)
+
+
+@fine_tuning.get("/train/{identifier}")
+def training_job(request: Request, identifier: str) -> Response:
+    """Return a training job: state, loss, samples, cost and result."""
+    return training().show(request, identifier)
+
+
+@fine_tuning.get("/train/{identifier}/loss.svg")
+def training_curve(request: Request, identifier: str) -> Response:
+    """Return the loss curve of a training job as a picture."""
+    return training().curve(request, identifier)
+
+
+@fine_tuning.get("/train/{identifier}/samples/{step}")
+def training_sample(request: Request, identifier: str, step: str) -> Response:
+    """Return the sample pictures of a step of a training job."""
+    return training().sample(request, identifier, step)
+
+
+@fine_tuning.post("/train/{identifier}/cancel")
+def cancel_training(request: Request, identifier: str) -> Response:
+    """Stop a training job."""
+    return training().cancel(request, identifier)
+
+
+@fine_tuning.post("/train/{identifier}/resume")
+def resume_training(request: Request, identifier: str) -> Response:
+    """Continue a training job that failed or was stopped."""
+    return training().resume(request, identifier)
+
+
+@fine_tuning.delete("/loras/{model}/{name}")
+def delete_adapter(request: Request, model: str, name: str) -> Response:
+    """Delete an adapter that the caller has trained."""
+    return training().delete_adapter(request, unquote(model), unquote(name))
+
+
 def models() -> list[Model]:
     """Return the models on offer, the default first."""
     return list(settings().models.values())
+
+
+def models_with_adapters() -> list[Model]:
+    """Return them with the LoRA adapters that they have now."""
+    return [
+        replace(model, loras=images().adapters.names(model)) if model.adapters else model
+        for model in models()
+    ]
 
 
 @cache
@@ -267,14 +354,29 @@ def images() -> ImageService:
     return ImageService(settings())
 
 
+@cache
+def training() -> TrainingApi:
+    """Return the one API of fine-tuning; raises TrainingUnavailable."""
+    # Imported here, because it takes 35 ms that requests for pictures need not wait.
+    from chalicelib.dialects.training import TrainingApi
+
+    return TrainingApi(settings())
+
+
+def on_event(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Handle EventBridge's events, and the steps of the training pipeline."""
+    return training().handle_event(event)
+
+
 if "AWS_CHALICE_CLI_MODE" in os.environ:
     # One of chalice's commands, which may be about to zip this module; never the Lambda.
     import prepare_bytecode
 
     prepare_bytecode.compile_packages()
 
-app = Gateway("easel")
+app = Gateway("easel", on_event)
 # `chalice local` has no stage, so the prefix of the public path is part of its routes.
 app.register_blueprint(easel, url_prefix=route_prefix())
 app.register_blueprint(images_api, url_prefix=route_prefix())
 app.register_blueprint(web_ui, url_prefix=route_prefix())
+app.register_blueprint(fine_tuning, url_prefix=route_prefix())

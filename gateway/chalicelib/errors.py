@@ -29,6 +29,16 @@
     │   ├── StillPainting          503  not ready after as many redirects as the client follows
     │   ├── TooManyWaiting         503  every wait slot is taken
     │   └── StoreUnavailable       503  S3 did not respond as expected
+    ├── TrainingFault                  fine-tuning, never a picture
+    │   ├── TrainingUnavailable    404  the gateway was deployed without it
+    │   ├── TrainingNeedsKey       403  links and open gateways do not train
+    │   ├── TrainingUnknown        404  unknown or expired training job, data set or adapter
+    │   ├── NameTaken              409  the adapter's name is in use
+    │   ├── TrainingRunning        409  a job of this key is running
+    │   ├── WrongState             409  the job cannot be cancelled or resumed, or has no result
+    │   ├── TrainingQuotaUsed      429  as many jobs this month, or data sets, as a key can have
+    │   ├── TrainingBusy           503  SageMaker starts no job now, or did not respond
+    │   └── TrainingForbidden      502  the gateway is not allowed to start jobs
     └── InternalError              500  an unexpected error; the log has the details
 
 A branch is a class because code catches it: quota is refunded after NeverReachedGpu, a queue is
@@ -93,6 +103,10 @@ class GenerationFailed(GatewayError):
 
 class TryLater(GatewayError):
     """The gateway itself cannot respond with a picture now."""
+
+
+class TrainingFault(GatewayError):
+    """A request about fine-tuning cannot be met; requests for pictures never raise it."""
 
 
 # --- Leaves ---------------------------------------------------------------------------------------
@@ -297,6 +311,84 @@ class EndpointTooSlow(MayHaveReachedGpu):
     status = 504
     code = "endpoint_too_slow"
     retry_after = 30
+    resend = False
+
+
+class TrainingUnavailable(TrainingFault):
+    """This gateway was deployed without fine-tuning."""
+
+    status = 404
+    code = "training_unavailable"
+
+
+class TrainingNeedsKey(TrainingFault):
+    """Fine-tuning requires an API key; a link does not suffice, nor does an open gateway."""
+
+    status = 403
+    code = "training_needs_key"
+
+
+class TrainingUnknown(TrainingFault):
+    """Unknown or expired training job, data set or adapter, or one of another key."""
+
+    status = 404
+    code = "training_unknown"
+
+
+class NameTaken(TrainingFault):
+    """The adapter's name is in use; choose another name, or delete the adapter."""
+
+    status = 409
+    code = "name_taken"
+    resend = False
+
+
+class TrainingRunning(TrainingFault):
+    """A training job of this key is running; `Location` is its URL.
+
+    Attributes:
+        job: its id, if it is known.
+    """
+
+    status = 409
+    code = "training_running"
+    retry_after = 60
+    resend = False
+    job: str | None = None
+
+
+class WrongState(TrainingFault):
+    """The training job cannot be cancelled or resumed in its present state."""
+
+    status = 409
+    code = "wrong_state"
+    resend = False
+
+
+class TrainingQuotaUsed(TrainingFault):
+    """As many training jobs were started this month, or data sets are stored, as a key can have."""
+
+    status = 429
+    code = "training_quota_used"
+    retry_after = 86_400
+    resend = False
+
+
+class TrainingBusy(TrainingFault):
+    """SageMaker cannot start or report a training job now; nothing was charged."""
+
+    status = 503
+    code = "training_busy"
+    retry_after = 120
+    resend = False
+
+
+class TrainingForbidden(TrainingFault):
+    """SageMaker refuses the gateway's request for a training job; needs operator action."""
+
+    status = 502
+    code = "training_forbidden"
+    retry_after = 300
     resend = False
 
 

@@ -20,6 +20,7 @@ from chalicelib.generation import (
     Whole,
     painted_size,
 )
+from chalicelib.training_settings import EXAMPLE, TrainingSettings
 
 # The fields that a model decides if a request leaves them unset.
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
@@ -69,7 +70,10 @@ class Model:
         revision: names the weights; other weights make another picture.
         defaults: the model's own steps, guidance scale, width and height, as far as configured.
         seconds: how long a picture takes once the model is loaded; None if it was not measured.
-        loras: the LoRA adapters that a request can name; None if they are not configured.
+        loras: the LoRA adapters that a request can name, without those of `adapters`; None if they
+            are not configured.
+        adapters: bucket and prefix in S3 where more adapters are published, replaced and deleted
+            at any time; None if there are none.
         largest_area: in pixels; the model paints larger pictures smaller, and scales them up. None
             for a model that paints every size.
         rules: of the fields whose limits are narrower for this model than the contract's.
@@ -83,6 +87,7 @@ class Model:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     loras: tuple[str, ...] | None = None
+    adapters: tuple[str, str] | None = None
     largest_area: int | None = None
     rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
@@ -126,6 +131,7 @@ class Settings:
         log_prompts: whether prompts may appear in the log.
         most_waiting: the number of requests that can wait for asynchronous pictures at once.
         protection: keys, limits and the prompt filter.
+        training: where and what the gateway fine-tunes; None if it does not.
     """
 
     models: Mapping[str, Model]
@@ -133,6 +139,7 @@ class Settings:
     log_prompts: bool
     most_waiting: int = 50
     protection: Protection = field(default_factory=Protection)
+    training: TrainingSettings | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -155,6 +162,7 @@ class Settings:
             log_prompts=read("EASEL_LOG_PROMPTS", _switch, "on", default="off"),
             most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
             protection=Protection.read(read),
+            training=read("EASEL_TRAINING", TrainingSettings.read, EXAMPLE, default=""),
         )
 
     def painted(self, request: GenerationRequest) -> str | None:
@@ -219,7 +227,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoints = {"endpoint", "asynchronous"} & set(fields)
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
-    known = {"defaults", "seconds", "loras", "limits", "largest_area"}
+    known = {"defaults", "seconds", "loras", "adapters", "limits", "largest_area"}
     if not endpoints or set(fields) - known:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
@@ -240,11 +248,20 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
         properties["largest_area"] = LARGEST_AREA.clean(fields["largest_area"])
     if "loras" in fields:
         properties["loras"] = tuple(_LORA.clean(name) for name in fields["loras"])
+    if "adapters" in fields:
+        properties["adapters"] = _place(fields["adapters"])
     if "limits" in fields:
         properties["rules"] = {
             name: _narrowed(name, limits) for name, limits in fields["limits"].items()
         }
     return properties
+
+
+def _place(address: str) -> tuple[str, str]:
+    place = PLACE.fullmatch(address)
+    if place is None:
+        raise ValueError("adapters must be s3://bucket/prefix/")
+    return place[1], place[2]
 
 
 def _narrowed(name: str, limits: Mapping[str, Any]) -> Whole:

@@ -103,7 +103,7 @@ def _operation(name: str, operation: Operation) -> Schema:
         described["parameters"] = list(operation.parameters)
     if operation.body:
         content = {JSON: {"schema": ref(operation.body)}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.body_required, "content": content}
     return described
 
 

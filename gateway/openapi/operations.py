@@ -11,8 +11,20 @@ from chalicelib.errors import (
     GatewayError,
     InternalError,
     InvalidRequest,
+    NameTaken,
     NotOffered,
+    PromptRefused,
+    StoreUnavailable,
+    TrainingBusy,
+    TrainingFault,
+    TrainingForbidden,
+    TrainingNeedsKey,
+    TrainingQuotaUsed,
+    TrainingRunning,
+    TrainingUnavailable,
+    TrainingUnknown,
     Unauthorized,
+    WrongState,
     every_error,
 )
 from chalicelib.image_files import MEDIA_TYPES
@@ -37,6 +49,7 @@ class Operation:
         problem: the schema of its errors.
         parameters: in path and query.
         body: the schema of the body.
+        body_required: whether there must be one.
         headers: of the response with status 200.
         head: whether HEAD is supported as well.
     """
@@ -49,11 +62,12 @@ class Operation:
     problem: str = "Problem"
     parameters: Sequence[Schema] = ()
     body: str | None = None
+    body_required: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     head: bool = True
 
 
-_ANY = every_error()
+_ANY = tuple(error for error in every_error() if not issubclass(error, TrainingFault))
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
 # A crawler gets HTML for a picture that was not generated before. It is last: generators take the
@@ -101,6 +115,12 @@ _PROMPT_IN_QUERY: Schema = {
     "schema": {**TEXT, "maxLength": 1_000},
 }
 _JOB = _in_path("identifier", "A job's id.")
+_TRAINING_JOB = _in_path("identifier", "A training job's id.")
+_GUIDE = {
+    "collection_s3_path": "The address of a data set: `s3://bucket/datasets/...`.",
+    "prompt": "The caption of pictures without their own.",
+    "output_dir_name": "The adapter's name.",
+}
 _JOBS = _in_path("identifiers", "The jobs' ids, separated by commas.")
 
 
@@ -113,6 +133,23 @@ def _generating(name: str, summary: str, *parameters: Schema) -> Operation:
     return Operation(
         name, summary, "Pictures", _GENERATED, _ANY, parameters=every, headers=_MADE_BY
     )
+
+
+_TRAINING = (
+    TrainingUnavailable,
+    TrainingNeedsKey,
+    StoreUnavailable,
+    InternalError,
+)
+# What any look at a job asks SageMaker, and what a start can meet.
+_WATCHING = (*_TRAINING, TrainingUnknown, TrainingBusy, TrainingForbidden)
+_STARTING = (*_WATCHING, InvalidRequest, NameTaken, TrainingRunning, TrainingQuotaUsed)
+
+
+def _training(
+    name: str, summary: str, responses: Responses, errors: Any = _WATCHING, **more: Any
+) -> Operation:
+    return Operation(name, summary, "Training", responses, errors, head=False, **more)
 
 
 # Generators make the name of a class or a folder of a group's.
@@ -289,6 +326,100 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     **{
         path: {"get": _web_ui(f"get_{_last(path)}", "Always empty.", _json(empty(value)))}
         for path, value in EMPTY.items()
+    },
+    "/teach": {
+        "get": _training(
+            "get_teach_page", "The page that starts and watches jobs.", {200: {HTML: TEXT}}
+        )
+    },
+    "/datasets": {
+        "post": _training(
+            "create_dataset",
+            "Forms with which pictures and captions are uploaded.",
+            {201: {JSON: ref("DataSet")}},
+            (*_TRAINING, InvalidRequest, TrainingQuotaUsed),
+            body="DataSetRequest",
+        )
+    },
+    "/train": {
+        "get": _training("list_training_jobs", "Your training jobs.", _json(ref("TrainingJobs"))),
+        "post": _training(
+            "start_training",
+            "Start a training job; with `dry_run`, its price. The names of the SDXL guide are"
+            " parameters of the query, or `data` of a body with `action`; their response is a 200.",
+            {200: {JSON: OBJECT}, 202: {JSON: ref("StartedTraining")}},
+            (*_STARTING, PromptRefused),
+            body="TrainingRequest",
+            body_required=False,
+            parameters=[
+                {"name": name, "in": "query", "description": meaning, "schema": TEXT}
+                for name, meaning in _GUIDE.items()
+            ],
+        ),
+    },
+    "/train-status": {
+        "get": _training(
+            "get_training_status",
+            "The state of your latest training job, in the SDXL guide's words.",
+            _json(ref("TrainingStatus")),
+        )
+    },
+    "/train/{identifier}": {
+        "get": _training(
+            "get_training_job",
+            "A training job: state, loss, samples, cost and result.",
+            _json(ref("TrainingJob")),
+            parameters=[_TRAINING_JOB],
+        )
+    },
+    "/train/{identifier}/loss.svg": {
+        "get": _training(
+            "get_training_curve",
+            "The loss curve of a training job.",
+            {200: {"image/svg+xml": TEXT}, 304: {}},
+            parameters=[_TRAINING_JOB],
+        )
+    },
+    "/train/{identifier}/samples/{step}": {
+        "get": _training(
+            "get_training_sample",
+            "The sample pictures of a step, side by side.",
+            {200: {MEDIA_TYPES["png"]: BINARY}, 303: {PLAIN: TEXT}, 304: {}},
+            (*_TRAINING, TrainingUnknown),
+            parameters=[_TRAINING_JOB, _in_path("step", "A number of steps.", pattern="^[0-9]+$")],
+        )
+    },
+    "/train/{identifier}/cancel": {
+        "post": _training(
+            "cancel_training",
+            "Stop a training job.",
+            {202: {JSON: ref("TrainingJob")}},
+            (*_WATCHING, WrongState),
+            parameters=[_TRAINING_JOB],
+        )
+    },
+    "/train/{identifier}/resume": {
+        "post": _training(
+            "resume_training",
+            "Continue a training job that failed or was stopped, from its newest checkpoint.",
+            {202: {JSON: ref("TrainingJob")}},
+            (*_STARTING, WrongState),
+            parameters=[_TRAINING_JOB],
+            body="ResumeRequest",
+            body_required=False,
+        )
+    },
+    "/loras/{model}/{name}": {
+        "delete": _training(
+            "delete_adapter",
+            "Delete an adapter that you have trained.",
+            {204: {}},
+            (*_WATCHING, WrongState),
+            parameters=[
+                _in_path("model", "The model's name."),
+                _in_path("name", "The adapter's name."),
+            ],
+        )
     },
     "/session": {
         "post": Operation(

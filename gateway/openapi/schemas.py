@@ -11,6 +11,10 @@ from chalicelib.dialects.automatic1111 import FIELDS, FORMATS
 from chalicelib.dialects.batch import MOST_PICTURES
 from chalicelib.dialects.openai import IGNORED, QUALITIES
 from chalicelib.generation import RULES, describe
+from chalicelib.training import datasets
+from chalicelib.training.asked import MOST_PICTURES as MOST_TRAINED
+from chalicelib.training_jobs import job
+from chalicelib.training_jobs.state import STATES
 
 Schema = dict[str, Any]
 
@@ -77,7 +81,7 @@ def or_null(schema: Schema) -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """Return all schemas by name."""
-    return {**_easel(), **_openai(), **_web_ui(), **_problems()}
+    return {**_easel(), **_training(), **_openai(), **_web_ui(), **_problems()}
 
 
 def _contract() -> dict[str, Schema]:
@@ -129,6 +133,11 @@ def _easel() -> dict[str, Schema]:
         "fields": OBJECT,
         "models": listed(ref("Model")),
         "access": {"enum": ["open", "key"]},
+        "training": {
+            "type": ["object", "null"],
+            "description": "What can be trained; null if nothing can.",
+            "properties": {"models": listed(TEXT), "fields": OBJECT, "pictures": OBJECT},
+        },
     }
     invitation = {
         "pictures": or_null({**WHOLE, "minimum": 1, "maximum": MOST_LINKED, "default": 10}),
@@ -155,6 +164,119 @@ def _easel() -> dict[str, Schema]:
         "Health": json_object({"status": TEXT, "version": TEXT, "models": listed(TEXT)}),
         "Job": json_object(job, error=json_object({"code": TEXT, "message": TEXT})),
     }
+
+
+def _training() -> dict[str, Schema]:
+    """Return the schemas of fine-tuning."""
+    size = {**WHOLE, "minimum": 1, "maximum": datasets.LARGEST_PICTURE}
+    file = {
+        "type": "object",
+        "properties": {
+            "type": {**TEXT, "enum": [*datasets.PICTURES, *datasets.CAPTIONS]},
+            "size": {**size, "description": "In bytes."},
+            "caption_of": {
+                **WHOLE,
+                "minimum": 0,
+                "description": "Of a caption: the index of its picture in the list.",
+            },
+        },
+        "required": ["size", "type"],
+        "additionalProperties": False,
+    }
+    upload = json_object({"name": TEXT, "url": TEXT, "fields": OBJECT})
+    price = {
+        "model": TEXT,
+        "name": TEXT,
+        "pictures": WHOLE,
+        "steps": WHOLE,
+        "seconds": json_object(dict.fromkeys(("low", "expected", "most"), NUMBER)),
+        "cost": json_object(
+            {**dict.fromkeys(("low", "expected", "most"), NUMBER), "currency": TEXT}
+        ),
+        "spot": {"type": "boolean"},
+        "kohya": listed(json_object({"key": TEXT, "state": TEXT, "text": TEXT})),
+    }
+    short = {
+        "id": TEXT,
+        "name": TEXT,
+        "model": TEXT,
+        "state": {**TEXT, "enum": list(STATES)},
+        "steps": WHOLE,
+        "created": TEXT,
+        "error": {"type": ["string", "null"]},
+        "url": TEXT,
+    }
+    files = {"type": "array", "minItems": 1, "maxItems": 2 * MOST_TRAINED, "items": file}
+    on_demand = _switch("Pay the full price, and do not wait for spot instances.")
+    resume = {"on_demand": on_demand}
+    words = ["Not Started", "Running", "Completed", "Failed"]
+    return {
+        "DataSetRequest": _closed({"files": files}, required=["files"]),
+        "DataSet": json_object({"dataset": TEXT, "expires": TEXT, "uploads": listed(upload)}),
+        "TrainingRequest": _training_request(on_demand),
+        "StartedTraining": json_object({**price, **short}),
+        "TrainingJobs": json_object({"jobs": listed(json_object(short))}),
+        "TrainingJob": json_object({**short, **_watched()}),
+        "TrainingStatus": json_object({"status": {**TEXT, "enum": words}}),
+        "ResumeRequest": _closed(resume, required=[]),
+    }
+
+
+def _training_request(on_demand: Schema) -> Schema:
+    fields = {
+        name: or_null(schema)
+        for name, schema in job.describe()["properties"].items()
+        if name not in {"version", "usd_per_hour", "captions"}
+    }
+    fields |= {
+        "dataset": {**TEXT, "description": "From `POST /datasets`."},
+        "pictures": {
+            **WHOLE,
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "maximum": MOST_TRAINED,
+            "description": "With `dry_run`, in the place of `dataset`: how many there will be.",
+        },
+        "model": or_null({**TEXT, "description": "The first that can be trained by default."}),
+        "captions": {
+            "type": ["object", "null"],
+            "description": "Captions by the name of a picture, such as 0001.",
+            "additionalProperties": {**TEXT, "minLength": 1, "maxLength": 1_000},
+            "maxProperties": MOST_TRAINED,
+        },
+        "kohya": or_null({**TEXT, "description": "A configuration file of sd-scripts, as TOML."}),
+        "on_demand": on_demand,
+        "dry_run": _switch("Only return the price: model, name, pictures, steps, seconds, cost."),
+    }
+    return {"type": "object", "properties": fields}
+
+
+def _watched() -> dict[str, Schema]:
+    """Return what is reported of one job, besides what a list says."""
+    points = listed(listed(NUMBER))
+    result = {"lora": TEXT, "prompt": TEXT, "url": TEXT}
+    return {
+        "step": WHOLE,
+        "loss": {**points, "description": "Pairs of a step and its loss."},
+        "validation": {**points, "description": "The same, on the same pictures and noise."},
+        "curve": TEXT,
+        "samples": listed(TEXT),
+        "cost": json_object({"so_far": NUMBER, "most": NUMBER, "currency": TEXT}),
+        "spot": {"type": "boolean"},
+        "pictures": WHOLE,
+        "attempt": WHOLE,
+        "seconds_left": {"type": ["integer", "null"]},
+        "result": {"type": ["object", "null"], "properties": result},
+    }
+
+
+def _closed(properties: dict[str, Schema], required: list[str]) -> Schema:
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**schema, "required": required} if required else schema
+
+
+def _switch(meaning: str) -> Schema:
+    return {"type": ["boolean", "null"], "description": meaning}
 
 
 def _openai() -> dict[str, Schema]:

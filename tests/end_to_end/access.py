@@ -14,7 +14,12 @@ KEY = "easel_" + "k" * 43
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 FRIEND = "https://friend.example"
 SETTINGS = {
-    "EASEL_MODELS": json.dumps({"sd": {"endpoint": ENDPOINT}, "sdxl": {"asynchronous": QUEUE}}),
+    "EASEL_MODELS": json.dumps(
+        {
+            "sd": {"endpoint": ENDPOINT, "adapters": f"s3://{BUCKET}/loras/sd/"},
+            "sdxl": {"asynchronous": QUEUE},
+        }
+    ),
     "EASEL_API_KEYS": json.dumps(
         [{"name": "ada", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]
     ),

@@ -73,6 +73,10 @@ def _read(http: Http) -> tuple[str, iam.Request | None]:
         action = "sagemaker:InvokeEndpointAsync" if invoked[2] else "sagemaker:InvokeEndpoint"
         return caller, iam.Request(action, iam.ARN.format("sagemaker", f"endpoint/{invoked[1]}"))
     if service == "s3":
+        if "list-type" in http.args:
+            prefix = {"s3:prefix": http.args.get("prefix", "")}
+            bucket = f"arn:aws:s3:::{http.path.strip('/')}"
+            return caller, iam.Request("s3:ListBucket", bucket, prefix)
         action = f"s3:{_S3[http.method]}"
         return caller, iam.Request(action, f"arn:aws:s3:::{http.path.lstrip('/')}")
     return caller, None

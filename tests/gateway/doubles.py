@@ -8,7 +8,8 @@ import base64
 import hashlib
 import io
 import json
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.response import StreamingBody
@@ -18,8 +19,11 @@ from PIL import Image
 
 import app as gateway
 from chalicelib.access_settings import Key, Protection
+from chalicelib.dialects.training import TrainingApi
 from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Queue, Settings
+from chalicelib.training.service import TrainingService
+from chalicelib.training_settings import TrainableModel, TrainingSettings
 from endpoint.emulator.apigateway.proxy_event import HttpRequest, event
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Dest": "document"}
@@ -28,6 +32,26 @@ KEY = "easel-" + "k" * 43
 OTHER_KEY = "easel-" + "o" * 43
 SECRET = b"s" * 43
 ORIGIN = "http://localhost"
+TRAINING = TrainingSettings(
+    bucket="bucket",
+    deployment="main",
+    role="arn:aws:iam::123456789012:role/training",
+    image="763104351884.dkr.ecr.eu-west-1.amazonaws.com/trainer:1",
+    code="training/code/1a2b/",
+    models={
+        name: TrainableModel(
+            weights=f"models/{name}/r1/",
+            instance_type="ml.g5.xlarge",
+            usd_per_hour=1.5,
+            spot_share=0.4,
+            seconds_per_step=1.0,
+            start_seconds=300,
+            resolution=512,
+        )
+        for name in ("sd", "slow")
+    },
+    per_month=3,
+)
 
 
 # --- SageMaker Runtime ----------------------------------------------------------------------------
@@ -92,6 +116,7 @@ class Breaks:
         self.after = False
         self.calls = 0
         self.meanwhile = None
+        self.error = None
 
     def arm(self, left, *, after):
         self.left, self.after = left, after
@@ -113,8 +138,9 @@ class Breaks:
             meanwhile()
             return call()
         if self.after:
-            call()
-        raise Crash
+            with suppress(ClientError):
+                call()
+        raise self.error or Crash
 
 
 class Bucket:
@@ -122,10 +148,11 @@ class Bucket:
 
     def __init__(self, breaks):
         self.objects = {}
+        self.changed = {}  # when an object was written, in seconds since 1970; else at 0
         self._breaks = breaks
 
-    def get_object(self, Bucket, Key):
-        return self._breaks.around(lambda: self._get(Key))
+    def get_object(self, Bucket, Key, Range=None):
+        return self._breaks.around(lambda: self._get(Key, Range))
 
     def head_object(self, Bucket, Key):
         return self._breaks.around(lambda: self._head(Key))
@@ -133,11 +160,50 @@ class Bucket:
     def put_object(self, Bucket, Key, Body, IfNoneMatch=None, IfMatch=None):
         return self._breaks.around(lambda: self._put(Key, Body, IfNoneMatch, IfMatch))
 
-    def delete_object(self, Bucket, Key):
-        return self._breaks.around(lambda: self.objects.pop(Key, None))
+    def delete_object(self, Bucket, Key, IfMatch=None):
+        return self._breaks.around(lambda: self._delete(Key, IfMatch))
 
-    def _get(self, key):
+    def generate_presigned_post(self, Bucket, Key, Fields, Conditions, ExpiresIn):
+        return {"url": "https://bucket.example/", "fields": {**Fields, "key": Key}}
+
+    def generate_presigned_url(self, method, Params, ExpiresIn):
+        return f"https://bucket.example/{Params['Key']}?X-Amz-Expires={ExpiresIn}"
+
+    def list_objects_v2(self, Bucket, Prefix, MaxKeys, ContinuationToken="", Delimiter=None):
+        if Delimiter:
+            return self._breaks.around(lambda: self._folders(Prefix, MaxKeys))
+        return self._breaks.around(lambda: self._list(Prefix, MaxKeys, ContinuationToken))
+
+    def _folders(self, prefix, most):
+        names = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
+        folders = {name.partition("/")[0] for name in names if "/" in name}
+        return {"CommonPrefixes": [{"Prefix": f"{prefix}{name}/"} for name in folders][:most]}
+
+    def _list(self, prefix, most, after):
+        """Return a page of two objects at most, in the order of their keys."""
+        most = min(most, 2)
+        keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
+        contents = [
+            {
+                "Key": key,
+                "Size": len(self.objects[key]),
+                "ETag": tag(self.objects[key]),
+                "LastModified": datetime.fromtimestamp(self.changed.get(key, 0), UTC),
+            }
+            for key in keys[:most]
+        ]
+        page = {"Contents": contents, "IsTruncated": len(keys) > most}
+        return {**page, "NextContinuationToken": keys[most - 1]} if len(keys) > most else page
+
+    def _delete(self, key, if_match):
+        if if_match and key in self.objects and tag(self.objects[key]) != if_match:
+            raise refusal("PreconditionFailed")
+        self.objects.pop(key, None)
+
+    def _get(self, key, part):
         body = self._existing(key, "NoSuchKey")
+        if part:
+            body = body[: int(part.rpartition("-")[2]) + 1]
         return {"Body": io.BytesIO(body), "ContentLength": len(body), "ETag": tag(body)}
 
     def _head(self, key):
@@ -204,6 +270,54 @@ class Runs:
         return {"OutputLocation": output, "FailureLocation": failure}
 
 
+class TrainingJobs:
+    """A sagemaker client with training jobs that do nothing until `end` is called."""
+
+    def __init__(self, breaks):
+        self.jobs = {}
+        self.stopped = []
+        self.trouble = None
+        self._breaks = breaks
+
+    def create_training_job(self, **asked):
+        return self._breaks.around(lambda: self._create(asked))
+
+    def describe_training_job(self, TrainingJobName):
+        return self._breaks.around(lambda: self._existing(TrainingJobName))
+
+    def stop_training_job(self, TrainingJobName):
+        return self._breaks.around(lambda: self._stop(TrainingJobName))
+
+    def end(self, name, status="Completed", **more):
+        """Have a job end; it wrote what it wrote."""
+        self.jobs[name] |= {"TrainingJobStatus": status, "SecondaryStatus": status, **more}
+
+    def _create(self, asked):
+        name = asked["TrainingJobName"]
+        if self.trouble is not None:
+            trouble, self.trouble = self.trouble, None
+            raise trouble
+        if name in self.jobs:
+            raise refusal("ResourceInUse")
+        self.jobs[name] = {
+            **asked, "TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting"
+        }  # fmt: skip
+        return {"TrainingJobArn": f"arn:{name}"}
+
+    def _existing(self, name):
+        if name not in self.jobs:
+            raise refusal("ValidationException", "Requested resource not found.")
+        return dict(self.jobs[name])
+
+    def _stop(self, name):
+        job = self._existing(name)
+        if job["TrainingJobStatus"] != "InProgress":
+            raise refusal("ValidationException", "The job is not running.")
+        self.stopped.append(name)
+        self.jobs[name]["TrainingJobStatus"] = "Stopping"
+        return {}
+
+
 def tag(body):
     return hashlib.sha256(body).hexdigest()
 
@@ -232,9 +346,9 @@ class GatewayClient:
         monkeypatch.setattr(gateway, "settings", lambda: self.settings)
         monkeypatch.setattr(gateway, "images", lambda: self.service)
 
-    def offer(self, models):
+    def offer(self, models, s3=None):
         self.settings = Settings(models, 24, self._log_prompts)
-        self.service = ImageService(self.settings, Provided(self.endpoint))
+        self.service = ImageService(self.settings, Provided(self.endpoint), s3 and Provided(s3))
 
     def get(self, path, method="GET", **headers):
         return self._http.request(method, path, headers=headers)
@@ -254,13 +368,22 @@ class GuardedClient:
     It records what reached a model.
     """
 
-    def __init__(self, monkeypatch, protection, deadline_seconds=1.5, http=None):
+    def __init__(self, monkeypatch, protection, deadline_seconds=1.5, http=None, training=None):
         queue = Queue("easel-slow", "bucket", "jobs/")
         models = {"sd": Model("sd", "easel-sd"), "slow": Model("slow", None, queue)}
         # The deadline ends the wait for a queued picture, which never comes.
-        self.settings = Settings(models, deadline_seconds, False, protection=protection)
+        self.settings = Settings(
+            models, deadline_seconds, False, protection=protection, training=training
+        )
         self.runtime, self.bucket = _GeneratingAndQueueing(), Bucket(Breaks())
         self.service = ImageService(self.settings, Provided(self.runtime), Provided(self.bucket))
+        self.trainings = TrainingJobs(Breaks())
+        if training is not None:
+            trainer = TrainingService(
+                self.settings, training, Provided(self.bucket), Provided(self.trainings)
+            )
+            api = TrainingApi(self.settings, trainer)
+            monkeypatch.setattr(gateway, "training", lambda: api)
         self._monkeypatch = monkeypatch
         self._http = http or _http_client()
 

@@ -13,7 +13,16 @@ import app as gateway
 from chalicelib import telemetry
 from chalicelib.dialects import automatic1111_lists
 from chalicelib.web import pages
-from tests.gateway.doubles import BROWSER, KEY, OTHER_KEY, SECRET, GuardedClient, guarded, key
+from tests.gateway.doubles import (
+    BROWSER,
+    KEY,
+    OTHER_KEY,
+    SECRET,
+    TRAINING,
+    GuardedClient,
+    guarded,
+    key,
+)
 
 # After OWASP's XSS filter evasion cheat sheet, and what breaks headers, paths, templates and logs.
 MARK = "xss7f3a"
@@ -79,6 +88,7 @@ ROUTES = [
     "/sentence?{}=1",
     "/sdapi/v1/txt2img/{}",
     *(f"/sdapi/v1/{name}?{{}}=1" for name in SDAPI_LISTS),
+    "/teach?{}=1",
     "/jobs/{}",
     "/jobs/{}/image",
     "/jobs/slow-" + "0" * 32 + "/image?hop={}",
@@ -95,6 +105,12 @@ ROUTES = [
     "/openapi.json?{}=1",
     "/health?{}=1",
     "/robots.txt?{}=1",
+    "/train?{}=1",
+    "/train/{}",
+    "/train/{}/loss.svg",
+    "/train/{}/samples/{}",
+    "/train-status?{}=1",
+    "/loras/{}/{}",
 ]
 BODIES = [
     ("/jobs", {"prompt": "{}", "model": "slow", "seed": 1}),
@@ -116,6 +132,13 @@ BODIES = [
     ("/session", {"{}": 1}),
     ("/links", {"{}": 1}),
     ("/links", {"pictures": "{}"}),
+    ("/datasets", {"{}": 1}),
+    ("/datasets", {"files": [{"type": "{}", "size": 1}]}),
+    ("/train", {"dataset": "{}", "name": "{}"}),
+    ("/train", {"dataset": "a" * 12, "name": "x", "{}": "{}"}),
+    ("/train", {"dataset": "a" * 12, "name": "x", "kohya": "{}"}),
+    ("/train", {"dataset": "a" * 12, "name": "x", "captions": {"{}": "{}"}}),
+    ("/train", {"action": "train", "data": {"prompt": "{}", "collection_s3_path": "{}"}}),
 ]
 HEADERS = [
     "Origin", "Host", "User-Agent", "Cookie", "Prefer", "X-Forwarded-Proto", "Referer",
@@ -127,7 +150,9 @@ CLIENTS = [{}, BROWSER, {"User-Agent": "Slackbot 1.0"}]
 @pytest.fixture
 def client(monkeypatch):
     client = GuardedClient(
-        monkeypatch, guarded(filter_mode="warn", origins=("https://friend.example",))
+        monkeypatch,
+        guarded(filter_mode="warn", origins=("https://friend.example",)),
+        training=TRAINING,
     )
     client.settings = client.settings.__class__(
         **{**vars(client.settings), "deadline_seconds": 0.2}
@@ -168,6 +193,7 @@ well_formed = cache(json.loads)
 # Our own pages, element by element: no caller's words add one to them.
 PAGES = (
     pages.home_page("/api"),
+    pages.teach_page("/api", "https://bucket.example"),
     pages.waiting_page("/api", "sd-0", "a cat", 1),
     pages.error_page(400, "No.", None, "/api"),
     pages.error_page(401, "No.", None, "/api"),
@@ -244,7 +270,7 @@ def test_no_log_line_has_a_key_a_cookie_a_token_or_a_callers_words(monkeypatch, 
     output = io.StringIO()
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", output)
     protection = guarded(keys=(key(), key("bob", OTHER_KEY)), per_minute=500)
-    client = GuardedClient(monkeypatch, protection, deadline_seconds=0.1)
+    client = GuardedClient(monkeypatch, protection, deadline_seconds=0.1, training=TRAINING)
     cookie, token = client.sign_in(), client.link(pictures=2)
     secrets = [KEY, OTHER_KEY, "wr0ng-key", cookie.partition("=")[2], token, SECRET.decode(), MARK]
     client.runtime.outcome = ZeroDivisionError("unexpected")

@@ -47,6 +47,68 @@ def test_what_is_configured_of_a_model_is_described():
     assert model.describe() == described
 
 
+TRAINING = {
+    "bucket": "easel-main-123456789012-eu-west-1",
+    "deployment": "main",
+    "role": "arn:aws:iam::123456789012:role/easel-main-training",
+    "image": "763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch-training:2.9",
+    "code": "training/code/1a2b/",
+    "models": {
+        "sdxl": {
+            "weights": "training/weights/sdxl/1a2b/",
+            "instance_type": "ml.g5.xlarge",
+            "usd_per_hour": 1.41,
+            "spot_share": 0.4,
+            "seconds_per_step": 1,
+            "start_seconds": 400,
+            "resolution": 1024,
+        }
+    },
+}
+
+
+def with_training(**changes):
+    training = {name: value for name, value in {**TRAINING, **changes}.items() if value != "gone"}
+    variables = {"EASEL_MODELS": MODELS, "EASEL_TRAINING": json.dumps(training)}
+    return Settings.from_environment(variables).training
+
+
+def test_without_a_setting_nothing_is_trained():
+    assert Settings.from_environment({"EASEL_MODELS": MODELS}).training is None
+
+
+def test_what_is_trained_where_and_at_what_price_is_one_setting():
+    training = with_training()
+
+    assert (training.open, training.per_month) == (False, 20)
+    assert training.models["sdxl"].usd_per_hour == 1.41
+    assert with_training(open=True, per_month=5).per_month == 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bucket": "gone"},
+        {"models": {}},
+        {"models": {"a/b": TRAINING["models"]["sdxl"]}},
+        {"models": {"sdxl": {**TRAINING["models"]["sdxl"], "usd_per_hour": -1}}},
+        {"models": {"sdxl": {**TRAINING["models"]["sdxl"], "spot_share": "0.4"}}},
+        {"models": {"sdxl": {**TRAINING["models"]["sdxl"], "weights": "../x/"}}},
+        {"models": {"sdxl": {**TRAINING["models"]["sdxl"], "instance_type": "g5"}}},
+        {"models": {"sdxl": {"weights": "a/"}}},
+        {"code": "training/code"},
+        {"role": "easel-training"},
+        {"bucket": "A bucket"},
+        {"open": "yes"},
+        {"per_month": 0},
+        {"per_moth": 5},
+    ],
+)
+def test_an_unusable_setting_of_training_is_named(changes):
+    with pytest.raises(BadSetting, match="EASEL_TRAINING"):
+        with_training(**changes)
+
+
 @pytest.mark.parametrize(
     "limits",
     [
@@ -74,6 +136,15 @@ def test_what_is_not_configured_of_a_model_is_empty():
     assert model.describe() == {
         "name": "sdxl", "asynchronous": True, "defaults": {}, "seconds": None, "loras": [],
     }  # fmt: skip
+
+
+def test_adapters_can_be_published_in_a_bucket():
+    entry = {"endpoint": "e", "adapters": "s3://easel-main/loras/sd/"}
+    (model,) = Settings.from_environment(
+        {"EASEL_MODELS": json.dumps({"sd": entry})}
+    ).models.values()
+    assert model.adapters == ("easel-main", "loras/sd/")
+    assert model.loras is None
 
 
 def test_what_is_not_said_has_a_safe_default():
@@ -105,6 +176,9 @@ def test_what_is_not_said_has_a_safe_default():
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "defaults": 7}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "seconds": "long"}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "loras": ["no name"]}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": "loras/sd"}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": "s3://b/"}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": 7}}'),
         ("EASEL_MOST_WAITING", "0"),
         ("EASEL_MODELS", '{"s d": {"endpoint": "x"}}'),
         ("EASEL_DEADLINE_SECONDS", "soon"),

@@ -7,7 +7,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -20,6 +22,7 @@ from chalicelib.errors import StoreUnavailable
 _MISSING = {"404", "NoSuchKey"}
 # 412: the condition does not hold. 409: two conditional writes met, and this one lost.
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_LONGEST_PAGE = 1_000  # S3's own
 _FAILURES = (BotoCoreError, DeadlinePassed)
 
 
@@ -30,6 +33,31 @@ class Stored:
     body: bytes
     size: int
     tag: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object in a list.
+
+    Attributes:
+        key: below the store's prefix.
+        size: in bytes.
+        tag: identifies this version of it.
+        changed: when it was written, in seconds since 1970.
+    """
+
+    key: str
+    size: int
+    tag: str
+    changed: int
+
+
+@dataclass(frozen=True)
+class UploadForm:
+    """The address and the fields of a form; the file is its last field, `file`."""
+
+    url: str
+    fields: dict[str, str]
 
 
 class Store:
@@ -72,6 +100,24 @@ class Store:
         response["Body"].close()
         return Stored(body, size, response["ETag"])
 
+    def read_start(self, key: str, length: int) -> bytes | None:
+        """Return an object's first bytes, or None if there is none; raises StoreUnavailable."""
+        try:
+            return shared().keep(lambda: self._read_start(key, length))
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return None
+            raise _unavailable() from error
+        except _FAILURES as error:
+            raise _unavailable() from error
+
+    def _read_start(self, key: str, length: int) -> bytes:
+        part = f"bytes=0-{length - 1}"
+        body = self._s3.client().get_object(**self._address(key), Range=part)["Body"]
+        content: bytes = body.read()
+        body.close()
+        return content
+
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None if there is none; raises StoreUnavailable."""
         try:
@@ -99,12 +145,95 @@ class Store:
         """Replace the version of an object that `tag` identifies; otherwise as `create`."""
         return self._put(key, body, IfMatch=tag)
 
-    def delete(self, key: str) -> None:
-        """Delete an object, whether or not it exists; raises StoreUnavailable."""
+    def write(self, key: str, body: bytes) -> None:
+        """Write an object, whether or not it exists; raises StoreUnavailable."""
+        self._put(key, body)
+
+    def delete(self, key: str, tag: str | None = None) -> None:
+        """Delete an object, whether or not it exists; with a tag, only that version of it.
+
+        Raises:
+            StoreUnavailable: if S3 did not confirm it. It may have happened nevertheless.
+        """
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+        condition = {} if tag is None else {"IfMatch": tag}
+        address = {**self._address(key), **condition}
         try:
-            shared().keep(lambda: self._s3.client().delete_object(**self._address(key)))
+            shared().keep(lambda: self._s3.client().delete_object(**address))
+        except ClientError as error:
+            if tag is None or _code(error) not in _TAKEN | _MISSING:
+                raise _unavailable() from error
+        except _FAILURES as error:
+            raise _unavailable() from error
+
+    def listed(self, start: str = "", most: float = math.inf) -> list[Listed]:
+        """Return at most `most` objects whose keys begin with `start`, in the order of their keys.
+
+        Raises:
+            StoreUnavailable: if S3 does not return them.
+        """
+        try:
+            return shared().keep(lambda: self._listed(start, most))
         except (ClientError, *_FAILURES) as error:
             raise _unavailable() from error
+
+    def _listed(self, start: str, most: float) -> list[Listed]:
+        found: list[Listed] = []
+        more: dict[str, str] = {}
+        while len(found) < most:
+            page = self._s3.client().list_objects_v2(
+                Bucket=self._bucket,
+                Prefix=self._prefix + start,
+                MaxKeys=int(min(most - len(found), _LONGEST_PAGE)),
+                **more,
+            )
+            found += [
+                Listed(
+                    one["Key"].removeprefix(self._prefix),
+                    int(one["Size"]),
+                    one["ETag"],
+                    int(one["LastModified"].timestamp()),
+                )
+                for one in page.get("Contents", [])
+            ]
+            if not page.get("IsTruncated"):
+                break
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+        return found
+
+    def count_folders(self, start: str, most: int) -> int:
+        """Return how many folders there are in the folder `start`, at most `most`.
+
+        Raises:
+            StoreUnavailable: if S3 does not say.
+        """
+        place = {"Bucket": self._bucket, "Prefix": self._prefix + start, "Delimiter": "/"}
+        try:
+            page = shared().keep(lambda: self._s3.client().list_objects_v2(**place, MaxKeys=most))
+        except (ClientError, *_FAILURES) as error:
+            raise _unavailable() from error
+        return len(page.get("CommonPrefixes", []))
+
+    def upload_form(self, key: str, media_type: str, largest: int, seconds: int) -> UploadForm:
+        """Return a form with which anyone can upload this one object for a number of seconds.
+
+        S3 checks the key, the media type and the size: from 1 to `largest` bytes.
+        https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
+        """
+        fields = {"Content-Type": media_type}
+        form = self._s3.client().generate_presigned_post(
+            **self._address(key),
+            Fields=dict(fields),
+            Conditions=[fields, ["content-length-range", 1, largest]],
+            ExpiresIn=seconds,
+        )
+        return UploadForm(str(form["url"]), dict(form["fields"]))
+
+    def upload_origin(self) -> str:
+        """Return the origin that forms are sent to, for the policy of a page that sends them."""
+        # Nothing is asked: a form is signed here. The address depends on the bucket alone.
+        address = urlsplit(self.upload_form("any", "text/plain", 1, 1).url)
+        return f"{address.scheme}://{address.netloc}"
 
     def link(self, key: str, seconds: int, **headers: str) -> str:
         """Return a URL with which anyone can fetch the object for a number of seconds."""

@@ -53,20 +53,29 @@ class Endpoint:
         self._runtime = runtime
         self._name = name
 
-    def invoke(self, request: GenerationRequest, deadline: Deadline, trace: str) -> bytes:
+    def invoke(
+        self,
+        request: GenerationRequest,
+        deadline: Deadline,
+        trace: str,
+        changed: int | None = None,
+    ) -> bytes:
         """Return the picture that the endpoint makes of `request`.
 
         Args:
             request: complete, that is with seed and model.
             deadline: the invocation is abandoned when it has passed; the model stops at its next
                 step.
-            trace: an identifier for the container's log, at most 1,000 visible characters.
+            trace: an identifier for the container's log, at most 960 visible characters.
+            changed: when the file of one of the request's adapters was changed last, in seconds
+                since 1970: the container uses no earlier one.
 
         Raises:
             GatewayError: for every failure of AWS or the network.
         """
         with _translated():
-            body = deadline.keep(lambda: self._fetch(request, _until(deadline, trace)))
+            attributes = _until(deadline, _with_change(trace, changed))
+            body = deadline.keep(lambda: self._fetch(request, attributes))
         check_picture(body, request.format)
         return body
 
@@ -105,6 +114,7 @@ class AsyncEndpoint:
         file: str,
         timeouts: QueueTimeouts,
         trace: str,
+        changed: int | None = None,
     ) -> QueuedRun:
         """Queue `request`, and ask for its picture as `file` in `folder`, below the S3 path.
 
@@ -114,6 +124,7 @@ class AsyncEndpoint:
             file: at most 32 characters, with one dot.
             timeouts: how long it may wait, and how long the container may take.
             trace: an identifier for the container's log.
+            changed: as for a real-time endpoint.
 
         Returns:
             Where SageMaker says that it will write. How it makes an address of `folder` and `file`
@@ -124,7 +135,8 @@ class AsyncEndpoint:
             GatewayError: any other, if it certainly was not queued.
         """
         with _translated():
-            queued = shared().keep(lambda: self._submit(request, folder, file, timeouts, trace))
+            name = _with_change(trace, changed)
+            queued = shared().keep(lambda: self._submit(request, folder, file, timeouts, name))
         return QueuedRun(queued.get("OutputLocation"), queued.get("FailureLocation"))
 
     def _submit(
@@ -181,6 +193,10 @@ class QueueTimeouts:
     # Any run can be the first after zero, in which a container that fetches its weights from the
     # hub waits for them.
     run_seconds: int = 1_800
+
+
+def _with_change(trace: str, changed: int | None) -> str:
+    return trace if changed is None else f"{trace};changed={changed}"
 
 
 def _until(deadline: Deadline, trace: str) -> str:
@@ -358,7 +374,7 @@ def _error_within(text: str) -> dict[str, Any]:
 
 
 # With these, this project's model server reports that nothing has run.
-_REFUSED_CODES = {"busy", "starting", "stopping", "unhealthy"}
+_REFUSED_CODES = {"busy", "starting", "stopping", "unhealthy", "adapters_unavailable"}
 # SageMaker's longest invocation takes an hour.
 _LONGEST_RETRY = 3_600
 

@@ -32,7 +32,7 @@ EMPTY: dict[str, Any] = {
     f"{_API}/cmd-flags": {},
     f"{_API}/memory": {"ram": _ERROR, "cuda": _ERROR},
 }
-# What a web UI reads again from its disk; here the lists never change.
+# What a web UI reads again from its disk; here a list is ten seconds old at most.
 REFRESHED = (f"{_API}/refresh-checkpoints", f"{_API}/refresh-loras", f"{_API}/refresh-vae")
 # Operations of a web UI that start from a picture.
 FROM_PICTURES = (
@@ -89,7 +89,7 @@ def models(offered: Sequence[Model]) -> Response:
 
 
 def loras(offered: Sequence[Model]) -> Response:
-    """Return the configured LoRA adapters, each once, with the models that have it."""
+    """Return the LoRA adapters, each once, with the models that have it."""
     names = {name for model in offered for name in model.loras or ()}
     adapters = [
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypedDict
 
 from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
@@ -28,6 +29,14 @@ from chalicelib.web.response import (
 )
 
 
+class _Picture(TypedDict):
+    """What `picture_response` reports of a picture."""
+
+    tag: str
+    painted: str | None
+    lasting: bool
+
+
 def picture(
     service: ImageService, request: Request, prompt: str, seed: int | None = None
 ) -> Response:
@@ -42,7 +51,7 @@ def picture(
     Raises:
         GatewayError: if the request is not valid, or there is no picture.
     """
-    with calling(service.settings, request) as call:
+    with calling(service.settings, request) as call, naming_tags(request.query.get("lora")):
         call.starts_runs = not is_crawler(request)
         generation = apply_tags(read_query(request, prompt))
         resolved = service.resolve(call, generation, seed)
@@ -51,18 +60,17 @@ def picture(
         # A URL that names its seed always returns the same picture.
         fixed = any(request.query.get("seed", ()))
         response = response_without_picture(request, resolved.request)
-        painted = resolved.model.painted(resolved.request)
+        about: _Picture = {
+            "tag": resolved.id,
+            "painted": resolved.model.painted(resolved.request),
+            "lasting": resolved.changed is None,
+        }
         if response is None and fixed and call.starts_runs and has_tag(request, resolved.id):
-            response = picture_response(
-                None, resolved.request, fixed=True, tag=resolved.id, painted=painted
-            )
+            response = picture_response(None, resolved.request, fixed=True, **about)
         if response is None:
-            with naming_tags(request.query.get("lora")):
-                outcome = service.generate(call, resolved)
+            outcome = service.generate(call, resolved)
             fixed = fixed or not call.starts_runs
-            response = _response(
-                request, outcome, resolved.request, fixed=fixed, tag=resolved.id, painted=painted
-            )
+            response = _response(request, outcome, resolved.request, fixed=fixed, about=about)
         return response.with_headers(report(call))
 
 
@@ -116,7 +124,9 @@ def submit(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or cannot be queued.
     """
     with calling(service.settings, request) as call:
-        resolved = service.resolve(call, apply_tags(read_body(request)))
+        generation = read_body(request)
+        with naming_tags(generation.lora):
+            resolved = service.resolve(call, apply_tags(generation))
         _log(service, call, resolved.request)
         # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()
@@ -144,10 +154,12 @@ def job_picture(service: ImageService, request: Request, identifier: str) -> Res
         response = response_without_picture(request, job.request)
         if response is None:
             outcome = service.wait(call, job)
-            painted = service.settings.painted(job.request)
-            response = _response(
-                request, outcome, job.request, fixed=True, tag=identifier, painted=painted
-            )
+            about: _Picture = {
+                "tag": identifier,
+                "painted": service.settings.painted(job.request),
+                "lasting": True,
+            }
+            response = _response(request, outcome, job.request, fixed=True, about=about)
         return response.with_headers(report(call))
 
 
@@ -157,13 +169,12 @@ def _response(
     generation: GenerationRequest,
     *,
     fixed: bool,
-    tag: str,
-    painted: str | None,
+    about: _Picture,
 ) -> Response:
     if isinstance(outcome, Finished):
         if outcome.link is not None:
             return see_other(outcome.link)
-        return picture_response(outcome.body, generation, fixed=fixed, tag=tag, painted=painted)
+        return picture_response(outcome.body, generation, fixed=fixed, **about)
     if outcome is not None:
         return not_ready(request, outcome)
     return preview_response(request, generation.prompt)

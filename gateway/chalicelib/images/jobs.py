@@ -259,12 +259,13 @@ class Jobs:
         if key:
             self._store.delete(key)
 
-    def start(self, record: Record, trace: str) -> Job:
+    def start(self, record: Record, trace: str, changed: int | None = None) -> Job:
         """Queue a claimed run; a claim that certainly has no run is given up at once.
 
         Args:
             record: of the claim.
             trace: an identifier for the container's log.
+            changed: when the file of one of its adapters was changed last, if it has any.
 
         Raises:
             EndpointFailed: if SageMaker will write outside the part of the bucket that the gateway
@@ -274,7 +275,9 @@ class Jobs:
         folder, _, file = _picture_key(record).rpartition("/")
         folder = folder.removeprefix("outputs/")
         try:
-            queued = self._endpoint.submit(record.request, folder, file, self._timeouts, trace)
+            queued = self._endpoint.submit(
+                record.request, folder, file, self._timeouts, trace, changed
+            )
         except MayHaveReachedGpu:
             # It may run: the claim holds until it ends by itself.
             return self._waiting(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chalicelib.errors import InvalidRequest
@@ -20,11 +21,14 @@ class ResolvedRequest:
         request: has a seed and a model.
         model: the model that it names.
         id: the same for the same picture; names its job, its cache entry and its use of a quota.
+        changed: when the file of one of its adapters was changed last, in seconds since 1970; None
+            if it has none that can change.
     """
 
     request: GenerationRequest
     model: Model
     id: str
+    changed: int | None = None
 
     def require_queue(self) -> None:
         """Raise InvalidRequest naming `model`, if that has no asynchronous endpoint."""
@@ -67,15 +71,17 @@ def _check_limits(model: Model, request: GenerationRequest) -> None:
             raise InvalidRequest(message, field=name) from error
 
 
-def job_id(request: GenerationRequest, revision: str) -> str:
+def job_id(request: GenerationRequest, revision: str, versions: Sequence[str] = ()) -> str:
     """Return the id of a complete request: the model's name and 128 bits of SHA-256.
 
     Args:
         request: has a seed and a model.
         revision: names the model's weights: other weights make another picture.
+        versions: of the files of its adapters, if they can change.
     """
+    parts = [request.to_dict(), revision, *versions]
     # Sorted and without white space: the same request must always give the same bytes.
-    content = json.dumps([request.to_dict(), revision], sort_keys=True, separators=(",", ":"))
+    content = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{request.model}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 

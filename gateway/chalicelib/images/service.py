@@ -26,6 +26,7 @@ from chalicelib.errors import (
     StoreUnavailable,
 )
 from chalicelib.generation import GenerationRequest
+from chalicelib.images.adapters import Adapters
 from chalicelib.images.jobs import Finished, Job, Jobs, Record, State, model_of
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
@@ -79,7 +80,11 @@ class ImageService:
     Args:
         settings: the gateway's.
         runtime: provides the SageMaker Runtime client.
-        s3: provides the S3 client; used only by asynchronous models and by links with a quota.
+        s3: provides the S3 client; used only by asynchronous models, by links with a quota, and for
+            published adapters.
+
+    Attributes:
+        adapters: the LoRA adapters of the models on offer.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class ImageService:
         self.settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
+        self.adapters = Adapters(self._store)
         self._quota = Quota(settings.protection, self._store)
         queues = {model.name: model.queue for model in settings.models.values() if model.queue}
         # The slots of a model are in its part of the bucket: the models share out the limit.
@@ -104,14 +110,16 @@ class ImageService:
         passed this check: whether one exists is not for everyone to know.
 
         Raises:
-            InvalidRequest: as `complete`.
+            InvalidRequest: as `complete`, or naming `lora`, if there is no such adapter.
+            StoreUnavailable: if the list of adapters is needed, and could not be read.
             Unauthorized: if the caller has the URL of another picture only.
         """
         request = complete(self.settings, request, seed)
         model = self.settings.models[str(request.model)]
-        identifier = job_id(request, model.revision)
+        versions = self.adapters.versions(model, request)
+        identifier = job_id(request, model.revision, versions.tags)
         check_picture(call.payment.principal, identifier)
-        return ResolvedRequest(request, model, identifier)
+        return ResolvedRequest(request, model, identifier, versions.changed)
 
     def check_prompt(self, call: Call, prompt: str) -> None:
         """Apply the prompt filter as the settings say. Negative prompts are not filtered.
@@ -194,7 +202,9 @@ class ImageService:
         self._quota.spend(call.payment, resolved.id)
         endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
         try:
-            body = endpoint.invoke(resolved.request, call.deadline, trace=call.trace)
+            body = endpoint.invoke(
+                resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
+            )
         except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
             self._quota.refund(call.payment, resolved.id)
             raise
@@ -218,9 +228,9 @@ class ImageService:
             self._quota.check(call.payment, resolved.id)
             # Without a claim, another request was first: its job is read.
             record = jobs.claim(resolved, owner, record) or jobs.read(resolved.id)
-        return self._start(call, record, jobs)
+        return self._start(call, record, jobs, resolved.changed)
 
-    def _start(self, call: Call, record: Record, jobs: Jobs) -> Job:
+    def _start(self, call: Call, record: Record, jobs: Jobs, changed: int | None) -> Job:
         """Pay for a claimed run and start it: of many requests for one picture, one pays."""
         try:
             jobs.forget_failure(record)
@@ -230,7 +240,7 @@ class ImageService:
                 jobs.give_up(record)
             raise
         try:
-            return jobs.start(record, call.trace)
+            return jobs.start(record, call.trace, changed)
         except (NeverReachedGpu, InvalidRequest):
             # What a real-time endpoint has paid for already may be on its GPU.
             if charged:

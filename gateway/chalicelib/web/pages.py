@@ -27,8 +27,8 @@ from typing import Any
 _FOLDER = Path(__file__).parents[1] / "pages"
 _INCLUDE = re.compile(r"<!-- ([a-z_]+\.html) -->|/\* ([a-z_]+\.(?:css|js)) \*/")
 
-# Lines that are only a comment.
-_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*(?:(?!\*/).)*\*/)\n", re.MULTILINE)
+# Lines that are only a comment, and the indentation of the others.
+_UNSENT = re.compile(r"^[ \t]*(?:(?://.*|/\*(?:(?!\*/).)*\*/)\n)?", re.MULTILINE)
 
 _REFUSED, _FAILED = "That cannot be painted", "No picture this time"
 _HEADINGS = {
@@ -49,6 +49,17 @@ class Page:
 def home_page(root: str) -> Page:
     """Return the page with the prompt box; `root` is its public path without a final slash."""
     return _page("home.html", base=f"{root}/")
+
+
+def teach_page(root: str, uploads: str) -> Page:
+    """Return the page that teaches a model something; `uploads` is the origin of its uploads."""
+    page = _page("teach.html", base=f"{root}/")
+    # Large sample sheets come from the bucket as well.
+    allowed = (f"{directive} 'self'" for directive in ("connect-src", "img-src"))
+    policy = page.policy
+    for sources in allowed:
+        policy = policy.replace(sources, f"{sources} {uploads}")
+    return Page(page.html, policy)
 
 
 def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
@@ -115,11 +126,11 @@ def _assembled(name: str) -> str:
     """Return a file with the files that it includes.
 
     Pages have placeholders such as `$base`. Styles and scripts have none: their dollar signs are
-    doubled for the template, and lines of comments are left out, a tenth of the page.
+    doubled for the template; indentation and lines of comments are left out, a sixth of the page.
     """
     text = (_FOLDER / name).read_text(encoding="utf-8")
     if not name.endswith(".html"):
-        text = _COMMENT.sub("", text)
+        text = _UNSENT.sub("", text)
         text = text.replace("$", "$$")
     return _INCLUDE.sub(lambda include: _assembled(include[1] or include[2]).rstrip("\n"), text)
 

@@ -19,6 +19,8 @@ from chalicelib.web.request import Request
 
 # A year, the most that RFC 2616 advised; `immutable` (RFC 8246) also covers reloading.
 _FOR_EVER = "public, max-age=31536000, immutable"
+# The client asks each time whether the picture is still the same one.
+_REVALIDATED = "public, no-cache"
 _NEVER = "no-store"
 # API Gateway allows 10,240 bytes for all headers together, and one character can take 12 of them.
 _LONGEST_PROMPT_HEADER = 6_000
@@ -53,6 +55,7 @@ def picture_response(
     fixed: bool,
     tag: str,
     painted: str | None = None,
+    lasting: bool = True,
 ) -> Response:
     """Return a picture, with the fields that it was made with in the headers.
 
@@ -63,11 +66,13 @@ def picture_response(
             and can be cached indefinitely, under `tag`; any other generates a new one each time.
         tag: the picture's id.
         painted: the size at which it was painted, if it was scaled up.
+        lasting: whether it can be cached indefinitely: not if its adapters can be replaced.
     """
+    cached = _FOR_EVER if lasting else _REVALIDATED
     headers = {
         "Content-Type": MEDIA_TYPES[generation.format],
         "Content-Disposition": content_disposition(generation),
-        "Cache-Control": _FOR_EVER if fixed else _NEVER,
+        "Cache-Control": cached if fixed else _NEVER,
         "X-Seed": str(generation.seed),
         "X-Model": str(generation.model),
         "X-Prompt": _prompt_header(generation.prompt),

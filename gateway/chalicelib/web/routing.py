@@ -26,6 +26,8 @@ from chalicelib.web.response import Response
 from chalicelib.web.security_headers import add_security_headers
 
 Handler = Callable[..., Response]
+# Handles what is no request: returns the result of the invocation.
+EventHandler = Callable[[dict[str, Any]], Any]
 RenderError = Callable[[GatewayError, Request], Response]
 _UNUSABLE = "This gateway cannot work with one of its settings; its log says which, and why."
 
@@ -44,15 +46,27 @@ class Guard(Protocol):
 
 
 class Gateway(chalice.Chalice):
-    """A Chalice app whose every response is bytes, whatever the client accepts."""
+    """A Chalice app whose every response is bytes, whatever the client accepts.
 
-    def __init__(self, app_name: str) -> None:
+    Args:
+        app_name: as Chalice requires it.
+        on_event: handles invocations that do not come from API Gateway.
+    """
+
+    def __init__(self, app_name: str, on_event: EventHandler) -> None:
         super().__init__(app_name)
+        self._on_event = on_event
         self.api.binary_types = ["*/*"]
         self.register_middleware(_as_safe_bytes, "http")
 
     def __call__(self, event: Any, context: Any) -> Any:
-        """Handle an event of API Gateway's; without an Accept header, anything is accepted."""
+        """Handle an event of API Gateway's; without an Accept header, anything is accepted.
+
+        EventBridge and SageMaker's pipelines invoke the same function with events of their own. A
+        client cannot send one: API Gateway adds `requestContext` to all that it passes on.
+        """
+        if "requestContext" not in event:
+            return self._on_event(event)
         headers = event.get("headers") or {}
         if not any(name.lower() == "accept" for name in headers):
             event = {**event, "headers": {**headers, "Accept": "*/*"}}

@@ -29,6 +29,8 @@ BY_SAGEMAKER = [
     iam.Request("s3:GetObject", f"arn:aws:s3:::{BUCKET}/models/sd/1/inference.py"),
     iam.Request("s3:GetObject", f"arn:aws:s3:::{BUCKET}/loras/sd/pixel.safetensors"),
     iam.Request("s3:ListBucket", f"arn:aws:s3:::{BUCKET}", {"s3:prefix": "models/sd/1/"}),
+    # By the container, which looks for adapters.
+    iam.Request("s3:ListBucket", f"arn:aws:s3:::{BUCKET}", {"s3:prefix": "loras/sd/"}),
     *(
         iam.Request(f"ecr:{action}", role_policies.REPOSITORY)
         for action in ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer")
@@ -87,6 +89,8 @@ def asked(aws, guarded_local):
     assert is_picture(picture.content)
     picture = get(async_url(guarded_local, "permissions"), headers=AUTHORIZED)
     assert is_picture(picture.content)
+    styled = picture_url(guarded_local, "permissions", lora="pixel")
+    assert is_picture(get(styled, headers=AUTHORIZED).content)
     token = create_link(guarded_local, pictures=3)
     assert is_picture(get(picture_url(guarded_local, "permissions", seed=2, link=token)).content)
     return aws.asked

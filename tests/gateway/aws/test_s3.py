@@ -1,8 +1,15 @@
 """Objects in S3."""
 
+import base64
+import json
+import time
+from datetime import datetime
+
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from chalicelib.aws import clients, s3
+from chalicelib.aws.clients import LazyClient
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import StoreUnavailable
 from tests.gateway.doubles import Breaks, Bucket, Provided
@@ -27,6 +34,11 @@ CALLS = {
     "create": lambda store: store.create("key", b"1"),
     "replace": lambda store: store.replace("key", b"1", "tag"),
     "delete": lambda store: store.delete("key"),
+    "delete a version": lambda store: store.delete("key", "tag"),
+    "write": lambda store: store.write("key", b"1"),
+    "list": lambda store: store.listed("key", 5),
+    "folders": lambda store: store.count_folders("key/", 5),
+    "start": lambda store: store.read_start("key", 5),
 }
 
 
@@ -112,3 +124,72 @@ def test_two_writes_that_meet_leave_one_winner():
     error = ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, "PutObject")
 
     assert Store(Provided(Refusing(error)), "bucket", "").create("key", b"1") is None
+
+
+# --- Lists, conditional deletions, parts and forms ------------------------------------------------
+
+
+def test_a_list_has_the_objects_below_a_start_over_as_many_pages_as_it_takes(bucket, monkeypatch):
+    monkeypatch.setattr(s3, "_LONGEST_PAGE", 2)
+    store = Store(Provided(bucket), "bucket", "jobs/")
+    for number in range(5):
+        store.create(f"a/{number}", b"1" * number)
+    store.create("b/0", b"")
+
+    listed = [(one.key, one.size) for one in store.listed("a/", 100)]
+    assert listed == [(f"a/{number}", number) for number in range(5)]
+    assert [one.key for one in store.listed("a/", 3)] == ["a/0", "a/1", "a/2"]
+    assert store.listed("c/", 3) == []
+
+
+def test_folders_are_counted_to_a_limit(store):
+    for number in range(5):
+        store.create(f"a/{number}/x", b"")
+        store.create(f"a/{number}/y", b"")
+    store.create("a/z", b"")
+
+    assert [store.count_folders(start, 4) for start in ("a/", "b/")] == [4, 0]
+    assert store.count_folders("a/", 100) == 5
+
+
+def test_only_the_version_that_was_read_is_deleted(store):
+    first = store.create("key", b"first")
+    store.replace("key", b"second", first)
+    store.delete("key", first)
+    assert store.read("key").body == b"second"
+
+    store.delete("key", store.read("key").tag)
+    assert store.read("key") is None
+    store.delete("key", first)
+
+
+def test_the_start_of_an_object_is_read_alone(store):
+    store.write("key", b"0123456789")
+
+    assert store.read_start("key", 4) == b"0123"
+    assert store.read_start("other", 4) is None
+
+
+def test_a_form_is_for_one_object_of_one_type_and_size_at_the_regions_own_host(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    clients._session.cache_clear()
+    try:
+        store = Store(LazyClient("s3", 5), "easel-bucket", "datasets/")
+        form = store.upload_form("a/0001.png", "image/png", 500, 900)
+    finally:
+        clients._session.cache_clear()
+    policy = json.loads(base64.b64decode(form.fields["policy"]))
+
+    assert form.url == "https://easel-bucket.s3.us-west-2.amazonaws.com/"
+    # In this region botocore's own default is a version that new buckets refuse.
+    assert form.fields["x-amz-algorithm"] == "AWS4-HMAC-SHA256"
+    assert form.fields["key"] == "datasets/a/0001.png"
+    for condition in (
+        {"key": "datasets/a/0001.png"},
+        {"bucket": "easel-bucket"},
+        {"Content-Type": "image/png"},
+        ["content-length-range", 1, 500],
+    ):
+        assert condition in policy["conditions"]
+    expires = datetime.fromisoformat(policy["expiration"]).timestamp()
+    assert abs(expires - time.time() - 900) < 60

@@ -116,7 +116,7 @@ FORBIDDEN = ["AccessDeniedException", "ExpiredTokenException", "UnrecognizedClie
         (model_error(507, {"error": {"code": "out_of_memory"}}), PictureTooLarge),
         *(
             (model_error(503, {"error": {"code": code, "retry_after": 7}}), EndpointBusy)
-            for code in ("busy", "starting", "stopping", "unhealthy")
+            for code in ("busy", "starting", "stopping", "unhealthy", "adapters_unavailable")
         ),
         (model_error(500, "<html>"), EndpointFailed),
         (model_error(500, "[]"), EndpointFailed),

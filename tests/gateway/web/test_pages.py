@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from chalicelib.web import pages
-from chalicelib.web.pages import error_page, home_page, waiting_page
+from chalicelib.web.pages import error_page, home_page, teach_page, waiting_page
 
 FOLDER = Path(pages.__file__).parents[1] / "pages"
 HOSTILE = "<script>alert(1)</script>\"'&$base<!-- head.html -->/* style.css */"
 PAGES = {
     "home": home_page("/api"),
+    "teach": teach_page("/api", "https://bucket.example"),
     "waiting": waiting_page("/api", "sdxl-0", "a red apple", 3.2),
     "problem": error_page(503, "Busy.", 15, "/api"),
     "sign in": error_page(401, "An API key is required.", None, "/api"),
@@ -33,6 +34,16 @@ def test_a_page_allows_exactly_its_own_styles_and_scripts(page):
 
 def test_the_page_is_small_enough_to_be_sent_whole():
     assert len(PAGES["home"].html) <= 60_000
+    assert len(PAGES["teach"].html) <= 60_000
+
+
+def test_the_page_that_teaches_may_send_pictures_to_the_bucket_alone():
+    policy = PAGES["teach"].policy.split("; ")
+
+    assert "connect-src 'self' https://bucket.example" in policy
+    assert "img-src 'self' https://bucket.example blob: data:" in policy
+    assert "form-action 'self'" in policy
+    assert "bucket" not in PAGES["home"].policy
 
 
 def test_a_page_without_a_script_allows_none():

@@ -70,7 +70,7 @@ def test_a_prefetch_is_recognised(headers, expected):
 )
 def test_the_root_is_what_is_in_front_of_the_route(root, route, text, decoded, slash):
     parameters = dict.fromkeys(re.findall(r"{(\w+)}", route), quote(text, safe=","))
-    path = re.sub("{.*}", lambda _: quote(text, safe=","), route)
+    path = re.sub(r"{\w+}", lambda _: quote(text, safe=","), route)
     public = f"{root}{path.rstrip('/')}{slash}"
 
     split = split_path(unquote(public) if decoded else public, route, parameters)

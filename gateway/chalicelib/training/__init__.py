@@ -1,0 +1,1 @@
+"""Fine-tuning: data sets, training jobs and their adapters; no HTTP."""
