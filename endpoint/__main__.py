@@ -27,6 +27,7 @@ from endpoint.commands import (
     start,
     status,
     stop,
+    train,
 )
 
 
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     "start": start,
     "delete": delete_endpoint,
     "status": status,
+    "train": train,
     "estimate": estimate,
     "build_image": build_image,
     "create-key": create_key,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from endpoint.core.naming import Deployment
-from endpoint.provision.rights import Right, rights
+from endpoint.provision.rights import Right, rights, training_rights
 
 TEMPLATE = Path(__file__).parents[1] / "endpoint" / "ci-roles.yaml"
 # Made by the stack, so that CloudFormation's role alone changes them.
@@ -18,7 +18,7 @@ _STACKS_OWN = {
     "Budget",
     "BuildRule",
     "Dashboard",
-    "NamesInTheNetwork",
+    "NetworkNames",
     "PassTheBuildsRole",
     "PassTheRulesRole",
     "PrivateNetwork",
@@ -56,15 +56,17 @@ def stack_rights() -> list[Right]:
 
 def deploy_rights() -> list[Right]:
     """Return what `deploy` needs once the stack is as it should be."""
+    # Training is set up by the operator; a later `deploy` finds its stack as it should be.
+    stack = [right for right in training_rights(_deployment()) if right.sid == "TrainingStack"]
     return [
         _with(right, [action for action in right.actions if _is_deploys(right.sid, action)])
-        for right in rights(_deployment())
+        for right in [*rights(_deployment()), *stack]
         if right.sid not in _NOT_DEPLOYS
     ]
 
 
 def _is_deploys(sid: str, action: str) -> bool:
-    if sid in {"Stack", "Bucket", "Builds", "Repository", "SeeTheNetwork"}:
+    if sid in {"Stack", "TrainingStack", "Bucket", "Builds", "Repository", "SeeTheNetwork"}:
         reads = action.partition(":")[2].startswith(_READING)
         return reads or action in {"codebuild:StartBuild", "codebuild:StopBuild"}
     return True

@@ -116,7 +116,7 @@ _WITHOUT_RESOURCE = re.compile(
     r"(application-autoscaling:Describe|ec2:Describe|servicequotas:List|tag:Get"
     r"|lambda:(ListFunctions|GetAccountSettings)|logs:DescribeLogGroups|s3:ListAllMyBuckets"
     r"|codebuild:ListProjects|events:ListRules"
-    r"|sagemaker:List(Models|Endpoints|EndpointConfigs)).*"
+    r"|sagemaker:List(Models|Endpoints|EndpointConfigs|Pipelines|TrainingJobs)).*"
 )
 
 
@@ -141,7 +141,8 @@ def requests_of(model: Any, params: Mapping[str, Any]) -> list[Request]:
         requests.append(
             Request("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
         )
-    if role := params.get("ExecutionRoleArn"):
+    passed = params.get("RoleArn") if service == "sagemaker" else None
+    if role := params.get("ExecutionRoleArn") or passed:
         to = {"iam:PassedToService": "sagemaker.amazonaws.com"}
         requests.append(Request("iam:PassRole", role, to))
     return requests
@@ -228,6 +229,8 @@ def _of_sagemaker(params: Mapping[str, Any]) -> list[str]:
             names.append(("endpoint-config", params["EndpointConfigName"]))
     elif "EndpointConfigName" in params:
         names = [("endpoint-config", params["EndpointConfigName"])]
+    elif "TrainingJobName" in params:
+        names = [("training-job", params["TrainingJobName"])]
     else:
         names = [("model", params["ModelName"])]
     return [ARN.format("sagemaker", f"{kind}/{name}") for kind, name in names]

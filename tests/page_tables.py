@@ -18,9 +18,11 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.dialects.openai import QUALITIES
 from chalicelib.generation import describe
-from endpoint.catalogue import benchmarks
+from endpoint.catalogue import benchmarks, prices, training
 from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
+from endpoint.core.training_jobs import price
+from endpoint.core.training_jobs.job import Job
 from endpoint.costs import estimate
 from tests.model_package.servers import cases
 from tests.packages import ROOT
@@ -42,6 +44,7 @@ def tables() -> dict[tuple[Path, str], str]:
         (DOCS / "dialects.md", "qualities"): quality_table(),
         (DOCS / "prove.md", "beliefs"): belief_table(proof()),
         (README, "proof"): proof_sentence(proof()),
+        (DOCS / "costs.md", "training"): training_table(),
         **growth,
     }
 
@@ -78,6 +81,35 @@ def default(name: str, field: Mapping[str, Any]) -> str:
     if name in describe()["required"]:
         return "required, in the path"
     return str(field.get("x-unset") or (f"`{field['default']}`" if field["default"] else "none"))
+
+
+def training_table() -> str:
+    """Return what 1,000 steps take and cost, for each family and instance type."""
+    rows = []
+    for family in training.families().values():
+        for name in family.instance_types:
+            usd = prices.instance_types()[name].usd_per_hour
+            made = [
+                price.estimate(
+                    Job(name="x", steps=1_000),
+                    pictures=10,
+                    seconds_per_step=training.seconds_per_step(family, name) or 0.0,
+                    start_seconds=training.start_seconds(),
+                    resolution=family.resolution,
+                    usd_per_hour=usd,
+                    spot_share=share,
+                )
+                for share in (training.spot_share(), None)
+            ]
+            step = training.seconds_per_step(family, name) or 0.0
+            rows.append(
+                f"| `{family.model}` | {name} | {step:.2f} s | "
+                f"{made[0].seconds.expected / 60:.0f} min | {made[0].usd.expected:.2f} | "
+                f"{made[1].usd.expected:.2f} | {made[1].usd.most:.2f} |\n"
+            )
+    head = "| model | instance type | a step, computed | 1,000 steps with the start | USD, spot |"
+    head += " USD, on demand | USD at most, on demand |\n|---|---|---|---|---|---|---|\n"
+    return head + "".join(rows)
 
 
 def error_table() -> str:

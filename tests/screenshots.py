@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.request import urlopen
 
 from playwright.sync_api import Page
 
 from endpoint.emulator.process.processes import free_port
 from tests.browser import chromium
+from tests.model_package.training import zorble
 from tests.packages import ROOT
 
 FOLDER = ROOT / "docs" / "images"
@@ -38,6 +41,7 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with easel() as url:
         take_page(url)
+        take_lesson(url)
         for number, prompt in enumerate(PROMPTS, 1):
             address = f"{url}inference/{prompt.replace(' ', '%20')}?seed=7"
             with urlopen(address, timeout=60) as answer:
@@ -54,9 +58,11 @@ def easel() -> Iterator[str]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         if not any(line.strip() == ready for line in process.stdout or ()):
             raise RuntimeError("Easel did not start")
-        yield ready.removeprefix("Easel is at ")
-        process.terminate()
-        process.communicate()
+        try:
+            yield ready.removeprefix("Easel is at ")
+        finally:
+            process.terminate()
+            process.communicate()
 
 
 def take_page(url: str) -> None:
@@ -73,6 +79,21 @@ def take_page(url: str) -> None:
         paint(phone, url, GALLERY[-1])
         phone.evaluate("scrollTo(0, 0)")
         phone.screenshot(path=FOLDER / "page-phone.png")
+
+
+def take_lesson(url: str) -> None:
+    """Teach the model an invented object, and take the page with what it paints then."""
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder:
+        page = browser.new_page(viewport={"width": 1160, "height": 820}, reduced_motion="reduce")
+        zorble.write(Path(folder))
+        page.goto(f"{url}teach")
+        page.set_input_files("#files", sorted(Path(folder).iterdir()))
+        page.get_by_label("Trigger").fill("a zorble")
+        page.get_by_label("Name", exact=True).fill("zorble")
+        page.get_by_role("button", name="Start").click()
+        page.get_by_role("link", name="Use it").wait_for(timeout=900_000)
+        page.wait_for_timeout(1_000)
+        page.screenshot(path=FOLDER / "teach.png")
 
 
 def paint(page: Page, url: str, *prompts: str) -> None:

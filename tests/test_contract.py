@@ -7,15 +7,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EASEL = "model_package/code/easel"
 RULE = f"{EASEL}/model_folder"
+JOBS = "endpoint/core/training_jobs"
+TRAINER = "model_package/training"
 # Each copy, and the file to edit.
 COPIES = {
     "gateway/chalicelib/generation.py": "model_package/code/generation.py",
+    "endpoint/core/generation.py": "model_package/code/generation.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
     "model_package/server/log.py": f"{EASEL}/log.py",
     "gateway/chalicelib/images/prompt_weights.py": f"{EASEL}/prompts/prompt_weights.py",
     **{
         f"endpoint/core/model_folder/{path.name}": path.relative_to(ROOT).as_posix()
         for path in sorted((ROOT / RULE).glob("*.py"))
+    },
+    **{
+        f"gateway/chalicelib/training_jobs/{path.name}": path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / JOBS).glob("*.py"))
+    },
+    **{
+        f"{JOBS}/{name}": f"{TRAINER}/{name}"
+        for name in ("dataset.py", "failures.py", "job.py", "kohya.py")
     },
 }
 
@@ -29,7 +40,8 @@ def test_a_file_that_two_parts_need_is_the_same_in_both(copied, edited):
 
 
 def test_no_copy_is_left_of_a_file_that_is_gone():
-    copies = {f"endpoint/core/model_folder/{path.name}" for path in
-              (ROOT / "endpoint/core/model_folder").glob("*.py")}  # fmt: skip
+    folders = ("endpoint/core/model_folder", "gateway/chalicelib/training_jobs")
+    copies = {f"{folder}/{path.name}" for folder in folders
+              for path in (ROOT / folder).glob("*.py")}  # fmt: skip
 
     assert copies <= set(COPIES)

@@ -26,6 +26,7 @@ from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.container import easel_server
 from endpoint.emulator.container.easel_server import EaselServer
 from endpoint.emulator.container.local_image import Engine, NoImage, find_engine
+from endpoint.emulator.local_training import offer_training
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import (
     LARGEST_PORT,
@@ -36,6 +37,7 @@ from endpoint.emulator.process.processes import (
     port_is_free,
 )
 from endpoint.emulator.served_model import NoModel, ServedModel, choose, require_usable
+from endpoint.provision.files.payload import adapters_prefix
 from endpoint.provision.model_metadata import described_metadata, description
 from endpoint.provision.settings_check import check_container, check_gateway
 
@@ -156,29 +158,44 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     engine = _engine(options)
     # SageMaker's names have at most 63 letters, digits and hyphens.
     endpoint = f"easel-{model.name}"[:63].rstrip("-_.").replace(".", "-").replace("_", "-")
-    port = free_port()
+    port, aws_port = free_port(), options.aws_port or free_port()
+    # In a container, 127.0.0.1 would not be this machine.
+    adapters = "" if engine else _adapters(model)
+    variables = environment(f"http://127.0.0.1:{aws_port}", REGION) if adapters else {}
+    variables |= {"EASEL_LORAS_FROM": adapters} if adapters else {}
     # First, since it takes longest: it loads the model while the rest of AWS gets ready.
-    server = _model_server(options, model, port, engine)
+    server = _model_server(options, model, port, engine, variables)
     stack.enter_context(server.child)
-    aws = stack.enter_context(AwsServer().serve(options.aws_port))
+    aws = stack.enter_context(AwsServer().serve(aws_port))
     print(f"AWS is emulated at {aws.url}", flush=True)
     clients = Clients(lambda: aws.url)
+    links = _for_links(clients)
     create_endpoint(clients, endpoint, {**CONTAINER, **model.environment})
     aws.registry.register(endpoint, f"http://127.0.0.1:{port}")
     runtime = clients.get("sagemaker-runtime", REGION)
     _warm_up(runtime, endpoint, server, model)
     variables = environment(aws.url, REGION)
     described = _describe(runtime, endpoint)
-    offered = {model.name: {"endpoint": endpoint, **_metadata(described)}}
+    offered = {model.name: {"endpoint": endpoint, **_metadata(described, adapters)}}
     variables["EASEL_MODELS"] = json.dumps(offered)
     variables["EASEL_DESCRIPTIONS"] = json.dumps({model.name: _description(described)})
-    variables |= _for_links(clients)
+    variables |= links
+    # Adapters from there are used at once; in a container of `--image local` they are not.
+    trained = adapters and offer_training(clients, REGION, BUCKET, model)
+    variables |= {"EASEL_TRAINING": trained} if trained else {}
     # Again, with what the model says of itself: a gateway that cannot read it would never be ready.
     _check_gateway(options, {name: variables[name] for name in variables if "EASEL" in name})
     gateway = stack.enter_context(_gateway(options, variables))
     health = f"http://127.0.0.1:{options.port}/api/health"
     gateway.wait_until(lambda: _healthy(health), GATEWAY_SECONDS)
     return [server.child, gateway]
+
+
+def _adapters(model: ServedModel) -> str:
+    """Return where adapters are published while all of this runs; empty if that is set already."""
+    if os.environ.get("EASEL_LORAS_FROM"):
+        return ""
+    return f"s3://{BUCKET}/{adapters_prefix(model.name)}"
 
 
 def _check_settings(options: Options, model: ServedModel) -> None:
@@ -258,9 +275,13 @@ def _engine(options: Options) -> Engine | None:
 
 
 def _model_server(
-    options: Options, model: ServedModel, port: int, engine: Engine | None
+    options: Options,
+    model: ServedModel,
+    port: int,
+    engine: Engine | None,
+    more: Mapping[str, str],
 ) -> EaselServer:
-    variables = {**_PASSIVE_THREADS, **os.environ, **CONTAINER, **model.environment}
+    variables = {**_PASSIVE_THREADS, **os.environ, **CONTAINER, **model.environment, **more}
     code = options.code.resolve()
     if engine:
         child = engine.start(port, model.folder, None if code == CODE else code, variables)
@@ -319,12 +340,18 @@ def _description(described: Mapping[str, Any]) -> dict[str, Any]:
         return {}  # of other serving code
 
 
-def _metadata(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults, the largest area, the adapters and the limits that the model reports."""
+def _metadata(described: Mapping[str, Any], adapters: str) -> dict[str, Any]:
+    """Return the defaults, the largest area, the adapters and the limits that the model reports.
+
+    Args:
+        described: what it reports.
+        adapters: where it looks for others while it runs; empty for nowhere.
+    """
     try:
-        return described_metadata(described, None)
+        known = described_metadata(described, None)
     except ValueError:
         return {}  # of other serving code
+    return {"loras": [], **known, "adapters": adapters} if adapters else known
 
 
 def _gateway(options: Options, variables: Mapping[str, str]) -> Child:

@@ -39,6 +39,7 @@ from tests.end_to_end.account import (
 )
 from tests.end_to_end.guarded_aws import GATEWAY_KEY, GuardedAws
 from tests.end_to_end.studio import BrowserSession, Studio
+from tests.end_to_end.training_gateway import training_setting
 from tests.packages import ROOT, package_gateway
 
 # Enough for whatever is expected to be ready in time, also on a busy machine: the default.
@@ -174,6 +175,15 @@ def guarded_local(impatient_environment):
 @pytest.fixture(scope="session")
 def guarded_package(package, impatient_environment):
     with serve_package(package, {**impatient_environment, **SETTINGS}) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def training_local(aws, gateway_environment):
+    """A gateway that trains, for everyone; with another key than the one with the role's rights."""
+    setting = training_setting(Clients(lambda: aws.url), {"sd": {}})
+    credentials = environment(aws.url, REGION)
+    with serve_locally({**gateway_environment, **credentials, "EASEL_TRAINING": setting}) as url:
         yield url
 
 

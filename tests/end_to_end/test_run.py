@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import requests
@@ -105,6 +106,48 @@ def test_the_web_uis_dialect_returns_what_the_file_says(easel):
     assert (info["steps"], info["cfg_scale"], info["seed"]) == (3, 3, 7)
     assert (info["width"], info["height"]) == picture.size
     assert f"Sampler: {info['sampler_name']}" in info["infotexts"][0]
+
+
+def test_an_adapter_that_is_put_into_the_bucket_can_be_used_at_once(easel):
+    _, said, url = easel
+    emulated = next(line.rpartition(" ")[2] for line in said if "AWS is emulated" in line)
+    s3 = Clients(lambda: emulated).get("s3", "us-east-1")
+    path = ROOT / "model_package/demo/weights/loras/pixel.safetensors"
+    s3.put_object(Bucket="easel-local", Key="loras/sd/late.safetensors", Body=path.read_bytes())
+    late, own = (
+        get(f"{url}/inference/a red apple", seed=7, steps=3, lora=name)
+        for name in ("late", "pixel")
+    )
+
+    assert late.status_code == own.status_code == 200
+    pictures = [Image.open(io.BytesIO(response.content)) for response in (late, own)]
+    assert pictures[0].tobytes() == pictures[1].tobytes()
+    assert get(f"{url}/options").json()["models"][0]["loras"] == ["late", "outline", "pixel"]
+
+
+def test_the_model_is_taught_by_a_job_and_the_adapter_is_used_at_once(easel):
+    _, _, url = easel
+    picture = get(f"{url}/inference/a red apple", seed=7, steps=2).content
+    files = [{"type": "image/png", "size": len(picture)}]
+    uploaded = requests.post(f"{url}/datasets", json={"files": files}, timeout=60).json()
+    (form,) = uploaded["uploads"]
+    sent = requests.post(form["url"], data=form["fields"], files={"file": picture}, timeout=60)
+    assert sent.status_code == 204
+    job = {"dataset": uploaded["dataset"], "name": "apple", "instance_prompt": "an apple"}
+    started = requests.post(f"{url}/train", json={**job, "steps": 2, "conv": False}, timeout=60)
+    assert started.status_code == 202, started.text
+
+    until = time.monotonic() + 300
+    while (shown := get(f"{url}/train/{started.json()['id']}").json())["state"] != "published":
+        assert shown["state"] != "failed", shown["error"]
+        assert time.monotonic() < until, shown
+        time.sleep(0.5)
+    assert len(shown["loss"]) == 2
+    with_it, without = (
+        get(f"{url}/inference/an apple", seed=7, steps=2, lora=name) for name in ("apple", "")
+    )
+    assert with_it.status_code == without.status_code == 200
+    assert with_it.content != without.content
 
 
 @pytest.mark.parametrize("format", ["webp", "jpeg"])

@@ -1,28 +1,6 @@
-// --- The gateway: addresses, pictures, jobs, and what it says when there is none ---------------
+// --- The gateway: addresses, pictures and jobs --------------------------------------------------
 
 const PATIENCE = 20; // seconds; then a model that has a queue gives a receipt for a job
-const POLL_SECONDS = 5; // seconds after a connection broke
-
-/** Why there is no picture, in words for a person. */
-class Problem extends Error {
-  constructor(message, { status = 0, field = "", wait = null } = {}) {
-    super(message);
-    Object.assign(this, { status, field, wait });
-  }
-}
-
-// The messages for responses of API Gateway itself.
-const WORDS = {
-  401: "An API key is required.",
-  403: "That is not allowed here.",
-  404: "There is no such address here.",
-  413: "That is too long to be sent.",
-  414: "That is too long for an address. Fewer words would do.",
-  429: "Too many asked at once.",
-  502: "The easel could not do it.",
-  503: "The easel is busy.",
-  504: "The easel took too long.",
-};
 
 /** Return the address that makes a picture again, relative to the page. */
 function addressOf({ prompt, ...options }) {
@@ -39,27 +17,6 @@ function curlOf(request) {
   // A key is never in the page: curl takes it from the shell's own variables.
   const key = studio.access === "key" ? ' --header "Authorization: Bearer $EASEL_KEY"' : "";
   return `curl --location${key} --output ${shellQuoted(fileName(request))} ${shellQuoted(linkOf(request))}`;
-}
-
-/** Fetch, and throw a Problem for whatever is no success. */
-async function ask(address, init) {
-  let response;
-  try {
-    response = await fetch(address, init);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    const reason = navigator.onLine ? "The easel cannot be reached." : "This device is offline.";
-    throw new Problem(reason, { wait: POLL_SECONDS });
-  }
-  if (!response.ok) throw await problemOf(response);
-  return response;
-}
-
-async function problemOf(response) {
-  const described = (await response.json().catch(() => ({})))?.error ?? {};
-  const wait = Number(response.headers.get("Retry-After")) || described.retry_after || null;
-  const message = described.message ?? WORDS[response.status] ?? `The easel responded with status ${response.status}.`;
-  return new Problem(message, { status: response.status, field: described.field ?? "", wait });
 }
 
 /** Return a work's picture as a blob; `queued` is called once the work has a job to wait for. */

@@ -114,6 +114,7 @@ function isSignedIn() {
 function showSign(signed) {
   at("sign").hidden = studio.access !== "key";
   at("sign").textContent = signed ? "Sign out" : "Sign in";
+  at("teach").hidden = !studio.training || (studio.access === "key" && !signed);
 }
 
 at("sign").addEventListener("click", async () => {
@@ -141,6 +142,12 @@ at("sign-in-form").addEventListener("submit", async (event) => {
 
 // --- The start ----------------------------------------------------------------------------------
 
+/** Fill the form with a prompt, a model and an adapter that the page's address names. */
+function fillFromAddress() {
+  const { prompt, model, lora = "" } = Object.fromEntries(new URLSearchParams(location.search));
+  if (prompt && !at("prompt").value) fillForm({ prompt, model, lora });
+}
+
 async function start() {
   at("surprise").hidden = at("stage").hidden = false;
   restore();
@@ -155,6 +162,7 @@ async function start() {
     }
   }
   complain("options-wrong");
+  fillFromAddress();
   showPrices();
   if (staged) showUnknown(staged);
   showSign(isSignedIn());

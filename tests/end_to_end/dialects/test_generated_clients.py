@@ -20,6 +20,7 @@ CONFIGURATION = """
 post_hooks: []
 content_type_overrides:
   image/png: application/octet-stream
+  image/svg+xml: text/html
 """
 
 

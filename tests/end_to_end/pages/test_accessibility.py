@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from tests.end_to_end.account import ASYNC_ENDPOINT
 from tests.end_to_end.calls import held
 from tests.end_to_end.studio import BrowserSession, Studio, error
+from tests.end_to_end.teaching import Teaching, picture
 
 pytestmark = pytest.mark.browser
 
@@ -95,3 +96,21 @@ def test_the_page_that_waits(look, impatient_local, emulator, prompt):
         look.goto(f"{impatient_local}/inference/{prompt}?model=sdxl")
         expect(look.get_by_role("heading", name=prompt)).to_be_visible()
         assert violations(look) == []
+
+
+def test_the_page_that_teaches_with_errors_and_with_its_options_open(look, training_local):
+    teaching = Teaching(look, training_local).open().choose(picture("a.png"), picture("b.heic"))
+    teaching.start.click()
+    expect(teaching.wrong("trigger")).to_be_visible()
+    teaching.unfold()
+
+    assert violations(look) == []
+
+
+def test_a_training_job_under_way_and_its_dialog(look, training_local):
+    teaching = Teaching(look, training_local).show()
+    expect(look.locator("#curve .mean")).to_be_visible()
+    assert violations(look) == []
+
+    teaching.button("Cancel").click()
+    assert violations(look) == []
