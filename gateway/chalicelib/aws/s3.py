@@ -8,7 +8,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,6 +26,7 @@ _MISSING = {"404", "NoSuchKey"}
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _LONGEST_PAGE = 1_000  # S3's own
 _FAILURES = (BotoCoreError, DeadlinePassed)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,7 @@ class Store:
         Raises:
             StoreUnavailable: if S3 returns neither.
         """
-        try:
-            return shared().keep(lambda: self._read(key, longest))
-        except ClientError as error:
-            if _code(error) in _MISSING:
-                return None
-            raise _unavailable() from error
-        except _FAILURES as error:
-            raise _unavailable() from error
+        return _existing(lambda: self._read(key, longest))
 
     def _read(self, key: str, longest: int | None) -> Stored:
         response = self._s3.client().get_object(**self._address(key))
@@ -102,14 +98,7 @@ class Store:
 
     def read_start(self, key: str, length: int) -> bytes | None:
         """Return an object's first bytes, or None if there is none; raises StoreUnavailable."""
-        try:
-            return shared().keep(lambda: self._read_start(key, length))
-        except ClientError as error:
-            if _code(error) in _MISSING:
-                return None
-            raise _unavailable() from error
-        except _FAILURES as error:
-            raise _unavailable() from error
+        return _existing(lambda: self._read_start(key, length))
 
     def _read_start(self, key: str, length: int) -> bytes:
         part = f"bytes=0-{length - 1}"
@@ -120,15 +109,8 @@ class Store:
 
     def size(self, key: str) -> int | None:
         """Return an object's size in bytes, or None if there is none; raises StoreUnavailable."""
-        try:
-            head = shared().keep(lambda: self._s3.client().head_object(**self._address(key)))
-            return int(head["ContentLength"])
-        except ClientError as error:
-            if _code(error) in _MISSING:
-                return None
-            raise _unavailable() from error
-        except _FAILURES as error:
-            raise _unavailable() from error
+        head = _existing(lambda: self._s3.client().head_object(**self._address(key)))
+        return None if head is None else int(head["ContentLength"])
 
     def create(self, key: str, body: bytes) -> str | None:
         """Write an object that must not exist yet.
@@ -147,7 +129,8 @@ class Store:
 
     def write(self, key: str, body: bytes) -> None:
         """Write an object, whether or not it exists; raises StoreUnavailable."""
-        self._put(key, body)
+        if self._put(key, body) is None:  # which only a condition explains
+            raise _unavailable()
 
     def delete(self, key: str, tag: str | None = None) -> None:
         """Delete an object, whether or not it exists; with a tag, only that version of it.
@@ -266,6 +249,18 @@ class Store:
 
     def _address(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+
+def _existing(call: Callable[[], Found]) -> Found | None:
+    """Return what a call returns, or None if there is no such object; raises StoreUnavailable."""
+    try:
+        return shared().keep(call)
+    except ClientError as error:
+        if _code(error) in _MISSING:
+            return None
+        raise _unavailable() from error
+    except _FAILURES as error:
+        raise _unavailable() from error
 
 
 def _code(error: ClientError) -> str:
