@@ -176,8 +176,8 @@ class World(Clock):
 
     def forget_calls(self) -> None:
         """Count calls from 0 again, for a test that makes hundreds of thousands of them."""
-        for found in (self.calls, self.requests, self.changes):
-            found.clear()
+        for log in (self.calls, self.requests, self.changes):
+            log.clear()
 
     def revive(self) -> None:
         """Start a new process after a crash."""

@@ -173,9 +173,8 @@ class Jobs:
         """Whether SageMaker has a training job of a name, and it writes to the job's place."""
         description = self._trainings.describe(sagemaker_job) or {}
         path = str(description.get("OutputDataConfig", {}).get("S3OutputPath", ""))
-        return path.rstrip(
-            "/"
-        ) == f"s3://{self._training.bucket}/{places.output(record.id)}".rstrip("/")
+        own = f"s3://{self._training.bucket}/{places.output(record.id)}"
+        return path.rstrip("/") == own.rstrip("/")
 
 
 def attempt_of(record: Record) -> str:
