@@ -8,8 +8,10 @@ from typing import Any
 
 from endpoint.aws.bucket import Bucket
 from endpoint.catalogue.models import Model
+from endpoint.core.model_folder.files import COMPILED, LORAS, REFINER
 from endpoint.core.problems import ScriptError
 from endpoint.core.training_jobs import places
+from endpoint.emulator.account import TRUST
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.served_model import DEMO, ServedModel
 from endpoint.provision.training import trainer
@@ -20,16 +22,6 @@ _LARGEST_WEIGHTS = 2 * 2**30
 _SECONDS_PER_STEP, _START_SECONDS = 0.1, 15
 # Of the bundled model: what teaches it a thing in about two minutes (docs/training.md).
 _DEMO_DEFAULTS = {"steps": 200, "batch_size": 4, "rank": 8, "rate": 0.001, "conv": True}
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "sagemaker.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 
 
 def offer_training(clients: Clients, region: str, bucket: str, model: ServedModel) -> str | None:
@@ -51,7 +43,7 @@ def offer_training(clients: Clients, region: str, bucket: str, model: ServedMode
     for file in files:
         store.put(prefix + file.relative_to(model.folder).as_posix(), file.read_bytes())
     role = clients.get("iam", region).create_role(
-        RoleName="easel-local-training", AssumeRolePolicyDocument=json.dumps(_TRUST)
+        RoleName="easel-local-training", AssumeRolePolicyDocument=json.dumps(TRUST)
     )
     entry: dict[str, Any] = {
         "weights": prefix,
@@ -80,11 +72,11 @@ def offer_training(clients: Clients, region: str, bucket: str, model: ServedMode
 
 def _weights(folder: Path) -> list[Path]:
     """Return the files of the base: a refiner and adapters are not trained."""
-    others = {"refiner", "loras", "compiled"}
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in others
+        if path.is_file()
+        and not path.relative_to(folder).as_posix().startswith((REFINER, LORAS, COMPILED))
     )
 
 

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import urllib3
 
 from endpoint.core.problems import ScriptError
+from endpoint.emulator.account import TRUST
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.container import easel_server
 from endpoint.emulator.container.easel_server import EaselServer
@@ -58,16 +59,6 @@ _PASSIVE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 # Loading Stable Diffusion from a laptop's disk takes a minute; fetching it may take an hour.
 WARM_UP_SECONDS = 2 * 3600.0
 GATEWAY_SECONDS = 60.0
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "sagemaker.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 
 
 class CannotRun(RuntimeError):
@@ -161,10 +152,10 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     port, aws_port = free_port(), options.aws_port or free_port()
     # In a container, 127.0.0.1 would not be this machine.
     adapters = "" if engine else _adapters(model)
-    variables = environment(f"http://127.0.0.1:{aws_port}", REGION) if adapters else {}
-    variables |= {"EASEL_LORAS_FROM": adapters} if adapters else {}
+    of_aws = environment(f"http://127.0.0.1:{aws_port}", REGION)
+    of_container = {**of_aws, "EASEL_LORAS_FROM": adapters} if adapters else {}
     # First, since it takes longest: it loads the model while the rest of AWS gets ready.
-    server = _model_server(options, model, port, engine, variables)
+    server = _model_server(options, model, port, engine, of_container)
     stack.enter_context(server.child)
     aws = stack.enter_context(AwsServer().serve(aws_port))
     print(f"AWS is emulated at {aws.url}", flush=True)
@@ -237,7 +228,7 @@ def _as_cannot_run() -> Iterator[None]:
 def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -> None:
     """Create a real-time endpoint in the emulated account, with its role and model."""
     iam, sagemaker = clients.get("iam", REGION), clients.get("sagemaker", REGION)
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(_TRUST))
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
     sagemaker.create_model(
         ModelName=name,
         ExecutionRoleArn=role["Role"]["Arn"],

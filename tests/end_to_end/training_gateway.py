@@ -7,22 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from endpoint.emulator.account import TRUST
 from endpoint.emulator.process.clients import Clients
 from tests.end_to_end.account import REGION
 
 BUCKET = "easel-training"
 # Learns nothing, in a moment; the real trainer has its tests in tests/model_package/training.
 TRAINER = Path(__file__).parent / "trainer"
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "sagemaker.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 _ANYONE_UPLOADS = {
     "CORSRules": [{"AllowedMethods": ["POST"], "AllowedOrigins": ["*"], "AllowedHeaders": ["*"]}]
 }
@@ -46,7 +37,7 @@ def training_setting(
         s3.upload_file(str(path), BUCKET, key)
     s3.put_object(Bucket=BUCKET, Key="models/sd/r1/model_index.json", Body=b"{}")
     role = clients.get("iam", REGION).create_role(
-        RoleName="training", AssumeRolePolicyDocument=json.dumps(_TRUST)
+        RoleName="training", AssumeRolePolicyDocument=json.dumps(TRUST)
     )
     usual = {
         "weights": "models/sd/r1/",

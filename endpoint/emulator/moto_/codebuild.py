@@ -16,8 +16,8 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,7 @@ from moto.events.models import Rule
 from moto.logs.models import logs_backends
 from moto.s3.models import s3_backends
 
-from endpoint.emulator.moto_.patching import replace
+from endpoint.emulator.moto_.patching import InUse, replace
 
 SERVABLE = "application/vnd.docker.distribution.manifest.v2+json"
 _RUNNING, _SUCCEEDED, _FAILED, _STOPPED = "IN_PROGRESS", "SUCCEEDED", "FAILED", "STOPPED"
@@ -79,18 +79,13 @@ class Builds:
         return self.epoch.timestamp() + seconds
 
 
-# The last one counts. By default a build ends at once.
-_rules = [Builds()]
+# By default a build ends at once.
+_rules = InUse(Builds())
 
 
-@contextmanager
-def builds(use: Builds) -> Iterator[None]:
+def builds(use: Builds) -> AbstractContextManager[None]:
     """Let builds that are started while the context lasts go like these."""
-    _rules.append(use)
-    try:
-        yield
-    finally:
-        _rules.remove(use)
+    return _rules.use(use)
 
 
 class Project(CloudFormationModel):
@@ -204,7 +199,7 @@ def _start(
 ) -> dict[str, Any]:
     project = self.codebuild_projects[project_name].project_metadata
     # A copy: what has begun ends as it was begun.
-    rules = dataclasses.replace(_rules[-1], **_rules[-1].fault(project_name))
+    rules = dataclasses.replace(_rules.value, **_rules.value.fault(project_name))
     number = len(self.build_history[project_name]) + 1
     identity = f"{project_name}:{hashlib.md5(f'{project_name} {number}'.encode()).hexdigest()}"  # noqa: S324 - an id
     group = project.get("logsConfig", {}).get("cloudWatchLogs", {}).get("groupName")

@@ -11,8 +11,8 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -22,14 +22,13 @@ from moto.core.exceptions import JsonRESTError
 from moto.events.models import Rule
 
 from endpoint.emulator.moto_ import codebuild
-from endpoint.emulator.moto_.patching import replace
+from endpoint.emulator.moto_.patching import InUse, replace
 from endpoint.emulator.moto_.roles import trusts
 from endpoint.emulator.process.clients import Clients
 
 logger = logging.getLogger(__name__)
 
-# The last one counts.
-_services: list[Targets] = []
+_service = InUse["Targets | None"](None)
 
 
 class NotDelivered(Exception):
@@ -101,14 +100,9 @@ class Targets:
             thread.join()
 
 
-@contextmanager
-def targets(use: Targets) -> Iterator[None]:
+def targets(use: Targets) -> AbstractContextManager[None]:
     """Let events that are sent while the context lasts be delivered by it."""
-    _services.append(use)
-    try:
-        yield
-    finally:
-        _services.remove(use)
+    return _service.use(use)
 
 
 def install() -> None:
@@ -120,13 +114,13 @@ def _to_all(original: Callable[..., Any]) -> Callable[..., Any]:
     def send(self: Rule, original_event: Any, transform_input: bool = True) -> None:
         own = [target for target in self.targets if _is_own(target["Arn"])]
         if own and self.state == "ENABLED" and self.event_pattern.matches_event(original_event):
-            event = _as_sent(original_event)
+            event, service = _as_sent(original_event), _service.value
             for target in own:
                 if ":codebuild:" in target["Arn"]:
                     with suppress(NotDelivered):
                         codebuild.build_by_rule(self, target["Arn"], _payload(target, event))
-                elif _services:
-                    _services[-1].deliver(self, target, event)
+                elif service is not None:
+                    service.deliver(self, target, event)
         # Another rule object: several threads send events at the same time.
         others = copy.copy(self)
         others.targets = [target for target in self.targets if target not in own]

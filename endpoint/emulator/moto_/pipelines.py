@@ -7,8 +7,8 @@ definition, and has neither steps nor StopPipelineExecution. Here they run (`pip
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from moto.core.common_models import CloudFormationModel
@@ -18,24 +18,18 @@ from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 
 from endpoint.emulator.moto_ import request_check
-from endpoint.emulator.moto_.patching import replace
+from endpoint.emulator.moto_.patching import InUse, replace
 from endpoint.emulator.moto_.roles import require_role
 from endpoint.emulator.pipelines.definition import Definition, InvalidDefinition, parse
 from endpoint.emulator.pipelines.execution import Execution
 from endpoint.emulator.pipelines.service import Pipelines, TokenInUse
 
-# The last one counts.
-_services: list[Pipelines] = []
+_service = InUse[Pipelines | None](None)
 
 
-@contextmanager
-def pipelines(use: Pipelines) -> Iterator[None]:
+def pipelines(use: Pipelines) -> AbstractContextManager[None]:
     """Let pipelines that are started while the context lasts run there."""
-    _services.append(use)
-    try:
-        yield
-    finally:
-        _services.remove(use)
+    return _service.use(use)
 
 
 def install() -> None:
@@ -83,14 +77,14 @@ def _update(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _delete(original: Callable[..., Any]) -> Callable[..., Any]:
     def delete(self: SageMakerModelBackend, pipeline_name: str) -> Any:
-        known = self.pipelines.get(pipeline_name)
-        if known is not None and _services:
+        known, service = self.pipelines.get(pipeline_name), _service.value
+        if known is not None and service is not None:
             # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html
-            if _services[-1].is_running(known.arn):
+            if service.is_running(known.arn):
                 raise ConflictException(
                     f"The pipeline {pipeline_name} has executions that have not ended."
                 )
-            _services[-1].forget(known.arn)
+            service.forget(known.arn)
         return original(self, pipeline_name)
 
     return delete
@@ -126,11 +120,12 @@ def _start(self: SageMakerResponse) -> str:
     known = self.sagemaker_backend.pipelines.get(asked["PipelineName"].rpartition("/")[2])
     if known is None:
         raise ResourceNotFound(f"Pipeline '{asked['PipelineName']}' does not exist.")
-    if not _services:
+    service = _service.value
+    if service is None:
         raise ValidationError(message="No pipelines are emulated here.")
     given = {item["Name"]: item["Value"] for item in asked.get("PipelineParameters", [])}
     try:
-        execution = _services[-1].start(
+        execution = service.start(
             definition_of(known.pipeline_definition),
             given,
             known.arn,
@@ -148,11 +143,16 @@ def _start(self: SageMakerResponse) -> str:
     return json.dumps({"PipelineExecutionArn": execution.arn})
 
 
+def _executions(pipeline: str) -> list[Execution]:
+    service = _service.value
+    return [] if service is None else service.executions(pipeline)
+
+
 def _find(self: SageMakerResponse) -> tuple[Any, Execution]:
     arn = json.loads(self.body)["PipelineExecutionArn"]
     pipeline = arn.partition("/execution/")[0]
     known = self.sagemaker_backend.pipelines.get(pipeline.rpartition("/")[2])
-    executions = _services[-1].executions(pipeline) if _services else []
+    executions = _executions(pipeline)
     execution = next((item for item in executions if item.arn == arn), None)
     if known is None or execution is None:
         raise ResourceNotFound(f"Pipeline execution '{arn}' does not exist.")
@@ -192,7 +192,7 @@ def _list(self: SageMakerResponse) -> str:
     known = self.sagemaker_backend.pipelines.get(asked["PipelineName"].rpartition("/")[2])
     if known is None:
         raise ResourceNotFound(f"Pipeline '{asked['PipelineName']}' does not exist.")
-    executions = _services[-1].executions(known.arn) if _services else []
+    executions = _executions(known.arn)
     if asked.get("SortOrder") == "Ascending":
         executions = executions[::-1]
     summaries = [

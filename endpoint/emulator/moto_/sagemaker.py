@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from moto.sagemaker.exceptions import ValidationError
@@ -18,28 +18,20 @@ from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
 from endpoint.emulator.moto_ import service_quotas
-from endpoint.emulator.moto_.patching import replace
+from endpoint.emulator.moto_.patching import InUse, replace
 from endpoint.emulator.sagemaker.control_plane import lifecycle, settle
 from endpoint.emulator.sagemaker.lifecycle import CREATING, FAILED, Fleet, Lifecycle, Transitions
 from endpoint.emulator.sagemaker.provisioning import Search, search
 
 # https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 _PORT = "8080"
-# The last one counts. By default an endpoint is in service, changed or gone at once.
-_transitions = [Transitions()]
+# By default an endpoint is in service, changed or gone at once.
+_transitions = InUse(Transitions())
 
 
-@contextmanager
-def transitions(use: Transitions) -> Iterator[None]:
-    """Let endpoints created while the context lasts go through these transitions.
-
-    There is one such setting for the process, as there is one moto.
-    """
-    _transitions.append(use)
-    try:
-        yield
-    finally:
-        _transitions.remove(use)
+def transitions(use: Transitions) -> AbstractContextManager[None]:
+    """Let endpoints created while the context lasts go through these transitions."""
+    return _transitions.use(use)
 
 
 def install() -> None:
@@ -82,10 +74,10 @@ def _create(original: Callable[..., Any]) -> Callable[..., Any]:
             raise ValidationError(
                 message=f'Cannot create already existing endpoint "{existing.arn}".'
             )
-        placed = _placed(self, endpoint_config_name, _transitions[-1])
+        placed = _placed(self, endpoint_config_name, _transitions.value)
         endpoint = original(self, endpoint_name, endpoint_config_name, tags)
         fleet = _fleet(self, endpoint, endpoint_config_name, placed)
-        states = Lifecycle(_transitions[-1], fleet)
+        states = Lifecycle(_transitions.value, fleet)
         states.create()
         vars(endpoint)["lifecycle"] = states
         return endpoint

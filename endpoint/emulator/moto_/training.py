@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -19,7 +19,7 @@ from moto.sagemaker.models import SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
 from endpoint.emulator.moto_ import events, request_check, service_quotas
-from endpoint.emulator.moto_.patching import replace
+from endpoint.emulator.moto_.patching import InUse, replace
 from endpoint.emulator.moto_.roles import require_role
 from endpoint.emulator.training.checks import first_problem
 from endpoint.emulator.training.job import Job
@@ -28,18 +28,12 @@ from endpoint.emulator.training.service import Training
 
 _CHANGED = "SageMaker Training Job State Change"
 _DATES = ("CreationTime", "LastModifiedTime")
-# The last one counts.
-_services: list[Training] = []
+_service = InUse[Training | None](None)
 
 
-@contextmanager
-def training(use: Training) -> Iterator[None]:
+def training(use: Training) -> AbstractContextManager[None]:
     """Let training jobs that are created while the context lasts run there."""
-    _services.append(use)
-    try:
-        yield
-    finally:
-        _services.remove(use)
+    return _service.use(use)
 
 
 def install() -> None:
@@ -65,9 +59,9 @@ def start(backend: SageMakerModelBackend, request: dict[str, Any]) -> str:
     Raises:
         ValidationError, ResourceInUseException, ResourceLimitExceeded: as CreateTrainingJob does.
     """
-    if not _services:
+    service, region = _service.value, backend.region_name
+    if service is None:
         raise ValidationError(message="No training jobs are emulated here.")
-    service, region = _services[-1], backend.region_name
     request_check.check("CreateTrainingJob", request)
     problem = first_problem(request)
     if problem is not None:
