@@ -42,7 +42,8 @@ class Jobs:
         return self.describe(name)
 
     def wait_for(self, key):
-        wait_until(lambda: key in self.keys(key))
+        """Wait for an object with content: a file is mirrored from the moment that it exists."""
+        wait_until(lambda: key in self.keys(key) and self.read(key))
 
     def stop(self, name):
         self.sagemaker.stop_training_job(TrainingJobName=name)
