@@ -69,6 +69,7 @@ function show(problem) {
 // --- The price ------------------------------------------------------------------------------------
 
 changed = () => {
+  complain("start-wrong"); // a start's error stays until the form is another one
   const usual = usualCaption();
   for (const caption of at("pictures").querySelectorAll("textarea")) caption.placeholder = usual || "Caption (optional)";
   at("named").textContent = at("name").value.trim() || at("name").placeholder;
@@ -86,7 +87,7 @@ async function askPrice(signal) {
   try {
     const response = await ask("train", { method: "POST", headers: JSON_HEADERS, body, signal });
     const price = await response.json();
-    for (const wrong of at("ask").querySelectorAll(".wrong")) if (wrong.id !== "dataset-wrong") complain(wrong.id);
+    for (const wrong of at("ask").querySelectorAll(".wrong")) if (!["dataset-wrong", "start-wrong"].includes(wrong.id)) complain(wrong.id);
     for (const control of at("ask").querySelectorAll("[aria-invalid]")) control.removeAttribute("aria-invalid");
     showPrice(price);
   } catch (error) {

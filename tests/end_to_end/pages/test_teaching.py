@@ -140,6 +140,9 @@ def test_a_picture_that_the_bucket_refuses_ends_the_upload(teaching):
 
     expect(teaching.wrong("start")).to_contain_text("could not be uploaded")
     expect(teaching.start).to_be_enabled()
+    # A price that was asked for before the start can come after it.
+    teaching.page.evaluate("askPrice(new AbortController().signal)")
+    expect(teaching.wrong("start")).to_contain_text("could not be uploaded")
 
 
 def test_nothing_is_asked_in_a_tab_that_nobody_sees(teaching):
