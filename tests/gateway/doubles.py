@@ -368,9 +368,20 @@ class GuardedClient:
     It records what reached a model.
     """
 
-    def __init__(self, monkeypatch, protection, deadline_seconds=1.5, http=None, training=None):
+    def __init__(
+        self,
+        monkeypatch,
+        protection,
+        deadline_seconds=1.5,
+        http=None,
+        training=None,
+        pictures=None,
+    ):
         queue = Queue("easel-slow", "bucket", "jobs/")
-        models = {"sd": Model("sd", "easel-sd"), "slow": Model("slow", None, queue)}
+        models = {
+            "sd": Model("sd", "easel-sd", pictures=pictures),
+            "slow": Model("slow", None, queue),
+        }
         # The deadline ends the wait for a queued picture, which never comes.
         self.settings = Settings(
             models, deadline_seconds, False, protection=protection, training=training

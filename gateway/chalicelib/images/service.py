@@ -21,8 +21,11 @@ from chalicelib.errors import (
     EndpointUnavailable,
     GatewayError,
     InvalidRequest,
+    JobExpired,
     JobUnknown,
+    KeyRequired,
     NeverReachedGpu,
+    PictureUnknown,
     PromptRefused,
     StoreUnavailable,
 )
@@ -33,14 +36,17 @@ from chalicelib.images.jobs import Finished, Job, Jobs, State, model_of
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
-from chalicelib.settings import Queue, Settings
+from chalicelib.settings import Model, Settings
 from chalicelib.telemetry import LogRecord
+from chalicelib.web.principal import AuthMethod
 
 # A picture, the job that it is still waiting for, or None if a run would have to start for it.
 Outcome = Finished | Job | None
 # Another endpoint of the same model can help: a queue also where this one was too slow, because it
 # has no 29 s limit.
 _ANOTHER_CAN_HELP = (EndpointUnavailable, EndpointDown, EndpointTooSlow)
+# A real-time run ends with its request's deadline; its picture is stored a moment later, or never.
+_STORING = 5
 # Lambda's own limit: a claim is queued by then, or never.
 _LONGEST_SUBMISSION = 60
 
@@ -56,6 +62,8 @@ class Call:
         trace: an identifier for the container's log, at most 1,000 visible characters.
         longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
         starts_runs: whether a picture that does not exist is generated.
+        names_seed: whether the caller chose the seed: then the same request always leads to the
+            same picture, which a real-time model stores as well.
         prompt_warning: the category of a prompt that the filter let through with a warning.
     """
 
@@ -65,6 +73,7 @@ class Call:
     trace: str
     longest_wait: float = math.inf
     starts_runs: bool = True
+    names_seed: bool = False
     prompt_warning: str | None = None
 
     @property
@@ -87,7 +96,7 @@ class ImageService:
     Args:
         settings: the gateway's.
         runtime: provides the SageMaker Runtime client.
-        s3: provides the S3 client; used only by asynchronous models, by links with a quota, and for
+        s3: provides the S3 client; used only for stored pictures, by links with a quota, and for
             published adapters.
 
     Attributes:
@@ -102,11 +111,13 @@ class ImageService:
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
         self.adapters = Adapters(self._store)
         self._quota = Quota(settings.protection, self._store)
-        queues = {model.name: model.queue for model in settings.models.values() if model.queue}
+        places = {model.name: model.place for model in settings.models.values() if model.place}
         # The slots of a model are in its part of the bucket: the models share out the limit.
-        places = {(queue.bucket, queue.prefix) for queue in queues.values()}
-        most = max(settings.most_waiting // max(len(places), 1), 1)
-        self._stored = {name: self._stored_of(queue, most) for name, queue in queues.items()}
+        most = max(settings.most_waiting // max(len(set(places.values())), 1), 1)
+        self._stored = {
+            name: self._stored_of(settings.models[name], place, most)
+            for name, place in places.items()
+        }
 
     def resolve(
         self, call: Call, request: GenerationRequest, seed: int | None = None
@@ -158,17 +169,21 @@ class ImageService:
             GatewayError: if there is no picture.
         """
         # A crawler gets a picture only if a run was paid for before.
-        if not call.starts_runs:
-            stored = self._stored.get(resolved.model.name)
-            return stored.jobs.stored_picture(resolved) if stored else None
-        picture = self._real_time(call, resolved)
-        if picture is not None:
-            return Finished(picture)
+        picture = self._existing(call, resolved)
+        if picture is not None or not call.starts_runs:
+            return picture
+        if not self.stores(call, resolved) and (body := self._real_time(call, resolved)):
+            return Finished(body)
         stored = self._stored_in(resolved.model.name)
         with stored.limiter.slot() as slot:
-            # A caller that can wait but finds no slot is refused before it pays for a run.
-            job = self._job(call, resolved, stored.jobs, slot if call.wait_budget > 0 else None)
-            return self._wait(call, job, stored.jobs, slot)
+            while True:
+                job = self._job(call, resolved, stored.jobs, slot)
+                try:
+                    return self._wait(call, job, stored.jobs, slot)
+                except (JobExpired, JobUnknown):
+                    # Its run was given up while this request waited, which can start another one.
+                    if call.wait_budget <= 0:
+                        raise
 
     def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
         """Return the job of a request, without waiting for it.
@@ -182,7 +197,7 @@ class ImageService:
             GatewayError: if it cannot be queued.
         """
         resolved.require_queue()
-        return self._job(call, resolved, self._stored_in(resolved.model.name).jobs, None)
+        return self._job(call, resolved, self._stored_in(resolved.model.name).jobs)
 
     def wait(self, call: Call, job: Job) -> Outcome:
         """Return a job's picture, or the job if it is still waiting when the caller must leave.
@@ -199,6 +214,42 @@ class ImageService:
     def find(self, identifier: str) -> Job:
         """Return a job by its id; raises JobUnknown."""
         return self._stored_in(model_of(identifier)).jobs.find(identifier)
+
+    def stores(self, call: Call, resolved: ResolvedRequest) -> bool:
+        """Whether the picture of the real-time endpoint is stored, for all who request it."""
+        return call.names_seed and resolved.model.pictures is not None
+
+    def remove(self, call: Call, identifier: str, request: GenerationRequest | None = None) -> None:
+        """Delete a stored picture.
+
+        Args:
+            call: the caller's.
+            identifier: of the resolved request, or of its job.
+            request: the complete request, if it is known.
+
+        Raises:
+            JobUnknown: if the identifier is none.
+            KeyRequired: for a caller without a key.
+            PictureUnknown: if it is not stored.
+            StoreUnavailable: if S3 did not confirm it; deleting it again does the rest.
+        """
+        if call.payment.principal.method is not AuthMethod.KEY:
+            raise KeyRequired("Deleting pictures requires an API key.")
+        stored = self._stored.get(model_of(identifier))
+        if stored is None or not stored.jobs.remove(identifier, request):
+            raise PictureUnknown("This picture is not stored.")
+
+    def _existing(self, call: Call, resolved: ResolvedRequest) -> Finished | None:
+        """Return a picture that needs no run, as far as that can be known at once."""
+        stored = self._stored.get(resolved.model.name)
+        # Of a queue, the claim is read in any case, and leads to the picture.
+        if stored is None or (call.starts_runs and not self.stores(call, resolved)):
+            return None
+        picture = stored.jobs.stored_picture(resolved)
+        if picture is not None and call.starts_runs:
+            # The metrics count it, without a latency.
+            call.log.add(job=resolved.id, queue_milliseconds=None)
+        return picture
 
     def _real_time(self, call: Call, resolved: ResolvedRequest) -> bytes | None:
         """Return the picture of the real-time endpoint; None if only a queue can generate it."""
@@ -236,15 +287,22 @@ class ImageService:
                 self._quota.refund(call.payment, picture)
             raise
 
-    def _job(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
-        """Return the job of a request, whose run is started by whoever claims it first."""
+    def _job(
+        self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None = None
+    ) -> Job:
+        """Return the job of a request, whose run is started by whoever claims it first.
+
+        With a slot, a caller that would wait for its run but finds no slot is refused before it
+        pays. A real-time run is not waited for, but done by this request itself.
+        """
+        waits = slot is not None and call.wait_budget > 0 and not self.stores(call, resolved)
         claims, owner = jobs.claims, uuid.uuid4().hex
         record = claims.read(resolved.id)
         # The claim is our own if S3 wrote it, though its response was lost.
         while record is None or record.claim.owner != owner:
             if record is not None and not (job := jobs.job(record)).is_over:
                 return job
-            if slot is not None:
+            if slot is not None and waits:
                 slot.take(resolved.id)
             # Who cannot pay must not claim: other requests would wait for its run.
             self._quota.check(call.payment, resolved.id)
@@ -255,6 +313,8 @@ class ImageService:
     def _start(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, record: Record) -> Job:
         """Pay for a claimed run and start it: of many requests for one picture, one pays."""
         try:
+            if self.stores(call, resolved) and (body := self._real_time(call, resolved)):
+                return jobs.keep(record, body)
             jobs.forget_failure(record)
             with self._paid(call, resolved.id):
                 run = jobs.submit(record, call.trace, resolved.changed)
@@ -288,11 +348,14 @@ class ImageService:
             raise JobUnknown("Unknown job.")
         return stored
 
-    def _stored_of(self, queue: Queue, most_waiting: int) -> _Stored:
-        store, timeouts = self._store(queue.bucket, queue.prefix), QueueTimeouts()
-        longest = _LONGEST_SUBMISSION + timeouts.queue_seconds + timeouts.run_seconds
-        endpoint = AsyncEndpoint(self._runtime, queue.endpoint)
-        jobs = Jobs(store, Claims(store, longest), endpoint, timeouts)
+    def _stored_of(self, model: Model, place: tuple[str, str], most_waiting: int) -> _Stored:
+        store, timeouts = self._store(*place), QueueTimeouts()
+        if model.queue is None:
+            jobs = Jobs(store, Claims(store, self.settings.deadline_seconds + _STORING))
+        else:
+            longest = _LONGEST_SUBMISSION + timeouts.queue_seconds + timeouts.run_seconds
+            endpoint = AsyncEndpoint(self._runtime, model.queue.endpoint)
+            jobs = Jobs(store, Claims(store, longest), endpoint, timeouts)
         return _Stored(jobs, ConcurrencyLimiter(store, most_waiting))
 
     def _store(self, bucket: str, prefix: str) -> Store:
