@@ -115,6 +115,7 @@ class DeployOptions(EndpointOptions, AccessOptions):
     requests_per_second: float
     burst: int
     concurrency: int
+    stored_pictures: bool | None
     training: bool | None
     training_image: str | None
     trainings_per_month: int | None
@@ -340,6 +341,10 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
     add("--requests-per-second", type=float, default=4, help="for pictures (default: 4)")
     add("--burst", type=int, default=20, help="pictures at once (default: 20)")
+    stored = (
+        "store pictures of real-time models whose requests name the seed (new deployments: yes)"
+    )
+    add("--stored-pictures", action=argparse.BooleanOptionalAction, default=None, help=stored)
     training = "let holders of a key fine-tune models (stays as it is without this option)"
     add("--training", action=argparse.BooleanOptionalAction, default=None, help=training)
     which = "the training image: aws, a name in the catalogue, or a URI in ECR"

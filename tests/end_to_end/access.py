@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from tests.end_to_end.account import BUCKET, ENDPOINT, QUEUE
+from tests.end_to_end.account import BUCKET, ENDPOINT, QUEUE, STORED
 
 KEY = "easel_" + "k" * 43
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -18,6 +18,7 @@ SETTINGS = {
         {
             "sd": {"endpoint": ENDPOINT, "adapters": f"s3://{BUCKET}/loras/sd/"},
             "sdxl": {"asynchronous": QUEUE},
+            "stored": STORED,
         }
     ),
     "EASEL_API_KEYS": json.dumps(

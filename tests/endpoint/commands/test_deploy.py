@@ -153,6 +153,8 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     models = json.loads(variables["EASEL_MODELS"])
     assert list(models) == ["sd", "sdxl"]
     assert models["sd"]["endpoint"] == "easel-main-sd"
+    assert models["sd"]["pictures"] == f"s3://{BUCKET}/pictures/sd/"
+    assert "pictures" not in models["sdxl"]
     # Half of moto's 1,000 would be more than the reservation.
     assert variables["EASEL_MOST_WAITING"] == str(options.CONCURRENCY // 2)
     kept = [file for file in cloud.project().rglob("*") if file.is_file()]
