@@ -105,6 +105,7 @@ class AccessOptions:
     prompt_filter: str | None
     prompt_filter_words: str | None
     cors_origins: str | None
+    cdn: bool | None
 
 
 @dataclass(frozen=True)
@@ -331,6 +332,8 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     add("--pictures-per-minute", type=int, help="limit for a client without a key; 0 for none")
     add("--prompt-filter", choices=["off", "warn", "refuse"], help="new deployments: refuse")
     add("--prompt-filter-words", metavar="WORDS", help="comma-separated; a minus allows a word")
+    cdn = "CloudFront in front of the gateway (stays as it is without this option)"
+    add("--cdn", action=argparse.BooleanOptionalAction, default=None, help=cdn)
     add("--cors-origins", metavar="ORIGINS", help="comma-separated origins of browser scripts")
 
 
