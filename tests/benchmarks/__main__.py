@@ -24,6 +24,7 @@ BENCHMARKS = (
     "load",
     "memory_growth",
     "asynchronous",
+    "stored",
     "gpu",
     "batching",
     "start_up",

@@ -8,13 +8,13 @@ import pytest
 import requests
 
 from endpoint.emulator.process.clients import Clients
-from tests.conftest import ALL
 from tests.end_to_end.access import AUTHORIZED, create_link
 from tests.end_to_end.account import BUCKET, REGION, STORED_ENDPOINT
 from tests.end_to_end.calls import get, is_picture, picture_url
 
 CLIENTS = 50
-VISITS = 200 if ALL else 4
+# Ten thousand visits, without sockets: tests/gateway/images/test_stored_pictures.py.
+VISITS = 4
 
 
 def stored_url(gateway_url, prompt, **more):
