@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from endpoint.aws.registry import Image
 from endpoint.catalogue import images
+from endpoint.core.leases import DEFAULT_HOURS, Lease
 from endpoint.core.problems import BadArgument
 
 if TYPE_CHECKING:
@@ -63,8 +64,11 @@ class EndpointOptions(CommonOptions):
         private_network: what the container reaches in it: s3, or endpoints for ECR and logs, too;
             None for the network that exists, if any.
         budget: USD per month; 0 for the budget that exists, if any.
-        email: the recipient of the budget's warnings; empty for the one that exists.
+        email: the recipient of the warnings; empty for the one that exists.
         replace: delete an endpoint before its new version is created, instead of an update.
+        lease: of a real-time endpoint; None for the one that it has, or of the default length.
+        monthly_cap: USD of GPUs per month; 0 for no cap, None for the one that exists.
+        wake: whether the gateway may start an endpoint that its lease has ended; None for as it is.
     """
 
     model: str
@@ -79,6 +83,20 @@ class EndpointOptions(CommonOptions):
     email: str
     log_prompts: bool
     replace: bool
+    lease: Lease | None
+    monthly_cap: float | None
+    wake: bool | None
+
+
+@dataclass(frozen=True)
+class StartOptions(ModelOptions):
+    """The options of `start`.
+
+    Attributes:
+        lease: of the started endpoints; None for the one that each had.
+    """
+
+    lease: Lease | None
 
 
 @dataclass(frozen=True)
@@ -86,11 +104,11 @@ class DoctorOptions(EndpointOptions):
     """What to check before an endpoint is created.
 
     Attributes:
-        policy: print the operator's policy, and check nothing.
+        policy: which of the operator's policies to print, checking nothing; None for none.
         training: what training needs as well.
     """
 
-    policy: bool
+    policy: str | None
     training: bool
 
 
@@ -218,6 +236,21 @@ def count(text: str) -> int:
     return value
 
 
+def lease(text: str) -> Lease:
+    """Read the length of a lease."""
+    try:
+        return Lease.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_lease_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the lease of a real-time endpoint."""
+    what = "delete a real-time endpoint that is idle for so long: such as 8h, 30m or never"
+    new = f"(new ones: {DEFAULT_HOURS:g}h)"
+    parser.add_argument("--lease", type=lease, metavar="LENGTH", help=f"{what} {new}")
+
+
 def email(text: str) -> str:
     """Read an e-mail address; empty is none."""
     if text and not _EMAIL.fullmatch(text):
@@ -315,7 +348,12 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     network = "no internet access for the container; endpoints: also ECR and logs, by the hour"
     add("--private-network", nargs="?", choices=NETWORKS, const="s3", help=network)
     add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")
-    add("--email", type=email, default="", help="recipient of the budget's warnings")
+    add("--email", type=email, default="", help="recipient of the warnings of budget and cap")
+    add_lease_option(parser)
+    cap = "delete all endpoints at this many USD of GPUs per month; 0 for no cap"
+    add("--monthly-cap", type=amount, metavar="USD", help=f"{cap} (stays as it is)")
+    wake = "let callers with a key start an endpoint that its lease has ended (stays as it is)"
+    add("--wake", action=argparse.BooleanOptionalAction, default=None, help=wake)
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
     replace = "delete the endpoint before its new version is created: needs no second instance"
     add("--replace", action="store_true", help=replace)

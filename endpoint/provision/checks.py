@@ -155,7 +155,7 @@ def _rights(context: Context, model: Model, *, training: bool) -> Iterator[Check
         yield Check("rights", "good", "all actions of the scripts are allowed")
 
 
-_POLICY = "`python -m endpoint doctor --policy`"
+_POLICY = "`python -m endpoint doctor --policy stack`, and likewise endpoints and gateway"
 
 
 def _denied(denial: Denial) -> Check:
