@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from chalicelib.auth.authenticate import check_picture
@@ -13,7 +14,7 @@ from chalicelib.auth.quota import Payment, Quota
 from chalicelib.aws.clients import Client, LazyClient
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint
+from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint, QueueTimeouts
 from chalicelib.errors import (
     EndpointDown,
     EndpointTooSlow,
@@ -27,7 +28,8 @@ from chalicelib.errors import (
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.adapters import Adapters
-from chalicelib.images.jobs import Finished, Job, Jobs, Record, State, model_of
+from chalicelib.images.claims import Claims, Record
+from chalicelib.images.jobs import Finished, Job, Jobs, State, model_of
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
@@ -36,6 +38,11 @@ from chalicelib.telemetry import LogRecord
 
 # A picture, the job that it is still waiting for, or None if a run would have to start for it.
 Outcome = Finished | Job | None
+# Another endpoint of the same model can help: a queue also where this one was too slow, because it
+# has no 29 s limit.
+_ANOTHER_CAN_HELP = (EndpointUnavailable, EndpointDown, EndpointTooSlow)
+# Lambda's own limit: a claim is queued by then, or never.
+_LONGEST_SUBMISSION = 60
 
 
 @dataclass
@@ -67,8 +74,8 @@ class Call:
 
 
 @dataclass(frozen=True)
-class _JobQueue:
-    """The jobs of one model, and the slots of those that wait for them."""
+class _Stored:
+    """The stored pictures of one model, and the slots of the requests that wait for them."""
 
     jobs: Jobs
     limiter: ConcurrencyLimiter
@@ -99,7 +106,7 @@ class ImageService:
         # The slots of a model are in its part of the bucket: the models share out the limit.
         places = {(queue.bucket, queue.prefix) for queue in queues.values()}
         most = max(settings.most_waiting // max(len(places), 1), 1)
-        self._queues = {name: self._queue(queue, most) for name, queue in queues.items()}
+        self._stored = {name: self._stored_of(queue, most) for name, queue in queues.items()}
 
     def resolve(
         self, call: Call, request: GenerationRequest, seed: int | None = None
@@ -152,21 +159,16 @@ class ImageService:
         """
         # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
-            if resolved.model.queue is None:
-                return None
-            return self._queue_of(resolved).jobs.stored_picture(resolved)
-        if resolved.model.endpoint is not None:
-            try:
-                return Finished(self._invoke(call, resolved, resolved.model.endpoint))
-            # A queue has no 29 s limit, so it also helps where the endpoint was too slow.
-            except (EndpointUnavailable, EndpointDown, EndpointTooSlow):
-                if resolved.model.queue is None:
-                    raise
-        queue = self._queue_of(resolved)
-        with queue.limiter.slot() as slot:
+            stored = self._stored.get(resolved.model.name)
+            return stored.jobs.stored_picture(resolved) if stored else None
+        picture = self._real_time(call, resolved)
+        if picture is not None:
+            return Finished(picture)
+        stored = self._stored_in(resolved.model.name)
+        with stored.limiter.slot() as slot:
             # A caller that can wait but finds no slot is refused before it pays for a run.
-            job = self._enqueue(call, resolved, queue.jobs, slot if call.wait_budget > 0 else None)
-            return self._wait(call, job, queue.jobs, slot)
+            job = self._job(call, resolved, stored.jobs, slot if call.wait_budget > 0 else None)
+            return self._wait(call, job, stored.jobs, slot)
 
     def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
         """Return the job of a request, without waiting for it.
@@ -179,7 +181,8 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
+        resolved.require_queue()
+        return self._job(call, resolved, self._stored_in(resolved.model.name).jobs, None)
 
     def wait(self, call: Call, job: Job) -> Outcome:
         """Return a job's picture, or the job if it is still waiting when the caller must leave.
@@ -187,37 +190,56 @@ class ImageService:
         Raises:
             GatewayError: if there will be no picture.
         """
-        queue = self._queue_named(job.id)
+        stored = self._stored_in(model_of(job.id))
         if not call.starts_runs:
-            return queue.jobs.picture(job)
-        with queue.limiter.slot() as slot:
-            return self._wait(call, job, queue.jobs, slot)
+            return stored.jobs.picture(job)
+        with stored.limiter.slot() as slot:
+            return self._wait(call, job, stored.jobs, slot)
 
     def find(self, identifier: str) -> Job:
         """Return a job by its id; raises JobUnknown."""
-        return self._queue_named(identifier).jobs.find(identifier)
+        return self._stored_in(model_of(identifier)).jobs.find(identifier)
+
+    def _real_time(self, call: Call, resolved: ResolvedRequest) -> bytes | None:
+        """Return the picture of the real-time endpoint; None if only a queue can generate it."""
+        if resolved.model.endpoint is None:
+            return None
+        try:
+            with self._paid(call, resolved.id):
+                return self._invoke(call, resolved, resolved.model.endpoint)
+        except _ANOTHER_CAN_HELP:
+            if resolved.model.queue is None:
+                raise
+            return None
 
     def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
-        """Return the picture of a real-time endpoint."""
-        self._quota.spend(call.payment, resolved.id)
         endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
         try:
             body = endpoint.invoke(
                 resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
             )
-        except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
-            self._quota.refund(call.payment, resolved.id)
-            raise
         finally:
             milliseconds = round((call.log.elapsed - started) * 1_000, 1)
             call.log.add(endpoint_milliseconds=milliseconds)
         call.log.add(bytes=len(body))
         return body
 
-    def _enqueue(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
-        """Look the job up; if it needs a run, take the slot, claim the run, pay, and start it."""
-        owner = uuid.uuid4().hex
-        record = jobs.read(resolved.id)
+    @contextmanager
+    def _paid(self, call: Call, picture: str) -> Iterator[None]:
+        """Charge the caller for a run that is started inside, unless it never reaches a GPU."""
+        charged = self._quota.spend(call.payment, picture)
+        try:
+            yield
+        except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
+            # What another endpoint has paid for already may be on its GPU.
+            if charged:
+                self._quota.refund(call.payment, picture)
+            raise
+
+    def _job(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
+        """Return the job of a request, whose run is started by whoever claims it first."""
+        claims, owner = jobs.claims, uuid.uuid4().hex
+        record = claims.read(resolved.id)
         # The claim is our own if S3 wrote it, though its response was lost.
         while record is None or record.claim.owner != owner:
             if record is not None and not (job := jobs.job(record)).is_over:
@@ -227,27 +249,22 @@ class ImageService:
             # Who cannot pay must not claim: other requests would wait for its run.
             self._quota.check(call.payment, resolved.id)
             # Without a claim, another request was first: its job is read.
-            record = jobs.claim(resolved, owner, record) or jobs.read(resolved.id)
-        return self._start(call, record, jobs, resolved.changed)
+            record = claims.claim(resolved, owner, record) or claims.read(resolved.id)
+        return self._start(call, resolved, jobs, record)
 
-    def _start(self, call: Call, record: Record, jobs: Jobs, changed: int | None) -> Job:
+    def _start(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, record: Record) -> Job:
         """Pay for a claimed run and start it: of many requests for one picture, one pays."""
         try:
             jobs.forget_failure(record)
-            charged = self._quota.spend(call.payment, record.id)
+            with self._paid(call, resolved.id):
+                run = jobs.submit(record, call.trace, resolved.changed)
         except GatewayError:
             with suppress(StoreUnavailable):  # the claim ends by itself, later
-                jobs.give_up(record)
+                jobs.claims.give_up(record)
             raise
-        try:
-            return jobs.start(record, call.trace, changed)
-        except (NeverReachedGpu, InvalidRequest):
-            # What a real-time endpoint has paid for already may be on its GPU.
-            if charged:
-                self._quota.refund(call.payment, record.id)
-            raise
+        return jobs.queued(record, run)
 
-    def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Outcome:
+    def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Finished | Job:
         call.log.add(job=job.id, attempt=job.attempt)
         # Read once: it shrinks with every call to S3.
         seconds = call.wait_budget
@@ -255,32 +272,28 @@ class ImageService:
             slot.take(job.id)
         waited = job.waited if job.state is State.WAITING else None
         begun = call.log.elapsed
-        job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
-        if picture is not None or job.error is not None:
+        job = jobs.wait(job, Deadline(time.monotonic() + seconds))
+        if job.picture is not None or job.error is not None:
             if waited is not None:
                 waited = round((waited + call.log.elapsed - begun) * 1_000, 1)
             call.log.add(queue_milliseconds=waited)
-        if picture is not None:
-            return picture
         if job.error is not None:
             raise job.error
-        return job
+        return job.picture or job
 
-    def _queue_of(self, resolved: ResolvedRequest) -> _JobQueue:
-        resolved.require_queue()
-        return self._queues[resolved.model.name]
-
-    def _queue_named(self, identifier: str) -> _JobQueue:
-        """Return the queue of a job; raises JobUnknown if no model has it."""
-        queue = self._queues.get(model_of(identifier))
-        if queue is None:
+    def _stored_in(self, model: str) -> _Stored:
+        """Return the stored pictures of a model; raises JobUnknown if nothing of it is stored."""
+        stored = self._stored.get(model)
+        if stored is None:
             raise JobUnknown("Unknown job.")
-        return queue
+        return stored
 
-    def _queue(self, queue: Queue, most_waiting: int) -> _JobQueue:
-        store = self._store(queue.bucket, queue.prefix)
-        jobs = Jobs(store, AsyncEndpoint(self._runtime, queue.endpoint))
-        return _JobQueue(jobs, ConcurrencyLimiter(store, most_waiting))
+    def _stored_of(self, queue: Queue, most_waiting: int) -> _Stored:
+        store, timeouts = self._store(queue.bucket, queue.prefix), QueueTimeouts()
+        longest = _LONGEST_SUBMISSION + timeouts.queue_seconds + timeouts.run_seconds
+        endpoint = AsyncEndpoint(self._runtime, queue.endpoint)
+        jobs = Jobs(store, Claims(store, longest), endpoint, timeouts)
+        return _Stored(jobs, ConcurrencyLimiter(store, most_waiting))
 
     def _store(self, bucket: str, prefix: str) -> Store:
         return Store(self._s3, bucket, prefix)
