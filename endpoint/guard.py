@@ -103,8 +103,8 @@ def count(found, now):
         after[name] = entry
     usd, until = old.get("pictures_usd", 0), old.get("counted_until", "")
     prefix = f"usage/records/{month}/"
-    # Records of the last minute may be on their way.
-    limit = prefix + time.strftime("%dT%H%M%S", time.gmtime(now - 60))
+    # S3 takes a signed record for a quarter of an hour, so that a later one may still arrive.
+    limit = prefix + time.strftime("%dT%H%M%S", time.gmtime(now - 900))
     where = {"Bucket": BUCKET, "Prefix": prefix, "StartAfter": until or prefix}
     pages = s3.get_paginator("list_objects_v2").paginate(**where)
     for key in [each["Key"] for page in pages for each in page.get("Contents", ())]:

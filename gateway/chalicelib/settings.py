@@ -60,6 +60,26 @@ class Queue:
 
 
 @dataclass(frozen=True)
+class Lease:
+    """What ends a real-time endpoint that nobody uses.
+
+    Attributes:
+        group: of the schedule in EventBridge Scheduler.
+        name: of the schedule.
+        wake: whether a caller with a key may have the endpoint created again.
+    """
+
+    group: str
+    name: str
+    wake: bool = False
+
+    @property
+    def deployment(self) -> str:
+        """The deployment's name, without which no command of its owner works."""
+        return self.group.removeprefix("easel-")
+
+
+@dataclass(frozen=True)
 class Model:
     """A model on offer, with a real-time endpoint, an asynchronous one, or both.
 
@@ -78,6 +98,7 @@ class Model:
             for a model that paints every size.
         rules: of the fields whose limits are narrower for this model than the contract's.
         description: what the model says about itself to people.
+        lease: of the real-time endpoint; None if it has none.
     """
 
     name: str
@@ -91,6 +112,7 @@ class Model:
     largest_area: int | None = None
     rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
+    lease: Lease | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
@@ -132,6 +154,7 @@ class Settings:
         most_waiting: the number of requests that can wait for asynchronous pictures at once.
         protection: keys, limits and the prompt filter.
         training: where and what the gateway fine-tunes; None if it does not.
+        spend: bucket and prefix in S3 where the spending is counted; None if it is not.
     """
 
     models: Mapping[str, Model]
@@ -140,6 +163,7 @@ class Settings:
     most_waiting: int = 50
     protection: Protection = field(default_factory=Protection)
     training: TrainingSettings | None = None
+    spend: tuple[str, str] | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -163,6 +187,7 @@ class Settings:
             most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
             protection=Protection.read(read),
             training=read("EASEL_TRAINING", TrainingSettings.read, EXAMPLE, default=""),
+            spend=read("EASEL_SPEND", _optional_place, "s3://easel-main/spend/", default=""),
         )
 
     def painted(self, request: GenerationRequest) -> str | None:
@@ -227,12 +252,23 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoints = {"endpoint", "asynchronous"} & set(fields)
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
+    lease = _lease(name, fields.pop("lease")) if "lease" in fields else None
     known = {"defaults", "seconds", "loras", "adapters", "limits", "largest_area"}
     if not endpoints or set(fields) - known:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
-    return Model(name, endpoint, queue, revision, **_properties(fields))
+    return Model(name, endpoint, queue, revision, **_properties(fields), lease=lease)
+
+
+def _lease(name: str, entry: dict[str, Any]) -> Lease:
+    group, _, schedule = entry["schedule"].partition("/")
+    wake = entry.get("wake", False)
+    if set(entry) - {"schedule", "wake"} or not group or not schedule or wake not in (True, False):
+        raise ValueError(
+            f"{name!r} needs a lease's schedule, group/name, and wake as true or false"
+        )
+    return Lease(group, schedule, bool(wake))
 
 
 def _properties(fields: dict[str, Any]) -> dict[str, Any]:
@@ -257,10 +293,14 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
     return properties
 
 
+def _optional_place(text: str) -> tuple[str, str] | None:
+    return _place(text) if text else None
+
+
 def _place(address: str) -> tuple[str, str]:
     place = PLACE.fullmatch(address)
     if place is None:
-        raise ValueError("adapters must be s3://bucket/prefix/")
+        raise ValueError("a place in S3 must be s3://bucket/prefix/")
     return place[1], place[2]
 
 

@@ -157,6 +157,11 @@ class World(Clock):
             self.schedules.run_due(ACCOUNT, REGION)
         self.seconds = until
 
+    @staticmethod
+    def moment_of(text: str) -> datetime:
+        """Return the moment of a schedule's expression."""
+        return datetime.strptime(text, "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
+
     def _invoke_function(self, name: str, event: Any) -> Any:
         return InlineFunction(ACCOUNT, REGION, name).invoke(
             event, _unwatched, lambda: self.now().timestamp()

@@ -30,8 +30,10 @@ from chalicelib.generation import GenerationRequest
 from chalicelib.images.adapters import Adapters
 from chalicelib.images.claims import Claims, Record
 from chalicelib.images.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.images.lease import Leases
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
+from chalicelib.images.spend import Spend
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
 from chalicelib.settings import Queue, Settings
 from chalicelib.telemetry import LogRecord
@@ -56,6 +58,7 @@ class Call:
         trace: an identifier for the container's log, at most 1,000 visible characters.
         longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
         starts_runs: whether a picture that does not exist is generated.
+        wakes: whether an endpoint that its lease has ended is created again for the picture.
         prompt_warning: the category of a prompt that the filter let through with a warning.
     """
 
@@ -65,6 +68,7 @@ class Call:
     trace: str
     longest_wait: float = math.inf
     starts_runs: bool = True
+    wakes: bool = False
     prompt_warning: str | None = None
 
     @property
@@ -89,19 +93,27 @@ class ImageService:
         runtime: provides the SageMaker Runtime client.
         s3: provides the S3 client; used only by asynchronous models, by links with a quota, and for
             published adapters.
+        leases: renews the leases of real-time endpoints; None for AWS's.
 
     Attributes:
         adapters: the LoRA adapters of the models on offer.
+        spend: what the month has cost, and its cap.
     """
 
     def __init__(
-        self, settings: Settings, runtime: Client | None = None, s3: Client | None = None
+        self,
+        settings: Settings,
+        runtime: Client | None = None,
+        s3: Client | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self.settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
         self.adapters = Adapters(self._store)
         self._quota = Quota(settings.protection, self._store)
+        self._leases = leases or Leases()
+        self.spend = Spend(self._store(*settings.spend) if settings.spend else None)
         queues = {model.name: model.queue for model in settings.models.values() if model.queue}
         # The slots of a model are in its part of the bucket: the models share out the limit.
         places = {(queue.bucket, queue.prefix) for queue in queues.values()}
@@ -215,9 +227,10 @@ class ImageService:
     def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
         endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
         try:
-            body = endpoint.invoke(
-                resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
-            )
+            with self._leases.used(resolved.model, wakes=call.wakes):
+                body = endpoint.invoke(
+                    resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
+                )
         finally:
             milliseconds = round((call.log.elapsed - started) * 1_000, 1)
             call.log.add(endpoint_milliseconds=milliseconds)
@@ -227,6 +240,7 @@ class ImageService:
     @contextmanager
     def _paid(self, call: Call, picture: str) -> Iterator[None]:
         """Charge the caller for a run that is started inside, unless it never reaches a GPU."""
+        self.spend.require_room()
         charged = self._quota.spend(call.payment, picture)
         try:
             yield
@@ -247,6 +261,7 @@ class ImageService:
             if slot is not None:
                 slot.take(resolved.id)
             # Who cannot pay must not claim: other requests would wait for its run.
+            self.spend.require_room()
             self._quota.check(call.payment, resolved.id)
             # Without a claim, another request was first: its job is read.
             record = claims.claim(resolved, owner, record) or claims.read(resolved.id)

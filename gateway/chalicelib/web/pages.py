@@ -67,6 +67,14 @@ def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
     return _page("waiting.html", base=f"{root}/", job=job, prompt=prompt, waited=f"{waited:.0f}")
 
 
+def _in_words(seconds: int) -> str:
+    """Return a time to wait: a person counts neither an hour nor a month in seconds."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds > max(2 * length, 600):
+            return f"{seconds // length} {unit}"
+    return f"{seconds} seconds"
+
+
 def error_page(status: int, message: str, retry_after: int | None, root: str) -> Page:
     """Return the page that describes an error and says when to try again."""
     return _page(
@@ -78,7 +86,7 @@ def error_page(status: int, message: str, retry_after: int | None, root: str) ->
         title=HTTPStatus(status).phrase,
         heading=_HEADINGS.get(status, _REFUSED if status < 500 else _FAILED),
         message=message,
-        again=f"It may work again in {retry_after} seconds." if retry_after else "",
+        again=f"It may work again in {_in_words(retry_after)}." if retry_after else "",
     )
 
 

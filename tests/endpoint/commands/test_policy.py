@@ -215,8 +215,12 @@ def test_a_policy_is_printed_alone_and_fits_into_a_managed_one(world, capsys, pa
 
 
 def test_the_parts_are_all_of_the_policy():
-    parts = [rights.policy(DEPLOYMENT, part)["Statement"] for part in rights.PARTS[:3]]
-    assert sum(parts, []) == rights.policy(DEPLOYMENT)["Statement"]
+    parts = [
+        statement
+        for part in rights.PARTS[:3]
+        for statement in rights.policy(DEPLOYMENT, part)["Statement"]
+    ]
+    assert parts == rights.policy(DEPLOYMENT)["Statement"]
 
 
 @pytest.mark.parametrize(
