@@ -79,7 +79,8 @@ def instances(seen):
     fleets = seen, seen.get("PendingDeploymentSummary") or {}
     variants = [each for fleet in fleets for each in fleet.get("ProductionVariants", ())]
     counts = "CurrentInstanceCount", "DesiredInstanceCount"
-    return sum(max(each.get(key, 1) for key in counts) for each in variants)
+    # A variant without a count is one that is being started.
+    return sum(max([each[key] for key in counts if key in each] or [1]) for each in variants)
 
 
 def count(found, now):
