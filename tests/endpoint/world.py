@@ -109,7 +109,10 @@ class World(Clock):
         # Whether EventBridge Scheduler carries out what is due while time passes.
         self.schedules_run = False
         self.schedules = schedules.Schedules(
-            self.now, _unwatched, self._invoke_function, self._role_allows
+            self.now,
+            lambda service, _: _unwatched(service),
+            self._invoke_function,
+            self._role_allows,
         )
         self.endpoints = Transitions(
             self.monotonic, CREATE_SECONDS, CREATE_SECONDS, DELETE_SECONDS, moment=self.now
@@ -162,8 +165,8 @@ class World(Clock):
         """Return the moment of a schedule's expression."""
         return datetime.strptime(text, "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
 
-    def _invoke_function(self, name: str, event: Any) -> Any:
-        return InlineFunction(ACCOUNT, REGION, name).invoke(
+    def _invoke_function(self, region: str, name: str, event: Any) -> Any:
+        return InlineFunction(ACCOUNT, region, name).invoke(
             event, _unwatched, lambda: self.now().timestamp()
         )
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -55,8 +56,8 @@ class Schedules:
 
     Args:
         now: the time, in UTC.
-        client: returns a boto3 client of a service.
-        invoke: calls a Lambda function, by its name and with its event.
+        client: returns a boto3 client of a service in a region.
+        invoke: calls a Lambda function, by its region and name, and with its event.
         allows: whether a role, by its ARN, may take an action on a resource.
 
     Attributes:
@@ -67,8 +68,8 @@ class Schedules:
     def __init__(
         self,
         now: Callable[[], datetime],
-        client: Callable[[str], Any],
-        invoke: Callable[[str, Any], Any],
+        client: Callable[[str, str], Any],
+        invoke: Callable[[str, str, Any], Any],
         allows: Callable[[str, str, str], bool] = lambda *_: True,
         shift: Callable[[], timedelta] = timedelta,
     ) -> None:
@@ -119,7 +120,7 @@ class Schedules:
         given = json.loads(target.get("Input") or "{}")
         if ":function:" in target["Arn"]:
             self._require(role, "lambda:InvokeFunction", target["Arn"])
-            self._invoke(target["Arn"].rpartition(":")[2], given)
+            self._invoke(region, target["Arn"].rpartition(":")[2], given)
             return
         match = _UNIVERSAL.fullmatch(target["Arn"])
         if match is None:
@@ -128,11 +129,40 @@ class Schedules:
         # Of the calls that this project makes: they are about an endpoint.
         resource = f"arn:{target['Arn'].split(':')[1]}:{service}:{region}:{account}:endpoint/"
         self._require(role, f"{service}:{action}", resource + given.get("EndpointName", ""))
-        getattr(self._client(service), xform_name(action))(**given)
+        getattr(self._client(service, region), xform_name(action))(**given)
 
     def _require(self, role: str, action: str, resource: str) -> None:
         if not self._allows(role, action, resource):
             raise NotCarriedOut(f"the role {role} does not allow {action} on {resource}")
+
+
+class Runner:
+    """Carries out all schedules of an account as they become due, in a thread.
+
+    Args:
+        schedules: the schedules.
+        account: the account.
+        seconds: between two looks.
+    """
+
+    def __init__(self, schedules: Schedules, account: str, seconds: float = 0.5) -> None:
+        self._schedules, self._account, self._seconds = schedules, account, seconds
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="schedules")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and wait for it."""
+        self._closed.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._seconds):
+            for region in list(scheduler_backends[self._account]):
+                self._schedules.run_due(self._account, region)
 
 
 _service = InUse["Schedules | None"](None)

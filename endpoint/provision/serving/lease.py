@@ -7,6 +7,7 @@ afterwards. `stop` keeps it, switched off, so that `start` finds the length and 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,9 @@ from botocore.exceptions import ClientError
 
 from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.catalogue import prices
+from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
+from endpoint.cli.options import EndpointOptions
 from endpoint.core.leases import Lease, Scheduled
 from endpoint.core.problems import ScriptError, code_of
 
@@ -54,7 +57,7 @@ def ensure(
     before = find(context, endpoint)
     lease = lease or (before.lease if before else Lease())
     price = prices.dearest(instance_types(definition))
-    _put(
+    put(
         context,
         endpoint,
         Scheduled(
@@ -84,7 +87,7 @@ def suspend(context: Context, endpoint: str) -> None:
     """Switch the schedule of a deleted endpoint off: nobody but `start` creates it again."""
     before = find(context, endpoint)
     if before is not None and before.active:
-        _put(context, endpoint, replace(before, active=False), exists=True)
+        put(context, endpoint, replace(before, active=False), exists=True)
 
 
 def find(context: Context, endpoint: str) -> Scheduled | None:
@@ -93,7 +96,12 @@ def find(context: Context, endpoint: str) -> Scheduled | None:
     return Scheduled.read(found) if found else None
 
 
-def _put(context: Context, endpoint: str, scheduled: Scheduled, *, exists: bool) -> None:
+def put(context: Context, endpoint: str, scheduled: Scheduled, *, exists: bool) -> None:
+    """Create or replace an endpoint's schedule.
+
+    Raises:
+        ScriptError: if the stack is of an older version.
+    """
     deployment = context.deployment
     definition = scheduled.definition(endpoint, deployment.lease_role, deployment.partition)
     try:
@@ -109,10 +117,48 @@ def _put(context: Context, endpoint: str, scheduled: Scheduled, *, exists: bool)
 
 def spending(context: Context) -> dict[str, Any] | None:
     """Return what the guard has counted this month; None before it has."""
+    return counted_in(context, context.deployment.bucket)
+
+
+def counted_in(context: Context, bucket: str) -> dict[str, Any] | None:
+    """Return what a guard has counted this month in a deployment's bucket; None before it has."""
     month = f"{context.clock.now():%Y-%m}"
-    text = context.bucket.get(f"spend/{month}.json")
+    text = context.bucket_called(bucket).get(f"spend/{month}.json")
     counted: dict[str, Any] | None = None if text is None else json.loads(text)
     return counted
+
+
+def worst_month(
+    context: Context, options: EndpointOptions, chosen: Sequence[tuple[Model, Sequence[str]]]
+) -> list[str]:
+    """Return what the GPUs of a deployment cost at most in a month, in lines of text.
+
+    Args:
+        context: the deployment.
+        options: of `create` or `deploy`.
+        chosen: the models that are created, with their instance types.
+    """
+    per_hour = {}
+    for model, types in chosen:
+        count = options.most_instances if model.asynchronous else 1
+        name = context.deployment.endpoint(model.name)
+        per_hour[name] = count * (prices.dearest(types) or 0.0)
+    # Those that are here already.
+    others = context.schedules.of(context.deployment.lease_group, f"{context.deployment.prefix}-")
+    for name, schedule in others:
+        per_hour.setdefault(name, Scheduled.read(schedule).usd_per_hour or 0.0)
+    hour = sum(per_hour.values())
+    month = hour * prices.HOURS_PER_MONTH
+    limit = cap(context) if options.monthly_cap is None else options.monthly_cap
+    if not limit:
+        return [
+            f"The worst month: {month:.0f} USD of GPUs, if they are used without a pause."
+            " --monthly-cap USD ends them before that."
+        ]
+    return [
+        f"The worst month: {min(limit + hour, month):.2f} USD of GPUs, the cap of {limit:g} USD"
+        f" and at most one hour of what runs ({hour:.2f} USD). Without the cap: {month:.0f} USD."
+    ]
 
 
 def cap(context: Context) -> float:

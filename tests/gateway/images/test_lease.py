@@ -1,4 +1,4 @@
-"""A model's lease from the gateway's side, in an account with the stack, the guard and the clock."""
+"""A lease from the gateway's side, in an account with the stack, the guard and a clock."""
 
 import json
 import threading
@@ -87,7 +87,7 @@ def account(deployed):
     account.world.sleep(200)
     account.restart()
     assert create(deployed) == 0
-    yield account
+    return account
 
 
 def test_use_renews_the_lease_when_a_quarter_is_gone_and_not_before(account):
