@@ -7,6 +7,7 @@
     │   ├── PictureRefused         400  the model's own check refused the picture
     │   ├── Unauthorized           401  no valid key, session or link
     │   ├── RateLimited            429  too many pictures in the last minute, or a link is used up
+    │   ├── UsageNeedsKey          403  links and open gateways do not see what is used
     │   ├── NotOffered             404  unknown model or unsupported operation
     │   └── JobUnknown             404  unknown or expired job
     ├── NeverReachedGpu                the endpoint did not take the request: quota is refunded
@@ -25,6 +26,8 @@
     │   ├── BadPicture             502  the response is not a complete picture
     │   ├── JobFailed              502  image generation failed
     │   └── JobExpired             503  the picture was lost, or is no longer stored
+    ├── BillFault                      money, not the machine: nothing was started
+    │   └── BudgetUsed             402  the key's dollars of this month are used up
     ├── TryLater                       the gateway itself cannot respond with a picture now
     │   ├── StillPainting          503  not ready after as many redirects as the client follows
     │   ├── TooManyWaiting         503  every wait slot is taken
@@ -101,6 +104,10 @@ class GenerationFailed(GatewayError):
     """The endpoint or the job ended without a usable picture."""
 
 
+class BillFault(GatewayError):
+    """Money, not the machine: nothing was started."""
+
+
 class TryLater(GatewayError):
     """The gateway itself cannot respond with a picture now."""
 
@@ -158,6 +165,28 @@ class RateLimited(CallerFault):
 
     # The default is the window of the rate limit; a used-up link passes the rest of its life.
     def __init__(self, message: str, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UsageNeedsKey(CallerFault):
+    """What is used, and by whom, is shown to an API key only."""
+
+    status = 403
+    code = "usage_needs_key"
+
+
+class BudgetUsed(BillFault):
+    """The key can spend no more this month; the same request works again from the first of the next.
+
+    Until then a client library that resends by itself would be refused again.
+    """
+
+    status = 402
+    code = "budget_used"
+    resend = False
+
+    def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 

@@ -15,6 +15,7 @@ from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint
 from chalicelib.errors import (
+    BillFault,
     EndpointDown,
     EndpointTooSlow,
     EndpointUnavailable,
@@ -28,6 +29,7 @@ from chalicelib.errors import (
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.adapters import Adapters
 from chalicelib.images.jobs import Finished, Job, Jobs, Record, State, model_of
+from chalicelib.images.meter import Meter
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
@@ -85,6 +87,7 @@ class ImageService:
 
     Attributes:
         adapters: the LoRA adapters of the models on offer.
+        meter: what pictures cost.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class ImageService:
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
         self.adapters = Adapters(self._store)
         self._quota = Quota(settings.protection, self._store)
+        self.meter = Meter(settings, self._store)
         queues = {model.name: model.queue for model in settings.models.values() if model.queue}
         # The slots of a model are in its part of the bucket: the models share out the limit.
         places = {(queue.bucket, queue.prefix) for queue in queues.values()}
@@ -150,6 +154,7 @@ class ImageService:
         Raises:
             GatewayError: if there is no picture.
         """
+        self.meter.report(call.payment, resolved.request, painted=False)
         # A crawler gets a picture only if a run was paid for before.
         if not call.starts_runs:
             if resolved.model.queue is None:
@@ -179,6 +184,7 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
+        self.meter.report(call.payment, resolved.request, painted=False)
         return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
 
     def wait(self, call: Call, job: Job) -> Outcome:
@@ -188,6 +194,7 @@ class ImageService:
             GatewayError: if there will be no picture.
         """
         queue = self._queue_named(job.id)
+        self.meter.report(call.payment, job.request, painted=True)
         if not call.starts_runs:
             return queue.jobs.picture(job)
         with queue.limiter.slot() as slot:
@@ -202,10 +209,12 @@ class ImageService:
         self._quota.spend(call.payment, resolved.id)
         endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
         try:
-            body = endpoint.invoke(
-                resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
-            )
-        except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
+            with self.meter.realtime(call.payment, resolved.request, call.deadline.remaining):
+                body = endpoint.invoke(
+                    resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
+                )
+        # The container checks before it uses the GPU, the meter before all.
+        except (NeverReachedGpu, InvalidRequest, BillFault, StoreUnavailable):
             self._quota.refund(call.payment, resolved.id)
             raise
         finally:
@@ -226,21 +235,27 @@ class ImageService:
                 slot.take(resolved.id)
             # Who cannot pay must not claim: other requests would wait for its run.
             self._quota.check(call.payment, resolved.id)
+            self.meter.check(call.payment, resolved.request)
             # Without a claim, another request was first: its job is read.
             record = jobs.claim(resolved, owner, record) or jobs.read(resolved.id)
         return self._start(call, record, jobs, resolved.changed)
 
     def _start(self, call: Call, record: Record, jobs: Jobs, changed: int | None) -> Job:
         """Pay for a claimed run and start it: of many requests for one picture, one pays."""
+        charged = False
         try:
             jobs.forget_failure(record)
             charged = self._quota.spend(call.payment, record.id)
+            run = self.meter.queued(call.payment, record.request)
         except GatewayError:
+            if charged:
+                self._quota.refund(call.payment, record.id)
             with suppress(StoreUnavailable):  # the claim ends by itself, later
                 jobs.give_up(record)
             raise
         try:
-            return jobs.start(record, call.trace, changed)
+            with run:
+                return jobs.start(record, call.trace, changed)
         except (NeverReachedGpu, InvalidRequest):
             # What a real-time endpoint has paid for already may be on its GPU.
             if charged:
