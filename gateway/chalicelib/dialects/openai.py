@@ -32,7 +32,7 @@ from chalicelib.dialects.batch import (
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
 from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
-from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
+from chalicelib.errors import BillFault, GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
 from chalicelib.images.jobs import Finished
 from chalicelib.images.resolved_request import complete
@@ -153,6 +153,7 @@ def _described(name: str) -> dict[str, Any]:
 def render_error(error: GatewayError, request: Request) -> Response:
     """Return an error in OpenAI's format, from which its libraries make their exceptions."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
+    kind = "insufficient_quota" if isinstance(error, BillFault) else kind
     # OpenAI has codes of its own for these two.
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
     message = message_of(error, request)

@@ -207,14 +207,18 @@ class ImageService:
     def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
         """Return the picture of a real-time endpoint."""
         self._quota.spend(call.payment, resolved.id)
+        try:
+            run = self.meter.realtime(call.payment, resolved.request, call.deadline.remaining)
+        except (BillFault, StoreUnavailable):
+            self._quota.refund(call.payment, resolved.id)
+            raise
         endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
         try:
-            with self.meter.realtime(call.payment, resolved.request, call.deadline.remaining):
+            with run:
                 body = endpoint.invoke(
                     resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
                 )
-        # The container checks before it uses the GPU, the meter before all.
-        except (NeverReachedGpu, InvalidRequest, BillFault, StoreUnavailable):
+        except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
             self._quota.refund(call.payment, resolved.id)
             raise
         finally:

@@ -33,6 +33,7 @@ _UNSENT = re.compile(r"^[ \t]*(?:(?://.*|/\*(?:(?!\*/).)*\*/)\n)?", re.MULTILINE
 _REFUSED, _FAILED = "That cannot be painted", "No picture this time"
 _HEADINGS = {
     401: "This easel asks for a key",
+    402: "The paint is used up",
     404: "Nothing hangs here",
     429: "That was a lot of painting",
 }
