@@ -173,6 +173,17 @@ class ImageService:
             job = self._enqueue(call, resolved, queue.jobs, slot if call.wait_budget > 0 else None)
             return self._wait(call, job, queue.jobs, slot)
 
+    def exists(self, resolved: ResolvedRequest) -> bool:
+        """Whether the picture is there already, so that it costs nothing; raises StoreUnavailable.
+
+        A real-time endpoint generates it each time.
+        """
+        if resolved.model.endpoint is not None:
+            return False
+        jobs = self._queue_of(resolved).jobs
+        record = jobs.read(resolved.id)
+        return record is not None and jobs.job(record).state is State.DONE
+
     def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
         """Return the job of a request, without waiting for it.
 
