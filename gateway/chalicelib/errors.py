@@ -177,7 +177,7 @@ class UsageNeedsKey(CallerFault):
 
 
 class BudgetUsed(BillFault):
-    """The key can spend no more this month; the same request works again from the first of the next.
+    """The key can spend no more this month; the same request works again in the next one.
 
     Until then a client library that resends by itself would be refused again.
     """

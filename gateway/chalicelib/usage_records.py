@@ -1,9 +1,10 @@
 """The records of pictures in S3: one object without content for each; all of it is in the key.
 
-    records/2026-11/26T114512.123/<key or ->/<link or ->/<model>/<kind>/<gpu ms>/<micro USD>/<random>
+    records/2026-11/26T114512.123/<key>/<link>/<model>/<kind>/<gpu ms>/<micro USD>/<random>
 
-The keys sort by time, so that a reader lists a day, or what is new since a moment. Whoever generates
-a picture writes its record with a single PUT, and nobody changes it: a record is there or not.
+Without a key or a link, `-` is in its place. The keys sort by time, so that a reader lists a day, or
+what is new since a moment. Whoever generates a picture writes its record with a single PUT, and
+nobody changes it: a record is there or not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What each key with a budget has spent in a month: one small object in S3 for a key and a month.
 
-    <month>/<key>.json    {"spent": <micro USD>, "open": {<run>: [<micro USD>, <seconds since 1970>]}}
+    <month>/<key>.json    {"spent": <micro USD>, "open": {<run>: [<micro USD>, <since when>]}}
 
 A run reserves the most that it can cost before it starts, and pays what it did cost afterwards.
 Changes of the object exclude each other (`aws/json_object.py`), and all that is spent and reserved

@@ -1,8 +1,8 @@
 """How many pictures each signed link has had: one small object in S3 for each link.
 
-It has the ids of the link's pictures, each with the number of runs that were started for it. Changes
-of it exclude each other (`aws/json_object.py`), so that exactly as many pictures are granted as the
-link's quota allows, however many requests arrive at once.
+It has the ids of the link's pictures, each with the number of runs that were started for it.
+Changes of it exclude each other (`aws/json_object.py`), so that exactly as many pictures are granted
+as the link's quota allows, however many requests arrive at once.
 
 The same request, sent again, is the same picture: it is charged once. But a real-time endpoint
 generates it again each time, so that is allowed a few times only.
@@ -62,9 +62,9 @@ class LinkQuota:
     def refund(self, link: Link, picture: str) -> None:
         """Undo a `spend` for a picture that certainly never reached a GPU."""
 
-        def refunded(runs: Mapping[str, int] | None) -> dict[str, int] | None:
+        def refunded(runs: Mapping[str, int] | None) -> Mapping[str, int] | None:
             if runs is None or picture not in runs:
-                return runs and dict(runs)
+                return runs
             left = {**runs, picture: runs[picture] - 1}
             return {name: number for name, number in left.items() if number}
 

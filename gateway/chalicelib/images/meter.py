@@ -3,8 +3,8 @@
 A picture costs the seconds that an instance works on it, at the price of its hour. For a real-time
 endpoint they are the time of the invocation, in which the container's queue is contained; for a
 queued picture they are estimated when it is queued, as the model's seconds for a picture, in
-proportion to its steps and its area. What AWS asks for everything else is not in it: S3, Lambda, and
-the hours in which an instance waits.
+proportion to its steps and its area. What AWS asks for everything else is not in it: S3, Lambda,
+and the hours in which an instance waits.
 """
 
 from __future__ import annotations

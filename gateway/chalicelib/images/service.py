@@ -32,6 +32,7 @@ from chalicelib.images.jobs import Finished, Job, Jobs, Record, State, model_of
 from chalicelib.images.meter import Meter
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
+from chalicelib.images.usage import Usage
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
 from chalicelib.settings import Queue, Settings
 from chalicelib.telemetry import LogRecord
@@ -88,6 +89,7 @@ class ImageService:
     Attributes:
         adapters: the LoRA adapters of the models on offer.
         meter: what pictures cost.
+        usage: what was used; None if it is not recorded.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class ImageService:
         self.adapters = Adapters(self._store)
         self._quota = Quota(settings.protection, self._store)
         self.meter = Meter(settings, self._store)
+        self.usage = settings.usage and Usage(settings.usage, self._store)
         queues = {model.name: model.queue for model in settings.models.values() if model.queue}
         # The slots of a model are in its part of the bucket: the models share out the limit.
         places = {(queue.bucket, queue.prefix) for queue in queues.values()}

@@ -118,7 +118,8 @@ def read_dry_run(request: Request, body: dict[str, Any] | None = None) -> bool:
     values = list(request.query.get(DRY_RUN, ()))
     if body is not None and (value := body.pop(DRY_RUN, None)) is not None:
         values.append(value)
-    return any([read_switch(value, DRY_RUN) for value in values])
+    switches = [read_switch(value, DRY_RUN) for value in values]  # all of them are checked
+    return any(switches)
 
 
 def _number(name: str, value: object) -> object:

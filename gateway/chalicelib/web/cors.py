@@ -14,8 +14,8 @@ _METHODS = "GET, HEAD, POST, DELETE"
 # Scripts can read no other headers but a few:
 # https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name
 _EXPOSED = (
-    "Location, RateLimit, RateLimit-Policy, Retry-After, X-Cost-USD,"
-    " X-Link-Pictures-Left, X-Model, X-Painted-Size, X-Prompt, X-Prompt-Warning, X-Request-Id, X-Seed"
+    "Location, RateLimit, RateLimit-Policy, Retry-After, X-Cost-USD, X-Link-Pictures-Left, X-Model,"
+    " X-Painted-Size, X-Prompt, X-Prompt-Warning, X-Request-Id, X-Seed"
 )
 _REMEMBERED_SECONDS = 600
 # Any header is allowed: OpenAI's library in a browser sends a dozen of its own.

@@ -63,6 +63,11 @@ def teach_page(root: str, uploads: str) -> Page:
     return Page(page.html, policy)
 
 
+def usage_page(root: str) -> Page:
+    """Return the page that shows what was used."""
+    return _page("usage.html", base=f"{root}/")
+
+
 def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
     """Return the page that shows how long a picture takes, and then the picture."""
     return _page("waiting.html", base=f"{root}/", job=job, prompt=prompt, waited=f"{waited:.0f}")
