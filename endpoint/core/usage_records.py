@@ -2,8 +2,8 @@
 
     records/2026-11/26T114512.123/<key>/<link>/<model>/<kind>/<gpu ms>/<micro USD>/<random>
 
-Without a key or a link, `-` is in its place. The keys sort by time, so that a reader lists a day, or
-what is new since a moment. Whoever generates a picture writes its record with a single PUT, and
+Without a key or a link, `-` is in its place. The keys sort by time, so that a reader lists a day,
+or what is new since a moment. Whoever generates a picture writes its record with a single PUT, and
 nobody changes it: a record is there or not.
 """
 

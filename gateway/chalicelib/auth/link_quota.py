@@ -1,8 +1,8 @@
 """How many pictures each signed link has had: one small object in S3 for each link.
 
 It has the ids of the link's pictures, each with the number of runs that were started for it.
-Changes of it exclude each other (`aws/json_object.py`), so that exactly as many pictures are granted
-as the link's quota allows, however many requests arrive at once.
+Changes of it exclude each other (`aws/json_object.py`), so that exactly as many pictures are
+granted as the link's quota allows, however many requests arrive at once.
 
 The same request, sent again, is the same picture: it is charged once. But a real-time endpoint
 generates it again each time, so that is allowed a few times only.
