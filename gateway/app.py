@@ -59,11 +59,23 @@ def picture(request: Request, text: str) -> Response:
     return urls.picture(images(), request, prompt_from_path(text))
 
 
+@easel.delete("/inference/{text}")
+def delete_picture(request: Request, text: str) -> Response:
+    """Delete the stored picture of the prompt in the path, and of the query's seed."""
+    return urls.delete_picture(images(), request, prompt_from_path(text))
+
+
 # A literal segment precedes `{text}`, in API Gateway and in `chalice local`.
 @easel.get("/inference/default")
 def default_picture(request: Request) -> Response:
     """Return the picture of an astronaut riding a horse on mars, or of the query's prompt."""
     return urls.default_picture(images(), request)
+
+
+@easel.delete("/inference/default")
+def delete_default_picture(request: Request) -> Response:
+    """Delete the stored picture of the default prompt, or of the query's prompt."""
+    return urls.delete_default_picture(images(), request)
 
 
 @easel.get("/inference")
@@ -88,6 +100,12 @@ def submit(request: Request) -> Response:
 def job(request: Request, identifier: str) -> Response:
     """Return the state of a queued picture."""
     return urls.job(images(), request, identifier)
+
+
+@easel.delete("/jobs/{identifier}")
+def delete_job(request: Request, identifier: str) -> Response:
+    """Delete the picture of a job."""
+    return urls.delete_job(images(), request, identifier)
 
 
 @easel.get("/jobs/{identifier}/image")

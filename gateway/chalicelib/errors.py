@@ -32,6 +32,9 @@
     │   ├── StillPainting          503  not ready after as many redirects as the client follows
     │   ├── TooManyWaiting         503  every wait slot is taken
     │   └── StoreUnavailable       503  S3 did not respond as expected
+    ├── DeletionFault                  deleting a picture, never generating one
+    │   ├── KeyRequired            403  links and open gateways do not delete
+    │   └── PictureUnknown         404  the picture is not stored
     ├── TrainingFault                  fine-tuning, never a picture
     │   ├── TrainingUnavailable    404  the gateway was deployed without it
     │   ├── TrainingNeedsKey       403  links and open gateways do not train
@@ -110,6 +113,10 @@ class BillFault(GatewayError):
 
 class TryLater(GatewayError):
     """The gateway itself cannot respond with a picture now."""
+
+
+class DeletionFault(GatewayError):
+    """A picture cannot be deleted; requests for pictures never raise it."""
 
 
 class TrainingFault(GatewayError):
@@ -341,6 +348,20 @@ class EndpointTooSlow(MayHaveReachedGpu):
     code = "endpoint_too_slow"
     retry_after = 30
     resend = False
+
+
+class KeyRequired(DeletionFault):
+    """Deleting a picture requires an API key; a link does not suffice, nor does an open gateway."""
+
+    status = 403
+    code = "key_required"
+
+
+class PictureUnknown(DeletionFault):
+    """The picture to delete is not stored."""
+
+    status = 404
+    code = "picture_unknown"
 
 
 class TrainingUnavailable(TrainingFault):

@@ -59,6 +59,11 @@ class Queue:
     bucket: str
     prefix: str
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Bucket and prefix."""
+        return self.bucket, self.prefix
+
 
 @dataclass(frozen=True)
 class Model:
@@ -68,6 +73,9 @@ class Model:
         name: as requests name it.
         endpoint: the real-time endpoint, which is tried first if there is one.
         queue: the asynchronous endpoint, used if there is no other or the other is unavailable.
+        pictures: bucket and prefix in S3 where pictures of the real-time endpoint are stored whose
+            requests name the seed; the place of the queue's jobs, if there is a queue; None if they
+            are not stored.
         revision: names the weights; other weights make another picture.
         defaults: the model's own steps, guidance scale, width and height, as far as configured.
         seconds: how long a picture takes once the model is loaded; None if it was not measured.
@@ -85,6 +93,7 @@ class Model:
     name: str
     endpoint: str | None = None
     queue: Queue | None = None
+    pictures: tuple[str, str] | None = None
     revision: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
@@ -94,6 +103,11 @@ class Model:
     largest_area: int | None = None
     rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
+
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """Bucket and prefix where its pictures are stored; None if none of them are."""
+        return self.queue.place if self.queue else self.pictures
 
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
@@ -251,12 +265,17 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoints = {"endpoint", "asynchronous"} & set(fields)
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
+    pictures = _place(fields.pop("pictures"), "pictures") if "pictures" in fields else None
     known = {"defaults", "seconds", "usd_per_hour", "loras", "adapters", "limits", "largest_area"}
     if not endpoints or set(fields) - known:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
-    return Model(name, endpoint, queue, revision, **_properties(fields))
+    if pictures and (endpoint is None or (queue and queue.place != pictures)):
+        raise ValueError(
+            f"{name!r} has pictures without a real-time endpoint, or elsewhere than its jobs"
+        )
+    return Model(name, endpoint, queue, pictures, revision, **_properties(fields))
 
 
 def _properties(fields: dict[str, Any]) -> dict[str, Any]:
@@ -275,7 +294,7 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
     if "loras" in fields:
         properties["loras"] = tuple(_LORA.clean(name) for name in fields["loras"])
     if "adapters" in fields:
-        properties["adapters"] = _place(fields["adapters"])
+        properties["adapters"] = _place(fields["adapters"], "adapters")
     if "limits" in fields:
         properties["rules"] = {
             name: _narrowed(name, limits) for name, limits in fields["limits"].items()
@@ -283,10 +302,10 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
     return properties
 
 
-def _place(address: str) -> tuple[str, str]:
+def _place(address: str, name: str) -> tuple[str, str]:
     place = PLACE.fullmatch(address)
     if place is None:
-        raise ValueError("adapters must be s3://bucket/prefix/")
+        raise ValueError(f"{name} must be s3://bucket/prefix/")
     return place[1], place[2]
 
 

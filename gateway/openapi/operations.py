@@ -8,11 +8,15 @@ from typing import Any
 
 from chalicelib.dialects.automatic1111_lists import EMPTY, FROM_PICTURES, REFRESHED
 from chalicelib.errors import (
+    DeletionFault,
     GatewayError,
     InternalError,
     InvalidRequest,
+    JobUnknown,
+    KeyRequired,
     NameTaken,
     NotOffered,
+    PictureUnknown,
     PromptRefused,
     StoreUnavailable,
     TrainingBusy,
@@ -67,9 +71,12 @@ class Operation:
     head: bool = True
 
 
-_ANY = tuple(error for error in every_error() if not issubclass(error, TrainingFault))
+_ANY = tuple(
+    error for error in every_error() if not issubclass(error, DeletionFault | TrainingFault)
+)
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
+_DELETING = (*_READING, KeyRequired, JobUnknown, PictureUnknown, StoreUnavailable)
 # A crawler gets HTML for a picture that was not generated before. It is last: generators take the
 # first type that they know.
 _PICTURE: dict[str, Schema | None] = {
@@ -135,6 +142,12 @@ def _generating(name: str, summary: str, *parameters: Schema) -> Operation:
     )
 
 
+def _deleting(name: str, summary: str, *parameters: Schema) -> Operation:
+    return Operation(
+        name, summary, "Pictures", {204: {}}, _DELETING, parameters=parameters, head=False
+    )
+
+
 _TRAINING = (
     TrainingUnavailable,
     TrainingNeedsKey,
@@ -183,7 +196,13 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     "/inference/{text}": {
-        "get": _generating("get_picture", "The picture of the prompt in the path.", _PROMPT)
+        "get": _generating("get_picture", "The picture of the prompt in the path.", _PROMPT),
+        "delete": _deleting(
+            "delete_picture",
+            "Delete the stored picture that the same URL with GET leads to; it must name the seed.",
+            _PROMPT,
+            *query_parameters(),
+        ),
     },
     "/inference/default": {
         "get": _generating(
@@ -191,7 +210,13 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             "An astronaut riding a horse on mars; with `prompt`, the picture of a prompt that no"
             " path can spell, such as `..`.",
             _PROMPT_IN_QUERY,
-        )
+        ),
+        "delete": _deleting(
+            "delete_default_picture",
+            "Delete the stored picture that the same URL with GET leads to; it must name the seed.",
+            _PROMPT_IN_QUERY,
+            *query_parameters(),
+        ),
     },
     "/inference": {
         "get": _generating(
@@ -229,7 +254,8 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             {200: {JSON: ref("Job")}, 202: {JSON: ref("Job")}},
             _ANY,
             parameters=[_JOB],
-        )
+        ),
+        "delete": _deleting("delete_job", "Delete the picture of a job.", _JOB),
     },
     "/jobs/{identifier}/image": {
         "get": Operation(

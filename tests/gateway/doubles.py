@@ -365,7 +365,7 @@ class GatewayClient:
 class GuardedClient:
     """A client of a gateway with keys, a bucket, a real-time model and a queued one.
 
-    It records what reached a model. With a price, it also records what is used.
+    It records what reached a model. With a price, the gateway records what is used.
     """
 
     def __init__(
@@ -375,12 +375,13 @@ class GuardedClient:
         deadline_seconds=1.5,
         http=None,
         training=None,
+        pictures=None,
         usd_per_hour=None,
     ):
         queue = Queue("easel-slow", "bucket", "jobs/")
         price = {"seconds": 2, "usd_per_hour": usd_per_hour}
         models = {
-            "sd": Model("sd", "easel-sd", **price),
+            "sd": Model("sd", "easel-sd", pictures=pictures, **price),
             "slow": Model("slow", None, queue, **price),
         }
         usage = None if usd_per_hour is None else ("bucket", "usage/")

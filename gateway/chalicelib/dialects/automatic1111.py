@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.dialects.batch import (
@@ -82,6 +83,19 @@ _ANY_NUMBER = Number("", -1e9, 1e9)
 _ADVICE = 'set override_settings {"samples_format": "webp"}'
 
 
+@dataclass(frozen=True)
+class Txt2ImgRequest:
+    """A call of `txt2img`, read and checked.
+
+    Attributes:
+        generations: one request for each picture; they differ in the seed.
+        names_seed: whether the call has a seed, and not -1.
+    """
+
+    generations: tuple[GenerationRequest, ...]
+    names_seed: bool
+
+
 def generate(service: ImageService, request: Request) -> Response:
     """Handle `POST /sdapi/v1/txt2img`.
 
@@ -90,11 +104,12 @@ def generate(service: ImageService, request: Request) -> Response:
     """
     body = read_json_object(request)
     dry_run = read_dry_run(request, body)
-    generations = read_txt2img(service, body)
+    asked = read_txt2img(service, body)
     with calling(service.settings, request) as call:
+        call.names_seed = asked.names_seed
         if dry_run:
-            return price_of_all(service, call, generations).with_headers(report(call))
-        batch = generate_batch(service, call, generations)
+            return price_of_all(service, call, asked.generations)
+        batch = generate_batch(service, call, asked.generations)
         return _finish(service, request, batch).with_headers(report(call))
 
 
@@ -132,7 +147,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
 # --- Reading --------------------------------------------------------------------------------------
 
 
-def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[GenerationRequest, ...]:
+def read_txt2img(service: ImageService, body: dict[str, Any]) -> Txt2ImgRequest:
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
     _refuse(data)
@@ -142,10 +157,11 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     # The web UI, too, uses its default for an unknown checkpoint: `info` names the model used.
     model = checkpoint if checkpoint in list(service.settings.models) else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    names_seed = first.seed is not None
     first = complete(service.settings, first)
     generations = with_seeds(first, _count(data))
     check_weight(generations, "batch_size", _ADVICE)
-    return generations
+    return Txt2ImgRequest(generations, names_seed)
 
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,13 +36,13 @@ class Batch:
         generations: one request for each picture; they differ in the seed.
         ids: the ids of the pictures.
         outcomes: each one's picture, or the job that it is still waiting for.
-        is_queued: whether every picture has a job.
+        is_stored: whether the URL of a job leads to every picture.
     """
 
     generations: tuple[GenerationRequest, ...]
     ids: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
-    is_queued: bool
+    is_stored: bool
 
     @property
     def finished(self) -> tuple[Finished, ...] | None:
@@ -119,8 +119,11 @@ def generate_batch(
     service.check_prompt(call, generations[0].prompt)
     resolved = [service.resolve(call, generation) for generation in generations]
     outcomes = in_parallel(lambda one: service.generate(call, one), resolved)
-    is_queued = all(isinstance(outcome, Job) for outcome in outcomes)
-    return Batch(generations, tuple(one.id for one in resolved), outcomes, is_queued)
+    is_stored = all(
+        isinstance(outcome, Job) or one.model.endpoint is None or service.stores(call, one)
+        for one, outcome in zip(resolved, outcomes, strict=True)
+    )
+    return Batch(generations, tuple(one.id for one in resolved), outcomes, is_stored)
 
 
 def resume_batch(service: ImageService, call: Call, identifiers: str) -> Batch:
@@ -139,7 +142,7 @@ def resume_batch(service: ImageService, call: Call, identifiers: str) -> Batch:
 
     pairs = in_parallel(wait, ids)
     generations, outcomes = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
-    return Batch(generations, ids, outcomes, is_queued=True)
+    return Batch(generations, ids, outcomes, is_stored=True)
 
 
 def redirect_to_pending(request: Request, batch: Batch, route: str) -> Response:
@@ -153,8 +156,8 @@ def redirect_to_pending(request: Request, batch: Batch, route: str) -> Response:
     Raises:
         StillPainting: for a client that has followed as many redirects as it will.
     """
-    # A picture of a real-time endpoint is stored nowhere, so no URL could return it later.
-    if not batch.is_queued:
+    # Without a named seed, a picture of a real-time endpoint is stored nowhere.
+    if not batch.is_stored:
         raise StillPainting("Some of the pictures are not ready yet. Request them one by one.")
     url = f"{request.root}{route}{quote(','.join(batch.ids), safe=',')}"
     return next_hop(request, url, f"The pictures are not ready yet. They will be at {url}")

@@ -96,10 +96,12 @@ class ImagesRequest:
     Attributes:
         generations: one request for each picture; they differ in the seed.
         as_url: whether the response has URLs in place of base64.
+        names_seed: whether the call has a seed.
     """
 
     generations: tuple[GenerationRequest, ...]
     as_url: bool
+    names_seed: bool
 
 
 def generate(service: ImageService, request: Request) -> Response:
@@ -112,8 +114,9 @@ def generate(service: ImageService, request: Request) -> Response:
     dry_run = read_dry_run(request, body)
     images = read_images_request(service, body)
     with calling(service.settings, request) as call, naming_tags(body.get("lora")):
+        call.names_seed = images.names_seed
         if dry_run:
-            return price_of_all(service, call, images.generations).with_headers(report(call))
+            return price_of_all(service, call, images.generations)
         if images.as_url:
             data = _urls(service, call, request, images.generations)
             return _response(service, images.generations, data).with_headers(report(call))
@@ -187,6 +190,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    names_seed = first.seed is not None
     try:
         first = complete(service.settings, first)
     except InvalidRequest as error:
@@ -197,7 +201,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     as_url = _choice(data, "response_format", ("b64_json", "url")) == "url"
     if not as_url:
         check_weight(generations, "n", _ADVICE)
-    return ImagesRequest(generations, as_url)
+    return ImagesRequest(generations, as_url, names_seed)
 
 
 def _with_quality(

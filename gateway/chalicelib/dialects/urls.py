@@ -10,6 +10,7 @@ from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
 from chalicelib.dialects.pricing import price_of
 from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
+from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
@@ -60,14 +61,15 @@ def picture(
     """
     with calling(service.settings, request) as call, naming_tags(request.query.get("lora")):
         call.starts_runs = not is_crawler(request)
+        # A URL that names its seed always returns the same picture.
+        call.names_seed = any(request.query.get("seed", ()))
         generation = apply_tags(read_query(request, prompt))
         resolved = service.resolve(call, generation, seed)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
         if read_dry_run(request):
-            return price_of(service, [resolved]).with_headers(report(call))
-        # A URL that names its seed always returns the same picture.
-        fixed = any(request.query.get("seed", ()))
+            return price_of(service, call, [resolved])
+        fixed = call.names_seed
         response = response_without_picture(request, resolved.request)
         about: _Picture = {
             "tag": resolved.id,
@@ -83,6 +85,30 @@ def picture(
         return response.with_headers(report(call))
 
 
+def delete_picture(service: ImageService, request: Request, prompt: str) -> Response:
+    """Delete the stored picture of a prompt and a seed.
+
+    Raises:
+        GatewayError: if the caller has no key, the request is not valid, or it is not stored.
+    """
+    with calling(service.settings, request) as call, naming_tags(request.query.get("lora")):
+        generation = apply_tags(read_query(request, prompt))
+        if generation.seed is None:
+            raise InvalidRequest("seed: is needed, since it names the picture", field="seed")
+        resolved = service.resolve(call, generation)
+        service.remove(call, resolved.id, resolved.request)
+        return Response(204, b"")
+
+
+def delete_default_picture(service: ImageService, request: Request) -> Response:
+    """Delete the stored picture of the default prompt, or of the prompt in the query.
+
+    Raises:
+        GatewayError: as `delete_picture`.
+    """
+    return delete_picture(service, *_with_prompt(request))
+
+
 def default_picture(service: ImageService, request: Request) -> Response:
     """Return the picture of the default prompt, or of the prompt in the query.
 
@@ -91,9 +117,13 @@ def default_picture(service: ImageService, request: Request) -> Response:
     Raises:
         GatewayError: if the request is not valid, or there is no picture.
     """
+    return picture(service, *_with_prompt(request))
+
+
+def _with_prompt(request: Request) -> tuple[Request, str]:
     prompt = request.parameters().get("prompt", DEFAULT_PROMPT)
     fields = {name: values for name, values in request.query.items() if name != "prompt"}
-    return picture(service, replace(request, query=fields), prompt)
+    return replace(request, query=fields), prompt
 
 
 def random_picture(service: ImageService, request: Request) -> Response:
@@ -143,7 +173,7 @@ def submit(service: ImageService, request: Request) -> Response:
         resolved.require_queue()
         service.check_prompt(call, resolved.request.prompt)
         if dry_run:
-            return price_of(service, [resolved]).with_headers(report(call))
+            return price_of(service, call, [resolved])
         job = service.enqueue(call, resolved)
         return receipt(request.root, job).with_headers(report(call))
 
@@ -152,6 +182,17 @@ def job(service: ImageService, request: Request, identifier: str) -> Response:
     """Return a job's state; raises JobUnknown."""
     with calling(service.settings, request):
         return receipt(request.root, service.find(identifier))
+
+
+def delete_job(service: ImageService, request: Request, identifier: str) -> Response:
+    """Delete a job's picture.
+
+    Raises:
+        GatewayError: if the caller has no key, or there is no such job, or no picture of it.
+    """
+    with calling(service.settings, request) as call:
+        service.remove(call, identifier)
+        return Response(204, b"")
 
 
 def job_picture(service: ImageService, request: Request, identifier: str) -> Response:

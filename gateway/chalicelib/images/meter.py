@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from chalicelib.access_settings import Key
@@ -81,54 +81,38 @@ class Meter:
         if usd is not None:
             _add(payment, usd)
 
-    def check(self, payment: Payment, request: GenerationRequest) -> None:
-        """Raise what `queued` would raise, and reserve nothing."""
+    def check(self, payment: Payment, request: GenerationRequest, longest: float | None) -> None:
+        """Raise what `run` would raise, and reserve nothing."""
         key = self._payer(payment)
         if key is not None:
-            self._budgets.check(key, self._usd(request, self._seconds(request)) or 0)
-
-    def realtime(
-        self, payment: Payment, request: GenerationRequest, longest: float
-    ) -> AbstractContextManager[None]:
-        """Reserve what an invocation of `longest` seconds costs.
-
-        Returns:
-            A context whose body is the invocation: it is measured, paid for and recorded.
-
-        Raises:
-            BudgetUsed: if the caller's key cannot pay that.
-            StoreUnavailable: if S3 does not confirm the reservation.
-        """
-        longest = min(longest, self._settings.deadline_seconds)
-        return self._charged(payment, request, self._reserve(payment, request, longest), None)
-
-    def queued(self, payment: Payment, request: GenerationRequest) -> AbstractContextManager[None]:
-        """Reserve what a queued picture is expected to cost; otherwise as `realtime`.
-
-        The body of the context queues it.
-        """
-        seconds = self._seconds(request)
-        return self._charged(payment, request, self._reserve(payment, request, seconds), seconds)
-
-    def _reserve(
-        self, payment: Payment, request: GenerationRequest, seconds: float
-    ) -> Reservation | None:
-        key = self._payer(payment)
-        if key is None:
-            return None
-        return self._budgets.reserve(key, self._usd(request, seconds) or 0)
+            self._budgets.check(key, self._most(request, longest))
 
     @contextmanager
-    def _charged(
-        self,
-        payment: Payment,
-        request: GenerationRequest,
-        reservation: Reservation | None,
-        estimate: float | None,
+    def run(
+        self, payment: Payment, request: GenerationRequest, longest: float | None
     ) -> Iterator[None]:
-        """Charge for the body: the estimated seconds, or without an estimate those that it took."""
+        """Charge for a run that the body of the context starts, and record it.
+
+        Args:
+            payment: pays.
+            request: complete.
+            longest: the most seconds that an invocation can take, which the body is; None if the
+                body queues the picture, whose seconds are estimated.
+
+        Raises:
+            BudgetUsed: if the caller's key cannot pay the most that it can cost; nothing is begun.
+            StoreUnavailable: if S3 does not confirm that; likewise.
+        """
+        key, reservation = self._payer(payment), None
+        if key is not None:
+            reservation = self._budgets.reserve(key, self._most(request, longest))
         started = self._clock()
-        kind = Kind.REALTIME if estimate is None else Kind.ASYNCHRONOUS
+
+        def charge(kind: Kind) -> None:
+            measured = self._clock() - started if longest is not None else self._estimate(request)
+            self._charge(payment, request, reservation, kind, measured)
+
+        kind = Kind.ASYNCHRONOUS if longest is None else Kind.REALTIME
         try:
             yield
         except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
@@ -136,11 +120,10 @@ class Meter:
                 self._end(lambda: self._budgets.refund(reservation))
             raise
         except Exception:
-            # A queued run may be in progress, an invocation ended without a picture.
-            failed = Kind.FAILED if estimate is None else kind
-            self._charge(payment, request, reservation, failed, estimate, started)
+            # A queued run may be in progress; an invocation ended without a picture.
+            charge(kind if longest is None else Kind.FAILED)
             raise
-        self._charge(payment, request, reservation, kind, estimate, started)
+        charge(kind)
 
     def _charge(
         self,
@@ -148,10 +131,8 @@ class Meter:
         request: GenerationRequest,
         reservation: Reservation | None,
         kind: Kind,
-        estimate: float | None,
-        started: float,
+        seconds: float,
     ) -> None:
-        seconds = self._clock() - started if estimate is None else estimate
         usd = self._usd(request, seconds)
         if usd is not None:
             _add(payment, usd)
@@ -186,8 +167,16 @@ class Meter:
         key = payment.principal.key
         return key if key is not None and key.usd_per_month is not None else None
 
-    def _seconds(self, request: GenerationRequest) -> float:
-        """Return the seconds to charge for a queued picture; without any, those of a deadline."""
+    def _most(self, request: GenerationRequest, longest: float | None) -> float:
+        """Return the most dollars that a run can cost."""
+        if longest is None:
+            seconds = self._estimate(request)
+        else:
+            seconds = min(longest, self._settings.deadline_seconds)
+        return self._usd(request, seconds) or 0
+
+    def _estimate(self, request: GenerationRequest) -> float:
+        """Return the seconds of a queued picture; where they are unknown, those of a deadline."""
         seconds = self.price(request).seconds
         return self._settings.deadline_seconds if seconds is None else seconds
 

@@ -112,6 +112,18 @@ def test_the_other_apis_report_the_cost_of_all_their_pictures(client):
         assert cost == pytest.approx(sum(one.micro_usd for one in two) / MICRO, abs=2e-6)
 
 
+def test_a_stored_picture_costs_nothing(monkeypatch):
+    place = ("bucket", "pictures/sd/")
+    client = GuardedClient(monkeypatch, guarded(), usd_per_hour=PRICE, pictures=place)
+    costs = [client.get(PATH, x_api_key=KEY).headers["X-Cost-USD"] for _ in range(2)]
+
+    assert float(costs[0]) == pytest.approx(records(client.bucket)[0].micro_usd / MICRO)
+    assert costs[1] == "0.000000"
+    assert (client.generated, len(records(client.bucket))) == (1, 1)
+    dry_run = json.loads(client.get(f"{PATH}&dry_run=1", x_api_key=KEY).body)
+    assert (dry_run["usd"], dry_run["pictures"][0]["exists"]) == (0, True)
+
+
 def test_a_model_without_a_price_has_no_cost(monkeypatch):
     client = GuardedClient(monkeypatch, guarded())
     response = client.get(PATH, x_api_key=KEY)
@@ -239,6 +251,7 @@ class World:
         models = {
             "sd": Model("sd", "easel-sd", usd_per_hour=PRICE),
             "slow": Model("slow", None, queue, seconds=30, usd_per_hour=PRICE),
+            "kept": Model("kept", "easel-kept", pictures=("bucket", "kept/"), usd_per_hour=PRICE),
         }
         self.settings = Settings(models, 24, log_prompts=False, usage=("bucket", "usage/"))
         self.service = self.lambda_()
@@ -270,6 +283,7 @@ class World:
         queued, month = len(self.runs.queued), month_of(self.now)
         payment = Payment(Principal(AuthMethod.KEY, self.keys[caller]))
         call = Call(payment, LogRecord(), Deadline(float("inf")), "trace", longest_wait=0)
+        call.names_seed = True
         request = GenerationRequest(prompt="a cat", seed=next(self.seeds) if seed is None else seed)
         request = request.complete(model=model)
         if crash is not None:
@@ -279,10 +293,10 @@ class World:
         broke = False
         try:
             resolved = self.service.resolve(call, request)
-            if model == "sd":
-                self.service.generate(call, resolved)
-            else:
+            if model == "slow":
                 self.service.enqueue(call, resolved)
+            else:
+                self.service.generate(call, resolved)
         except GatewayError:
             pass
         except Crash:
@@ -318,7 +332,7 @@ class World:
 CRASHES = st.none() | st.tuples(st.integers(0, 12), st.sampled_from(["before", "after", "silent"]))
 REQUESTS = st.tuples(
     st.sampled_from(["ada", "bob"]),
-    st.sampled_from(["sd", "sd", "slow"]),
+    st.sampled_from(["sd", "kept", "slow"]),
     st.sampled_from(["picture", "picture", *ENDINGS]),
     st.integers(1, 24),
     CRASHES,
@@ -337,7 +351,7 @@ def test_no_budget_is_overdrawn_and_a_lost_lambda_loses_one_record(history):
 
 def test_a_crash_at_each_call_of_a_picture_loses_at_most_its_own_record():
     for how in ("before", "after", "silent"):
-        for model in ("sd", "slow"):
+        for model in ("sd", "kept", "slow"):
             for at in range(12):
                 world = World()
                 world.request("ada", model, "picture", 20, (at, how), 0)
