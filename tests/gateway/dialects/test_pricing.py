@@ -2,8 +2,10 @@
 
 import json
 
+import jsonschema
 import pytest
 
+from openapi.document import document
 from tests.gateway.doubles import BROWSER, KEY, GuardedClient, error_of, guarded, key
 
 PATH = "/inference/a%20cat?seed=1"
@@ -16,6 +18,16 @@ def client(monkeypatch):
     return GuardedClient(monkeypatch, guarded(keys=keys), usd_per_hour=3.6)
 
 
+DOCUMENT = document()
+
+
+def as_documented(body, name):
+    """Check JSON against a schema of the document."""
+    schema = {**DOCUMENT["components"]["schemas"][name], "components": DOCUMENT["components"]}
+    jsonschema.validate(body, schema)
+    return body
+
+
 def unused(client):
     return (client.generated, client.queued, client.bucket.objects) == (0, 0, {})
 
@@ -24,7 +36,8 @@ def test_a_url_reports_its_price(client):
     response = client.get(f"{PATH}&dry_run=1", x_api_key=KEY)
 
     assert response.status_code == 200
-    assert json.loads(response.body) == {"dry_run": True, "usd": 0.002, "pictures": [ONE]}
+    described = as_documented(json.loads(response.body), "DryRun")
+    assert described == {"dry_run": True, "usd": 0.002, "pictures": [ONE]}
     assert "X-Cost-USD" not in response.headers
     assert unused(client)
 
@@ -81,7 +94,8 @@ def test_the_redirects_of_a_browser_keep_it(client, path):
 
 def test_a_model_without_a_price_has_none(monkeypatch):
     client = GuardedClient(monkeypatch, guarded())
-    described = json.loads(client.get(f"{PATH}&dry_run=1", x_api_key=KEY).body)
+    response = client.get(f"{PATH}&dry_run=1", x_api_key=KEY)
+    described = as_documented(json.loads(response.body), "DryRun")
 
     assert (described["usd"], described["pictures"][0]["seconds"]) == (None, 2)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib.usage_records import Kind, UsageRecord
+from tests.gateway.dialects.test_pricing import as_documented
 from tests.gateway.doubles import BROWSER, KEY, OTHER_KEY, GuardedClient, error_of, guarded, key
 
 TODAY = datetime.now(UTC)
@@ -33,7 +34,7 @@ def test_a_key_sees_its_own_and_its_budget(client):
     used(client, "ada")
     used(client, "bob", days_ago=1)
     used(client, "bob", link="0123456789abcdef")
-    described = json.loads(get(client).body)
+    described = as_documented(json.loads(get(client).body), "Usage")
 
     assert (described["pictures"], described["gpu_seconds"], described["usd"]) == (2, 4, 1)
     assert [one["key"] for one in described["keys"]] == ["bob"]
