@@ -9,6 +9,7 @@ import argparse
 import math
 import re
 from dataclasses import dataclass, fields
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -52,6 +53,22 @@ class ModelOptions(CommonOptions):
     """The options of scripts that act on one model, or on all of the deployment's."""
 
     model: str | None
+
+
+@dataclass(frozen=True)
+class UsageOptions(CommonOptions):
+    """Which days to report.
+
+    Attributes:
+        days: their number, up to the last; None for 30, or for those from the first.
+        first: the first day in UTC; last likewise, None for today.
+        csv: print the rows as CSV.
+    """
+
+    days: int | None
+    first: date | None
+    last: date | None
+    csv: bool
 
 
 @dataclass(frozen=True)
@@ -228,6 +245,14 @@ def amount(text: str) -> float:
     return value
 
 
+def day(text: str) -> date:
+    """Read a day, such as 2026-11-26."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no date such as 2026-11-26") from error
+
+
 def count(text: str) -> int:
     """Read a whole number that is 1 or more."""
     value = int(text)
@@ -323,6 +348,15 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--stop", metavar="JOB", help="stop a job; its checkpoints stay")
     add("--resume", metavar="JOB", help="go on from the newest checkpoint")
     add("--list", action="store_true", help="list all jobs")
+
+
+def add_usage_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `UsageOptions`."""
+    add = parser.add_argument
+    add("--days", type=count, help="how many days, up to the last (30)")
+    add("--from", dest="first", type=day, metavar="DAY", help="the first day, such as 2026-11-01")
+    add("--to", dest="last", type=day, metavar="DAY", help="the last day (today, in UTC)")
+    add("--csv", action="store_true", help="print one row for each day, key, link, model and kind")
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:

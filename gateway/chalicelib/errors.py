@@ -7,6 +7,7 @@
     │   ├── PictureRefused         400  the model's own check refused the picture
     │   ├── Unauthorized           401  no valid key, session or link
     │   ├── RateLimited            429  too many pictures in the last minute, or a link is used up
+    │   ├── UsageNeedsKey          403  links and open gateways do not see what is used
     │   ├── NotOffered             404  unknown model or unsupported operation
     │   └── JobUnknown             404  unknown or expired job
     ├── NeverReachedGpu                the endpoint did not take the request: quota is refunded
@@ -28,11 +29,15 @@
     │   ├── JobFailed              502  image generation failed
     │   └── JobExpired             503  the picture was lost, or is no longer stored
     ├── BillFault                      money, not the machine: nothing was started
-    │   └── CapReached             402  the deployment's monthly cap is reached
+    │   ├── CapReached             402  the deployment's monthly cap is reached
+    │   └── BudgetUsed             402  the key's dollars of this month are used up
     ├── TryLater                       the gateway itself cannot respond with a picture now
     │   ├── StillPainting          503  not ready after as many redirects as the client follows
     │   ├── TooManyWaiting         503  every wait slot is taken
     │   └── StoreUnavailable       503  S3 did not respond as expected
+    ├── DeletionFault                  deleting a picture, never generating one
+    │   ├── KeyRequired            403  links and open gateways do not delete
+    │   └── PictureUnknown         404  the picture is not stored
     ├── TrainingFault                  fine-tuning, never a picture
     │   ├── TrainingUnavailable    404  the gateway was deployed without it
     │   ├── TrainingNeedsKey       403  links and open gateways do not train
@@ -113,6 +118,10 @@ class TryLater(GatewayError):
     """The gateway itself cannot respond with a picture now."""
 
 
+class DeletionFault(GatewayError):
+    """A picture cannot be deleted; requests for pictures never raise it."""
+
+
 class TrainingFault(GatewayError):
     """A request about fine-tuning cannot be met; requests for pictures never raise it."""
 
@@ -166,6 +175,28 @@ class RateLimited(CallerFault):
 
     # The default is the window of the rate limit; a used-up link passes the rest of its life.
     def __init__(self, message: str, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UsageNeedsKey(CallerFault):
+    """What is used, and by whom, is shown to an API key only."""
+
+    status = 403
+    code = "usage_needs_key"
+
+
+class BudgetUsed(BillFault):
+    """The key can spend no more this month; the same request works again in the next one.
+
+    Until then a client library that resends by itself would be refused again.
+    """
+
+    status = 402
+    code = "budget_used"
+    resend = False
+
+    def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -359,6 +390,20 @@ class EndpointTooSlow(MayHaveReachedGpu):
     code = "endpoint_too_slow"
     retry_after = 30
     resend = False
+
+
+class KeyRequired(DeletionFault):
+    """Deleting a picture requires an API key; a link does not suffice, nor does an open gateway."""
+
+    status = 403
+    code = "key_required"
+
+
+class PictureUnknown(DeletionFault):
+    """The picture to delete is not stored."""
+
+    status = 404
+    code = "picture_unknown"
 
 
 class TrainingUnavailable(TrainingFault):

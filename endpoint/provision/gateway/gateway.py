@@ -10,8 +10,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from endpoint.aws.models import is_asynchronous
-from endpoint.catalogue import models
+from endpoint.aws.models import instance_types, is_asynchronous
+from endpoint.catalogue import models, prices
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.leases import Scheduled
@@ -153,7 +153,7 @@ def _check_settings(
     planned = {model.name: model for model in offered}
     for name in (options.model, *options.also):
         model = models.resolve(name, options.revision)
-        planned[model.name] = _planned(context, model)
+        planned[model.name] = _planned(context, model, options.instance_type)
     settings = GatewaySettings(
         tuple(planned.values()), log_prompts=options.log_prompts, access=access
     )
@@ -176,11 +176,18 @@ def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
     return variables
 
 
-def _planned(context: Context, model: models.Model) -> OfferedModel:
-    """Return a model as it will be offered, as far as that is known before its endpoint exists."""
+def _planned(context: Context, model: models.Model, types: tuple[str, ...] | None) -> OfferedModel:
+    """Return a model as it will be offered, as far as that is known before its endpoint exists.
+
+    Args:
+        context: the deployment.
+        model: of the catalogue.
+        types: the instance types to try; None for the model's own.
+    """
     bucket = context.deployment.bucket
     known = model_metadata.metadata(model.defaults, model.seconds, ())
     known["adapters"] = f"s3://{bucket}/{adapters_prefix(model.name)}"
+    known |= _price(types or model.instance_types)
     jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
     revision = digest(model.name)
     return OfferedModel(model.name, context.deployment.endpoint(model.name), revision, jobs, known)
@@ -224,7 +231,14 @@ def _offered(
     # Without an end there is nothing to renew.
     has_lease = scheduled is not None and scheduled.lease.hours is not None
     lease = {"schedule": f"{group}/{endpoint}", "wake": wake} if has_lease else {}
-    return OfferedModel(name, endpoint, revision, jobs, known.metadata, known.description, lease)
+    metadata = {**known.metadata, **_price(instance_types(config))}
+    return OfferedModel(name, endpoint, revision, jobs, metadata, known.description, lease)
+
+
+def _price(types: Iterable[str]) -> dict[str, float]:
+    """Return what an hour of an endpoint costs at most; nothing if it is unknown."""
+    usd = prices.dearest(types)
+    return {} if usd is None else {"usd_per_hour": usd}
 
 
 def _free_concurrency(context: Context) -> int | None:

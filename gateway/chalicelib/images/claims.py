@@ -138,7 +138,11 @@ class Claims:
         return not claim.given_up and self._now() <= claim.ends
 
     def rewrite(self, record: Record, claim: Claim) -> Record:
-        """Change a record, unless another request has replaced it, and return the new version."""
+        """Change a record, unless another request has replaced it, and return the new version.
+
+        Raises:
+            StoreUnavailable: if S3 did not confirm it.
+        """
         # Losing this race is harmless: another claim describes a newer run.
         with ending():
             tag = self._store.replace(_key(record.id), claim.to_bytes(), record.tag)
@@ -147,6 +151,10 @@ class Claims:
     def give_up(self, record: Record) -> Record:
         """End a claim that certainly has no run, so that the next request can claim one."""
         return self.rewrite(record, replace(record.claim, given_up=True))
+
+    def forget(self, record: Record) -> None:
+        """Delete a record, unless another request has replaced it; raises StoreUnavailable."""
+        self._store.delete(_key(record.id), record.tag)
 
 
 def digest_of(identifier: str) -> str:

@@ -209,6 +209,34 @@ class Jobs:
                 return replace(job, state=State.DONE, error=None, picture=picture)
         return job
 
+    def remove(self, identifier: str, request: GenerationRequest | None = None) -> bool:
+        """Delete a picture, and its record with what was requested.
+
+        Args:
+            identifier: the picture's.
+            request: what it was made of, if that is known: its record can have expired first.
+
+        Returns:
+            Whether there was a picture.
+
+        Raises:
+            StoreUnavailable: if S3 did not confirm it; deleting it again does the rest.
+        """
+        record = self.claims.read(identifier)
+        request = record.request if record else request
+        if request is None:
+            return False
+        key = self._waiting(record).output if record else _picture_key(identifier, request)
+        is_stored = self._store.size(key) is not None
+        if is_stored:
+            # First: without its picture, a claim that has not ended would be waited for.
+            record = self.claims.give_up(record) if record else None
+            self._store.delete(key)
+        # Also what a deletion that was interrupted has left.
+        if record is not None and record.claim.given_up:
+            self.claims.forget(record)
+        return is_stored
+
     # --- A claimed run ----------------------------------------------------------------------------
 
     def keep(self, record: Record, body: bytes) -> Job:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from calendar import timegm
 from typing import Any
 
 from chalicelib.aws.s3 import Store
+from chalicelib.calendar_month import month_of, seconds_left
 from chalicelib.errors import CapReached, StoreUnavailable
 
 # The guard counts every five minutes.
@@ -42,11 +42,11 @@ class Spend:
             f"The monthly cap of {counted['cap_usd']:.2f} USD is reached: nothing is generated"
             " before the first of next month, unless the owner raises it."
         )
-        raise CapReached(message, _seconds_to_next_month())
+        raise CapReached(message, seconds_left(time.time()))
 
     def counted(self) -> dict[str, Any]:
         """Return what was counted; empty if it is not known."""
-        month = time.strftime("%Y-%m", time.gmtime())
+        month = month_of(time.time())
         is_fresh = time.monotonic() - self._read_at < _FRESH_SECONDS and month == self._month
         if self._store is None or is_fresh:
             return self._counted
@@ -57,9 +57,3 @@ class Spend:
         except (StoreUnavailable, ValueError):
             self._counted = {}
         return self._counted
-
-
-def _seconds_to_next_month() -> int:
-    now = time.gmtime()
-    # timegm takes month 13 for January.
-    return timegm((now.tm_year, now.tm_mon + 1, 1, 0, 0, 0)) - timegm(now)
