@@ -9,6 +9,7 @@ from typing import Any
 from chalicelib.dialects.automatic1111_lists import EMPTY, FROM_PICTURES, REFRESHED
 from chalicelib.dialects.usage import DAYS, FORMATS
 from chalicelib.errors import (
+    CapReached,
     DeletionFault,
     GatewayError,
     InternalError,
@@ -195,7 +196,7 @@ _TRAINING = (
 )
 # What any look at a job asks SageMaker, and what a start can meet.
 _WATCHING = (*_TRAINING, TrainingUnknown, TrainingBusy, TrainingForbidden)
-_STARTING = (*_WATCHING, InvalidRequest, NameTaken, TrainingRunning, TrainingQuotaUsed)
+_STARTING = (*_WATCHING, CapReached, InvalidRequest, NameTaken, TrainingRunning, TrainingQuotaUsed)
 
 
 def _training(

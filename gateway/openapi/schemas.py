@@ -174,6 +174,11 @@ def _easel() -> dict[str, Schema]:
         **{f"{name}s": listed(json_object({name: TEXT, **used})) for name in GROUPS},
         "rows": listed(json_object(row)),
         "owner": {"type": "boolean", "description": "Whether it is what all keys have used."},
+        "month": {
+            **json_object({"month": TEXT, "usd": NUMBER, "cap_usd": unknown, "state": TEXT}),
+            "type": ["object", "null"],
+            "description": "What the endpoints have cost, and the cap; for an owner's key.",
+        },
         "budgets": listed(json_object(budget)),
     }
     return {

@@ -51,6 +51,7 @@ def usage(service: ImageService, request: Request) -> Response:
             return _csv(own, days)
         keys = service.settings.protection.keys if key.owner else (key,)
         described = {**report(own, days), "owner": key.owner}
+        described["month"] = service.spend.month() if key.owner else None
         return json_response({**described, "budgets": _budgets(service.usage, keys)})
 
 

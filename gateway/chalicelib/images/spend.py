@@ -44,6 +44,12 @@ class Spend:
         )
         raise CapReached(message, seconds_left(time.time()))
 
+    def month(self) -> dict[str, Any] | None:
+        """Return what the month has cost, its cap and its state; None if it is not known."""
+        counted = self.counted()
+        names = ("month", "usd", "cap_usd", "state")
+        return {name: counted[name] for name in names} if counted else None
+
     def counted(self) -> dict[str, Any]:
         """Return what was counted; empty if it is not known."""
         month = month_of(time.time())

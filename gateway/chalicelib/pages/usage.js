@@ -36,11 +36,22 @@ function show(used) {
   at("used").hidden = false;
   at("title").textContent = used.owner ? "Usage of all keys" : "Usage of your key";
   at("total").textContent = `${dollars(used.usd)} for ${counted(used.pictures, "picture")} and ${duration(used.gpu_seconds)} of GPU time`;
+  showMonth(used.month);
   at("span").textContent = `By day, from ${used.from} to ${used.to} (UTC)`;
   showChart(used.days);
   at("budgets").replaceChildren(...used.budgets.map(budgetOf));
   const tables = [["Keys", "key", used.keys], ["Models", "model", used.models], ["Links", "link", used.links]];
   at("tables").replaceChildren(...tables.filter(([, name, rows]) => rows.length > (name === "key" && !used.owner ? 1 : 0)).map((table) => tableOf(...table)));
+}
+
+/** Say to the owner what the endpoints have cost, and how near that is to the cap. */
+function showMonth(month) {
+  at("month").hidden = !month;
+  if (!month) return;
+  const cap = month.cap_usd ? ` of the monthly cap of ${dollars(month.cap_usd)}` : "";
+  const ends = { under: "", warned: " At the cap, all endpoints are deleted.", reached: " The cap is reached: all endpoints are deleted, and nothing new is generated." };
+  at("month").textContent = `${month.month}: ${dollars(month.usd)}${cap}, endpoints by the hour.${ends[month.state]}`;
+  at("month").classList.toggle("wrong", month.state !== "under");
 }
 
 function showChart(days) {
