@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from chalicelib import __version__
 from chalicelib.auth import sessions
 from chalicelib.auth.authenticate import Guard
-from chalicelib.dialects import automatic1111, automatic1111_lists, openai, urls
+from chalicelib.dialects import automatic1111, automatic1111_lists, openai, urls, usage
 from chalicelib.generation import describe
 from chalicelib.images.prompts import prompt_from_path
 from chalicelib.images.service import ImageService
@@ -132,14 +132,27 @@ def make_link(request: Request) -> Response:
     return sessions.make_link(settings().protection, request)
 
 
+@easel.get("/usage")
+def used(request: Request) -> Response:
+    """Return what the caller's key has used; with the owner's key, what all have."""
+    return usage.usage(images(), request)
+
+
 @easel.get("/options", public=True)
 def options(request: Request) -> Response:
     """Return the fields of a request, and the models on offer."""
     described = [model.describe() for model in models_with_adapters()]
     access = "key" if settings().protection.keys else "open"
     trained = training().options() if settings().training else None
+    usage_recorded = settings().usage is not None
     return json_response(
-        {"fields": describe(), "models": described, "access": access, "training": trained}
+        {
+            "fields": describe(),
+            "models": described,
+            "access": access,
+            "training": trained,
+            "usage": usage_recorded,
+        }
     )
 
 

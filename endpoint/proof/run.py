@@ -76,6 +76,7 @@ class Run:
         self._measure(visitor, REAL_TIME)
         self._measure(visitor, ASYNCHRONOUS)
         # What follows takes long, and the other endpoint would cost money meanwhile.
+        self._check(checks.lease_ends.__name__, subject)
         self._stop(REAL_TIME)
         self._update(checks.UPDATES_OF_ASYNCHRONOUS, ASYNCHRONOUS, subject, 1)
         self._check(wake_from_zero.__name__, subject)

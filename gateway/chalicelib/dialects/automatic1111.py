@@ -30,12 +30,13 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
+from chalicelib.dialects.pricing import price_of_all
 from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import GatewayError, InvalidRequest, PictureTooLarge
 from chalicelib.generation import GenerationRequest, InvalidField, Number
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
-from chalicelib.web.body import read_json_object, read_switch, with_numbers
+from chalicelib.web.body import read_dry_run, read_json_object, read_switch, with_numbers
 from chalicelib.web.request import Request
 from chalicelib.web.response import (
     Response,
@@ -101,9 +102,13 @@ def generate(service: ImageService, request: Request) -> Response:
     Raises:
         GatewayError: if the request is not valid, or a picture failed.
     """
-    asked = read_txt2img(service, read_json_object(request))
+    body = read_json_object(request)
+    dry_run = read_dry_run(request, body)
+    asked = read_txt2img(service, body)
     with calling(service.settings, request) as call:
         call.names_seed = asked.names_seed
+        if dry_run:
+            return price_of_all(service, call, asked.generations)
         batch = generate_batch(service, call, asked.generations)
         return _finish(service, request, batch).with_headers(report(call))
 

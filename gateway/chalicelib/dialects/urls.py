@@ -8,6 +8,7 @@ from typing import TypedDict
 from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
+from chalicelib.dialects.pricing import price_of
 from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest
@@ -16,7 +17,13 @@ from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
 from chalicelib.images.resolved_request import complete, random_seed
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.settings import Settings
-from chalicelib.web.body import read_body, read_form, read_query
+from chalicelib.web.body import (
+    read_body,
+    read_dry_run,
+    read_form,
+    read_json_object,
+    read_query,
+)
 from chalicelib.web.crawlers import is_crawler
 from chalicelib.web.request import Request
 from chalicelib.web.response import (
@@ -60,6 +67,8 @@ def picture(
         resolved = service.resolve(call, generation, seed)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
+        if read_dry_run(request):
+            return price_of(service, call, [resolved])
         fixed = call.names_seed
         response = response_without_picture(request, resolved.request)
         about: _Picture = {
@@ -154,13 +163,17 @@ def submit(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or cannot be queued.
     """
     with calling(service.settings, request) as call:
-        generation = read_body(request)
+        body = read_json_object(request)
+        dry_run = read_dry_run(request, body)
+        generation = read_body(body)
         with naming_tags(generation.lora):
             resolved = service.resolve(call, apply_tags(generation))
         _log(service, call, resolved.request)
         # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()
         service.check_prompt(call, resolved.request.prompt)
+        if dry_run:
+            return price_of(service, call, [resolved])
         job = service.enqueue(call, resolved)
         return receipt(request.root, job).with_headers(report(call))
 

@@ -16,6 +16,7 @@ from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint, QueueTimeouts
 from chalicelib.errors import (
+    BillFault,
     EndpointDown,
     EndpointTooSlow,
     EndpointUnavailable,
@@ -33,8 +34,12 @@ from chalicelib.generation import GenerationRequest
 from chalicelib.images.adapters import Adapters
 from chalicelib.images.claims import Claims, Record
 from chalicelib.images.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.images.lease import Leases
+from chalicelib.images.meter import Meter
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
+from chalicelib.images.spend import Spend
+from chalicelib.images.usage import Usage
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
 from chalicelib.settings import Model, Settings
 from chalicelib.telemetry import LogRecord
@@ -62,6 +67,7 @@ class Call:
         trace: an identifier for the container's log, at most 1,000 visible characters.
         longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
         starts_runs: whether a picture that does not exist is generated.
+        wakes: whether an endpoint that its lease has ended is created again for the picture.
         names_seed: whether the caller chose the seed: then the same request always leads to the
             same picture, which a real-time model stores as well.
         prompt_warning: the category of a prompt that the filter let through with a warning.
@@ -73,6 +79,7 @@ class Call:
     trace: str
     longest_wait: float = math.inf
     starts_runs: bool = True
+    wakes: bool = False
     names_seed: bool = False
     prompt_warning: str | None = None
 
@@ -98,19 +105,31 @@ class ImageService:
         runtime: provides the SageMaker Runtime client.
         s3: provides the S3 client; used only for stored pictures, by links with a quota, and for
             published adapters.
+        leases: renews the leases of real-time endpoints; None for AWS's.
 
     Attributes:
         adapters: the LoRA adapters of the models on offer.
+        spend: what the month has cost, and its cap.
+        meter: what pictures cost.
+        usage: what was used; None if it is not recorded.
     """
 
     def __init__(
-        self, settings: Settings, runtime: Client | None = None, s3: Client | None = None
+        self,
+        settings: Settings,
+        runtime: Client | None = None,
+        s3: Client | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self.settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
         self.adapters = Adapters(self._store)
         self._quota = Quota(settings.protection, self._store)
+        self._leases = leases or Leases()
+        self.spend = Spend(self._store(*settings.spend) if settings.spend else None)
+        self.meter = Meter(settings, self._store)
+        self.usage = settings.usage and Usage(settings.usage, self._store)
         places = {model.name: model.place for model in settings.models.values() if model.place}
         # The slots of a model are in its part of the bucket: the models share out the limit.
         most = max(settings.most_waiting // max(len(set(places.values())), 1), 1)
@@ -168,6 +187,7 @@ class ImageService:
         Raises:
             GatewayError: if there is no picture.
         """
+        self.meter.report(call.payment, resolved.request, painted=False)
         # A crawler gets a picture only if a run was paid for before.
         picture = self._existing(call, resolved)
         if picture is not None or not call.starts_runs:
@@ -185,6 +205,15 @@ class ImageService:
                     if call.wait_budget <= 0:
                         raise
 
+    def exists(self, call: Call, resolved: ResolvedRequest) -> bool:
+        """Whether the picture is stored, so that it costs nothing; raises StoreUnavailable."""
+        stored = self._stored.get(resolved.model.name)
+        generates = resolved.model.endpoint is not None and not self.stores(call, resolved)
+        if stored is None or generates:
+            return False
+        record = stored.jobs.claims.read(resolved.id)
+        return record is not None and stored.jobs.job(record).state is State.DONE
+
     def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
         """Return the job of a request, without waiting for it.
 
@@ -197,6 +226,7 @@ class ImageService:
             GatewayError: if it cannot be queued.
         """
         resolved.require_queue()
+        self.meter.report(call.payment, resolved.request, painted=False)
         return self._job(call, resolved, self._stored_in(resolved.model.name).jobs)
 
     def wait(self, call: Call, job: Job) -> Outcome:
@@ -206,6 +236,7 @@ class ImageService:
             GatewayError: if there will be no picture.
         """
         stored = self._stored_in(model_of(job.id))
+        self.meter.report(call.payment, job.request, painted=True)
         if not call.starts_runs:
             return stored.jobs.picture(job)
         with stored.limiter.slot() as slot:
@@ -256,7 +287,7 @@ class ImageService:
         if resolved.model.endpoint is None:
             return None
         try:
-            with self._paid(call, resolved.id):
+            with self._paid(call, resolved, call.deadline.remaining):
                 return self._invoke(call, resolved, resolved.model.endpoint)
         except _ANOTHER_CAN_HELP:
             if resolved.model.queue is None:
@@ -266,9 +297,10 @@ class ImageService:
     def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
         endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
         try:
-            body = endpoint.invoke(
-                resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
-            )
+            with self._leases.used(resolved.model, wakes=call.wakes):
+                body = endpoint.invoke(
+                    resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
+                )
         finally:
             milliseconds = round((call.log.elapsed - started) * 1_000, 1)
             call.log.add(endpoint_milliseconds=milliseconds)
@@ -276,15 +308,23 @@ class ImageService:
         return body
 
     @contextmanager
-    def _paid(self, call: Call, picture: str) -> Iterator[None]:
-        """Charge the caller for a run that is started inside, unless it never reaches a GPU."""
-        charged = self._quota.spend(call.payment, picture)
+    def _paid(
+        self, call: Call, resolved: ResolvedRequest, longest: float | None = None
+    ) -> Iterator[None]:
+        """Charge the caller for a run that is started inside, unless it never reaches a GPU.
+
+        `longest` is as in `Meter.run`, None for a queued picture.
+        """
+        self.spend.require_room()
+        charged = self._quota.spend(call.payment, resolved.id)
         try:
-            yield
-        except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
+            with self.meter.run(call.payment, resolved.request, longest):
+                yield
+        # The container checks before it uses the GPU, the meter before anything is started.
+        except (NeverReachedGpu, InvalidRequest, BillFault, StoreUnavailable):
             # What another endpoint has paid for already may be on its GPU.
             if charged:
-                self._quota.refund(call.payment, picture)
+                self._quota.refund(call.payment, resolved.id)
             raise
 
     def _job(
@@ -305,7 +345,10 @@ class ImageService:
             if slot is not None and waits:
                 slot.take(resolved.id)
             # Who cannot pay must not claim: other requests would wait for its run.
+            self.spend.require_room()
             self._quota.check(call.payment, resolved.id)
+            longest = call.deadline.remaining if self.stores(call, resolved) else None
+            self.meter.check(call.payment, resolved.request, longest)
             # Without a claim, another request was first: its job is read.
             record = claims.claim(resolved, owner, record) or claims.read(resolved.id)
         return self._start(call, resolved, jobs, record)
@@ -316,7 +359,7 @@ class ImageService:
             if self.stores(call, resolved) and (body := self._real_time(call, resolved)):
                 return jobs.keep(record, body)
             jobs.forget_failure(record)
-            with self._paid(call, resolved.id):
+            with self._paid(call, resolved):
                 run = jobs.submit(record, call.trace, resolved.changed)
         except GatewayError:
             with suppress(StoreUnavailable):  # the claim ends by itself, later
