@@ -117,6 +117,11 @@ class Deployment:
         return self._role("build-rule")
 
     @property
+    def cdn_stack(self) -> str:
+        """The CloudFormation stack of the CDN in front of the gateway."""
+        return f"{self.prefix}-cdn"
+
+    @property
     def training_stack(self) -> str:
         """The CloudFormation stack for training; also the name of its pipeline."""
         return f"{self.prefix}-training"

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from tests.end_to_end.account import BUCKET, ENDPOINT, QUEUE
+from tests.end_to_end.account import BUCKET, ENDPOINT, QUEUE, STORED
 
 KEY = "easel_" + "k" * 43
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -22,6 +22,7 @@ SETTINGS = {
                 "usd_per_hour": 1.408,
             },
             "sdxl": {"asynchronous": QUEUE, "usd_per_hour": 1.408},
+            "stored": STORED,
         }
     ),
     "EASEL_API_KEYS": json.dumps(

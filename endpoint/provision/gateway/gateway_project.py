@@ -46,6 +46,8 @@ class OfferedModel:
             real-time one.
         metadata: `defaults`, `seconds`, `loras`, `adapters` and the like, without unknown ones.
         description: what the model says about itself to people; empty if it says nothing.
+        pictures: the S3 address below which the gateway stores pictures of a real-time endpoint;
+            None if it does not.
     """
 
     name: str
@@ -54,11 +56,13 @@ class OfferedModel:
     jobs: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
+    pictures: str | None = None
 
     def entry(self) -> dict[str, Any]:
         """Return it in the form of the gateway's settings."""
         if self.jobs is None:
-            return {"endpoint": self.endpoint, "revision": self.revision, **self.metadata}
+            kept = {"pictures": self.pictures} if self.pictures else {}
+            return {"endpoint": self.endpoint, **kept, "revision": self.revision, **self.metadata}
         queue = {"endpoint": self.endpoint, "jobs": self.jobs}
         return {"asynchronous": queue, "revision": self.revision, **self.metadata}
 

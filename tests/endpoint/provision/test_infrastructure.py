@@ -80,7 +80,9 @@ def _policy_name(role):
     return role.removesuffix(f"-{REGION}").rpartition("-")[2]
 
 
-@pytest.mark.parametrize("name", ["infrastructure.yaml", "ci-roles.yaml", "training.yaml"])
+@pytest.mark.parametrize(
+    "name", ["infrastructure.yaml", "ci-roles.yaml", "training.yaml", "cdn.yaml"]
+)
 def test_cfn_lint_finds_nothing(name):
     path = TEMPLATE.with_name(name)
     done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(path)])
@@ -408,7 +410,8 @@ def _create_privately(world, tmp_path, *reach):
 def test_checkov_finds_nothing_that_the_files_do_not_explain():
     """One run for all of them, of which most is the start."""
     root = TEMPLATE.parents[1]
-    files = [TEMPLATE, TEMPLATE.with_name("ci-roles.yaml"), TEMPLATE.with_name("training.yaml")]
+    others = ("ci-roles.yaml", "training.yaml", "cdn.yaml")
+    files = [TEMPLATE, *(TEMPLATE.with_name(name) for name in others)]
     command = [find_program("checkov"), "--output", "json", "--compact"]
     command += ["--framework", "cloudformation", "github_actions"]
     for path in [*files, *sorted((root / ".github" / "workflows").glob("*.yml"))]:
