@@ -96,6 +96,7 @@ ROUTES = {
     "/inference/{text}": "/inference/a%20red%20apple?seed=1",
     "/inference/default": "/inference/default?seed=1",
     "/sentence": "/sentence?seed=1",
+    "/usage": "/usage",
     "/jobs": "/jobs",
     "/jobs/{identifier}": "/jobs/done-00000000000000000000000000000000",
     "/jobs/{identifier}/image": "/jobs/done-00000000000000000000000000000000/image",

@@ -147,7 +147,9 @@ def test_adapters_can_be_published_in_a_bucket():
     assert model.loras is None
 
 
-@pytest.mark.parametrize("queue", [{}, {"asynchronous": {"endpoint": "e", "jobs": "s3://bucket/sd/"}}])
+@pytest.mark.parametrize(
+    "queue", [{}, {"asynchronous": {"endpoint": "e", "jobs": "s3://bucket/sd/"}}]
+)
 def test_pictures_of_a_real_time_endpoint_are_stored_in_a_bucket(queue):
     entry = {"endpoint": "e", "pictures": "s3://bucket/sd/", **queue}
     (model,) = Settings.from_environment(

@@ -154,12 +154,8 @@ def _check_settings(
     planned = {model.name: model for model in offered}
     for name in (options.model, *options.also):
         model = models.resolve(name, options.revision)
-        planned[model.name] = _planned(
-            context,
-            model,
-            options.instance_type,
-            stored=_stores_pictures(options, before),
-        )
+        stored = _stores_pictures(options, before)
+        planned[model.name] = _planned(context, model, options.instance_type, stored=stored)
     settings = GatewaySettings(
         tuple(planned.values()), log_prompts=options.log_prompts, access=access
     )
@@ -203,7 +199,7 @@ def _planned(
         context: the deployment.
         model: of the catalogue.
         types: the instance types to try; None for the model's own.
-        stored: whether pictures of real-time models are stored.
+        stored: whether its pictures are stored.
     """
     bucket = context.deployment.bucket
     known = model_metadata.metadata(model.defaults, model.seconds, ())

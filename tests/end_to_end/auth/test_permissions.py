@@ -98,6 +98,8 @@ def asked(aws, guarded_local):
     assert deleted.status_code == 204
     token = create_link(guarded_local, pictures=3)
     assert is_picture(get(picture_url(guarded_local, "permissions", seed=2, link=token)).content)
+    used = get(f"{guarded_local}/usage?days=2", headers=AUTHORIZED).json()
+    assert used["pictures"] >= 4
     return aws.asked
 
 
