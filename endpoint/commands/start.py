@@ -42,9 +42,9 @@ def start(context: Context, options: StartOptions) -> Result:
     already = [f"Already in service: {', '.join(running)}."] if running else []
     if options.lease is not None:
         for model in running:
-            endpoint = context.deployment.endpoint(model)
-            found = context.endpoints.find(endpoint) or {}
-            lease.ensure(context, endpoint, found["EndpointConfigName"], options.lease)
+            name = context.deployment.endpoint(model)
+            found = context.endpoints.find(name) or {}
+            lease.ensure(context, name, found["EndpointConfigName"], options.lease)
     newest = {model: name for model, name in newest.items() if model not in running}
     if not newest:
         return Result({"started": [], "usd_per_hour_at_most": 0.0}, already)

@@ -100,7 +100,7 @@ class Schedules:
         own, text = vars(schedule), schedule.schedule_expression
         expression, last = own.get("carried_out", ("", None))
         if rate := _RATE.fullmatch(text):
-            begun = last or own.setdefault("begun", self.now())
+            begun: datetime = last or own.setdefault("begun", self.now())
             return begun + timedelta(seconds=int(rate[1]) * _SECONDS[rate[2]])
         if expression == text:  # once
             return None
