@@ -156,6 +156,9 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     assert models["sd"]["endpoint"] == "easel-main-sd"
     assert models["sd"]["pictures"] == f"s3://{BUCKET}/pictures/sd/"
     assert "pictures" not in models["sdxl"]
+    # That of ml.g5.xlarge, the dearest of the model's types.
+    assert models["sd"]["usd_per_hour"] == 1.408
+    assert variables["EASEL_USAGE"] == f"s3://{BUCKET}/usage/"
     # Half of moto's 1,000 would be more than the reservation.
     assert variables["EASEL_MOST_WAITING"] == str(options.CONCURRENCY // 2)
     kept = [file for file in cloud.project().rglob("*") if file.is_file()]
