@@ -183,8 +183,11 @@ class Waiting:
     def give_up(self, job: Job) -> ServerError:
         """Withdraw a request that nobody can wait for any longer; return why."""
         with self._changed:
-            began = job not in self._jobs
-            reason = too_slow() if began else self._busy(job, self._ahead(self._jobs))
+            if job in self._jobs:
+                before = self._jobs[: self._jobs.index(job)]
+                reason = self._busy(job, self._ahead(before))
+            else:
+                reason = too_slow()
         self.withdraw(job)
         return reason
 
@@ -244,9 +247,10 @@ class Waiting:
     def _busy(self, job: Job, ahead: float) -> ServerError:
         if self._closed is not None:
             return self._closed()
-        if not ahead:
+        # The same request, with as much time as this one had, is accepted once the rest has passed.
+        patience = min(job.deadline - job.arrived, LONGEST_SECONDS)
+        if self.pace.until_done(0.0, job.seconds, alone=True) > patience:
             message = "The picture would not be finished in time; request fewer steps or pixels."
             return Refused("busy", message, _TOO_LONG_SECONDS)
-        late = self._until_done(job, ahead) - (job.deadline - self._clock())
         message = "The queue is full: the picture would not be finished in time."
-        return Refused("busy", message, late if math.isfinite(late) else ahead)
+        return Refused("busy", message, self._until_done(job, ahead) - patience)

@@ -1,0 +1,158 @@
+"""The model server against the Hugging Face toolkit, which generates one image after another.
+
+    python -m tests.benchmarks.sections.model_package.toolkit [--rounds 5]
+
+Both servers are processes with the same model and script: Easel's own, and the real toolkit with
+multi-model-server, in an environment of its own (tests/model_package/servers/launch.py). Needs
+Java.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.benchmarks.lib.cpu_time import cpu_time
+from tests.benchmarks.lib.measuring import Samples, in_turns
+from tests.benchmarks.lib.model_package.variants import DEMO
+from tests.benchmarks.lib.processes import process_tree
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
+from tests.model_package.servers import launch
+
+CLIENTS = 8
+OURS, TOOLKIT = "", "Hugging Face toolkit"
+# On a CPU with instructions for them, auto is 16 bits.
+MODELS = {"demo": "auto", "demo in 32 bits": "fp32"}
+AIM = Aim("ratio", at_least=1.5)
+TEXT = f"""
+Images per second of two servers with the bundled model and the same script, over HTTP: Easel's own,
+and the Hugging Face toolkit with multi-model-server as in AWS's images, which passes one request at
+a time to the model. Each client requests its next image as soon as it has one, with the model's
+default size, steps and guidance scale. Both servers run at the same time and are measured in turns,
+so the other one is idle; both have the libraries' default number of threads, one for each core.
+Easel's chooses the size of its batches when it starts (`EASEL_BATCH=auto`). The processor time is
+that of the server's and the clients' processes with {CLIENTS} clients.
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What some clients got, and what it took.
+
+    Attributes:
+        rate: images per second.
+        processor: seconds of processor time for each image.
+    """
+
+    rate: float
+    processor: float
+
+
+@contextmanager
+def servers(dtype: str) -> Iterator[Mapping[str, launch.Server]]:
+    """Serve the bundled model twice, in a number type; both generate images already."""
+    variables = {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        "EASEL_BATCH": "auto",
+        "EASEL_DEFAULTS": "",
+        "EASEL_DTYPE": dtype,
+    }
+    starts = {OURS: launch.easel, TOOLKIT: launch.toolkit}
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        base = launch.make_base(Path(folder) / "opt", DEMO)
+        running = {}
+        for name, start in starts.items():
+            home = Path(folder) / (name or "easel").replace(" ", "-")
+            home.mkdir()
+            running[name] = stack.enter_context(start(base, home, variables))
+        for server in running.values():
+            server.until(lambda server=server: server.ping() == 200 and _image(server, 0))
+        yield running
+
+
+def _image(server: launch.Server, seed: int) -> bytes | None:
+    answer = server.ask(
+        json.dumps({"prompt": "a cat", "seed": seed}).encode(),
+        {"Content-Type": "application/json", "Accept": "image/png"},
+    )
+    return answer.body if answer.status == 200 else None
+
+
+def load(server: launch.Server, clients: int, images: int) -> Load:
+    """Have clients request so many images in all.
+
+    Raises:
+        RuntimeError: if one of the responses is not an image.
+    """
+    groups = {"servers": lambda: process_tree(os.getpid())}
+    before, began = cpu_time(groups), time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        bodies = list(pool.map(partial(_image, server), range(images)))
+    seconds = time.perf_counter() - began
+    if None in bodies:
+        raise RuntimeError(server.log()[-4_000:])
+    used = cpu_time(groups).since(before).groups["servers"]
+    return Load(images / seconds, used / 1_000 / images)
+
+
+def rows_of(name: str, rounds: int, images: int) -> Iterator[Row]:
+    """Measure both servers in one number type of the model."""
+    with servers(MODELS[name]) as running:
+        health = json.loads(running[OURS].ask(b"", {}, "/health", "GET").body)
+        yield Row(f"{name}, size of batches", "", Figure(health["batch"]["capacity"]))
+        for server in running.values():
+            load(server, CLIENTS, CLIENTS)  # batches of several sizes are new to it
+        for clients in (1, CLIENTS):
+            loads: dict[str, list[Load]] = {each: [] for each in running}
+
+            def rate(each: str, clients: int = clients, loads: dict = loads) -> float:
+                loads[each].append(load(running[each], clients, max(images, clients)))
+                return loads[each][-1].rate
+
+            rates = in_turns({each: partial(rate, each) for each in running}, rounds)
+            aim = AIM if clients == CLIENTS else None
+            word = "client" if clients == 1 else "clients"
+            yield _row(f"{name}, {clients} {word}", "images/s", rates, aim)
+        used = {
+            each: Samples(tuple(load.processor for load in loads[each])) for each in running
+        }
+        yield _row(f"{name}, processor time of an image", "s", used)
+
+
+def _row(what: str, unit: str, samples: Mapping[str, Samples], aim: Aim | None = None) -> Row:
+    ours, theirs = Figure.of(samples[OURS]), Figure.of(samples[TOOLKIT])
+    return Row(what, unit, ours, TOOLKIT, theirs, aim=aim)
+
+
+def section(quick: bool = False, rounds: int = 5) -> Section:
+    """Measure the bundled model in both number types."""
+    images = CLIENTS if quick else 2 * CLIENTS
+    rows = [row for name in MODELS for row in rows_of(name, 2 if quick else rounds, images)]
+    return Section(
+        "The model server against the Hugging Face toolkit",
+        TEXT,
+        tuple(rows),
+        details="On a GPU it was not measured: none was at hand.",
+        packages=("torch", "diffusers", "starlette", "uvicorn"),
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Measure two servers with 8 clients.")
+    parser.add_argument("--rounds", type=int, default=5, help="at least 2")
+    rounds = max(parser.parse_args().rounds, 2)
+    print_section(lambda: section(rounds=rounds))
+
+
+if __name__ == "__main__":
+    main()
