@@ -76,9 +76,7 @@ def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str
         parts.append({**attributes, **resource.get("Properties", {})})
     names = parts[0].keys() | parts[1].keys()
     return tuple(
-        sorted(
-            name for name in names if parts[0].get(name, _ABSENT) != parts[1].get(name, _ABSENT)
-        )
+        sorted(name for name in names if parts[0].get(name, _ABSENT) != parts[1].get(name, _ABSENT))
     )
 
 

@@ -58,8 +58,9 @@ class Refused(ServerError):
 
     def __init__(self, code: str, message: str, retry_after: float) -> None:
         super().__init__(503, code, message)
-        # SageMaker's longest invocation takes an hour.
-        self.retry_after = max(1, math.ceil(min(3600, retry_after)))
+        # Not earlier; but a few milliseconds on the way of a request are no second. SageMaker's
+        # longest invocation takes an hour.
+        self.retry_after = max(1, math.ceil(round(min(3600, retry_after), 1)))
 
     @property
     def headers(self) -> dict[str, str]:

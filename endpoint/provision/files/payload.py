@@ -72,8 +72,11 @@ def ray_serve_files() -> list[File]:
         "config.yaml": application / "config.yaml",
         "deployment.py": application / "deployment.py",
         "code/requirements.txt": application / "requirements.txt",
-        **{f"server/{path.name}": path for path in sorted(server.glob("*.py"))},
-        "server/page.html": server / "page.html",
+        **{
+            f"server/{path.relative_to(server).as_posix()}": path
+            for path in sorted(server.rglob("*"))
+            if path.suffix in {".py", ".html"}
+        },
     }
     return [File.read(path, place) for place, path in places.items()]
 

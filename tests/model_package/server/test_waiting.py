@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_package.server.errors import Refused, ServerError
-from model_package.server.job import Job, Stage
-from model_package.server.script import Context
-from model_package.server.waiting import LONGEST_SECONDS, Pace, Waiting
+from model_package.server.queue.job import Job, Stage
+from model_package.server.queue.waiting import LONGEST_SECONDS, Pace, Waiting
+from model_package.server.script.functions import Context
 
 
 def anything(request):
@@ -59,7 +59,7 @@ def test_requests_are_taken_in_the_order_of_arrival(bench):
     jobs = [bench.put(1) for _ in range(3)]
 
     assert [bench.take() for _ in range(4)] == [*jobs, None]
-    assert {job.stage for job in jobs} == {Stage.PAINTING}
+    assert {job.stage for job in jobs} == {Stage.GENERATING}
 
 
 def test_the_queue_is_bounded_by_seconds_and_not_by_count(bench):

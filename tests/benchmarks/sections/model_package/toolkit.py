@@ -122,9 +122,7 @@ def rows_of(name: str, rounds: int, images: int) -> Iterator[Row]:
             aim = AIM if clients == CLIENTS else None
             word = "client" if clients == 1 else "clients"
             yield _row(f"{name}, {clients} {word}", "images/s", rates, aim)
-        used = {
-            each: Samples(tuple(load.processor for load in loads[each])) for each in running
-        }
+        used = {each: Samples(tuple(load.processor for load in loads[each])) for each in running}
         yield _row(f"{name}, processor time of an image", "s", used)
 
 

@@ -1,4 +1,4 @@
-"""Plans of batches, without a model: who joins whom, for how long one waits, and that none is lost."""
+"""Plans of batches, without a model: who joins whom, how long one waits, that none is lost."""
 
 from dataclasses import dataclass
 
@@ -107,7 +107,9 @@ def test_every_request_ends_and_only_what_can_be_one_call_is(
     turns = [turn for turn, _ in coming]
     total = sum(run.steps for run in requests)
     for now in range(max(turns, default=0) + total + 1):
-        simulation.waiting += [run for run, turn in zip(requests, turns, strict=True) if turn == now]
+        simulation.waiting += [
+            run for run, turn in zip(requests, turns, strict=True) if turn == now
+        ]
         simulation.step()
 
     assert sorted(run.number for run in simulation.ended) == list(range(len(requests)))
