@@ -26,6 +26,7 @@ BENCHMARKS = (
     "asynchronous",
     "gpu",
     "batching",
+    "toolkit",
     "start_up",
     "model_server",
     "png_encoding",
