@@ -30,11 +30,11 @@ class _Function:
     argument: Any
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads the short form of CloudFormation's functions."""
+# Reads the short form of CloudFormation's functions as well.
+_Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
 
 
-def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> _Function:
+def _function(loader: Any, suffix: str, node: Any) -> _Function:
     read: dict[type, Callable[[Any], Any]] = {
         yaml.ScalarNode: loader.construct_scalar,
         yaml.SequenceNode: lambda node: loader.construct_sequence(node, deep=True),

@@ -36,6 +36,7 @@ class Suspended(Protocol):
 
 
 Item = TypeVar("Item", bound=Suspended)
+Kind = TypeVar("Kind", bound=Hashable)
 
 
 def has_room(adapters: Hashable, present: Sequence[Hashable], capacity: int) -> bool:
@@ -52,10 +53,10 @@ def has_room(adapters: Hashable, present: Sequence[Hashable], capacity: int) -> 
 
 
 def sizes_of(
-    starting: Sequence[Hashable],
-    running: Sequence[tuple[Hashable, int]],
+    starting: Sequence[Kind],
+    running: Sequence[tuple[Kind, int]],
     sizes: Sizes,
-    most: Mapping[Hashable, int],
+    most: Mapping[Kind, int],
 ) -> list[int]:
     """Return the size of batch for each request that begins now.
 

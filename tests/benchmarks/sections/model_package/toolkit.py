@@ -84,8 +84,12 @@ def servers(dtype: str) -> Iterator[Mapping[str, launch.Server]]:
             home.mkdir()
             running[name] = stack.enter_context(start(base, home, variables))
         for server in running.values():
-            server.until(lambda server=server: server.ping() == 200 and _image(server, 0))
+            server.until(partial(_generates, server))
         yield running
+
+
+def _generates(server: launch.Server) -> bool:
+    return server.ping() == 200 and _image(server, 0) is not None
 
 
 def _image(server: launch.Server, seed: int) -> bytes | None:
@@ -124,16 +128,24 @@ def rows_of(name: str, rounds: int, images: int) -> Iterator[Row]:
         for clients in (1, CLIENTS):
             loads: dict[str, list[Load]] = {each: [] for each in running}
 
-            def rate(each: str, clients: int = clients, loads: dict = loads) -> float:
-                loads[each].append(load(running[each], clients, max(images, clients)))
-                return loads[each][-1].rate
-
-            rates = in_turns({each: partial(rate, each) for each in running}, rounds)
+            rates = in_turns(
+                {
+                    each: partial(_measured, server, clients, images, loads[each])
+                    for each, server in running.items()
+                },
+                rounds,
+            )
             aim = AIM if clients == CLIENTS else None
             word = "client" if clients == 1 else "clients"
             yield _row(f"{name}, {clients} {word}", "images/s", rates, aim)
         used = {each: Samples(tuple(load.processor for load in loads[each])) for each in running}
         yield _row(f"{name}, processor time of an image", "s", used)
+
+
+def _measured(server: launch.Server, clients: int, images: int, loads: list[Load]) -> float:
+    """Return the images per second, and keep what was measured."""
+    loads.append(load(server, clients, images))
+    return loads[-1].rate
 
 
 def _row(what: str, unit: str, samples: Mapping[str, Samples], aim: Aim | None = None) -> Row:
