@@ -201,7 +201,7 @@ def test_the_other_scripts_see_an_empty_stack_and_use_its_name(world, capsys):
 
 def test_a_dry_run_plans_and_applies_nothing(world, capsys):
     assert world.run(plan.main, "--image", IMAGE, "--dry-run") == 0
-    assert "nothing was planned" in capsys.readouterr().out
+    assert "Nothing was planned" in capsys.readouterr().out
     assert _stacks(world) == {}
     planned = _plan(world, capsys)["change_set"]
     assert _apply(world, planned, "--dry-run") == 0

@@ -1,6 +1,6 @@
 """The model server against the Hugging Face toolkit, which generates one image after another.
 
-    python -m tests.benchmarks.sections.model_package.toolkit [--rounds 5]
+    python -m tests.benchmarks.sections.model_package.toolkit [--rounds 3]
 
 Both servers are processes with the same model and script: Easel's own, and the real toolkit with
 multi-model-server, in an environment of its own (tests/model_package/servers/launch.py). Needs
@@ -125,16 +125,13 @@ def rows_of(name: str, rounds: int, images: int) -> Iterator[Row]:
         yield Row(f"{name}, size of batches", "", Figure(health["batch"]["capacity"]))
         for server in running.values():
             load(server, CLIENTS, CLIENTS)  # batches of several sizes are new to it
-        for clients in (1, CLIENTS):
+        for clients, count in ((1, images // 4), (CLIENTS, images)):
             loads: dict[str, list[Load]] = {each: [] for each in running}
-
-            rates = in_turns(
-                {
-                    each: partial(_measured, server, clients, images, loads[each])
-                    for each, server in running.items()
-                },
-                rounds,
-            )
+            turns = {
+                each: partial(_measured, server, clients, count, loads[each])
+                for each, server in running.items()
+            }
+            rates = in_turns(turns, rounds)
             aim = AIM if clients == CLIENTS else None
             word = "client" if clients == 1 else "clients"
             yield _row(f"{name}, {clients} {word}", "images/s", rates, aim)
@@ -153,7 +150,7 @@ def _row(what: str, unit: str, samples: Mapping[str, Samples], aim: Aim | None =
     return Row(what, unit, ours, TOOLKIT, theirs, aim=aim)
 
 
-def section(quick: bool = False, rounds: int = 5) -> Section:
+def section(quick: bool = False, rounds: int = 3) -> Section:
     """Measure the bundled model in both number types."""
     images = CLIENTS if quick else 2 * CLIENTS
     rows = [row for name in MODELS for row in rows_of(name, 2 if quick else rounds, images)]
@@ -169,7 +166,7 @@ def section(quick: bool = False, rounds: int = 5) -> Section:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Measure two servers with 8 clients.")
-    parser.add_argument("--rounds", type=int, default=5, help="at least 2")
+    parser.add_argument("--rounds", type=int, default=3, help="at least 2")
     rounds = max(parser.parse_args().rounds, 2)
     print_section(lambda: section(rounds=rounds))
 
