@@ -45,12 +45,6 @@ class Easel:
         # Ray Serve sends requests to a replica whose constructor has returned.
         while self._service.state is State.STARTING:
             await asyncio.sleep(_TICK_SECONDS)
-        self._revising = asyncio.create_task(self._revise())
-
-    async def _revise(self) -> None:
-        while True:
-            self._service.revise()
-            await asyncio.sleep(_TICK_SECONDS)
 
     async def check_health(self) -> None:
         """Raise RuntimeError once nothing can be generated: Ray Serve starts another one."""
