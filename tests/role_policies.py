@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -54,9 +55,15 @@ def _tagged(loader: Any, tag: str, node: Any) -> Any:
 _Loader.add_multi_constructor("!", _tagged)
 
 
+def read_template(path: Path) -> dict[str, Any]:
+    """Return a template with its parameters filled in and every option on."""
+    template: dict[str, Any] = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+    return template
+
+
 def of_role(name: str) -> dict[str, Any]:
     """Return the policy of a role, such as `EndpointRole`."""
-    template = yaml.load(TEMPLATE.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+    template = read_template(TEMPLATE)
     (policy,) = template["Resources"][name]["Properties"]["Policies"]
     document: dict[str, Any] = policy["PolicyDocument"]
     return document

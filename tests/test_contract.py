@@ -14,6 +14,8 @@ COPIES = {
     "gateway/chalicelib/generation.py": "model_package/code/generation.py",
     "endpoint/core/generation.py": "model_package/code/generation.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
+    "gateway/chalicelib/usage_days.py": "endpoint/core/usage_days.py",
+    "gateway/chalicelib/usage_records.py": "endpoint/core/usage_records.py",
     "model_package/server/log.py": f"{EASEL}/log.py",
     "gateway/chalicelib/images/prompt_weights.py": f"{EASEL}/prompts/prompt_weights.py",
     **{

@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.dialects.batch import (
@@ -29,12 +30,13 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
+from chalicelib.dialects.pricing import price_of_all
 from chalicelib.dialects.prompt_tags import read_tags
 from chalicelib.errors import GatewayError, InvalidRequest, PictureTooLarge
 from chalicelib.generation import GenerationRequest, InvalidField, Number
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
-from chalicelib.web.body import read_json_object, read_switch, with_numbers
+from chalicelib.web.body import read_dry_run, read_json_object, read_switch, with_numbers
 from chalicelib.web.request import Request
 from chalicelib.web.response import (
     Response,
@@ -81,15 +83,33 @@ _ANY_NUMBER = Number("", -1e9, 1e9)
 _ADVICE = 'set override_settings {"samples_format": "webp"}'
 
 
+@dataclass(frozen=True)
+class Txt2ImgRequest:
+    """A call of `txt2img`, read and checked.
+
+    Attributes:
+        generations: one request for each picture; they differ in the seed.
+        names_seed: whether the call has a seed, and not -1.
+    """
+
+    generations: tuple[GenerationRequest, ...]
+    names_seed: bool
+
+
 def generate(service: ImageService, request: Request) -> Response:
     """Handle `POST /sdapi/v1/txt2img`.
 
     Raises:
         GatewayError: if the request is not valid, or a picture failed.
     """
-    generations = read_txt2img(service, read_json_object(request))
+    body = read_json_object(request)
+    dry_run = read_dry_run(request, body)
+    asked = read_txt2img(service, body)
     with calling(service.settings, request) as call:
-        batch = generate_batch(service, call, generations)
+        call.names_seed = asked.names_seed
+        if dry_run:
+            return price_of_all(service, call, asked.generations)
+        batch = generate_batch(service, call, asked.generations)
         return _finish(service, request, batch).with_headers(report(call))
 
 
@@ -127,7 +147,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
 # --- Reading --------------------------------------------------------------------------------------
 
 
-def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[GenerationRequest, ...]:
+def read_txt2img(service: ImageService, body: dict[str, Any]) -> Txt2ImgRequest:
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
     _refuse(data)
@@ -137,10 +157,11 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     # The web UI, too, uses its default for an unknown checkpoint: `info` names the model used.
     model = checkpoint if checkpoint in list(service.settings.models) else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    names_seed = first.seed is not None
     first = complete(service.settings, first)
     generations = with_seeds(first, _count(data))
     check_weight(generations, "batch_size", _ADVICE)
-    return generations
+    return Txt2ImgRequest(generations, names_seed)
 
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:

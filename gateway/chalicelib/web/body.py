@@ -9,7 +9,7 @@ from typing import Any
 
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import RULES, GenerationRequest, InvalidField, Number, Whole
-from chalicelib.web.request import Request
+from chalicelib.web.request import DRY_RUN, Request
 
 _SWITCHES = {
     **dict.fromkeys(("true", "1", "on", "t", "yes", "y"), True),
@@ -41,14 +41,14 @@ def read_form(request: Request) -> GenerationRequest:
         return GenerationRequest.from_query(request.parameters())
 
 
-def read_body(request: Request) -> GenerationRequest:
+def read_body(data: Mapping[str, object]) -> GenerationRequest:
     """Return the generation request of a JSON body.
 
     Raises:
-        InvalidRequest: if it is not a JSON object, or for the first field that is wrong.
+        InvalidRequest: for the first field that is wrong.
     """
     with _named_fields():
-        return GenerationRequest.from_dict(with_numbers(read_json_object(request)))
+        return GenerationRequest.from_dict(with_numbers(data))
 
 
 def read_json_object(request: Request) -> dict[str, Any]:
@@ -103,6 +103,23 @@ def read_switch(value: object, field: str) -> bool:
     if spelled not in _SWITCHES:
         raise InvalidRequest(f"{field}: must be true or false", field=field)
     return _SWITCHES[spelled]
+
+
+def read_dry_run(request: Request, body: dict[str, Any] | None = None) -> bool:
+    """Return whether only the price is requested: `dry_run` in the query, or in the body.
+
+    Args:
+        request: any.
+        body: its JSON object, from which the field is removed; None without one.
+
+    Raises:
+        InvalidRequest: naming `dry_run`, for anything other than true or false.
+    """
+    values = list(request.query.get(DRY_RUN, ()))
+    if body is not None and (value := body.pop(DRY_RUN, None)) is not None:
+        values.append(value)
+    switches = [read_switch(value, DRY_RUN) for value in values]  # all of them are checked
+    return any(switches)
 
 
 def _number(name: str, value: object) -> object:

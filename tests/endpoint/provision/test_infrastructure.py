@@ -5,7 +5,6 @@ checkov and parliament are installed in another environment: see tests/policy_to
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from endpoint.provision.infrastructure import (
 )
 from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create, put_image
-from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
+from tests.endpoint.world import ACCOUNT, REGION, _answer, contents, role_policy
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
@@ -38,6 +37,8 @@ ROLES = [
     f"easel-main-gateway-{REGION}",
     f"easel-main-build-{REGION}",
     f"easel-main-build-rule-{REGION}",
+    f"easel-main-lease-{REGION}",
+    f"easel-main-guard-{REGION}",
 ]
 # Actions that support no resource ARNs; each has a condition or only reads.
 WITHOUT_RESOURCE = {
@@ -51,16 +52,6 @@ WITHOUT_RESOURCE = {
 }
 
 
-def _document(response):
-    document: dict[str, Any] = ast.literal_eval(response["PolicyDocument"])  # as moto writes it
-    # moto keeps an empty one for AWS::NoValue.
-    statements = list(filter(None, document["Statement"]))
-    for statement in statements:
-        if isinstance(statement["Resource"], list):
-            statement["Resource"] = list(filter(None, statement["Resource"]))
-    return {**document, "Statement": statements}
-
-
 def _run(command, **more):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **more)
 
@@ -70,17 +61,16 @@ def policies(world, tmp_path):
     """The roles' policies as CloudFormation makes them, with all that options add."""
     _create_privately(world, tmp_path)
     iam = world.client("iam")
-    return {
-        role: _document(iam.get_role_policy(RoleName=role, PolicyName=_policy_name(role)))
-        for role in ROLES
-    }
+    return {role: role_policy(iam, role, _policy_name(role)) for role in ROLES}
 
 
 def _policy_name(role):
     return role.removesuffix(f"-{REGION}").rpartition("-")[2]
 
 
-@pytest.mark.parametrize("name", ["infrastructure.yaml", "ci-roles.yaml", "training.yaml"])
+@pytest.mark.parametrize(
+    "name", ["infrastructure.yaml", "ci-roles.yaml", "training.yaml", "cdn.yaml"]
+)
 def test_cfn_lint_finds_nothing(name):
     path = TEMPLATE.with_name(name)
     done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(path)])
@@ -221,7 +211,7 @@ def test_a_rollback_that_failed_is_continued_and_then_the_stack_is_updated(world
 
 
 def test_the_template_is_small_enough_to_be_sent_in_the_call():
-    assert len(TEMPLATE.read_bytes()) < 51_200
+    assert len(template(REGION).encode()) < 51_200
 
 
 def test_no_policy_allows_everything(policies):
@@ -408,7 +398,8 @@ def _create_privately(world, tmp_path, *reach):
 def test_checkov_finds_nothing_that_the_files_do_not_explain():
     """One run for all of them, of which most is the start."""
     root = TEMPLATE.parents[1]
-    files = [TEMPLATE, TEMPLATE.with_name("ci-roles.yaml"), TEMPLATE.with_name("training.yaml")]
+    others = ("ci-roles.yaml", "training.yaml", "cdn.yaml")
+    files = [TEMPLATE, *(TEMPLATE.with_name(name) for name in others)]
     command = [find_program("checkov"), "--output", "json", "--compact"]
     command += ["--framework", "cloudformation", "github_actions"]
     for path in [*files, *sorted((root / ".github" / "workflows").glob("*.yml"))]:
