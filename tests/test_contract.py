@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[1]
 EASEL = "model_package/code/easel"
 RULE = f"{EASEL}/model_folder"
 JOBS = "endpoint/core/training_jobs"
+BATCHES = "endpoint/core/batches"
 TRAINER = "model_package/training"
 # Each copy, and the file to edit.
 COPIES = {
@@ -25,6 +26,10 @@ COPIES = {
         for path in sorted((ROOT / JOBS).glob("*.py"))
     },
     **{
+        f"gateway/chalicelib/batches/{path.name}": path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / BATCHES).glob("*.py"))
+    },
+    **{
         f"{JOBS}/{name}": f"{TRAINER}/{name}"
         for name in ("dataset.py", "failures.py", "job.py", "kohya.py")
     },
@@ -40,7 +45,11 @@ def test_a_file_that_two_parts_need_is_the_same_in_both(copied, edited):
 
 
 def test_no_copy_is_left_of_a_file_that_is_gone():
-    folders = ("endpoint/core/model_folder", "gateway/chalicelib/training_jobs")
+    folders = (
+        "endpoint/core/model_folder",
+        "gateway/chalicelib/batches",
+        "gateway/chalicelib/training_jobs",
+    )
     copies = {f"{folder}/{path.name}" for folder in folders
               for path in (ROOT / folder).glob("*.py")}  # fmt: skip
 
