@@ -14,6 +14,7 @@ TRAINER = "model_package/training"
 COPIES = {
     "gateway/chalicelib/generation.py": "model_package/code/generation.py",
     "endpoint/core/generation.py": "model_package/code/generation.py",
+    "gateway/chalicelib/picture_files.py": "endpoint/core/picture_files.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
     "model_package/server/log.py": f"{EASEL}/log.py",
     "gateway/chalicelib/images/prompt_weights.py": f"{EASEL}/prompts/prompt_weights.py",
