@@ -16,6 +16,7 @@ COPIES = {
     "endpoint/core/generation.py": "model_package/code/generation.py",
     "gateway/chalicelib/picture_files.py": "endpoint/core/picture_files.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
+    "model_package/batch/job_folder.py": f"{TRAINER}/job_folder.py",
     "model_package/server/log.py": f"{EASEL}/log.py",
     "gateway/chalicelib/images/prompt_weights.py": f"{EASEL}/prompts/prompt_weights.py",
     **{

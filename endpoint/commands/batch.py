@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from endpoint.catalogue import models, prices
+from endpoint.catalogue import models, prices, training
 from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import CommonOptions, common_parser, count, instance_type, read
@@ -29,16 +29,18 @@ from endpoint.core.batches import results
 from endpoint.core.batches.lines import FileRefused, Line
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console, elapsed
+from endpoint.core.generation import GenerationRequest
 from endpoint.core.problems import BadArgument, UploadFailed
 from endpoint.costs import batch as costs
 from endpoint.costs.batch import Estimate
-from endpoint.provision.batches import deployed
+from endpoint.provision.batches import deployed, spot
 from endpoint.provision.batches.deployed import Deployed
 from endpoint.provision.batches.direct import Direct
 from endpoint.provision.batches.folder import RESULTS, Folder, opened
 from endpoint.provision.batches.local import Gateway
 from endpoint.provision.batches.run import Run
 from endpoint.provision.batches.sheet import write_sheet
+from endpoint.provision.batches.spot import Definition, SpotJob
 from endpoint.provision.batches.window import Window
 
 _REAL_TIME_AT_ONCE = 8
@@ -87,18 +89,21 @@ def parser() -> argparse.ArgumentParser:
 
 def batch(context: Context, options: BatchOptions) -> Result:
     """Paint the file with the deployment."""
+    if options.spot or options.stop:
+        return _batch_on_spot(context, options)
+    if options.instance_type:
+        raise BadArgument("--instance-type is for --spot; an endpoint has its own.")
     endpoint = deployed.find(context, options.model, options.most_instances)
-    names = [context.deployment.model_of(name) for name in context.endpoint_names()]
-    lines = _read(options, [endpoint.model, *(name for name in names if name != endpoint.model)])
+    lines = _read(options, [endpoint.model, *_others(context, endpoint.model)])
     _say_counts(context.console, options, lines)
     if context.dry_run:
-        made = _estimate(lines, endpoint)
+        made = _estimate(_requests(lines), endpoint)
         _say_estimate(context.console, context.clock, endpoint, made)
         return Result({"pictures": _count(lines)}, ["Dry run: nothing is painted."])
     with opened(options.out, lines) as folder:
         run = _start(context.console, context.clock, folder)
         if run.left:
-            made = _estimate([task.line for task in run.left.values()], endpoint, run)
+            made = _estimate([task.picture.request for task in run.left.values()], endpoint)
             _say_estimate(context.console, context.clock, endpoint, made)
             context.console.ask(f"Paint {len(run.left):,} pictures?")
             run.usd_per_hour = made.usd_per_hour
@@ -123,6 +128,50 @@ def batch_locally(console: Console, clock: Clock, options: BatchOptions) -> Resu
             console.ask(f"Paint {len(run.left):,} pictures through {gateway.url}?")
             Direct(run, clock, gateway.paint, _LOCAL_AT_ONCE).paint()
         return _result(folder, run)
+
+
+def _batch_on_spot(context: Context, options: BatchOptions) -> Result:
+    """Paint the file with a managed-spot job, or stop that job."""
+    if options.most_instances:
+        raise BadArgument(
+            "--most-instances is for asynchronous endpoints; --spot has one instance."
+        )
+    definition = spot.find(context, options.model, options.instance_type)
+    lines = _read(options, [definition.model, *_others(context, definition.model)])
+    _say_counts(context.console, options, lines)
+    if context.dry_run:
+        _say_spot(context, definition, _estimate_spot(_requests(lines), definition))
+        return Result({"pictures": _count(lines)}, ["Dry run: nothing is painted."])
+    with opened(options.out, lines) as folder:
+        run = _start(context.console, context.clock, folder)
+        made = _estimate_spot([task.picture.request for task in run.left.values()], definition)
+        run.usd_per_hour = made.usd_per_hour
+        job = SpotJob(context, run, definition, made.seconds)
+        if options.stop:
+            return _stop(context, job, run)
+        if run.left:
+            _say_spot(context, definition, made)
+            context.console.ask(f"Paint {len(run.left):,} pictures on a spot instance?")
+            try:
+                job.paint()
+            except KeyboardInterrupt:
+                context.console.say(
+                    "The job goes on and costs money until it ends; the same command joins it, and"
+                    " with --stop ends it."
+                )
+                raise
+        return _result(folder, run)
+
+
+def _stop(context: Context, job: SpotJob, run: Run) -> Result:
+    context.console.ask("Stop the managed-spot job of this batch?")
+    name = job.stop()
+    text = f"{name} is stopped" if name else "No job of this batch runs"
+    done = run.total - len(run.left)
+    return Result(
+        {"stopped": name, "pictures": run.total, "done": done},
+        [f"{text}; {done:,} of {run.total:,} pictures are in {run.folder.path}."],
+    )
 
 
 # --- The file ------------------------------------------------------------------------------------
@@ -188,17 +237,43 @@ def _start(console: Console, clock: Clock, folder: Folder) -> Run:
     return run
 
 
+def _others(context: Context, model: str) -> list[str]:
+    """Return the deployment's other models."""
+    names = [context.deployment.model_of(name) for name in context.endpoint_names()]
+    return [name for name in names if name != model]
+
+
 # --- The price -----------------------------------------------------------------------------------
 
 
-def _estimate(lines: Sequence[Line], endpoint: Deployed, run: Run | None = None) -> Estimate:
-    if run is None:
-        requests = [picture.request for line in lines for picture in line.pictures]
-    else:
-        requests = [task.picture.request for task in run.left.values()]
+def _requests(lines: Sequence[Line]) -> list[GenerationRequest]:
+    return [picture.request for line in lines for picture in line.pictures]
+
+
+def _estimate(requests: Sequence[GenerationRequest], endpoint: Deployed) -> Estimate:
     seconds = costs.painting_seconds(requests, endpoint.model, endpoint.instance_type)
     way = costs.real_time if endpoint.output is None else costs.asynchronous
     return way(seconds, len(requests), endpoint.instance_type, endpoint.instances)
+
+
+def _estimate_spot(requests: Sequence[GenerationRequest], definition: Definition) -> Estimate:
+    seconds = costs.painting_seconds(requests, definition.model, definition.instance_type)
+    return costs.spot(
+        seconds,
+        len(requests),
+        definition.instance_type,
+        training.start_seconds(),
+        training.spot_share(),
+    )
+
+
+def _say_spot(context: Context, definition: Definition, made: Estimate) -> None:
+    price = prices.in_words(prices.dearest([definition.instance_type]))
+    context.console.say(
+        f"{definition.model} on one spot {definition.instance_type}, expected at"
+        f" {training.spot_share():.0%} of {price}."
+    )
+    _say_time_and_price(context.console, context.clock, made)
 
 
 def _say_estimate(console: Console, clock: Clock, endpoint: Deployed, made: Estimate) -> None:
@@ -208,6 +283,10 @@ def _say_estimate(console: Console, clock: Clock, endpoint: Deployed, made: Esti
         f"{endpoint.name}: {kind}, {most}{endpoint.instances} {endpoint.instance_type}"
         f" ({prices.in_words(prices.dearest([endpoint.instance_type]))} each)."
     )
+    _say_time_and_price(console, clock, made)
+
+
+def _say_time_and_price(console: Console, clock: Clock, made: Estimate) -> None:
     if made.seconds is None:
         console.say(
             "How long a picture takes there is not published, so that neither time nor dollars can"
