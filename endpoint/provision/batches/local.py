@@ -74,9 +74,10 @@ class Gateway:
             Busy: if a later attempt can succeed.
             ScriptError: if it requires a key.
         """
-        fields = {name: value for name, value in task.picture.request.to_dict().items() if value}
+        request = task.picture.request
+        fields = {name: value for name, value in request.to_dict().items() if value != ""}
         fields["output_format"] = fields.pop("format")
-        fields |= {"response_format": "b64_json", "seed": task.picture.request.seed}
+        fields["response_format"] = "b64_json"
         try:
             answer = self._follow(self._ask("POST", f"{self.url}{URL}", json.dumps(fields)))
         except OSError as error:
