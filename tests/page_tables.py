@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.dialects.openai import QUALITIES
+from chalicelib.batches.openai import QUALITIES
 from chalicelib.generation import describe
 from endpoint.catalogue import benchmarks, prices, training
 from endpoint.catalogue.beliefs import Belief, beliefs

@@ -12,10 +12,10 @@ from endpoint.catalogue import models, prices
 from endpoint.catalogue.beliefs import beliefs
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
+from endpoint.core.http import Ask
 from endpoint.core.problems import ScriptError, translated
 from endpoint.proof import checks
 from endpoint.proof.checks import CHECKS, wake_from_zero
-from endpoint.proof.http import Ask
 from endpoint.proof.leases import lease_ends
 from endpoint.proof.meter import CostLimit, Meter
 from endpoint.proof.record import Proof

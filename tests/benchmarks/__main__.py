@@ -37,6 +37,7 @@ BENCHMARKS = (
     "weights_upload",
     "serving_image",
     "endpoint_life",
+    "batch",
     "demo_quality",
 )
 

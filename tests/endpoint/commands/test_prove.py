@@ -11,11 +11,11 @@ import pytest
 
 from endpoint.catalogue.beliefs import beliefs
 from endpoint.commands import prove
+from endpoint.core.http import Answer
 from endpoint.emulator.moto_ import cloudformation, sagemaker, service_quotas
 from endpoint.emulator.sagemaker import lifecycle
 from endpoint.proof import checks as proof_checks
 from endpoint.proof import probe
-from endpoint.proof.http import Answer
 from endpoint.provision import checks
 from endpoint.provision.gateway import gateway, gateway_project
 from tests.endpoint.doubles import PNG, create_gateway
