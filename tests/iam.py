@@ -67,8 +67,11 @@ def _holds(operator: str, key: str, values: list[str], context: Mapping[str, str
     if actual is None:
         return False
     match operator:
-        case "StringEquals" | "ArnEquals" | "Bool":
+        # No request here has several values of a key.
+        case "StringEquals" | "ForAllValues:StringEquals" | "ArnEquals" | "Bool":
             return actual in values
+        case "NumericLessThanEquals":
+            return float(actual) <= float(values[0])
         case "StringLike":
             return any(_matches(pattern, actual) for pattern in values)
         case _:
@@ -141,6 +144,9 @@ def requests_of(model: Any, params: Mapping[str, Any]) -> list[Request]:
         requests.append(
             Request("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
         )
+    if model.name == "CreateTrainingJob":
+        context = _training_job(params)
+        requests = [Request(each.action, each.resource, context) for each in requests]
     passed = params.get("RoleArn") if service == "sagemaker" else None
     if role := params.get("ExecutionRoleArn") or passed:
         to = {"iam:PassedToService": "sagemaker.amazonaws.com"}
@@ -154,6 +160,18 @@ def _change_set(params: Mapping[str, Any]) -> dict[str, str]:
     name = params.get("ChangeSetName", "")
     context = {"cloudformation:ChangeSetName": name.split("/")[1] if "/" in name else name}
     return context | ({"cloudformation:RoleArn": params["RoleARN"]} if "RoleARN" in params else {})
+
+
+def _training_job(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the condition keys of CreateTrainingJob."""
+    # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
+    tags = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in params.get("Tags", [])}
+    return {
+        **tags,
+        "sagemaker:InstanceTypes": params["ResourceConfig"]["InstanceType"],
+        "sagemaker:MaxRuntimeInSeconds": str(params["StoppingCondition"]["MaxRuntimeInSeconds"]),
+        "sagemaker:NetworkIsolation": str(params.get("EnableNetworkIsolation", False)).lower(),
+    }
 
 
 def _resources(service: str, model: Any, params: Mapping[str, Any]) -> list[str]:
@@ -231,6 +249,10 @@ def _of_sagemaker(params: Mapping[str, Any]) -> list[str]:
         names = [("endpoint-config", params["EndpointConfigName"])]
     elif "TrainingJobName" in params:
         names = [("training-job", params["TrainingJobName"])]
+    elif arn := params.get("PipelineExecutionArn"):
+        return [arn]
+    elif "PipelineName" in params:
+        names = [("pipeline", params["PipelineName"])]
     else:
         names = [("model", params["ModelName"])]
     return [ARN.format("sagemaker", f"{kind}/{name}") for kind, name in names]
