@@ -97,7 +97,8 @@ class DataSets:
         folder = f"{places.DATASETS}{owner}/"
         if self._store.count_folders(folder, MOST_SETS) >= MOST_SETS:
             raise TrainingQuotaUsed(
-                f"This key has {MOST_SETS} data sets; they expire after {places.DATASET_DAYS} days."
+                f"This key has {MOST_SETS} data sets; delete some. They expire after"
+                f" {places.DATASET_DAYS} days."
             )
         identifier = places.new_id()
         uploads = [
@@ -144,6 +145,21 @@ class DataSets:
         """Return a data set's digest, without reading its files; None if there is none."""
         listed = self._listed(places.dataset(owner, identifier))
         return _digest(listed) if listed else None
+
+    def delete(self, owner: str, identifier: str) -> None:
+        """Delete a data set's files.
+
+        Raises:
+            TrainingUnknown: if the owner has no such data set, or it has expired.
+            StoreUnavailable: if S3 did not confirm that all of them are deleted.
+        """
+        prefix = places.dataset(owner, identifier) if places.is_id(identifier) else ""
+        listed = self._store.listed(prefix, _MOST_OBJECTS) if prefix else []
+        if not listed:
+            raise unknown_dataset()
+        while listed:
+            in_parallel(lambda one: self._store.delete(one.key), listed)
+            listed = self._store.listed(prefix, _MOST_OBJECTS)
 
     def caption(self, owner: str, identifier: str, captions: Mapping[str, str]) -> str:
         """Write the captions of a data set's pictures, and return its digest.

@@ -325,6 +325,24 @@ class TrainingService:
             **changes,
         )
 
+    def delete_dataset(self, owner: str, identifier: str) -> None:
+        """Delete a data set's files. A stopped job with it cannot be resumed any more.
+
+        Raises:
+            TrainingUnknown: if the owner has no such data set.
+            WrongState: while a job trains on it, or one is being started.
+            StoreUnavailable: if S3 does not respond; deleting can be repeated.
+        """
+        claim = self._claims.read(places.running(owner))
+        stored = self.jobs.read(claim.id) if claim else None
+        if stored is not None and stored[0].dataset == identifier:
+            training = self.jobs.refresh(*stored)
+            if training.record.ended is None:
+                raise WrongState(f"Job {training.record.id} trains on it; cancel that first.")
+        elif claim is not None and stored is None and not self._claims.is_stale(claim):
+            raise WrongState(f"Job {claim.id} is just being started; try again in a moment.")
+        self.datasets.delete(owner, identifier)
+
     def delete_adapter(self, owner: str, model: str, name: str) -> None:
         """Delete a published adapter, and free its name.
 

@@ -539,6 +539,11 @@ def deleted(bench):
     return lambda: bench.service.delete_adapter(OWNER, "sd", "fox")
 
 
+def forgotten(bench):
+    dataset = bench.dataset(pictures=1)
+    return lambda: bench.service.delete_dataset(OWNER, dataset)
+
+
 WORK = {
     # A single picture is looked at in the same thread, so that calls have an order.
     "start": lambda bench: (
@@ -550,6 +555,7 @@ WORK = {
     "failed": ended("Failed"),
     "stopped": ended("Stopped"),
     "delete": deleted,
+    "delete a data set": forgotten,
 }
 
 
