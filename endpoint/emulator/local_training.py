@@ -65,6 +65,7 @@ def offer_training(clients: Clients, region: str, bucket: str, model: ServedMode
             # Nothing of this costs money, and nobody else reaches it.
             "open": True,
             "per_month": 1_000,
+            "prodigy": trainer.has_prodigy(),
             "models": {model.name: entry},
         }
     )

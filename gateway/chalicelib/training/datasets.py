@@ -15,7 +15,7 @@ from chalicelib.aws.s3 import Listed, Store, UploadForm
 from chalicelib.errors import InvalidRequest, TrainingQuotaUsed, TrainingUnknown
 from chalicelib.training.asked import CAPTION, MOST_PICTURES, invalid
 from chalicelib.training_jobs import places
-from chalicelib.training_jobs.dataset import with_trigger
+from chalicelib.training_jobs.dataset import has_caption, with_trigger, without_pictures
 from chalicelib.training_jobs.job import Job
 
 # The media types of an upload, with the ending that the server gives the file.
@@ -257,11 +257,10 @@ def check_captions(dataset: DataSet, captions: Mapping[str, str], job: Job) -> N
             CAPTION.clean(with_trigger(text, job.trigger))
         except ValueError as error:
             raise invalid("trigger", f"with the caption of {name[:64]}, {error}") from error
-    if job.instance_prompt or job.trigger or job.captions == "names":
-        return
+    if folder := without_pictures(dataset.pictures, job):
+        raise invalid("sets", f"there is no picture in the folder {folder[:64]}")
     for name in dataset.pictures:
-        # A folder's name is the caption of its pictures, as in kohya's data sets.
-        if name not in captions and "/" not in name:
+        if name not in captions and not has_caption(name, job):
             raise invalid(
                 "instance_prompt", f"is required, or a trigger, because {name} has no caption"
             )

@@ -105,7 +105,7 @@ class TrainingService:
             dataset = self.datasets.read(owner, asked.dataset)
         else:
             dataset = DataSet.to_come(asked.pictures)
-        planned = plan(asked, dataset, self.settings, self.training.models, longest)
+        planned = plan(asked, dataset, self.settings, self.training, longest)
         with suppress(TrainingRunning):  # of which `start` says more
             self._reservations.check_name(planned.model, planned.job.name, owner)
         self._months.check(owner)

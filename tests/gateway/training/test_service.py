@@ -23,7 +23,7 @@ from chalicelib.training.claims import STALE_SECONDS
 from chalicelib.training.events import check
 from chalicelib.training_jobs import places
 from tests.gateway.doubles import Crash, refusal
-from tests.gateway.training.doubles import OWNER, STRANGER, Bench, adapter
+from tests.gateway.training.doubles import OWNER, PNG, STRANGER, Bench, adapter
 
 LORA = "loras/sd/fox.safetensors"
 
@@ -129,6 +129,8 @@ REFUSED = {
     "long caption": ({"captions": {"0001": "x" * 1_001}}, InvalidRequest),
     "long with trigger": ({"captions": {"0001": "x" * 1_000}}, InvalidRequest),
     "no caption": ({"trigger": ""}, InvalidRequest),
+    "a set without pictures": ({"sets": [{"folder": "dogs"}]}, InvalidRequest),
+    "no Prodigy": ({"optimizer": "prodigy"}, InvalidRequest),
     "class pictures": ({"preserve": "pictures"}, InvalidRequest),
     "kohya": ({"kohya": "a = "}, InvalidRequest),
     "long kohya": ({"kohya": "#" * 200_001}, InvalidRequest),
@@ -161,6 +163,15 @@ def test_captions_in_files_are_filtered_as_well(bench):
 
     with pytest.raises(PromptRefused):
         bench.start(dataset=bench.dataset(_0001="nude"))
+
+
+def test_a_text_of_a_set_is_filtered_as_well(bench):
+    bench = Bench(filter_mode="refuse")
+    dataset = bench.dataset(pictures=1)
+    bench.bucket.objects[f"{places.dataset(OWNER, dataset)}dogs/1.png"] = PNG
+    for name in ("trigger", "instance_prompt"):
+        with pytest.raises(PromptRefused):
+            bench.start(dataset=dataset, sets=[{"folder": "dogs", name: "nude"}])
 
 
 def test_a_data_set_of_another_owner_is_as_unknown_as_none(bench):
