@@ -99,7 +99,7 @@ class Sets(Rule):
             return item
         if not isinstance(item, Mapping) or "folder" not in item:
             raise ValueError("must have objects with folder")
-        values = {}
+        values: dict[str, Any] = {}
         for name, value in item.items():
             if name not in self._rules():
                 raise ValueError(f"of a set have no {str(name)[:40]}")
