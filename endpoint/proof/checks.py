@@ -23,6 +23,7 @@ from endpoint.proof.afterwards import (
     throttled_function,
 )
 from endpoint.proof.subject import Check, Observation, Subject, changes
+from endpoint.proof.training import TRAINING
 from endpoint.proof.updates import update_in_progress, update_quota, update_rollback, update_scaled
 
 # Of the wake-up: two minutes of the alarm, an instance, its image and the model.
@@ -273,6 +274,7 @@ CHECKS: dict[str, Check] = {
         *WITH_BOTH,
         *UPDATES_OF_ASYNCHRONOUS,
         wake_from_zero,
+        *TRAINING,
         *AFTERWARDS,
     )
 }
