@@ -120,8 +120,8 @@ def _plan(context: Context, options: TrainOptions) -> Plan:
     side = job.resolution or family.resolution
     pictures = examine(folder, job, side)
     classes = None
-    if options.class_pictures:
-        classes = examine(options.class_pictures, job, side, of_class=True)
+    if options.class_pictures or any(one.of_class for one in job.sets):
+        classes = examine(options.class_pictures or folder, job, side, of_class=True)
     _say_pictures(context, pictures, classes, _sheet_path(options, job.name))
     for row in rows:
         context.console.say(f"kohya: {row}")
@@ -168,11 +168,11 @@ def _job(options: TrainOptions, folder: Path, resolution: int) -> tuple[Job, lis
             _require_name(own)
             job = request.read_job(own, has_class_pictures=options.class_pictures is not None)
             return job, []
-        config = kohya.read([options.kohya])
-        fields, _ = kohya.translate(config)
+        config, prodigy = kohya.read([options.kohya]), trainer.has_prodigy()
+        fields, _ = kohya.translate(config, prodigy=prodigy)
         # Epochs become steps, for which the pictures are counted.
         counted = examine(folder, Job.from_dict({**fields, **own}), resolution).repeated
-        fields, rows = kohya.translate(config, counted)
+        fields, rows = kohya.translate(config, counted, prodigy=prodigy)
         has_class = options.class_pictures is not None
         return request.read_job({**fields, **own}, has_class_pictures=has_class), rows
     except InvalidField as error:

@@ -24,12 +24,13 @@ from endpoint.core.console import elapsed
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError, TrainingFailed
 from endpoint.core.training_jobs import places, progress, request, state
 from endpoint.core.training_jobs.adapter_file import LARGEST, AdapterUnusable, check
+from endpoint.core.training_jobs.dataset import set_of
 from endpoint.core.training_jobs.job import Job
 from endpoint.core.training_jobs.price import Estimate
 from endpoint.core.training_jobs.progress import Progress
 from endpoint.core.training_jobs.state import Record, State
 from endpoint.provision.training import trainer
-from endpoint.provision.training.pictures import Report
+from endpoint.provision.training.pictures import Picture, Report
 
 _SUFFIX = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
@@ -78,9 +79,8 @@ def start(context: Context, plan: Plan) -> Record:
             other = places.new_id()
             _upload(context, other, plan.class_pictures, plan.job, "pictures of the class")
             classes = places.dataset(places.OPERATOR, other)
-        job = replace(plan.job, captions="files")  # whatever they were before
         content = request.job_json(
-            job, steps=plan.estimate.steps, usd_per_hour=plan.estimate.usd_per_hour
+            _uploaded(plan.job), steps=plan.estimate.steps, usd_per_hour=plan.estimate.usd_per_hour
         )
         _put(context, places.job_file(identifier), content)
         _put(context, places.record(identifier), record.to_json())
@@ -197,15 +197,39 @@ def _upload(context: Context, dataset: str, report: Report, job: Job, what: str)
         return
     started, sent = context.clock.monotonic(), 0
     for number, one in enumerate(report.pictures, 1):
-        # Kohya's form of repeats, where they differ from the job's.
-        folder = "" if one.item.repeats == job.repeats else f"{one.item.repeats}_pictures/"
-        stem = f"{prefix}{folder}{number:04}"
+        stem = f"{prefix}{_folder(one, report.folder, job)}{number:04}"
         body = one.item.path.read_bytes()
         context.bucket.put(f"{stem}{_SUFFIX[one.format]}", body)
         context.bucket.put(f"{stem}.txt", one.item.caption.encode())
         sent += len(body)
         share = f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB"
         context.console.waiting(f"{number} of {len(report.pictures)} {what}, {share}", started)
+
+
+def _folder(one: Picture, root: Path, job: Job) -> str:
+    """Return where a picture is in the data set: in its set's folder under a name of our own."""
+    own = set_of(one.item.path.relative_to(root).as_posix(), job)
+    place, repeats = "", job.repeats
+    if own is not None and own.of_class:
+        repeats = 1  # of the channel of the class
+    elif own is not None:
+        place = f"set-{job.sets.index(own) + 1}/"
+        repeats = job.repeats if own.repeats is None else own.repeats
+    # Kohya's form of repeats, where they differ from those.
+    return place if one.item.repeats == repeats else f"{place}{one.item.repeats}_pictures/"
+
+
+def _uploaded(job: Job) -> Job:
+    """Return the job with what the upload has made of captions and sets.
+
+    Pictures of the class are in a channel of their own.
+    """
+    sets = [
+        replace(one, folder=f"set-{number}")
+        for number, one in enumerate(job.sets, 1)
+        if not one.of_class
+    ]
+    return replace(job, captions="files", sets=tuple(sets))
 
 
 def _put(context: Context, key: str, body: bytes) -> None:
