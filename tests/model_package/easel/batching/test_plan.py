@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from easel.batching.plan import has_room, next_batch, sizes_of
@@ -88,6 +88,8 @@ class Simulation:
                 self.ended.append(run)
 
 
+# An example has up to 180 turns.
+@settings(max_examples=min(settings.default.max_examples, 300))
 @given(
     arrivals=st.lists(st.tuples(st.integers(0, 20), REQUESTS), max_size=20),
     seconds=st.fixed_dictionaries({size: st.floats(0.1, 10) for size in SIZES}),
