@@ -49,6 +49,7 @@ WITHOUT_RESOURCE = {
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
     "ecr:GetAuthorizationToken",
+    "sagemaker:ListEndpoints",
 }
 
 
@@ -250,13 +251,19 @@ def _is_own(resource):
     return any(part in resource for part in named + network)
 
 
-def test_the_gateways_role_can_invoke_endpoints_and_store_jobs_and_nothing_more(policies):
+def test_the_gateways_role_can_use_endpoints_renew_leases_and_store_jobs_and_nothing_more(
+    policies,
+):
     actions = {
         action for statement in policies[ROLES[1]]["Statement"] for action in statement["Action"]
     }
     assert actions == {
         "sagemaker:InvokeEndpoint",
         "sagemaker:InvokeEndpointAsync",
+        "sagemaker:DescribeEndpoint",
+        "scheduler:GetSchedule",
+        "scheduler:UpdateSchedule",
+        "iam:PassRole",
         "s3:GetObject",
         "s3:PutObject",
         "s3:DeleteObject",
@@ -264,6 +271,24 @@ def test_the_gateways_role_can_invoke_endpoints_and_store_jobs_and_nothing_more(
         "logs:CreateLogStream",
         "logs:PutLogEvents",
     }
+
+
+def test_only_with_wake_can_the_gateway_create_endpoints_and_only_pass_the_leases_role(world):
+    assert create(world, "--wake") == 0
+    client = world.client("iam")
+    statements = {
+        statement["Sid"]: statement
+        for statement in role_policy(client, ROLES[1], "gateway")["Statement"]
+    }
+    assert statements["WakeTheEndpoints"]["Action"] == [
+        "sagemaker:AddTags", "sagemaker:CreateEndpoint"
+    ]  # fmt: skip
+    assert statements["PassTheLeasesRole"]["Resource"].endswith(f":role/{ROLES[4]}")
+    # moto does not look at conditions again when it updates.
+    assert create(world, "--name", "second") == 0
+    other = ROLES[1].replace("main", "second")
+    sids = [each["Sid"] for each in role_policy(client, other, "gateway")["Statement"]]
+    assert "WakeTheEndpoints" not in sids
 
 
 def test_the_image_count_of_a_link_outlives_the_link(policies):
