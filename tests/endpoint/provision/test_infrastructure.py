@@ -18,6 +18,7 @@ from cfnlint.helpers import REGIONS
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from endpoint.commands import status
+from endpoint.core.usage_days import MOST_DAYS
 from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
 from endpoint.provision import infrastructure
 from endpoint.provision.infrastructure import (
@@ -301,6 +302,13 @@ def test_the_image_count_of_a_link_outlives_the_link(policies):
     # A link is valid for 30 days at most; a count that expires before would start again at zero.
     rules = TEMPLATE.read_text("utf-8").partition("Prefix: links/")[2]
     assert rules.strip().startswith("ExpirationInDays: 40")
+
+
+def test_what_is_used_is_kept_for_longer_than_the_longest_report():
+    rules = TEMPLATE.read_text("utf-8").partition("Prefix: usage/")[2].split()
+
+    assert rules[0] == "ExpirationInDays:"
+    assert int(rules[1]) > MOST_DAYS
 
 
 def test_the_bucket_is_encrypted_private_and_tidies_itself(world, policies):
