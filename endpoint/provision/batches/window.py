@@ -127,7 +127,7 @@ class Window:
             idle: how often there was nothing before.
         """
         each = self._run.seconds_each or _PAUSES[0]
-        return min(max(_PICTURES_PER_LIST * each, _PAUSES[0] * 1.5**idle, _PAUSES[0]), _PAUSES[1])
+        return min(max(_PICTURES_PER_LIST * each, _PAUSES[0] * 1.5 ** min(idle, 10)), _PAUSES[1])
 
     def _require_endpoint(self) -> None:
         """Raise ScriptError if the endpoint is gone, and with it its queue."""
