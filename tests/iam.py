@@ -115,7 +115,7 @@ _TAGGING = {
 _WITHOUT_RESOURCE = re.compile(
     r"(application-autoscaling:Describe|ec2:Describe|servicequotas:List|tag:Get"
     r"|lambda:(ListFunctions|GetAccountSettings)|logs:DescribeLogGroups|s3:ListAllMyBuckets"
-    r"|codebuild:ListProjects|events:ListRules"
+    r"|codebuild:ListProjects|events:ListRules|scheduler:List(Schedules|ScheduleGroups)"
     r"|sagemaker:List(Models|Endpoints|EndpointConfigs|Pipelines|TrainingJobs)).*"
 )
 
@@ -145,6 +145,9 @@ def requests_of(model: Any, params: Mapping[str, Any]) -> list[Request]:
     if role := params.get("ExecutionRoleArn") or passed:
         to = {"iam:PassedToService": "sagemaker.amazonaws.com"}
         requests.append(Request("iam:PassRole", role, to))
+    if service == "scheduler" and "Target" in params:
+        to = {"iam:PassedToService": "scheduler.amazonaws.com"}
+        requests.append(Request("iam:PassRole", params["Target"]["RoleArn"], to))
     return requests
 
 
@@ -188,6 +191,9 @@ _ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "events": lambda params: str(params["ResourceARN"]),
     "iam": lambda params: str(params["PolicySourceArn"]),
+    "scheduler": lambda params: ARN.format(
+        "scheduler", f"schedule/{params['GroupName']}/{params['Name']}"
+    ),
     "lambda": lambda params: (
         params.get("Resource") or ARN.format("lambda", f"function:{params['FunctionName']}")
     ),

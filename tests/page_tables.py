@@ -23,7 +23,7 @@ from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
 from endpoint.core.training_jobs import price
 from endpoint.core.training_jobs.job import Job
-from endpoint.costs import estimate
+from endpoint.costs import estimate, leases
 from tests.model_package.servers import cases
 from tests.packages import ROOT
 
@@ -45,6 +45,8 @@ def tables() -> dict[tuple[Path, str], str]:
         (DOCS / "prove.md", "beliefs"): belief_table(proof()),
         (README, "proof"): proof_sentence(proof()),
         (DOCS / "costs.md", "training"): training_table(),
+        (DOCS / "costs.md", "leases"): leases.lease_table(),
+        (DOCS / "costs.md", "woken"): leases.woken(),
         **growth,
     }
 

@@ -17,6 +17,7 @@ from endpoint.aws.quotas import Quotas
 from endpoint.aws.registry import Registry
 from endpoint.aws.runtime import Runtime
 from endpoint.aws.scaling import Scaling
+from endpoint.aws.schedules import Schedules
 from endpoint.aws.stacks import Stacks
 from endpoint.aws.tagged import Tagged
 from endpoint.aws.training import Training
@@ -131,6 +132,10 @@ class Context:
         return Scaling(
             self.account.client("application-autoscaling"), self.account.client("cloudwatch")
         )
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        return Schedules(self.account.client("scheduler"))
 
     @cached_property
     def logs(self) -> Logs:

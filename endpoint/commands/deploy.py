@@ -25,7 +25,7 @@ from endpoint.cli.script import Result
 from endpoint.core.problems import AGAIN, ScriptError
 from endpoint.provision import checks, infrastructure
 from endpoint.provision.gateway import gateway
-from endpoint.provision.serving import capacity, endpoint
+from endpoint.provision.serving import capacity, endpoint, lease
 from endpoint.provision.training import setting, stack
 
 # Takes a URL, and `key` as well where the gateway requires keys; raises OSError for an error.
@@ -58,6 +58,8 @@ def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     ]
     names = [context.deployment.endpoint(model.name) for model in chosen]
     capacity.require_room(context, dict(zip(names, types, strict=True)))
+    for line in lease.worst_month(context, options, list(zip(chosen, types, strict=True))):
+        context.console.say(line)
     for model_options in each:
         endpoint.create(context, model_options)
     training = setting.prepare(context, options)

@@ -16,6 +16,7 @@ from endpoint.core.http import Ask
 from endpoint.core.problems import ScriptError, translated
 from endpoint.proof import checks
 from endpoint.proof.checks import CHECKS, wake_from_zero
+from endpoint.proof.leases import lease_ends
 from endpoint.proof.meter import CostLimit, Meter
 from endpoint.proof.record import Proof
 from endpoint.proof.subject import Check, Subject
@@ -76,6 +77,7 @@ class Run:
         self._measure(visitor, REAL_TIME)
         self._measure(visitor, ASYNCHRONOUS)
         # What follows takes long, and the other endpoint would cost money meanwhile.
+        self._check(lease_ends.__name__, subject)
         self._stop(REAL_TIME)
         self._update(checks.UPDATES_OF_ASYNCHRONOUS, ASYNCHRONOUS, subject, 1)
         self._check(wake_from_zero.__name__, subject)

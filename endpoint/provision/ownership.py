@@ -15,6 +15,8 @@ from endpoint.aws.logs import group_of
 from endpoint.cli.context import Context
 from endpoint.cli.inventory import (
     BUILD,
+    GUARD,
+    LEASE,
     PIPELINE,
     PROJECT,
     REPOSITORY,
@@ -52,6 +54,8 @@ class Ownership:
             "alarm": self._owns_alarm,
             "Lambda function": lambda name: name == own.function and self.owns_function,
             "REST API": self._owns_api,
+            GUARD: lambda name: name == own.guard and self.owns_stack,
+            LEASE: lambda name: name.startswith(f"{own.prefix}-") and self.owns_stack,
             "log group": self._owns_logs,
             "stack": self._owns_stack,
             "bucket": self._owns_bucket,

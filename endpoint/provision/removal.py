@@ -3,7 +3,7 @@
     search           what has the deployment's tag, or was made by what has; shown before a question
     training         jobs are stopped; the pipeline, its rules and roles are deleted
     scaling          alarms first: they could start what is being deleted
-    endpoint         until it is gone; from then on no instance costs money
+    endpoint         until it is gone; from then on no instance costs money, and no lease is needed
     configurations and models, and their logs
     builds           of the image, until none runs
     buckets          their files, and the parts of unfinished uploads
@@ -26,6 +26,8 @@ from endpoint.cli.context import Context
 from endpoint.cli.inventory import (
     BUILD,
     GATEWAY_KINDS,
+    GUARD,
+    LEASE,
     PIPELINE,
     PROJECT,
     REPOSITORY,
@@ -43,7 +45,17 @@ from endpoint.provision.serving import in_service
 
 _LATE_SECONDS = 60
 _STOP_SECONDS = 600
-_INFRASTRUCTURE_KINDS = {"bucket", "stack", REPOSITORY, PROJECT, BUILD, RULE, TRAINING, PIPELINE}
+_INFRASTRUCTURE_KINDS = {
+    "bucket",
+    "stack",
+    REPOSITORY,
+    PROJECT,
+    BUILD,
+    RULE,
+    TRAINING,
+    PIPELINE,
+    GUARD,
+}
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,9 @@ def delete_endpoints(context: Context, found: Found) -> None:
         for name in endpoints:
             context.begin(f"endpoint {name}")
             context.endpoints.delete(name)
+    # Each ends its endpoint for as long as that exists.
+    for name in found.names(LEASE):
+        context.schedules.delete(context.deployment.lease_group, name)
     context.begin("endpoint configurations, models and logs")
     for name in found.names("endpoint configuration"):
         context.models.delete_config(name)

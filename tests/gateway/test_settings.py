@@ -147,6 +147,15 @@ def test_adapters_can_be_published_in_a_bucket():
     assert model.loras is None
 
 
+@pytest.mark.parametrize("queue", [{}, {"asynchronous": {"endpoint": "e", "jobs": "s3://b/sd/"}}])
+def test_pictures_of_a_real_time_endpoint_are_stored_in_a_bucket(queue):
+    entry = {"endpoint": "e", "pictures": "s3://b/sd/", **queue}
+    (model,) = Settings.from_environment(
+        {"EASEL_MODELS": json.dumps({"sd": entry})}
+    ).models.values()
+    assert model.pictures == model.place == ("b", "sd/")
+
+
 def test_what_is_not_said_has_a_safe_default():
     settings = Settings.from_environment({"EASEL_MODELS": MODELS})
 
@@ -179,6 +188,17 @@ def test_what_is_not_said_has_a_safe_default():
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": "loras/sd"}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": "s3://b/"}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": 7}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "pictures": "s3://b"}}'),
+        (
+            "EASEL_MODELS",
+            '{"sd": {"asynchronous": {"endpoint": "x", "jobs": "s3://b/j/"},'
+            ' "pictures": "s3://b/j/"}}',
+        ),
+        (
+            "EASEL_MODELS",
+            '{"sd": {"endpoint": "x", "asynchronous": {"endpoint": "x", "jobs": "s3://b/j/"},'
+            ' "pictures": "s3://b/p/"}}',
+        ),
         ("EASEL_MOST_WAITING", "0"),
         ("EASEL_MODELS", '{"s d": {"endpoint": "x"}}'),
         ("EASEL_DEADLINE_SECONDS", "soon"),

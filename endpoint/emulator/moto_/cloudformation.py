@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from endpoint.emulator.moto_ import change_sets, codebuild, pipelines
+from endpoint.emulator.moto_ import change_sets, codebuild, pipelines, schedules
 from endpoint.emulator.moto_.patching import replace
 
 _UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget", "AWS::IAM::OIDCProvider"}
@@ -33,6 +33,10 @@ CREATE_ONLY = {
         ),
     ),
     "AWS::Events::Rule": ("Name", ()),
+    "AWS::Lambda::Function": ("FunctionName", ("PackageType", "TenancyConfig")),
+    "AWS::SNS::Topic": ("TopicName", ("FifoTopic",)),
+    "AWS::Scheduler::Schedule": ("Name", ()),
+    "AWS::Scheduler::ScheduleGroup": ("Name", ()),
 }
 
 
@@ -68,6 +72,8 @@ def install() -> None:
         own = {
             "AWS::CodeBuild::Project": codebuild.Project,
             "AWS::SageMaker::Pipeline": pipelines.Pipeline,
+            "AWS::Scheduler::Schedule": schedules.StackSchedule,
+            "AWS::Scheduler::ScheduleGroup": schedules.Group,
             **dict.fromkeys(_UNSUPPORTED, Nothing),
         }
         return lambda resource_type: own.get(resource_type) or original(resource_type)

@@ -10,10 +10,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from endpoint.aws.models import is_asynchronous
-from endpoint.catalogue import models
+from endpoint.aws.models import instance_types, is_asynchronous
+from endpoint.catalogue import models, prices
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
+from endpoint.core.leases import Scheduled
 from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
 from endpoint.provision import model_metadata
@@ -65,6 +66,7 @@ def deploy(
         account_concurrency=_SMALLEST_LIMIT if free is None else free,
         access=access.variables,
         training=training,
+        spend=f"s3://{deployment.bucket}/spend/",
     )
     # Again: the models' own metadata is known only now.
     check_gateway(settings.environment())
@@ -151,7 +153,7 @@ def _check_settings(
     planned = {model.name: model for model in offered}
     for name in (options.model, *options.also):
         model = models.resolve(name, options.revision)
-        planned[model.name] = _planned(context, model)
+        planned[model.name] = _planned(context, model, options.instance_type)
     settings = GatewaySettings(
         tuple(planned.values()), log_prompts=options.log_prompts, access=access
     )
@@ -174,11 +176,18 @@ def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
     return variables
 
 
-def _planned(context: Context, model: models.Model) -> OfferedModel:
-    """Return a model as it will be offered, as far as that is known before its endpoint exists."""
+def _planned(context: Context, model: models.Model, types: tuple[str, ...] | None) -> OfferedModel:
+    """Return a model as it will be offered, as far as that is known before its endpoint exists.
+
+    Args:
+        context: the deployment.
+        model: of the catalogue.
+        types: the instance types to try; None for the model's own.
+    """
     bucket = context.deployment.bucket
     known = model_metadata.metadata(model.defaults, model.seconds, ())
     known["adapters"] = f"s3://{bucket}/{adapters_prefix(model.name)}"
+    known |= _price(types or model.instance_types)
     jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
     revision = digest(model.name)
     return OfferedModel(model.name, context.deployment.endpoint(model.name), revision, jobs, known)
@@ -190,23 +199,46 @@ def _offered_models(context: Context, options: DeployOptions) -> tuple[OfferedMo
     names = filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-"))
     ownership = Ownership(context)
     # An endpoint that is not Easel's is not made public, whatever it is called.
-    own = filter(ownership.owns_endpoint, names)
-    offered = [model for name in own if (model := _offered(context, name))]
+    own = list(filter(ownership.owns_endpoint, names))
+    schedules = context.schedules.of(deployment.lease_group, f"{deployment.prefix}-")
+    leases = {name: Scheduled.read(schedule) for name, schedule in schedules}
+    # Those that their leases have ended are asleep, and stay on offer.
+    asleep = [name for name, lease in leases.items() if lease.active and name not in own]
+    wake = context.stacks.parameters(deployment.stack).get("Wake") == "yes"
+    offered = [
+        model
+        for name in (*own, *asleep)
+        if (model := _offered(context, name, leases.get(name), wake=wake))
+    ]
     first = models.resolve(options.model, options.revision).name
     return tuple(sorted(offered, key=lambda model: (model.name != first, model.name)))
 
 
-def _offered(context: Context, endpoint: str) -> OfferedModel | None:
+def _offered(
+    context: Context, endpoint: str, scheduled: Scheduled | None, *, wake: bool
+) -> OfferedModel | None:
     description = context.endpoints.find(endpoint)
-    if description is None:
+    name = description["EndpointConfigName"] if description else scheduled and scheduled.config
+    config = context.models.find_config(name) if name else None
+    if config is None:
         return None
-    config = context.models.find_config(description["EndpointConfigName"]) or {}
     name = context.deployment.model_of(endpoint)
     sagemaker_model = config["ProductionVariants"][0]["ModelName"]
     jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
     known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
     revision = known.revision(sagemaker_model)
-    return OfferedModel(name, endpoint, revision, jobs, known.metadata, known.description)
+    group = context.deployment.lease_group
+    # Without an end there is nothing to renew.
+    has_lease = scheduled is not None and scheduled.lease.hours is not None
+    lease = {"schedule": f"{group}/{endpoint}", "wake": wake} if has_lease else {}
+    metadata = {**known.metadata, **_price(instance_types(config))}
+    return OfferedModel(name, endpoint, revision, jobs, metadata, known.description, lease)
+
+
+def _price(types: Iterable[str]) -> dict[str, float]:
+    """Return what an hour of an endpoint costs at most; nothing if it is unknown."""
+    usd = prices.dearest(types)
+    return {} if usd is None else {"usd_per_hour": usd}
 
 
 def _free_concurrency(context: Context) -> int | None:

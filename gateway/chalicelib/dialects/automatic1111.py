@@ -13,6 +13,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.batches.automatic1111 import (
@@ -35,11 +36,12 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
+from chalicelib.dialects.pricing import price_of_all
 from chalicelib.errors import GatewayError, InvalidRequest, PictureTooLarge
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
-from chalicelib.web.body import named_fields, read_json_object
+from chalicelib.web.body import named_fields, read_dry_run, read_json_object
 from chalicelib.web.request import Request
 from chalicelib.web.response import (
     Response,
@@ -73,15 +75,33 @@ _ALWAYS = {
 _ADVICE = 'set override_settings {"samples_format": "webp"}'
 
 
+@dataclass(frozen=True)
+class Txt2ImgRequest:
+    """A call of `txt2img`, read and checked.
+
+    Attributes:
+        generations: one request for each picture; they differ in the seed.
+        names_seed: whether the call has a seed, and not -1.
+    """
+
+    generations: tuple[GenerationRequest, ...]
+    names_seed: bool
+
+
 def generate(service: ImageService, request: Request) -> Response:
     """Handle `POST /sdapi/v1/txt2img`.
 
     Raises:
         GatewayError: if the request is not valid, or a picture failed.
     """
-    generations = read_txt2img(service, read_json_object(request))
+    body = read_json_object(request)
+    dry_run = read_dry_run(request, body)
+    asked = read_txt2img(service, body)
     with calling(service.settings, request) as call:
-        batch = generate_batch(service, call, generations)
+        call.names_seed = asked.names_seed
+        if dry_run:
+            return price_of_all(service, call, asked.generations)
+        batch = generate_batch(service, call, asked.generations)
         return _finish(service, request, batch).with_headers(report(call))
 
 
@@ -119,7 +139,7 @@ def render_error(error: GatewayError, request: Request) -> Response:
 # --- Reading --------------------------------------------------------------------------------------
 
 
-def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[GenerationRequest, ...]:
+def read_txt2img(service: ImageService, body: dict[str, Any]) -> Txt2ImgRequest:
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
     with named_fields():
@@ -132,10 +152,11 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[Generatio
     # The web UI, too, uses its default for an unknown checkpoint: `info` names the model used.
     model = checkpoint if checkpoint in list(service.settings.models) else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    names_seed = first.seed is not None
     first = complete(service.settings, first)
     generations = with_seeds(first, _count(data))
     check_weight(generations, "batch_size", _ADVICE)
-    return generations
+    return Txt2ImgRequest(generations, names_seed)
 
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:

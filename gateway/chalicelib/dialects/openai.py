@@ -37,13 +37,14 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
+from chalicelib.dialects.pricing import price_of_all
 from chalicelib.dialects.prompt_tags import naming_tags
-from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
+from chalicelib.errors import BillFault, GatewayError, InvalidRequest, NotOffered
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import Call, ImageService
-from chalicelib.web.body import named_fields, read_json_object
+from chalicelib.web.body import named_fields, read_dry_run, read_json_object
 from chalicelib.web.request import Request, inference_path
 from chalicelib.web.response import (
     Response,
@@ -68,10 +69,12 @@ class ImagesRequest:
     Attributes:
         generations: one request for each picture; they differ in the seed.
         as_url: whether the response has URLs in place of base64.
+        names_seed: whether the call has a seed.
     """
 
     generations: tuple[GenerationRequest, ...]
     as_url: bool
+    names_seed: bool
 
 
 def generate(service: ImageService, request: Request) -> Response:
@@ -81,8 +84,12 @@ def generate(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or a picture failed.
     """
     body = read_json_object(request)
+    dry_run = read_dry_run(request, body)
     images = read_images_request(service, body)
     with calling(service.settings, request) as call, naming_tags(body.get("lora")):
+        call.names_seed = images.names_seed
+        if dry_run:
+            return price_of_all(service, call, images.generations)
         if images.as_url:
             data = _urls(service, call, request, images.generations)
             return _response(service, images.generations, data).with_headers(report(call))
@@ -126,6 +133,7 @@ def _described(name: str) -> dict[str, Any]:
 def render_error(error: GatewayError, request: Request) -> Response:
     """Return an error in OpenAI's format, from which its libraries make their exceptions."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
+    kind = "insufficient_quota" if isinstance(error, BillFault) else kind
     # OpenAI has codes of its own for these two.
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
     message = message_of(error, request)
@@ -154,6 +162,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    names_seed = first.seed is not None
     try:
         first = complete(service.settings, first)
     except InvalidRequest as error:
@@ -167,7 +176,7 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
     if not as_url:
         check_weight(generations, "n", _ADVICE)
-    return ImagesRequest(generations, as_url)
+    return ImagesRequest(generations, as_url, names_seed)
 
 
 def _with_quality(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from chalicelib.batches import values
 from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest, InvalidField, Whole
-from chalicelib.web.request import Request
+from chalicelib.web.request import DRY_RUN, Request
 
 
 def read_query(request: Request, prompt: str) -> GenerationRequest:
@@ -37,14 +37,14 @@ def read_form(request: Request) -> GenerationRequest:
         return GenerationRequest.from_query(request.parameters())
 
 
-def read_body(request: Request) -> GenerationRequest:
+def read_body(data: Mapping[str, object]) -> GenerationRequest:
     """Return the generation request of a JSON body.
 
     Raises:
-        InvalidRequest: if it is not a JSON object, or for the first field that is wrong.
+        InvalidRequest: for the first field that is wrong.
     """
     with named_fields():
-        return GenerationRequest.from_dict(values.with_numbers(read_json_object(request)))
+        return GenerationRequest.from_dict(values.with_numbers(data))
 
 
 def read_json_object(request: Request) -> dict[str, Any]:
@@ -69,6 +69,24 @@ def read_whole(value: object, field: str, rule: Whole) -> int:
     """
     with named_fields():
         return values.read_whole(value, field, rule)
+
+
+def read_dry_run(request: Request, body: dict[str, Any] | None = None) -> bool:
+    """Return whether only the price is requested: `dry_run` in the query, or in the body.
+
+    Args:
+        request: any.
+        body: its JSON object, from which the field is removed; None without one.
+
+    Raises:
+        InvalidRequest: naming `dry_run`, for anything other than true or false.
+    """
+    given = list(request.query.get(DRY_RUN, ()))
+    if body is not None and (value := body.pop(DRY_RUN, None)) is not None:
+        given.append(value)
+    with named_fields():
+        switches = [values.read_switch(value, DRY_RUN) for value in given]  # each is checked
+    return any(switches)
 
 
 def _check_text(data: dict[str, Any]) -> None:

@@ -98,6 +98,7 @@ def world(serving_code, monkeypatch, tmp_path):
     # A proof of the quotas needs some that limit.
     monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 2.0))
     with empty_account() as world:
+        world.schedules_run = True
         monkeypatch.setattr(gateway, "_run_chalice", lambda context, _: _chalice(world, context))
         yield world
 

@@ -5,7 +5,6 @@ checkov and parliament are installed in another environment: see tests/policy_to
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from endpoint.provision.infrastructure import (
 )
 from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create, put_image
-from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
+from tests.endpoint.world import ACCOUNT, REGION, _answer, contents, role_policy
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
@@ -38,6 +37,8 @@ ROLES = [
     f"easel-main-gateway-{REGION}",
     f"easel-main-build-{REGION}",
     f"easel-main-build-rule-{REGION}",
+    f"easel-main-lease-{REGION}",
+    f"easel-main-guard-{REGION}",
 ]
 # Actions that support no resource ARNs; each has a condition or only reads.
 WITHOUT_RESOURCE = {
@@ -48,17 +49,8 @@ WITHOUT_RESOURCE = {
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
     "ecr:GetAuthorizationToken",
+    "sagemaker:ListEndpoints",
 }
-
-
-def _document(response):
-    document: dict[str, Any] = ast.literal_eval(response["PolicyDocument"])  # as moto writes it
-    # moto keeps an empty one for AWS::NoValue.
-    statements = list(filter(None, document["Statement"]))
-    for statement in statements:
-        if isinstance(statement["Resource"], list):
-            statement["Resource"] = list(filter(None, statement["Resource"]))
-    return {**document, "Statement": statements}
 
 
 def _run(command, **more):
@@ -70,10 +62,7 @@ def policies(world, tmp_path):
     """The roles' policies as CloudFormation makes them, with all that options add."""
     _create_privately(world, tmp_path)
     iam = world.client("iam")
-    return {
-        role: _document(iam.get_role_policy(RoleName=role, PolicyName=_policy_name(role)))
-        for role in ROLES
-    }
+    return {role: role_policy(iam, role, _policy_name(role)) for role in ROLES}
 
 
 def _policy_name(role):
@@ -221,7 +210,7 @@ def test_a_rollback_that_failed_is_continued_and_then_the_stack_is_updated(world
 
 
 def test_the_template_is_small_enough_to_be_sent_in_the_call():
-    assert len(TEMPLATE.read_bytes()) < 51_200
+    assert len(template(REGION).encode()) < 51_200
 
 
 def test_no_policy_allows_everything(policies):
@@ -260,13 +249,19 @@ def _is_own(resource):
     return any(part in resource for part in named + network)
 
 
-def test_the_gateways_role_can_invoke_endpoints_and_store_jobs_and_nothing_more(policies):
+def test_the_gateways_role_can_use_endpoints_renew_leases_and_store_jobs_and_nothing_more(
+    policies,
+):
     actions = {
         action for statement in policies[ROLES[1]]["Statement"] for action in statement["Action"]
     }
     assert actions == {
         "sagemaker:InvokeEndpoint",
         "sagemaker:InvokeEndpointAsync",
+        "sagemaker:DescribeEndpoint",
+        "scheduler:GetSchedule",
+        "scheduler:UpdateSchedule",
+        "iam:PassRole",
         "s3:GetObject",
         "s3:PutObject",
         "s3:DeleteObject",
@@ -274,6 +269,24 @@ def test_the_gateways_role_can_invoke_endpoints_and_store_jobs_and_nothing_more(
         "logs:CreateLogStream",
         "logs:PutLogEvents",
     }
+
+
+def test_only_with_wake_can_the_gateway_create_endpoints_and_only_pass_the_leases_role(world):
+    assert create(world, "--wake") == 0
+    client = world.client("iam")
+    statements = {
+        statement["Sid"]: statement
+        for statement in role_policy(client, ROLES[1], "gateway")["Statement"]
+    }
+    assert statements["WakeTheEndpoints"]["Action"] == [
+        "sagemaker:AddTags", "sagemaker:CreateEndpoint"
+    ]  # fmt: skip
+    assert statements["PassTheLeasesRole"]["Resource"].endswith(f":role/{ROLES[4]}")
+    # moto does not look at conditions again when it updates.
+    assert create(world, "--name", "second") == 0
+    other = ROLES[1].replace("main", "second")
+    sids = [each["Sid"] for each in role_policy(client, other, "gateway")["Statement"]]
+    assert "WakeTheEndpoints" not in sids
 
 
 def test_the_image_count_of_a_link_outlives_the_link(policies):

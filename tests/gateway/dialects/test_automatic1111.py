@@ -229,7 +229,7 @@ def test_tags_can_be_turned_off(client):
 def test_a_format_is_the_one_that_was_named_or_an_error(text):
     body = {"prompt": "a", "override_settings": {"samples_format": text}}
     if text.lower() in FORMATS:
-        (generation,) = read_txt2img(SERVICE, body)
+        (generation,) = read_txt2img(SERVICE, body).generations
         assert generation.format == FORMATS[text.lower()]
     else:
         with pytest.raises(InvalidRequest, match="samples_format must be one of png, webp"):
