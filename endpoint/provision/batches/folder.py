@@ -20,7 +20,6 @@ from typing import IO, Any
 
 from endpoint.core.batches import results
 from endpoint.core.batches.lines import Line, Picture
-from endpoint.core.picture_files import is_whole
 from endpoint.core.problems import BadArgument
 
 RESULTS, JOURNAL, SHEET = "results.jsonl", ".batch.jsonl", "contact-sheet.png"
@@ -46,19 +45,19 @@ class Notes:
     """What the journal says.
 
     Attributes:
-        stored: the digests of stored pictures, by the names of their files.
+        stored: the digests and the bytes of stored pictures, by the names of their files.
         queued: the latest request for each file of an endpoint's output, with the model's version.
         most: the endpoint's limit of instances before the batch changed it.
     """
 
-    stored: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, tuple[str, int]] = field(default_factory=dict)
     queued: dict[str, Queued] = field(default_factory=dict)
     most: int | None = None
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Take one line of the journal."""
         if "stored" in entry:
-            self.stored[entry["stored"]] = entry["digest"]
+            self.stored[entry["stored"]] = entry["digest"], entry["bytes"]
         elif "queued" in entry:
             self.queued[entry["queued"]] = Queued(
                 float(entry["at"]), entry.get("output"), entry.get("failure")
@@ -91,11 +90,13 @@ class Folder:
         self._clean()
 
     def has(self, picture: Picture) -> bool:
-        """Whether a picture of this request is stored, and whole."""
-        if self.notes.stored.get(picture.file) != picture.digest:
+        """Whether a picture of this request is stored, and its file is as long as it was then."""
+        digest, size = self.notes.stored.get(picture.file, ("", -1))
+        if digest != picture.digest:
             return False
         try:
-            return is_whole((self.path / picture.file).read_bytes(), picture.request.format)
+            # Reading tens of thousands of pictures would take minutes.
+            return (self.path / picture.file).stat().st_size == size
         except OSError:
             return False
 
@@ -106,7 +107,7 @@ class Folder:
             for line in self.lines
             for picture in line.pictures
             if (self.path / picture.file).exists()
-            and self.notes.stored.get(picture.file, "") != picture.digest
+            and self.notes.stored.get(picture.file, ("", 0))[0] != picture.digest
         ]
 
     def store(self, picture: Picture, body: bytes) -> None:
@@ -114,7 +115,7 @@ class Folder:
         unfinished = self.path / f".{picture.file}.part"
         unfinished.write_bytes(body)
         unfinished.replace(self.path / picture.file)
-        self.note({"stored": picture.file, "digest": picture.digest})
+        self.note({"stored": picture.file, "digest": picture.digest, "bytes": len(body)})
 
     def finish(self, line: Line, result: dict[str, Any]) -> None:
         """Write the result of a line, which has none yet."""

@@ -27,7 +27,7 @@ from endpoint.aws.runtime import LONGEST_RUN_SECONDS, AsyncJob, Runtime
 from endpoint.cli.context import Context
 from endpoint.core.batches import places
 from endpoint.core.picture_files import is_whole
-from endpoint.core.problems import code_of
+from endpoint.core.problems import ScriptError, code_of
 from endpoint.provision.batches.folder import Queued
 from endpoint.provision.batches.run import Run, Task
 
@@ -41,7 +41,9 @@ _UNKNOWN_SECONDS = 30.0  # of a picture, until it is measured
 _THREADS = 8
 _FILLED_AT_ONCE = 64  # so that pictures are collected meanwhile
 _LOOKED_AT = 8
-_PAUSES = (0.1, 2.0)  # the shortest and the longest, in seconds
+_CHECK_SECONDS = 60.0  # without a picture, after which it is asked whether the endpoint exists
+_PAUSES = (0.2, 2.0)  # the shortest and the longest, in seconds
+_PICTURES_PER_LIST = 4
 # A picture that failed by accident is tried once more.
 _TRIES = 2
 _BUSY = {"ThrottlingException", "ServiceUnavailable", "ServiceUnavailableException",
@@ -77,6 +79,7 @@ class Window:
     ) -> None:
         self._runtime: Runtime = context.runtime
         self._bucket: Bucket = context.bucket_called(urlsplit(output).netloc)
+        self._find_endpoint = context.endpoints.find
         self._clock, self._run = context.clock, run
         self._endpoint, self._instances, self._seconds = endpoint, instances, seconds
         self._version = version
@@ -96,18 +99,44 @@ class Window:
 
         Raises:
             ClientError: if the endpoint refuses requests.
+            ScriptError: if it is deleted meanwhile.
         """
         with self._pool:
             self._recover()
-            pause = _PAUSES[0]
+            latest, idle = self._clock.monotonic(), 0
             while self._run.left:
                 filled, came = self._fill(), self._collect(self._queued)
                 self._run.show(f"{len(self._queued)} queued")
                 if came:
-                    pause = _PAUSES[0]
-                elif not self._look() and not filled:
-                    self._clock.sleep(pause)
-                    pause = min(pause * 1.5, _PAUSES[1])
+                    latest, idle = self._clock.monotonic(), 0
+                elif self._look() or filled:
+                    continue
+                else:
+                    idle += 1
+                self._clock.sleep(self._pause(idle))
+                if self._clock.monotonic() - latest > _CHECK_SECONDS:
+                    self._require_endpoint()
+                    latest = self._clock.monotonic()
+
+    def _pause(self, idle: int) -> float:
+        """Return the seconds until the next look.
+
+        The queue is deep, so that it need not be short: some pictures come with each LIST.
+
+        Args:
+            idle: how often there was nothing before.
+        """
+        each = self._run.seconds_each or _PAUSES[0]
+        return min(max(_PICTURES_PER_LIST * each, _PAUSES[0] * 1.5 ** min(idle, 10)), _PAUSES[1])
+
+    def _require_endpoint(self) -> None:
+        """Raise ScriptError if the endpoint is gone, and with it its queue."""
+        if self._find_endpoint(self._endpoint) is None:
+            raise ScriptError(
+                f"The endpoint {self._endpoint} was deleted; {len(self._run.left):,} pictures are"
+                " left.",
+                "`python -m endpoint start` restores it; then the same command continues.",
+            )
 
     @property
     def waiting(self) -> int:

@@ -310,6 +310,21 @@ def test_a_request_that_the_queue_has_lost_is_queued_again(queue, prompts):
     assert set(invoked(queue).values()) == {2}
 
 
+def test_an_endpoint_that_is_deleted_meanwhile_ends_the_batch(queue, prompts, capsys):
+    queue.never_answers = True
+    sleep = queue.sleep
+
+    def delete(seconds):
+        queue.client("sagemaker").delete_endpoint(EndpointName="easel-main-sdxl")
+        queue.sleep = sleep
+        sleep(seconds + 120)
+
+    queue.sleep = delete
+
+    assert run(queue, prompts) == 1
+    assert "was deleted; 4 pictures are left" in capsys.readouterr().err
+
+
 def test_two_processes_never_paint_into_one_folder(queue, prompts, capsys):
     sleep = queue.sleep
     codes = []
