@@ -322,6 +322,7 @@ class TrainingService:
             cancelled=False,
             error="",
             ended=None,
+            execution="",
             **changes,
         )
 
