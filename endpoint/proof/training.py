@@ -16,6 +16,7 @@ _UNKNOWN = "0" * 12
 _LARGEST_UPLOAD = 100  # bytes
 # Should SageMaker accept the job that it has to refuse, it costs a cent.
 _INSTANCE_TYPE, _SECONDS = "ml.m5.large", 900
+_EVENT_SECONDS, _RUNNING = 600, ("Executing", "Stopping")
 
 
 def training_unknown(subject: Subject) -> Observation:
@@ -34,8 +35,7 @@ def training_stack(subject: Subject) -> Observation:
     """Whether CloudFormation creates the stack: role, policies, pipeline and rules."""
     image = setting.training_image(subject.context, None)
     stack.ensure(subject.context, image, [_INSTANCE_TYPE], gateway=True)
-    pipeline = f"easel-{subject.context.name}-training"
-    described = subject.client("sagemaker").describe_pipeline(PipelineName=pipeline)
+    described = subject.client("sagemaker").describe_pipeline(PipelineName=_pipeline(subject))
     return Observation(
         described["PipelineStatus"] == "Active", f"the pipeline is {described['PipelineStatus']}"
     )
@@ -66,6 +66,82 @@ def training_channel(subject: Subject) -> Observation:
     if said == _ACCEPTED:
         sagemaker.stop_training_job(TrainingJobName=name)
     return Observation("ValidationException" in said and "No S3 objects" in said, said)
+
+
+def event_value(subject: Subject) -> Observation:
+    """Whether a marker in S3 starts the pipeline, with the marker's key for a parameter.
+
+    The gateway of a proof does not train, so that the pipeline fails at its check.
+    """
+    sagemaker, marker = (
+        subject.client("sagemaker"),
+        places.dataset_marker(places.OPERATOR, _UNKNOWN),
+    )
+    subject.client("s3").put_object(Bucket=subject.bucket, Key=marker, Body=b"{}")
+
+    def poll() -> str | None:
+        return None if _executions(subject) else "no event has started the pipeline yet"
+
+    subject.context.waiting.until_done(poll, at_most=_EVENT_SECONDS, every=5)
+    parameters = sagemaker.list_pipeline_parameters_for_execution(
+        PipelineExecutionArn=_executions(subject)[-1]["PipelineExecutionArn"]
+    )["PipelineParameters"]
+    values = {item["Name"]: item["Value"] for item in parameters}
+    return Observation(values.get("Marker") == marker, f"the parameters are {values}")
+
+
+def pipeline_failure(subject: Subject) -> Observation:
+    """Whether a step whose function fails ends the execution, and no further step begins."""
+    sagemaker = subject.client("sagemaker")
+
+    def poll() -> str | None:
+        (first, *_) = _executions(subject)[::-1]
+        return "the pipeline is running" if first["PipelineExecutionStatus"] in _RUNNING else None
+
+    subject.context.waiting.until_done(poll, at_most=_EVENT_SECONDS, every=5)
+    execution = _executions(subject)[-1]
+    steps = sagemaker.list_pipeline_execution_steps(
+        PipelineExecutionArn=execution["PipelineExecutionArn"], SortOrder="Ascending"
+    )["PipelineExecutionSteps"]
+    states = [(step["StepName"], step["StepStatus"]) for step in steps]
+    held = execution["PipelineExecutionStatus"] == "Failed" and states == [
+        ("Limits", "Succeeded"),
+        ("Check", "Failed"),
+    ]
+    reason = steps[-1].get("FailureReason", "")[:200] if steps else ""
+    return Observation(held, f"{execution['PipelineExecutionStatus']}: {states}: {reason}")
+
+
+def pipeline_token(subject: Subject) -> Observation:
+    """Whether the same token starts one execution, and refuses other parameters."""
+    sagemaker = subject.client("sagemaker")
+
+    def start(marker: str) -> str:
+        # Above the limit of the pipeline, whose first step then fails.
+        values = {"Marker": marker, "LongestRun": "1000000"}
+        arn: str = sagemaker.start_pipeline_execution(
+            PipelineName=_pipeline(subject),
+            PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],
+            ClientRequestToken=_UNKNOWN * 3,
+        )["PipelineExecutionArn"]
+        return arn
+
+    same = start("a") == start("a")
+    said = _refusal(lambda: start("b"))
+    words = f"the same execution: {same}; with other parameters: {said}"
+    return Observation(same and "ConflictException" in said, words)
+
+
+def _pipeline(subject: Subject) -> str:
+    return f"easel-{subject.context.name}-training"
+
+
+def _executions(subject: Subject) -> list[dict[str, Any]]:
+    """Return the executions of the pipeline, the newest first."""
+    listed: list[dict[str, Any]] = subject.client("sagemaker").list_pipeline_executions(
+        PipelineName=_pipeline(subject)
+    )["PipelineExecutionSummaries"]
+    return listed
 
 
 def upload_policy(subject: Subject) -> Observation:
@@ -107,4 +183,13 @@ def _refusal(call: Any) -> str:
     return _ACCEPTED
 
 
-TRAINING = (training_unknown, upload_policy, training_stack, training_channel)
+# In this order: the pipeline is the stack's, and its first execution the event's.
+TRAINING = (
+    training_unknown,
+    upload_policy,
+    training_stack,
+    training_channel,
+    event_value,
+    pipeline_failure,
+    pipeline_token,
+)

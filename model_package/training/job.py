@@ -273,6 +273,8 @@ class Job:
             raise InvalidField("rate", "must be larger than 0")
         if self.optimizer == "prodigy" and self.text_encoder_rate not in (0, self.rate):
             raise InvalidField("text_encoder_rate", "must be 0 or the rate with prodigy")
+        if not self.conv and (self.conv_rank or self.conv_alpha):
+            raise InvalidField("conv", "must be true with conv_rank or conv_alpha")
         if self.preserve != "pictures" and any(one.of_class for one in self.sets):
             raise InvalidField("preserve", "must be pictures if a set is of the class")
 

@@ -88,7 +88,12 @@ def check(
     """
     place = places.dataset_of_marker(marker)
     stored = service.store.read(marker, longest=_LARGEST_MARKER) if place else None
-    if place is None or stored is None:
+    if place is None:
+        raise TrainingUnknown(
+            f"{marker[:200]!r} is not the marker of a data set, whose id has 12 lower-case letters"
+            " and digits: datasets/operator/<id>/start.json."
+        )
+    if stored is None:
         raise TrainingUnknown(f"There is no data set with {marker[:200]!r}.")
     owner, dataset = place
     if not isinstance(execution, str) or len(execution) > _LONGEST_ARN:

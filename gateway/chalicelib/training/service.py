@@ -328,6 +328,7 @@ class TrainingService:
             cancelled=False,
             error="",
             ended=None,
+            execution="",
             **changes,
         )
 

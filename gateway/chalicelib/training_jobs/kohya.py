@@ -293,7 +293,7 @@ def _network_args(made: _Translation, key: str, value: Any) -> None:
         if name == "conv_dim":
             made.put(f"{key} {name}", "conv_rank", int(text))
             made.job |= {"conv": True, "conv_alpha": made.job.get("conv_alpha", 1.0)}
-        elif name == "conv_alpha":
+        elif name == "conv_alpha" and any("conv_dim" in str(one) for one in value):
             made.put(f"{key} {name}", "conv_alpha", float(text))
         else:
             made.rows.append(Row(f"{key} {argument}"[:_LONGEST_VALUE], IGNORED, "is not known"))

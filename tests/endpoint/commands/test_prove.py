@@ -151,6 +151,9 @@ def test_a_proof_uses_everything_and_leaves_nothing(world, tmp_path, capsys):
         "cold-start",
         "async-failure",
         "training-channel",
+        "event-value",
+        "pipeline-failure",
+        "pipeline-token",
     }
     assert "Everything is deleted" in capsys.readouterr().out
     assert code in {0, 1}

@@ -447,6 +447,20 @@ def test_a_pipelines_job_is_over_with_the_last_attempt(bench, reason):
     assert bench.below(f"training/owners/{places.OPERATOR}/running") == []
 
 
+def test_a_pipelines_job_that_was_resumed_is_the_pipelines_no_more(bench):
+    dataset, start = mark(bench)
+    start()
+    train(bench, dataset, "pipelines-1", FailureReason="AlgorithmError: no")
+    bench.sagemaker.execution = "Failed"
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/pipelines-1"
+    bench.sagemaker.steps = [{"Metadata": {"TrainingJob": {"Arn": arn}}}]
+    resumed = bench.service.resume(places.OPERATOR, dataset, on_demand=False).record
+    bench.sagemaker.end(resumed.sagemaker_job, "Failed", FailureReason="CapacityError: none")
+
+    found = bench.service.find(places.OPERATOR, dataset)
+    assert (found.state.name, found.record.sagemaker_job) == ("failed", resumed.sagemaker_job)
+
+
 def test_a_job_whose_event_was_lost_is_found_in_its_execution(bench):
     dataset, start = mark(bench)
     start()

@@ -84,6 +84,8 @@ def test_a_set_that_is_wrong_is_refused_by_name(sets, words):
 def test_fields_that_contradict_each_other_are_refused():
     for fields, name in (
         ({"sets": [{"folder": "a", "of_class": True}]}, "preserve"),
+        ({"conv_rank": 4}, "conv"),
+        ({"conv_alpha": 4.0}, "conv"),
         ({"optimizer": "prodigy", "text_encoder_rate": 1e-4}, "text_encoder_rate"),
     ):
         with pytest.raises(InvalidField) as raised:

@@ -193,6 +193,7 @@ def test_prodigy_stays_prodigy_where_it_is_installed():
             {"conv": True, "conv_rank": 4, "conv_alpha": 2.0},
         ),
         ('network_args = ["conv_dim=4"]', {"conv": True, "conv_alpha": 1.0}),
+        ('network_args = ["conv_alpha=4"]', {"conv": False, "conv_alpha": None}),
         ("validation_split = 0.1", {"held_out": 0.1}),
         ("unet_lr = 1e-3\nlearning_rate = 1e-4", {"rate": 1e-3, "text_encoder_rate": 1e-4}),
         ("network_train_unet_only = true\ntext_encoder_lr = 1", {"text_encoder_rate": 0}),
