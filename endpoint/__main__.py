@@ -16,6 +16,7 @@ from typing import Protocol
 from endpoint import create_endpoint, delete_endpoint, use_endpoint
 from endpoint.commands import (
     apply,
+    batch,
     build_image,
     create_key,
     deploy,
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": doctor,
     "create": create_endpoint,
     "use": use_endpoint,
+    "batch": batch,
     "stop": stop,
     "start": start,
     "delete": delete_endpoint,

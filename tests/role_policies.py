@@ -1,4 +1,4 @@
-"""The policies of the roles in the template, with all that options add, for a deployment `main`."""
+"""The policies of the templates' roles, with all that options add, for a deployment `main`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from endpoint.core.naming import Deployment
-from endpoint.provision.infrastructure import TEMPLATE
+from endpoint.provision import infrastructure
+from endpoint.provision.training import stack
 from tests.iam import ACCOUNT, REGION
 from tests.packages import ROOT
 
@@ -24,9 +25,12 @@ _VALUES = {
     "Bucket.Arn": _BUCKET,
     "DeploymentName": DEPLOYMENT.name,
     "ImageRepositoryArns": [REPOSITORY],
+    "InstanceTypes": ["ml.g5.xlarge"],
+    "LongestRun": "3600",
     "Repository.Arn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{DEPLOYMENT.repository}",
     "SecurityGroup": "sg-1",
     "SourceBucket.Arn": f"arn:aws:s3:::{DEPLOYMENT.source_bucket}",
+    "TrainingRole.Arn": DEPLOYMENT.training_role,
     **{f"Subnet{letter}": f"subnet-{letter.lower()}" for letter in "ABCDEF"},
 }
 
@@ -63,10 +67,24 @@ def read_template(path: Path) -> dict[str, Any]:
 
 def of_role(name: str) -> dict[str, Any]:
     """Return the policy of a role, such as `EndpointRole`."""
-    template = read_template(TEMPLATE)
-    (policy,) = template["Resources"][name]["Properties"]["Policies"]
+    (policy,) = _properties(name)["Policies"]
     document: dict[str, Any] = policy["PolicyDocument"]
     return document
+
+
+def of_gateway_that_trains() -> dict[str, Any]:
+    """Return the policies of the gateway's role together, with those of training."""
+    more = _properties("GatewayPolicy")["PolicyDocument"]["Statement"]
+    return {"Statement": [*of_role("GatewayRole")["Statement"], *more]}
+
+
+def _properties(name: str) -> dict[str, Any]:
+    """Return the properties of a resource in one of the templates."""
+    resources: dict[str, Any] = {}
+    for template in (infrastructure.TEMPLATE, stack.TEMPLATE):
+        resources |= read_template(template)["Resources"]
+    properties: dict[str, Any] = resources[name]["Properties"]
+    return properties
 
 
 def of_plain_chalice() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from endpoint.aws.training import Training
 from endpoint.core.account import Account
 from endpoint.core.console import Console
 from endpoint.core.naming import Deployment, check_name
+from endpoint.core.problems import BadArgument
 from endpoint.core.waiting import Waiting
 
 
@@ -65,6 +66,27 @@ class Context:
         """The deployment; the first access calls STS for the account."""
         account = self.account
         return Deployment(self.name, account.id, account.region, account.partition)
+
+    def choose_endpoint(self, model: str | None) -> str:
+        """Return the name of a model's endpoint; without a model, of the deployment's only one.
+
+        Raises:
+            BadArgument: if there are several, or none.
+        """
+        deployment = self.deployment
+        if model:
+            return deployment.endpoint(model)
+        names = self.endpoint_names()
+        # With several models a guess could use the expensive one.
+        if len(names) == 1:
+            return names[0]
+        models = ", ".join(deployment.model_of(name) for name in names) or "none"
+        raise BadArgument(f"Choose a model with --model; available: {models}.")
+
+    def endpoint_names(self) -> list[str]:
+        """Return the names of the deployment's endpoints."""
+        deployment = self.deployment
+        return list(filter(deployment.owns, self.endpoints.names(f"{deployment.prefix}-")))
 
     # A boto3 client takes tens of milliseconds to create, so each is created on first use.
 

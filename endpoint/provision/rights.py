@@ -186,7 +186,19 @@ def training_rights(deployment: Deployment) -> Iterator[Right]:
         (
             "TrainingPipeline",
             f"pipeline/{deployment.training_stack}",
-            ("CreatePipeline", "DeletePipeline", "DescribePipeline", "UpdatePipeline"),
+            (
+                "CreatePipeline",
+                "DeletePipeline",
+                "DescribePipeline",
+                "UpdatePipeline",
+                "ListPipelineExecutions",
+                "StartPipelineExecution",
+            ),
+        ),
+        (
+            "TrainingPipelineExecutions",
+            f"pipeline/{deployment.training_stack}/execution/*",
+            ("ListPipelineExecutionSteps", "ListPipelineParametersForExecution"),
         ),
     ):
         names = tuple(f"sagemaker:{action}" for action in (*actions, "AddTags", "ListTags"))

@@ -6,10 +6,10 @@ from typing import Any
 
 from chalicelib.auth.link_quota import MOST_PICTURES as MOST_LINKED
 from chalicelib.auth.sessions import LONGEST_LINK, SHORTEST_LINK
+from chalicelib.batches.automatic1111 import FIELDS, FORMATS
+from chalicelib.batches.openai import IGNORED, QUALITIES
 from chalicelib.description import KINDS
-from chalicelib.dialects.automatic1111 import FIELDS, FORMATS
 from chalicelib.dialects.batch import MOST_PICTURES
-from chalicelib.dialects.openai import IGNORED, QUALITIES
 from chalicelib.generation import RULES, describe
 from chalicelib.training import datasets
 from chalicelib.training.asked import MOST_PICTURES as MOST_TRAINED

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "stored",
     "gpu",
     "batching",
+    "toolkit",
     "start_up",
     "model_server",
     "png_encoding",
@@ -36,6 +37,7 @@ BENCHMARKS = (
     "weights_upload",
     "serving_image",
     "endpoint_life",
+    "batch",
     "demo_quality",
 )
 

@@ -127,6 +127,7 @@ ROUTES = {
     },
     "/teach": "/teach",
     "/datasets": "/datasets",
+    "/datasets/{identifier}": "/datasets/abcdefghijkl",
     "/train": "/train",
     "/train-status": "/train-status",
     "/train/{identifier}": "/train/abcdefghijkl",

@@ -47,7 +47,7 @@ from tests import iam
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
 IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-inference:some-tag"
-PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10
+PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10 + b"\x00\x00\x00\x00IEND\xaeB`\x82"
 # The container's response to a request for it, as far as the scripts read it.
 DESCRIPTION: dict[str, Any] = {
     "defaults": {"steps": 20, "guidance_scale": None, "width": 512, "height": 512},
@@ -70,9 +70,13 @@ class _Container:
 
     def __init__(self) -> None:
         self.description: object = DESCRIPTION
+        self.refuses: dict[str, ContainerResponse] = {}
 
     def ask(self, _: object, __: object, body: bytes, ___: object) -> ContainerResponse:
-        if json.loads(body) != {"describe": True} or self.description == PNG:
+        request = json.loads(body)
+        if request.get("prompt") in self.refuses:
+            return self.refuses[request["prompt"]]
+        if request != {"describe": True} or self.description == PNG:
             return ContainerResponse(200, {"content-type": "image/png"}, PNG)
         content = {"content-type": "application/json"}
         if self.description is None:
@@ -189,6 +193,12 @@ class World(Clock):
     @description.setter
     def description(self, value: object) -> None:
         self._container.description = value
+
+    def refuse(self, prompt: str, status: int = 400, message: str = "no such thing") -> None:
+        """Let every container refuse a prompt from now on."""
+        headers = {"content-type": "application/json"}
+        body = json.dumps({"error": {"code": "invalid_request", "message": message}}).encode()
+        self._container.refuses[prompt] = ContainerResponse(status, headers, body)
 
     @property
     def fails_with(self) -> str | None:

@@ -115,6 +115,7 @@ ROUTES = [
     "/train/{}/samples/{}",
     "/train-status?{}=1",
     "/loras/{}/{}",
+    "/datasets/{}",
 ]
 BODIES = [
     ("/jobs", {"prompt": "{}", "model": "slow", "seed": 1}),

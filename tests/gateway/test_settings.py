@@ -100,6 +100,7 @@ def test_what_is_trained_where_and_at_what_price_is_one_setting():
         {"role": "easel-training"},
         {"bucket": "A bucket"},
         {"open": "yes"},
+        {"prodigy": 1},
         {"per_month": 0},
         {"per_moth": 5},
     ],

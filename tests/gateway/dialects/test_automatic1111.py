@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.dialects.automatic1111 import FORMATS, read_txt2img, render_error
+from chalicelib.batches.automatic1111 import FORMATS
+from chalicelib.dialects.automatic1111 import read_txt2img, render_error
 from chalicelib.errors import EndpointBusy, InvalidRequest, PictureRefused
 from chalicelib.generation import Name
 from chalicelib.images.service import ImageService
