@@ -17,6 +17,7 @@ from tests.benchmarks.lib.report import RESULTS, Result
 BENCHMARKS = (
     "ancestor_recipe",
     "gateway",
+    "meter",
     "copies",
     "home_page",
     "imports",
@@ -24,6 +25,7 @@ BENCHMARKS = (
     "load",
     "memory_growth",
     "asynchronous",
+    "stored",
     "gpu",
     "batching",
     "toolkit",
@@ -35,6 +37,7 @@ BENCHMARKS = (
     "weights_upload",
     "serving_image",
     "endpoint_life",
+    "batch",
     "demo_quality",
 )
 
