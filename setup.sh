@@ -228,6 +228,7 @@ install_test() {
   step require_browsers
   [ -z "${ALL_TESTS:-}" ] || step require_containers
   [ -z "${ALL_TESTS:-}" ] || step require_java
+  [ -z "${ALL_TESTS:-}" ] || step require_proxy
 }
 
 install_tests() {
@@ -322,6 +323,14 @@ require_java() {
   say "installing Java for the tests of the serving toolkit"
   can_use_apt && apt_install --no-install-recommends default-jre-headless && return
   say "the tests of the serving toolkit's server are skipped without it"
+}
+
+# A caching proxy, in front of the gateway.
+require_proxy() {
+  command -v nginx >/dev/null && return
+  say "installing nginx for the test of a caching proxy"
+  can_use_apt && apt_install --no-install-recommends nginx-light && return
+  say "the test of a caching proxy is skipped without it"
 }
 
 can_use_apt() {

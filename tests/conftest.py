@@ -62,8 +62,8 @@ settings.register_profile("quick", deadline=None, derandomize=True, max_examples
 settings.register_profile("thorough", deadline=None, max_examples=1_000, print_blob=True)
 settings.load_profile("thorough" if ALL else "quick")
 
-# Asked to end, pytest closes its servers and browsers, as it does on Ctrl-C. A shell starts a command
-# in the background with SIGINT ignored, which the processes of the tests would inherit.
+# Asked to end, pytest closes its servers and browsers, as it does on Ctrl-C. A shell starts a
+# command in the background with SIGINT ignored, which the processes of the tests would inherit.
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.default_int_handler)
 

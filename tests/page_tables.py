@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.dialects.openai import QUALITIES
+from chalicelib.batches.openai import QUALITIES
 from chalicelib.generation import describe
 from endpoint.catalogue import benchmarks, prices, training
 from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
 from endpoint.core.training_jobs import price
 from endpoint.core.training_jobs.job import Job
-from endpoint.costs import estimate
+from endpoint.costs import estimate, leases
 from tests.model_package.servers import cases
 from tests.packages import ROOT
 
@@ -47,6 +47,8 @@ def tables() -> dict[tuple[Path, str], Callable[[], str]]:
         (DOCS / "prove.md", "beliefs"): lambda: belief_table(proof()),
         (README, "proof"): lambda: proof_sentence(proof()),
         (DOCS / "costs.md", "training"): training_table,
+        (DOCS / "costs.md", "leases"): leases.lease_table,
+        (DOCS / "costs.md", "woken"): leases.woken,
         **growth,
     }
 

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote, urljoin
 
 from endpoint.core.clock import Clock
+from endpoint.core.http import Answer, Ask
 from endpoint.core.problems import ScriptError
-from endpoint.proof.http import Answer, Ask
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_HOPS = 300  # of at most 24 s: two hours
@@ -53,6 +53,10 @@ class Visitor:
     def fetch(self, url: str) -> Answer:
         """Return the answer to a GET of any URL, such as a presigned one."""
         return self._ask("GET", url, {}, None)
+
+    def send(self, url: str, body: bytes, media_type: str) -> Answer:
+        """Return the answer to a POST to any URL, such as that of a form."""
+        return self._send("POST", url, body, {"Content-Type": media_type})
 
     def _send(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]

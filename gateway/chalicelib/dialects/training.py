@@ -30,7 +30,7 @@ from chalicelib.training.service import TrainingService
 from chalicelib.training_jobs import job as jobs
 from chalicelib.training_jobs import places, price
 from chalicelib.training_jobs.progress import Progress, loss_svg, read, thinned
-from chalicelib.web.body import read_json_object
+from chalicelib.web.body import read_dry_run, read_json_object
 from chalicelib.web.pages import teach_page
 from chalicelib.web.principal import AuthMethod
 from chalicelib.web.request import Request, inference_path
@@ -94,6 +94,12 @@ class TrainingApi:
             }
             return json_response(described, 201)
 
+    def delete_dataset(self, request: Request, identifier: str) -> Response:
+        """Handle `DELETE /api/datasets/<id>`; raises TrainingUnknown and WrongState."""
+        with self._working(request) as owner:
+            self._service.delete_dataset(owner, identifier)
+            return Response(204, b"")
+
     def start(self, request: Request) -> Response:
         """Handle `POST /api/train`: start a job, or report its price.
 
@@ -108,6 +114,8 @@ class TrainingApi:
         if body.get("action") == "train-status":
             return self.status(request)
         with self._working(request) as owner:
+            if read_dry_run(request):
+                body = {**body, "dry_run": True}
             asked = Asked.from_dict(body)
             plan = self._service.plan(owner, asked)
             warning = {"X-Prompt-Warning": plan.warning} if plan.warning else {}
@@ -245,6 +253,8 @@ class TrainingApi:
                     }
                 )
                 plan = self._service.plan(owner, asked)
+            if read_dry_run(request):
+                return json_response(_price(plan))
             record = self._started(request, owner, asked, plan).record
             described = {
                 "detail": "Training process started",
