@@ -11,7 +11,6 @@ from chalicelib.aws.deadline import Deadline, sharing
 from chalicelib.errors import GatewayError
 from chalicelib.images.service import Call
 from chalicelib.settings import Settings
-from chalicelib.web.crawlers import is_prefetch
 from chalicelib.web.principal import AuthMethod
 from chalicelib.web.request import Request
 
@@ -30,7 +29,7 @@ def calling(settings: Settings, request: Request) -> Iterator[Call]:
         longest_wait=longest_wait(request),
         deadline=Deadline(request.arrived + settings.deadline_seconds),
         # An hour of a GPU is for those whom the owner gave a key, and for what they mean to see.
-        wakes=request.principal.method is AuthMethod.KEY and not is_prefetch(request),
+        wakes=request.principal.method is AuthMethod.KEY and not request.is_prefetch,
     )
     try:
         with sharing(call.deadline):
