@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -519,7 +520,7 @@ class World:
         self.bucket = Bucket(self.breaks)
         self.painter = Painter(self.breaks)
         store = Store(Provided(self.bucket), *PLACE)
-        jobs = Jobs(store, Claims(store, LONGEST, self.now), now=self.now)
+        jobs = Jobs(store, Claims(store, LONGEST, self.now), now=self.now, sleep=self.sleep)
         limiter = ConcurrencyLimiter(store, 8, self.now)
         settings_ = Settings({"sd": MODEL}, 24, log_prompts=False)
         self.service = ImageService(settings_, Provided(self.painter), Provided(self.bucket))
@@ -528,15 +529,33 @@ class World:
     def now(self):
         return self.time
 
-    def visit(self, request):
-        """Request a picture as a caller does that cannot wait for another one's run."""
-        call = Call(Payment(), LogRecord(), Deadline(float("inf")), "trace", 0.0, names_seed=True)
+    def sleep(self, seconds):
+        self.time += seconds
+
+    def visit(self, request, seconds=0.0):
+        """Request a picture as a caller that can wait so long for another one's run."""
+        call = Call(Payment(), LogRecord(), Deadline(60 + time.monotonic()), "trace", seconds)
+        call.names_seed = True
         resolved = ResolvedRequest(request, MODEL, job_id(request, MODEL.revision))
         return self.service.generate(call, resolved)
 
     def is_stored(self, request):
         digest = job_id(request, MODEL.revision).rpartition("-")[2]
         return f"pictures/sd/outputs/{digest}/picture.png" in self.bucket.objects
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_whoever_waits_for_a_lambda_that_is_lost_does_its_run_when_the_claim_ends(after):
+    world = World()
+    begun = world.time
+    world.breaks.arm(3, after=after)  # in the run
+    with pytest.raises(Crash):
+        world.visit(WISHES[0])
+    outcome = world.visit(WISHES[0], seconds=60)
+
+    assert outcome.body == PICTURES[0]
+    assert LONGEST < world.time - begun < LONGEST + 10
+    assert world.painter.runs[0] == 1 + after
 
 
 class Histories(RuleBasedStateMachine):

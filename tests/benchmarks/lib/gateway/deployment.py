@@ -43,6 +43,7 @@ _ACCESS = AccessOptions(
     prompt_filter=None,
     prompt_filter_words=None,
     cors_origins=None,
+    cdn=None,
 )
 # As `deploy` writes them, with the defaults of its options.
 SETTINGS = GatewaySettings(

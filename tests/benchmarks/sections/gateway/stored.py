@@ -50,8 +50,8 @@ class StoredImage:
         settings = Settings({"sd": model}, 24, log_prompts=False)
         service = ImageService(settings, _Fixed(runtime), _Fixed(self._s3))
         # The handler reads them from the environment only once.
-        app.settings = lambda: settings  # type: ignore[assignment]
-        app.images = lambda: service  # type: ignore[assignment]
+        app.settings = lambda: settings
+        app.images = lambda: service
         self.size = len(base64.b64decode(_body(self._visit())))
         listed = self._s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{PREFIX}outputs/")
         (self._key,) = [each["Key"] for each in listed["Contents"]]
@@ -119,10 +119,7 @@ def section(quick: bool = False) -> Section:
         for action in actions.values():  # connections and imports
             action()
         measured = in_turns(
-            {
-                name: lambda action=action: milliseconds(action)  # type: ignore[misc]
-                for name, action in actions.items()
-            },
+            {name: lambda action=action: milliseconds(action) for name, action in actions.items()},
             3 if quick else ROUNDS,
         )
         stored.revalidate()
