@@ -312,6 +312,12 @@ def create_dataset(request: Request) -> Response:
     return training().create_dataset(request)
 
 
+@fine_tuning.delete("/datasets/{identifier}")
+def delete_dataset(request: Request, identifier: str) -> Response:
+    """Delete pictures and captions that the caller has uploaded."""
+    return training().delete_dataset(request, identifier)
+
+
 @fine_tuning.post("/train")
 def train(request: Request) -> Response:
     """Start a training job, or report its price."""

@@ -67,8 +67,11 @@ def _holds(operator: str, key: str, values: list[str], context: Mapping[str, str
     if actual is None:
         return False
     match operator:
-        case "StringEquals" | "ArnEquals" | "Bool":
+        # No request here has several values of a key.
+        case "StringEquals" | "ForAllValues:StringEquals" | "ArnEquals" | "Bool":
             return actual in values
+        case "NumericLessThanEquals":
+            return float(actual) <= float(values[0])
         case "StringLike":
             return any(_matches(pattern, actual) for pattern in values)
         case _:
@@ -137,18 +140,24 @@ def requests_of(model: Any, params: Mapping[str, Any]) -> list[Request]:
         requests += [Request(_TAGGING[service], arn) for arn in arns]
     if service == "cloudformation":
         requests = [Request(each.action, each.resource, _change_set(params)) for each in requests]
-    if role := params.get("RoleARN"):
-        requests.append(
-            Request("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
-        )
-    passed = params.get("RoleArn") if service == "sagemaker" else None
-    if role := params.get("ExecutionRoleArn") or passed:
-        to = {"iam:PassedToService": "sagemaker.amazonaws.com"}
-        requests.append(Request("iam:PassRole", role, to))
-    if service == "scheduler" and "Target" in params:
-        to = {"iam:PassedToService": "scheduler.amazonaws.com"}
-        requests.append(Request("iam:PassRole", params["Target"]["RoleArn"], to))
-    return requests
+    if model.name == "CreateTrainingJob":
+        context = _training_job(params)
+        requests = [Request(each.action, each.resource, context) for each in requests]
+    return [*requests, *_passed_roles(service, params)]
+
+
+def _passed_roles(service: str, params: Mapping[str, Any]) -> list[Request]:
+    """Return a request for each role that a call hands to a service."""
+    roles = [(params.get("RoleARN"), service), (params.get("ExecutionRoleArn"), "sagemaker")]
+    if service == "sagemaker":
+        roles.append((params.get("RoleArn"), service))
+    if service == "scheduler":
+        roles.append((params.get("Target", {}).get("RoleArn"), service))
+    return [
+        Request("iam:PassRole", role, {"iam:PassedToService": f"{to}.amazonaws.com"})
+        for role, to in roles
+        if role
+    ]
 
 
 def _change_set(params: Mapping[str, Any]) -> dict[str, str]:
@@ -157,6 +166,18 @@ def _change_set(params: Mapping[str, Any]) -> dict[str, str]:
     name = params.get("ChangeSetName", "")
     context = {"cloudformation:ChangeSetName": name.split("/")[1] if "/" in name else name}
     return context | ({"cloudformation:RoleArn": params["RoleARN"]} if "RoleARN" in params else {})
+
+
+def _training_job(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the condition keys of CreateTrainingJob."""
+    # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
+    tags = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in params.get("Tags", [])}
+    return {
+        **tags,
+        "sagemaker:InstanceTypes": params["ResourceConfig"]["InstanceType"],
+        "sagemaker:MaxRuntimeInSeconds": str(params["StoppingCondition"]["MaxRuntimeInSeconds"]),
+        "sagemaker:NetworkIsolation": str(params.get("EnableNetworkIsolation", False)).lower(),
+    }
 
 
 def _resources(service: str, model: Any, params: Mapping[str, Any]) -> list[str]:
@@ -237,6 +258,10 @@ def _of_sagemaker(params: Mapping[str, Any]) -> list[str]:
         names = [("endpoint-config", params["EndpointConfigName"])]
     elif "TrainingJobName" in params:
         names = [("training-job", params["TrainingJobName"])]
+    elif arn := params.get("PipelineExecutionArn"):
+        return [arn]
+    elif "PipelineName" in params:
+        names = [("pipeline", params["PipelineName"])]
     else:
         names = [("model", params["ModelName"])]
     return [ARN.format("sagemaker", f"{kind}/{name}") for kind, name in names]

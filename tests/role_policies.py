@@ -1,14 +1,16 @@
-"""The policies of the roles in the template, with all that options add, for a deployment `main`."""
+"""The policies of the templates' roles, with all that options add, for a deployment `main`."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from endpoint.core.naming import Deployment
-from endpoint.provision.infrastructure import TEMPLATE
+from endpoint.provision import infrastructure
+from endpoint.provision.training import stack
 from tests.iam import ACCOUNT, REGION
 from tests.packages import ROOT
 
@@ -23,9 +25,12 @@ _VALUES = {
     "Bucket.Arn": _BUCKET,
     "DeploymentName": DEPLOYMENT.name,
     "ImageRepositoryArns": [REPOSITORY],
+    "InstanceTypes": ["ml.g5.xlarge"],
+    "LongestRun": "3600",
     "Repository.Arn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{DEPLOYMENT.repository}",
     "SecurityGroup": "sg-1",
     "SourceBucket.Arn": f"arn:aws:s3:::{DEPLOYMENT.source_bucket}",
+    "TrainingRole.Arn": DEPLOYMENT.training_role,
     **{f"Subnet{letter}": f"subnet-{letter.lower()}" for letter in "ABCDEF"},
 }
 
@@ -54,12 +59,32 @@ def _tagged(loader: Any, tag: str, node: Any) -> Any:
 _Loader.add_multi_constructor("!", _tagged)
 
 
+def read_template(path: Path) -> dict[str, Any]:
+    """Return a template with its parameters filled in and every option on."""
+    template: dict[str, Any] = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+    return template
+
+
 def of_role(name: str) -> dict[str, Any]:
     """Return the policy of a role, such as `EndpointRole`."""
-    template = yaml.load(TEMPLATE.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
-    (policy,) = template["Resources"][name]["Properties"]["Policies"]
+    (policy,) = _properties(name)["Policies"]
     document: dict[str, Any] = policy["PolicyDocument"]
     return document
+
+
+def of_gateway_that_trains() -> dict[str, Any]:
+    """Return the policies of the gateway's role together, with those of training."""
+    more = _properties("GatewayPolicy")["PolicyDocument"]["Statement"]
+    return {"Statement": [*of_role("GatewayRole")["Statement"], *more]}
+
+
+def _properties(name: str) -> dict[str, Any]:
+    """Return the properties of a resource in one of the templates."""
+    resources: dict[str, Any] = {}
+    for template in (infrastructure.TEMPLATE, stack.TEMPLATE):
+        resources |= read_template(template)["Resources"]
+    properties: dict[str, Any] = resources[name]["Properties"]
+    return properties
 
 
 def of_plain_chalice() -> dict[str, Any]:

@@ -140,6 +140,7 @@ class AccessOptions:
     prompt_filter: str | None
     prompt_filter_words: str | None
     cors_origins: str | None
+    cdn: bool | None
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class DeployOptions(EndpointOptions, AccessOptions):
     requests_per_second: float
     burst: int
     concurrency: int
+    stored_pictures: bool | None
     training: bool | None
     training_image: str | None
     trainings_per_month: int | None
@@ -402,6 +404,8 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     add("--pictures-per-minute", type=int, help="limit for a client without a key; 0 for none")
     add("--prompt-filter", choices=["off", "warn", "refuse"], help="new deployments: refuse")
     add("--prompt-filter-words", metavar="WORDS", help="comma-separated; a minus allows a word")
+    cdn = "CloudFront in front of the gateway (stays as it is without this option)"
+    add("--cdn", action=argparse.BooleanOptionalAction, default=None, help=cdn)
     add("--cors-origins", metavar="ORIGINS", help="comma-separated origins of browser scripts")
 
 
@@ -412,6 +416,10 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
     add("--requests-per-second", type=float, default=4, help="for pictures (default: 4)")
     add("--burst", type=int, default=20, help="pictures at once (default: 20)")
+    stored = (
+        "store pictures of real-time models whose requests name the seed (new deployments: yes)"
+    )
+    add("--stored-pictures", action=argparse.BooleanOptionalAction, default=None, help=stored)
     training = "let holders of a key fine-tune models (stays as it is without this option)"
     add("--training", action=argparse.BooleanOptionalAction, default=None, help=training)
     which = "the training image: aws, a name in the catalogue, or a URI in ECR"

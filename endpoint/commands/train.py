@@ -37,9 +37,10 @@ from endpoint.core.training_jobs.price import (
 )
 from endpoint.core.training_jobs.state import Record
 from endpoint.provision.gateway.gateway_project import PROJECTS
-from endpoint.provision.training import jobs, setting, stack, trainer
+from endpoint.provision.training import jobs, look, setting, stack, trainer
 from endpoint.provision.training.capacity import choose_type
-from endpoint.provision.training.jobs import Look, Plan
+from endpoint.provision.training.jobs import Plan
+from endpoint.provision.training.look import Look
 from endpoint.provision.training.pictures import Report, contact_sheet, examine
 
 _POLL_SECONDS = 5
@@ -66,7 +67,7 @@ def train(context: Context, options: TrainOptions) -> Result:
     if options.resume:
         return _resume(context, options)
     if isinstance(options.watch, str):
-        return watch(context, jobs.find(context, options.watch))
+        return watch(context, look.find(context, options.watch))
     plan = _plan(context, options)
     _ensure_stack(context, plan)
     record = jobs.start(context, plan)
@@ -80,7 +81,7 @@ def train(context: Context, options: TrainOptions) -> Result:
         " its end; a gateway that was deployed with --training publishes it without that.",
         f"`python -m endpoint train --stop {record.name}` stops it.",
     ]
-    return Result(jobs.look(context, record).to_dict(context.bucket.name), lines)
+    return Result(look.look(context, record).to_dict(context.bucket.name), lines)
 
 
 def _require_one(options: TrainOptions) -> None:
@@ -120,8 +121,8 @@ def _plan(context: Context, options: TrainOptions) -> Plan:
     side = job.resolution or family.resolution
     pictures = examine(folder, job, side)
     classes = None
-    if options.class_pictures:
-        classes = examine(options.class_pictures, job, side, of_class=True)
+    if options.class_pictures or any(one.of_class for one in job.sets):
+        classes = examine(options.class_pictures or folder, job, side, of_class=True)
     _say_pictures(context, pictures, classes, _sheet_path(options, job.name))
     for row in rows:
         context.console.say(f"kohya: {row}")
@@ -168,11 +169,11 @@ def _job(options: TrainOptions, folder: Path, resolution: int) -> tuple[Job, lis
             _require_name(own)
             job = request.read_job(own, has_class_pictures=options.class_pictures is not None)
             return job, []
-        config = kohya.read([options.kohya])
-        fields, _ = kohya.translate(config)
+        config, prodigy = kohya.read([options.kohya]), trainer.has_prodigy()
+        fields, _ = kohya.translate(config, prodigy=prodigy)
         # Epochs become steps, for which the pictures are counted.
         counted = examine(folder, Job.from_dict({**fields, **own}), resolution).repeated
-        fields, rows = kohya.translate(config, counted)
+        fields, rows = kohya.translate(config, counted, prodigy=prodigy)
         has_class = options.class_pictures is not None
         return request.read_job({**fields, **own}, has_class_pictures=has_class), rows
     except InvalidField as error:
@@ -304,7 +305,7 @@ def _ensure_stack(context: Context, plan: Plan) -> None:
 
 
 def _list(context: Context) -> Result:
-    looks = [jobs.look(context, record) for record in jobs.every(context)]
+    looks = [look.look(context, record) for record in look.every(context)]
     lines = [
         f"{one.record.name} ({one.record.model}, {one.record.id}): {one.line()}" for one in looks
     ]
@@ -315,12 +316,12 @@ def _list(context: Context) -> Result:
 
 
 def _stop(context: Context, which: str) -> Result:
-    record = jobs.find(context, which)
+    record = look.find(context, which)
     context.console.ask(f"Stop the training job {record.name} ({record.id})?")
     jobs.stop(context, record)
     if context.dry_run:
         return Result({"id": record.id}, ["Dry run: nothing was stopped."])
-    now = jobs.look(context, record)
+    now = look.look(context, record)
     lines = [
         f"{record.name}: {now.line()}.",
         f"No instance runs for it. `python -m endpoint train --resume {record.name}` goes on from"
@@ -330,7 +331,7 @@ def _stop(context: Context, which: str) -> Result:
 
 
 def _resume(context: Context, options: TrainOptions) -> Result:
-    record = jobs.find(context, options.resume or "")
+    record = look.find(context, options.resume or "")
     spot = record.spot and not options.on_demand
     context.console.ask(
         f"Resume the training job {record.name} ({record.id}), for at most {record.usd_most:.2f}"
@@ -345,7 +346,7 @@ def _resume(context: Context, options: TrainOptions) -> Result:
         f"The job {record.id} goes on.",
         f"`python -m endpoint train --watch {record.name}` follows it.",
     ]
-    return Result(jobs.look(context, again).to_dict(context.bucket.name), lines)
+    return Result(look.look(context, again).to_dict(context.bucket.name), lines)
 
 
 def watch(context: Context, record: Record) -> Result:
@@ -356,16 +357,16 @@ def watch(context: Context, record: Record) -> Result:
     """
     shown: set[str] = set()
     folder = PROJECTS / "training" / record.id
-    now = jobs.look(context, record)
+    now = look.look(context, record)
     last = -float(_QUIET_SECONDS)
 
     def poll() -> str | None:
         nonlocal now, last
-        now = jobs.look(context, jobs.read(context, record.id) or record)
+        now = look.look(context, look.read(context, record.id) or record)
         for step, key in now.samples.items():
             if key not in shown:
                 shown.add(key)
-                path = jobs.download(context, key, folder)
+                path = look.download(context, key, folder)
                 context.console.say(
                     f"samples of step {step:,}: {path} (s3://{context.bucket.name}/{key})"
                 )
@@ -405,7 +406,7 @@ def _ended(context: Context, now: Look) -> Result:
     if now.state.name == "completed" and not context.dry_run:
         context.begin(f"adapter {record.name} of {record.model}: checked and published")
         jobs.publish(context, record)
-        now = jobs.look(context, jobs.read(context, record.id) or record)
+        now = look.look(context, look.read(context, record.id) or record)
     address = now.to_dict(bucket)["result"]
     lines = [
         f"{record.name} is trained and published: {address}",

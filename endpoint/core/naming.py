@@ -117,6 +117,11 @@ class Deployment:
         return self._role("build-rule")
 
     @property
+    def cdn_stack(self) -> str:
+        """The CloudFormation stack of the CDN in front of the gateway."""
+        return f"{self.prefix}-cdn"
+
+    @property
     def lease_group(self) -> str:
         """The group of the schedules that end endpoints; each has the name of its endpoint."""
         return self.prefix

@@ -102,4 +102,6 @@ def woken() -> str:
         f"{len(leased(hours))} of {DAYS * BURSTS} bursts with a lease of {hours:g} h"
         for hours in LEASES
     ]
-    return f"{' and '.join(words)} wait {in_time(WAKE_SECONDS)} for their first picture.\n"
+    wait = f"wait {in_time(WAKE_SECONDS)} for their first picture."
+    # Two lines: pages are wrapped.
+    return f"{' and '.join(words)}\n{wait}\n"

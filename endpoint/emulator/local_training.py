@@ -11,11 +11,13 @@ from endpoint.catalogue.models import Model
 from endpoint.core.model_folder.files import COMPILED, LORAS, REFINER
 from endpoint.core.problems import ScriptError
 from endpoint.core.training_jobs import places
-from endpoint.emulator.account import TRUST
+from endpoint.emulator.account import ACCOUNT, TRUST
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.served_model import DEMO, ServedModel
 from endpoint.provision.training import trainer
 
+# The gateway's function, which EventBridge invokes when a job ends.
+FUNCTION = "easel-local"
 # A job on this machine reads a copy of the weights, and the emulated S3 has another one.
 _LARGEST_WEIGHTS = 2 * 2**30
 # On two cores, for one picture; the first step is after the imports and the encoding.
@@ -42,6 +44,7 @@ def offer_training(clients: Clients, region: str, bucket: str, model: ServedMode
     prefix = places.weights(model.name, f"{0:016}")
     for file in files:
         store.put(prefix + file.relative_to(model.folder).as_posix(), file.read_bytes())
+    _tell_the_end(clients.get("events", region), region)
     role = clients.get("iam", region).create_role(
         RoleName="easel-local-training", AssumeRolePolicyDocument=json.dumps(TRUST)
     )
@@ -65,9 +68,23 @@ def offer_training(clients: Clients, region: str, bucket: str, model: ServedMode
             # Nothing of this costs money, and nobody else reaches it.
             "open": True,
             "per_month": 1_000,
+            "prodigy": trainer.has_prodigy(),
             "models": {model.name: entry},
         }
     )
+
+
+def _tell_the_end(events: Any, region: str) -> None:
+    """Create the rule of `training.yaml` that has the gateway publish what a job has trained."""
+    pattern = {
+        "source": ["aws.sagemaker"],
+        "detail-type": ["SageMaker Training Job State Change"],
+        "detail": {"TrainingJobName": [{"prefix": "easel-local-"}]},
+    }
+    name = "easel-local-training-end"
+    events.put_rule(Name=name, EventPattern=json.dumps(pattern))
+    arn = f"arn:aws:lambda:{region}:{ACCOUNT}:function:{FUNCTION}"
+    events.put_targets(Rule=name, Targets=[{"Id": "gateway", "Arn": arn}])
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -27,7 +27,8 @@ from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.container import easel_server
 from endpoint.emulator.container.easel_server import EaselServer
 from endpoint.emulator.container.local_image import Engine, NoImage, find_engine
-from endpoint.emulator.local_training import offer_training
+from endpoint.emulator.lambda_.functions import INVOCATIONS
+from endpoint.emulator.local_training import FUNCTION, offer_training
 from endpoint.emulator.process.clients import Clients, environment, forget_aws
 from endpoint.emulator.process.processes import (
     LARGEST_PORT,
@@ -174,6 +175,7 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     # Adapters from there are used at once; in a container of `--image local` they are not.
     trained = adapters and offer_training(clients, REGION, BUCKET, model)
     variables |= {"EASEL_TRAINING": trained} if trained else {}
+    aws.functions.replace(FUNCTION, f"http://127.0.0.1:{options.port}{INVOCATIONS}")
     # Again, with what the model says of itself: a gateway that cannot read it would never be ready.
     _check_gateway(options, {name: variables[name] for name in variables if "EASEL" in name})
     gateway = stack.enter_context(_gateway(options, variables))

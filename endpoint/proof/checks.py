@@ -24,6 +24,7 @@ from endpoint.proof.afterwards import (
 )
 from endpoint.proof.leases import guard_counts, lease_ends
 from endpoint.proof.subject import Check, Observation, Subject, changes
+from endpoint.proof.training import TRAINING
 from endpoint.proof.updates import update_in_progress, update_quota, update_rollback, update_scaled
 
 # Of the wake-up: two minutes of the alarm, an instance, its image and the model.
@@ -276,6 +277,7 @@ CHECKS: dict[str, Check] = {
         *UPDATES_OF_ASYNCHRONOUS,
         wake_from_zero,
         lease_ends,
+        *TRAINING,
         *AFTERWARDS,
     )
 }

@@ -20,6 +20,7 @@ from endpoint.proof.leases import lease_ends
 from endpoint.proof.meter import CostLimit, Meter
 from endpoint.proof.record import Proof
 from endpoint.proof.subject import Check, Subject
+from endpoint.proof.training import TRAINING
 from endpoint.proof.updates import MOST_INSTANCES
 from endpoint.proof.visitor import Visitor
 from endpoint.provision import checks as preparations
@@ -82,7 +83,7 @@ class Run:
         self._update(checks.UPDATES_OF_ASYNCHRONOUS, ASYNCHRONOUS, subject, 1)
         self._check(wake_from_zero.__name__, subject)
         self._stop(ASYNCHRONOUS)
-        self._check_all(checks.AFTERWARDS, subject)
+        self._check_all((*TRAINING, *checks.AFTERWARDS), subject)
 
     def _check_account(self) -> None:
         with self._step("checks"):

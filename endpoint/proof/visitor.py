@@ -54,6 +54,10 @@ class Visitor:
         """Return the answer to a GET of any URL, such as a presigned one."""
         return self._ask("GET", url, {}, None)
 
+    def send(self, url: str, body: bytes, media_type: str) -> Answer:
+        """Return the answer to a POST to any URL, such as that of a form."""
+        return self._send("POST", url, body, {"Content-Type": media_type})
+
     def _send(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
     ) -> Answer:

@@ -223,7 +223,7 @@ def _lease(context: Context, options: EndpointOptions, model: Model) -> Iterator
         yield Check("lease", "note" if never else "good", finding)
     limit = lease.cap(context) if options.monthly_cap is None else options.monthly_cap
     if not limit:
-        yield Check("cap", "note", "no monthly cap", "--monthly-cap USD sets one.")
+        yield Check("cap", "good", "no monthly cap", "--monthly-cap USD sets one.")
         return
     spent = (lease.spending(context) or {"usd": 0.0})["usd"]
     finding = f"{spent:.2f} of {limit:g} USD are spent this month"

@@ -79,12 +79,17 @@ class Ownership:
 
     @cached_property
     def _owns_training_stack(self) -> bool:
-        stack = self._context.stacks.find(self._deployment.training_stack) or {}
+        return self._has_tag(self._deployment.training_stack)
+
+    def _has_tag(self, name: str) -> bool:
+        stack = self._context.stacks.find(name) or {}
         return self._is_own({tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])})
 
     def _owns_stack(self, name: str) -> bool:
         if name == self._deployment.training_stack:
             return self._owns_training_stack
+        if name == self._deployment.cdn_stack:
+            return self._has_tag(name)
         return name == self._deployment.stack and self.owns_stack
 
     @cached_property

@@ -2,9 +2,11 @@
 
     search           what has the deployment's tag, or was made by what has; shown before a question
     training         jobs are stopped; the pipeline, its rules and roles are deleted
+    gateway          its REST API and its function
     scaling          alarms first: they could start what is being deleted
     endpoint         until it is gone; from then on no instance costs money, and no lease is needed
     configurations and models, and their logs
+    CDN              in front of the gateway; it takes minutes, in which nothing costs money
     builds           of the image, until none runs
     buckets          their files, and the parts of unfinished uploads
     stack            roles, buckets, images and what builds them, dashboard, budget, network
@@ -184,6 +186,14 @@ def delete_endpoints(context: Context, found: Found) -> None:
             context.logs.delete(group)
 
 
+def delete_cdn(context: Context, found: Found) -> None:
+    """Delete the stack of the CDN, if there is one."""
+    stack = context.deployment.cdn_stack
+    if stack in found.names("stack"):
+        context.begin(f"CDN: stack {stack}, which takes minutes")
+        context.stacks.delete(stack)
+
+
 def files_to_keep(context: Context, model: str | None = None) -> list[str]:
     """Return which files in the bucket will stay, as lines of text: what is not Easel's.
 
@@ -295,6 +305,7 @@ def delete_everything(context: Context, found: Found | None = None) -> Result:
         delete_training(context, found)
         delete_gateway(context, found)
         delete_endpoints(context, found)
+        delete_cdn(context, found)
         stored = delete_infrastructure(context, found)
     if not context.dry_run:
         GatewayProject(context.deployment).remove()

@@ -97,7 +97,7 @@ class Denial:
 
 # What `doctor --policy` prints: IAM limits a managed policy to 6,144 characters, so that the rights
 # of an operator are several, each for a part of the work.
-PARTS = ("stack", "endpoints", "gateway", "training")
+PARTS = ("stack", "endpoints", "gateway", "cdn", "training")
 
 
 def policy(deployment: Deployment, part: str = "") -> dict[str, Any]:
@@ -105,13 +105,15 @@ def policy(deployment: Deployment, part: str = "") -> dict[str, Any]:
 
     Args:
         deployment: any.
-        part: one of `PARTS`; empty for all but training in one, which is longer than IAM allows.
+        part: one of `PARTS`; empty for all but the CDN and training in one, which is longer than
+            IAM allows.
     """
     parts = {
         "": rights,
         "stack": _stack_rights,
         "endpoints": _endpoint_rights,
         "gateway": _gateway_rights,
+        "cdn": cdn_rights,
         "training": training_rights,
     }
     return {
@@ -184,13 +186,55 @@ def training_rights(deployment: Deployment) -> Iterator[Right]:
         (
             "TrainingPipeline",
             f"pipeline/{deployment.training_stack}",
-            ("CreatePipeline", "DeletePipeline", "DescribePipeline", "UpdatePipeline"),
+            (
+                "CreatePipeline",
+                "DeletePipeline",
+                "DescribePipeline",
+                "UpdatePipeline",
+                "ListPipelineExecutions",
+                "StartPipelineExecution",
+            ),
+        ),
+        (
+            "TrainingPipelineExecutions",
+            f"pipeline/{deployment.training_stack}/execution/*",
+            ("ListPipelineExecutionSteps", "ListPipelineParametersForExecution"),
         ),
     ):
         names = tuple(f"sagemaker:{action}" for action in (*actions, "AddTags", "ListTags"))
         yield Right(sid, names, (_arn(deployment, "sagemaker", resource),))
     rules = tuple(_arn(deployment, "events", f"rule/{name}") for name in deployment.training_rules)
     yield Right("TrainingRules", _RULE_ACTIONS, rules)
+
+
+def cdn_rights(deployment: Deployment) -> Iterator[Right]:
+    """Yield what `deploy --cdn` needs besides `rights`."""
+    stack = _arn(deployment, "cloudformation", f"stack/{deployment.cdn_stack}/*")
+    yield Right("CdnStack", _STACK_ACTIONS, (stack,))
+    everywhere = f"arn:{deployment.partition}:cloudfront::{deployment.account}"
+    # CloudFront chooses the ids of policies and distributions; a function has its name.
+    for sid, resource, actions in (
+        (
+            "CdnFunction",
+            f"function/{deployment.prefix}-{deployment.region}",
+            ("CreateFunction", "DeleteFunction", "DescribeFunction", "GetFunction",
+             "PublishFunction", "UpdateFunction"),
+        ),
+        (
+            "CdnCachePolicy",
+            "cache-policy/*",
+            ("CreateCachePolicy", "DeleteCachePolicy", "GetCachePolicy", "UpdateCachePolicy"),
+        ),
+        (
+            "CdnDistribution",
+            "distribution/*",
+            ("CreateDistribution", "DeleteDistribution", "GetDistribution",
+             "GetDistributionConfig", "ListTagsForResource", "TagResource", "UntagResource",
+             "UpdateDistribution"),
+        ),
+    ):  # fmt: skip
+        names = tuple(f"cloudfront:{action}" for action in actions)
+        yield Right(sid, names, (f"{everywhere}:{resource}",))
 
 
 def rights(deployment: Deployment) -> Iterator[Right]:

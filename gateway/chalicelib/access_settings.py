@@ -62,6 +62,7 @@ class Protection:
         filter_mode: off, warn or refuse.
         filter_words: words to refuse in addition to the list; a leading minus allows one instead.
         origins: sites whose scripts can use this gateway; `*` for any.
+        cdn: the secret with which the CDN in front of this gateway proves itself; None without one.
     """
 
     keys: tuple[Key, ...] = ()
@@ -71,6 +72,7 @@ class Protection:
     filter_mode: str = "off"
     filter_words: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    cdn: bytes | None = None
 
     @classmethod
     def read(cls, read: Read) -> Protection:
@@ -86,6 +88,7 @@ class Protection:
             filter_mode=read("EASEL_PROMPT_FILTER", _mode, "refuse", default="off"),
             filter_words=read("EASEL_PROMPT_FILTER_WORDS", _words, "foo, -bar", default=""),
             origins=read("EASEL_CORS_ORIGINS", _origins, "https://example.org", default=""),
+            cdn=read("EASEL_CDN_SECRET", _cdn, "at least 32 random characters", default=""),
         )
 
 
@@ -143,6 +146,13 @@ def _secrets(text: str) -> tuple[bytes, ...]:
         # The value itself must not reach the log.
         raise ValueError("one is shorter than 32 characters")
     return secrets
+
+
+def _cdn(text: str) -> bytes | None:
+    # A comma, which separates the secrets of EASEL_SECRET, is like any other character here.
+    if text and len(text) < _SHORTEST_SECRET:
+        raise ValueError("it is shorter than 32 characters")
+    return text.encode() or None
 
 
 def read_place(text: str) -> tuple[str, str] | None:

@@ -82,6 +82,7 @@ class TrainingSettings:
         models: that can be trained, by name; the first is the default.
         open: whether a gateway without keys trains for everyone.
         per_month: the number of jobs that a key can start in a calendar month, in UTC.
+        prodigy: whether the trainer has the package of the optimizer Prodigy.
     """
 
     bucket: str
@@ -92,6 +93,7 @@ class TrainingSettings:
     models: Mapping[str, TrainableModel]
     open: bool = False
     per_month: int = 20
+    prodigy: bool = False
 
     @classmethod
     def read(cls, text: str) -> TrainingSettings | None:
@@ -104,13 +106,16 @@ class TrainingSettings:
             return None
         entry = json.loads(text)
         names = {one.name for one in fields(cls)}
-        _check_names(entry, names, names - {"open", "per_month"})
+        _check_names(entry, names, names - {"open", "per_month", "prodigy"})
         models = {
             Name("").clean(name): TrainableModel.from_dict(model)
             for name, model in entry["models"].items()
         }
-        if not models or not isinstance(entry.get("open", False), bool):
-            raise ValueError("models needs one at least, and open is true or false")
+        if not models:
+            raise ValueError("models needs one at least")
+        for name in ("open", "prodigy"):
+            if not isinstance(entry.get(name, False), bool):
+                raise TypeError(f"{name} is true or false")
         return cls(
             bucket=_matching("bucket", _BUCKET, entry["bucket"]),
             deployment=_matching("deployment", _DEPLOYMENT, entry["deployment"]),
@@ -120,6 +125,7 @@ class TrainingSettings:
             models=models,
             open=entry.get("open", False),
             per_month=_PER_MONTH.clean(entry.get("per_month", cls.per_month)),
+            prodigy=entry.get("prodigy", False),
         )
 
 

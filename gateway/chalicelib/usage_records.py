@@ -18,7 +18,7 @@ from enum import StrEnum
 FOLDER = "records/"
 # S3 refuses a request that was signed more than 15 minutes ago, so that a Lambda that was frozen
 # while it wrote its record writes none later: what is older is complete.
-# https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+# https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 SETTLED_SECONDS = 900
 _NOBODY = "-"
 # As the names of keys and models are spelled; that of nobody is none of them.

@@ -407,6 +407,15 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             body="DataSetRequest",
         )
     },
+    "/datasets/{identifier}": {
+        "delete": _training(
+            "delete_dataset",
+            "Delete pictures and captions that you have uploaded.",
+            {204: {}},
+            (*_WATCHING, WrongState),
+            parameters=[_in_path("identifier", "A data set's id.")],
+        )
+    },
     "/train": {
         "get": _training("list_training_jobs", "Your training jobs.", _json(ref("TrainingJobs"))),
         "post": _training(

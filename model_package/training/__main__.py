@@ -24,6 +24,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from .examples import Examples
 from .failures import TrainingFailed
 from .job import Job, read_fields
 from .job_folder import fail, gpu_problem
-from .loop import Data, Loop, Stopped
+from .loop import Data, Loop, Stopped, has_prodigy, require_optimizer
 
 # Fields that can change between an interruption and its continuation.
 _FREE = {"checkpoint_seconds", "sample_prompts", "sample_every", "validate_every", "usd_per_hour",
@@ -73,14 +74,20 @@ def train(home: Path, signals: list[int]) -> None:
     items, notes = dataset.read_folder(channels / "pictures", job)
     class_items: list[Item] = []
     if job.preserve == "pictures":
-        class_items, more = dataset.class_items(channels / "class", job)
-        notes += more
+        class_items = dataset.class_sets(channels / "pictures", job)
+        if not class_items:
+            class_items, more = dataset.class_items(channels / "class", job)
+            notes += more
     for note in notes:
         print(note, flush=True)
+    require_optimizer(job)
 
     base = load(channels / "model", job.precision)
     fingerprint = fingerprint_of(job, items, class_items, base)
-    data = prepare(job, base, items, class_items)
+    trained, held_out = examples.hold_out(items, job)
+    if held_out:
+        print(f"{len(held_out)} pictures are for the validation loss only", flush=True)
+    data = prepare(job, base, trained, class_items, held_out)
     adapter = Adapter(base, job)
     steps = job.steps or min(max(100 * len(items), 400), 2_000)
     described = metadata(
@@ -114,32 +121,42 @@ def read_job(channels: Path) -> Job:
         return Job.from_dict(read_fields(folder / "job.json"))
     own = read_fields(folder / "job.json") if (folder / "job.json").is_file() else {}
     config = kohya.read(files)
-    fields, _ = kohya.translate(config)
+    fields, _ = kohya.translate(config, prodigy=has_prodigy())
     # Epochs become steps, for which the pictures are counted.
     items, _ = dataset.read_folder(channels / "pictures", Job.from_dict({**fields, **own}))
-    fields, rows = kohya.translate(config, sum(item.repeats for item in items))
+    pictures = sum(item.repeats for item in items)
+    fields, rows = kohya.translate(config, pictures, prodigy=has_prodigy())
     for row in rows:
         print(row, flush=True)
     return Job.from_dict({**fields, **own})
 
 
-def prepare(job: Job, base: BaseModel, items: list[Item], class_items: list[Item]) -> Data:
+def prepare(
+    job: Job,
+    base: BaseModel,
+    items: list[Item],
+    class_items: list[Item],
+    held_out: Sequence[Item] = (),
+) -> Data:
     """Encode pictures and texts once; the encoders are not needed after that."""
     pictures = Examples(examples.encode(items, base, job), job, "pictures")
     of_class = None
     if class_items:
         of_class = Examples(examples.encode(class_items, base, job), job, "class")
+    validated = pictures
+    if held_out:
+        validated = Examples(examples.encode(held_out, base, job), job, "held out")
     base.move_vae("cpu")
     texts = {}
     if not job.text_encoder_rate:
-        needed = {"", *pictures.captions(), *job.sample_prompts}
+        needed = {"", *pictures.captions(), *validated.captions(), *job.sample_prompts}
         needed |= of_class.captions() if of_class else set()
         needed |= {job.class_prompt} if job.preserve == "output" else set()
         with torch.no_grad():
             for text in sorted(needed):
                 (texts[text],) = base.encode_texts([text])
         base.free_encoders()
-    return Data(pictures, of_class, texts)
+    return Data(pictures, of_class, texts, validated)
 
 
 def fingerprint_of(job: Job, items: list[Item], class_items: list[Item], base: BaseModel) -> str:

@@ -6,6 +6,7 @@ file has the names of kohya's scripts, which diffusers, ComfyUI, AUTOMATIC1111 a
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ class Layer:
     key: str
     down: nn.Parameter
     up: nn.Parameter
+    alpha: float
 
 
 class Adapter:
@@ -61,8 +63,8 @@ class Adapter:
     """
 
     def __init__(self, base: BaseModel, job: Job) -> None:
-        self.rank = job.rank
-        self.alpha = float(job.rank if job.alpha is None else job.alpha)
+        self._linear = job.rank, float(job.rank if job.alpha is None else job.alpha)
+        self._conv = _conv_size(job)
         self._parts: dict[str, Any] = {"unet": base.unet} if job.rate else {}
         if job.text_encoder_rate:
             self._parts |= base.encoders
@@ -112,7 +114,7 @@ class Adapter:
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise TrainingFailed("The adapter has infinite numbers; lower rate and start again.")
         for layer in self.layers:
-            tensors[f"{layer.key}.alpha"] = torch.tensor(self.alpha)
+            tensors[f"{layer.key}.alpha"] = torch.tensor(layer.alpha)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".writing")
         try:
@@ -134,8 +136,16 @@ class Adapter:
                  if isinstance(layer, _KINDS) and _is_trained(part, f".{name}.", job)]  # fmt: skip
         if not names:
             raise TrainingFailed(f"The model's {part} has no layers that can be trained.")
-        alpha: Any = self.alpha  # peft says int and takes any number
-        config = LoraConfig(r=self.rank, lora_alpha=alpha, target_modules=names)
+        modules = dict(module.named_modules())
+        convs = {name for name in names if _is_3x3(modules[name])}
+        (rank, alpha), (conv_rank, conv_alpha) = self._linear, self._conv
+        exceptions: dict[str, Any] = {}
+        if convs and self._conv != self._linear:
+            pattern = "|".join(re.escape(name) for name in sorted(convs))  # peft tries one by one
+            exceptions = {"rank_pattern": {pattern: conv_rank},
+                          "alpha_pattern": {pattern: conv_alpha}}  # fmt: skip
+        scale: Any = alpha  # peft says int and takes any number
+        config = LoraConfig(r=rank, lora_alpha=scale, target_modules=names, **exceptions)
         inject_adapter_in_model(config, module, _NAME)
         modules = dict(module.named_modules())
         for name in names:
@@ -145,7 +155,7 @@ class Adapter:
             _initialise(down, generator(job.seed, 0, f"adapter/{key}"))
             for tensor in (down, up):
                 tensor.data = tensor.data.float()
-            self.layers.append(Layer(part, key, down, up))
+            self.layers.append(Layer(part, key, down, up, conv_alpha if name in convs else alpha))
 
 
 @torch.no_grad()
@@ -154,6 +164,19 @@ def _initialise(down: nn.Parameter, random: torch.Generator) -> None:
     bound = 1 / math.sqrt(down[0].numel())
     values = torch.rand(down.shape, generator=random) * (2 * bound) - bound
     down.copy_(values)
+
+
+def _conv_size(job: Job) -> tuple[int, float]:
+    """Return rank and alpha of the convolutions of 3 x 3."""
+    rank = job.conv_rank or job.rank
+    if job.conv_alpha is not None:
+        return rank, job.conv_alpha
+    return rank, (job.rank if job.alpha is None else job.alpha) * rank / job.rank
+
+
+def _is_3x3(layer: nn.Module) -> bool:
+    """Whether a layer has the rank of convolutions, as kohya's conv_dim is of 3 x 3 only."""
+    return isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
 
 
 def _is_trained(part: str, name: str, job: Job) -> bool:
@@ -212,6 +235,7 @@ def metadata(
         "ss_network_module": "networks.lora",
         "ss_network_dim": job.rank,
         "ss_network_alpha": f"{alpha:g}",
+        **({"ss_network_args": json.dumps(_conv_args(job))} if job.conv else {}),
         "ss_output_name": job.name,
         "ss_num_train_images": pictures,
         "ss_steps": steps,
@@ -241,6 +265,12 @@ def metadata(
         values["ss_base_model_version"], values["modelspec.architecture"] = known
         values["ss_v2"] = known[0] == "sd_v2"
     return {key: str(value) for key, value in values.items()}
+
+
+def _conv_args(job: Job) -> dict[str, str]:
+    """Return the arguments with which kohya's scripts train convolutions as well."""
+    rank, alpha = _conv_size(job)
+    return {"conv_dim": str(rank), "conv_alpha": f"{alpha:g}"}
 
 
 _FAMILIES = {

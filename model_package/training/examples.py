@@ -20,6 +20,8 @@ from .pictures import PictureUnusable, decode_all
 from .randomness import generator
 
 _ORDERS = 8  # orders of a caption's parts; each is encoded once
+_HELD_OUT, _ENOUGH = 0.1, 20  # the share that is held out of so many pictures
+_MOST_HELD_OUT = 16  # each costs time whenever the validation loss is computed
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Example:
         captions: one, or several orders of its parts.
         size: what SDXL is told: original height and width, top and left of the cut, height and
             width.
+        caption_dropout: share of the times without a caption.
     """
 
     latents: list[tuple[Tensor, Tensor]]
     captions: list[str]
     repeats: int
     size: tuple[int, ...]
+    caption_dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Examples:
 
     Args:
         examples: the pictures.
-        job: its batch size, seed and caption dropout are used.
+        job: its batch size and seed are used.
         purpose: a word that makes these random numbers differ from those of other folders.
     """
 
@@ -77,6 +81,14 @@ class Examples:
         """Return the batch of a number, counted from the start of training."""
         epoch, place = divmod(number, len(self._order(0)))
         return self._draw(self._order(epoch)[place], number)
+
+    def largest_batch(self) -> int:
+        """Return the number of a batch that needs as much memory as any."""
+        sizes = [
+            len(places) * self.examples[places[0]].latents[0][0].numel()
+            for places in self._order(0)
+        ]
+        return sizes.index(max(sizes))
 
     def _new_order(self, epoch: int) -> list[list[int]]:
         """Return an epoch's batches: of pictures of one bucket, in random order."""
@@ -103,7 +115,7 @@ class Examples:
                                for choices in (one.latents, one.captions))  # fmt: skip
             mean, deviation = one.latents[mirrored]
             latents.append(mean + deviation * torch.randn(mean.shape, generator=random))
-            dropped = float(torch.rand(1, generator=random)) < self._job.caption_dropout
+            dropped = float(torch.rand(1, generator=random)) < one.caption_dropout
             captions.append("" if dropped else one.captions[order])
         sizes = torch.tensor([self.examples[place].size for place in places])
         return Batch(torch.stack(latents), captions, sizes)
@@ -127,12 +139,12 @@ def encode(items: Sequence[Item], base: BaseModel, job: Job) -> list[Example]:
             )
             fitted = fit(picture.image, bucket)
             sides: list[Image.Image] = [fitted.image]
-            if job.flip:
+            if item.flip:
                 sides.append(ImageOps.mirror(fitted.image))
             latents = [base.encode_image(side) for side in sides]
             size = (*fitted.original, *fitted.top_left, bucket[1], bucket[0])
-            orders = caption_orders(item.caption, job)
-            examples.append(Example(latents, orders, item.repeats, size))
+            orders = caption_orders(item, job.seed)
+            examples.append(Example(latents, orders, item.repeats, size, item.caption_dropout))
     except PictureUnusable as error:
         raise TrainingFailed(f"{error}; remove or replace it.") from error
     if not all(bool(torch.isfinite(mean).all()) for one in examples for mean, _ in one.latents):
@@ -140,13 +152,30 @@ def encode(items: Sequence[Item], base: BaseModel, job: Job) -> list[Example]:
     return examples
 
 
-def caption_orders(caption: str, job: Job) -> list[str]:
+def hold_out(items: Sequence[Item], job: Job) -> tuple[list[Item], list[Item]]:
+    """Return the pictures to train on, and those that only the validation loss sees.
+
+    Of few pictures, each is worth more in training.
+    """
+    share = job.held_out
+    if share is None:
+        share = _HELD_OUT if len(items) >= _ENOUGH else 0.0
+    count = min(max(round(share * len(items)), 1), len(items) - 1, _MOST_HELD_OUT) if share else 0
+    order = torch.randperm(len(items), generator=generator(job.seed, 0, "held out")).tolist()
+    chosen = set(order[:count])
+    return (
+        [item for place, item in enumerate(items) if place not in chosen],
+        [item for place, item in enumerate(items) if place in chosen],
+    )
+
+
+def caption_orders(item: Item, seed: int) -> list[str]:
     """Return the caption, or several random orders of its parts between commas."""
-    if not job.shuffle_tags:
-        return [caption]
-    parts = [part.strip() for part in caption.split(",")]
-    kept, rest = parts[: job.keep_tags], parts[job.keep_tags :]
-    random = generator(job.seed, 0, f"caption/{caption}")
+    if not item.shuffle_tags:
+        return [item.caption]
+    parts = [part.strip() for part in item.caption.split(",")]
+    kept, rest = parts[: item.keep_tags], parts[item.keep_tags :]
+    random = generator(seed, 0, f"caption/{item.caption}")
     orders = [torch.randperm(len(rest), generator=random).tolist() for _ in range(_ORDERS)]
     return list(dict.fromkeys(", ".join([*kept, *(rest[one] for one in order)])
                               for order in orders))  # fmt: skip

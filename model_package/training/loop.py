@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,9 @@ from .randomness import generator
 from .samples import draw_sheet
 
 CLIP_NORM = 1.0
-_VALIDATED = 8  # noise levels of the validation loss
+_VALIDATED = 8  # noise levels of the validation loss, at least
+_LARGEST_ON_CPU = 200_000_000  # numbers; Stable Diffusion 1 has four times as many
+_FULL = 0.9  # of the GPU's memory; the optimizer's state is not there yet
 
 
 class Stopped(Exception):
@@ -40,11 +43,13 @@ class Data:
         examples: the pictures.
         of_class: pictures of the class, or None.
         texts: embeddings by text, if no text encoder is trained.
+        validated: those of the validation loss: held out, or the pictures themselves.
     """
 
     examples: Examples
     of_class: Examples | None
     texts: dict[str, Text]
+    validated: Examples
 
 
 class Loop:
@@ -84,7 +89,9 @@ class Loop:
         # Small gradients would become zero in fp16.
         self.scaler = torch.amp.GradScaler(base.device.type, enabled=base.dtype == torch.float16)  # type: ignore[attr-defined, unused-ignore]
         base.unet.train()
-        if job.gradient_checkpointing:
+        if job.gradient_checkpointing or (
+            job.gradient_checkpointing is None and self._is_memory_short()
+        ):
             base.unet.enable_gradient_checkpointing()
         self._resume()
         self.progress = Progress(folder / "progress.jsonl", self.step)
@@ -142,6 +149,30 @@ class Loop:
         self.step, self.seconds = state["step"], state["seconds"]
         print(f"resumed at step {self.step}", flush=True)
 
+    def _is_memory_short(self) -> bool:
+        """Whether activations have to be computed twice: measured with the largest batch.
+
+        Nothing of it remains: a step's random numbers do not depend on the steps before it.
+        """
+        if self.base.device.type == "cpu":
+            size: int = sum(tensor.numel() for tensor in self.base.unet.parameters())
+            return size > _LARGEST_ON_CPU
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            for loss in self._losses(self.data.examples.largest_batch()):
+                loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        except torch.cuda.OutOfMemoryError:
+            is_short = True
+        else:
+            total = torch.cuda.get_device_properties(self.base.device).total_memory
+            is_short = torch.cuda.max_memory_allocated() > _FULL * total
+        for tensor in self.adapter.parameters():
+            tensor.grad = None
+        torch.cuda.empty_cache()
+        if is_short:
+            print("activations are computed twice: the GPU's memory is too small", flush=True)
+        return is_short
+
     def _watch(self) -> None:
         """Compute the validation loss and draw samples, where they are due."""
         last = self.step == self.steps
@@ -178,7 +209,9 @@ class Loop:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return total, rate * self.job.rate
+        # Prodigy multiplies the rate by what it has found.
+        found = self.optimizer.param_groups[0].get("d", 1.0)
+        return total, rate * (self.job.rate or 0.0) * float(found)
 
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
@@ -272,12 +305,14 @@ class Loop:
     @torch.no_grad()
     def _validate(self) -> float:
         """Return the loss on the same pictures, noise and timesteps each time, without weights."""
-        examples, levels = self.data.examples.examples, len(self.base.schedule.alphas_cumprod)
+        examples, levels = self.data.validated.examples, len(self.base.schedule.alphas_cumprod)
         total = 0.0
-        for number in range(_VALIDATED):
+        held_out = self.data.validated is not self.data.examples
+        count = max(_VALIDATED, len(examples)) if held_out else _VALIDATED
+        for number in range(count):
             example = examples[number % len(examples)]
             latent = example.latents[0][0][None]
-            timesteps = torch.tensor([int((number + 0.5) * levels / _VALIDATED)])
+            timesteps = torch.tensor([int((number + 0.5) * levels / count)])
             random = generator(self.job.seed, number, "validation")
             noise = torch.randn(latent.shape, generator=random)
             noisy, target = noisy_and_target(self.base.schedule, latent, noise, timesteps)
@@ -285,7 +320,22 @@ class Loop:
             predicted = self._predict(noisy, timesteps, example.captions[:1], sizes)
             total += float((predicted - target.to(predicted.device)).square().mean())
         self._check_finite("validation loss", total)
-        return total / _VALIDATED
+        return total / count
+
+
+def require_optimizer(job: Job) -> None:
+    """Refuse Prodigy without its package, before anything is computed; raises TrainingFailed."""
+    if job.optimizer == "prodigy" and not has_prodigy():
+        raise TrainingFailed(
+            "optimizer is prodigy, which needs the package prodigyopt: install it where"
+            " `python -m endpoint` runs, so that it is uploaded with the trainer, or set optimizer"
+            " to adamw."
+        )
+
+
+def has_prodigy() -> bool:
+    """Whether Prodigy's package is there."""
+    return importlib.util.find_spec("prodigyopt") is not None
 
 
 def rate_at(job: Job, step: int, steps: int) -> float:
@@ -308,6 +358,12 @@ def _optimizer(adapter: Adapter, job: Job) -> torch.optim.Optimizer:
         }
         for part in sorted(parts)
     ]
+    if job.optimizer == "prodigy":
+        # As the presets for kohya's scripts set it. During the warm-up, small rates would not
+        # count as small steps without the safeguard. https://github.com/konstmish/prodigy
+        kind: Any = importlib.import_module("prodigyopt").Prodigy
+        options = {"use_bias_correction": True, "safeguard_warmup": True}
+        return kind(groups, lr=1.0, weight_decay=job.weight_decay, **options)  # type: ignore[no-any-return]
     if job.optimizer == "adafactor":
         # By default a step is scaled by the size of its tensor, at least 0.001; an adapter starts
         # at 0. With at least 1, the rate means what it means in kohya's scripts.

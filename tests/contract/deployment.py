@@ -36,8 +36,23 @@ _Loader.add_multi_constructor("!", _function)
 
 
 def infrastructure() -> Any:
-    """Return the CloudFormation template without its words."""
-    text = (ROOT / "endpoint" / "infrastructure.yaml").read_text("utf-8")
+    """Return the deployment's CloudFormation template without its words."""
+    return _template("infrastructure.yaml")
+
+
+def training() -> Any:
+    """Return the template of training, with the pipeline's definition as JSON."""
+    template = _template("training.yaml")
+    definition = template["Resources"]["Pipeline"]["Properties"]["PipelineDefinition"]
+    body = definition["PipelineDefinitionBody"]
+    # A number's parameter is not in quotation marks.
+    text = re.sub(r": (\$\{\w+\})", r': "\1"', body["!Sub"])
+    definition["PipelineDefinitionBody"] = {"!Sub": json.loads(text)}
+    return template
+
+
+def _template(name: str) -> Any:
+    text = (ROOT / "endpoint" / name).read_text("utf-8")
     return reduced(yaml.load(text, _Loader))  # noqa: S506 - a safe loader
 
 

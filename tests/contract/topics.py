@@ -25,6 +25,7 @@ TOPICS: dict[str, Callable[[], Any]] = {
     "options": commands.options,
     "setup": commands.setup,
     "infrastructure": deployment.infrastructure,
+    "training": deployment.training,
     "gateway_settings": deployment.settings,
     "variables": deployment.variables,
     "package": deployment.package,

@@ -34,12 +34,14 @@ from tests.end_to_end.account import (
     QUEUE,
     REGION,
     SERVING_CODE,
+    STORED,
+    STORED_ENDPOINT,
     create_async_endpoint,
     scale,
 )
-from tests.end_to_end.guarded_aws import GATEWAY_KEY, GuardedAws
+from tests.end_to_end.guarded_aws import GATEWAY_KEY, TRAINING_GATEWAY_KEY, GuardedAws
 from tests.end_to_end.studio import BrowserSession, Studio
-from tests.end_to_end.training_gateway import training_setting
+from tests.end_to_end.training_gateway import create_training_stack, training_setting
 from tests.packages import ROOT, package_gateway
 
 # Enough for whatever is expected to be ready in time, also on a busy machine: the default.
@@ -64,8 +66,9 @@ def aws():
     with GuardedAws().serve() as server, model_server as model:
         clients = Clients(lambda: server.url)
         create_endpoint(clients, ENDPOINT, {})
+        create_endpoint(clients, STORED_ENDPOINT, {})
         create_async_endpoint(clients, ASYNC_ENDPOINT)
-        for name in (ENDPOINT, ASYNC_ENDPOINT):
+        for name in (ENDPOINT, STORED_ENDPOINT, ASYNC_ENDPOINT):
             server.registry.register(name, model.url)
         yield server
 
@@ -81,9 +84,10 @@ def gateway_environment(aws):
                 "gone": {"endpoint": MISSING_ENDPOINT},
                 "sdxl": {"asynchronous": QUEUE},
                 "both": {"endpoint": MISSING_ENDPOINT, "asynchronous": QUEUE},
+                "stored": STORED,
             }
         ),
-        "EASEL_MOST_WAITING": str(MOST_WAITING),
+        "EASEL_MOST_WAITING": str(2 * MOST_WAITING),
         "EASEL_DEADLINE_SECONDS": str(DEADLINE),
     }
 
@@ -179,11 +183,20 @@ def guarded_package(package, impatient_environment):
 
 
 @pytest.fixture(scope="session")
-def training_local(aws, gateway_environment):
-    """A gateway that trains, for everyone; with another key than the one with the role's rights."""
-    setting = training_setting(Clients(lambda: aws.url), {"sd": {}})
-    credentials = environment(aws.url, REGION)
-    with serve_locally({**gateway_environment, **credentials, "EASEL_TRAINING": setting}) as url:
+def training_stack(aws):
+    """The stack of training; its jobs' files are mirrored at once."""
+    create_training_stack(Clients(lambda: aws.url))
+    EmulatorClient(aws.url).set_training(mirror_seconds=0.05)
+
+
+@pytest.fixture(scope="session")
+def training_local(training_stack, gateway_environment):
+    """A gateway that trains, for everyone."""
+    variables = {
+        "AWS_ACCESS_KEY_ID": TRAINING_GATEWAY_KEY,
+        "EASEL_TRAINING": training_setting({"sd": {}}, open=True),
+    }
+    with serve_locally({**gateway_environment, **variables}) as url:
         yield url
 
 

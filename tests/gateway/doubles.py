@@ -277,7 +277,15 @@ class TrainingJobs:
         self.jobs = {}
         self.stopped = []
         self.trouble = None
+        # Of the only pipeline's only execution; a step has FailureReason or a training job.
+        self.execution, self.steps = "Executing", []
         self._breaks = breaks
+
+    def describe_pipeline_execution(self, PipelineExecutionArn):
+        return self._breaks.around(lambda: {"PipelineExecutionStatus": self.execution})
+
+    def list_pipeline_execution_steps(self, PipelineExecutionArn):
+        return self._breaks.around(lambda: {"PipelineExecutionSteps": self.steps})
 
     def create_training_job(self, **asked):
         return self._breaks.around(lambda: self._create(asked))

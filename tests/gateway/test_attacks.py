@@ -86,6 +86,10 @@ ROUTES = [
     "/inference?prompt={}&seed=1&{}=1",
     "/sentence?seed={}",
     "/sentence?{}=1",
+    "/usage?{}=1",
+    "/usage?from={}",
+    "/usage?format={}",
+    "/inference/a?dry_run={}",
     "/sdapi/v1/txt2img/{}",
     *(f"/sdapi/v1/{name}?{{}}=1" for name in SDAPI_LISTS),
     "/teach?{}=1",
@@ -111,6 +115,7 @@ ROUTES = [
     "/train/{}/samples/{}",
     "/train-status?{}=1",
     "/loras/{}/{}",
+    "/datasets/{}",
 ]
 BODIES = [
     ("/jobs", {"prompt": "{}", "model": "slow", "seed": 1}),

@@ -31,7 +31,6 @@ _DEFAULTS: dict[str, Any] = {
     "min_snr": 0.0,
     "caption_dropout": 0.0,
     "buckets": False,
-    "gradient_checkpointing": False,
 }
 # Keys that change how fast or where, and not what is learned; and what sd-scripts writes besides.
 _WITHOUT_EFFECT = {
@@ -54,7 +53,7 @@ _OFF: dict[str, Any] = {
     "max_timestep": 1_000, "network_dropout": 0, "clip_skip": 1, "max_token_length": 75,
     "max_grad_norm": 1, "lr_scheduler_num_cycles": 1, "lr_scheduler_power": 1,
     "network_module": "networks.lora", "bucket_reso_steps": 64, "adaptive_noise_scale": 0,
-    "loss_type": "l2", "validation_split": 0, "enable_wildcard": False, "caption_suffix": "",
+    "loss_type": "l2", "enable_wildcard": False, "caption_suffix": "",
 }  # fmt: skip
 _SCHEDULES = {
     "cosine": "cosine",
@@ -84,6 +83,8 @@ class Row:
 @dataclass
 class _Translation:
     config: Mapping[str, Any]
+    prodigy: bool = False  # whether there is Prodigy
+    finds_rate: bool = False  # whether the optimizer that is replaced would do that
     job: dict[str, Any] = field(default_factory=lambda: dict(_DEFAULTS))
     rows: list[Row] = field(default_factory=list)
 
@@ -127,8 +128,10 @@ def parse(text: str, name: str) -> dict[str, Any]:
 def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return flat keys: sections have no meaning, but for those of a dataset_config.
 
+    Sets of pictures that differ are in the list `subsets`, with what differs.
+
     Raises:
-        InvalidField: if a dataset_config has several sets of pictures with different settings.
+        InvalidField: if they differ in what all pictures of a job have in common.
     """
     flat: dict[str, Any] = {}
     for key, value in content.items():
@@ -148,33 +151,49 @@ def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _one_set(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings of the set of pictures, and what is needed of that of the class."""
+    """Return what the sets of pictures have in common, and what each of several has of its own."""
     of_class = [one for one in sets if one.get("is_reg")]
-    pictures = [{key: value for key, value in one.items() if key not in ("image_dir", "is_reg")}
-                for one in sets if not one.get("is_reg")]  # fmt: skip
-    for other in pictures[1:]:
-        for key in {*pictures[0], *other}:
-            if pictures[0].get(key) != other.get(key):
-                raise InvalidField(key, "differs between sets of pictures; use one set")
-    values = dict(pictures[0]) if pictures else {}
+    pictures = [one for one in sets if not one.get("is_reg")]
+    keys = {key: None for one in pictures for key in one if key not in ("image_dir", "is_reg")}
+    differing = {
+        key for key in keys if any(one.get(key) != pictures[0].get(key) for one in pictures)
+    }
+    for key in sorted(differing - _OF_SETS.keys()):
+        raise InvalidField(key, "differs between sets of pictures; use one set")
+    values = {key: pictures[0][key] for key in keys if key not in differing}
     if any("image_dir" in one for one in sets):
         values["image_dir"] = True
     if of_class:
         values |= {"is_reg": True, "reg_class_tokens": of_class[0].get("class_tokens", "")}
+    if differing:
+        values["subsets"] = [_own(one, differing) for one in pictures]
+        values["subsets"] += [_own(one, set(_OF_SETS)) | {"is_reg": True} for one in of_class]
     return values
 
 
-def translate(config: Mapping[str, Any], pictures: int = 0) -> tuple[dict[str, Any], list[Row]]:
+def _own(one: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+    """Return the folder of a set, which is below the pictures, and what it has of its own."""
+    folder = str(one.get("image_dir", "")).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    if not folder:
+        raise InvalidField("image_dir", "is missing in one of several sets of pictures")
+    # sd-scripts' own values, which are not those of another set.
+    return {"folder": folder, **{key: one.get(key, _OF_SETS[key][1]) for key in sorted(keys)}}
+
+
+def translate(
+    config: Mapping[str, Any], pictures: int = 0, *, prodigy: bool = False
+) -> tuple[dict[str, Any], list[Row]]:
     """Return the fields of a job, and a row for each key.
 
     Args:
         config: flat keys, from `read`.
         pictures: how many an epoch has, with repeats; for `max_train_epochs`.
+        prodigy: whether the package of the optimizer Prodigy is there.
 
     Raises:
         InvalidField: naming a key whose value is of another type than sd-scripts'.
     """
-    made = _Translation(config)
+    made = _Translation(config, prodigy)
     for key, value in config.items():
         try:
             _translate(made, key, value)
@@ -214,6 +233,24 @@ def _side(value: Any) -> int:
     return round(math.sqrt(area) / 8) * 8
 
 
+def _subsets(made: _Translation, key: str, value: Any) -> None:
+    sets = []
+    for one in value:
+        own: dict[str, Any] = {"folder": one["folder"]}
+        if one.get("is_reg"):
+            own["of_class"] = True
+        for name, given in one.items():
+            if name in _OF_SETS and given is not None:
+                own[_OF_SETS[name][0]] = _OF_SETS[name][2](given)
+        sets.append(own)
+    folders = ", ".join(one["folder"] for one in sets)
+    made.put(key, "sets", sets, f"the pictures of each are in a folder: {folders}")
+
+
+def _held_out(made: _Translation, key: str, value: Any) -> None:
+    made.put(key, "held_out", min(float(value), 0.5), "at most 0.5" if float(value) > 0.5 else "")
+
+
 def _name(made: _Translation, key: str, value: Any) -> None:
     name = Name.of(str(value))
     made.put(
@@ -223,18 +260,20 @@ def _name(made: _Translation, key: str, value: Any) -> None:
 
 def _optimizer(made: _Translation, key: str, value: Any) -> None:
     kind = str(value).casefold()
-    if kind in ("adamw", "adafactor"):
+    if kind in ("adamw", "adafactor") or (kind == "prodigy" and made.prodigy):
         made.put(key, "optimizer", kind)
         if kind == "adafactor":
             made.job.setdefault("weight_decay", 0.0)
     elif "adamw" in kind:
         made.put(key, "optimizer", "adamw", "with its state in 32 bits")
     else:
-        made.put(key, "optimizer", "adamw", f"{value} is not supported")
+        why = "needs the package prodigyopt" if kind == "prodigy" else "is not supported"
+        made.put(key, "optimizer", "adamw", f"{value} {why}")
         # These find the rate themselves, and have 1 where AdamW needs far less.
         if kind.startswith(("prodigy", "dadapt")):
             made.put(key, "rate", 1e-4, f"{value} would find the rate itself")
             made.job["text_encoder_rate"] = 0.0
+            made.finds_rate = True
 
 
 def _optimizer_args(made: _Translation, key: str, value: Any) -> None:
@@ -250,9 +289,12 @@ def _optimizer_args(made: _Translation, key: str, value: Any) -> None:
 
 def _network_args(made: _Translation, key: str, value: Any) -> None:
     for argument in value:
-        name = str(argument).partition("=")[0].strip()
+        name, _, text = (part.strip() for part in str(argument).partition("="))
         if name == "conv_dim":
-            made.put(f"{key} {name}", "conv", True, "with the rank and alpha of other layers")
+            made.put(f"{key} {name}", "conv_rank", int(text))
+            made.job |= {"conv": True, "conv_alpha": made.job.get("conv_alpha", 1.0)}
+        elif name == "conv_alpha" and any("conv_dim" in str(one) for one in value):
+            made.put(f"{key} {name}", "conv_alpha", float(text))
         else:
             made.rows.append(Row(f"{key} {argument}"[:_LONGEST_VALUE], IGNORED, "is not known"))
 
@@ -314,7 +356,7 @@ def _set_text_encoder_rate(made: _Translation) -> None:
     config = made.config
     for key in ("learning_rate", "unet_lr"):  # the second wins
         if config.get(key) is not None:
-            if str(config.get("optimizer_type", "")).casefold().startswith(("prodigy", "dadapt")):
+            if made.finds_rate:
                 made.rows.append(Row(key, CHANGED, "is set for the other optimizer"))
             else:
                 made.put(key, "rate", _number(key, config[key]))
@@ -327,6 +369,8 @@ def _set_text_encoder_rate(made: _Translation) -> None:
         value = 0.0
     else:
         value = _number("text_encoder_lr", rate)
+    if value and made.job.get("optimizer") == "prodigy":
+        value = made.job["rate"]  # it finds one rate for all
     if "text_encoder_lr" in config:
         made.put("text_encoder_lr", "text_encoder_rate", value)
     made.job["text_encoder_rate"] = value
@@ -391,6 +435,16 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "reg_class_tokens": ("class_prompt", str),
     "sample_every_n_steps": ("sample_every", int),
 }
+# What sets of pictures may differ in: the field, sd-scripts' value without it, and its type.
+_OF_SETS: dict[str, tuple[str, Any, Callable[[Any], Any]]] = {
+    "num_repeats": ("repeats", 1, int),
+    "class_tokens": ("instance_prompt", None, str),
+    "caption_prefix": ("trigger", None, str),
+    "caption_dropout_rate": ("caption_dropout", 0.0, float),
+    "shuffle_caption": ("shuffle_tags", False, bool),
+    "keep_tokens": ("keep_tags", 0, int),
+    "flip_aug": ("flip", False, bool),
+}
 _SPECIAL: dict[str, Callable[[_Translation, str, Any], None]] = {
     "output_name": _name,
     "optimizer_type": _optimizer,
@@ -399,6 +453,8 @@ _SPECIAL: dict[str, Callable[[_Translation, str, Any], None]] = {
     "lr_scheduler": _schedule,
     "mixed_precision": _precision,
     "save_precision": _save_precision,
+    "subsets": _subsets,
+    "validation_split": _held_out,
     "reg_data_dir": _class_pictures,
     "is_reg": _class_pictures,
     "sample_prompts": _sample_prompts,

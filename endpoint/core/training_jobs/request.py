@@ -31,6 +31,7 @@ def read_job(data: Mapping[str, object], *, has_class_pictures: bool = False) ->
         if name in data:
             raise InvalidField(name, "is not a field that can be set")
     job = Job.from_dict(data)
+    has_class_pictures |= any(one.of_class for one in job.sets)
     if job.preserve == "pictures" and not has_class_pictures:
         raise InvalidField("preserve", "pictures needs pictures of the class; use output")
     return job

@@ -2,10 +2,13 @@
 
 Arguments: the gateway's folder and a port. The gateway itself is unchanged, and can import only its
 folder and the installed packages.
+
+POST to INVOCATIONS invokes the function with an event that is no request, such as EventBridge's.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -17,8 +20,9 @@ from urllib.parse import urlsplit
 import chalice.local
 from chalice.cli import main as chalice_command
 
-from endpoint.core.local_addresses import foreign_host
+from endpoint.core.local_addresses import foreign_host, foreign_page
 from endpoint.emulator.apigateway.gateway_responses import read_responses, unknown_path
+from endpoint.emulator.lambda_.functions import INVOCATIONS
 from endpoint.emulator.process.orphans import end_with_parent
 
 
@@ -84,6 +88,9 @@ def _with_responses(responses: Mapping[str, Any]) -> Callable[..., Any]:
         headers: dict[str, str],
         body: bytes | None,
     ) -> Any:
+        names = {name.lower(): value for name, value in headers.items()}
+        if (method, path) == ("POST", INVOCATIONS):
+            return _invoke(self, names, body)
         try:
             handled = handle_request(self, method, path, headers, body)
             # Chalice itself refuses a method; API Gateway does not pass it on to the function.
@@ -91,7 +98,6 @@ def _with_responses(responses: Mapping[str, Any]) -> Callable[..., Any]:
                 return handled
         except chalice.local.ForbiddenError:
             pass
-        names = {name.lower(): value for name, value in headers.items()}
         host, signed = names.get("host", ""), "authorization" in names
         response = unknown_path(responses, signed=signed, domain=host, stage="api")
         return {
@@ -103,6 +109,36 @@ def _with_responses(responses: Mapping[str, Any]) -> Callable[..., Any]:
         }
 
     return handle
+
+
+def _invoke(
+    gateway: chalice.local.LocalGateway, headers: Mapping[str, str], body: bytes | None
+) -> dict[str, Any]:
+    """Invoke the function; a web page cannot, as it cannot on AWS."""
+    origins = [headers["origin"]] if "origin" in headers else []
+    reason = foreign_page(origins, headers.get("sec-fetch-site", ""))
+    if origins or reason:
+        return _answer(403, {"errorMessage": reason or "A web page cannot invoke the function."})
+    try:
+        event = json.loads(body or b"null")
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or "requestContext" in event:
+        return _answer(400, {"errorMessage": "This is no event of a service."})
+    try:
+        return _answer(200, gateway._app_object(event, None))
+    except Exception as error:  # noqa: BLE001 - as Lambda reports whatever a function raises
+        return _answer(500, {"errorMessage": str(error), "errorType": type(error).__name__})
+
+
+def _answer(status: int, result: Any) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json"}
+    return {
+        "statusCode": status,
+        "headers": headers,
+        "multiValueHeaders": {},
+        "body": json.dumps(result),
+    }
 
 
 if __name__ == "__main__":

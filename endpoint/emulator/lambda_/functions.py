@@ -19,6 +19,9 @@ from endpoint.emulator.lambda_.lambda_runtime import Result, TooManyRequests
 # A name, or an ARN, either with a version or an alias.
 _PATH = re.compile(r"/2015-03-31/functions/(?:arn:[^/]*:function:)?([^/:]+)(?::[^/]+)?/invocations")
 _ACCEPTED, _NO_CONTENT = 202, 204
+# Where a function that is served on this machine is invoked, as by AWS's own Runtime Interface
+# Emulator: https://docs.aws.amazon.com/lambda/latest/dg/images-test.html
+INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
 
 class Functions:

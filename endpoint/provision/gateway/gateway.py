@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -60,7 +62,7 @@ def deploy(
     access = access_of(options, _variables(function), deployment.bucket)
     free = _free_concurrency(context)
     settings = GatewaySettings(
-        _offered_models(context, options),
+        _offered_models(context, options, _variables(function)),
         log_prompts=options.log_prompts,
         concurrency=_allowed_concurrency(context, options.concurrency, free),
         account_concurrency=_SMALLEST_LIMIT if free is None else free,
@@ -109,9 +111,8 @@ def check(context: Context, options: DeployOptions) -> None:
     Ownership(context).refuse_other_function()
     deployment = context.deployment
     before = context.gateway.function(deployment.function)
-    variables = _check_settings(
-        context, options, _offered_models(context, options), _variables(before)
-    )
+    offered = _offered_models(context, options, _variables(before))
+    variables = _check_settings(context, options, offered, _variables(before))
     if requires_keys(variables):
         return
     if options.training:
@@ -153,7 +154,8 @@ def _check_settings(
     planned = {model.name: model for model in offered}
     for name in (options.model, *options.also):
         model = models.resolve(name, options.revision)
-        planned[model.name] = _planned(context, model, options.instance_type)
+        stored = _stores_pictures(options, before)
+        planned[model.name] = _planned(context, model, options.instance_type, stored=stored)
     settings = GatewaySettings(
         tuple(planned.values()), log_prompts=options.log_prompts, access=access
     )
@@ -176,25 +178,53 @@ def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
     return variables
 
 
-def _planned(context: Context, model: models.Model, types: tuple[str, ...] | None) -> OfferedModel:
+def _stores_pictures(options: DeployOptions, before: Mapping[str, str]) -> bool:
+    """Whether pictures of real-time models are stored: as the option says, else as it is now."""
+    if options.stored_pictures is not None:
+        return options.stored_pictures
+    # What anybody else set there is replaced.
+    with suppress(ValueError, TypeError, AttributeError):
+        entries = json.loads(before["EASEL_MODELS"]).values() if "EASEL_MODELS" in before else ()
+        real_time = [entry for entry in entries if "endpoint" in entry]
+        return not real_time or any("pictures" in entry for entry in real_time)
+    return True
+
+
+def _planned(
+    context: Context, model: models.Model, types: tuple[str, ...] | None, *, stored: bool
+) -> OfferedModel:
     """Return a model as it will be offered, as far as that is known before its endpoint exists.
 
     Args:
         context: the deployment.
         model: of the catalogue.
         types: the instance types to try; None for the model's own.
+        stored: whether its pictures are stored.
     """
     bucket = context.deployment.bucket
     known = model_metadata.metadata(model.defaults, model.seconds, ())
     known["adapters"] = f"s3://{bucket}/{adapters_prefix(model.name)}"
     known |= _price(types or model.instance_types)
-    jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
-    revision = digest(model.name)
-    return OfferedModel(model.name, context.deployment.endpoint(model.name), revision, jobs, known)
+    jobs, pictures = _places(context, model.name, asynchronous=model.asynchronous, stored=stored)
+    endpoint, revision = context.deployment.endpoint(model.name), digest(model.name)
+    return OfferedModel(model.name, endpoint, revision, jobs, known, pictures=pictures)
 
 
-def _offered_models(context: Context, options: DeployOptions) -> tuple[OfferedModel, ...]:
+def _places(
+    context: Context, model: str, *, asynchronous: bool, stored: bool
+) -> tuple[str | None, str | None]:
+    """Return where the jobs of a model are stored, and its real-time pictures."""
+    bucket = f"s3://{context.deployment.bucket}"
+    if asynchronous:
+        return f"{bucket}/jobs/{model}/", None
+    return None, f"{bucket}/pictures/{model}/" if stored else None
+
+
+def _offered_models(
+    context: Context, options: DeployOptions, before: Mapping[str, str]
+) -> tuple[OfferedModel, ...]:
     """Return the deployment's models, the one of --model first: it becomes the default."""
+    stored = _stores_pictures(options, before)
     deployment = context.deployment
     names = filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-"))
     ownership = Ownership(context)
@@ -208,14 +238,14 @@ def _offered_models(context: Context, options: DeployOptions) -> tuple[OfferedMo
     offered = [
         model
         for name in (*own, *asleep)
-        if (model := _offered(context, name, leases.get(name), wake=wake))
+        if (model := _offered(context, name, leases.get(name), wake=wake, stored=stored))
     ]
     first = models.resolve(options.model, options.revision).name
     return tuple(sorted(offered, key=lambda model: (model.name != first, model.name)))
 
 
 def _offered(
-    context: Context, endpoint: str, scheduled: Scheduled | None, *, wake: bool
+    context: Context, endpoint: str, scheduled: Scheduled | None, *, wake: bool, stored: bool
 ) -> OfferedModel | None:
     description = context.endpoints.find(endpoint)
     name = description["EndpointConfigName"] if description else scheduled and scheduled.config
@@ -224,7 +254,7 @@ def _offered(
         return None
     name = context.deployment.model_of(endpoint)
     sagemaker_model = config["ProductionVariants"][0]["ModelName"]
-    jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
+    jobs, pictures = _places(context, name, asynchronous=is_asynchronous(config), stored=stored)
     known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
     revision = known.revision(sagemaker_model)
     group = context.deployment.lease_group
@@ -232,7 +262,9 @@ def _offered(
     has_lease = scheduled is not None and scheduled.lease.hours is not None
     lease = {"schedule": f"{group}/{endpoint}", "wake": wake} if has_lease else {}
     metadata = {**known.metadata, **_price(instance_types(config))}
-    return OfferedModel(name, endpoint, revision, jobs, metadata, known.description, lease)
+    return OfferedModel(
+        name, endpoint, revision, jobs, metadata, known.description, lease, pictures
+    )
 
 
 def _price(types: Iterable[str]) -> dict[str, float]:

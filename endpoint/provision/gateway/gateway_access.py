@@ -19,6 +19,8 @@ from endpoint.cli.options import AccessOptions
 from endpoint.core.problems import BadArgument
 from endpoint.provision.settings_check import check_gateway
 
+# Shared with CloudFront, where that is in front of the gateway.
+CDN = "EASEL_CDN_SECRET"
 # The temporary key of the smoke test, where keys are required; it is never printed.
 _SMOKE = "easel-smoke-test"
 _SMOKE_HOURS = 1
@@ -65,6 +67,8 @@ def access_of(options: AccessOptions, before: Mapping[str, str], bucket: str) ->
     kept = {**_DEFAULTS, **{name: before[name] for name in _KEPT if name in before}}
     variables = {**kept, **{name: text for name, text in changes.items() if text is not None}}
     variables["EASEL_SECRET"] = _secret(before.get("EASEL_SECRET", ""), new=options.new_secret)
+    if options.cdn or (options.cdn is None and CDN in before):
+        variables[CDN] = before.get(CDN) or secrets.token_urlsafe(32)
     variables["EASEL_LINKS"] = f"s3://{bucket}/links/"
     variables["EASEL_USAGE"] = f"s3://{bucket}/usage/"
     entries = _key_entries(options, before)

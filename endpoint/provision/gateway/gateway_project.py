@@ -47,6 +47,8 @@ class OfferedModel:
         metadata: `defaults`, `seconds`, `loras`, `adapters` and the like, without unknown ones.
         description: what the model says about itself to people; empty if it says nothing.
         lease: what the gateway needs to renew it, `schedule` and `wake`; empty without one.
+        pictures: the S3 address below which the gateway stores pictures of a real-time endpoint;
+            None if it does not.
     """
 
     name: str
@@ -56,12 +58,15 @@ class OfferedModel:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
     lease: Mapping[str, Any] = field(default_factory=dict)
+    pictures: str | None = None
 
     def entry(self) -> dict[str, Any]:
         """Return it in the form of the gateway's settings."""
         if self.jobs is None:
+            kept = {"pictures": self.pictures} if self.pictures else {}
             lease = {"lease": self.lease} if self.lease else {}
-            return {"endpoint": self.endpoint, "revision": self.revision, **self.metadata, **lease}
+            fields = {"endpoint": self.endpoint, **kept, "revision": self.revision}
+            return {**fields, **self.metadata, **lease}
         queue = {"endpoint": self.endpoint, "jobs": self.jobs}
         return {"asynchronous": queue, "revision": self.revision, **self.metadata}
 

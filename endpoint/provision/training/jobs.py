@@ -1,4 +1,4 @@
-"""The operator's training jobs: start, find, stop, resume, publish.
+"""The operator's training jobs: start, stop, resume, publish.
 
     pictures   as 0001.png and 0001.txt, so that no name or text of a person is a part of a key
     job.json   the only place with text from people
@@ -15,21 +15,20 @@ import io
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from endpoint.catalogue import training
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
-from endpoint.core.console import elapsed
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError, TrainingFailed
-from endpoint.core.training_jobs import places, progress, request, state
+from endpoint.core.training_jobs import places, request
 from endpoint.core.training_jobs.adapter_file import LARGEST, AdapterUnusable, check
+from endpoint.core.training_jobs.dataset import set_of
 from endpoint.core.training_jobs.job import Job
 from endpoint.core.training_jobs.price import Estimate
-from endpoint.core.training_jobs.progress import Progress
-from endpoint.core.training_jobs.state import Record, State
+from endpoint.core.training_jobs.state import Record
 from endpoint.provision.training import trainer
-from endpoint.provision.training.pictures import Report
+from endpoint.provision.training.look import look, read
+from endpoint.provision.training.pictures import Picture, Report
 
 _SUFFIX = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
@@ -78,9 +77,8 @@ def start(context: Context, plan: Plan) -> Record:
             other = places.new_id()
             _upload(context, other, plan.class_pictures, plan.job, "pictures of the class")
             classes = places.dataset(places.OPERATOR, other)
-        job = replace(plan.job, captions="files")  # whatever they were before
         content = request.job_json(
-            job, steps=plan.estimate.steps, usd_per_hour=plan.estimate.usd_per_hour
+            _uploaded(plan.job), steps=plan.estimate.steps, usd_per_hour=plan.estimate.usd_per_hour
         )
         _put(context, places.job_file(identifier), content)
         _put(context, places.record(identifier), record.to_json())
@@ -197,15 +195,39 @@ def _upload(context: Context, dataset: str, report: Report, job: Job, what: str)
         return
     started, sent = context.clock.monotonic(), 0
     for number, one in enumerate(report.pictures, 1):
-        # Kohya's form of repeats, where they differ from the job's.
-        folder = "" if one.item.repeats == job.repeats else f"{one.item.repeats}_pictures/"
-        stem = f"{prefix}{folder}{number:04}"
+        stem = f"{prefix}{_folder(one, report.folder, job)}{number:04}"
         body = one.item.path.read_bytes()
         context.bucket.put(f"{stem}{_SUFFIX[one.format]}", body)
         context.bucket.put(f"{stem}.txt", one.item.caption.encode())
         sent += len(body)
         share = f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB"
         context.console.waiting(f"{number} of {len(report.pictures)} {what}, {share}", started)
+
+
+def _folder(one: Picture, root: Path, job: Job) -> str:
+    """Return where a picture is in the data set: in its set's folder under a name of our own."""
+    own = set_of(one.item.path.relative_to(root).as_posix(), job)
+    place, repeats = "", job.repeats
+    if own is not None and own.of_class:
+        repeats = 1  # of the channel of the class
+    elif own is not None:
+        place = f"set-{job.sets.index(own) + 1}/"
+        repeats = job.repeats if own.repeats is None else own.repeats
+    # Kohya's form of repeats, where they differ from those.
+    return place if one.item.repeats == repeats else f"{place}{one.item.repeats}_pictures/"
+
+
+def _uploaded(job: Job) -> Job:
+    """Return the job with what the upload has made of captions and sets.
+
+    Pictures of the class are in a channel of their own.
+    """
+    sets = [
+        replace(one, folder=f"set-{number}")
+        for number, one in enumerate(job.sets, 1)
+        if not one.of_class
+    ]
+    return replace(job, captions="files", sets=tuple(sets))
 
 
 def _put(context: Context, key: str, body: bytes) -> None:
@@ -216,119 +238,15 @@ def _put(context: Context, key: str, body: bytes) -> None:
 # --- Jobs that exist -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Look:
-    """A job as it is now.
-
-    Attributes:
-        record: the job's.
-        state: of it.
-        progress: what it has written.
-        samples: the keys of its sample sheets, by step.
-    """
-
-    record: Record
-    state: State
-    progress: Progress
-    samples: dict[int, str]
-
-    @property
-    def cost(self) -> float:
-        """USD so far: what is billed, or at least what the steps took."""
-        billed = (self.state.billed_seconds or 0.0) / 3_600 * self.record.usd_per_hour
-        return max(self.record.spent + billed, self.progress.cost)
-
-    def to_dict(self, bucket: str) -> dict[str, Any]:
-        """Return it for --json, with the names that the gateway uses."""
-        record, name = self.record, self.state.name
-        return {
-            "id": record.id,
-            "name": record.name,
-            "model": record.model,
-            "state": name,
-            "step": self.progress.step,
-            "steps": record.steps,
-            "loss": progress.thinned(self.progress.loss, 500),
-            "validation": progress.thinned(self.progress.validation, 500),
-            "samples": [f"s3://{bucket}/{key}" for key in self.samples.values()],
-            "cost": {"so_far": round(self.cost, 4), "most": round(record.usd_most, 4)},
-            "seconds_left": self.progress.seconds_left(record.steps),
-            "result": (
-                f"s3://{bucket}/{places.adapter(record.model, record.name)}"
-                if name == "published"
-                else None
-            ),
-            "error": self.state.error or None,
-        }
-
-    def line(self) -> str:
-        """Return where it is, in one line."""
-        parts = [f"{self.state.name}, step {self.progress.step:,} of {self.record.steps:,}"]
-        if self.progress.loss:
-            parts.append(f"loss {progress.smoothed(self.progress.loss)[-1][1]:.4f}")
-        if self.progress.seconds_per_step and self.state.name == "training":
-            parts.append(f"{self.progress.seconds_per_step:.2f} s per step")
-            parts.append(f"{elapsed(self.progress.seconds_left(self.record.steps) or 0)} left")
-        parts.append(f"{self.cost:.2f} of at most {self.record.usd_most:.2f} USD")
-        return ", ".join(parts)
-
-
-def read(context: Context, identifier: str) -> Record | None:
-    """Return a job's record; None if there is none."""
-    content = context.bucket.get(places.record(identifier))
-    if content is None:
-        return None
-    try:
-        return Record.from_json(content)
-    except ValueError:
-        return None
-
-
-def every(context: Context) -> list[Record]:
-    """Return the records of all jobs, those of the gateway included; the newest first."""
-    keys = [key.removeprefix(places.JOBS).split("/") for key in context.bucket.sizes(places.JOBS)]
-    identifiers = [key[0] for key in keys if key[1:] == ["record.json"] and places.is_id(key[0])]
-    found = [read(context, one) for one in identifiers]
-    return sorted(filter(None, found), key=lambda record: -record.created)
-
-
-def find(context: Context, text: str) -> Record:
-    """Return the job with this id, or the newest one whose adapter has this name.
-
-    Raises:
-        BadArgument: if there is none.
-    """
-    record = read(context, text) if places.is_id(text) else None
-    record = record or next((one for one in every(context) if one.name == text), None)
-    if record is None:
-        raise BadArgument(
-            f"There is no training job {text!r}.", "`python -m endpoint train --list` lists all."
-        )
-    return record
-
-
-def look(context: Context, record: Record) -> Look:
-    """Return a job as it is now."""
-    described = context.training.find(record.sagemaker_job) if record.sagemaker_job else None
-    lines = context.bucket.get(places.progress(record.id)) or b""
-    sheets = {
-        step: key
-        for key in context.bucket.sizes(places.samples(record.id))
-        if (step := places.step_of_sample(key)) is not None
-    }
-    return Look(
-        record,
-        state.state_of(record, described),
-        progress.read(lines.decode(errors="replace")),
-        dict(sorted(sheets.items())),
-    )
-
-
 def stop(context: Context, record: Record) -> None:
     """Stop a job; its checkpoints stay, so that it can be resumed."""
     now = look(context, record)
     if now.state.is_final or now.state.name == "completed":
         raise BadArgument(f"The job {record.id} is {now.state.name} already.")
+    if not record.sagemaker_job:
+        raise BadArgument(
+            f"The pipeline has not started the job {record.id} yet.", "Try again in a minute."
+        )
     context.begin(f"training job {record.sagemaker_job}: stopped")
     _put(context, places.record(record.id), replace(record, cancelled=True).to_json())
     context.training.stop_and_wait([record.sagemaker_job])
@@ -348,11 +266,9 @@ def resume(context: Context, record: Record, *, spot: bool) -> Record:
             f"The job {record.id} is {now.state.name}; only one that failed or was stopped can be"
             " resumed."
         )
-    before = context.training.find(record.sagemaker_job)
+    before = context.training.find(record.sagemaker_job) if record.sagemaker_job else None
     if before is None:
-        raise ScriptError(
-            f"SageMaker has no job {record.sagemaker_job} any more.", "Start a new one."
-        )
+        raise ScriptError(f"SageMaker has no job of {record.id} any more.", "Start a new one.")
     holder = _holder(context, record.model, record.name)
     if holder not in {None, record.id}:
         raise BadArgument(f"The name {record.name} is used by the job {holder} now.")
@@ -371,6 +287,7 @@ def resume(context: Context, record: Record, *, spot: bool) -> Record:
         error="",
         spent=now.cost,
         ended=None,
+        execution="",
     )
     if not context.dry_run:
         release(context, record)
@@ -426,12 +343,3 @@ def _result(context: Context, record: Record) -> str:
     if sizes[key] > LARGEST:
         raise TrainingFailed(f"The adapter has {sizes[key]:,} bytes; {LARGEST:,} are allowed.")
     return key
-
-
-def download(context: Context, key: str, folder: Path) -> Path:
-    """Store an object in a folder, unless it is there; return its path."""
-    path = folder / key.rpartition("/")[2]
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(context.bucket.get(key) or b"")
-    return path

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from endpoint.core.problems import BadArgument
-from endpoint.core.training_jobs.dataset import Item, class_items, read_folder
+from endpoint.core.training_jobs.dataset import Item, class_items, class_sets, read_folder
 from endpoint.core.training_jobs.failures import TrainingFailed
 from endpoint.core.training_jobs.job import Job
 from endpoint.provision.contact_sheet import MOST_TILES, TILE, Tile, sheet
@@ -59,10 +59,12 @@ class Report:
     """What was found.
 
     Attributes:
+        folder: that they are in.
         pictures: in the order of their paths.
         notes: what is worth knowing, in sentences.
     """
 
+    folder: Path
     pictures: tuple[Picture, ...]
     notes: tuple[str, ...] = field(default=())
 
@@ -92,7 +94,7 @@ def examine(folder: Path, job: Job, resolution: int, *, of_class: bool = False) 
     if not folder.is_dir():
         raise BadArgument(f"{folder} is no folder.", "Pass the folder with the pictures.")
     try:
-        items, notes = (class_items if of_class else read_folder)(folder, job)
+        items, notes = (_of_class if of_class else read_folder)(folder, job)
     except TrainingFailed as error:
         advice = _CLASS_CAPTIONS if of_class else _CAPTIONS
         raise BadArgument(str(error), advice if "caption" in str(error) else "") from error
@@ -102,7 +104,13 @@ def examine(folder: Path, job: Job, resolution: int, *, of_class: bool = False) 
     notes += _duplicates(pictures)
     if not of_class and len(pictures) < _FEW:
         notes.append(f"{len(pictures)} pictures are few: {_FEW} to 30 different ones are good.")
-    return Report(pictures, tuple(notes))
+    return Report(folder, pictures, tuple(notes))
+
+
+def _of_class(folder: Path, job: Job) -> tuple[list[Item], list[str]]:
+    """Return the pictures of sets of the class, or all that are in a folder of their own."""
+    items = class_sets(folder, job)
+    return (items, []) if items else class_items(folder, job)
 
 
 _CAPTIONS = (

@@ -81,6 +81,7 @@ def prepare(context: Context, options: DeployOptions) -> str | None:
             "code": code,
             "open": False,
             "per_month": per_month,
+            "prodigy": trainer.has_prodigy(),
             "models": {**(kept if isinstance(kept, dict) else {}), **entries},
         },
         separators=(",", ":"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +21,36 @@ from endpoint.provision.files.payload import File
 from endpoint.provision.files.upload import Upload
 
 _PACKAGE = Path(__file__).parents[3] / "model_package"
+_PRODIGY = "prodigyopt"
 
 
 def code_files() -> list[File]:
-    """Return the files of the trainer: the package `training`, and `generation.py` next to it."""
+    """Return the files of the trainer: the package `training`, and what it needs next to it.
+
+    That is `generation.py`, and the package of the optimizer Prodigy where it is installed here.
+    """
     files = [
         File.read(path, f"training/{path.name}")
         for path in sorted((_PACKAGE / "training").glob("*.py"))
     ]
-    return [*files, File.read(_PACKAGE / "code" / "generation.py", "generation.py")]
+    files.append(File.read(_PACKAGE / "code" / "generation.py", "generation.py"))
+    folder = _prodigy()
+    if folder is not None:
+        files += [
+            File.read(path, f"{_PRODIGY}/{path.name}") for path in sorted(folder.glob("*.py"))
+        ]
+    return files
+
+
+def has_prodigy() -> bool:
+    """Whether the trainer will have the optimizer Prodigy."""
+    return _prodigy() is not None
+
+
+def _prodigy() -> Path | None:
+    """Return the folder of Prodigy's package, a few files of Python, if it is installed here."""
+    spec = importlib.util.find_spec(_PRODIGY)
+    return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def code_prefix() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,6 +24,21 @@ _BUSY = {
     "ThrottlingException",
     "TooManyRequestsException",
 }
+
+
+@dataclass(frozen=True)
+class Execution:
+    """An execution of a pipeline.
+
+    Attributes:
+        is_over: whether no step of it runs any more.
+        reason: why a step failed; empty if none has.
+        job: SageMaker's name of the training job of its latest attempt; empty without one.
+    """
+
+    is_over: bool
+    reason: str = ""
+    job: str = ""
 
 
 class Trainings:
@@ -68,6 +84,32 @@ class Trainings:
         """Stop a training job, unless it has ended; raises as `describe`."""
         # A job that has ended is a ValidationException as well.
         self._ask(lambda client: client.stop_training_job(TrainingJobName=name), missing="")
+
+    def execution(self, arn: str) -> Execution:
+        """Return an execution of the training pipeline; raises as `describe`.
+
+        One that SageMaker does not have any more is over.
+        """
+        described = self._ask(
+            lambda client: client.describe_pipeline_execution(PipelineExecutionArn=arn),
+            missing="does not exist",
+        )
+        if described is None:
+            return Execution(is_over=True)
+        if described["PipelineExecutionStatus"] in {"Executing", "Stopping"}:
+            return Execution(is_over=False)
+        listed = self._ask(
+            lambda client: client.list_pipeline_execution_steps(PipelineExecutionArn=arn),
+            missing="does not exist",
+        )
+        steps = (listed or {}).get("PipelineExecutionSteps", [])
+        reasons = (str(step.get("FailureReason", "")) for step in steps)
+        jobs = (step.get("Metadata", {}).get("TrainingJob", {}).get("Arn", "") for step in steps)
+        return Execution(
+            is_over=True,
+            reason=next(filter(None, reasons), ""),
+            job=next(filter(None, jobs), "").rpartition("/")[2],
+        )
 
     def _ask(self, call: Callable[[Any], Any], missing: str) -> dict[str, Any] | None:
         try:

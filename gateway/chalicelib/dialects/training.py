@@ -94,6 +94,12 @@ class TrainingApi:
             }
             return json_response(described, 201)
 
+    def delete_dataset(self, request: Request, identifier: str) -> Response:
+        """Handle `DELETE /api/datasets/<id>`; raises TrainingUnknown and WrongState."""
+        with self._working(request) as owner:
+            self._service.delete_dataset(owner, identifier)
+            return Response(204, b"")
+
     def start(self, request: Request) -> Response:
         """Handle `POST /api/train`: start a job, or report its price.
 

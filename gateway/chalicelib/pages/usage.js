@@ -1,6 +1,7 @@
 // --- What was used: totals, a chart by day, budgets, and tables -----------------------------------
 
-const WIDE = 640, HIGH = 150, GAP = 0.2; // of the chart, in its own units; the gap is a share of a bar
+const WIDE = 1000, HIGH = 130, TOP = 18; // of the chart, in its own units
+const GAP = 0.2, WIDEST = 40; // between two bars, as a share of their distance, and of a bar
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Return dollars with as many digits as matter: $12.30, $0.0042. */
@@ -40,7 +41,7 @@ function show(used) {
   at("span").textContent = `By day, from ${used.from} to ${used.to} (UTC)`;
   showChart(used.days);
   at("budgets").replaceChildren(...used.budgets.map(budgetOf));
-  const tables = [["Keys", "key", used.keys], ["Models", "model", used.models], ["Links", "link", used.links]];
+  const tables = [["Key", "key", used.keys], ["Model", "model", used.models], ["Link", "link", used.links]];
   at("tables").replaceChildren(...tables.filter(([, name, rows]) => rows.length > (name === "key" && !used.owner ? 1 : 0)).map((table) => tableOf(...table)));
 }
 
@@ -59,7 +60,8 @@ function showChart(days) {
   const step = WIDE / days.length;
   const bars = days.map(({ day, usd, pictures }, number) => {
     const height = most ? (usd / most) * HIGH : 0;
-    const bar = drawn("rect", { x: (number + GAP / 2) * step, y: 15 + HIGH - height, width: step * (1 - GAP), height });
+    const width = Math.min(step * (1 - GAP), WIDEST);
+    const bar = drawn("rect", { x: (number + 0.5) * step - width / 2, y: TOP + HIGH - height, width, height });
     const title = drawn("title", {});
     title.textContent = `${day}: ${dollars(usd)}, ${counted(pictures, "picture")}`;
     bar.append(title);
@@ -67,7 +69,7 @@ function showChart(days) {
   });
   const top = drawn("text", { x: 0, y: 10 });
   top.textContent = most ? `${dollars(most)} on the dearest day` : "Nothing was used.";
-  at("chart").replaceChildren(top, drawn("line", { class: "base", x1: 0, x2: WIDE, y1: 15 + HIGH, y2: 15 + HIGH }), ...bars);
+  at("chart").replaceChildren(top, drawn("line", { class: "base", x1: 0, x2: WIDE, y1: TOP + HIGH, y2: TOP + HIGH }), ...bars);
 }
 
 function budgetOf({ key, usd_per_month: most, spent_usd: spent }) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from chalicelib.errors import InvalidRequest, PromptRefused
 from chalicelib.generation import InvalidField, Text, Whole
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.training_jobs import kohya
-from chalicelib.training_jobs.dataset import with_trigger
+from chalicelib.training_jobs.dataset import epoch, with_trigger
 from chalicelib.training_jobs.job import Job
 from chalicelib.training_jobs.kohya import Row
 from chalicelib.training_jobs.places import is_id
@@ -73,36 +73,46 @@ class Asked:
         )
         if len(asked.kohya.encode()) > _LARGEST_KOHYA:
             raise invalid("kohya", f"must be at most {_LARGEST_KOHYA:,} bytes")
-        asked.job(1)  # what is wrong with a field is said before anything is looked up
+        asked.job(["0001.png"])  # what is wrong with a field is said before anything is looked up
         return asked
 
     def job(
-        self, pictures: int, defaults: Mapping[str, Any] | None = None
+        self,
+        pictures: Sequence[str],
+        defaults: Mapping[str, Any] | None = None,
+        *,
+        prodigy: bool = True,
     ) -> tuple[Job, list[Row]]:
         """Return the job, and what became of each key of kohya's file.
 
         Args:
-            pictures: how many there are; epochs become steps with it.
+            pictures: their names; epochs become steps with their number.
             defaults: fields that suit the model; kohya's file has the defaults of its scripts.
+            prodigy: whether the trainer has the optimizer Prodigy.
 
         Raises:
             InvalidRequest: naming the first field that is wrong.
         """
         try:
-            fields, rows = self._translated(pictures)
+            fields, rows = self._translated(pictures, prodigy)
             if not self.kohya:
                 fields = {**(defaults or {})}
-            return read_job({**fields, **self.fields}), rows
+            job = read_job({**fields, **self.fields})
         except InvalidField as error:
             raise invalid(error.field, error.reason) from error
+        if job.optimizer == "prodigy" and not prodigy:
+            raise invalid("optimizer", "prodigy needs the package prodigyopt here; use adamw")
+        return job, rows
 
-    def _translated(self, pictures: int) -> tuple[dict[str, Any], list[Row]]:
+    def _translated(
+        self, pictures: Sequence[str], prodigy: bool
+    ) -> tuple[dict[str, Any], list[Row]]:
         if not self.kohya:
             return {}, []
         config = kohya.parse(self.kohya, "kohya")
         # As the trainer does: an epoch has each picture as often as the file says.
-        repeats = read_job({**kohya.translate(config)[0], **self.fields}).repeats
-        return kohya.translate(config, pictures * repeats)
+        job = read_job({**kohya.translate(config, prodigy=prodigy)[0], **self.fields})
+        return kohya.translate(config, epoch(pictures, job), prodigy=prodigy)
 
 
 def check_texts(protection: Protection, job: Job, captions: Mapping[str, str]) -> str | None:
@@ -131,6 +141,9 @@ def _texts(job: Job, captions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     yield "trigger", job.trigger
     yield "instance_prompt", job.instance_prompt
     yield "class_prompt", job.class_prompt
+    for one in job.sets:
+        yield "sets", one.trigger or ""
+        yield "sets", one.instance_prompt or ""
     for text in job.sample_prompts:
         yield "sample_prompts", text
     for text in captions.values():

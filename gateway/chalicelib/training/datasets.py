@@ -15,7 +15,7 @@ from chalicelib.aws.s3 import Listed, Store, UploadForm
 from chalicelib.errors import InvalidRequest, TrainingQuotaUsed, TrainingUnknown
 from chalicelib.training.asked import CAPTION, MOST_PICTURES, invalid
 from chalicelib.training_jobs import places
-from chalicelib.training_jobs.dataset import with_trigger
+from chalicelib.training_jobs.dataset import has_caption, with_trigger, without_pictures
 from chalicelib.training_jobs.job import Job
 
 # The media types of an upload, with the ending that the server gives the file.
@@ -97,7 +97,8 @@ class DataSets:
         folder = f"{places.DATASETS}{owner}/"
         if self._store.count_folders(folder, MOST_SETS) >= MOST_SETS:
             raise TrainingQuotaUsed(
-                f"This key has {MOST_SETS} data sets; they expire after {places.DATASET_DAYS} days."
+                f"This key has {MOST_SETS} data sets; delete some. They expire after"
+                f" {places.DATASET_DAYS} days."
             )
         identifier = places.new_id()
         uploads = [
@@ -144,6 +145,21 @@ class DataSets:
         """Return a data set's digest, without reading its files; None if there is none."""
         listed = self._listed(places.dataset(owner, identifier))
         return _digest(listed) if listed else None
+
+    def delete(self, owner: str, identifier: str) -> None:
+        """Delete a data set's files.
+
+        Raises:
+            TrainingUnknown: if the owner has no such data set, or it has expired.
+            StoreUnavailable: if S3 did not confirm that all of them are deleted.
+        """
+        prefix = places.dataset(owner, identifier) if places.is_id(identifier) else ""
+        listed = self._store.listed(prefix, _MOST_OBJECTS) if prefix else []
+        if not listed:
+            raise unknown_dataset()
+        while listed:
+            in_parallel(lambda one: self._store.delete(one.key), listed)
+            listed = self._store.listed(prefix, _MOST_OBJECTS)
 
     def caption(self, owner: str, identifier: str, captions: Mapping[str, str]) -> str:
         """Write the captions of a data set's pictures, and return its digest.
@@ -241,11 +257,10 @@ def check_captions(dataset: DataSet, captions: Mapping[str, str], job: Job) -> N
             CAPTION.clean(with_trigger(text, job.trigger))
         except ValueError as error:
             raise invalid("trigger", f"with the caption of {name[:64]}, {error}") from error
-    if job.instance_prompt or job.trigger or job.captions == "names":
-        return
+    if folder := without_pictures(dataset.pictures, job):
+        raise invalid("sets", f"there is no picture in the folder {folder[:64]}")
     for name in dataset.pictures:
-        # A folder's name is the caption of its pictures, as in kohya's data sets.
-        if name not in captions and "/" not in name:
+        if name not in captions and not has_caption(name, job):
             raise invalid(
                 "instance_prompt", f"is required, or a trigger, because {name} has no caption"
             )

@@ -1,7 +1,8 @@
 """Invocations of the Lambda that do not come from API Gateway: EventBridge's and pipelines'.
 
     {"source": "aws.sagemaker", "detail-type": "SageMaker Training Job State Change", ...}
-    {"easel": "check", "marker": "datasets/<owner>/<set>/start.json", "longest": 3600}
+    {"easel": "check", "marker": "datasets/<owner>/<set>/start.json", "longest": 3600,
+     "execution": "<the ARN of the pipeline's execution>"}
     {"easel": "publish", "id": "<job>", "sagemaker_job": "<SageMaker's name>"}
 
 Nothing of an event is believed but which job to look at: SageMaker and S3 say the rest.
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.aws.deadline import Deadline, sharing
-from chalicelib.errors import InvalidRequest, TrainingUnknown
+from chalicelib.errors import InvalidRequest, TrainingRunning, TrainingUnknown
 from chalicelib.training.asked import Asked, invalid
 from chalicelib.training.jobs import Training
 from chalicelib.training.service import TrainingService
@@ -31,6 +32,7 @@ _TEXTS = (
 )  # fmt: skip
 _NUMBERS = ("max_runtime", "max_wait")
 _LARGEST_MARKER = 1_000_000  # bytes
+_LONGEST_ARN = 256
 
 
 def handle(service: TrainingService, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +50,8 @@ def handle(service: TrainingService, event: Mapping[str, Any]) -> dict[str, Any]
 
 def _handle(service: TrainingService, event: Mapping[str, Any]) -> dict[str, Any]:
     if event.get("easel") == "check":
-        return check(service, _text(event, "marker"), event.get("longest"))
+        execution = event.get("execution", "")
+        return check(service, _text(event, "marker"), event.get("longest"), execution)
     if event.get("easel") == "publish":
         return publish(service, _text(event, "id"), _text(event, "sagemaker_job"))
     if event.get("source") == "aws.sagemaker" and event.get("detail-type") == _STATE_CHANGE:
@@ -62,7 +65,9 @@ def _handle(service: TrainingService, event: Mapping[str, Any]) -> dict[str, Any
     raise ValueError("Unknown event.")
 
 
-def check(service: TrainingService, marker: str, longest: object) -> dict[str, Any]:
+def check(
+    service: TrainingService, marker: str, longest: object, execution: object = ""
+) -> dict[str, Any]:
     """Prepare the job that a data set's marker asks for, and return what its pipeline needs.
 
     The marker is the body of `POST /api/train` without `dataset`. The job has the data set's id, so
@@ -72,6 +77,7 @@ def check(service: TrainingService, marker: str, longest: object) -> dict[str, A
         service: prepares it.
         marker: the key of the object.
         longest: the most seconds that the job may take; jobs of callers never take over an hour.
+        execution: the ARN of the pipeline's execution; empty if it is not known.
 
     Returns:
         Text and numbers by name; prefixes are without the bucket. `start` is no if there is such a
@@ -82,16 +88,28 @@ def check(service: TrainingService, marker: str, longest: object) -> dict[str, A
     """
     place = places.dataset_of_marker(marker)
     stored = service.store.read(marker, longest=_LARGEST_MARKER) if place else None
-    if place is None or stored is None:
+    if place is None:
+        raise TrainingUnknown(
+            f"{marker[:200]!r} is not the marker of a data set, whose id has 12 lower-case letters"
+            " and digits: datasets/operator/<id>/start.json."
+        )
+    if stored is None:
         raise TrainingUnknown(f"There is no data set with {marker[:200]!r}.")
     owner, dataset = place
+    if not isinstance(execution, str) or len(execution) > _LONGEST_ARN:
+        raise ValueError("The event has no ARN of an execution.")
     if service.jobs.read(dataset) is not None:
-        return {**dict.fromkeys(_TEXTS, ""), **dict.fromkeys(_NUMBERS, 0), "start": "no"}
+        return _nothing_to_start()
     asked = Asked.from_dict({**_fields(stored.body), "dataset": dataset})
     if asked.on_demand or asked.dry_run:
         raise invalid("on_demand", "and dry_run are not for pipelines; use POST /api/train")
     plan = service.plan(owner, asked, _longest(owner, longest))
-    record = service.prepare(owner, dataset, asked, plan)
+    try:
+        record = service.prepare(owner, dataset, asked, plan, execution)
+    except TrainingRunning as error:
+        if error.job == dataset:  # by the same event, which has arrived twice
+            return _nothing_to_start()
+        raise
     service.begin(record)
     training = service.training
     return {
@@ -109,6 +127,10 @@ def check(service: TrainingService, marker: str, longest: object) -> dict[str, A
         "max_runtime": record.max_runtime,
         "max_wait": record.max_wait,
     }
+
+
+def _nothing_to_start() -> dict[str, Any]:
+    return {**dict.fromkeys(_TEXTS, ""), **dict.fromkeys(_NUMBERS, 0), "start": "no"}
 
 
 def _longest(owner: str, longest: object) -> int:

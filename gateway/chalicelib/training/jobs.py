@@ -14,12 +14,14 @@ from chalicelib.training.claims import STALE_SECONDS, Claims
 from chalicelib.training.months import Months
 from chalicelib.training.publishing import Unpublishable, publish
 from chalicelib.training_jobs import places
-from chalicelib.training_jobs.state import Record, State, state_of
+from chalicelib.training_jobs.state import Record, State, sentence, state_of
 from chalicelib.training_settings import TrainingSettings
 
 # A step of a pipeline starts minutes after the one before it.
 _PIPELINE_SECONDS = 3_600
 _NEVER_STARTED = "It was never started; nothing was paid."
+# The failures after which the pipeline starts another training job (endpoint/training.yaml).
+_RETRIED = ("CapacityError", "InternalServerError")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Jobs:
             self._trainings.describe(record.sagemaker_job) if record.sagemaker_job else None
         )
         state = state_of(record, description)
+        if record.execution and (description is None or _is_retried(description)):
+            return self._between_jobs(record, tag, state, description)
         if description is None:
             if not self._is_abandoned(record):
                 return Training(record, State("queued"), in_sagemaker=False)
@@ -123,6 +127,39 @@ class Jobs:
         if state.name == "stopped":
             return self._end(replace(record, cancelled=True), tag, state)
         return Training(record, state, _started(description))
+
+    def _between_jobs(
+        self, record: Record, tag: str, state: State, description: Mapping[str, Any] | None
+    ) -> Training:
+        """Return a job whose pipeline has not started its training job, or will start another."""
+        execution = self._trainings.execution(record.execution)
+        if not execution.is_over:
+            return Training(record, State("queued"), in_sagemaker=False)
+        if execution.job not in ("", record.sagemaker_job):
+            return self.refresh(*self.adopt(record, tag, execution.job))
+        if description is not None:
+            return self._end(replace(record, error=state.error), tag, state)
+        self._months.uncount(record.owner, attempt_of(record))
+        reason = f" {sentence(execution.reason, record.instance_type)}" if execution.reason else ""
+        return self._end(replace(record, error=_NEVER_STARTED + reason), tag)
+
+    def adopt(self, record: Record, tag: str, sagemaker_job: str) -> tuple[Record, str]:
+        """Record the name of the training job that a pipeline has started; raises as `refresh`."""
+        if not self.replace(replace(record, sagemaker_job=sagemaker_job), tag):
+            raise changed()
+        stored = self.read(record.id)
+        if stored is None:
+            raise changed()
+        return stored
+
+    def awaits_job(self, record: Record) -> bool:
+        """Whether a pipeline may start a training job, or another one after a failure."""
+        if not record.sagemaker_job:
+            return True
+        if not record.execution or record.ended is not None:
+            return False
+        description = self._trainings.describe(record.sagemaker_job)
+        return description is None or _is_retried(description)
 
     def never_started(self, identifier: str) -> None:
         """Record that SageMaker refused a job, and give back everything."""
@@ -180,6 +217,11 @@ class Jobs:
 def attempt_of(record: Record) -> str:
     """Return the name of an attempt in the month's count."""
     return record.id if record.attempt == 1 else f"{record.id}-{record.attempt}"
+
+
+def _is_retried(description: Mapping[str, Any]) -> bool:
+    """Whether a training job failed in a way after which its pipeline starts another one."""
+    return str(description.get("FailureReason", "")).startswith(_RETRIED)
 
 
 def _started(description: Mapping[str, Any]) -> float | None:

@@ -12,7 +12,7 @@ from chalicelib.training.datasets import DataSet, check_captions, with_captions
 from chalicelib.training_jobs import price
 from chalicelib.training_jobs.job import Job
 from chalicelib.training_jobs.kohya import Row
-from chalicelib.training_settings import TrainableModel
+from chalicelib.training_settings import TrainableModel, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def plan(
     asked: Asked,
     dataset: DataSet,
     settings: Settings,
-    models: Mapping[str, TrainableModel],
+    training: TrainingSettings,
     longest: int,
 ) -> Plan:
     """Return the plan of a job, without its name having been looked for.
@@ -53,15 +53,16 @@ def plan(
         asked: by the caller.
         dataset: of the caller.
         settings: the gateway's; its prompt filter is applied.
-        models: that can be trained, by name; the first is the default.
+        training: of which models, and with which optimizers.
         longest: the most seconds that the job may take.
 
     Raises:
         InvalidRequest: naming the field that is wrong.
         PromptRefused: if the prompt filter refuses one of the texts.
     """
+    models = training.models
     name = model_name(asked, models)
-    job, rows = asked.job(len(dataset.pictures), models[name].defaults)
+    job, rows = asked.job(dataset.pictures, models[name].defaults, prodigy=training.prodigy)
     captions = with_captions(dataset, asked.captions)
     check_captions(dataset, captions, job)
     warning = check_texts(settings.protection, job, captions)

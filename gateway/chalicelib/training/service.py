@@ -26,7 +26,6 @@ from chalicelib.aws.s3 import Store
 from chalicelib.aws.training import Refused, Trainings
 from chalicelib.errors import (
     GatewayError,
-    NameTaken,
     TrainingBusy,
     TrainingRunning,
     TrainingUnknown,
@@ -35,11 +34,12 @@ from chalicelib.errors import (
 from chalicelib.images.spend import Spend
 from chalicelib.settings import Settings
 from chalicelib.training.asked import Asked
-from chalicelib.training.claims import Claim, Claims
+from chalicelib.training.claims import Claims
 from chalicelib.training.datasets import DataSet, DataSets, in_parallel
 from chalicelib.training.jobs import Jobs, Training, attempt_of, changed
 from chalicelib.training.months import Months
 from chalicelib.training.planning import Plan, model_name, plan
+from chalicelib.training.reservations import Reservations, running
 from chalicelib.training_jobs import places, request
 from chalicelib.training_jobs.job import Job
 from chalicelib.training_jobs.price import LONGEST_RUN
@@ -83,6 +83,7 @@ class TrainingService:
         self._claims = Claims(self.store, now)
         self._months = Months(self.store, training.per_month, now)
         self.jobs = Jobs(training, self.store, self._claims, self._months, self._trainings, now)
+        self._reservations = Reservations(settings.models, self.store, self._claims, self.jobs)
         self._now = now
 
     # --- Starting ---------------------------------------------------------------------------------
@@ -107,9 +108,9 @@ class TrainingService:
             dataset = self.datasets.read(owner, asked.dataset)
         else:
             dataset = DataSet.to_come(asked.pictures)
-        planned = plan(asked, dataset, self.settings, self.training.models, longest)
+        planned = plan(asked, dataset, self.settings, self.training, longest)
         with suppress(TrainingRunning):  # of which `start` says more
-            self._check_name(planned.model, planned.job.name, owner)
+            self._reservations.check_name(planned.model, planned.job.name, owner)
         self._spend.require_room()
         self._months.check(owner)
         return planned
@@ -132,8 +133,17 @@ class TrainingService:
         )
         return self._launch(named, None)
 
-    def prepare(self, owner: str, identifier: str, asked: Asked, plan: Plan) -> Record:
+    def prepare(
+        self, owner: str, identifier: str, asked: Asked, plan: Plan, execution: str = ""
+    ) -> Record:
         """Claim everything that a job needs and write its files, but for the record.
+
+        Args:
+            owner: whose it will be.
+            identifier: of the job.
+            asked: by the owner.
+            plan: of it.
+            execution: the ARN of the pipeline's execution that will start it; empty without one.
 
         Raises: as `start`.
         """
@@ -154,8 +164,9 @@ class TrainingService:
             max_wait=plan.estimate.max_wait,
             created=self._now(),
             digest=plan.dataset.digest,
+            execution=execution,
         )
-        self._claim(record)
+        self._reservations.take(record)
         try:
             if plan.captions:
                 digest = self.datasets.caption(owner, asked.dataset, plan.captions)
@@ -166,90 +177,9 @@ class TrainingService:
             self.store.write(places.job_file(record.id), content)
         except GatewayError:
             with suppress(GatewayError):  # else they are free when they are stale
-                self._unclaim(record)
+                self._reservations.give_back(record)
             raise
         return record
-
-    def _claim(self, record: Record) -> None:
-        """Claim the owner's running job and the adapter's name, in this order."""
-        self._claim_running(record)
-        try:
-            self._claim_name(record)
-        except GatewayError:
-            with suppress(GatewayError):
-                self._claims.release(places.running(record.owner), record.id)
-            raise
-
-    def _unclaim(self, record: Record) -> None:
-        self._claims.release(places.name_claim(record.model, record.name), record.id)
-        self._claims.release(places.running(record.owner), record.id)
-
-    def _claim_running(self, record: Record) -> None:
-        key = places.running(record.owner)
-        over = self._claims.read(key)
-        if over is not None:
-            self._check_over(over)
-            over = self._unchanged(key, over)
-        if not self._claims.take(key, record.owner, record.id, over):
-            raise TrainingRunning("Another job of this key was started at the same moment.")
-
-    def _check_over(self, claim: Claim) -> None:
-        """Raise TrainingRunning unless the job of a claim is over."""
-        stored, ended = self.jobs.read(claim.id), None
-        if stored is not None:
-            training = self.jobs.refresh(*stored)
-            ended = training.record.ended
-            if ended is None:
-                raise _running(claim.id, f"is {training.state.name}")
-        # A claim after the end is of another attempt, which may not be written yet.
-        is_over = ended is not None and claim.since <= ended
-        # The operator's script claims a name before it uploads pictures, which takes minutes.
-        is_uploading = stored is None and claim.owner == places.OPERATOR
-        if is_uploading or not (is_over or self._claims.is_stale(claim)):
-            raise _running(claim.id, "is being started")
-
-    def _unchanged(self, key: str, over: Claim) -> Claim | None:
-        """Return a claim whose job is over, as it is now; None if its job has given it back.
-
-        Raises:
-            TrainingRunning: if another request was faster to replace it.
-        """
-        claim = self._claims.read(key)
-        if claim is not None and claim.tag != over.tag:
-            raise _running(claim.id, "is being started")
-        return claim
-
-    def _check_name(self, model: str, name: str, owner: str) -> Claim | None:
-        """Return the claim that a new one would replace.
-
-        Raises:
-            NameTaken: if an adapter has the name, or another owner's job.
-            TrainingRunning: if a job of this owner has it.
-        """
-        offered = self.settings.models.get(model)
-        built_in = (offered.loras if offered else None) or ()
-        if name in built_in or self.store.size(places.adapter(model, name)) is not None:
-            raise _taken(name)
-        key = places.name_claim(model, name)
-        claim = self._claims.read(key)
-        if claim is None:
-            return None
-        try:
-            self._check_over(claim)
-        except TrainingRunning:
-            if claim.owner != owner:
-                raise _taken(name) from None
-            raise
-        # What was over has given its claim back, or has become an adapter.
-        if self.store.size(places.adapter(model, name)) is not None:
-            raise _taken(name)
-        return self._unchanged(key, claim)
-
-    def _claim_name(self, record: Record) -> None:
-        over = self._check_name(record.model, record.name, record.owner)
-        key = places.name_claim(record.model, record.name)
-        if not self._claims.take(key, record.owner, record.id, over):
-            raise _taken(record.name)
 
     def _launch(self, record: Record, tag: str | None) -> Training:
         """Write the record, count the attempt and start it.
@@ -261,7 +191,7 @@ class TrainingService:
         if tag is None:
             self.jobs.create(record)
         elif not self.jobs.replace(record, tag):
-            raise _running(record.id, "was changed at the same moment")
+            raise running(record.id, "was changed at the same moment")
         try:
             self._months.count(record.owner, attempt_of(record))
             self._trainings.start(self._request(record))
@@ -383,7 +313,7 @@ class TrainingService:
             raise WrongState("The job's data set has changed or expired; start a new one.")
         self._months.check(owner)
         record = self._next_attempt(record, model, on_demand)
-        self._claim(record)
+        self._reservations.take(record)
         return self._launch(record, tag)
 
     def _next_attempt(self, record: Record, model: TrainableModel, on_demand: bool) -> Record:
@@ -398,8 +328,27 @@ class TrainingService:
             cancelled=False,
             error="",
             ended=None,
+            execution="",
             **changes,
         )
+
+    def delete_dataset(self, owner: str, identifier: str) -> None:
+        """Delete a data set's files. A stopped job with it cannot be resumed any more.
+
+        Raises:
+            TrainingUnknown: if the owner has no such data set.
+            WrongState: while a job trains on it, or one is being started.
+            StoreUnavailable: if S3 does not respond; deleting can be repeated.
+        """
+        claim = self._claims.read(places.running(owner))
+        stored = self.jobs.read(claim.id) if claim else None
+        if stored is not None and stored[0].dataset == identifier:
+            training = self.jobs.refresh(*stored)
+            if training.record.ended is None:
+                raise WrongState(f"Job {training.record.id} trains on it; cancel that first.")
+        elif claim is not None and stored is None and not self._claims.is_stale(claim):
+            raise WrongState(f"Job {claim.id} is just being started; try again in a moment.")
+        self.datasets.delete(owner, identifier)
 
     def delete_adapter(self, owner: str, model: str, name: str) -> None:
         """Delete a published adapter, and free its name.
@@ -440,11 +389,9 @@ class TrainingService:
         if stored is None:
             return None
         record, tag = stored
-        if not record.sagemaker_job and self.jobs.writes_to(record, sagemaker_job):
-            named = replace(record, sagemaker_job=sagemaker_job)
-            if not self.jobs.replace(named, tag):
-                raise changed()
-            return self.observe(identifier, sagemaker_job)
+        is_new = record.sagemaker_job != sagemaker_job and self.jobs.awaits_job(record)
+        if is_new and self.jobs.writes_to(record, sagemaker_job):
+            record, tag = self.jobs.adopt(record, tag, sagemaker_job)
         return self.jobs.refresh(record, tag) if record.sagemaker_job == sagemaker_job else None
 
     def begin(self, record: Record) -> None:
@@ -484,16 +431,6 @@ class TrainingService:
             max_runtime=record.max_runtime,
             max_wait=record.max_wait,
         )
-
-
-def _running(identifier: str, state: str) -> TrainingRunning:
-    error = TrainingRunning(f"Job {identifier} of this key {state}; one can run at a time.")
-    error.job = identifier
-    return error
-
-
-def _taken(name: str) -> NameTaken:
-    return NameTaken(f"name: {name} is in use; choose another one, or delete it", field="name")
 
 
 def _unknown_adapter() -> TrainingUnknown:

@@ -51,6 +51,86 @@ class Texts(Rule):
         return {"type": "array", "maxItems": self.most, "items": item}
 
 
+# What a set of pictures can have of its own.
+OF_SETS = ("repeats", "instance_prompt", "trigger", "caption_dropout", "shuffle_tags", "keep_tags",
+           "flip")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSet:
+    """The pictures in one folder. None means as the job has it.
+
+    Attributes:
+        folder: its path below the pictures.
+        of_class: whether they are pictures of the class.
+    """
+
+    folder: str
+    of_class: bool = False
+    repeats: int | None = None
+    instance_prompt: str | None = None
+    trigger: str | None = None
+    caption_dropout: float | None = None
+    shuffle_tags: bool | None = None
+    keep_tags: int | None = None
+    flip: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are set, for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Sets(Rule):
+    """A list of sets of pictures, each an object with `folder`."""
+
+    most: int
+
+    def clean(self, value: object) -> tuple[PictureSet, ...]:
+        if not isinstance(value, list | tuple) or len(value) > self.most:
+            raise ValueError(f"must be a list of at most {self.most} objects with folder")
+        sets = tuple(self._set(item) for item in value)
+        if len({one.folder for one in sets}) < len(sets):
+            raise ValueError("must name each folder once")
+        return sets
+
+    def _set(self, item: object) -> PictureSet:
+        if isinstance(item, PictureSet):
+            return item
+        if not isinstance(item, Mapping) or "folder" not in item:
+            raise ValueError("must have objects with folder")
+        values: dict[str, Any] = {}
+        for name, value in item.items():
+            if name not in self._rules():
+                raise ValueError(f"of a set have no {str(name)[:40]}")
+            if value is not None:
+                try:
+                    values[str(name)] = self._rules()[name].clean(value)
+                except ValueError as error:
+                    raise ValueError(f"have a {name} that {error}") from error
+        values["folder"] = values["folder"].strip("/")
+        if not values["folder"]:
+            raise ValueError("have a folder that must not be empty")
+        return PictureSet(**values)
+
+    @staticmethod
+    def _rules() -> dict[str, Rule]:
+        return {
+            "folder": Text("Its path below the pictures.", 1, 200),
+            "of_class": Flag("Whether they are pictures of the class."),
+            **{name: RULES[name] for name in OF_SETS},
+        }
+
+    def describe(self) -> dict[str, Any]:
+        properties = {
+            name: {"description": rule.meaning, **rule.describe()}
+            for name, rule in self._rules().items()
+        }
+        item = {"type": "object", "properties": properties, "required": ["folder"],
+                "additionalProperties": False}  # fmt: skip
+        return {"type": "array", "maxItems": self.most, "items": item}
+
+
 def _set(rule: Rule, default: Any, unset: str = "") -> Any:
     return field(default=default, metadata={"rule": rule, **({"unset": unset} if unset else {})})
 
@@ -88,6 +168,13 @@ class Job:
     repeats: int = _set(Whole("How often an epoch has each picture.", 1, 1_000), 1)
     flip: bool = _set(Flag("Whether half of the pictures are mirrored."), False)
 
+    sets: tuple[PictureSet, ...] = _set(
+        Sets(
+            "Folders of pictures with settings of their own; what they leave out is the job's.", 20
+        ),
+        (),
+    )
+
     # Keeping the rest of the model's knowledge
     preserve: str = _set(
         Choice(
@@ -106,6 +193,14 @@ class Job:
         Number("The adapter's scale is alpha / rank.", 0.01, 1_024), None, "the rank"
     )
     conv: bool = _set(Flag("Whether convolutions are trained as well."), False)
+    conv_rank: int | None = _set(
+        Whole("Rank of the convolutions of 3 x 3.", 1, 256), None, "the rank"
+    )
+    conv_alpha: float | None = _set(
+        Number("Their scale is conv_alpha / conv_rank.", 0.01, 1_024),
+        None,
+        "the scale of other layers",
+    )
 
     # Steps
     steps: int | None = _set(
@@ -115,8 +210,19 @@ class Job:
     )
     batch_size: int = _set(Whole("Pictures computed together.", 1, 64), 1)
     accumulation: int = _set(Whole("Batches for each step.", 1, 64), 1)
-    optimizer: str = _set(Choice("The optimizer.", ("adamw", "adafactor")), "adamw")
-    rate: float = _set(Number("Learning rate.", 0, 1), 1e-4)
+    optimizer: str = _set(
+        Choice(
+            "The optimizer; prodigy finds the learning rate itself, and needs the package"
+            " prodigyopt next to the trainer.",
+            ("adamw", "adafactor", "prodigy"),
+        ),
+        "adamw",
+    )
+    rate: float | None = _set(
+        Number("Learning rate; with prodigy, a factor of the one that it finds.", 0, 1),
+        None,
+        "0.0001, and 1 with prodigy",
+    )
     text_encoder_rate: float = _set(Number("That of text encoders; 0: not trained.", 0, 1), 0.0)
     schedule: str = _set(
         Choice("How the rate falls after the warm-up.", ("cosine", "linear", "constant")), "cosine"
@@ -129,12 +235,19 @@ class Job:
     precision: str = _set(
         Choice("The number type of the model.", ("auto", "bf16", "fp16", "fp32")), "auto"
     )
-    gradient_checkpointing: bool = _set(
-        Flag("Whether to compute activations twice, in less memory."), True
+    gradient_checkpointing: bool | None = _set(
+        Flag("Whether to compute activations twice, in less memory."),
+        None,
+        "only where the memory is too small",
     )
 
     # Watching
     checkpoint_seconds: float = _set(Number("Seconds between checkpoints.", 0, 3_600), 90.0)
+    held_out: float | None = _set(
+        Number("Share of the pictures that only the validation loss sees.", 0, 0.5),
+        None,
+        "0.1 with 20 pictures or more, else 0",
+    )
     validate_every: int = _set(Whole("Steps between validation losses.", 1, 20_000), 50)
     sample_prompts: tuple[str, ...] = _set(Texts("Prompts of the sample sheets.", 8, 1_000), ())
     sample_every: int = _set(Whole("Steps between sample sheets.", 1, 20_000), 200)
@@ -148,10 +261,22 @@ class Job:
                     object.__setattr__(self, name, rule.clean(value))
                 except ValueError as error:
                     raise InvalidField(name, str(error)) from error
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Set the rate, and raise InvalidField for fields that contradict each other."""
         if self.preserve == "output" and not self.class_prompt:
             raise InvalidField("class_prompt", "is required with preserve output")
+        if self.rate is None:
+            object.__setattr__(self, "rate", 1.0 if self.optimizer == "prodigy" else 1e-4)
         if self.rate == 0 and self.text_encoder_rate == 0:
             raise InvalidField("rate", "must be larger than 0")
+        if self.optimizer == "prodigy" and self.text_encoder_rate not in (0, self.rate):
+            raise InvalidField("text_encoder_rate", "must be 0 or the rate with prodigy")
+        if not self.conv and (self.conv_rank or self.conv_alpha):
+            raise InvalidField("conv", "must be true with conv_rank or conv_alpha")
+        if self.preserve != "pictures" and any(one.of_class for one in self.sets):
+            raise InvalidField("preserve", "must be pictures if a set is of the class")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Job:
@@ -171,7 +296,8 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, for JSON; `from_dict` of it returns an equal job."""
         data = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**data, "sample_prompts": list(self.sample_prompts)}
+        sets = [one.to_dict() for one in self.sets]
+        return {**data, "sample_prompts": list(self.sample_prompts), "sets": sets}
 
 
 def read_fields(path: Path) -> dict[str, Any]:

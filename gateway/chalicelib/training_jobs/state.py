@@ -64,6 +64,7 @@ class Record:
         digest: of the data set; the gateway resumes a job only with the same files.
         spent: USD of all attempts that have ended.
         ended: seconds since 1970 when the latest attempt's end was recorded; None before.
+        execution: the ARN of the pipeline's execution that starts it; empty for other jobs.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Record:
     digest: str = ""
     spent: float = 0.0
     ended: float | None = None
+    execution: str = ""
 
     def to_json(self) -> bytes:
         """Return the content of `record.json`."""

@@ -7,6 +7,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
+from tests.end_to_end.account import BUCKET
 from tests.end_to_end.studio import error
 from tests.end_to_end.teaching import JOB, Teaching, picture, text
 
@@ -133,7 +134,7 @@ def test_a_picture_that_the_bucket_refuses_ends_the_upload(teaching):
     teaching.open().choose(picture("a.png")).fill("refused")
     headers = {"Access-Control-Allow-Origin": "*"}
     teaching.page.route(
-        re.compile(r"/easel-training/?$"),
+        re.compile(rf"/{BUCKET}/?$"),
         lambda route: route.fulfill(status=403, body="<Error/>", headers=headers),
     )
     teaching.start.click()

@@ -12,27 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
-import requests
 from PIL import Image
 
-import app as gateway
-from chalicelib.aws import clients as aws_clients
-from chalicelib.aws.clients import LazyClient
-from chalicelib.dialects.training import TrainingApi
-from chalicelib.training.service import TrainingService
 from chalicelib.training_jobs import places
-from chalicelib.training_settings import TrainableModel, TrainingSettings
-from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.process.clients import Clients, environment
 from tests.conftest import ALL
-from tests.end_to_end.account import BUCKET, REGION
-from tests.endpoint.emulator.training.doubles import ROLE, create_role
-from tests.gateway.doubles import KEY, GuardedClient, guarded
+from tests.end_to_end.account import BUCKET
+from tests.end_to_end.training.callers import CAPTION, KEYS, PICTURES, Client, send
 from tests.gateway.training.doubles import adapter
 
 ROOT = Path(__file__).parents[3]
-KEYS = {"x_api_key": KEY}
-CODE, WEIGHTS, REAL = "training/code/standin/", "training/weights/demo/", "training/code/real/"
+CODE, REAL = "training/code/standin/", "training/code/real/"
+REAL_WEIGHTS = "training/weights/real/0123456789abcdef/"
 # Writes a line and a sheet; with "wait" for a trigger, it goes on until it is stopped once.
 TRAINER = """
 import json, os, pathlib, signal, sys, time
@@ -58,88 +48,11 @@ if job["trigger"] == "wait" and step == 1:
 """
 
 
-@pytest.fixture(scope="module")
-def account(aws):
-    """The emulated account, with a role, a trainer and weights."""
-    clients = Clients(lambda: aws.url)
-    s3 = clients.get("s3", REGION)
-    create_role(clients, REGION)
-    script = TRAINER.replace("ADAPTER", adapter().hex())
-    for name, body in {f"{CODE}training/__main__.py": script, f"{WEIGHTS}x": "x"}.items():
-        s3.put_object(Bucket=BUCKET, Key=name, Body=body.encode())
-    EmulatorClient(aws.url).set_training(mirror_seconds=0.05)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment(aws.url, REGION).items():
-            patch.setenv(name, value)
-        aws_clients._session.cache_clear()
-        yield s3
-        aws_clients._session.cache_clear()
-
-
-class Client(GuardedClient):
-    """A client of a gateway that trains in the emulated account."""
-
-    def __init__(self, monkeypatch, code=CODE, weights=WEIGHTS):
-        training = TrainingSettings(
-            bucket=BUCKET,
-            deployment="main",
-            role=ROLE,
-            image="763104351884.dkr.ecr.us-east-1.amazonaws.com/training:1",
-            code=code,
-            models={"demo": TrainableModel(weights, "ml.g5.xlarge", 1.41, 0.4, 0.2, 10, 128)},
-        )
-        super().__init__(monkeypatch, guarded(), 24)
-        self.settings = self.settings.__class__(**{**vars(self.settings), "training": training})
-        service = TrainingService(
-            self.settings, training, LazyClient("s3", 5), LazyClient("sagemaker", 10)
-        )
-        api = TrainingApi(self.settings, service)
-        monkeypatch.setattr(gateway, "training", lambda: api)
-
-    def upload(self, *files):
-        """Upload files as a page does, and return the id of their data set."""
-        asked = [{"type": kind, "size": len(body), **more} for kind, body, more in files]
-        described = json.loads(self.post("/datasets", {"files": asked}, **KEYS).body)
-        for upload, (_, body, _) in zip(described["uploads"], files, strict=True):
-            assert send(upload, body).status_code == 204
-        return described["dataset"]
-
-    def start(self, **fields):
-        response = self.post("/train", fields, **KEYS)
-        assert response.status_code == 202, response.body
-        return json.loads(response.body)["id"]
-
-    def show(self, job):
-        response = self.get(f"/train/{job}", **KEYS)
-        assert response.status_code == 200, response.body
-        return json.loads(response.body)
-
-    def wait(self, job, *states, seconds=120):
-        until = time.monotonic() + seconds
-        while (shown := self.show(job))["state"] not in states:
-            assert shown["state"] != "failed", shown
-            assert time.monotonic() < until, shown
-            time.sleep(0.05)
-        return shown
-
-
 @pytest.fixture
 def client(monkeypatch, account):
-    return Client(monkeypatch)
-
-
-def send(upload, body):
-    return requests.post(upload["url"], data=upload["fields"], files={"file": body}, timeout=30)
-
-
-def picture(color):
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), color).save(file, "png")
-    return file.getvalue()
-
-
-PICTURES = [("image/png", picture(color), {}) for color in ("teal", "red")]
-CAPTION = ("text/plain", b"a fox in the snow", {"caption_of": 0})
+    script = TRAINER.replace("ADAPTER", adapter().hex())
+    account.put_object(Bucket=BUCKET, Key=f"{CODE}training/__main__.py", Body=script.encode())
+    return Client(monkeypatch, CODE)
 
 
 def test_pictures_become_an_adapter_that_has_a_url(client, account):
@@ -219,9 +132,9 @@ def test_the_real_trainer_trains_the_bundled_model(monkeypatch, account):
         account.put_object(Bucket=BUCKET, Key=REAL + name, Body=path.read_bytes())
     for path in weights.rglob("*"):
         if path.is_file():
-            key = f"training/demo/{path.relative_to(weights)}"
+            key = f"{REAL_WEIGHTS}{path.relative_to(weights)}"
             account.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
-    client = Client(monkeypatch, REAL, "training/demo/")
+    client = Client(monkeypatch, REAL, REAL_WEIGHTS)
     dataset = client.upload(*PICTURES)
     fields = {"steps": 2, "rank": 2, "resolution": 64, "sample_prompts": ["a fox"]}
     job = client.start(dataset=dataset, name="real", trigger="a fox", **fields)

@@ -31,6 +31,7 @@ class Front:
     world: World | None = None
     # As AWS does: without free concurrency, after its timeout, and about the task folder.
     throttled, late = Answer(500), Answer(504)
+    another = Answer(403)
 
     def __init__(self, fail=lambda _path: None):
         self.folder = {"refused": "Read-only file system", "bytecode": False}
@@ -42,7 +43,7 @@ class Front:
         host, _, path = url.partition("://")[2].partition("/api/")
         self._fail(path)
         if ".s3." in host:
-            return Answer(200)
+            return self._store(method, body)
         if path.startswith("health") and self.world is not None:
             return self._health(path, self.world)
         if path == "inference/default?seed=no":
@@ -53,6 +54,14 @@ class Front:
             return Answer(401, {"x-amzn-remapped-www-authenticate": "Bearer"})
         self.keys.add(key)
         return self._answer(path)
+
+    def _store(self, method, body):
+        """Answer as S3 does: to a presigned URL, and to the forms of the proof."""
+        if method == "GET":
+            return Answer(200)
+        if b"text/html" in body or b"jobs/proof/form2" in body:
+            return self.another
+        return Answer(400 if b"x" * 101 in body else 204)
 
     def _health(self, path, world):
         functions = world.client("lambda")
@@ -137,10 +146,14 @@ def test_a_proof_uses_everything_and_leaves_nothing(world, tmp_path, capsys):
     assert {name for name, verdict in verdicts.items() if verdict != "not checked"} <= checked
     assert (proof["left"], proof["region"]) == ([], REGION)
     assert 0 < proof["usd_at_most"] < 3
-    # A World has no log of a real Lambda.
+    # A World has no log of a real Lambda, and no training jobs.
     assert {name for name in checked if verdicts[name] != "held"} <= {
         "cold-start",
         "async-failure",
+        "training-channel",
+        "event-value",
+        "pipeline-failure",
+        "pipeline-token",
     }
     assert "Everything is deleted" in capsys.readouterr().out
     assert code in {0, 1}
@@ -257,7 +270,7 @@ def verdicts_of(world, tmp_path, front):
 
 def test_an_aws_that_does_something_else_refutes_each_belief(world, tmp_path, monkeypatch):
     front = Front()
-    front.throttled, front.late = Answer(429), Answer(200)
+    front.throttled, front.late, front.another = Answer(429), Answer(200), Answer(204)
     front.folder = {"refused": "", "bytecode": True}
     # The quotas are shown, and do not limit.
     monkeypatch.setattr(service_quotas, "QUOTAS", {})
@@ -268,7 +281,7 @@ def test_an_aws_that_does_something_else_refutes_each_belief(world, tmp_path, mo
 
     refuted = {
         "gateway-timeout", "read-only-task", "stack-rollback", "throttled-function",
-        "update-quota", "update-rollback", "update-scaled",
+        "update-quota", "update-rollback", "update-scaled", "upload-policy",
     }  # fmt: skip
     assert {name for name, verdict in verdicts.items() if verdict == "did not hold"} >= refuted
     assert verdicts["update-in-progress"] == "held"

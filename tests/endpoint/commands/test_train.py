@@ -294,6 +294,45 @@ def test_kohyas_file_is_translated_with_a_report(world, jobs, photos, model, tmp
     assert "kohya: network_dim: understood: rank = 8" in said
 
 
+def test_sets_of_kohyas_file_are_uploaded_under_names_of_our_own(
+    world, jobs, photos, model, tmp_path
+):
+    for name in ("dogs/Rex", "cats/Tom", "animals/Any"):
+        (photos / name).parent.mkdir()
+        draw_picture(photos / f"{name}.png", len(name))
+    subset = '[[datasets.subsets]]\nimage_dir = "/data/{}"\nnum_repeats = {}\nclass_tokens = "{}"\n'
+    file = tmp_path / "config.toml"
+    file.write_text(
+        "[[datasets]]\n" + subset.format("dogs", 3, "rex") + subset.format("cats", 1, "tom")
+        + subset.format("animals", 2, "an animal") + "is_reg = true\n", "utf-8",
+    )  # fmt: skip
+    assert start(world, photos, model, "--kohya", str(file), "--steps", "20") == 0
+
+    job = json.loads(read(world, places.job_file(job_id(world))))
+    assert [(one["folder"], one["repeats"]) for one in job["sets"]] == [("set-1", 3), ("set-2", 1)]
+    files = stored(world, "datasets/")
+    captions = {key.split("/", 3)[3]: read(world, key) for key in files if key.endswith(".txt")}
+    assert {key: text for key, text in captions.items() if "set" in key or b"animal" in text} == {
+        "set-1/0002.txt": b"rex",
+        "set-2/0001.txt": b"tom",
+        "2_pictures/0001.txt": b"an animal",
+    }
+    (_, request) = jobs.only
+    assert "class" in {one["ChannelName"] for one in request["InputDataConfig"]}
+
+
+def test_prodigy_is_uploaded_with_the_trainer_where_it_is_installed(tmp_path, monkeypatch):
+    before = trainer.code_prefix()
+    package = tmp_path / trainer._PRODIGY
+    package.mkdir()
+    (package / "__init__.py").write_text("Prodigy = None\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert trainer.has_prodigy()
+    assert f"{trainer._PRODIGY}/__init__.py" in {file.place for file in trainer.code_files()}
+    assert trainer.code_prefix() != before
+
+
 def test_a_refused_start_gives_the_name_back(world, jobs, photos, model, capsys):
     world.fail("CreateTrainingJob", "ResourceLimitExceeded", "The limit is 0", times=1)
     assert start(world, photos, model) == 1

@@ -18,6 +18,7 @@ from cfnlint.helpers import REGIONS
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from endpoint.commands import status
+from endpoint.core.usage_days import MOST_DAYS
 from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
 from endpoint.provision import infrastructure
 from endpoint.provision.infrastructure import (
@@ -69,7 +70,9 @@ def _policy_name(role):
     return role.removesuffix(f"-{REGION}").rpartition("-")[2]
 
 
-@pytest.mark.parametrize("name", ["infrastructure.yaml", "ci-roles.yaml", "training.yaml"])
+@pytest.mark.parametrize(
+    "name", ["infrastructure.yaml", "ci-roles.yaml", "training.yaml", "cdn.yaml"]
+)
 def test_cfn_lint_finds_nothing(name):
     path = TEMPLATE.with_name(name)
     done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(path)])
@@ -301,6 +304,13 @@ def test_the_image_count_of_a_link_outlives_the_link(policies):
     assert rules.strip().startswith("ExpirationInDays: 40")
 
 
+def test_what_is_used_is_kept_for_longer_than_the_longest_report():
+    rules = TEMPLATE.read_text("utf-8").partition("Prefix: usage/")[2].split()
+
+    assert rules[0] == "ExpirationInDays:"
+    assert int(rules[1]) > MOST_DAYS
+
+
 def test_the_bucket_is_encrypted_private_and_tidies_itself(world, policies):
     encryption = world.client("s3").get_bucket_encryption(Bucket=BUCKET)[
         "ServerSideEncryptionConfiguration"
@@ -421,7 +431,8 @@ def _create_privately(world, tmp_path, *reach):
 def test_checkov_finds_nothing_that_the_files_do_not_explain():
     """One run for all of them, of which most is the start."""
     root = TEMPLATE.parents[1]
-    files = [TEMPLATE, TEMPLATE.with_name("ci-roles.yaml"), TEMPLATE.with_name("training.yaml")]
+    others = ("ci-roles.yaml", "training.yaml", "cdn.yaml")
+    files = [TEMPLATE, *(TEMPLATE.with_name(name) for name in others)]
     command = [find_program("checkov"), "--output", "json", "--compact"]
     command += ["--framework", "cloudformation", "github_actions"]
     for path in [*files, *sorted((root / ".github" / "workflows").glob("*.yml"))]:

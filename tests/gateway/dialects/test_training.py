@@ -96,6 +96,29 @@ def test_a_data_set_has_a_form_for_each_file_with_a_name_of_the_servers(client):
     ]
 
 
+def test_a_data_set_is_deleted_by_its_owner_unless_a_job_trains_on_it(client):
+    dataset, other = client.dataset(), client.dataset()
+    job = client.start(dataset=dataset)["id"]
+
+    def delete(identifier, **headers):
+        response = client.request("DELETE", f"/datasets/{identifier}", **(headers or KEYS))
+        if response.status_code != 204:
+            as_documented("/datasets/{identifier}", "delete", response)
+        return response.status_code
+
+    assert delete(dataset, x_api_key=OTHER_KEY) == 404
+    assert delete(dataset) == 409
+    assert delete(other) == 204
+    assert delete(other) == 404
+    client.trainings.end(f"easel-main-{job}", "Failed")
+    assert delete(dataset) == 204
+    assert not any(dataset in key and "jobs" not in key for key in client.bucket.objects)
+    for unknown in ("a" * 12, "..%2fx", f"{dataset}/", "%00"):
+        assert delete(unknown) in {403, 404}
+    response = client.post(f"/train/{job}/resume", {}, **KEYS)
+    assert error_of(response)["code"] == "wrong_state"
+
+
 def test_a_key_has_a_number_of_data_sets(client):
     for _ in range(100):
         client.dataset(1)
@@ -666,5 +689,5 @@ def test_a_marker_that_asks_for_something_wrong_ends_the_pipeline(client, fields
     ["datasets/x/y/start.json", "../start.json", f"datasets/{OWNER}/{'a' * 12}/start.json"],
 )
 def test_a_marker_of_no_data_set_is_unknown(client, marker):
-    with pytest.raises(Exception, match="no data set"):
+    with pytest.raises(Exception, match="no data set|12 lower-case letters"):
         gateway.app({"easel": "check", "marker": marker}, None)

@@ -210,7 +210,7 @@ def test_a_price_grows_with_the_steps_and_the_area():
 BUFFER = io.BytesIO()
 Image.new("RGB", (1, 1)).save(BUFFER, "png")
 PICTURE = BUFFER.getvalue()
-BUDGET = 0.1  # dollars: four invocations of 24 s, the longest
+BUDGET = 0.05  # dollars: two invocations of 24 s, the longest
 # Ten minutes before the end of a month.
 START = datetime(2026, 11, 30, 23, 50, tzinfo=UTC).timestamp()
 # What an invocation comes to: its error, and whether it took time of a GPU.

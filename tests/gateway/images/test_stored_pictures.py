@@ -4,6 +4,7 @@ import io
 import json
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
@@ -24,6 +25,7 @@ from chalicelib.images.service import Call, ImageService, _Stored
 from chalicelib.images.wait_slots import ConcurrencyLimiter
 from chalicelib.settings import Model, Queue, Settings
 from chalicelib.telemetry import LogRecord
+from tests.conftest import ALL
 from tests.gateway.doubles import (
     KEY,
     Breaks,
@@ -278,6 +280,45 @@ def test_of_a_crowd_half_of_the_slots_wait_and_the_others_are_told_to_come_back(
     first.join()
 
     assert (response.status_code, error_of(response)["code"]) == (503, "too_many_waiting")
+
+
+class Serialised(Breaks):
+    """Lets one call into the bucket at a time, as S3 does for one key."""
+
+    def __init__(self):
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def around(self, call):
+        with self._lock:
+            return super().around(call)
+
+
+def test_any_number_of_visits_by_many_clients_is_one_run(monkeypatch):
+    clients, visits = 50, 200 if ALL else 4
+    client = GatewayClient(monkeypatch)
+    client.offer({"sd": Model("sd", "easel-sd", pictures=PLACE)}, Bucket(Serialised()))
+    together = threading.Barrier(clients)
+
+    def visit_often(_):
+        together.wait()
+        statuses, bodies = Counter(), set()
+        while statuses[200] < visits:
+            response = client.get(CAT)
+            statuses[response.status_code] += 1
+            if response.status_code == 200:
+                bodies.add(response.body)
+        return statuses, bodies
+
+    with ThreadPoolExecutor(clients) as pool:
+        results = list(pool.map(visit_often, range(clients)))
+
+    statuses = sum((each for each, _ in results), Counter())
+    assert len(set.union(*(bodies for _, bodies in results))) == 1
+    assert statuses[200] == clients * visits
+    # Whoever finds no slot to wait in comes back.
+    assert statuses.keys() <= {200, 503}
+    assert len(client.asked) == 1
 
 
 # --- What fails -----------------------------------------------------------------------------------

@@ -20,9 +20,10 @@ from chalicelib.errors import (
     WrongState,
 )
 from chalicelib.training.claims import STALE_SECONDS
+from chalicelib.training.events import check
 from chalicelib.training_jobs import places
 from tests.gateway.doubles import Crash, refusal
-from tests.gateway.training.doubles import OWNER, STRANGER, Bench, adapter
+from tests.gateway.training.doubles import OWNER, PNG, STRANGER, Bench, adapter
 
 LORA = "loras/sd/fox.safetensors"
 
@@ -128,6 +129,8 @@ REFUSED = {
     "long caption": ({"captions": {"0001": "x" * 1_001}}, InvalidRequest),
     "long with trigger": ({"captions": {"0001": "x" * 1_000}}, InvalidRequest),
     "no caption": ({"trigger": ""}, InvalidRequest),
+    "a set without pictures": ({"sets": [{"folder": "dogs"}]}, InvalidRequest),
+    "no Prodigy": ({"optimizer": "prodigy"}, InvalidRequest),
     "class pictures": ({"preserve": "pictures"}, InvalidRequest),
     "kohya": ({"kohya": "a = "}, InvalidRequest),
     "long kohya": ({"kohya": "#" * 200_001}, InvalidRequest),
@@ -160,6 +163,15 @@ def test_captions_in_files_are_filtered_as_well(bench):
 
     with pytest.raises(PromptRefused):
         bench.start(dataset=bench.dataset(_0001="nude"))
+
+
+def test_a_text_of_a_set_is_filtered_as_well(bench):
+    bench = Bench(filter_mode="refuse")
+    dataset = bench.dataset(pictures=1)
+    bench.bucket.objects[f"{places.dataset(OWNER, dataset)}dogs/1.png"] = PNG
+    for name in ("trigger", "instance_prompt"):
+        with pytest.raises(PromptRefused):
+            bench.start(dataset=dataset, sets=[{"folder": "dogs", name: "nude"}])
 
 
 def test_a_data_set_of_another_owner_is_as_unknown_as_none(bench):
@@ -379,6 +391,113 @@ def test_only_the_owner_of_a_name_deletes_its_adapter(bench):
     assert bench.start(STRANGER).name == "fox"
 
 
+# --- Pipelines ------------------------------------------------------------------------------------
+
+
+EXECUTION = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/easel-main-training/execution/x"
+
+
+def mark(bench, pictures=1, **fields):
+    """Upload a data set of the operator's, and return its id and a function that checks it."""
+    dataset = bench.dataset(places.OPERATOR, pictures)
+    marker = f"{places.dataset(places.OPERATOR, dataset)}start.json"
+    fields = {"name": "fox", "trigger": "a fxo", **fields}
+    bench.bucket.objects[marker] = json.dumps(fields).encode()
+    return dataset, lambda: check(bench.service, marker, 3_600, EXECUTION)["start"]
+
+
+def train(bench, dataset, name, **more):
+    """Do what the pipeline's training step does."""
+    place = f"s3://bucket/{places.output(dataset)}"
+    bench.sagemaker.create_training_job(
+        TrainingJobName=name, OutputDataConfig={"S3OutputPath": place}
+    )
+    bench.sagemaker.end(name, "Failed", **more) if more else None
+    return bench.service.observe(dataset, name)
+
+
+def test_a_pipeline_that_ends_before_its_training_gives_everything_back(bench):
+    dataset, start = mark(bench)
+    assert start() == "yes"
+    assert bench.service.find(places.OPERATOR, dataset).state.name == "queued"
+    bench.sagemaker.execution = "Failed"
+    bench.sagemaker.steps = [{"FailureReason": "ClientError: the quota is 0"}, {}]
+
+    state = bench.service.find(places.OPERATOR, dataset).state
+    assert state.error == ("It was never started; nothing was paid. ClientError: the quota is 0.")
+    assert mark(bench)[1]() == "yes"
+
+
+@pytest.mark.parametrize("reason", ["CapacityError: none is free", "InternalServerError: x"])
+def test_a_pipelines_job_is_over_with_the_last_attempt(bench, reason):
+    dataset, start = mark(bench)
+    start()
+    for name in ("pipelines-1", "pipelines-2"):
+        train(bench, dataset, name, FailureReason=reason)
+        assert bench.service.find(places.OPERATOR, dataset).state.name == "queued"
+    # An event that arrives late.
+    assert bench.service.observe(dataset, "pipelines-1") is not None
+    job = train(bench, dataset, "pipelines-3")
+    assert job.state.name == "starting"
+    assert bench.service.observe(dataset, "pipelines-1") is None
+    bench.sagemaker.end("pipelines-3", "Failed", FailureReason=reason)
+    bench.sagemaker.execution = "Failed"
+
+    assert bench.service.find(places.OPERATOR, dataset).state.name == "failed"
+    assert bench.below(f"training/owners/{places.OPERATOR}/running") == []
+
+
+def test_a_pipelines_job_that_was_resumed_is_the_pipelines_no_more(bench):
+    dataset, start = mark(bench)
+    start()
+    train(bench, dataset, "pipelines-1", FailureReason="AlgorithmError: no")
+    bench.sagemaker.execution = "Failed"
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/pipelines-1"
+    bench.sagemaker.steps = [{"Metadata": {"TrainingJob": {"Arn": arn}}}]
+    resumed = bench.service.resume(places.OPERATOR, dataset, on_demand=False).record
+    bench.sagemaker.end(resumed.sagemaker_job, "Failed", FailureReason="CapacityError: none")
+
+    found = bench.service.find(places.OPERATOR, dataset)
+    assert (found.state.name, found.record.sagemaker_job) == ("failed", resumed.sagemaker_job)
+
+
+def test_a_job_whose_event_was_lost_is_found_in_its_execution(bench):
+    dataset, start = mark(bench)
+    start()
+    bench.sagemaker.create_training_job(TrainingJobName="pipelines-1")
+    bench.sagemaker.end("pipelines-1", "Stopped")
+    bench.sagemaker.execution = "Stopped"
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/pipelines-1"
+    bench.sagemaker.steps = [{"Metadata": {"TrainingJob": {"Arn": arn}}}]
+
+    assert bench.service.find(places.OPERATOR, dataset).state.name == "stopped"
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_a_check_that_is_cut_short_blocks_nothing_for_ever(how):
+    for call in range(60):
+        bench = Bench()
+        dataset, start = mark(bench)
+        bench.breaks.arm(call, after=how == "after")
+        try:
+            start()
+        except (Crash, GatewayError):
+            pass
+        else:
+            break
+        bench.breaks.left = None
+        bench.sagemaker.execution = "Failed"
+        bench.now += STALE_SECONDS + 1
+        again = start()
+        assert again == "yes" or bench.service.jobs.read(dataset) is not None, call
+        if again == "yes":
+            bench.service.jobs.never_started(dataset)
+        assert mark(bench)[1]() == "yes", call
+    else:
+        pytest.fail("the work never ends")
+    assert call > 3
+
+
 # --- Requests that meet ---------------------------------------------------------------------------
 
 
@@ -445,6 +564,11 @@ def deleted(bench):
     return lambda: bench.service.delete_adapter(OWNER, "sd", "fox")
 
 
+def forgotten(bench):
+    dataset = bench.dataset(pictures=1)
+    return lambda: bench.service.delete_dataset(OWNER, dataset)
+
+
 WORK = {
     # A single picture is looked at in the same thread, so that calls have an order.
     "start": lambda bench: (
@@ -456,6 +580,7 @@ WORK = {
     "failed": ended("Failed"),
     "stopped": ended("Stopped"),
     "delete": deleted,
+    "delete a data set": forgotten,
 }
 
 

@@ -8,6 +8,7 @@ from model_package.training import dataset
 from model_package.training.__main__ import fingerprint_of, prepare, train
 from model_package.training.adapter import Adapter
 from model_package.training.base_model import load
+from model_package.training.examples import hold_out
 from model_package.training.job import Job, read_fields
 from model_package.training.loop import Loop
 
@@ -43,7 +44,8 @@ class Home:
         if job.preserve == "pictures":
             others, _ = dataset.class_items(self.folder / "input" / "data" / "class", job)
         base = load(self.folder / "input" / "data" / "model", job.precision)
-        data = prepare(job, base, items, others)
+        trained, held_out = hold_out(items, job)
+        data = prepare(job, base, trained, others, held_out)
         fingerprint = fingerprint_of(job, items, others, base)
         return Loop(job, base, Adapter(base, job), data, steps=job.steps or 2,
                     folder=self.checkpoints, fingerprint=fingerprint, **options)  # fmt: skip

@@ -1,5 +1,6 @@
 """The file, read by Easel and by diffusers."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -11,13 +12,14 @@ from safetensors import safe_open
 from torch import nn
 
 from easel.lora.adapters import Loras
-from model_package.training.adapter import Adapter, _is_trained, kohya_key, metadata
+from model_package.training.adapter import Adapter, _conv_size, _is_trained, kohya_key, metadata
 from model_package.training.base_model import load
 from model_package.training.job import Job
 from tests.model_package.training.conftest import DEMO
 
 PIPELINES = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
-ALL = {"rank": 2, "alpha": 3.0, "conv": True, "text_encoder_rate": 1e-4}
+ALL = {"rank": 2, "alpha": 3.0, "conv": True, "conv_rank": 3, "conv_alpha": 6.0,
+       "text_encoder_rate": 1e-4}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl", "demo"])
@@ -45,6 +47,34 @@ def changes(base):
         for name, layer in module.named_modules()
         if isinstance(layer, LoraLayer)
     }
+
+
+def test_convolutions_of_3_x_3_have_their_own_rank_and_alpha(written):
+    _, _, _, path = written
+    with safe_open(path, "pt") as file:
+        shapes = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        args = file.metadata()["ss_network_args"]
+    seen = set()
+    for name, tensor in shapes.items():
+        if name.endswith("lora_down.weight"):
+            kernel = tuple(tensor.shape[2:])
+            alpha = float(shapes[name.replace("lora_down.weight", "alpha")])
+            seen.add((kernel == (3, 3), tensor.shape[0], alpha))
+    assert seen == {(True, 3, 6.0), (False, 2, 3.0)}
+    assert json.loads(args) == {"conv_dim": "3", "conv_alpha": "6"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"rank": 8}, (8, 8)),
+        ({"rank": 8, "alpha": 2.0}, (8, 2)),
+        ({"rank": 8, "alpha": 2.0, "conv_rank": 4}, (4, 1)),
+        ({"rank": 8, "conv_rank": 4, "conv_alpha": 1.0}, (4, 1)),
+    ],
+)
+def test_without_their_own_they_have_the_scale_of_other_layers(fields, expected):
+    assert _conv_size(Job(name="a", conv=True, **fields)) == expected
 
 
 def test_easel_adds_what_was_trained(written):

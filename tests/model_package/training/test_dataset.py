@@ -3,7 +3,7 @@ import json
 import pytest
 from PIL import Image
 
-from model_package.training.dataset import class_items, read_folder
+from model_package.training.dataset import class_items, class_sets, epoch, read_folder
 from model_package.training.failures import TrainingFailed
 from model_package.training.job import Job
 
@@ -68,6 +68,41 @@ def test_repeats_come_from_the_folder_or_the_job(tmp_path):
 
     items, _ = read_folder(tmp_path, Job(name="a", instance_prompt="x", repeats=3))
     assert {item.path.name: item.repeats for item in items} == {"a.png": 3, "b.png": 10}
+
+
+def test_a_set_has_settings_of_its_own(tmp_path):
+    for name in ("a.png", "dogs/b.png", "dogs/3_small/c.png", "dogs/puppies/d.png", "others/e.png"):
+        picture(tmp_path / name)
+    (tmp_path / "dogs" / "b.txt").write_text("a brown dog, grass")
+    sets = [
+        {"folder": "dogs", "instance_prompt": "a dog", "trigger": "sks", "repeats": 2,
+         "flip": True, "caption_dropout": 0.5},
+        {"folder": "dogs/puppies", "shuffle_tags": True, "keep_tags": 1},
+        {"folder": "others", "of_class": True, "repeats": 5},
+    ]  # fmt: skip
+    job = Job.from_dict({"name": "a", "instance_prompt": "x", "sets": sets, "preserve": "pictures",
+                         "class_prompt": "animals", "trigger": "t"})  # fmt: skip
+    items, _ = read_folder(tmp_path, job)
+    made = {item.path.name: item for item in items}
+
+    captions = {name: item.caption for name, item in made.items()}
+    assert captions == {"a.png": "t, x", "b.png": "sks, a brown dog, grass",
+                        "c.png": "sks, a dog", "d.png": "t, x"}  # fmt: skip
+    assert [made[f"{name}.png"].repeats for name in "abcd"] == [1, 2, 2, 1]
+    assert [made[f"{name}.png"].flip for name in "abcd"] == [False, True, True, False]
+    assert [made[f"{name}.png"].caption_dropout for name in "ab"] == [0.05, 0.5]
+    assert (made["d.png"].shuffle_tags, made["d.png"].keep_tags) == (True, 1)
+    (other,) = class_sets(tmp_path, job)
+    assert (other.caption, other.repeats) == ("animals", 5)
+    names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")]
+    assert epoch(names, job) == sum(item.repeats for item in items)
+
+
+def test_a_set_without_pictures_is_named(tmp_path):
+    picture(tmp_path / "a.png")
+    with pytest.raises(TrainingFailed, match="no picture in the folder dogs"):
+        read_folder(tmp_path, Job.from_dict({"name": "a", "instance_prompt": "x",
+                                             "sets": [{"folder": "dogs"}]}))  # fmt: skip
 
 
 def test_class_pictures_have_the_class_prompt(tmp_path):

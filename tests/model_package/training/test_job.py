@@ -61,6 +61,43 @@ def test_any_value_is_refused_by_name_or_survives_json(fields):
     assert name in RULES
 
 
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        ("dogs", "at most 20 objects"),
+        ([{"folder": str(number)} for number in range(21)], "at most 20 objects"),
+        (["dogs"], "objects with folder"),
+        ([{"repeats": 2}], "objects with folder"),
+        ([{"folder": "/"}], "folder that must not be empty"),
+        ([{"folder": "a"}, {"folder": "a/"}], "each folder once"),
+        ([{"folder": "a", "repeats": 0}], "repeats that must be"),
+        ([{"folder": "a", "rank": 1}], "have no rank"),
+        ([{"folder": "a", "flip": 1}], "flip that must be true or false"),
+    ],
+)
+def test_a_set_that_is_wrong_is_refused_by_name(sets, words):
+    with pytest.raises(InvalidField, match=words) as raised:
+        Job.from_dict({"name": "a", "sets": sets})
+    assert raised.value.field == "sets"
+
+
+def test_fields_that_contradict_each_other_are_refused():
+    for fields, name in (
+        ({"sets": [{"folder": "a", "of_class": True}]}, "preserve"),
+        ({"conv_rank": 4}, "conv"),
+        ({"conv_alpha": 4.0}, "conv"),
+        ({"optimizer": "prodigy", "text_encoder_rate": 1e-4}, "text_encoder_rate"),
+    ):
+        with pytest.raises(InvalidField) as raised:
+            Job.from_dict({"name": "a", **fields})
+        assert raised.value.field == name
+
+
+def test_the_rate_depends_on_the_optimizer():
+    assert (Job(name="a").rate, Job(name="a", optimizer="prodigy").rate) == (1e-4, 1.0)
+    assert Job(name="a", optimizer="prodigy", rate=0.5).rate == 0.5
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b" " * 2_000_000])
 def test_a_file_that_is_no_job_is_refused(tmp_path, content):
     path = tmp_path / "job.json"
@@ -103,4 +140,6 @@ def limits(one):
         return f"{one['minimum']:,} to {one['maximum']:,}"
     if "maxLength" in one:
         return f"at most {one['maxLength']:,} characters"
-    return f"at most {one['maxItems']} texts" if "maxItems" in one else one["type"]
+    if "maxItems" in one:
+        return f"at most {one['maxItems']} {'sets' if 'properties' in one['items'] else 'texts'}"
+    return one["type"]

@@ -125,11 +125,58 @@ def test_a_dataset_config_is_one_set_of_pictures_and_one_of_the_class():
     assert "image_dir" in {row.key for row in rows}
 
 
-def test_sets_with_different_settings_are_refused():
-    subset = '[[datasets.subsets]]\nimage_dir = "/{0}"\nnum_repeats = {0}\n'
+def test_sets_with_different_settings_become_sets():
+    fields, rows = translate("""
+        [general]
+        shuffle_caption = true
+        flip_aug = true
+        [[datasets]]
+        batch_size = 2
+        [[datasets.subsets]]
+        image_dir = "/data/dogs/"
+        num_repeats = 7
+        class_tokens = "sks dog"
+        [[datasets.subsets]]
+        image_dir = 'C:\\data\\cats'
+        class_tokens = "sks cat"
+        caption_dropout_rate = 0.5
+        [[datasets.subsets]]
+        is_reg = true
+        image_dir = "/data/animals"
+        class_tokens = "animal"
+    """)
 
-    with pytest.raises(InvalidField, match="num_repeats: differs"):
-        translate("[[datasets]]\n" + subset.format(1) + subset.format(2))
+    job = Job.from_dict(fields)
+    assert (job.batch_size, job.shuffle_tags, job.flip) == (2, True, True)
+    dogs, cats, animals = job.sets
+    assert (dogs.folder, dogs.repeats, dogs.instance_prompt) == ("dogs", 7, "sks dog")
+    assert (dogs.caption_dropout, dogs.shuffle_tags) == (0.0, None)
+    assert (cats.folder, cats.repeats, cats.caption_dropout) == ("cats", 1, 0.5)
+    assert (animals.of_class, animals.instance_prompt) == (True, "animal")
+    assert (job.preserve, job.class_prompt) == ("pictures", "animal")
+    assert "dogs, cats, animals" in str(next(row for row in rows if row.key == "subsets"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('image_dir = "/{0}"\ncaption_extension = ".{0}"', "caption_extension: differs"),
+        ("num_repeats = {0}", "image_dir: is missing"),
+        ('image_dir = "/{0}/same"\nnum_repeats = {0}', "each folder once"),
+    ],
+)
+def test_sets_that_cannot_be_told_apart_are_refused(text, words):
+    subset = f"[[datasets.subsets]]\n{text}\n"
+
+    with pytest.raises(InvalidField, match=words):
+        Job.from_dict(translate("[[datasets]]\n" + subset.format(1) + subset.format(2))[0])
+
+
+def test_prodigy_stays_prodigy_where_it_is_installed():
+    text = 'optimizer_type = "Prodigy"\nlearning_rate = 1.0\ntext_encoder_lr = 0.5'
+    job = Job.from_dict(kohya.translate(kohya.parse(text, "x"), prodigy=True)[0])
+
+    assert (job.optimizer, job.rate, job.text_encoder_rate) == ("prodigy", 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +188,13 @@ def test_sets_with_different_settings_are_refused():
         ),
         ('optimizer_type = "Prodigy"\nlearning_rate = 1.0', {"rate": 1e-4, "text_encoder_rate": 0}),
         ('optimizer_args = ["weight_decay=0.1"]', {"weight_decay": 0.1}),
-        ('network_args = ["conv_dim=4", "conv_alpha=1"]', {"conv": True}),
+        (
+            'network_args = ["conv_dim=4", "conv_alpha=2"]',
+            {"conv": True, "conv_rank": 4, "conv_alpha": 2.0},
+        ),
+        ('network_args = ["conv_dim=4"]', {"conv": True, "conv_alpha": 1.0}),
+        ('network_args = ["conv_alpha=4"]', {"conv": False, "conv_alpha": None}),
+        ("validation_split = 0.1", {"held_out": 0.1}),
         ("unet_lr = 1e-3\nlearning_rate = 1e-4", {"rate": 1e-3, "text_encoder_rate": 1e-4}),
         ("network_train_unet_only = true\ntext_encoder_lr = 1", {"text_encoder_rate": 0}),
         ('lr_scheduler = "cosine_with_restarts"', {"schedule": "cosine"}),

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from safetensors.torch import load_file
 from torch.nn.functional import mse_loss
 
 from model_package.training.failures import TrainingFailed
-from model_package.training.loop import Stopped
+from model_package.training.loop import Stopped, has_prodigy
+from tests.model_package.training.conftest import DEMO
 from tests.packages import ROOT
 
 COMMAND = [sys.executable, "-m", "model_package.training"]
@@ -41,9 +43,18 @@ def test_a_killed_run_resumes_bit_for_bit(home):
     assert all(torch.equal(one[key], other[key]) for key in one.keys() | other.keys())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "adamw",
+        "adafactor",
+        pytest.param(
+            "prodigy", marks=pytest.mark.skipif(not has_prodigy(), reason="no prodigyopt")
+        ),
+    ],
+)
 def test_a_stopped_run_writes_a_checkpoint_and_resumes(home, optimizer):
-    job = {"steps": 4, "optimizer": optimizer, "text_encoder_rate": 1e-3, "accumulation": 2}
+    job = {"steps": 4, "optimizer": optimizer, "text_encoder_rate": 1e-2, "accumulation": 2}
     whole = home(name="whole", **job)
     whole.loop().run()
     stopped = home(name="stopped", **job)
@@ -57,6 +68,86 @@ def test_a_stopped_run_writes_a_checkpoint_and_resumes(home, optimizer):
     resumed.run()
 
     assert stopped.losses() == whole.losses()
+
+
+@pytest.mark.skipif(has_prodigy(), reason="prodigyopt is installed")
+def test_prodigy_without_its_package_is_refused_before_anything_is_computed(home):
+    with pytest.raises(TrainingFailed, match="optimizer is prodigy.* prodigyopt.* adamw"):
+        home(optimizer="prodigy", rate=1).train()
+
+
+@pytest.mark.skipif(not has_prodigy(), reason="needs prodigyopt")
+def test_prodigy_finds_the_rate(home):
+    fields = {"rate": None, "steps": 80, "rank": 8, "schedule": "constant", "warm_up": 0}
+    lines = home(DEMO, optimizer="prodigy", **fields).train()
+
+    first, *_, last = (line["rate"] for line in lines if "rate" in line)
+    assert last > 3 * first
+    losses = [line["validation"] for line in lines if "validation" in line]
+    assert losses[-1] < losses[0]
+
+
+def test_pictures_that_are_held_out_are_validated_on_and_not_trained_on(home):
+    one = home(held_out=0.5)
+    (one.pictures / "0.txt").write_text("a")
+    (one.pictures / "1.txt").write_text("b")
+    loop = one.loop()
+
+    assert len(loop.data.examples.examples) == len(loop.data.validated.examples) == 1
+    assert loop.data.examples.captions() | loop.data.validated.captions() == {"a", "b"}
+    assert [line["step"] for line in one.train() if "validation" in line] == [0, 2]
+
+
+class _Full:
+    """A GPU whose memory has so many bytes, of which a number is used at most."""
+
+    type = "cuda"
+
+    def __init__(self, monkeypatch, used, total=100):
+        for name, value in {
+            "reset_peak_memory_stats": lambda: None,
+            "empty_cache": lambda: None,
+            "max_memory_allocated": lambda: used,
+            "get_device_properties": lambda _: SimpleNamespace(total_memory=total),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+
+@pytest.mark.parametrize(("used", "is_short"), [(80, False), (95, True), (None, True)])
+def test_activations_are_computed_twice_where_the_memory_is_too_small(
+    home, monkeypatch, used, is_short
+):
+    loop = home(batch_size=2).loop()
+    assert not loop.base.unet.is_gradient_checkpointing
+    if used is None:
+
+        def losses(number):
+            raise torch.cuda.OutOfMemoryError
+
+        monkeypatch.setattr(loop, "_losses", losses)
+    real, loop.base.device = loop.base.device, _Full(monkeypatch, used)
+    monkeypatch.setattr(loop, "_predict", _on(loop, real))
+
+    assert loop._is_memory_short() is is_short
+    assert all(tensor.grad is None for tensor in loop.adapter.parameters())
+
+
+def _on(loop, device):
+    """Return the loop's prediction on a device that it has."""
+    predict = loop._predict
+
+    def on_it(*arguments):
+        fake, loop.base.device = loop.base.device, device
+        try:
+            return predict(*arguments)
+        finally:
+            loop.base.device = fake
+
+    return on_it
+
+
+def test_a_choice_of_gradient_checkpointing_is_kept(home):
+    assert home(gradient_checkpointing=True).loop().base.unet.is_gradient_checkpointing
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
