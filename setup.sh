@@ -228,6 +228,7 @@ install_test() {
   step require_browsers
   [ -z "${ALL_TESTS:-}" ] || step require_containers
   [ -z "${ALL_TESTS:-}" ] || step require_java
+  [ -z "${ALL_TESTS:-}" ] || step require_proxy
 }
 
 install_tests() {
@@ -324,6 +325,14 @@ require_java() {
   say "the tests of the serving toolkit's server are skipped without it"
 }
 
+# A caching proxy, in front of the gateway.
+require_proxy() {
+  command -v nginx >/dev/null && return
+  say "installing nginx for the test of a caching proxy"
+  can_use_apt && apt_install --no-install-recommends nginx-light && return
+  say "the test of a caching proxy is skipped without it"
+}
+
 can_use_apt() {
   command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]
 }
@@ -355,7 +364,8 @@ run_tests() {
 }
 
 # The end-to-end tests and those of this script mostly wait, so three of them fit beside the others,
-# which mostly compute; of these, one more than there are cores, because some of them wait as well.
+# which mostly compute: of these, as many as there are cores, because each process imports and
+# collects everything first. Schemathesis, which only the end-to-end tests use, is slow to import.
 # Files keep their order within a process: moto's state is the process's, and some of them reset it.
 run_all_tests() {
   local cores failed=0
@@ -367,7 +377,7 @@ run_all_tests() {
   set -- .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder
   start "$@" -n 3 -p no:cacheprovider tests/end_to_end tests/test_setup.py \
     > "$logs/end_to_end" 2>&1
-  start "$@" -n "$((cores + 1))" --ignore=tests/end_to_end --ignore=tests/test_setup.py
+  start "$@" -n "$cores" -p no:schemathesis --ignore=tests/end_to_end --ignore=tests/test_setup.py
   finish || failed=$?
   say "mypy:"
   cat "$logs/mypy"

@@ -16,6 +16,7 @@ from typing import Protocol
 from endpoint import create_endpoint, delete_endpoint, use_endpoint
 from endpoint.commands import (
     apply,
+    batch,
     build_image,
     create_key,
     deploy,
@@ -28,6 +29,7 @@ from endpoint.commands import (
     status,
     stop,
     train,
+    usage,
 )
 
 
@@ -48,10 +50,12 @@ COMMANDS: dict[str, Command] = {
     "doctor": doctor,
     "create": create_endpoint,
     "use": use_endpoint,
+    "batch": batch,
     "stop": stop,
     "start": start,
     "delete": delete_endpoint,
     "status": status,
+    "usage": usage,
     "train": train,
     "estimate": estimate,
     "build_image": build_image,
@@ -60,7 +64,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def usage() -> str:
+def listed() -> str:
     """Return the list of commands."""
     lines = [f"  {name:12}{command.parser().description}" for name, command in COMMANDS.items()]
     return "\n".join(
@@ -80,10 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Without arguments nothing is changed, so the usage is the answer and not an error.
     name, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
     if name in {"-h", "--help", "help"}:
-        print(usage())
+        print(listed())
         return 0
     if name not in COMMANDS:
-        print(f"{usage()}\n\nerror: no such command: {name}", file=sys.stderr)
+        print(f"{listed()}\n\nerror: no such command: {name}", file=sys.stderr)
         return 2
     return COMMANDS[name].main(rest)
 

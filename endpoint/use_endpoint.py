@@ -19,7 +19,7 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import CommonOptions, common_parser, number
 from endpoint.cli.script import Result
-from endpoint.core.problems import BadArgument, NotReady, ScriptError, UploadFailed
+from endpoint.core.problems import NotReady, ScriptError, UploadFailed
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 def use(context: Context, options: UseOptions) -> Result:
     """Generate a picture and write it to a file."""
-    endpoint = _choose(context, options.model)
+    endpoint = context.choose_endpoint(options.model)
     request = options.request()
     if context.dry_run:
         return Result({"endpoint": endpoint, "request": request}, [f"{endpoint}: {request}"])
@@ -106,18 +106,6 @@ def _generate(context: Context, endpoint: str, request: dict[str, Any]) -> bytes
             f"{endpoint} does not answer: {error}",
             "A new endpoint is still being loaded for some minutes: try again.",
         ) from error
-
-
-def _choose(context: Context, model: str | None) -> str:
-    if model:
-        return context.deployment.endpoint(model)
-    deployment = context.deployment
-    names = list(filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-")))
-    # With several models a guess could use the expensive one.
-    if len(names) == 1:
-        return names[0]
-    models = ", ".join(deployment.model_of(name) for name in names) or "none"
-    raise BadArgument(f"Choose a model with --model; available: {models}.")
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from chalicelib import __version__
 from chalicelib.auth import sessions
 from chalicelib.auth.authenticate import Guard
-from chalicelib.dialects import automatic1111, automatic1111_lists, openai, urls
+from chalicelib.dialects import automatic1111, automatic1111_lists, openai, urls, usage
 from chalicelib.generation import describe
 from chalicelib.images.prompts import prompt_from_path
 from chalicelib.images.service import ImageService
@@ -59,11 +59,23 @@ def picture(request: Request, text: str) -> Response:
     return urls.picture(images(), request, prompt_from_path(text))
 
 
+@easel.delete("/inference/{text}")
+def delete_picture(request: Request, text: str) -> Response:
+    """Delete the stored picture of the prompt in the path, and of the query's seed."""
+    return urls.delete_picture(images(), request, prompt_from_path(text))
+
+
 # A literal segment precedes `{text}`, in API Gateway and in `chalice local`.
 @easel.get("/inference/default")
 def default_picture(request: Request) -> Response:
     """Return the picture of an astronaut riding a horse on mars, or of the query's prompt."""
     return urls.default_picture(images(), request)
+
+
+@easel.delete("/inference/default")
+def delete_default_picture(request: Request) -> Response:
+    """Delete the stored picture of the default prompt, or of the query's prompt."""
+    return urls.delete_default_picture(images(), request)
 
 
 @easel.get("/inference")
@@ -90,6 +102,12 @@ def job(request: Request, identifier: str) -> Response:
     return urls.job(images(), request, identifier)
 
 
+@easel.delete("/jobs/{identifier}")
+def delete_job(request: Request, identifier: str) -> Response:
+    """Delete the picture of a job."""
+    return urls.delete_job(images(), request, identifier)
+
+
 @easel.get("/jobs/{identifier}/image")
 def job_picture(request: Request, identifier: str) -> Response:
     """Return a queued picture, and wait for it."""
@@ -114,14 +132,27 @@ def make_link(request: Request) -> Response:
     return sessions.make_link(settings().protection, request)
 
 
+@easel.get("/usage")
+def used(request: Request) -> Response:
+    """Return what the caller's key has used; with the owner's key, what all have."""
+    return usage.usage(images(), request)
+
+
 @easel.get("/options", public=True)
 def options(request: Request) -> Response:
     """Return the fields of a request, and the models on offer."""
     described = [model.describe() for model in models_with_adapters()]
     access = "key" if settings().protection.keys else "open"
     trained = training().options() if settings().training else None
+    usage_recorded = settings().usage is not None
     return json_response(
-        {"fields": describe(), "models": described, "access": access, "training": trained}
+        {
+            "fields": describe(),
+            "models": described,
+            "access": access,
+            "training": trained,
+            "usage": usage_recorded,
+        }
     )
 
 

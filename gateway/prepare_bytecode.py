@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from chalice.deploy.packager import LambdaDeploymentPackager as Packager
@@ -22,15 +23,30 @@ _TASK_ROOT = "/var/task"
 # The earliest time that a zip can state: the same content makes the same zip.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _CREATE = Packager.create_deployment_package
+_FILES = Packager._iter_app_filenames
 
 
 def compile_packages() -> None:
     """Have this process's chalice add bytecode to the zips that it makes."""
     # Chalice has no setting for a step after the zip.
     Packager.create_deployment_package = _create_with_bytecode  # type: ignore[assignment, method-assign]
+    Packager._iter_app_filenames = _source_files  # type: ignore[assignment, method-assign]
+
+
+def _source_files(packager: Packager, project_dir: str) -> Iterator[tuple[str, str]]:
+    """Yield the paths of the app's files, without bytecode that Python wrote beside them.
+
+    Chalice names a zip after the hash of these files: with this machine's bytecode, which names the
+    project's folder, it would find an earlier zip of the same sources neither from another folder
+    nor after another module was imported, and fetch and compress all requirements again.
+    """
+    files = _FILES(packager, project_dir)
+    return (file for file in files if not file[0].endswith(".pyc"))
 
 
 def _create_with_bytecode(packager: Packager, project_dir: str, python_version: str) -> str:
+    # What is compressed below need not be compressed before.
+    packager._osutils.ZIP_DEFLATED = zipfile.ZIP_STORED
     package = Path(_CREATE(packager, project_dir, python_version))
     if not zipfile.is_zipfile(package):
         # Left by a chalice that was killed; chalice takes every zip for a whole one.
@@ -68,7 +84,10 @@ def add_bytecode(package: Path, runtime: str) -> None:
         whole = package.with_suffix(".tmp")
         with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as target:
             for each in modules:
-                target.writestr(each, archive.read(each))
+                # Most of it is botocore's data, which is compressed already.
+                packed = each.filename.endswith(".gz")
+                kind = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
+                target.writestr(each, archive.read(each), kind)
             for path in sorted(Path(place).rglob("*.pyc")):
                 entry = zipfile.ZipInfo(path.relative_to(place).as_posix(), _TIME)
                 entry.external_attr = 0o644 << 16

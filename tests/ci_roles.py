@@ -18,13 +18,26 @@ _STACKS_OWN = {
     "Budget",
     "BuildRule",
     "Dashboard",
+    "Guard",
+    "LeaseGroup",
     "NetworkNames",
     "PassTheBuildsRole",
+    "PassTheGuardsRole",
     "PassTheRulesRole",
     "PrivateNetwork",
     "Roles",
+    "SpendMail",
 }
-_SHARED = {"Bucket", "Builds", "Logs", "Repository", "SeeTheNetwork", "ServingImage"}
+_SHARED = {
+    "Bucket",
+    "Builds",
+    "Leases",
+    "Logs",
+    "PassTheLeasesRole",
+    "Repository",
+    "SeeTheNetwork",
+    "ServingImage",
+}
 # What the scripts do with the stack's own resources, and CloudFormation does not.
 _SCRIPTS_ALONE = {
     "codebuild:BatchGetBuilds",

@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -33,8 +34,26 @@ go_direct(os.environ)
 # Set by `./setup.sh test --all`.
 ALL = bool(os.environ.get("ALL_TESTS"))
 
-# Files whose tests take minutes each, and need nothing of each other.
+# Files whose tests take minutes each with --all, and need nothing of each other.
 LONG = ("tests/endpoint/test_histories.py",)
+# Files that take long as a whole, the longest first: a process that started one of them as the last
+# would be alone with it.
+LONGEST = (
+    *LONG,
+    "tests/test_setup.py",
+    "tests/endpoint/test_crashes.py",
+    "tests/endpoint/commands/test_deploy.py",
+    "tests/model_package/easel/speed/test_compile_cache.py",
+    "tests/endpoint/emulator/test_run.py",
+    "tests/endpoint/provision/test_infrastructure.py",
+    "tests/model_package/training/test_loop.py",
+    "tests/model_package/servers/test_servers.py",
+    "tests/test_workflows.py",
+    "tests/end_to_end/pages/test_page_async.py",
+    "tests/end_to_end/images/test_jobs_cold.py",
+    "tests/end_to_end/test_run.py",
+    "tests/end_to_end/pages/test_page_vocabulary.py",
+)
 
 # A deadline for one example would fail on a busy machine. The quick profile tries the same examples
 # in every run, so that more of them would find nothing new the next time; the thorough one tries
@@ -43,8 +62,10 @@ settings.register_profile("quick", deadline=None, derandomize=True, max_examples
 settings.register_profile("thorough", deadline=None, max_examples=1_000, print_blob=True)
 settings.load_profile("thorough" if ALL else "quick")
 
-# Asked to end, pytest closes its servers and browsers, as it does on Ctrl-C.
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+# Asked to end, pytest closes its servers and browsers, as it does on Ctrl-C. A shell starts a
+# command in the background with SIGINT ignored, which the processes of the tests would inherit.
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.default_int_handler)
 
 
 class ByFile(LoadFileScheduling):
@@ -65,7 +86,8 @@ def pytest_collection_modifyitems(config, items):
     The longest are first, so that no process is left with one when the others have ended. What
     needs an environment of its own is left out, unless that or everything is asked for.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
     if len({item.nodeid for item in items}) < len(items):
         raise pytest.UsageError("of tests that share a node id, pytest-xdist runs one alone")
     if ALL or config.option.markexpr:
@@ -74,6 +96,17 @@ def pytest_collection_modifyitems(config, items):
     if apart:
         config.hook.pytest_deselected(items=apart)
         items[:] = [item for item in items if item not in apart]
+
+
+def pytest_collection_finish():
+    """Let the garbage collector look at less, and less often.
+
+    Importing everything leaves more than a million objects, which no test frees; by default the
+    collector would walk over all of them again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)

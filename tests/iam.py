@@ -118,7 +118,7 @@ _TAGGING = {
 _WITHOUT_RESOURCE = re.compile(
     r"(application-autoscaling:Describe|ec2:Describe|servicequotas:List|tag:Get"
     r"|lambda:(ListFunctions|GetAccountSettings)|logs:DescribeLogGroups|s3:ListAllMyBuckets"
-    r"|codebuild:ListProjects|events:ListRules"
+    r"|codebuild:ListProjects|events:ListRules|scheduler:List(Schedules|ScheduleGroups)"
     r"|sagemaker:List(Models|Endpoints|EndpointConfigs|Pipelines|TrainingJobs)).*"
 )
 
@@ -140,18 +140,24 @@ def requests_of(model: Any, params: Mapping[str, Any]) -> list[Request]:
         requests += [Request(_TAGGING[service], arn) for arn in arns]
     if service == "cloudformation":
         requests = [Request(each.action, each.resource, _change_set(params)) for each in requests]
-    if role := params.get("RoleARN"):
-        requests.append(
-            Request("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
-        )
     if model.name == "CreateTrainingJob":
         context = _training_job(params)
         requests = [Request(each.action, each.resource, context) for each in requests]
-    passed = params.get("RoleArn") if service == "sagemaker" else None
-    if role := params.get("ExecutionRoleArn") or passed:
-        to = {"iam:PassedToService": "sagemaker.amazonaws.com"}
-        requests.append(Request("iam:PassRole", role, to))
-    return requests
+    return [*requests, *_passed_roles(service, params)]
+
+
+def _passed_roles(service: str, params: Mapping[str, Any]) -> list[Request]:
+    """Return a request for each role that a call hands to a service."""
+    roles = [(params.get("RoleARN"), service), (params.get("ExecutionRoleArn"), "sagemaker")]
+    if service == "sagemaker":
+        roles.append((params.get("RoleArn"), service))
+    if service == "scheduler":
+        roles.append((params.get("Target", {}).get("RoleArn"), service))
+    return [
+        Request("iam:PassRole", role, {"iam:PassedToService": f"{to}.amazonaws.com"})
+        for role, to in roles
+        if role
+    ]
 
 
 def _change_set(params: Mapping[str, Any]) -> dict[str, str]:
@@ -206,6 +212,9 @@ _ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "events": lambda params: str(params["ResourceARN"]),
     "iam": lambda params: str(params["PolicySourceArn"]),
+    "scheduler": lambda params: ARN.format(
+        "scheduler", f"schedule/{params['GroupName']}/{params['Name']}"
+    ),
     "lambda": lambda params: (
         params.get("Resource") or ARN.format("lambda", f"function:{params['FunctionName']}")
     ),

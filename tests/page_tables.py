@@ -11,40 +11,44 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from chalicelib import errors
-from chalicelib.dialects.openai import QUALITIES
+from chalicelib.batches.openai import QUALITIES
 from chalicelib.generation import describe
 from endpoint.catalogue import benchmarks, prices, training
 from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
 from endpoint.core.training_jobs import price
 from endpoint.core.training_jobs.job import Job
-from endpoint.costs import estimate
+from endpoint.costs import estimate, leases
 from tests.model_package.servers import cases
 from tests.packages import ROOT
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 
 
-def tables() -> dict[tuple[Path, str], str]:
-    """Return each table by its page and the name of its marker."""
+def tables() -> dict[tuple[Path, str], Callable[[], str]]:
+    """Return what makes each table, by its page and the name of its marker."""
+    # Seconds of simulation each.
     growth = {
-        (DOCS / "costs.md", f"growth-{benchmark.model}"): estimate.growth_table(benchmark)
+        (DOCS / "costs.md", f"growth-{benchmark.model}"): partial(estimate.growth_table, benchmark)
         for benchmark in _first_of_each_model()
     }
     return {
-        (README, "fields"): field_table(),
-        (README, "costs"): estimate.price_table(),
-        (DOCS / "gateway.md", "errors"): error_table(),
-        (DOCS / "model-package.md", "servers"): cases.table(),
-        (DOCS / "dialects.md", "qualities"): quality_table(),
-        (DOCS / "prove.md", "beliefs"): belief_table(proof()),
-        (README, "proof"): proof_sentence(proof()),
-        (DOCS / "costs.md", "training"): training_table(),
+        (README, "fields"): field_table,
+        (README, "costs"): estimate.price_table,
+        (DOCS / "gateway.md", "errors"): error_table,
+        (DOCS / "model-package.md", "servers"): cases.table,
+        (DOCS / "dialects.md", "qualities"): quality_table,
+        (DOCS / "prove.md", "beliefs"): lambda: belief_table(proof()),
+        (README, "proof"): lambda: proof_sentence(proof()),
+        (DOCS / "costs.md", "training"): training_table,
+        (DOCS / "costs.md", "leases"): leases.lease_table,
+        (DOCS / "costs.md", "woken"): leases.woken,
         **growth,
     }
 
@@ -180,7 +184,8 @@ def block(name: str) -> re.Pattern[str]:
 
 def main() -> int:
     """Write every table into its page; return the exit code."""
-    for (page, name), table in tables().items():
+    for (page, name), make in tables().items():
+        table = make()
         text, count = block(name).subn(
             lambda match, table=table: f"{match[1]}{table}{match[3]}", page.read_text("utf-8")
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -58,6 +59,12 @@ def _tagged(loader: Any, tag: str, node: Any) -> Any:
 _Loader.add_multi_constructor("!", _tagged)
 
 
+def read_template(path: Path) -> dict[str, Any]:
+    """Return a template with its parameters filled in and every option on."""
+    template: dict[str, Any] = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+    return template
+
+
 def of_role(name: str) -> dict[str, Any]:
     """Return the policy of a role, such as `EndpointRole`."""
     (policy,) = _properties(name)["Policies"]
@@ -75,8 +82,7 @@ def _properties(name: str) -> dict[str, Any]:
     """Return the properties of a resource in one of the templates."""
     resources: dict[str, Any] = {}
     for template in (infrastructure.TEMPLATE, stack.TEMPLATE):
-        parsed = yaml.load(template.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
-        resources |= parsed["Resources"]
+        resources |= read_template(template)["Resources"]
     properties: dict[str, Any] = resources[name]["Properties"]
     return properties
 

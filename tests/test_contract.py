@@ -8,12 +8,17 @@ ROOT = Path(__file__).parents[1]
 EASEL = "model_package/code/easel"
 RULE = f"{EASEL}/model_folder"
 JOBS = "endpoint/core/training_jobs"
+BATCHES = "endpoint/core/batches"
 TRAINER = "model_package/training"
 # Each copy, and the file to edit.
 COPIES = {
     "gateway/chalicelib/generation.py": "model_package/code/generation.py",
     "endpoint/core/generation.py": "model_package/code/generation.py",
+    "gateway/chalicelib/picture_files.py": "endpoint/core/picture_files.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
+    "model_package/batch/job_folder.py": f"{TRAINER}/job_folder.py",
+    "gateway/chalicelib/usage_days.py": "endpoint/core/usage_days.py",
+    "gateway/chalicelib/usage_records.py": "endpoint/core/usage_records.py",
     "model_package/server/log.py": f"{EASEL}/log.py",
     "gateway/chalicelib/images/prompt_weights.py": f"{EASEL}/prompts/prompt_weights.py",
     **{
@@ -23,6 +28,10 @@ COPIES = {
     **{
         f"gateway/chalicelib/training_jobs/{path.name}": path.relative_to(ROOT).as_posix()
         for path in sorted((ROOT / JOBS).glob("*.py"))
+    },
+    **{
+        f"gateway/chalicelib/batches/{path.name}": path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / BATCHES).glob("*.py"))
     },
     **{
         f"{JOBS}/{name}": f"{TRAINER}/{name}"
@@ -40,7 +49,11 @@ def test_a_file_that_two_parts_need_is_the_same_in_both(copied, edited):
 
 
 def test_no_copy_is_left_of_a_file_that_is_gone():
-    folders = ("endpoint/core/model_folder", "gateway/chalicelib/training_jobs")
+    folders = (
+        "endpoint/core/model_folder",
+        "gateway/chalicelib/batches",
+        "gateway/chalicelib/training_jobs",
+    )
     copies = {f"{folder}/{path.name}" for folder in folders
               for path in (ROOT / folder).glob("*.py")}  # fmt: skip
 

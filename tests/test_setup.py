@@ -16,7 +16,7 @@ from tests.packages import ROOT
 
 def setup(*arguments):
     command = ["bash", str(ROOT / "setup.sh"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_help_names_every_command():
@@ -102,7 +102,7 @@ def test_the_tests_fail_where_any_part_of_them_does(pretended, ends, rest, types
         env=variables(f"exit {ends}", f"exit {rest}", f"exit {types}"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -119,7 +119,7 @@ def test_arguments_go_to_pytest_and_all_selects_everything(pretended):
         env=variables(ends='echo "all: $ALL_TESTS"'),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
 
@@ -173,7 +173,7 @@ def is_running(pid):
         return False
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
@@ -195,7 +195,7 @@ def test_a_signal_ends_the_tests_and_everything_that_they_started(
     ) as tests:
         wait_until(lambda: all(file.exists() for file in files))
         tests.send_signal(number)
-        assert tests.wait(60) == status
+        assert tests.wait(300) == status
 
     pids = [int(pid) for file in files for pid in file.read_text().split()]
     assert len(pids) == 4
@@ -260,7 +260,7 @@ def test_an_installation_is_made_once_and_says_so(checkout):
     install = checkout
     for said in (True, False):
         with install() as process:
-            errors = process.communicate(timeout=60)[1]
+            errors = process.communicate(timeout=300)[1]
         assert process.returncode == 0, errors
         assert ("making .venv" in errors) is said
         assert ("installing what 'run' needs" in errors) is said
@@ -286,7 +286,7 @@ def test_an_installation_that_is_interrupted_at_any_step_is_made_again(
         wait_until(lambda: started.exists() and started.read_text())
         process.send_signal(number)
         # What is killed can end nothing; the others end what they started.
-        process.wait(60)
+        process.wait(300)
         pid = int(started.read_text())
         if number == signal.SIGKILL:
             os.killpg(os.getpgid(pid), signal.SIGKILL)
@@ -294,7 +294,7 @@ def test_an_installation_that_is_interrupted_at_any_step_is_made_again(
             assert process.returncode == 128 + number
         wait_until(lambda: not is_running(pid))
     with install() as again:
-        assert again.wait(60) == 0, again.stderr.read()
+        assert again.wait(300) == 0, again.stderr.read()
 
 
 def test_a_second_start_waits_for_the_installation_of_the_first(checkout, tmp_path):
@@ -304,24 +304,24 @@ def test_a_second_start_waits_for_the_installation_of_the_first(checkout, tmp_pa
         with install() as second:
             assert "waiting for another start" in second.stderr.readline()
             first.terminate()
-            assert second.wait(60) == 0, second.stderr.read()
+            assert second.wait(300) == 0, second.stderr.read()
     assert (tmp_path / "log").read_text().count("-m venv") == 2
 
 
 def test_an_installation_without_a_network_says_so_and_keeps_what_is_there(checkout, tmp_path):
     install = checkout
     with install(says="NewConnectionError: Temporary failure in name resolution") as process:
-        assert process.wait(60) == 1
+        assert process.wait(300) == 1
         (_, said) = process.stderr.read().splitlines()
     assert said.startswith("easel: pip could not reach its package index: connect this machine")
     with install() as again:
-        assert again.wait(60) == 0, again.stderr.read()
+        assert again.wait(300) == 0, again.stderr.read()
 
 
 def test_what_pip_says_is_shown(checkout):
     install = checkout
     with install(says="ERROR: No space left on device") as process:
-        assert process.wait(60) == 1
+        assert process.wait(300) == 1
         assert "ERROR: No space left on device\neasel: pip could not" in process.stderr.read()
 
 
@@ -341,7 +341,7 @@ def test_a_python_that_was_named_and_does_not_do_is_named(checkout, tmp_path, sc
         python.chmod(mode)
     install = checkout
     with install(python=python) as process:
-        assert process.wait(60) == 1
+        assert process.wait(300) == 1
         assert process.stderr.read().startswith(f"easel: PYTHON={python} {said}")
 
 
@@ -363,6 +363,6 @@ def test_pytest_closes_its_servers_when_it_is_asked_to_end(tmp_path):
     ) as tests:
         wait_until((tmp_path / "running").exists)
         tests.send_signal(signal.SIGTERM)
-        assert tests.wait(60) == pytest.ExitCode.INTERRUPTED
+        assert tests.wait(300) == pytest.ExitCode.INTERRUPTED
 
     assert (tmp_path / "closed").exists()

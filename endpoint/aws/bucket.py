@@ -61,12 +61,18 @@ class Bucket:
             raise
         return {tag["Key"]: tag["Value"] for tag in found}
 
-    def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Return the sizes in bytes of all objects with a prefix; empty without a bucket."""
+    def sizes(self, prefix: str = "", *, after: str = "") -> dict[str, int]:
+        """Return the sizes in bytes of all objects with a prefix; empty without a bucket.
+
+        Args:
+            prefix: of their keys.
+            after: a text that their keys sort behind, for which S3 reads nothing before it.
+        """
         pages = self.client.get_paginator("list_objects_v2")
+        start = {"StartAfter": after} if after else {}
         sizes: dict[str, int] = {}
         try:
-            for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, **start):
                 sizes |= {item["Key"]: item["Size"] for item in page.get("Contents", [])}
         except ClientError as error:
             if code_of(error) not in _MISSING:

@@ -162,6 +162,11 @@ class Endpoints:
             raise
         return True
 
+    def tag(self, arn: str, tags: list[dict[str, str]]) -> None:
+        """Give an endpoint tags, by its ARN."""
+        if tags:
+            self._client.add_tags(ResourceArn=arn, Tags=tags)
+
     def settle(self, name: str) -> None:
         """Wait while SageMaker creates, updates or deletes the endpoint; show its progress.
 

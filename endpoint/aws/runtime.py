@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
+from endpoint.core.picture_files import is_whole
 from endpoint.core.problems import InvocationError, NotReady, PictureFailed, code_of, message_of
 from endpoint.core.waiting import Waiting
 
 _DESCRIBE = {"describe": True}
-_PNG = b"\x89PNG\r\n\x1a\n"
 # SageMaker's own states, in which the request has not reached the model.
 _NOT_YET = {
     "ModelNotReadyException",
@@ -48,14 +48,17 @@ class Runtime:
         self._s3 = s3
         self._waiting = waiting
 
-    def generate(self, endpoint: str, request: dict[str, Any]) -> bytes:
-        """Return the PNG that a real-time endpoint generates for a request.
+    def generate(
+        self, endpoint: str, request: Mapping[str, Any], accept: str = "image/png"
+    ) -> bytes:
+        """Return the picture that a real-time endpoint generates for a request.
 
         Raises:
             NotReady: if a later attempt can succeed.
-            PictureFailed: if the container returns an error, or something other than a PNG.
+            PictureFailed: if the container returns an error, or something other than a picture of
+                this type.
         """
-        return _checked(self._invoke(endpoint, request, "image/png"))
+        return _checked(self._invoke(endpoint, request, accept), accept)
 
     def describe(self, endpoint: str) -> bytes:
         """Return the JSON in which a real-time endpoint's model describes itself, unchecked.
@@ -127,15 +130,38 @@ class Runtime:
         return outputs[0]
 
     def begin_async(
-        self, endpoint: str, request: Mapping[str, Any], key: str, *, accept: str = "image/png"
+        self,
+        endpoint: str,
+        request: Mapping[str, Any],
+        key: str,
+        *,
+        accept: str = "image/png",
+        folder: str | None = None,
+        queue_seconds: int | None = None,
     ) -> AsyncJob:
-        """Enqueue a request; arguments as in `generate_async`."""
+        """Enqueue a request.
+
+        Args:
+            endpoint: as in `generate_async`.
+            request: likewise.
+            key: likewise.
+            accept: the media type of the picture.
+            folder: what SageMaker appends to the endpoint's output, before the file name.
+            queue_seconds: how long it may wait for an instance, from 60 to 21,600; None for
+                SageMaker's default, which is the most.
+        """
+        more: dict[str, Any] = {
+            "S3OutputPathExtension": folder,
+            "RequestTTLSeconds": queue_seconds,
+            "InvocationTimeoutSeconds": LONGEST_RUN_SECONDS if queue_seconds else None,
+        }
         response = self._client.invoke_endpoint_async(
             EndpointName=endpoint,
             ContentType="application/json",
             Accept=accept,
             Body=json.dumps(request).encode(),
             Filename=key,
+            **{name: value for name, value in more.items() if value is not None},
         )
         return AsyncJob(response["OutputLocation"], response.get("FailureLocation"))
 
@@ -147,6 +173,14 @@ class Runtime:
         """
         output = self._output_of(job)
         return None if output is None else _checked(output)
+
+    def look(self, job: AsyncJob) -> tuple[bytes | None, str | None]:
+        """Return the job's output, or the reason of its failure; None for what is not there."""
+        output = self._fetch(job.output)
+        if output is not None:
+            return output, None
+        failure = self._fetch(job.failure) if job.failure else None
+        return None, None if failure is None else failure.decode(errors="replace")[:500]
 
     def _output_of(self, job: AsyncJob) -> bytes | None:
         output = self._fetch(job.output)
@@ -192,7 +226,8 @@ def _translate(error: ClientError) -> InvocationError:
     return PictureFailed(f"{code}: {message}")
 
 
-def _checked(body: bytes) -> bytes:
-    if not body.startswith(_PNG):
-        raise PictureFailed(f"The endpoint returned {len(body)} bytes that are not a PNG.")
+def _checked(body: bytes, accept: str = "image/png") -> bytes:
+    kind = accept.removeprefix("image/")
+    if not is_whole(body, kind):
+        raise PictureFailed(f"The endpoint returned {len(body)} bytes that are no whole {kind}.")
     return body

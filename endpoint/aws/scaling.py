@@ -61,6 +61,11 @@ class Scaling:
             Tags=[{"Key": TAG, "Value": deployment}],
         )
 
+    def set_most(self, endpoint: str, most: int) -> None:
+        """Change the most instances of an endpoint that scales; its policies stay."""
+        target = _target(_resource(endpoint))
+        self._client.register_scalable_target(**target, MinCapacity=0, MaxCapacity=most)
+
     def remove(self, endpoint: str) -> None:
         """Remove alarm, policies and target, in this order; missing ones are ignored."""
         # The alarm first: it could start an instance while the policies are removed.

@@ -17,12 +17,14 @@ from endpoint.aws.quotas import Quotas
 from endpoint.aws.registry import Registry
 from endpoint.aws.runtime import Runtime
 from endpoint.aws.scaling import Scaling
+from endpoint.aws.schedules import Schedules
 from endpoint.aws.stacks import Stacks
 from endpoint.aws.tagged import Tagged
 from endpoint.aws.training import Training
 from endpoint.core.account import Account
 from endpoint.core.console import Console
 from endpoint.core.naming import Deployment, check_name
+from endpoint.core.problems import BadArgument
 from endpoint.core.waiting import Waiting
 
 
@@ -64,6 +66,27 @@ class Context:
         """The deployment; the first access calls STS for the account."""
         account = self.account
         return Deployment(self.name, account.id, account.region, account.partition)
+
+    def choose_endpoint(self, model: str | None) -> str:
+        """Return the name of a model's endpoint; without a model, of the deployment's only one.
+
+        Raises:
+            BadArgument: if there are several, or none.
+        """
+        deployment = self.deployment
+        if model:
+            return deployment.endpoint(model)
+        names = self.endpoint_names()
+        # With several models a guess could use the expensive one.
+        if len(names) == 1:
+            return names[0]
+        models = ", ".join(deployment.model_of(name) for name in names) or "none"
+        raise BadArgument(f"Choose a model with --model; available: {models}.")
+
+    def endpoint_names(self) -> list[str]:
+        """Return the names of the deployment's endpoints."""
+        deployment = self.deployment
+        return list(filter(deployment.owns, self.endpoints.names(f"{deployment.prefix}-")))
 
     # A boto3 client takes tens of milliseconds to create, so each is created on first use.
 
@@ -109,6 +132,10 @@ class Context:
         return Scaling(
             self.account.client("application-autoscaling"), self.account.client("cloudwatch")
         )
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        return Schedules(self.account.client("scheduler"))
 
     @cached_property
     def logs(self) -> Logs:

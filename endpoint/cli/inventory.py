@@ -15,6 +15,7 @@ from typing import Any
 from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.catalogue import prices
 from endpoint.cli.context import Context
+from endpoint.core.leases import Scheduled
 from endpoint.core.naming import APP, owner
 from endpoint.core.problems import AccessDenied, translated
 
@@ -22,9 +23,11 @@ _ENDPOINT_LOGS = f"/aws/sagemaker/Endpoints/{APP}-"
 _GATEWAY_LOGS = f"/aws/lambda/{APP}-"
 _BUILD_LOGS = f"/aws/codebuild/{APP}-"
 _WITHOUT_SCALING = {"Failed", "Deleting"}
+_GUARDS_USE = "runs every five minutes, pay per use"
 GATEWAY_KINDS = {"Lambda function", "REST API"}
 REPOSITORY, PROJECT, BUILD, RULE = "image repository", "build project", "image build", "rule"
 TRAINING, PIPELINE = "training job", "pipeline"
+LEASE, GUARD = "lease", "guard"
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ def repair_command(endpoint: str) -> str:
 
 def _by_name(context: Context, without_scaling: Collection[str]) -> Iterator[Resource]:
     yield from _endpoints(context, without_scaling)
+    yield from _leases(context)
     yield from _scaling(context)
     yield from _models(context)
     yield from _gateway(context)
@@ -226,6 +230,24 @@ def _price_of(description: dict[str, Any], config: dict[str, Any]) -> tuple[floa
     return None if dearest is None else dearest * count, count, " or ".join(types) or "unknown"
 
 
+def _leases(context: Context) -> Iterator[Resource]:
+    """Yield the schedules that end endpoints; they are free of charge."""
+    for group in context.schedules.groups(f"{APP}-"):
+        if deployment := owner(group):
+            for name, schedule in context.schedules.of(group, f"{group}-"):
+                remark = _lease_in_words(Scheduled.read(schedule))
+                yield Resource(LEASE, name, deployment, remark=remark)
+
+
+def _lease_in_words(scheduled: Scheduled) -> str:
+    if scheduled.active:
+        ends = f"{scheduled.ends:%Y-%m-%d %H:%M} UTC"
+        return f"{scheduled.lease} of idleness; deletes its endpoint at {ends}, unless it is used"
+    if scheduled.lease.hours is None:
+        return "never: nothing ends its endpoint but `stop`, `delete` and a monthly cap"
+    return f"{scheduled.lease} of idleness, once it is started"
+
+
 def _scaling(context: Context) -> Iterator[Resource]:
     # Scaling is free, but a policy that remains can act on a new endpoint of the same name.
     for name in context.scaling.scaled(f"{APP}-"):
@@ -250,7 +272,9 @@ def _models(context: Context) -> Iterator[Resource]:
 def _gateway(context: Context) -> Iterator[Resource]:
     for name in context.gateway.functions(f"{APP}-"):
         if deployment := owner(name):
-            yield Resource("Lambda function", name, deployment, remark="pay per use")
+            guard = name == f"{APP}-{deployment}-guard"
+            kind, remark = (GUARD, _GUARDS_USE) if guard else ("Lambda function", "pay per use")
+            yield Resource(kind, name, deployment, remark=remark)
     # All APIs are called `easel`; only the function behind one has the deployment's name. Another
     # account's or region's function can have it, too.
     account = context.account
@@ -372,7 +396,8 @@ def _bucket(context: Context, name: str, deployment: str, since: datetime) -> Re
 # Kinds that the search by name covers completely. If only the tag index lists such a resource, it
 # is deleted, and the index is behind.
 _FOUND_BY_NAME = re.compile(
-    r"arn:[^:]+:(s3|lambda|logs|cloudformation|cloudwatch|apigateway|iam|ecr|codebuild|events)"
+    r"arn:[^:]+:(s3|lambda|logs|cloudformation|cloudwatch|apigateway|iam|ecr|codebuild|events"
+    r"|scheduler)"
     r":|arn:[^:]+:sagemaker:[^:]*:[^:]*:"
     # A training job that has ended costs nothing, and SageMaker keeps it.
     r"(endpoint|endpoint-config|model|pipeline|training-job)/"

@@ -9,11 +9,13 @@ import argparse
 import math
 import re
 from dataclasses import dataclass, fields
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from endpoint.aws.registry import Image
 from endpoint.catalogue import images
+from endpoint.core.leases import DEFAULT_HOURS, Lease
 from endpoint.core.problems import BadArgument
 
 if TYPE_CHECKING:
@@ -54,6 +56,22 @@ class ModelOptions(CommonOptions):
 
 
 @dataclass(frozen=True)
+class UsageOptions(CommonOptions):
+    """Which days to report.
+
+    Attributes:
+        days: their number, up to the last; None for 30, or for those from the first.
+        first: the first day in UTC; last likewise, None for today.
+        csv: print the rows as CSV.
+    """
+
+    days: int | None
+    first: date | None
+    last: date | None
+    csv: bool
+
+
+@dataclass(frozen=True)
 class EndpointOptions(CommonOptions):
     """How to create an endpoint.
 
@@ -63,8 +81,11 @@ class EndpointOptions(CommonOptions):
         private_network: what the container reaches in it: s3, or endpoints for ECR and logs, too;
             None for the network that exists, if any.
         budget: USD per month; 0 for the budget that exists, if any.
-        email: the recipient of the budget's warnings; empty for the one that exists.
+        email: the recipient of the warnings; empty for the one that exists.
         replace: delete an endpoint before its new version is created, instead of an update.
+        lease: of a real-time endpoint; None for the one that it has, or of the default length.
+        monthly_cap: USD of GPUs per month; 0 for no cap, None for the one that exists.
+        wake: whether the gateway may start an endpoint that its lease has ended; None for as it is.
     """
 
     model: str
@@ -79,6 +100,20 @@ class EndpointOptions(CommonOptions):
     email: str
     log_prompts: bool
     replace: bool
+    lease: Lease | None
+    monthly_cap: float | None
+    wake: bool | None
+
+
+@dataclass(frozen=True)
+class StartOptions(ModelOptions):
+    """The options of `start`.
+
+    Attributes:
+        lease: of the started endpoints; None for the one that each had.
+    """
+
+    lease: Lease | None
 
 
 @dataclass(frozen=True)
@@ -86,11 +121,11 @@ class DoctorOptions(EndpointOptions):
     """What to check before an endpoint is created.
 
     Attributes:
-        policy: print the operator's policy, and check nothing.
+        policy: which of the operator's policies to print, checking nothing; None for none.
         training: what training needs as well.
     """
 
-    policy: bool
+    policy: str | None
     training: bool
 
 
@@ -105,6 +140,7 @@ class AccessOptions:
     prompt_filter: str | None
     prompt_filter_words: str | None
     cors_origins: str | None
+    cdn: bool | None
 
 
 @dataclass(frozen=True)
@@ -115,6 +151,7 @@ class DeployOptions(EndpointOptions, AccessOptions):
     requests_per_second: float
     burst: int
     concurrency: int
+    stored_pictures: bool | None
     training: bool | None
     training_image: str | None
     trainings_per_month: int | None
@@ -210,12 +247,35 @@ def amount(text: str) -> float:
     return value
 
 
+def day(text: str) -> date:
+    """Read a day, such as 2026-11-26."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no date such as 2026-11-26") from error
+
+
 def count(text: str) -> int:
     """Read a whole number that is 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value
+
+
+def lease(text: str) -> Lease:
+    """Read the length of a lease."""
+    try:
+        return Lease.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_lease_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the lease of a real-time endpoint."""
+    what = "delete a real-time endpoint that is idle for so long: such as 8h, 30m or never"
+    new = f"(new ones: {DEFAULT_HOURS:g}h)"
+    parser.add_argument("--lease", type=lease, metavar="LENGTH", help=f"{what} {new}")
 
 
 def email(text: str) -> str:
@@ -292,6 +352,15 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list all jobs")
 
 
+def add_usage_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `UsageOptions`."""
+    add = parser.add_argument
+    add("--days", type=count, help="how many days, up to the last (30)")
+    add("--from", dest="first", type=day, metavar="DAY", help="the first day, such as 2026-11-01")
+    add("--to", dest="last", type=day, metavar="DAY", help="the last day (today, in UTC)")
+    add("--csv", action="store_true", help="print one row for each day, key, link, model and kind")
+
+
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     """Add the option of `ModelOptions`."""
     parser.add_argument("--model", help="one model only (default: all of the deployment's)")
@@ -315,7 +384,12 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     network = "no internet access for the container; endpoints: also ECR and logs, by the hour"
     add("--private-network", nargs="?", choices=NETWORKS, const="s3", help=network)
     add("--budget", type=amount, default=0, help="warn at this many USD of SageMaker per month")
-    add("--email", type=email, default="", help="recipient of the budget's warnings")
+    add("--email", type=email, default="", help="recipient of the warnings of budget and cap")
+    add_lease_option(parser)
+    cap = "delete all endpoints at this many USD of GPUs per month; 0 for no cap"
+    add("--monthly-cap", type=amount, metavar="USD", help=f"{cap} (stays as it is)")
+    wake = "let callers with a key start an endpoint that its lease has ended (stays as it is)"
+    add("--wake", action=argparse.BooleanOptionalAction, default=None, help=wake)
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
     replace = "delete the endpoint before its new version is created: needs no second instance"
     add("--replace", action="store_true", help=replace)
@@ -330,6 +404,8 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     add("--pictures-per-minute", type=int, help="limit for a client without a key; 0 for none")
     add("--prompt-filter", choices=["off", "warn", "refuse"], help="new deployments: refuse")
     add("--prompt-filter-words", metavar="WORDS", help="comma-separated; a minus allows a word")
+    cdn = "CloudFront in front of the gateway (stays as it is without this option)"
+    add("--cdn", action=argparse.BooleanOptionalAction, default=None, help=cdn)
     add("--cors-origins", metavar="ORIGINS", help="comma-separated origins of browser scripts")
 
 
@@ -340,6 +416,10 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
     add("--requests-per-second", type=float, default=4, help="for pictures (default: 4)")
     add("--burst", type=int, default=20, help="pictures at once (default: 20)")
+    stored = (
+        "store pictures of real-time models whose requests name the seed (new deployments: yes)"
+    )
+    add("--stored-pictures", action=argparse.BooleanOptionalAction, default=None, help=stored)
     training = "let holders of a key fine-tune models (stays as it is without this option)"
     add("--training", action=argparse.BooleanOptionalAction, default=None, help=training)
     which = "the training image: aws, a name in the catalogue, or a URI in ECR"

@@ -60,27 +60,73 @@ def run(
     """
     options = read(options_type, parser.parse_args(argv))
     clock = clock or Clock()
+    console = _console(options, clock)
+    contexts: list[Context] = []
+
+    def opened() -> Result:
+        context = _open(options, console, session, clock)
+        contexts.append(context)
+        return work(context, options)
+
+    return _guarded(console, options, opened, contexts)
+
+
+def run_without_aws(
+    options: ScriptOptions, work: Callable[[Console, Clock], Result], clock: Clock | None = None
+) -> int:
+    """Run a script that needs no account; return its exit code, as `run`.
+
+    Args:
+        options: the parsed command line.
+        work: the script's own work.
+        clock: as for `run`.
+    """
+    clock = clock or Clock()
+    console = _console(options, clock)
+    return _guarded(console, options, lambda: work(console, clock), [])
+
+
+def _console(options: CommonOptions, clock: Clock) -> Console:
     # A dry run changes nothing, so it asks nothing.
-    console = Console(clock, as_json=options.json, yes=options.yes or options.dry_run)
-    context: Context | None = None
+    return Console(clock, as_json=options.json, yes=options.yes or options.dry_run)
+
+
+def _guarded(
+    console: Console,
+    options: CommonOptions,
+    work: Callable[[], Result],
+    contexts: list[Context],
+) -> int:
+    """Do a script's work, report how it ends, and return the exit code.
+
+    Args:
+        console: for the report.
+        options: of the script.
+        work: adds the deployment that it opens to `contexts`.
+        contexts: empty at first.
+    """
     try:
         with translated():
             _refuse_empty(options)
-            context = _open(options, console, session, clock)
-            result = work(context, options)
+            result = work()
     except ScriptError as error:
-        return _report(context, console, error)
+        return _report(_last(contexts), console, error)
     except OSError as error:
         unusable = UploadFailed(
             f"{error.filename or 'A file or the network'}: {error.strerror or error}."
         )
-        return _report(context, console, unusable)
+        return _report(_last(contexts), console, unusable)
     # An interrupted run can leave resources that cost money, so it is reported as well.
     except KeyboardInterrupt:
-        _report(context, console, ScriptError("Interrupted.", "The same command continues."))
+        interrupted = ScriptError("Interrupted.", "The same command continues.")
+        _report(_last(contexts), console, interrupted)
         return _INTERRUPTED
     console.result(result.data, result.lines)
     return 0 if result.good else 1
+
+
+def _last(contexts: list[Context]) -> Context | None:
+    return contexts[-1] if contexts else None
 
 
 def _refuse_empty(options: CommonOptions) -> None:

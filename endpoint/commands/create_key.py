@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from endpoint.cli.options import read
+from endpoint.cli.options import amount, read
 from endpoint.core.private_files import write_private
 from endpoint.core.problems import BadArgument, ScriptError
 from endpoint.provision.gateway.gateway_access import check_keys, key_entry, new_key, read_keys
@@ -30,6 +30,8 @@ class KeyOptions:
     who: str
     per_minute: int | None
     expires: str | None
+    usd_per_month: float | None
+    owner: bool
     file: Path
     replace: bool
 
@@ -43,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     add("who", help="a name for the key, which the gateway logs")
     add("--per-minute", type=int, help="limit of pictures per minute")
     add("--expires", type=_moment, help="last moment of validity, such as 2027-01-01")
+    budget = "what its pictures, and those of its links, can cost in a month"
+    add("--usd-per-month", type=amount, metavar="USD", help=budget)
+    add("--owner", action="store_true", help="it sees what all keys use")
     add("--file", type=Path, default=Path("keys.json"), help="default: keys.json")
     add("--replace", action="store_true", help="replace the existing key of this name")
     return parser
@@ -74,7 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _entry(options: KeyOptions, key: str) -> dict[str, Any]:
     """Return the key's entry; raises BadArgument if the gateway could not read it."""
-    limits = {"per_minute": options.per_minute, "expires": options.expires}
+    limits = {
+        "per_minute": options.per_minute,
+        "expires": options.expires,
+        "usd_per_month": options.usd_per_month,
+        "owner": options.owner or None,
+    }
     entry = key_entry(options.who, key)
     entry |= {name: limit for name, limit in limits.items() if limit is not None}
     check_keys([entry], f"the key for {options.who!r}")

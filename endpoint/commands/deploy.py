@@ -3,6 +3,7 @@
     checks       what would prevent it
     endpoints    as `create` makes them
     gateway      the Lambda function and API Gateway, by chalice, with throttling
+    CDN          with --cdn: CloudFront in front of it, a stack of its own
     training     with --training: the trainer, the weights, and a stack of its own
     smoke test   the gateway's health, and one picture, through the public URL
 
@@ -24,8 +25,8 @@ from endpoint.cli.options import DeployOptions, add_deploy_options, common_parse
 from endpoint.cli.script import Result
 from endpoint.core.problems import AGAIN, ScriptError
 from endpoint.provision import checks, infrastructure
-from endpoint.provision.gateway import gateway
-from endpoint.provision.serving import capacity, endpoint
+from endpoint.provision.gateway import cdn, gateway
+from endpoint.provision.serving import capacity, endpoint, lease
 from endpoint.provision.training import setting, stack
 
 # Takes a URL, and `key` as well where the gateway requires keys; raises OSError for an error.
@@ -48,6 +49,7 @@ def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     chosen = [endpoint.check_options(model_options) for model_options in each]
     infrastructure.check_budget(options, context.account.region)
     gateway.check(context, options)
+    cdn.check(context, options)
     setting.check(context, options)
     for model_options in each:
         checks.require_good(context, model_options)
@@ -58,10 +60,13 @@ def deploy(context: Context, options: DeployOptions, fetch: Fetch) -> Result:
     ]
     names = [context.deployment.endpoint(model.name) for model in chosen]
     capacity.require_room(context, dict(zip(names, types, strict=True)))
+    for line in lease.worst_month(context, options, list(zip(chosen, types, strict=True))):
+        context.console.say(line)
     for model_options in each:
         endpoint.create(context, model_options)
     training = setting.prepare(context, options)
     url, key = gateway.deploy(context, options, training)
+    url = cdn.update(context, options, url)
     # After the function, which its pipeline calls.
     stack.update(context, options, training)
     if context.dry_run:

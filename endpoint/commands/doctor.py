@@ -19,10 +19,10 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = common_parser("doctor", "Check what would prevent a deployment.")
     add_endpoint_options(parser)
-    parser.add_argument(
-        "--policy", action="store_true", help="print the IAM policy that an operator needs"
-    )
-    training = "check what training needs as well; with --policy, print that policy"
+    parts = ", ".join(rights.PARTS)
+    policy = f"print one of the IAM policies that an operator needs: {parts}"
+    parser.add_argument("--policy", choices=rights.PARTS, help=policy)
+    training = "check what training needs as well"
     parser.add_argument("--training", action="store_true", help=training)
     return parser
 
@@ -33,7 +33,7 @@ def doctor(context: Context, options: DoctorOptions) -> Result:
     The result is good unless a check would prevent a deployment.
     """
     if options.policy:
-        policy = rights.policy(context.deployment, training=options.training)
+        policy = rights.policy(context.deployment, options.policy)
         return Result(policy, [json.dumps(policy, indent=2)])
     results = checks.examine(context, options, training=options.training)
     bad = [check for check in results if check.state == "bad"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from endpoint.cli import script
@@ -55,10 +55,7 @@ def plan(context: Context, options: PlanOptions) -> Result:
     if options.discard:
         return Result({"label": options.label}, plans.discard(context, options.label))
     if context.dry_run:
-        state = plans.wanted(context, options)
-        has = context.stacks.has(context.deployment.stack, state.template, state.parameters)
-        word = "unchanged" if has else "to be changed"
-        return Result({"change_set": None}, [f"The infrastructure is {word}; nothing was planned."])
+        return _described(context, options)
     made = plans.create(
         context,
         options,
@@ -74,6 +71,14 @@ def plan(context: Context, options: PlanOptions) -> Result:
         "markdown": "\n".join(lines),
     }
     return Result(data, lines)
+
+
+def _described(context: Context, options: PlanOptions) -> Result:
+    """Return what would change, without a change set, which would be written to the account."""
+    found = plans.compare(context, options)
+    lines = plans.described(context, found, options.commit)
+    changes = [asdict(change) for change in found.changes]
+    return Result({"change_set": None, "changes": changes}, lines)
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

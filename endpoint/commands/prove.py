@@ -36,10 +36,10 @@ from endpoint.cli.options import (
 from endpoint.cli.script import Result
 from endpoint.core.account import Account
 from endpoint.core.console import Console
+from endpoint.core.http import Ask, ask
 from endpoint.core.private_files import write_private
 from endpoint.core.problems import BadArgument, ScriptError
 from endpoint.proof import run as proving
-from endpoint.proof.http import Ask, ask
 from endpoint.proof.meter import DELETING_SECONDS, OTHER_USD, Meter, MeteredClock
 from endpoint.proof.record import Proof
 from endpoint.provision.gateway.gateway_access import key_entry, new_key

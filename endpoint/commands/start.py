@@ -12,12 +12,13 @@ from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.catalogue import prices
 from endpoint.cli import script
 from endpoint.cli.context import Context
-from endpoint.cli.options import ModelOptions, add_model_option, common_parser
+from endpoint.cli.options import StartOptions, add_lease_option, add_model_option, common_parser
 from endpoint.cli.script import Result
+from endpoint.core.leases import Lease
 from endpoint.core.naming import TAG
 from endpoint.core.problems import ScriptError
 from endpoint.provision.self_description import store_description
-from endpoint.provision.serving import capacity, in_service, own_image
+from endpoint.provision.serving import capacity, in_service, lease, own_image
 from endpoint.provision.serving.warm_up import warm_up
 
 
@@ -25,10 +26,11 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = common_parser("start", "Create stopped endpoints again.")
     add_model_option(parser)
+    add_lease_option(parser)
     return parser
 
 
-def start(context: Context, options: ModelOptions) -> Result:
+def start(context: Context, options: StartOptions) -> Result:
     """Create the endpoints again, one after the other; those in service are left as they are."""
     newest = _newest_configs(context, options.model)
     if not newest:
@@ -38,6 +40,11 @@ def start(context: Context, options: ModelOptions) -> Result:
     in_service.repair_scaling(context)
     running = [model for model in newest if _is_in_service(context, model)]
     already = [f"Already in service: {', '.join(running)}."] if running else []
+    if options.lease is not None:
+        for model in running:
+            name = context.deployment.endpoint(model)
+            found = context.endpoints.find(name) or {}
+            lease.ensure(context, name, found["EndpointConfigName"], options.lease)
     newest = {model: name for model, name in newest.items() if model not in running}
     if not newest:
         return Result({"started": [], "usd_per_hour_at_most": 0.0}, already)
@@ -53,7 +60,7 @@ def start(context: Context, options: ModelOptions) -> Result:
     models = ", ".join(newest)
     context.console.ask(f"Start {models} for at most {prices.in_words(price)}?")
     for model, name in newest.items():
-        _start(context, model, name, configs[name])
+        _start(context, model, name, configs[name], options.lease)
     lines = [f"Started: {models}, for at most {prices.in_words(price)}.", *already]
     return Result({"started": list(newest), "usd_per_hour_at_most": price}, lines)
 
@@ -65,14 +72,17 @@ def _require_image(context: Context, config: dict[str, Any]) -> None:
             own_image.require_stored(context, model["PrimaryContainer"]["Image"])
 
 
-def _start(context: Context, model: str, name: str, config: dict[str, Any]) -> None:
+def _start(
+    context: Context, model: str, name: str, config: dict[str, Any], length: Lease | None
+) -> None:
     endpoint = context.deployment.endpoint(model)
     context.begin(f"endpoint {endpoint}")
     context.logs.ensure(group_of(endpoint), {TAG: context.name})
     # Another run may be creating or updating it: its version stays.
     found = context.endpoints.updatable(endpoint)
     name = found["EndpointConfigName"] if found else name
-    in_service.bring_into_service(context, endpoint, name, context.deployment.tags)
+    tags = context.deployment.tags
+    in_service.bring_into_service(context, endpoint, name, tags, lease=length)
     context.begin("warm-up: a first picture")
     warm_up(context, endpoint, asynchronous=is_asynchronous(config))
     # Again: on another machine, the sizes of its batches can differ.
@@ -101,4 +111,4 @@ def _newest_configs(context: Context, model: str | None) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:
     """Run the script and return its exit code; `overrides` as in `script.run`."""
-    return script.run(parser(), ModelOptions, start, argv, **overrides)
+    return script.run(parser(), StartOptions, start, argv, **overrides)

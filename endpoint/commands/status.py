@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from endpoint.catalogue import prices
@@ -15,6 +16,7 @@ from endpoint.cli.context import Context
 from endpoint.cli.inventory import Inventory, Resource
 from endpoint.cli.options import CommonOptions, common_parser
 from endpoint.cli.script import Result
+from endpoint.provision.serving.lease import counted_in
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
 def status(context: Context, options: CommonOptions) -> Result:
     """List the resources, of all deployments by default."""
     scanned = inventory.scan(context, options.name)
+    spent = _spending(context, scanned.resources)
     data = {
         "account": context.account.id,
         "region": context.account.region,
@@ -33,11 +36,32 @@ def status(context: Context, options: CommonOptions) -> Result:
         "usd_per_hour": scanned.usd_per_hour,
         "notes": scanned.notes,
         "without_scaling": scanned.unscaled,
+        "spent": spent,
     }
-    return Result(data, _lines(context, scanned))
+    return Result(data, _lines(context, scanned, spent))
 
 
-def _lines(context: Context, scanned: Inventory) -> list[str]:
+def _spending(context: Context, resources: Sequence[Resource]) -> dict[str, dict[str, Any]]:
+    """Return what the guards have counted this month, by deployment."""
+    # Each is in the bucket of its deployment.
+    buckets = {each.deployment: each.name for each in resources if each.kind == "bucket"
+               and not each.name.endswith("-src")}  # fmt: skip
+    found = {name: counted_in(context, bucket) for name, bucket in buckets.items() if name}
+    return {name: counted for name, counted in found.items() if counted}
+
+
+def _spent(counted: dict[str, Any] | None) -> list[str]:
+    if counted is None:
+        return []
+    limit = f" of {counted['cap_usd']:g} USD, the monthly cap" if counted["cap_usd"] else " USD"
+    when = datetime.fromtimestamp(counted["updated"], UTC)
+    return [
+        f"spent in {counted['month']}: {counted['usd']:.2f}{limit} (GPUs by the hour, and pictures;"
+        f" counted at {when:%Y-%m-%d %H:%M} UTC)"
+    ]
+
+
+def _lines(context: Context, scanned: Inventory, spent: dict[str, dict[str, Any]]) -> list[str]:
     place = f"account {context.account.id}, {context.account.region}"
     if not scanned.resources:
         return [f"Easel has no resources in {place}; nothing costs anything.", *scanned.notes]
@@ -46,6 +70,7 @@ def _lines(context: Context, scanned: Inventory) -> list[str]:
         lines.append(f"\n{deployment or 'no deployment'}")
         resources = [item for item in scanned.resources if item.deployment == deployment]
         lines += [f"  {resource.line()}" for resource in resources]
+        lines += [f"  {line}" for line in _spent(spent.get(deployment))]
         lines += [f"  {advice}" for advice in _advice(deployment, resources)]
     lines.append(f"\nTotal: {prices.in_words(scanned.usd_per_hour)}. {prices.provenance()}")
     return [*lines, *scanned.scaling_advice(), *scanned.notes]

@@ -117,6 +117,37 @@ class Deployment:
         return self._role("build-rule")
 
     @property
+    def cdn_stack(self) -> str:
+        """The CloudFormation stack of the CDN in front of the gateway."""
+        return f"{self.prefix}-cdn"
+
+    @property
+    def lease_group(self) -> str:
+        """The group of the schedules that end endpoints; each has the name of its endpoint."""
+        return self.prefix
+
+    @property
+    def lease_role(self) -> str:
+        """The ARN of the role of those schedules."""
+        return self._role("lease")
+
+    @property
+    def guard(self) -> str:
+        """The Lambda function that ends what a schedule could not, and counts the spending."""
+        return f"{self.prefix}-guard"
+
+    @property
+    def guard_role(self) -> str:
+        """The ARN of the guard's role."""
+        return self._role("guard")
+
+    @property
+    def spend_topic(self) -> str:
+        """The ARN of the SNS topic of the cap's mails."""
+        here = f"{self.region}:{self.account}"
+        return f"arn:{self.partition}:sns:{here}:{self.prefix}-spend"
+
+    @property
     def training_stack(self) -> str:
         """The CloudFormation stack for training; also the name of its pipeline."""
         return f"{self.prefix}-training"

@@ -30,6 +30,8 @@ MINUTE = 60.0
 # Reported for new GPU instances: 5 to 10 minutes, of which the alarm takes two or three.
 COLD_START_SECONDS = 300.0
 _CROWDED_MINUTES, _IDLE_MINUTES = 3, 15
+# How long the last instances run for nothing, as far as target tracking decides it.
+IDLE_SECONDS = _IDLE_MINUTES * MINUTE
 # Target tracking's lower alarm is at nine tenths of the target.
 _WELL_BELOW = 0.9
 _DELAY_MINUTES = 1

@@ -18,15 +18,18 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
 from endpoint.core.local_addresses import foreign_host, foreign_page
+from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.apigateway.deployed_gateway import DeployedGateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest
 from endpoint.emulator.controls import Controls
 from endpoint.emulator.lambda_.functions import Functions
+from endpoint.emulator.lambda_.inline import InlineFunction
 from endpoint.emulator.moto_ import front, shims
 from endpoint.emulator.moto_.codebuild import Builds, builds
 from endpoint.emulator.moto_.event_targets import Targets, targets
 from endpoint.emulator.moto_.pipelines import pipelines
 from endpoint.emulator.moto_.sagemaker import transitions
+from endpoint.emulator.moto_.schedules import Runner, Schedules, schedules
 from endpoint.emulator.moto_.training import training
 from endpoint.emulator.pipelines.service import Pipelines
 from endpoint.emulator.process.clients import Clients
@@ -45,6 +48,8 @@ from endpoint.emulator.training.service import Training
 SAGEMAKER_KEY = "easel-sagemaker"
 # The same for the roles of training jobs, of pipelines, and of EventBridge's targets.
 TRAINING_KEY, PIPELINE_KEY, EVENTS_KEY = "easel-training", "easel-pipeline", "easel-events"
+# Of the schedules' role, and of the guard.
+SCHEDULER_KEY, GUARD_KEY = "easel-scheduler", "easel-guard"
 
 
 class AwsServer:
@@ -60,6 +65,7 @@ class AwsServer:
         training: the training jobs.
         pipelines: the executions of pipelines.
         targets: delivers events to pipelines and functions.
+        schedules: carries out EventBridge Scheduler's schedules, on that clock.
         functions: what Lambda's Invoke reaches; a test can replace one by a function of its own.
         gateway: what `deploy` put into the account, below its stage.
     """
@@ -79,7 +85,7 @@ class AwsServer:
         )
         self.faults, self.log = self._runtime.faults, self._runtime.log
         self._queue = self._runtime.queue
-        self.transitions = Transitions(self.clock.now)
+        self.transitions = Transitions(self.clock.now, moment=self._now)
         # The clock counts from the start of the emulator.
         self._began = datetime.now(UTC) - timedelta(seconds=self.clock.now())
         self.training = Training(
@@ -87,6 +93,12 @@ class AwsServer:
         )
         self.pipelines = Pipelines(self._clients(PIPELINE_KEY), self.clock, self._began)
         self.targets = Targets(self._clients(EVENTS_KEY))
+        self.schedules = Schedules(
+            self._now,
+            self._clients(SCHEDULER_KEY).get,
+            self._invoke_inline,
+            shift=lambda: self._now() - datetime.now(UTC),
+        )
         self.gateway = DeployedGateway(lambda: self.url, self.clock)
         self.functions = Functions(self.gateway.invoke)
         self._controls = Controls(
@@ -100,6 +112,17 @@ class AwsServer:
         )
         self._moto = front.Front(DomainDispatcherApplication(create_backend_app))
         self._autoscaler = Autoscaler(self.clock, self._queue)
+
+    def _now(self) -> datetime:
+        return self._began + timedelta(seconds=self.clock.now())
+
+    def _invoke_inline(self, region: str, name: str, event: Any) -> Any:
+        clients = self._clients(GUARD_KEY)
+        return InlineFunction(ACCOUNT, region, name).invoke(
+            event,
+            lambda service: clients.get(service, region),
+            lambda: self._now().timestamp(),
+        )
 
     def _clients(self, key: str) -> Clients:
         return Clients(lambda: self.url, key)
@@ -116,6 +139,7 @@ class AwsServer:
         self._queue.start()
         self._autoscaler.start()
         try:
+            runner = Runner(self.schedules, ACCOUNT)
             building = Builds(self.clock.now, self._began, fault=self.faults.on_build)
             with (
                 transitions(self.transitions),
@@ -123,11 +147,14 @@ class AwsServer:
                 training(self.training),
                 pipelines(self.pipelines),
                 targets(self.targets),
+                schedules(self.schedules),
                 in_background(server),
             ):
+                runner.start()
                 try:
                     yield self
                 finally:
+                    runner.close()
                     # They use this server until they have ended.
                     self.targets.close()
                     self.pipelines.close()

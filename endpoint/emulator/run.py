@@ -248,9 +248,10 @@ def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -
 
 
 def _for_links(clients: Clients) -> dict[str, str]:
-    """Return the variables for sessions and links, in case this environment sets API keys."""
+    """Return the variables for sessions, links and usage, in case there are API keys."""
     clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
-    return {"EASEL_LINKS": f"s3://{BUCKET}/links/", **_secret()}
+    places = {"EASEL_LINKS": f"s3://{BUCKET}/links/", "EASEL_USAGE": f"s3://{BUCKET}/usage/"}
+    return {**places, **_secret()}
 
 
 def _secret() -> dict[str, str]:

@@ -22,6 +22,7 @@ from endpoint.proof.afterwards import (
     stack_rollback,
     throttled_function,
 )
+from endpoint.proof.leases import guard_counts, lease_ends
 from endpoint.proof.subject import Check, Observation, Subject, changes
 from endpoint.proof.training import TRAINING
 from endpoint.proof.updates import update_in_progress, update_quota, update_rollback, update_scaled
@@ -261,6 +262,7 @@ WITH_BOTH = (
     asynchronous_failure,
     throttled_method,
     cold_start,
+    guard_counts,
 )
 # Each goes on from where the one before it ended.
 UPDATES_OF_ASYNCHRONOUS = (update_scaled, update_in_progress, update_rollback)
@@ -274,6 +276,7 @@ CHECKS: dict[str, Check] = {
         *WITH_BOTH,
         *UPDATES_OF_ASYNCHRONOUS,
         wake_from_zero,
+        lease_ends,
         *TRAINING,
         *AFTERWARDS,
     )

@@ -12,10 +12,11 @@ from endpoint.catalogue import models, prices
 from endpoint.catalogue.beliefs import beliefs
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
+from endpoint.core.http import Ask
 from endpoint.core.problems import ScriptError, translated
 from endpoint.proof import checks
 from endpoint.proof.checks import CHECKS, wake_from_zero
-from endpoint.proof.http import Ask
+from endpoint.proof.leases import lease_ends
 from endpoint.proof.meter import CostLimit, Meter
 from endpoint.proof.record import Proof
 from endpoint.proof.subject import Check, Subject
@@ -77,6 +78,7 @@ class Run:
         self._measure(visitor, REAL_TIME)
         self._measure(visitor, ASYNCHRONOUS)
         # What follows takes long, and the other endpoint would cost money meanwhile.
+        self._check(lease_ends.__name__, subject)
         self._stop(REAL_TIME)
         self._update(checks.UPDATES_OF_ASYNCHRONOUS, ASYNCHRONOUS, subject, 1)
         self._check(wake_from_zero.__name__, subject)

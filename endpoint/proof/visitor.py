@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote, urljoin
 
 from endpoint.core.clock import Clock
+from endpoint.core.http import Answer, Ask
 from endpoint.core.problems import ScriptError
-from endpoint.proof.http import Answer, Ask
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_HOPS = 300  # of at most 24 s: two hours

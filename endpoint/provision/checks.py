@@ -9,6 +9,7 @@ bucket        whether its name is free, or taken by another account
 image         whether the serving image exists or has to be built, whether SageMaker takes its
               manifest, and what is known to be wrong with it
 cost          per hour, day and month
+lease, cap    what ends the endpoint, and what the month has cost already
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from endpoint.core.problems import (
 from endpoint.provision import rights
 from endpoint.provision.files.weights import shortened
 from endpoint.provision.rights import Denial
-from endpoint.provision.serving import capacity, own_image
+from endpoint.provision.serving import capacity, lease, own_image
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 from endpoint.provision.training import trainer
 
@@ -109,6 +110,7 @@ def examine(
         *_image(context, options, types[0]),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
               prices.provenance()),
+        *_lease(context, options, model),
     ]  # fmt: skip
     results += _training(context, model) if training else []
     if model.asynchronous:
@@ -155,7 +157,7 @@ def _rights(context: Context, model: Model, *, training: bool) -> Iterator[Check
         yield Check("rights", "good", "all actions of the scripts are allowed")
 
 
-_POLICY = "`python -m endpoint doctor --policy`"
+_POLICY = "`python -m endpoint doctor --policy stack`, and likewise endpoints and gateway"
 
 
 def _denied(denial: Denial) -> Check:
@@ -210,6 +212,26 @@ def _quotas(
         else:
             state = "note" if usable or exists else "bad"
             yield Check("quota", state, room.in_words(), room.command)
+
+
+def _lease(context: Context, options: EndpointOptions, model: Model) -> Iterator[Check]:
+    """Yield what ends the endpoint, and whether the monthly cap leaves room for it."""
+    if not model.asynchronous:
+        endpoint = context.deployment.endpoint(model.name)
+        finding = lease.in_words(context, endpoint, options.lease)
+        never = options.lease is not None and options.lease.hours is None
+        yield Check("lease", "note" if never else "good", finding)
+    limit = lease.cap(context) if options.monthly_cap is None else options.monthly_cap
+    if not limit:
+        yield Check("cap", "good", "no monthly cap", "--monthly-cap USD sets one.")
+        return
+    spent = (lease.spending(context) or {"usd": 0.0})["usd"]
+    finding = f"{spent:.2f} of {limit:g} USD are spent this month"
+    if spent < limit:
+        yield Check("cap", "good", finding)
+    else:
+        advice = "Raise --monthly-cap, or wait until next month."
+        yield Check("cap", "bad", finding, advice)
 
 
 def _training(context: Context, model: Model) -> Iterator[Check]:

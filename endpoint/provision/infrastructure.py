@@ -1,4 +1,4 @@
-"""A deployment's CloudFormation stack: bucket, roles, dashboard, budget, private network."""
+"""A deployment's CloudFormation stack: bucket, roles, guard, dashboard, budget, private network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from endpoint.core.problems import BadArgument, StackFailed
 # CloudFormation passes S3's message on, here without and there with its code.
 _NAME_NOT_FREE = re.compile(r"OperationAborted|conflicting conditional operation", re.I)
 _NAME_SECONDS = 3600
+# For which a picture occupies the gateway's function, on the average.
+_PICTURE_SECONDS = 10.0
 TEMPLATE = Path(__file__).parents[1] / "infrastructure.yaml"
+GUARD = TEMPLATE.with_name("guard.py")
 # CloudFormation has AWS::Budgets::Budget in these alone, and refuses a template that names it
 # elsewhere. A budget covers all regions, wherever it is made.
 BUDGET_REGIONS = frozenset(
@@ -47,19 +50,33 @@ _BUDGET = re.compile(r"^  Budget:\n(?:    .*\n)+", re.M)
 _BUILDS = re.compile(r"^  (?:BuildProject|BuildRule):\n(?:    .*\n)+", re.M)
 
 
+# What only the readers of the files need: CloudFormation takes 51,200 bytes in a call.
+_COMMENTS = re.compile(r"^ *#.*\n|^\n", re.M)
+_DOCSTRING = re.compile(r'\A""".*?"""\n', re.S)
+_CODE = re.compile(r'^( *)ZipFile: "endpoint/guard.py"\n', re.M)
+
+
 def template(region: str) -> str:
-    """Return the template for a region."""
+    """Return the template for a region, without comments, and with the guard's code in it."""
     text = TEMPLATE.read_text("utf-8")
     text = text if region in BUDGET_REGIONS else _BUDGET.sub("", text)
-    return _BUILDS.sub("", text) if region in REGIONS_WITHOUT_BUILDS else text
+    text = _BUILDS.sub("", text) if region in REGIONS_WITHOUT_BUILDS else text
+    return _CODE.sub(_guard, _COMMENTS.sub("", text))
+
+
+def _guard(place: re.Match[str]) -> str:
+    """Return the guard's code as a block of the template."""
+    code = _COMMENTS.sub("", _DOCSTRING.sub("", GUARD.read_text("utf-8")))
+    lines = "".join(f"{place[1]}  {line}\n" for line in code.splitlines())
+    return f"{place[1]}ZipFile: |\n{lines}"
 
 
 def check_budget(options: EndpointOptions, region: str) -> None:
     """Raise BadArgument if the options want a budget where CloudFormation has none."""
-    if (options.budget or options.email) and region not in BUDGET_REGIONS:
+    if options.budget and region not in BUDGET_REGIONS:
         raise BadArgument(
             f"CloudFormation offers no budgets in {region}.",
-            "Leave out --budget and --email, and create a budget for Amazon SageMaker at"
+            "Leave out --budget, and create a budget for Amazon SageMaker at"
             " https://console.aws.amazon.com/billing/home#/budgets: it covers every region.",
         )
 
@@ -108,9 +125,12 @@ def parameters(
     dearest = max(float(before.get("HourlyPrice", 0)), prices.dearest(types) or 0)
     budget, email = before.get("MonthlyBudget", "0"), before.get("AlarmEmail", "")
     network = options.private_network if options is not None else None
+    cap, wake = before.get("MonthlyCap", "0"), before.get("Wake", "no")
     if options is not None:
         budget = f"{options.budget:g}" if options.budget else budget
         email = options.email or email
+        cap = cap if options.monthly_cap is None else f"{options.monthly_cap:g}"
+        wake = wake if options.wake is None else _yes(options.wake)
     zones = _zones(context, before, search=network is not None)
     return {
         "DeploymentName": deployment.name,
@@ -124,6 +144,9 @@ def parameters(
         "Zones": ",".join([*zones, *["-"] * MOST_ZONES][:MOST_ZONES]),
         "ZoneCount": str(len(zones)),
         "MonthlyBudget": budget,
+        "MonthlyCap": cap,
+        "PicturePrice": f"{prices.gateway_per_picture(_PICTURE_SECONDS):.6f}",
+        "Wake": wake,
         "AlarmEmail": email,
         "BudgetVersion": budget_version(email),
     }

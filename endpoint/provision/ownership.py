@@ -15,6 +15,8 @@ from endpoint.aws.logs import group_of
 from endpoint.cli.context import Context
 from endpoint.cli.inventory import (
     BUILD,
+    GUARD,
+    LEASE,
     PIPELINE,
     PROJECT,
     REPOSITORY,
@@ -52,6 +54,8 @@ class Ownership:
             "alarm": self._owns_alarm,
             "Lambda function": lambda name: name == own.function and self.owns_function,
             "REST API": self._owns_api,
+            GUARD: lambda name: name == own.guard and self.owns_stack,
+            LEASE: lambda name: name.startswith(f"{own.prefix}-") and self.owns_stack,
             "log group": self._owns_logs,
             "stack": self._owns_stack,
             "bucket": self._owns_bucket,
@@ -75,12 +79,17 @@ class Ownership:
 
     @cached_property
     def _owns_training_stack(self) -> bool:
-        stack = self._context.stacks.find(self._deployment.training_stack) or {}
+        return self._has_tag(self._deployment.training_stack)
+
+    def _has_tag(self, name: str) -> bool:
+        stack = self._context.stacks.find(name) or {}
         return self._is_own({tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])})
 
     def _owns_stack(self, name: str) -> bool:
         if name == self._deployment.training_stack:
             return self._owns_training_stack
+        if name == self._deployment.cdn_stack:
+            return self._has_tag(name)
         return name == self._deployment.stack and self.owns_stack
 
     @cached_property

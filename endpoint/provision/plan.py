@@ -1,16 +1,18 @@
 """The infrastructure's next state, as a change set that is read by a person before it is applied.
 
 create      a change set of exactly what `deploy` with the same options would do to the stack
-describe    its changes, as Markdown for a pull request or a job's summary
+compare     the same as far as the two templates show it, for a dry run
+markdown    its changes, as Markdown for a pull request or a job's summary
 apply       that change set and no other: of this template, these options, and the stack as it was
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from endpoint.aws.change_sets import Change, ChangeSet
+from endpoint.aws.change_sets import REVIEW, Change, ChangeSet
+from endpoint.aws.templates import changes
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.naming import digest
@@ -103,6 +105,41 @@ def create(
     )
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between the stack and what the options want.
+
+    Attributes:
+        parameters: the names of the parameters that change.
+        changes: of the resources, without what depends on replaced ones.
+        is_update: whether the stack differs; also in a comment or an output of the template.
+    """
+
+    parameters: list[str]
+    changes: list[Change]
+    is_update: bool
+
+
+def compare(context: Context, options: DeployOptions) -> Comparison:
+    """Return what a change set would contain, without creating one; errors as for `wanted`."""
+    stack, stacks = context.deployment.stack, context.stacks
+    state = wanted(context, options)
+    present = stacks.find(stack)
+    exists = present is not None and present["StackStatus"] != REVIEW
+    before = stacks.parameters(stack) if exists else {}
+    template = stacks.template(stack) if exists else ""
+    return Comparison(
+        _changed(before, state.parameters),
+        changes(template, before, state.template, state.parameters),
+        not stacks.has(stack, state.template, state.parameters),
+    )
+
+
+def _changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    # Without their values, one of which is somebody's e-mail address.
+    return sorted(key for key, value in after.items() if before and before.get(key) != value)
+
+
 def discard(context: Context, label: str) -> list[str]:
     """Delete a label's change sets, and the stack if nothing else was ever planned or made in it.
 
@@ -189,26 +226,40 @@ def markdown(context: Context, change_set: ChangeSet | None, commit: str) -> lis
         return [*lines, f"Nothing is changed{source}."]
     lines += [f"Resources that are changed{source}: {len(change_set.changes)}."]
     before = context.stacks.parameters(deployment.stack)
-    # Without their values, one of which is somebody's e-mail address.
-    changed = [key for key, value in change_set.parameters.items() if before.get(key) != value]
-    if before and changed:
-        lines += ["", f"Parameters that are changed: {', '.join(sorted(changed))}."]
-    if change_set.changes:
-        lines += ["", *_table(change_set.changes)]
+    lines += _details(_changed(before, change_set.parameters), change_set.changes)
     if lost := [change.resource for change in change_set.changes if _is_lost(change)]:
         lines += ["", f"**Deleted or replaced, with what they contain: {', '.join(lost)}.**"]
     return [*lines, "", f"Change set: `{change_set.arn}`"]
+
+
+def described(context: Context, comparison: Comparison, commit: str) -> list[str]:
+    """Return a comparison as lines of Markdown; arguments as for `markdown`."""
+    deployment = context.deployment
+    source = f" by commit `{commit}`" if commit else ""
+    lines = [f"### Infrastructure of `{deployment.name}` in {deployment.region}", ""]
+    if not comparison.is_update:
+        return [*lines, f"Nothing would be changed{source}; nothing was planned."]
+    lines += [f"Resources that would be changed{source}: {len(comparison.changes)}."]
+    lines += _details(comparison.parameters, comparison.changes)
+    return [*lines, "", "Nothing was planned; a change set also shows what would be replaced."]
+
+
+def _details(parameters: Sequence[str], found: Sequence[Change]) -> Iterator[str]:
+    if parameters:
+        yield from ("", f"Parameters that are changed: {', '.join(parameters)}.")
+    if found:
+        yield from ("", *_table(found))
 
 
 def _is_lost(change: Change) -> bool:
     return change.action == "Remove" or change.replacement in {"True", "Conditional"}
 
 
-def _table(changes: tuple[Change, ...]) -> Iterator[str]:
+def _table(found: Sequence[Change]) -> Iterator[str]:
     yield "| Action | Resource | Type | Replacement | Properties |"
     yield "|---|---|---|---|---|"
-    for change in changes[:_MOST_CHANGES]:
+    for change in found[:_MOST_CHANGES]:
         cells = (change.action, change.resource, change.kind, change.replacement)
         yield f"| {' | '.join([*cells, ', '.join(change.properties)])} |"
-    if len(changes) > _MOST_CHANGES:
-        yield f"| ... | {len(changes) - _MOST_CHANGES} more | | | |"
+    if len(found) > _MOST_CHANGES:
+        yield f"| ... | {len(found) - _MOST_CHANGES} more | | | |"

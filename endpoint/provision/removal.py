@@ -2,9 +2,11 @@
 
     search           what has the deployment's tag, or was made by what has; shown before a question
     training         jobs are stopped; the pipeline, its rules and roles are deleted
+    gateway          its REST API and its function
     scaling          alarms first: they could start what is being deleted
-    endpoint         until it is gone; from then on no instance costs money
+    endpoint         until it is gone; from then on no instance costs money, and no lease is needed
     configurations and models, and their logs
+    CDN              in front of the gateway; it takes minutes, in which nothing costs money
     builds           of the image, until none runs
     buckets          their files, and the parts of unfinished uploads
     stack            roles, buckets, images and what builds them, dashboard, budget, network
@@ -26,6 +28,8 @@ from endpoint.cli.context import Context
 from endpoint.cli.inventory import (
     BUILD,
     GATEWAY_KINDS,
+    GUARD,
+    LEASE,
     PIPELINE,
     PROJECT,
     REPOSITORY,
@@ -43,7 +47,17 @@ from endpoint.provision.serving import in_service
 
 _LATE_SECONDS = 60
 _STOP_SECONDS = 600
-_INFRASTRUCTURE_KINDS = {"bucket", "stack", REPOSITORY, PROJECT, BUILD, RULE, TRAINING, PIPELINE}
+_INFRASTRUCTURE_KINDS = {
+    "bucket",
+    "stack",
+    REPOSITORY,
+    PROJECT,
+    BUILD,
+    RULE,
+    TRAINING,
+    PIPELINE,
+    GUARD,
+}
 
 
 @dataclass(frozen=True)
@@ -157,6 +171,9 @@ def delete_endpoints(context: Context, found: Found) -> None:
         for name in endpoints:
             context.begin(f"endpoint {name}")
             context.endpoints.delete(name)
+    # Each ends its endpoint for as long as that exists.
+    for name in found.names(LEASE):
+        context.schedules.delete(context.deployment.lease_group, name)
     context.begin("endpoint configurations, models and logs")
     for name in found.names("endpoint configuration"):
         context.models.delete_config(name)
@@ -167,6 +184,14 @@ def delete_endpoints(context: Context, found: Found) -> None:
         # The gateway's is a resource of the stack, which deletes it.
         if group.startswith(group_of("")):
             context.logs.delete(group)
+
+
+def delete_cdn(context: Context, found: Found) -> None:
+    """Delete the stack of the CDN, if there is one."""
+    stack = context.deployment.cdn_stack
+    if stack in found.names("stack"):
+        context.begin(f"CDN: stack {stack}, which takes minutes")
+        context.stacks.delete(stack)
 
 
 def files_to_keep(context: Context, model: str | None = None) -> list[str]:
@@ -280,6 +305,7 @@ def delete_everything(context: Context, found: Found | None = None) -> Result:
         delete_training(context, found)
         delete_gateway(context, found)
         delete_endpoints(context, found)
+        delete_cdn(context, found)
         stored = delete_infrastructure(context, found)
     if not context.dry_run:
         GatewayProject(context.deployment).remove()

@@ -18,6 +18,7 @@ from endpoint.core.naming import Deployment
 # The services that the roles are passed to, as `iam:PassedToService` names them in all partitions.
 _SERVING, _FUNCTIONS = "sagemaker.amazonaws.com", "lambda.amazonaws.com"
 _BUILDS, _EVENTS = "codebuild.amazonaws.com", "events.amazonaws.com"
+_SCHEDULER = "scheduler.amazonaws.com"
 _SCALING = "sagemaker.application-autoscaling.amazonaws.com"
 _STACK_ACTIONS = (
     "cloudformation:ContinueUpdateRollback",
@@ -94,15 +95,30 @@ class Denial:
         return json.dumps(self.right.statement() | {"Action": list(self.actions)})
 
 
-def policy(deployment: Deployment, *, training: bool = False) -> dict[str, Any]:
-    """Return the smallest policy with which all scripts work on a deployment.
+# What `doctor --policy` prints: IAM limits a managed policy to 6,144 characters, so that the rights
+# of an operator are several, each for a part of the work.
+PARTS = ("stack", "endpoints", "gateway", "cdn", "training")
 
-    What training needs besides is another one: IAM limits the length of a role's policies.
+
+def policy(deployment: Deployment, part: str = "") -> dict[str, Any]:
+    """Return the smallest policy with which the scripts work on a deployment.
+
+    Args:
+        deployment: any.
+        part: one of `PARTS`; empty for all but the CDN and training in one, which is longer than
+            IAM allows.
     """
-    chosen = training_rights(deployment) if training else rights(deployment)
+    parts = {
+        "": rights,
+        "stack": _stack_rights,
+        "endpoints": _endpoint_rights,
+        "gateway": _gateway_rights,
+        "cdn": cdn_rights,
+        "training": training_rights,
+    }
     return {
         "Version": "2012-10-17",
-        "Statement": [right.statement() for right in chosen],
+        "Statement": [right.statement() for right in parts[part](deployment)],
     }
 
 
@@ -191,17 +207,64 @@ def training_rights(deployment: Deployment) -> Iterator[Right]:
     yield Right("TrainingRules", _RULE_ACTIONS, rules)
 
 
+def cdn_rights(deployment: Deployment) -> Iterator[Right]:
+    """Yield what `deploy --cdn` needs besides `rights`."""
+    stack = _arn(deployment, "cloudformation", f"stack/{deployment.cdn_stack}/*")
+    yield Right("CdnStack", _STACK_ACTIONS, (stack,))
+    everywhere = f"arn:{deployment.partition}:cloudfront::{deployment.account}"
+    # CloudFront chooses the ids of policies and distributions; a function has its name.
+    for sid, resource, actions in (
+        (
+            "CdnFunction",
+            f"function/{deployment.prefix}-{deployment.region}",
+            ("CreateFunction", "DeleteFunction", "DescribeFunction", "GetFunction",
+             "PublishFunction", "UpdateFunction"),
+        ),
+        (
+            "CdnCachePolicy",
+            "cache-policy/*",
+            ("CreateCachePolicy", "DeleteCachePolicy", "GetCachePolicy", "UpdateCachePolicy"),
+        ),
+        (
+            "CdnDistribution",
+            "distribution/*",
+            ("CreateDistribution", "DeleteDistribution", "GetDistribution",
+             "GetDistributionConfig", "ListTagsForResource", "TagResource", "UntagResource",
+             "UpdateDistribution"),
+        ),
+    ):  # fmt: skip
+        names = tuple(f"cloudfront:{action}" for action in actions)
+        yield Right(sid, names, (f"{everywhere}:{resource}",))
+
+
 def rights(deployment: Deployment) -> Iterator[Right]:
     """Yield every right that the scripts need, apart from training."""
+    yield from _stack_rights(deployment)
+    yield from _endpoint_rights(deployment)
+    yield from _gateway_rights(deployment)
+
+
+def _stack_rights(deployment: Deployment) -> Iterator[Right]:
+    """Yield what the stack's own resources need, and passing its roles on."""
     yield from _infrastructure(deployment)
     yield from _network(deployment)
     yield from _roles(deployment)
+    yield from _guard(deployment)
+
+
+def _endpoint_rights(deployment: Deployment) -> Iterator[Right]:
+    """Yield what endpoints, their files, logs and leases need."""
     yield from _storage(deployment)
     yield from _models(deployment)
-    yield from _image(deployment)
+    yield from _leases(deployment)
     yield from _scaling(deployment)
     yield from _monitoring(deployment)
+
+
+def _gateway_rights(deployment: Deployment) -> Iterator[Right]:
+    """Yield what the gateway and the image need, and the searches of all commands."""
     yield from _gateway(deployment)
+    yield from _image(deployment)
     yield from _searches(deployment)
 
 
@@ -306,6 +369,8 @@ def _roles(deployment: Deployment) -> Iterator[Right]:
         ("PassTheGatewaysRole", deployment.gateway_role, _FUNCTIONS),
         ("PassTheBuildsRole", deployment.build_role, _BUILDS),
         ("PassTheRulesRole", deployment.build_rule_role, _EVENTS),
+        ("PassTheGuardsRole", deployment.guard_role, _FUNCTIONS),
+        ("PassTheLeasesRole", deployment.lease_role, _SCHEDULER),
     ):
         yield Right(sid, ("iam:PassRole",), (role,), {"iam:PassedToService": service})
     # Once per account, by the first scalable target.
@@ -315,6 +380,68 @@ def _roles(deployment: Deployment) -> Iterator[Right]:
         ("iam:CreateServiceLinkedRole",),
         (f"{linked}/*",),
         {"iam:AWSServiceName": _SCALING},
+    )
+
+
+def _guard(deployment: Deployment) -> Iterator[Right]:
+    """Yield what the stack needs for the guard, and for what calls it and its mails."""
+    group = _arn(deployment, "scheduler", f"schedule-group/{deployment.lease_group}")
+    yield Right(
+        "LeaseGroup",
+        (
+            "scheduler:CreateScheduleGroup",
+            "scheduler:DeleteScheduleGroup",
+            "scheduler:GetScheduleGroup",
+            "scheduler:ListTagsForResource",
+            "scheduler:TagResource",
+            "scheduler:UntagResource",
+        ),
+        (group,),
+    )
+    yield Right(
+        "Guard",
+        (
+            "lambda:CreateFunction",
+            "lambda:DeleteFunction",
+            "lambda:GetFunction",
+            "lambda:GetFunctionConfiguration",
+            "lambda:ListTags",
+            "lambda:TagResource",
+            "lambda:UntagResource",
+            "lambda:UpdateFunctionCode",
+            "lambda:UpdateFunctionConfiguration",
+        ),
+        (_arn(deployment, "lambda", f"function:{deployment.guard}"),),
+    )
+    yield Right(
+        "SpendMail",
+        (
+            "sns:CreateTopic",
+            "sns:DeleteTopic",
+            "sns:GetTopicAttributes",
+            "sns:ListSubscriptionsByTopic",
+            "sns:ListTagsForResource",
+            "sns:SetTopicAttributes",
+            "sns:Subscribe",
+            "sns:TagResource",
+            "sns:Unsubscribe",
+            "sns:UntagResource",
+        ),
+        (deployment.spend_topic,),
+    )
+
+
+def _leases(deployment: Deployment) -> Iterator[Right]:
+    group = deployment.lease_group
+    yield Right(
+        "Leases",
+        (
+            "scheduler:CreateSchedule",
+            "scheduler:DeleteSchedule",
+            "scheduler:GetSchedule",
+            "scheduler:UpdateSchedule",
+        ),
+        (_arn(deployment, "scheduler", f"schedule/{group}/*"),),
     )
 
 
@@ -483,6 +610,7 @@ def _monitoring(deployment: Deployment) -> Iterator[Right]:
         # IAM compares both forms, depending on the action.
         f"/aws/lambda/{deployment.prefix}",
         f"/aws/lambda/{deployment.prefix}:*",
+        f"/aws/lambda/{deployment.guard}*",
         f"{deployment.build_log}*",
     )
     yield Right(
@@ -562,6 +690,8 @@ def _searches(deployment: Deployment) -> Iterator[Right]:
             "lambda:ListFunctions",
             "logs:DescribeLogGroups",
             "s3:ListAllMyBuckets",
+            "scheduler:ListScheduleGroups",
+            "scheduler:ListSchedules",
             "sagemaker:ListEndpointConfigs",
             "sagemaker:ListEndpoints",
             "sagemaker:ListModels",

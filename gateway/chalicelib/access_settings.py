@@ -21,6 +21,7 @@ PLACE = re.compile(r"s3://([a-z0-9.-]{3,63})/((?:[A-Za-z0-9._-]+/)*)")
 # The length of SHA-256's output; RFC 2104 discourages shorter keys of an HMAC.
 _SHORTEST_SECRET = 32
 _MOST_PER_MINUTE = 1_000
+_LEAST_USD, _MOST_USD = 0.01, 1_000_000
 FILTER_MODES = ("off", "warn", "refuse")
 
 # Reads a variable: takes its name, its cast, an example, and its default.
@@ -36,12 +37,17 @@ class Key:
         digest: SHA-256 of the key.
         per_minute: the number of pictures that it can request in a minute; None for no limit.
         expires: seconds since 1970; None for never.
+        usd_per_month: what its pictures, and those of its links, can cost in a month; None for no
+            limit.
+        owner: whether it can see what all keys use.
     """
 
     name: str
     digest: bytes
     per_minute: int | None = None
     expires: float | None = None
+    usd_per_month: float | None = None
+    owner: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Protection:
         filter_mode: off, warn or refuse.
         filter_words: words to refuse in addition to the list; a leading minus allows one instead.
         origins: sites whose scripts can use this gateway; `*` for any.
+        cdn: the secret with which the CDN in front of this gateway proves itself; None without one.
     """
 
     keys: tuple[Key, ...] = ()
@@ -65,6 +72,7 @@ class Protection:
     filter_mode: str = "off"
     filter_words: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    cdn: bytes | None = None
 
     @classmethod
     def read(cls, read: Read) -> Protection:
@@ -75,11 +83,12 @@ class Protection:
         return cls(
             keys=keys,
             secrets=read("EASEL_SECRET", _secrets, "at least 32 random characters", default=secret),
-            accounts=read("EASEL_LINKS", _place, "s3://easel-main/links/", default=""),
+            accounts=read("EASEL_LINKS", read_place, "s3://easel-main/links/", default=""),
             per_minute=read("EASEL_PICTURES_PER_MINUTE", _per_minute, "20", default="off"),
             filter_mode=read("EASEL_PROMPT_FILTER", _mode, "refuse", default="off"),
             filter_words=read("EASEL_PROMPT_FILTER_WORDS", _words, "foo, -bar", default=""),
             origins=read("EASEL_CORS_ORIGINS", _origins, "https://example.org", default=""),
+            cdn=read("EASEL_CDN_SECRET", _cdn, "at least 32 random characters", default=""),
         )
 
 
@@ -100,7 +109,7 @@ def _key(entry: Any) -> Key:
     name, digest = entry["name"], entry["sha256"]
     if not isinstance(name, str) or not isinstance(digest, str):
         raise TypeError("the name and the sha256 of a key are text")
-    unknown = set(entry) - {"name", "sha256", "per_minute", "expires"}
+    unknown = set(entry) - {"name", "sha256", "per_minute", "expires", "usd_per_month", "owner"}
     # A misspelled `expires` or `per_minute` must not make a key without a limit.
     if unknown or not _NAME.fullmatch(name) or not _DIGEST.fullmatch(digest):
         raise ValueError(
@@ -108,12 +117,17 @@ def _key(entry: Any) -> Key:
             " and nothing unknown"
         )
     per_minute, expires = entry.get("per_minute"), entry.get("expires")
+    budget, owner = entry.get("usd_per_month"), entry.get("owner", False)
+    if not isinstance(owner, bool):
+        raise TypeError("the owner of a key is true or false")
     return Key(
         name,
         bytes.fromhex(digest),
         None if per_minute is None else _count(per_minute),
         # Only a missing date means for ever: an empty one is a mistake.
         None if expires is None else _moment(expires),
+        None if budget is None else _dollars(budget),
+        owner,
     )
 
 
@@ -134,7 +148,15 @@ def _secrets(text: str) -> tuple[bytes, ...]:
     return secrets
 
 
-def _place(text: str) -> tuple[str, str] | None:
+def _cdn(text: str) -> bytes | None:
+    # A comma, which separates the secrets of EASEL_SECRET, is like any other character here.
+    if text and len(text) < _SHORTEST_SECRET:
+        raise ValueError("it is shorter than 32 characters")
+    return text.encode() or None
+
+
+def read_place(text: str) -> tuple[str, str] | None:
+    """Return bucket and prefix of an `s3://` address, None for no text; raises ValueError."""
     if not text:
         return None
     place = PLACE.fullmatch(text)
@@ -154,6 +176,15 @@ def _count(number: object) -> int:
     if not 1 <= number <= _MOST_PER_MINUTE:
         raise ValueError(f"a limit is from 1 to {_MOST_PER_MINUTE:,}")
     return number
+
+
+def _dollars(number: object) -> float:
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        raise ValueError("usd_per_month is a number")
+    # NaN is in no range.
+    if not _LEAST_USD <= number <= _MOST_USD:
+        raise ValueError(f"usd_per_month is from {_LEAST_USD} to {_MOST_USD:,}")
+    return float(number)
 
 
 def _mode(text: str) -> str:

@@ -7,6 +7,7 @@
     │   ├── PictureRefused         400  the model's own check refused the picture
     │   ├── Unauthorized           401  no valid key, session or link
     │   ├── RateLimited            429  too many pictures in the last minute, or a link is used up
+    │   ├── UsageNeedsKey          403  links and open gateways do not see what is used
     │   ├── NotOffered             404  unknown model or unsupported operation
     │   └── JobUnknown             404  unknown or expired job
     ├── NeverReachedGpu                the endpoint did not take the request: quota is refunded
@@ -14,6 +15,8 @@
     │   └── EndpointUnavailable        another endpoint of the same model can help
     │       ├── EndpointMissing     503  the endpoint does not exist at the moment
     │       ├── EndpointBusy        503  throttled, overloaded, or still starting
+    │       ├── EndpointAsleep      503  its lease, or its owner, has ended it
+    │       ├── EndpointWaking      503  it is being created again
     │       └── EndpointUnreachable 503  no connection could be made
     ├── MayHaveReachedGpu              the response was lost: a run may be in progress
     │   ├── EndpointDown           503  the model's server does not respond
@@ -25,10 +28,16 @@
     │   ├── BadPicture             502  the response is not a complete picture
     │   ├── JobFailed              502  image generation failed
     │   └── JobExpired             503  the picture was lost, or is no longer stored
+    ├── BillFault                      money, not the machine: nothing was started
+    │   ├── CapReached             402  the deployment's monthly cap is reached
+    │   └── BudgetUsed             402  the key's dollars of this month are used up
     ├── TryLater                       the gateway itself cannot respond with a picture now
     │   ├── StillPainting          503  not ready after as many redirects as the client follows
     │   ├── TooManyWaiting         503  every wait slot is taken
     │   └── StoreUnavailable       503  S3 did not respond as expected
+    ├── DeletionFault                  deleting a picture, never generating one
+    │   ├── KeyRequired            403  links and open gateways do not delete
+    │   └── PictureUnknown         404  the picture is not stored
     ├── TrainingFault                  fine-tuning, never a picture
     │   ├── TrainingUnavailable    404  the gateway was deployed without it
     │   ├── TrainingNeedsKey       403  links and open gateways do not train
@@ -101,8 +110,16 @@ class GenerationFailed(GatewayError):
     """The endpoint or the job ended without a usable picture."""
 
 
+class BillFault(GatewayError):
+    """Money, not the machine: nothing was started."""
+
+
 class TryLater(GatewayError):
     """The gateway itself cannot respond with a picture now."""
+
+
+class DeletionFault(GatewayError):
+    """A picture cannot be deleted; requests for pictures never raise it."""
 
 
 class TrainingFault(GatewayError):
@@ -158,6 +175,28 @@ class RateLimited(CallerFault):
 
     # The default is the window of the rate limit; a used-up link passes the rest of its life.
     def __init__(self, message: str, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UsageNeedsKey(CallerFault):
+    """What is used, and by whom, is shown to an API key only."""
+
+    status = 403
+    code = "usage_needs_key"
+
+
+class BudgetUsed(BillFault):
+    """The key can spend no more this month; the same request works again in the next one.
+
+    Until then a client library that resends by itself would be refused again.
+    """
+
+    status = 402
+    code = "budget_used"
+    resend = False
+
+    def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -251,6 +290,45 @@ class EndpointUnreachable(EndpointUnavailable):
     retry_after = 15
 
 
+class EndpointAsleep(EndpointUnavailable):
+    """Nobody has used the model for the length of its lease, or its owner has stopped it.
+
+    A client library that resends by itself would not wake it.
+    """
+
+    status = 503
+    code = "endpoint_asleep"
+    retry_after = 300
+    resend = False
+
+
+class EndpointWaking(EndpointUnavailable):
+    """The model's endpoint is being created again, which takes minutes."""
+
+    status = 503
+    code = "endpoint_waking"
+    resend = False
+
+    def __init__(self, message: str, retry_after: int = 300) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CapReached(BillFault):
+    """The deployment has spent its monthly cap; the owner can raise it.
+
+    A client library that resends by itself would be refused again.
+    """
+
+    status = 402
+    code = "monthly_cap_reached"
+    resend = False
+
+    def __init__(self, message: str, retry_after: int = 86_400) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class JobUnknown(CallerFault):
     """Unknown or expired job."""
 
@@ -312,6 +390,20 @@ class EndpointTooSlow(MayHaveReachedGpu):
     code = "endpoint_too_slow"
     retry_after = 30
     resend = False
+
+
+class KeyRequired(DeletionFault):
+    """Deleting a picture requires an API key; a link does not suffice, nor does an open gateway."""
+
+    status = 403
+    code = "key_required"
+
+
+class PictureUnknown(DeletionFault):
+    """The picture to delete is not stored."""
+
+    status = 404
+    code = "picture_unknown"
 
 
 class TrainingUnavailable(TrainingFault):

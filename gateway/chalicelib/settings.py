@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chalicelib.access_settings import PLACE, Protection
+from chalicelib.access_settings import PLACE, Protection, read_place
 from chalicelib.description import Description
 from chalicelib.generation import (
     LARGEST_AREA,
@@ -26,6 +26,7 @@ from chalicelib.training_settings import EXAMPLE, TrainingSettings
 _DEFAULTS = ("steps", "guidance_scale", "width", "height")
 # An hour is the longest run that SageMaker allows an asynchronous invocation.
 _SECONDS = Number("How long a picture takes.", 0, 3_600)
+_USD_PER_HOUR = Number("The price of an instance of the endpoint.", 0, 1_000)
 _LORA = Name("A LoRA adapter.")
 _STEP = Whole("What a number is a multiple of.", 1, 1_536)
 # `deploy` adds this file to the package, because a vocabulary takes more than the 4 KB that Lambda
@@ -58,6 +59,31 @@ class Queue:
     bucket: str
     prefix: str
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Bucket and prefix."""
+        return self.bucket, self.prefix
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What ends a real-time endpoint that nobody uses.
+
+    Attributes:
+        group: of the schedule in EventBridge Scheduler.
+        name: of the schedule.
+        wake: whether a caller with a key may have the endpoint created again.
+    """
+
+    group: str
+    name: str
+    wake: bool = False
+
+    @property
+    def deployment(self) -> str:
+        """The deployment's name, without which no command of its owner works."""
+        return self.group.removeprefix("easel-")
+
 
 @dataclass(frozen=True)
 class Model:
@@ -67,9 +93,13 @@ class Model:
         name: as requests name it.
         endpoint: the real-time endpoint, which is tried first if there is one.
         queue: the asynchronous endpoint, used if there is no other or the other is unavailable.
+        pictures: bucket and prefix in S3 where pictures of the real-time endpoint are stored whose
+            requests name the seed; the place of the queue's jobs, if there is a queue; None if they
+            are not stored.
         revision: names the weights; other weights make another picture.
         defaults: the model's own steps, guidance scale, width and height, as far as configured.
         seconds: how long a picture takes once the model is loaded; None if it was not measured.
+        usd_per_hour: the price of the dearest instance type of its endpoint; None if it is unknown.
         loras: the LoRA adapters that a request can name, without those of `adapters`; None if they
             are not configured.
         adapters: bucket and prefix in S3 where more adapters are published, replaced and deleted
@@ -78,19 +108,28 @@ class Model:
             for a model that paints every size.
         rules: of the fields whose limits are narrower for this model than the contract's.
         description: what the model says about itself to people.
+        lease: of the real-time endpoint; None if it has none.
     """
 
     name: str
     endpoint: str | None = None
     queue: Queue | None = None
+    pictures: tuple[str, str] | None = None
     revision: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
+    usd_per_hour: float | None = None
     loras: tuple[str, ...] | None = None
     adapters: tuple[str, str] | None = None
     largest_area: int | None = None
     rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
+    lease: Lease | None = None
+
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """Bucket and prefix where its pictures are stored; None if none of them are."""
+        return self.queue.place if self.queue else self.pictures
 
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
@@ -132,6 +171,8 @@ class Settings:
         most_waiting: the number of requests that can wait for asynchronous pictures at once.
         protection: keys, limits and the prompt filter.
         training: where and what the gateway fine-tunes; None if it does not.
+        spend: bucket and prefix in S3 where the spending is counted; None if it is not.
+        usage: bucket and prefix in S3 where the use of pictures is recorded; None if it is not.
     """
 
     models: Mapping[str, Model]
@@ -140,6 +181,8 @@ class Settings:
     most_waiting: int = 50
     protection: Protection = field(default_factory=Protection)
     training: TrainingSettings | None = None
+    spend: tuple[str, str] | None = None
+    usage: tuple[str, str] | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -153,7 +196,7 @@ class Settings:
             "EASEL_DESCRIPTIONS", _descriptions, '{"sd": {"about": "..."}}', default=_packaged()
         )
         models = read("EASEL_MODELS", _models, '{"sd": {"endpoint": "easel-sd"}}')
-        return cls(
+        settings = cls(
             models={
                 name: replace(model, description=descriptions.get(name, model.description))
                 for name, model in models.items()
@@ -163,7 +206,27 @@ class Settings:
             most_waiting=read("EASEL_MOST_WAITING", _count, "50", default="50"),
             protection=Protection.read(read),
             training=read("EASEL_TRAINING", TrainingSettings.read, EXAMPLE, default=""),
+            spend=read("EASEL_SPEND", read_place, "s3://easel-main/spend/", default=""),
+            usage=read("EASEL_USAGE", read_place, "s3://easel-main/usage/", default=""),
         )
+        settings.check_budgets()
+        return settings
+
+    def check_budgets(self) -> None:
+        """Raise BadSetting if a key has a budget, and what its pictures cost cannot be counted.
+
+        Without a price nothing would ever use the budget up.
+        """
+        if all(key.usd_per_month is None for key in self.protection.keys):
+            return
+        if self.usage is None:
+            problem = "is not set, but a key of EASEL_API_KEYS has usd_per_month"
+            raise BadSetting("EASEL_USAGE", problem, "s3://easel-main/usage/")
+        for name, model in self.models.items():
+            if model.usd_per_hour is None:
+                problem = f"has no usd_per_hour for {name!r}, but a key has usd_per_month"
+                example = '{"sd": {"endpoint": "easel-sd", "usd_per_hour": 1.41}}'
+                raise BadSetting("EASEL_MODELS", problem, example)
 
     def painted(self, request: GenerationRequest) -> str | None:
         """Return the size at which a request's model paints it, as `Model.painted`."""
@@ -227,12 +290,28 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoints = {"endpoint", "asynchronous"} & set(fields)
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
-    known = {"defaults", "seconds", "loras", "adapters", "limits", "largest_area"}
+    lease = _lease(name, fields.pop("lease")) if "lease" in fields else None
+    pictures = _place(fields.pop("pictures"), "pictures") if "pictures" in fields else None
+    known = {"defaults", "seconds", "usd_per_hour", "loras", "adapters", "limits", "largest_area"}
     if not endpoints or set(fields) - known:
         raise ValueError(f"{name!r} needs an endpoint, an asynchronous one or both")
     if not isinstance(endpoint, str | None) or not isinstance(revision, str):
         raise TypeError(f"{name!r} has something other than text for endpoint or revision")
-    return Model(name, endpoint, queue, revision, **_properties(fields))
+    if pictures and (endpoint is None or (queue and queue.place != pictures)):
+        raise ValueError(
+            f"{name!r} has pictures without a real-time endpoint, or elsewhere than its jobs"
+        )
+    return Model(name, endpoint, queue, pictures, revision, **_properties(fields), lease=lease)
+
+
+def _lease(name: str, entry: dict[str, Any]) -> Lease:
+    group, _, schedule = entry["schedule"].partition("/")
+    wake = entry.get("wake", False)
+    if set(entry) - {"schedule", "wake"} or not group or not schedule or wake not in (True, False):
+        raise ValueError(
+            f"{name!r} needs a lease's schedule, group/name, and wake as true or false"
+        )
+    return Lease(group, schedule, bool(wake))
 
 
 def _properties(fields: dict[str, Any]) -> dict[str, Any]:
@@ -244,12 +323,14 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
         }
     if "seconds" in fields:
         properties["seconds"] = _SECONDS.clean(fields["seconds"])
+    if "usd_per_hour" in fields:
+        properties["usd_per_hour"] = _USD_PER_HOUR.clean(fields["usd_per_hour"])
     if "largest_area" in fields:
         properties["largest_area"] = LARGEST_AREA.clean(fields["largest_area"])
     if "loras" in fields:
         properties["loras"] = tuple(_LORA.clean(name) for name in fields["loras"])
     if "adapters" in fields:
-        properties["adapters"] = _place(fields["adapters"])
+        properties["adapters"] = _place(fields["adapters"], "adapters")
     if "limits" in fields:
         properties["rules"] = {
             name: _narrowed(name, limits) for name, limits in fields["limits"].items()
@@ -257,10 +338,10 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
     return properties
 
 
-def _place(address: str) -> tuple[str, str]:
+def _place(address: str, name: str) -> tuple[str, str]:
     place = PLACE.fullmatch(address)
     if place is None:
-        raise ValueError("adapters must be s3://bucket/prefix/")
+        raise ValueError(f"{name} must be s3://bucket/prefix/")
     return place[1], place[2]
 
 

@@ -20,7 +20,9 @@ _ACCESS = (401, 429)
 _API_GATEWAYS_OWN = (413, 429, 502, 504)
 _INTRODUCTION = (
     "Text to image. A request for a slow model's picture returns a chain of `303 See Other`"
-    " redirects, each of which waits as long as a request can. API Gateway itself responds to an"
+    " redirects, each of which waits as long as a request can. With `dry_run=1` in the query or"
+    " `dry_run: true` in the body, every request that generates pictures returns its price instead,"
+    " a `DryRun`. API Gateway itself responds to an"
     ' unknown path with 403 and `{"message": ...}`.'
 )
 _MEANINGS = {

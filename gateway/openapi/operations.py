@@ -7,12 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.dialects.automatic1111_lists import EMPTY, FROM_PICTURES, REFRESHED
+from chalicelib.dialects.usage import DAYS, FORMATS
 from chalicelib.errors import (
+    CapReached,
+    DeletionFault,
     GatewayError,
     InternalError,
     InvalidRequest,
+    JobUnknown,
+    KeyRequired,
     NameTaken,
     NotOffered,
+    PictureUnknown,
     PromptRefused,
     StoreUnavailable,
     TrainingBusy,
@@ -24,6 +30,7 @@ from chalicelib.errors import (
     TrainingUnavailable,
     TrainingUnknown,
     Unauthorized,
+    UsageNeedsKey,
     WrongState,
     every_error,
 )
@@ -31,6 +38,7 @@ from chalicelib.image_files import MEDIA_TYPES
 from openapi.schemas import BINARY, OBJECT, TEXT, WHOLE, Schema, empty, query_parameters, ref
 
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"
+CSV = "text/csv; charset=utf-8"
 # By status and media type; None for a body that is not JSON.
 Responses = Mapping[int, Mapping[str, Schema | None]]
 
@@ -67,9 +75,14 @@ class Operation:
     head: bool = True
 
 
-_ANY = tuple(error for error in every_error() if not issubclass(error, TrainingFault))
+_ANY = tuple(
+    error
+    for error in every_error()
+    if not issubclass(error, DeletionFault | TrainingFault | UsageNeedsKey)
+)
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
+_DELETING = (*_READING, KeyRequired, JobUnknown, PictureUnknown, StoreUnavailable)
 # A crawler gets HTML for a picture that was not generated before. It is last: generators take the
 # first type that they know.
 _PICTURE: dict[str, Schema | None] = {
@@ -82,10 +95,13 @@ _GENERATED: Responses = {
     303: {PLAIN: TEXT},
     304: {},
 }
+# Last as well: what a dry run returns in its place.
+_PRICED: Responses = {**_GENERATED, 200: {**_PICTURE, JSON: ref("DryRun")}}
 _MADE_BY = {
     "X-Seed": "The seed.",
     "X-Model": "The model.",
     "X-Painted-Size": "The size that the model painted, if the picture was scaled up from it.",
+    "X-Cost-USD": "What painting it costs in dollars; absent if the model has no price.",
     "X-Prompt": "The prompt in percent-encoded UTF-8, cut after 6,000 bytes.",
     "Content-Disposition": "A file name.",
 }
@@ -95,6 +111,39 @@ _HOP: Schema = {
     "description": "The number of redirects so far.",
     "schema": {**WHOLE, "minimum": 0, "maximum": 999},
 }
+
+
+_DRY_RUN: Schema = {
+    "name": "dry_run",
+    "in": "query",
+    "description": "Whether to return the price only, as JSON, and to generate nothing.",
+    "schema": {"type": "boolean"},
+}
+_USAGE: tuple[Schema, ...] = (
+    {
+        "name": "days",
+        "in": "query",
+        "description": "How many days, up to `to`: 30 without it.",
+        "schema": DAYS.describe(),
+    },
+    *(
+        {
+            "name": name,
+            "in": "query",
+            "description": f"The {word} day in UTC, such as 2026-11-26; not with `days`."
+            if name == "from"
+            else f"The {word} day in UTC; today without it.",
+            "schema": {**TEXT, "format": "date"},
+        }
+        for name, word in (("from", "first"), ("to", "last"))
+    ),
+    {
+        "name": "format",
+        "in": "query",
+        "description": "`csv` for one row for each day, key, link, model and kind.",
+        "schema": {**TEXT, "enum": list(FORMATS)},
+    },
+)
 
 
 def _in_path(name: str, meaning: str, **schema: Any) -> Schema:
@@ -129,9 +178,13 @@ def _json(schema: Schema) -> Responses:
 
 
 def _generating(name: str, summary: str, *parameters: Schema) -> Operation:
-    every = (*parameters, *query_parameters())
+    every = (*parameters, *query_parameters(), _DRY_RUN)
+    return Operation(name, summary, "Pictures", _PRICED, _ANY, parameters=every, headers=_MADE_BY)
+
+
+def _deleting(name: str, summary: str, *parameters: Schema) -> Operation:
     return Operation(
-        name, summary, "Pictures", _GENERATED, _ANY, parameters=every, headers=_MADE_BY
+        name, summary, "Pictures", {204: {}}, _DELETING, parameters=parameters, head=False
     )
 
 
@@ -143,7 +196,7 @@ _TRAINING = (
 )
 # What any look at a job asks SageMaker, and what a start can meet.
 _WATCHING = (*_TRAINING, TrainingUnknown, TrainingBusy, TrainingForbidden)
-_STARTING = (*_WATCHING, InvalidRequest, NameTaken, TrainingRunning, TrainingQuotaUsed)
+_STARTING = (*_WATCHING, CapReached, InvalidRequest, NameTaken, TrainingRunning, TrainingQuotaUsed)
 
 
 def _training(
@@ -183,7 +236,13 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         )
     },
     "/inference/{text}": {
-        "get": _generating("get_picture", "The picture of the prompt in the path.", _PROMPT)
+        "get": _generating("get_picture", "The picture of the prompt in the path.", _PROMPT),
+        "delete": _deleting(
+            "delete_picture",
+            "Delete the stored picture that the same URL with GET leads to; it must name the seed.",
+            _PROMPT,
+            *query_parameters(),
+        ),
     },
     "/inference/default": {
         "get": _generating(
@@ -191,7 +250,13 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             "An astronaut riding a horse on mars; with `prompt`, the picture of a prompt that no"
             " path can spell, such as `..`.",
             _PROMPT_IN_QUERY,
-        )
+        ),
+        "delete": _deleting(
+            "delete_default_picture",
+            "Delete the stored picture that the same URL with GET leads to; it must name the seed.",
+            _PROMPT_IN_QUERY,
+            *query_parameters(),
+        ),
     },
     "/inference": {
         "get": _generating(
@@ -229,7 +294,8 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             {200: {JSON: ref("Job")}, 202: {JSON: ref("Job")}},
             _ANY,
             parameters=[_JOB],
-        )
+        ),
+        "delete": _deleting("delete_job", "Delete the picture of a job.", _JOB),
     },
     "/jobs/{identifier}/image": {
         "get": Operation(
@@ -454,6 +520,16 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     "/robots.txt": {
         "get": Operation(
             "get_crawler_rules", "The rules for crawlers.", "About", {200: {PLAIN: TEXT}}
+        )
+    },
+    "/usage": {
+        "get": Operation(
+            "get_usage",
+            "What the caller's key has used; with the key of an owner, what all have.",
+            "About",
+            {200: {JSON: ref("Usage"), CSV: TEXT, HTML: TEXT}, 304: {}},
+            (UsageNeedsKey, NotOffered, InvalidRequest, StoreUnavailable, InternalError),
+            parameters=_USAGE,
         )
     },
     "/options": {

@@ -6,10 +6,10 @@ from typing import Any
 
 from chalicelib.auth.link_quota import MOST_PICTURES as MOST_LINKED
 from chalicelib.auth.sessions import LONGEST_LINK, SHORTEST_LINK
+from chalicelib.batches.automatic1111 import FIELDS, FORMATS
+from chalicelib.batches.openai import IGNORED, QUALITIES
 from chalicelib.description import KINDS
-from chalicelib.dialects.automatic1111 import FIELDS, FORMATS
 from chalicelib.dialects.batch import MOST_PICTURES
-from chalicelib.dialects.openai import IGNORED, QUALITIES
 from chalicelib.generation import RULES, describe
 from chalicelib.training import datasets
 from chalicelib.training.asked import MOST_PICTURES as MOST_TRAINED
@@ -25,6 +25,8 @@ WHOLE: Schema = {"type": "integer"}
 # Of any members; generators make a map of it.
 OBJECT: Schema = {"type": "object", "additionalProperties": True}
 
+# By what a report of usage sums up.
+GROUPS = ("day", "key", "model", "link")
 _ANY_MODEL = "A model; any other name means the default one."
 
 
@@ -138,6 +140,7 @@ def _easel() -> dict[str, Schema]:
             "description": "What can be trained; null if nothing can.",
             "properties": {"models": listed(TEXT), "fields": OBJECT, "pictures": OBJECT},
         },
+        "usage": {"type": "boolean", "description": "Whether what is used is recorded."},
     }
     invitation = {
         "pictures": or_null({**WHOLE, "minimum": 1, "maximum": MOST_LINKED, "default": 10}),
@@ -153,7 +156,36 @@ def _easel() -> dict[str, Schema]:
         "url": TEXT,
         "image": TEXT,
     }
+    unknown = {"type": ["number", "null"]}
+    priced = {
+        "model": TEXT,
+        "seed": WHOLE,
+        "exists": {"type": "boolean", "description": "Whether it is stored, and costs nothing."},
+        "seconds": unknown,
+        "usd": unknown,
+    }
+    used = {"pictures": WHOLE, "gpu_seconds": NUMBER, "usd": NUMBER}
+    row = {"day": TEXT, "key": TEXT, "link": TEXT, "model": TEXT, "kind": TEXT, **used}
+    budget = {"key": TEXT, "usd_per_month": NUMBER, "spent_usd": NUMBER, "reserved_usd": NUMBER}
+    usage = {
+        "from": TEXT,
+        "to": TEXT,
+        **used,
+        **{f"{name}s": listed(json_object({name: TEXT, **used})) for name in GROUPS},
+        "rows": listed(json_object(row)),
+        "owner": {"type": "boolean", "description": "Whether it is what all keys have used."},
+        "month": {
+            **json_object({"month": TEXT, "usd": NUMBER, "cap_usd": unknown, "state": TEXT}),
+            "type": ["object", "null"],
+            "description": "What the endpoints have cost, and the cap; for an owner's key.",
+        },
+        "budgets": listed(json_object(budget)),
+    }
     return {
+        "DryRun": json_object(
+            {"dry_run": {"const": True}, "usd": unknown, "pictures": listed(json_object(priced))}
+        ),
+        "Usage": json_object(usage),
         "Request": request,
         "Model": json_object(model, **described),
         "Options": json_object(options),

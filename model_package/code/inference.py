@@ -79,7 +79,7 @@ def engine_fn(model: Model) -> Engine:
     Raises:
         EaselError: if the model could not be loaded.
     """
-    return make_engine(model.generator())
+    return make_engine(model.loaded())
 
 
 def prepare_fn(

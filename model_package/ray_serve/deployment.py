@@ -16,9 +16,9 @@ from typing import Any
 
 import ray
 from ray import serve
-from server.app import make_app
 from server.service import Service, State
 from server.settings import Settings
+from server.web.app import make_app
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -34,7 +34,7 @@ _TICK_SECONDS = 0.1
     graceful_shutdown_timeout_s=28,
 )
 class Easel:
-    """The server's queue and painter, in one replica."""
+    """The server's queue and worker, in one replica."""
 
     async def __init__(self) -> None:  # type: ignore[misc] # Ray Serve awaits it
         settings = Settings.read(["serve"], os.environ)
@@ -45,15 +45,9 @@ class Easel:
         # Ray Serve sends requests to a replica whose constructor has returned.
         while self._service.state is State.STARTING:
             await asyncio.sleep(_TICK_SECONDS)
-        self._revising = asyncio.create_task(self._revise())
-
-    async def _revise(self) -> None:
-        while True:
-            self._service.revise()
-            await asyncio.sleep(_TICK_SECONDS)
 
     async def check_health(self) -> None:
-        """Raise RuntimeError once nothing can be painted any more: Ray Serve starts another one."""
+        """Raise RuntimeError once nothing can be generated: Ray Serve starts another one."""
         # Ray Serve checks once before it sends requests. It would send none after an error, and
         # leave callers without a response; this way the server answers 503.
         is_first, self._checked = not self._checked, True

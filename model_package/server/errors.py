@@ -11,6 +11,7 @@ The bodies have the shape of the model package's errors:
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -57,8 +58,9 @@ class Refused(ServerError):
 
     def __init__(self, code: str, message: str, retry_after: float) -> None:
         super().__init__(503, code, message)
-        # SageMaker's longest invocation takes an hour.
-        self.retry_after = max(1, min(3600, round(retry_after)))
+        # Not earlier; but a few milliseconds on the way of a request are no second. SageMaker's
+        # longest invocation takes an hour.
+        self.retry_after = max(1, math.ceil(round(min(3600, retry_after), 1)))
 
     @property
     def headers(self) -> dict[str, str]:

@@ -16,9 +16,9 @@ from collections.abc import Generator, Mapping, Sequence
 import uvicorn
 
 from . import log
-from .app import make_app
 from .service import Service, State
 from .settings import Settings, Unusable
+from .web.app import make_app
 
 # For the last responses on their way.
 _SEND_SECONDS = 1.5

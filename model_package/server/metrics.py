@@ -76,7 +76,7 @@ class Metrics:
         self.waited = Histogram("easel_waited_seconds", "Time in the queue.", _SECONDS)
         self.pictures = Histogram("easel_picture_seconds", "From request to picture.", _SECONDS)
         self.steps = Histogram("easel_step_seconds", "Steps of the engine.", _STEP_SECONDS)
-        self.together = Histogram("easel_batch_size", "Painted together.", (1, 2, 4, 8))
+        self.together = Histogram("easel_batch_size", "Generated together.", (1, 2, 4, 8))
         self._before: dict[str, float] = {}
 
     def prometheus(self, gauges: dict[str, tuple[str, float]]) -> str:

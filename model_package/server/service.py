@@ -13,13 +13,13 @@ from typing import Any
 
 from . import log
 from .errors import Refused, ServerError, failed, unreadable
-from .job import Job, Stage
 from .metrics import Metrics, gpu_memory
-from .painter import Painter
-from .script import JSON, Context, Script, accepted
-from .script_thread import ScriptThread
+from .queue.job import Job, Stage
+from .queue.traces import Traces
+from .queue.worker import Worker
+from .script.functions import JSON, Context, Script, accepted
+from .script.thread import ScriptThread
 from .settings import Settings
-from .traces import Traces
 
 # SageMaker drops asynchronous responses with more than 4096 bytes of headers, its own included:
 # https://github.com/aws/deep-learning-containers/issues/4668
@@ -74,12 +74,12 @@ class Service:
     """Answers requests with the script's functions.
 
     Args:
-        script: loaded by the painter.
-        painter: not started yet.
+        script: loaded by the worker.
+        worker: not started yet.
     """
 
-    def __init__(self, script: Script, painter: Painter, metrics: Metrics) -> None:
-        self._script, self._painter, self._metrics = script, painter, metrics
+    def __init__(self, script: Script, worker: Worker, metrics: Metrics) -> None:
+        self._script, self._worker, self._metrics = script, worker, metrics
         self._thread, self._lookups = ScriptThread("script"), ScriptThread("lookups")
         self._answering = 0
         self._stopping = False
@@ -90,14 +90,14 @@ class Service:
         """Return what serves the script that the settings name; nothing is loaded yet."""
         metrics = Metrics()
         script = Script(settings.code, settings.program, settings.model_dir)
-        painter = Painter(script.load, metrics, stall_seconds=settings.stall_seconds)
-        return cls(script, painter, metrics)
+        worker = Worker(script.load, metrics, stall_seconds=settings.stall_seconds)
+        return cls(script, worker, metrics)
 
     def start(self) -> None:
         """Begin to load the model."""
         self._thread.start()
         self._lookups.start()
-        self._painter.start()
+        self._worker.start()
 
     @property
     def state(self) -> State:
@@ -105,21 +105,21 @@ class Service:
             return State.UNHEALTHY
         if self._stopping:
             return State.STOPPING
-        if self._painter.engine is None:
+        if self._worker.engine is None:
             return State.STARTING
-        return State.BUSY if any(self._painter.waiting.counts) else State.READY
+        return State.BUSY if any(self._worker.waiting.counts) else State.READY
 
     @property
     def fatal(self) -> str | None:
         """Why this process must end, or None."""
-        if self._painter.fatal is None and self._painter.stalled:
-            return "Painting shows no progress."
-        return self._painter.fatal
+        if self._worker.fatal is None and self._worker.stalled:
+            return "Image generation shows no progress."
+        return self._worker.fatal
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the painter, for the log."""
-        return self._painter.error
+        """What ended the worker, for the log."""
+        return self._worker.error
 
     @property
     def idle(self) -> bool:
@@ -129,13 +129,13 @@ class Service:
     def stop(self, seconds: float) -> None:
         """Accept nothing any more, and finish what can be finished in so many seconds."""
         self._stopping = True
-        self._painter.waiting.close(stopping, time.monotonic() + seconds)
+        self._worker.waiting.close(stopping, time.monotonic() + seconds)
 
     def refuse_all(self) -> None:
         """Answer all requests that are not finished."""
         self._stopping = True
-        self._painter.waiting.close(stopping, 0.0)
-        self._painter.waiting.refuse_all(stopping)
+        self._worker.waiting.close(stopping, 0.0)
+        self._worker.waiting.refuse_all(stopping)
 
     async def answer(self, call: Call) -> Reply:
         """Return the response to a request; raises nothing."""
@@ -162,9 +162,9 @@ class Service:
         self._require_open()
         context = Context(self._script.model_dir, call.headers)
         request = await self._read(call, context)
-        if self._painter.needs_no_paint(request):
+        if self._worker.needs_no_generate(request):
             return await self._reply(partial(self._at_once, request, context), context)
-        result = await self._paint(call, request, context)
+        result = await self._generate(call, request, context)
         if isinstance(result, ServerError):
             raise result
         return await self._reply(lambda: self._script.write(result, context), context)
@@ -177,7 +177,7 @@ class Service:
         if state is State.STOPPING:
             raise stopping()
         if state is State.UNHEALTHY:
-            message = "This server cannot paint any more, and ends."
+            message = "This server cannot generate images any more, and ends."
             raise Refused("unhealthy", message, _STOP_SECONDS)
 
     async def _read(self, call: Call, context: Context) -> Any:
@@ -193,14 +193,14 @@ class Service:
         def read() -> tuple[Any, Callable[[], Any] | None]:
             request = self._script.read(call.body, content_type, context)
             prepare = self._script.preparation(request, context)
-            return (request, prepare) if prepare else (self._painter.checked(request), None)
+            return (request, prepare) if prepare else (self._worker.checked(request), None)
 
         request, prepare = await self._thread.call(read)
         if prepare is None:
             return request
         # In a thread of its own: other requests are read and answered meanwhile.
         error = await self._lookups.call(prepare)
-        return error or await self._thread.call(lambda: self._painter.checked(request))
+        return error or await self._thread.call(lambda: self._worker.checked(request))
 
     def _at_once(self, request: Any, context: Context) -> bytes:
         """Return the body for what needs no generating: an error, or a description."""
@@ -208,7 +208,7 @@ class Service:
             request = self._script.predict(request, context)
         return self._script.write(request, context)
 
-    async def _paint(self, call: Call, request: Any, context: Context) -> Any:
+    async def _generate(self, call: Call, request: Any, context: Context) -> Any:
         """Return the result of a request, which may be an error of the script's."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -223,17 +223,17 @@ class Service:
             deadline=self._deadline(call, context),
             trace=call.trace,
         )
-        self._painter.waiting.put(job)
+        self._worker.waiting.put(job)
         self.traces.add(job)
         try:
             left = await _wait(job, future, call.left())
             if not future.done() and not left:
-                error = self._painter.waiting.give_up(job)
+                error = self._worker.waiting.give_up(job)
                 self._metrics.dropped.add(error.code)
                 raise error
         finally:
             if not future.done():
-                self._painter.waiting.withdraw(job)
+                self._worker.waiting.withdraw(job)
         if not future.done():
             self._metrics.dropped.add("left")
             log.event("caller_left", stage=job.stage, step=job.step, trace=job.trace)
@@ -272,7 +272,7 @@ class Service:
         job = self.traces.find(trace)
         if job is None:
             return None
-        left = self._painter.waiting.seconds_left(job)
+        left = self._worker.waiting.seconds_left(job)
         shown = {"preview": job.show()} if preview and job.stage is not Stage.DONE else {}
         return {
             "state": job.stage,
@@ -284,28 +284,28 @@ class Service:
 
     def health(self) -> dict[str, Any]:
         """Return what /health shows of the queue and the engine."""
-        waiting, painting = self._painter.waiting.counts
-        engine = self._painter.engine
+        waiting, generating = self._worker.waiting.counts
+        engine = self._worker.engine
         return {
             "state": self.state,
             **({"reason": self.fatal} if self.fatal else {}),
             "queue": {
                 "waiting": waiting,
-                "painting": painting,
-                "seconds": round(self._painter.waiting.seconds, 3),
+                "painting": generating,
+                "seconds": round(self._worker.waiting.seconds, 3),
             },
             "batch": engine.describe() if engine else None,
         }
 
     def metrics(self) -> str:
         """Return the text of /metrics."""
-        queue = self._painter.waiting
-        waiting, painting = queue.counts
+        queue = self._worker.waiting
+        waiting, generating = queue.counts
         return self._metrics.prometheus(
             {
                 "ready": ("1 while /ping is 200.", float(self.state in {"READY", "BUSY"})),
                 "queue_length": ("Requests that wait.", waiting),
-                "painting": ("Requests that are painted.", painting),
+                "painting": ("Requests that are generated.", generating),
                 "queue_seconds": ("Expected seconds of all that.", queue.seconds),
                 "queue_oldest_seconds": ("How long the first one waits.", queue.oldest),
                 **gpu_memory(),
@@ -314,7 +314,7 @@ class Service:
 
     def embedded_metrics(self, endpoint: str | None) -> str:
         """Return the line of metrics for CloudWatch."""
-        seconds = self._painter.waiting.seconds
+        seconds = self._worker.waiting.seconds
         return self._metrics.embedded(seconds, endpoint, round(time.time() * 1000))
 
 

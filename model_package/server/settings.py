@@ -49,7 +49,7 @@ class Settings:
         port: 0 for any free one.
         largest_request: bytes of a request's body.
         request_seconds: how long a caller waits that states no deadline.
-        stall_seconds: how long the painter may show no progress; None: by what the script is.
+        stall_seconds: how long the worker may show no progress; None: by what the script is.
         stop_seconds: how long what was accepted can go on after SIGTERM.
         endpoint: the endpoint's name, or None.
         emf: whether to write metrics to the log.

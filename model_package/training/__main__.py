@@ -39,9 +39,9 @@ from .dataset import Item
 from .examples import Examples
 from .failures import TrainingFailed
 from .job import Job, read_fields
+from .job_folder import fail, gpu_problem
 from .loop import Data, Loop, Stopped, has_prodigy, require_optimizer
 
-_LONGEST_FAILURE = 1_000  # SageMaker shows 1,024 characters
 # Fields that can change between an interruption and its continuation.
 _FREE = {"checkpoint_seconds", "sample_prompts", "sample_every", "validate_every", "usd_per_hour",
          "name"}  # fmt: skip
@@ -69,7 +69,8 @@ def train(home: Path, signals: list[int]) -> None:
     """Read the job, encode the pictures, train, and write the adapter."""
     channels = home / "input" / "data"
     job = read_job(channels)
-    check_gpu(home)
+    if problem := gpu_problem(home):
+        raise TrainingFailed(problem)
     items, notes = dataset.read_folder(channels / "pictures", job)
     class_items: list[Item] = []
     if job.preserve == "pictures":
@@ -166,23 +167,6 @@ def fingerprint_of(job: Job, items: list[Item], class_items: list[Item], base: B
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def check_gpu(home: Path) -> None:
-    """Refuse an instance whose GPU torch does not see, instead of training for days.
-
-    Raises:
-        TrainingFailed: if there is no GPU, and the instance's type has one.
-    """
-    path = home / "input" / "config" / "resourceconfig.json"
-    if torch.cuda.is_available() or not path.is_file():
-        return
-    kind = json.loads(path.read_text(encoding="utf-8")).get("current_instance_type", "")
-    if str(kind).startswith(("ml.g", "ml.p")):
-        raise TrainingFailed(
-            f"torch sees no GPU on {kind}: its driver may be older than the image's CUDA; use "
-            "another training image."
-        )
-
-
 def sentence(error: Exception) -> str:
     """Return what a person can act on."""
     if isinstance(error, InvalidField):
@@ -194,14 +178,6 @@ def sentence(error: Exception) -> str:
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return "The GPU's memory is full; lower batch_size, resolution or rank."
     return f"The trainer failed: {type(error).__name__}: {error}"
-
-
-def fail(home: Path, text: str) -> None:
-    """Write the failure where SageMaker looks for it."""
-    text = " ".join(text.split())[:_LONGEST_FAILURE]
-    print(text, file=sys.stderr, flush=True)
-    (home / "output").mkdir(parents=True, exist_ok=True)
-    (home / "output" / "failure").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from tests.benchmarks.lib.report import RESULTS, Result
 BENCHMARKS = (
     "ancestor_recipe",
     "gateway",
+    "meter",
     "copies",
     "home_page",
     "imports",
@@ -24,8 +25,10 @@ BENCHMARKS = (
     "load",
     "memory_growth",
     "asynchronous",
+    "stored",
     "gpu",
     "batching",
+    "toolkit",
     "start_up",
     "model_server",
     "png_encoding",
@@ -34,6 +37,7 @@ BENCHMARKS = (
     "weights_upload",
     "serving_image",
     "endpoint_life",
+    "batch",
     "demo_quality",
 )
 

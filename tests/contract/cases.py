@@ -96,6 +96,7 @@ ROUTES = {
     "/inference/{text}": "/inference/a%20red%20apple?seed=1",
     "/inference/default": "/inference/default?seed=1",
     "/sentence": "/sentence?seed=1",
+    "/usage": "/usage",
     "/jobs": "/jobs",
     "/jobs/{identifier}": "/jobs/done-00000000000000000000000000000000",
     "/jobs/{identifier}/image": "/jobs/done-00000000000000000000000000000000/image",
@@ -466,6 +467,22 @@ LIMITED = {
     "what exists costs nothing": get("/health"),
 }
 
+STORED = {
+    "painted": get(f"{_APPLE}?seed=1", _BEARER),
+    "painted once": get(f"{_APPLE}?seed=1", _BEARER),
+    "as OpenAI": post(_GENERATE, {"prompt": "a red apple", "seed": 1}, _BEARER),
+    "as AUTOMATIC1111": post(_TXT2IMG, {"prompt": "a red apple", "seed": 1}, _BEARER),
+    "a random one": get(_APPLE, _BEARER),
+    "a link": post("/links", {"pictures": 1}, _BEARER),
+    "a link does not delete": request("DELETE", f"{_APPLE}?seed=1&link=<link of a link>"),
+    "nobody does": request("DELETE", f"{_APPLE}?seed=1"),
+    "a deletion without a seed": request("DELETE", _APPLE, _BEARER),
+    "deleted": request("DELETE", f"{_APPLE}?seed=1", _BEARER),
+    "deleted again": request("DELETE", f"{_APPLE}?seed=1", _BEARER),
+    "a job that is none": request("DELETE", "/jobs/what", _BEARER),
+    "painted again": get(f"{_APPLE}?seed=1", _BEARER),
+}
+
 _KEYS = [
     {"name": "ada", "sha256": hashlib.sha256(KEY.encode()).hexdigest()},
     {"name": "bob", "sha256": hashlib.sha256(SLOW_KEY.encode()).hexdigest(), "per_minute": 2},
@@ -508,6 +525,18 @@ DEPLOYMENTS = {
             "EASEL_LINKS": "s3://easel-links/links/",
             "EASEL_CORS_ORIGINS": ORIGIN,
         },
+    ),
+    "stored": Deployment(
+        STORED,
+        {
+            "EASEL_MODELS": json.dumps(
+                {"sd": {"endpoint": "sd", "pictures": "s3://easel-sd/pictures/sd/"}}
+            ),
+            "EASEL_API_KEYS": json.dumps(_KEYS),
+            "EASEL_SECRET": SECRET,
+            "EASEL_LINKS": "s3://easel-links/links/",
+        },
+        models=False,
     ),
     "limits": Deployment(
         {**LIMITED, **{f"any site: {name}": each for name, each in preflights().items()}},

@@ -72,13 +72,16 @@ def openapi() -> Any:
 def storage() -> dict[str, Any]:
     """Return what pictures, jobs and links left in S3."""
     return {
-        name: answers()[name]["objects"] for name in ("pictures", "dialects", "waiting", "keys")
+        name: answers()[name]["objects"]
+        for name in ("pictures", "dialects", "waiting", "keys", "stored")
     }
 
 
 def invocations() -> dict[str, Any]:
     """Return what SageMaker Runtime was sent."""
-    return {name: answers()[name]["invocations"] for name in ("pictures", "dialects", "keys")}
+    return {
+        name: answers()[name]["invocations"] for name in ("pictures", "dialects", "keys", "stored")
+    }
 
 
 def log() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from tests.end_to_end.account import BUCKET, ENDPOINT, QUEUE
+from tests.end_to_end.account import BUCKET, ENDPOINT, QUEUE, STORED
 
 KEY = "easel_" + "k" * 43
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -16,8 +16,13 @@ FRIEND = "https://friend.example"
 SETTINGS = {
     "EASEL_MODELS": json.dumps(
         {
-            "sd": {"endpoint": ENDPOINT, "adapters": f"s3://{BUCKET}/loras/sd/"},
-            "sdxl": {"asynchronous": QUEUE},
+            "sd": {
+                "endpoint": ENDPOINT,
+                "adapters": f"s3://{BUCKET}/loras/sd/",
+                "usd_per_hour": 1.408,
+            },
+            "sdxl": {"asynchronous": QUEUE, "usd_per_hour": 1.408},
+            "stored": STORED,
         }
     ),
     "EASEL_API_KEYS": json.dumps(
@@ -25,6 +30,7 @@ SETTINGS = {
     ),
     "EASEL_SECRET": "s" * 43,
     "EASEL_LINKS": f"s3://{BUCKET}/links/",
+    "EASEL_USAGE": f"s3://{BUCKET}/usage/",
     "EASEL_PROMPT_FILTER": "refuse",
     "EASEL_CORS_ORIGINS": FRIEND,
 }

@@ -13,6 +13,10 @@ ASYNC_ENDPOINT = "easel-main-sdxl"
 MISSING_ENDPOINT = "easel-main-gone"
 BUCKET = "easel-main-123456789012-us-east-1"
 QUEUE = {"endpoint": ASYNC_ENDPOINT, "jobs": f"s3://{BUCKET}/jobs/"}
+# A model whose pictures the gateway stores.
+STORED_ENDPOINT = "easel-main-stored"
+STORED = {"endpoint": STORED_ENDPOINT, "pictures": f"s3://{BUCKET}/pictures/stored/"}
+# For each of the two places where pictures are stored.
 MOST_WAITING = 4
 # Pictures above the model server's own limit of 6.5 MB, as `create_endpoint` allows them.
 LARGE = {"MMS_MAX_RESPONSE_SIZE": "104857600"}

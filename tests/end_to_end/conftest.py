@@ -34,6 +34,8 @@ from tests.end_to_end.account import (
     QUEUE,
     REGION,
     SERVING_CODE,
+    STORED,
+    STORED_ENDPOINT,
     create_async_endpoint,
     scale,
 )
@@ -64,8 +66,9 @@ def aws():
     with GuardedAws().serve() as server, model_server as model:
         clients = Clients(lambda: server.url)
         create_endpoint(clients, ENDPOINT, {})
+        create_endpoint(clients, STORED_ENDPOINT, {})
         create_async_endpoint(clients, ASYNC_ENDPOINT)
-        for name in (ENDPOINT, ASYNC_ENDPOINT):
+        for name in (ENDPOINT, STORED_ENDPOINT, ASYNC_ENDPOINT):
             server.registry.register(name, model.url)
         yield server
 
@@ -81,9 +84,10 @@ def gateway_environment(aws):
                 "gone": {"endpoint": MISSING_ENDPOINT},
                 "sdxl": {"asynchronous": QUEUE},
                 "both": {"endpoint": MISSING_ENDPOINT, "asynchronous": QUEUE},
+                "stored": STORED,
             }
         ),
-        "EASEL_MOST_WAITING": str(MOST_WAITING),
+        "EASEL_MOST_WAITING": str(2 * MOST_WAITING),
         "EASEL_DEADLINE_SECONDS": str(DEADLINE),
     }
 

@@ -11,6 +11,7 @@ and answer only in service. This layer sits in botocore's events, between the sc
 
 from __future__ import annotations
 
+import ast
 import json
 import pickle
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ from werkzeug.wrappers import Request
 
 from endpoint.aws.registry import SERVABLE
 from endpoint.core.clock import Clock
-from endpoint.emulator.moto_ import api_gateway, cloudformation, codebuild, shims
+from endpoint.emulator.lambda_.inline import InlineFunction
+from endpoint.emulator.moto_ import api_gateway, cloudformation, codebuild, schedules, shims
 from endpoint.emulator.moto_.sagemaker import transitions
 from endpoint.emulator.process.clock import Clock as EmulatedClock
 from endpoint.emulator.sagemaker.containers import ContainerResponse
@@ -45,7 +47,7 @@ from tests import iam
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
 IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-inference:some-tag"
-PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10
+PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10 + b"\x00\x00\x00\x00IEND\xaeB`\x82"
 # The container's response to a request for it, as far as the scripts read it.
 DESCRIPTION: dict[str, Any] = {
     "defaults": {"steps": 20, "guidance_scale": None, "width": 512, "height": 512},
@@ -68,14 +70,30 @@ class _Container:
 
     def __init__(self) -> None:
         self.description: object = DESCRIPTION
+        self.refuses: dict[str, ContainerResponse] = {}
 
     def ask(self, _: object, __: object, body: bytes, ___: object) -> ContainerResponse:
-        if json.loads(body) != {"describe": True} or self.description == PNG:
+        request = json.loads(body)
+        if request.get("prompt") in self.refuses:
+            return self.refuses[request["prompt"]]
+        if request != {"describe": True} or self.description == PNG:
             return ContainerResponse(200, {"content-type": "image/png"}, PNG)
         content = {"content-type": "application/json"}
         if self.description is None:
             return ContainerResponse(400, content, b'{"error": "prompt is missing"}')
         return ContainerResponse(200, content, json.dumps(self.description).encode())
+
+
+def role_policy(client: Any, role: str, name: str) -> dict[str, Any]:
+    """Return a role's policy as CloudFormation makes it."""
+    written = client.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    document: dict[str, Any] = ast.literal_eval(written)  # as moto writes it
+    # moto keeps an empty one for AWS::NoValue.
+    statements = list(filter(None, document["Statement"]))
+    for statement in statements:
+        if isinstance(statement["Resource"], list):
+            statement["Resource"] = list(filter(None, statement["Resource"]))
+    return {**document, "Statement": statements}
 
 
 class _Moto:
@@ -92,7 +110,17 @@ class World(Clock):
         shims.install()
         cloudformation.install()
         self.seconds = 0.0
-        self.endpoints = Transitions(self.monotonic, CREATE_SECONDS, CREATE_SECONDS, DELETE_SECONDS)
+        # Whether EventBridge Scheduler carries out what is due while time passes.
+        self.schedules_run = False
+        self.schedules = schedules.Schedules(
+            self.now,
+            lambda service, _: _unwatched(service),
+            self._invoke_function,
+            self._role_allows,
+        )
+        self.endpoints = Transitions(
+            self.monotonic, CREATE_SECONDS, CREATE_SECONDS, DELETE_SECONDS, moment=self.now
+        )
         self.builds = codebuild.Builds(self.monotonic, _START, _BUILD_SECONDS)
         self._container = _Container()
         self._runtime = Runtime(self._container, _Moto(), EmulatedClock(), run=lambda work: work())
@@ -124,7 +152,36 @@ class World(Clock):
         return _START + timedelta(seconds=self.seconds)
 
     def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
+        until = self.seconds + seconds
+        while self.schedules_run:
+            due = self.schedules.next_due(ACCOUNT, REGION)
+            at = until if due is None else max((due - _START).total_seconds(), self.seconds)
+            if at > until:
+                break
+            self.seconds = at
+            if due is None:
+                break
+            self.schedules.run_due(ACCOUNT, REGION)
+        self.seconds = until
+
+    @staticmethod
+    def moment_of(text: str) -> datetime:
+        """Return the moment of a schedule's expression."""
+        return datetime.strptime(text, "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
+
+    def _invoke_function(self, region: str, name: str, event: Any) -> Any:
+        return InlineFunction(ACCOUNT, region, name).invoke(
+            event, _unwatched, lambda: self.now().timestamp()
+        )
+
+    def _role_allows(self, role: str, action: str, resource: str) -> bool:
+        """Whether a role's policies in moto allow an action, with the rules of tests/iam.py."""
+        client = _unwatched("iam")
+        name = role.rpartition("/")[2]
+        return any(
+            iam.allows(role_policy(client, name, policy), iam.Request(action, resource))
+            for policy in client.list_role_policies(RoleName=name)["PolicyNames"]
+        )
 
     # For tests to set
 
@@ -136,6 +193,12 @@ class World(Clock):
     @description.setter
     def description(self, value: object) -> None:
         self._container.description = value
+
+    def refuse(self, prompt: str, status: int = 400, message: str = "no such thing") -> None:
+        """Let every container refuse a prompt from now on."""
+        headers = {"content-type": "application/json"}
+        body = json.dumps({"error": {"code": "invalid_request", "message": message}}).encode()
+        self._container.refuses[prompt] = ContainerResponse(status, headers, body)
 
     @property
     def fails_with(self) -> str | None:
@@ -500,4 +563,6 @@ _LISTS = [
     ("ecr", "describe_repositories", "repositories", "repositoryName"),
     ("codebuild", "list_projects", "projects", ""),
     ("events", "list_rules", "Rules", "Name"),
+    ("scheduler", "list_schedules", "Schedules", "Name"),
+    ("sns", "list_topics", "Topics", "TopicArn"),
 ]

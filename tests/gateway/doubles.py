@@ -373,15 +373,29 @@ class GatewayClient:
 class GuardedClient:
     """A client of a gateway with keys, a bucket, a real-time model and a queued one.
 
-    It records what reached a model.
+    It records what reached a model. With a price, the gateway records what is used.
     """
 
-    def __init__(self, monkeypatch, protection, deadline_seconds=1.5, http=None, training=None):
+    def __init__(
+        self,
+        monkeypatch,
+        protection,
+        deadline_seconds=1.5,
+        http=None,
+        training=None,
+        pictures=None,
+        usd_per_hour=None,
+    ):
         queue = Queue("easel-slow", "bucket", "jobs/")
-        models = {"sd": Model("sd", "easel-sd"), "slow": Model("slow", None, queue)}
+        price = {"seconds": 2, "usd_per_hour": usd_per_hour}
+        models = {
+            "sd": Model("sd", "easel-sd", pictures=pictures, **price),
+            "slow": Model("slow", None, queue, **price),
+        }
+        usage = None if usd_per_hour is None else ("bucket", "usage/")
         # The deadline ends the wait for a queued picture, which never comes.
         self.settings = Settings(
-            models, deadline_seconds, False, protection=protection, training=training
+            models, deadline_seconds, False, protection=protection, training=training, usage=usage
         )
         self.runtime, self.bucket = _GeneratingAndQueueing(), Bucket(Breaks())
         self.service = ImageService(self.settings, Provided(self.runtime), Provided(self.bucket))

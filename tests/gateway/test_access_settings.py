@@ -78,6 +78,19 @@ def test_the_rest_is_read_as_it_is_written():
         ("EASEL_API_KEYS", json.dumps([{"name": "a", "sha256": DIGEST}] * 2)),
         ("EASEL_API_KEYS", f'[{{"name": "a", "sha256": "{DIGEST}", "expires": ""}}]'),
         ("EASEL_API_KEYS", f'[{{"name": "a", "sha256": "{DIGEST}", "expires": 0}}]'),
+        *(
+            ("EASEL_API_KEYS", f'[{{"name": "a", "sha256": "{DIGEST}", {field}}}]')
+            for field in (
+                '"usd_per_month": 0',
+                '"usd_per_month": "5"',
+                '"usd_per_month": true',
+                '"usd_per_month": NaN',
+                '"usd_per_month": Infinity',
+                '"usd_per_month": 1000001',
+                '"owner": "yes"',
+                '"owner": 1',
+            )
+        ),
         ("EASEL_API_KEYS", f'[{{"name": 7, "sha256": "{DIGEST}"}}]'),
         ("EASEL_API_KEYS", "[" * 100_000),
         ("EASEL_SECRET", "short"),

@@ -183,6 +183,17 @@ def test_bytecode_of_this_machine_and_half_a_zip_are_not_shipped(project, tmp_pa
         assert archive.read(name)[:4] == MAGIC_NUMBER
 
 
+def test_an_earlier_zip_of_the_same_sources_is_used_again_whatever_python_wrote(project, tmp_path):
+    package_gateway(tmp_path / "first", tmp_path)
+    builds = project / ".chalice" / "deployments"
+    (kept,) = builds.iterdir()
+    (project / "chalicelib" / "__pycache__" / "other.cpython-311.pyc").write_bytes(b"another")
+
+    package_gateway(tmp_path / "second", tmp_path)
+
+    assert list(builds.iterdir()) == [kept]
+
+
 def test_packaging_twice_gives_the_same_zip(package, tmp_path):
     again = package_gateway(tmp_path)
 

@@ -148,6 +148,45 @@ def test_adapters_can_be_published_in_a_bucket():
     assert model.loras is None
 
 
+@pytest.mark.parametrize(
+    "queue", [{}, {"asynchronous": {"endpoint": "e", "jobs": "s3://bucket/sd/"}}]
+)
+def test_pictures_of_a_real_time_endpoint_are_stored_in_a_bucket(queue):
+    entry = {"endpoint": "e", "pictures": "s3://bucket/sd/", **queue}
+    (model,) = Settings.from_environment(
+        {"EASEL_MODELS": json.dumps({"sd": entry})}
+    ).models.values()
+    assert model.pictures == model.place == ("bucket", "sd/")
+
+
+KEYS = json.dumps([{"name": "ada", "sha256": "0" * 64, "usd_per_month": 5, "owner": True}])
+PRICED = '{"sd": {"endpoint": "easel-sd", "usd_per_hour": 1.408}}'
+BUDGETS = {
+    "EASEL_API_KEYS": KEYS,
+    "EASEL_SECRET": "s" * 43,
+    "EASEL_USAGE": "s3://bucket/usage/",
+    "EASEL_MODELS": PRICED,
+}
+
+
+def test_a_key_has_a_budget_where_pictures_have_a_price_and_are_counted():
+    settings = Settings.from_environment(BUDGETS)
+    (key,) = settings.protection.keys
+
+    assert (key.usd_per_month, key.owner) == (5, True)
+    assert settings.usage == ("bucket", "usage/")
+    assert settings.models["sd"].usd_per_hour == 1.408
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [("EASEL_USAGE", "", "is not set"), ("EASEL_MODELS", MODELS, "has no usd_per_hour for 'sd'")],
+)
+def test_a_budget_that_nothing_would_use_up_is_refused(variable, value, problem):
+    with pytest.raises(BadSetting, match=f"^{variable} {problem}, but .* usd_per_month"):
+        Settings.from_environment({**BUDGETS, variable: value})
+
+
 def test_what_is_not_said_has_a_safe_default():
     settings = Settings.from_environment({"EASEL_MODELS": MODELS})
 
@@ -180,6 +219,20 @@ def test_what_is_not_said_has_a_safe_default():
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": "loras/sd"}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": "s3://b/"}}'),
         ("EASEL_MODELS", '{"sd": {"endpoint": "x", "adapters": 7}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "pictures": "s3://b"}}'),
+        (
+            "EASEL_MODELS",
+            '{"sd": {"asynchronous": {"endpoint": "x", "jobs": "s3://bucket/j/"},'
+            ' "pictures": "s3://bucket/j/"}}',
+        ),
+        (
+            "EASEL_MODELS",
+            '{"sd": {"endpoint": "x", "asynchronous": {"endpoint": "x", "jobs": "s3://bucket/j/"},'
+            ' "pictures": "s3://bucket/p/"}}',
+        ),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "usd_per_hour": "1"}}'),
+        ("EASEL_MODELS", '{"sd": {"endpoint": "x", "usd_per_hour": -1}}'),
+        ("EASEL_USAGE", "bucket/usage"),
         ("EASEL_MOST_WAITING", "0"),
         ("EASEL_MODELS", '{"s d": {"endpoint": "x"}}'),
         ("EASEL_DEADLINE_SECONDS", "soon"),

@@ -87,7 +87,7 @@ def test_a_queued_picture_is_counted_when_it_is_returned(queued, log):
 
 def test_the_latency_of_a_queued_picture_is_that_since_it_was_queued(queued, log, monkeypatch):
     client, end = queued
-    jobs = client.service._queues["slow"].jobs
+    jobs = client.service._stored["slow"].jobs
     # The picture is there at the first poll, after a minute in the queue.
     now = jobs._now
     monkeypatch.setattr(jobs, "_now", lambda: now() + 60)

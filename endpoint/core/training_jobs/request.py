@@ -7,7 +7,7 @@ training images pass hyperparameters through a shell.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .fields import InvalidField
@@ -91,6 +91,61 @@ def create_training_job(
     channels = {"code": code, "job": job, "pictures": pictures, "model": weights}
     if class_pictures:
         channels["class"] = class_pictures
+    return any_job(
+        name,
+        bucket=bucket,
+        deployment=deployment,
+        owner=owner,
+        role=role,
+        image=image,
+        instance_type=instance_type,
+        channels=channels,
+        checkpoints=checkpoints,
+        output=output,
+        max_runtime=max_runtime,
+        max_wait=max_wait,
+    )
+
+
+def any_job(
+    name: str,
+    *,
+    bucket: str,
+    deployment: str,
+    owner: str,
+    role: str,
+    image: str,
+    instance_type: str,
+    channels: Mapping[str, str],
+    checkpoints: str,
+    output: str,
+    max_runtime: int,
+    max_wait: int | None,
+    entrypoint: Sequence[str] = ENTRYPOINT,
+    environment: Mapping[str, str] | None = None,
+    volume_gb: int = _VOLUME_GB,
+    isolated: bool = True,
+) -> dict[str, Any]:
+    """Return the arguments of CreateTrainingJob, for a job that trains or does anything else.
+
+    Args:
+        name: as for `create_training_job`.
+        bucket: likewise.
+        deployment: likewise.
+        owner: likewise.
+        role: likewise.
+        image: the URI of the image.
+        instance_type: likewise.
+        channels: prefixes in the bucket, by the names of the channels.
+        checkpoints: likewise.
+        output: likewise.
+        max_runtime: likewise.
+        max_wait: likewise.
+        entrypoint: the command.
+        environment: the variables; the trainer's by default.
+        volume_gb: of the disk; instance types with a disk of their own have another size.
+        isolated: whether the container has neither a network nor credentials.
+    """
     stopping = {"MaxRuntimeInSeconds": max_runtime}
     if max_wait is not None:
         stopping["MaxWaitTimeInSeconds"] = max_wait
@@ -99,7 +154,7 @@ def create_training_job(
         "AlgorithmSpecification": {
             "TrainingImage": image,
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ENTRYPOINT,
+            "ContainerEntrypoint": list(entrypoint),
         },
         "RoleArn": role,
         "InputDataConfig": [_channel(bucket, *channel) for channel in channels.items()],
@@ -110,7 +165,7 @@ def create_training_job(
         "ResourceConfig": {
             "InstanceType": instance_type,
             "InstanceCount": 1,
-            "VolumeSizeInGB": _VOLUME_GB,
+            "VolumeSizeInGB": volume_gb,
         },
         "StoppingCondition": stopping,
         "EnableManagedSpotTraining": max_wait is not None,
@@ -118,8 +173,8 @@ def create_training_job(
             "S3Uri": f"s3://{bucket}/{checkpoints}",
             "LocalPath": "/opt/ml/checkpoints",
         },
-        "EnableNetworkIsolation": True,
-        "Environment": dict(ENVIRONMENT),
+        "EnableNetworkIsolation": isolated,
+        "Environment": dict(ENVIRONMENT if environment is None else environment),
         "Tags": [
             {"Key": "easel", "Value": deployment},
             {"Key": "easel-owner", "Value": owner},

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from endpoint.emulator.moto_ import change_sets, codebuild, pipelines
+from endpoint.emulator.moto_ import change_sets, cloudfront, codebuild, pipelines, schedules
 from endpoint.emulator.moto_.patching import replace
 
 _UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget", "AWS::IAM::OIDCProvider"}
+_CLOUDFRONT = {f"AWS::CloudFront::{kind}" for kind in ("CachePolicy", "Distribution", "Function")}
 # The name that a template can choose, and the other properties whose change replaces the resource,
 # from CloudFormation's resource schemas (createOnlyProperties). Of the types in Easel's template.
 CREATE_ONLY = {
@@ -33,6 +34,10 @@ CREATE_ONLY = {
         ),
     ),
     "AWS::Events::Rule": ("Name", ()),
+    "AWS::Lambda::Function": ("FunctionName", ("PackageType", "TenancyConfig")),
+    "AWS::SNS::Topic": ("TopicName", ("FifoTopic",)),
+    "AWS::Scheduler::Schedule": ("Name", ()),
+    "AWS::Scheduler::ScheduleGroup": ("Name", ()),
 }
 
 
@@ -68,6 +73,9 @@ def install() -> None:
         own = {
             "AWS::CodeBuild::Project": codebuild.Project,
             "AWS::SageMaker::Pipeline": pipelines.Pipeline,
+            **dict.fromkeys(_CLOUDFRONT, cloudfront.CloudFrontResource),
+            "AWS::Scheduler::Schedule": schedules.StackSchedule,
+            "AWS::Scheduler::ScheduleGroup": schedules.Group,
             **dict.fromkeys(_UNSUPPORTED, Nothing),
         }
         return lambda resource_type: own.get(resource_type) or original(resource_type)

@@ -80,6 +80,7 @@ def _create(original: Callable[..., Any]) -> Callable[..., Any]:
         states = Lifecycle(_transitions.value, fleet)
         states.create()
         vars(endpoint)["lifecycle"] = states
+        endpoint.creation_time = _transitions.value.moment().replace(tzinfo=None)
         return endpoint
 
     return create

@@ -16,6 +16,7 @@ from endpoint.emulator.moto_ import (
     event_targets,
     pipelines,
     sagemaker,
+    schedules,
     service_quotas,
     training,
 )
@@ -32,6 +33,7 @@ def install() -> None:
     event_targets.install()
     training.install()
     pipelines.install()
+    schedules.install()
     _look_up_once()
     _forget_objects()
 

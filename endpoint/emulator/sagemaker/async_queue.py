@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 
 from endpoint.emulator.process.clock import Clock
@@ -101,8 +102,14 @@ class AsyncQueue:
 
     def _poll(self) -> None:
         left: deque[AsyncRequest] = deque()
+        # Asking moto for each of a thousand requests would take longer than many a picture.
+        found: dict[tuple[str, str, datetime], Endpoint | None] = {}
         for request in self._waiting:
-            endpoint = self.present(request)
+            accepted = request.endpoint
+            key = (accepted.region, accepted.name, accepted.created)
+            if key not in found:
+                found[key] = self.present(request)
+            endpoint = found[key]
             if endpoint is None:
                 continue
             if self._clock.now() - request.queued > request.ttl:

@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from endpoint.emulator.sagemaker.provisioning import Capacity
@@ -43,6 +44,7 @@ class Transitions:
         fails_with: the FailureReason of every endpoint created from now on; None lets them succeed.
         update_rolls_back: whether updates end in a rollback.
         capacity: the instances that AWS has; looking for them comes before the other durations.
+        moment: the time of day, for the date of an endpoint's creation.
     """
 
     now: Callable[[], float] = time.monotonic
@@ -52,6 +54,7 @@ class Transitions:
     fails_with: str | None = None
     update_rolls_back: bool = False
     capacity: Capacity = field(default_factory=Capacity)
+    moment: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Change the named attributes, as JSON has them; `capacity` has those of `Capacity`.

@@ -17,9 +17,19 @@ from endpoint.core.problems import ScriptError
 
 _PACKAGE = Path(__file__).parents[3] / "model_package"
 CODE = _PACKAGE / "code"
-# What the gateway and the containers store: results, counters of links, training jobs and pictures
-# for them; and the image's sources, which other programs can upload as well.
-_MANAGED = ("jobs/", "links/", "image/", "training/", "datasets/")
+# What the gateway and the containers store: results, counters of links, records of usage, training
+# jobs and pictures for them, batches; and the image's sources, which other programs can upload too.
+_MANAGED = (
+    "jobs/",
+    "pictures/",
+    "links/",
+    "usage/",
+    "spend/",
+    "image/",
+    "training/",
+    "datasets/",
+    "batches/",
+)
 _MOST_LISTED = 20
 # Tests, caches and editors' files stay here. So does bytecode: each serving image has a Python of
 # its own, and compiling all of this code takes less than a hundredth of a start (docs/speed.md).
@@ -72,8 +82,11 @@ def ray_serve_files() -> list[File]:
         "config.yaml": application / "config.yaml",
         "deployment.py": application / "deployment.py",
         "code/requirements.txt": application / "requirements.txt",
-        **{f"server/{path.name}": path for path in sorted(server.glob("*.py"))},
-        "server/page.html": server / "page.html",
+        **{
+            f"server/{path.relative_to(server).as_posix()}": path
+            for path in sorted(server.rglob("*"))
+            if path.suffix in {".py", ".html"}
+        },
     }
     return [File.read(path, place) for place, path in places.items()]
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from endpoint.aws.models import is_asynchronous
-from endpoint.catalogue import models
+from endpoint.aws.models import instance_types, is_asynchronous
+from endpoint.catalogue import models, prices
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
+from endpoint.core.leases import Scheduled
 from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
 from endpoint.provision import model_metadata
@@ -59,12 +62,13 @@ def deploy(
     access = access_of(options, _variables(function), deployment.bucket)
     free = _free_concurrency(context)
     settings = GatewaySettings(
-        _offered_models(context, options),
+        _offered_models(context, options, _variables(function)),
         log_prompts=options.log_prompts,
         concurrency=_allowed_concurrency(context, options.concurrency, free),
         account_concurrency=_SMALLEST_LIMIT if free is None else free,
         access=access.variables,
         training=training,
+        spend=f"s3://{deployment.bucket}/spend/",
     )
     # Again: the models' own metadata is known only now.
     check_gateway(settings.environment())
@@ -107,9 +111,8 @@ def check(context: Context, options: DeployOptions) -> None:
     Ownership(context).refuse_other_function()
     deployment = context.deployment
     before = context.gateway.function(deployment.function)
-    variables = _check_settings(
-        context, options, _offered_models(context, options), _variables(before)
-    )
+    offered = _offered_models(context, options, _variables(before))
+    variables = _check_settings(context, options, offered, _variables(before))
     if requires_keys(variables):
         return
     if options.training:
@@ -151,7 +154,8 @@ def _check_settings(
     planned = {model.name: model for model in offered}
     for name in (options.model, *options.also):
         model = models.resolve(name, options.revision)
-        planned[model.name] = _planned(context, model)
+        stored = _stores_pictures(options, before)
+        planned[model.name] = _planned(context, model, options.instance_type, stored=stored)
     settings = GatewaySettings(
         tuple(planned.values()), log_prompts=options.log_prompts, access=access
     )
@@ -174,39 +178,99 @@ def _variables(function: Mapping[str, Any] | None) -> dict[str, str]:
     return variables
 
 
-def _planned(context: Context, model: models.Model) -> OfferedModel:
-    """Return a model as it will be offered, as far as that is known before its endpoint exists."""
+def _stores_pictures(options: DeployOptions, before: Mapping[str, str]) -> bool:
+    """Whether pictures of real-time models are stored: as the option says, else as it is now."""
+    if options.stored_pictures is not None:
+        return options.stored_pictures
+    # What anybody else set there is replaced.
+    with suppress(ValueError, TypeError, AttributeError):
+        entries = json.loads(before["EASEL_MODELS"]).values() if "EASEL_MODELS" in before else ()
+        real_time = [entry for entry in entries if "endpoint" in entry]
+        return not real_time or any("pictures" in entry for entry in real_time)
+    return True
+
+
+def _planned(
+    context: Context, model: models.Model, types: tuple[str, ...] | None, *, stored: bool
+) -> OfferedModel:
+    """Return a model as it will be offered, as far as that is known before its endpoint exists.
+
+    Args:
+        context: the deployment.
+        model: of the catalogue.
+        types: the instance types to try; None for the model's own.
+        stored: whether its pictures are stored.
+    """
     bucket = context.deployment.bucket
     known = model_metadata.metadata(model.defaults, model.seconds, ())
     known["adapters"] = f"s3://{bucket}/{adapters_prefix(model.name)}"
-    jobs = f"s3://{bucket}/jobs/{model.name}/" if model.asynchronous else None
-    revision = digest(model.name)
-    return OfferedModel(model.name, context.deployment.endpoint(model.name), revision, jobs, known)
+    known |= _price(types or model.instance_types)
+    jobs, pictures = _places(context, model.name, asynchronous=model.asynchronous, stored=stored)
+    endpoint, revision = context.deployment.endpoint(model.name), digest(model.name)
+    return OfferedModel(model.name, endpoint, revision, jobs, known, pictures=pictures)
 
 
-def _offered_models(context: Context, options: DeployOptions) -> tuple[OfferedModel, ...]:
+def _places(
+    context: Context, model: str, *, asynchronous: bool, stored: bool
+) -> tuple[str | None, str | None]:
+    """Return where the jobs of a model are stored, and its real-time pictures."""
+    bucket = f"s3://{context.deployment.bucket}"
+    if asynchronous:
+        return f"{bucket}/jobs/{model}/", None
+    return None, f"{bucket}/pictures/{model}/" if stored else None
+
+
+def _offered_models(
+    context: Context, options: DeployOptions, before: Mapping[str, str]
+) -> tuple[OfferedModel, ...]:
     """Return the deployment's models, the one of --model first: it becomes the default."""
+    stored = _stores_pictures(options, before)
     deployment = context.deployment
     names = filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-"))
     ownership = Ownership(context)
     # An endpoint that is not Easel's is not made public, whatever it is called.
-    own = filter(ownership.owns_endpoint, names)
-    offered = [model for name in own if (model := _offered(context, name))]
+    own = list(filter(ownership.owns_endpoint, names))
+    schedules = context.schedules.of(deployment.lease_group, f"{deployment.prefix}-")
+    leases = {name: Scheduled.read(schedule) for name, schedule in schedules}
+    # Those that their leases have ended are asleep, and stay on offer.
+    asleep = [name for name, lease in leases.items() if lease.active and name not in own]
+    wake = context.stacks.parameters(deployment.stack).get("Wake") == "yes"
+    offered = [
+        model
+        for name in (*own, *asleep)
+        if (model := _offered(context, name, leases.get(name), wake=wake, stored=stored))
+    ]
     first = models.resolve(options.model, options.revision).name
     return tuple(sorted(offered, key=lambda model: (model.name != first, model.name)))
 
 
-def _offered(context: Context, endpoint: str) -> OfferedModel | None:
+def _offered(
+    context: Context, endpoint: str, scheduled: Scheduled | None, *, wake: bool, stored: bool
+) -> OfferedModel | None:
     description = context.endpoints.find(endpoint)
-    if description is None:
+    name = description["EndpointConfigName"] if description else scheduled and scheduled.config
+    config = context.models.find_config(name) if name else None
+    if config is None:
         return None
-    config = context.models.find_config(description["EndpointConfigName"]) or {}
     name = context.deployment.model_of(endpoint)
     sagemaker_model = config["ProductionVariants"][0]["ModelName"]
-    jobs = f"s3://{context.deployment.bucket}/jobs/{name}/" if is_asynchronous(config) else None
+    jobs, pictures = _places(context, name, asynchronous=is_asynchronous(config), stored=stored)
     known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
     revision = known.revision(sagemaker_model)
-    return OfferedModel(name, endpoint, revision, jobs, known.metadata, known.description)
+    group = context.deployment.lease_group
+    # Without an end there is nothing to renew.
+    has_lease = scheduled is not None and scheduled.lease.hours is not None
+    lease = {"schedule": f"{group}/{endpoint}", "wake": wake} if has_lease else {}
+    metadata = {**known.metadata, **_price(instance_types(config))}
+    return OfferedModel(
+        name, endpoint, revision, jobs, metadata, known.description, lease, pictures
+    )
+
+
+def _price(types: Iterable[str]) -> dict[str, float]:
+    """Return what an hour of an endpoint costs at most; nothing if it is unknown."""
+    usd = prices.dearest(types)
+    return {} if usd is None else {"usd_per_hour": usd}
 
 
 def _free_concurrency(context: Context) -> int | None:

@@ -19,12 +19,18 @@ from endpoint.cli.options import AccessOptions
 from endpoint.core.problems import BadArgument
 from endpoint.provision.settings_check import check_gateway
 
+# Shared with CloudFront, where that is in front of the gateway.
+CDN = "EASEL_CDN_SECRET"
 # The temporary key of the smoke test, where keys are required; it is never printed.
 _SMOKE = "easel-smoke-test"
 _SMOKE_HOURS = 1
 _DEFAULTS = {"EASEL_PICTURES_PER_MINUTE": "20", "EASEL_PROMPT_FILTER": "refuse"}
 # A gateway that has nothing but keys, for the reader of a file of keys.
-_WITH_KEYS = {"EASEL_MODELS": '{"sd": {"endpoint": "e"}}', "EASEL_SECRET": 32 * "x"}
+_WITH_KEYS = {
+    "EASEL_MODELS": '{"sd": {"endpoint": "e", "usd_per_hour": 1}}',
+    "EASEL_SECRET": 32 * "x",
+    "EASEL_USAGE": "s3://easel-main/usage/",
+}
 _KEPT = ("EASEL_PROMPT_FILTER_WORDS", "EASEL_CORS_ORIGINS", *_DEFAULTS)
 
 
@@ -61,7 +67,10 @@ def access_of(options: AccessOptions, before: Mapping[str, str], bucket: str) ->
     kept = {**_DEFAULTS, **{name: before[name] for name in _KEPT if name in before}}
     variables = {**kept, **{name: text for name, text in changes.items() if text is not None}}
     variables["EASEL_SECRET"] = _secret(before.get("EASEL_SECRET", ""), new=options.new_secret)
+    if options.cdn or (options.cdn is None and CDN in before):
+        variables[CDN] = before.get(CDN) or secrets.token_urlsafe(32)
     variables["EASEL_LINKS"] = f"s3://{bucket}/links/"
+    variables["EASEL_USAGE"] = f"s3://{bucket}/usage/"
     entries = _key_entries(options, before)
     if not entries:
         return GatewayAccess(variables)

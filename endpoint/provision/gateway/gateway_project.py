@@ -46,6 +46,9 @@ class OfferedModel:
             real-time one.
         metadata: `defaults`, `seconds`, `loras`, `adapters` and the like, without unknown ones.
         description: what the model says about itself to people; empty if it says nothing.
+        lease: what the gateway needs to renew it, `schedule` and `wake`; empty without one.
+        pictures: the S3 address below which the gateway stores pictures of a real-time endpoint;
+            None if it does not.
     """
 
     name: str
@@ -54,11 +57,16 @@ class OfferedModel:
     jobs: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
+    lease: Mapping[str, Any] = field(default_factory=dict)
+    pictures: str | None = None
 
     def entry(self) -> dict[str, Any]:
         """Return it in the form of the gateway's settings."""
         if self.jobs is None:
-            return {"endpoint": self.endpoint, "revision": self.revision, **self.metadata}
+            kept = {"pictures": self.pictures} if self.pictures else {}
+            lease = {"lease": self.lease} if self.lease else {}
+            fields = {"endpoint": self.endpoint, **kept, "revision": self.revision}
+            return {**fields, **self.metadata, **lease}
         queue = {"endpoint": self.endpoint, "jobs": self.jobs}
         return {"asynchronous": queue, "revision": self.revision, **self.metadata}
 
@@ -75,6 +83,7 @@ class GatewaySettings:
         account_concurrency: how many can then, as far as other functions leave them free.
         access: the variables for keys, limits and the prompt filter.
         training: the setting for training, as JSON; None where there is none.
+        spend: the S3 address below which the guard counts; empty for an older stack.
     """
 
     models: tuple[OfferedModel, ...]
@@ -84,6 +93,7 @@ class GatewaySettings:
     account_concurrency: int = 10  # a new account's
     access: Mapping[str, str] = field(default_factory=dict)
     training: str | None = None
+    spend: str = ""
 
     @property
     def most_waiting(self) -> int:
@@ -109,6 +119,7 @@ class GatewaySettings:
                 "EASEL_MOST_WAITING": str(self.most_waiting),
                 **self.access,
                 **({"EASEL_TRAINING": self.training} if self.training else {}),
+                **({"EASEL_SPEND": self.spend} if self.spend else {}),
             }
         )
 

@@ -128,7 +128,8 @@ class Serving:
     def _asynchronous(self, model: Model) -> dict[str, Any]:
         return {
             # A second request would only wait inside the container: AWS's has one worker, and in
-            # Easel's, models that are slow enough for a queue do not gain from batches.
+            # Easel's, models that are slow enough for a queue gain too little from batches
+            # (docs/model-server.md).
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 1},
             "OutputConfig": {
                 # Without a slash at the end, because what SageMaker appends may begin with one.

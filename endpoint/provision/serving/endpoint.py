@@ -5,6 +5,7 @@
     files            the serving code into the bucket, and the weights with --weights s3
     model            SageMaker's record of image, files and environment
     configuration    the instance types, in the order to try them
+    lease            the schedule that deletes a real-time endpoint when nobody has used it for long
     endpoint         an instance starts: from here on it costs money by the hour; an asynchronous
                      endpoint scales to zero instances while idle
     warm-up          a first picture, because a passed health check does not prove a loaded model
@@ -24,6 +25,7 @@ from endpoint.catalogue import models, prices
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
+from endpoint.core.leases import Lease
 from endpoint.core.naming import TAG
 from endpoint.core.problems import (
     AGAIN,
@@ -37,6 +39,7 @@ from endpoint.provision.files.upload import Upload
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.self_description import store_description
 from endpoint.provision.serving import capacity, in_service, own_image
+from endpoint.provision.serving import lease as leases
 from endpoint.provision.serving.definitions import Serving, container_environment
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 from endpoint.provision.serving.warm_up import warm_up
@@ -79,7 +82,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     here = _are_fetched_here(model, options)
     if network := prices.network_per_hour(options.private_network):
         context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
-    _confirm(context, model, types, image, here=here, replace=options.replace)
+    _confirm(context, model, types, image, here=here, replace=options.replace, lease=options.lease)
     in_service.repair_scaling(context)
 
     # Before the stack, so that unusable weights leave nothing behind.
@@ -106,7 +109,15 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     context.begin(f"endpoint {endpoint}: at most {prices.in_words(prices.dearest(types))}")
     # Before the endpoint, which would create the group without tag and retention.
     context.logs.ensure(group_of(endpoint), {TAG: deployment.name})
-    in_service.bring_into_service(context, endpoint, config, tags, replace=options.replace)
+    in_service.bring_into_service(
+        context,
+        endpoint,
+        config,
+        tags,
+        replace=options.replace,
+        lease=options.lease,
+        definition=definition,
+    )
     if context.dry_run and model.asynchronous:  # there is no endpoint that says so
         context.scaling.ensure(endpoint, options.most_instances, deployment.name)
 
@@ -179,11 +190,15 @@ def _confirm(
     *,
     here: bool,
     replace: bool,
+    lease: Lease | None,
 ) -> None:
+    endpoint = context.deployment.endpoint(model.name)
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
     context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
+    if not model.asynchronous:
+        context.console.say(leases.in_words(context, endpoint, lease))
     for line in own_image.plan(context, image):
         context.console.say(line)
     known = known_image(image)
@@ -196,7 +211,6 @@ def _confirm(
             " its instances start without the hub; --weights fetch leaves the download to them."
         )
         by_way_of = " with weights by way of this machine"
-    endpoint = context.deployment.endpoint(model.name)
     if replace and context.endpoints.find(endpoint):
         context.console.say(
             f"--replace deletes {endpoint} before the new version is created: it answers nothing"

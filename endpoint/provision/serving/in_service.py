@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -16,6 +17,7 @@ from endpoint.aws.logs import group_of
 from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.cli import inventory
 from endpoint.cli.context import Context
+from endpoint.core.leases import Lease
 from endpoint.core.problems import (
     EndpointFailed,
     ScriptError,
@@ -25,6 +27,7 @@ from endpoint.core.problems import (
 )
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.serving import capacity
+from endpoint.provision.serving import lease as leases
 
 
 def bring_into_service(
@@ -34,10 +37,13 @@ def bring_into_service(
     tags: list[dict[str, str]],
     *,
     replace: bool = False,
+    lease: Lease | None = None,
+    definition: dict[str, Any] | None = None,
 ) -> None:
     """Wait until the endpoint serves with this configuration and scales as the configuration says.
 
-    If that fails, the endpoint that is left gets its scaling back, and its log is printed.
+    Its lease exists before the endpoint does. If it fails, the endpoint that is left gets its
+    scaling back, and its log is printed.
 
     Args:
         context: the deployment.
@@ -46,12 +52,20 @@ def bring_into_service(
         tags: of a new endpoint.
         replace: delete an endpoint with another configuration before the new one is created,
             instead of an update, which needs a second instance.
+        lease: of a real-time endpoint; None for the one that it has, or of the default length.
+        definition: of the configuration; None to ask SageMaker.
 
     Raises:
+        ScriptError: if the monthly cap is reached; nothing is changed.
         QuotaTooSmall: if an update finds no room for its second instance; nothing is changed.
         EndpointFailed: if SageMaker gives up.
     """
     since = int(context.clock.now().timestamp() * 1000)
+    definition = definition or context.models.find_config(config) or {}
+    tags = [*tags, *leases.price_tags(definition)]
+    leases.ensure(context, endpoint, config, lease, definition)
+    if found := context.endpoints.find(endpoint):
+        context.endpoints.tag(found["EndpointArn"], leases.price_tags(definition))
     with scaled_again(context, [endpoint]):
         try:
             _change(context, endpoint, config, tags, replace=replace)
@@ -59,6 +73,8 @@ def bring_into_service(
             for line in context.logs.load_failures(group_of(endpoint), since):
                 context.console.say(f"  log: {line}")
             raise
+    # Its creation took some of the lease.
+    leases.ensure(context, endpoint, config, lease, definition)
     restore_scaling(context, endpoint)
 
 
@@ -113,6 +129,8 @@ def take_out(context: Context, endpoints: Collection[str]) -> None:
             if name in scaled:
                 context.scaling.remove(name)
             context.endpoints.delete(name)
+            # Only now: until then it is what ends the endpoint.
+            leases.suspend(context, name)
 
 
 def repair_scaling(context: Context) -> None:

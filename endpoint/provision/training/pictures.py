@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
 from endpoint.core.problems import BadArgument
 from endpoint.core.training_jobs.dataset import Item, class_items, class_sets, read_folder
 from endpoint.core.training_jobs.failures import TrainingFailed
 from endpoint.core.training_jobs.job import Job
+from endpoint.provision.contact_sheet import MOST_TILES, TILE, Tile, sheet
 
 # The trainer's limits; a test compares them.
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -25,8 +26,6 @@ LARGEST_FILE = 50_000_000  # bytes
 _FEW = 5
 # Of 64 bits of the difference hash; pictures of a burst differ in more.
 _NEAR = 3
-_TILE, _COLUMNS, _MARGIN, _LINE = 192, 6, 8, 14
-_MOST_TILES = 120
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,13 @@ def _decode(item: Item) -> Picture:
             return Picture(item, problem=f"has more than {MOST_PIXELS // 1_000_000} million pixels")
         kind = image.format or ""
         # A JPEG file is decoded at a fraction of its size, and still read to its end.
-        image.draft("RGB", (2 * _TILE, 2 * _TILE))
+        image.draft("RGB", (2 * TILE, 2 * TILE))
         image.load()
         scaled = image.size
         upright = _opaque(ImageOps.exif_transpose(image))
     if (upright.width > upright.height) != (scaled[0] > scaled[1]):
         width, height = height, width
-    upright.thumbnail((_TILE, _TILE))
+    upright.thumbnail((TILE, TILE))
     return Picture(item, width, height, kind, "", upright)
 
 
@@ -213,27 +212,15 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 def contact_sheet(report: Report) -> Image.Image:
     """Return the pictures side by side with their numbers, sizes and captions."""
-    shown = report.pictures[:_MOST_TILES]
-    columns = max(min(_COLUMNS, len(shown)), 1)
-    rows = -(-len(shown) // columns)
-    wide, high = _TILE + 2 * _MARGIN, _TILE + 3 * _LINE + 2 * _MARGIN
-    sheet = Image.new("RGB", (columns * wide, max(rows, 1) * high), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
-    for number, one in enumerate(shown):
-        left, top = number % columns * wide + _MARGIN, number // columns * high + _MARGIN
-        if one.thumbnail is not None:
-            sheet.paste(one.thumbnail, (left, top))
-        else:
-            draw.rectangle((left, top, left + _TILE - 1, top + _TILE - 1), outline="red", width=2)
-        size = one.problem or f"{one.width} x {one.height}"
-        lines = (f"{number + 1}  {one.name}", size, one.item.caption)
-        for line, text in enumerate(lines):
-            position = (left, top + _TILE + 2 + line * _LINE)
-            draw.text(position, _fitting(text), fill="red" if one.problem else "black", font=font)
-    return sheet
-
-
-def _fitting(text: str, longest: int = 32) -> str:
-    """Return a text that fits below a tile; the font has Latin letters only."""
-    plain = text.encode("latin-1", "replace").decode("latin-1")
-    return plain if len(plain) <= longest else f"{plain[: longest - 1]}."
+    return sheet(
+        Tile(
+            one.thumbnail,
+            (
+                f"{number}  {one.name}",
+                one.problem or f"{one.width} x {one.height}",
+                one.item.caption,
+            ),
+            is_wrong=bool(one.problem),
+        )
+        for number, one in enumerate(report.pictures[:MOST_TILES], 1)
+    )

@@ -22,6 +22,7 @@ from chalicelib.access_settings import Key, Protection
 from chalicelib.auth import tokens
 from chalicelib.errors import Unauthorized
 from chalicelib.settings import Settings
+from chalicelib.web.cdn import as_sent
 from chalicelib.web.principal import ANONYMOUS, AuthMethod, Link, Principal
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response
@@ -43,6 +44,10 @@ class Guard:
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self._settings = settings
+
+    def received(self, request: Request) -> Request:
+        """Return the request as its client sent it, to API Gateway or to the CDN in front."""
+        return as_sent(request, self._settings().protection.cdn)
 
     def authenticate(self, request: Request) -> Request:
         """Return the request with its principal, whose name is logged; raises Unauthorized."""

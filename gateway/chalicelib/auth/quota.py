@@ -38,7 +38,8 @@ class Payment:
         address: the IP address, which identifies a caller without a key.
         pictures: the ids of the pictures that are paid for.
         counted: the ids of the pictures that the rate limits have counted.
-        headers: report to the caller what is left.
+        headers: report to the caller what is left, and what the pictures cost.
+        costs: of the pictures, in dollars.
     """
 
     principal: Principal = ANONYMOUS
@@ -46,6 +47,7 @@ class Payment:
     pictures: set[str] = field(default_factory=set)
     counted: set[str] = field(default_factory=set)
     headers: dict[str, str] = field(default_factory=dict)
+    costs: list[float] = field(default_factory=list)
 
 
 class Quota:

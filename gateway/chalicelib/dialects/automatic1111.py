@@ -2,9 +2,8 @@
 
 https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/API
 
-A field that would make another picture, or none, is refused. The rest is ignored: what the web UI
-ignores, too, where it has nothing of that name (styles, face restorers, VAEs), and how it samples,
-which `info` reports as it was done (sampler, schedule, CLIP skip).
+`batches/automatic1111.py` reads the fields, and says which are refused. What is ignored of how the
+web UI samples, `info` reports as it was done (sampler, schedule, CLIP skip).
 `automatic1111_lists` has the responses to what clients ask before they generate.
 """
 
@@ -13,9 +12,17 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.batches.automatic1111 import (
+    FIELDS,
+    FORMATS,
+    read_generation,
+    refuse,
+    their_name,
+)
 from chalicelib.dialects.batch import (
     Batch,
     check_weight,
@@ -29,12 +36,12 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.infotext import infotext, lora_tags, setting, size_of
-from chalicelib.dialects.prompt_tags import read_tags
+from chalicelib.dialects.pricing import price_of_all
 from chalicelib.errors import GatewayError, InvalidRequest, PictureTooLarge
-from chalicelib.generation import GenerationRequest, InvalidField, Number
+from chalicelib.generation import GenerationRequest
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
-from chalicelib.web.body import read_json_object, read_switch, with_numbers
+from chalicelib.web.body import named_fields, read_dry_run, read_json_object
 from chalicelib.web.request import Request
 from chalicelib.web.response import (
     Response,
@@ -45,18 +52,6 @@ from chalicelib.web.response import (
 )
 
 ROUTE = "/sdapi/v1/txt2img"
-# The web UI's names on the left, the contract's on the right.
-FIELDS = {
-    "prompt": "prompt",
-    "negative_prompt": "negative_prompt",
-    "seed": "seed",
-    "steps": "steps",
-    "cfg_scale": "guidance_scale",
-    "width": "width",
-    "height": "height",
-}
-# The values of the web UI's `samples_format`, which reads them in any case.
-FORMATS = {"png": "png", "webp": "webp", "jpg": "jpeg", "jpeg": "jpeg"}
 # Each model uses the scheduler that it was trained for or came with.
 SAMPLER = "Automatic"
 # The web UI's own, reported where neither the file nor the model states one.
@@ -77,8 +72,20 @@ _ALWAYS = {
     "clip_skip": 1,
     "is_using_inpainting_conditioning": False,
 }
-_ANY_NUMBER = Number("", -1e9, 1e9)
 _ADVICE = 'set override_settings {"samples_format": "webp"}'
+
+
+@dataclass(frozen=True)
+class Txt2ImgRequest:
+    """A call of `txt2img`, read and checked.
+
+    Attributes:
+        generations: one request for each picture; they differ in the seed.
+        names_seed: whether the call has a seed, and not -1.
+    """
+
+    generations: tuple[GenerationRequest, ...]
+    names_seed: bool
 
 
 def generate(service: ImageService, request: Request) -> Response:
@@ -87,9 +94,14 @@ def generate(service: ImageService, request: Request) -> Response:
     Raises:
         GatewayError: if the request is not valid, or a picture failed.
     """
-    generations = read_txt2img(service, read_json_object(request))
+    body = read_json_object(request)
+    dry_run = read_dry_run(request, body)
+    asked = read_txt2img(service, body)
     with calling(service.settings, request) as call:
-        batch = generate_batch(service, call, generations)
+        call.names_seed = asked.names_seed
+        if dry_run:
+            return price_of_all(service, call, asked.generations)
+        batch = generate_batch(service, call, asked.generations)
         return _finish(service, request, batch).with_headers(report(call))
 
 
@@ -107,7 +119,7 @@ def resume(service: ImageService, request: Request, identifiers: str) -> Respons
 def render_error(error: GatewayError, request: Request) -> Response:
     """Return an error in the web UI's formats: FastAPI's for a bad field, its own for the rest."""
     if isinstance(error, InvalidRequest):
-        field = error.field and _their_name(error.field)  # the model server says `lora`
+        field = error.field and their_name(error.field)  # the model server says `lora`
         message = error.message
         if error.field and field != error.field and message.startswith(f"{error.field}: "):
             message = f"{field}{message[len(error.field) :]}"
@@ -127,20 +139,24 @@ def render_error(error: GatewayError, request: Request) -> Response:
 # --- Reading --------------------------------------------------------------------------------------
 
 
-def read_txt2img(service: ImageService, body: dict[str, Any]) -> tuple[GenerationRequest, ...]:
+def read_txt2img(service: ImageService, body: dict[str, Any]) -> Txt2ImgRequest:
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
     data = {name: value for name, value in body.items() if value is not None}
-    _refuse(data)
+    with named_fields():
+        refuse(data)
     settings = _settings(data)
-    first = _generation(data, settings)
+    file_format = FORMATS[settings.get("samples_format", "png").lower()]
+    with named_fields():
+        first = read_generation(data, file_format)
     checkpoint = settings.get("sd_model_checkpoint")
     # The web UI, too, uses its default for an unknown checkpoint: `info` names the model used.
     model = checkpoint if checkpoint in list(service.settings.models) else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    names_seed = first.seed is not None
     first = complete(service.settings, first)
     generations = with_seeds(first, _count(data))
     check_weight(generations, "batch_size", _ADVICE)
-    return generations
+    return Txt2ImgRequest(generations, names_seed)
 
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,81 +172,6 @@ def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
         expected = ", ".join(FORMATS)
         raise InvalidRequest(f"{field}: samples_format must be one of {expected}", field=field)
     return settings
-
-
-def _is_off(value: object, name: str) -> bool:
-    return not read_switch(value, name)
-
-
-def _is_script(value: object, _name: str) -> bool:
-    """Whether a field can change the picture; scripts without arguments cannot."""
-    if isinstance(value, Mapping):
-        return any(
-            script.get("args") if isinstance(script, Mapping) else script
-            for script in value.values()
-        )
-    return bool(value)
-
-
-def _is_positive(value: object, name: str) -> bool:
-    """Whether a number is above 0; any other turns its field off."""
-    try:
-        return _ANY_NUMBER.clean(_ANY_NUMBER.read(value) if isinstance(value, str) else value) > 0
-    except ValueError as error:
-        raise InvalidRequest(f"{name}: must be a number", field=name) from error
-
-
-def _is_set(value: object, _name: str) -> bool:
-    return value not in ("", "None", "none")  # the web UI's own words for no checkpoint
-
-
-# Ignoring these would return another picture than the one that was requested.
-_REFUSED: dict[str, tuple[Callable[[object, str], bool], str]] = {
-    "enable_hr": (read_switch, "is not supported; set width and height instead"),
-    "send_images": (_is_off, "must be true; pictures are not stored on a disk"),
-    "script_name": (_is_script, "scripts are not supported"),
-    "alwayson_scripts": (_is_script, "scripts are not supported"),
-    "tiling": (read_switch, "is not supported"),
-    "subseed_strength": (_is_positive, "variations are not supported; leave it out"),
-    "seed_resize_from_w": (_is_positive, "is not supported; leave it out"),
-    "seed_resize_from_h": (_is_positive, "is not supported; leave it out"),
-    "refiner_checkpoint": (_is_set, "cannot be chosen; a model with a refiner uses its own"),
-    "infotext": (_is_set, "is not supported; send its values as fields"),
-}
-
-
-def _refuse(data: Mapping[str, Any]) -> None:
-    """Refuse fields whose values would change the picture and are not supported."""
-    for name, (is_requested, reason) in _REFUSED.items():
-        if name in data and is_requested(data[name], name):
-            raise InvalidRequest(f"{name}: {reason}", field=name)
-
-
-def _generation(data: Mapping[str, Any], settings: Mapping[str, Any]) -> GenerationRequest:
-    fields = {ours: data[name] for name, ours in FIELDS.items() if name in data}
-    if isinstance(fields.get("prompt"), str):
-        fields["prompt"], fields["lora"] = read_tags(fields["prompt"])
-        if read_switch(data.get("disable_extra_networks", False), "disable_extra_networks"):
-            del fields["lora"]  # the web UI removes the tags from the prompt all the same
-    fields["format"] = FORMATS[settings.get("samples_format", "png").lower()]
-    try:
-        fields = with_numbers(fields)
-        if fields.get("seed") == -1:
-            del fields["seed"]  # random, in the web UI
-        return GenerationRequest.from_dict(fields)
-    except InvalidField as error:
-        raise _invalid(error) from error
-
-
-def _invalid(error: InvalidField) -> InvalidRequest:
-    """Name the field as the client names it."""
-    name = _their_name(error.field)
-    return InvalidRequest(f"{name}: {error.reason}", field=name)
-
-
-def _their_name(field: str) -> str:
-    """Return the web UI's name of a field of the contract; an adapter is in the prompt there."""
-    return {**{ours: name for name, ours in FIELDS.items()}, "lora": "prompt"}.get(field, field)
 
 
 def _count(data: Mapping[str, Any]) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chalicelib.dialects.automatic1111 import FORMATS, SAMPLER
+from chalicelib.batches.automatic1111 import FORMATS
+from chalicelib.dialects.automatic1111 import SAMPLER
 from chalicelib.errors import InvalidRequest, NotOffered
 from chalicelib.settings import Model
 from chalicelib.web.body import read_json_object

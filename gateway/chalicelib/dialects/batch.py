@@ -7,13 +7,11 @@ not know jobs but follow redirects.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 from urllib.parse import quote
 
+from chalicelib.aws.parallel import in_parallel
 from chalicelib.errors import InvalidRequest, StillPainting
 from chalicelib.generation import GenerationRequest, Whole
 from chalicelib.image_files import LARGEST_PICTURE
@@ -29,9 +27,6 @@ _MOST_SEEDS = 2**32
 # A picture is base64 in the JSON, and the JSON is base64 in Lambda's response.
 LARGEST_TOGETHER = LARGEST_PICTURE // 4 * 3
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -41,13 +36,13 @@ class Batch:
         generations: one request for each picture; they differ in the seed.
         ids: the ids of the pictures.
         outcomes: each one's picture, or the job that it is still waiting for.
-        is_queued: whether every picture has a job.
+        is_stored: whether the URL of a job leads to every picture.
     """
 
     generations: tuple[GenerationRequest, ...]
     ids: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
-    is_queued: bool
+    is_stored: bool
 
     @property
     def finished(self) -> tuple[Finished, ...] | None:
@@ -123,9 +118,12 @@ def generate_batch(
     # The requests differ in the seed only, so one check is enough.
     service.check_prompt(call, generations[0].prompt)
     resolved = [service.resolve(call, generation) for generation in generations]
-    outcomes = _in_parallel(lambda one: service.generate(call, one), resolved)
-    is_queued = all(isinstance(outcome, Job) for outcome in outcomes)
-    return Batch(generations, tuple(one.id for one in resolved), outcomes, is_queued)
+    outcomes = in_parallel(lambda one: service.generate(call, one), resolved)
+    is_stored = all(
+        isinstance(outcome, Job) or one.model.endpoint is None or service.stores(call, one)
+        for one, outcome in zip(resolved, outcomes, strict=True)
+    )
+    return Batch(generations, tuple(one.id for one in resolved), outcomes, is_stored)
 
 
 def resume_batch(service: ImageService, call: Call, identifiers: str) -> Batch:
@@ -142,9 +140,9 @@ def resume_batch(service: ImageService, call: Call, identifiers: str) -> Batch:
         job = service.find(identifier)
         return job.request, service.wait(call, job)
 
-    pairs = _in_parallel(wait, ids)
+    pairs = in_parallel(wait, ids)
     generations, outcomes = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
-    return Batch(generations, ids, outcomes, is_queued=True)
+    return Batch(generations, ids, outcomes, is_stored=True)
 
 
 def redirect_to_pending(request: Request, batch: Batch, route: str) -> Response:
@@ -158,20 +156,8 @@ def redirect_to_pending(request: Request, batch: Batch, route: str) -> Response:
     Raises:
         StillPainting: for a client that has followed as many redirects as it will.
     """
-    # A picture of a real-time endpoint is stored nowhere, so no URL could return it later.
-    if not batch.is_queued:
+    # Without a named seed, a picture of a real-time endpoint is stored nowhere.
+    if not batch.is_stored:
         raise StillPainting("Some of the pictures are not ready yet. Request them one by one.")
     url = f"{request.root}{route}{quote(','.join(batch.ids), safe=',')}"
     return next_hop(request, url, f"The pictures are not ready yet. They will be at {url}")
-
-
-def _in_parallel(work: Callable[[Item], Result], items: Sequence[Item]) -> tuple[Result, ...]:
-    """Do the work for all items at once; the first error is raised."""
-    # A thread costs more than it saves for one picture.
-    if len(items) == 1:
-        return (work(items[0]),)
-    # botocore blocks, so each picture needs a thread of its own to wait in.
-    with ThreadPoolExecutor(len(items)) as pool:
-        # With the deadline of the call, which a new thread does not have.
-        runs = [pool.submit(copy_context().run, work, item) for item in items]
-        return tuple(run.result() for run in runs)

@@ -11,6 +11,8 @@ from chalicelib.aws.deadline import Deadline, sharing
 from chalicelib.errors import GatewayError
 from chalicelib.images.service import Call
 from chalicelib.settings import Settings
+from chalicelib.web.crawlers import is_prefetch
+from chalicelib.web.principal import AuthMethod
 from chalicelib.web.request import Request
 
 # For a browser navigation, a page that shows the elapsed time is better than an empty tab.
@@ -27,6 +29,8 @@ def calling(settings: Settings, request: Request) -> Iterator[Call]:
         # The wait is limited by the client's preference and by the deadline, whichever is first.
         longest_wait=longest_wait(request),
         deadline=Deadline(request.arrived + settings.deadline_seconds),
+        # An hour of a GPU is for those whom the owner gave a key, and for what they mean to see.
+        wakes=request.principal.method is AuthMethod.KEY and not is_prefetch(request),
     )
     try:
         with sharing(call.deadline):

@@ -9,15 +9,21 @@ one whatever they are configured to.
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from chalicelib.access_settings import Protection
 from chalicelib.auth.authenticate import picture_token
+from chalicelib.batches.openai import (
+    QUALITIES,
+    check_fields,
+    choice,
+    read_generation,
+    steps_of,
+    their_name,
+)
 from chalicelib.dialects.batch import (
     Batch,
     check_weight,
@@ -31,13 +37,14 @@ from chalicelib.dialects.batch import (
 )
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
-from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
-from chalicelib.errors import GatewayError, InvalidRequest, NotOffered
-from chalicelib.generation import RULES, GenerationRequest, InvalidField, Whole
+from chalicelib.dialects.pricing import price_of_all
+from chalicelib.dialects.prompt_tags import naming_tags
+from chalicelib.errors import BillFault, GatewayError, InvalidRequest, NotOffered
+from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import Call, ImageService
-from chalicelib.web.body import read_json_object, read_switch, with_numbers
+from chalicelib.web.body import named_fields, read_dry_run, read_json_object
 from chalicelib.web.request import Request, inference_path
 from chalicelib.web.response import (
     Response,
@@ -48,39 +55,6 @@ from chalicelib.web.response import (
 )
 
 ROUTE = "/v1/images/generations"
-# The factor for the model's own number of steps. OpenAI's qualities set how much computing a
-# picture takes; with a diffusion model that is the number of steps.
-QUALITIES = {
-    "auto": 1.0,
-    "standard": 1.0,
-    "low": 0.5,
-    "medium": 1.0,
-    "high": 1.5,
-    "hd": 1.5,
-    "xhigh": 2.0,
-    "max": 2.0,
-}
-# A model that was distilled to this many steps or fewer makes worse pictures with any other number.
-_FEW_STEPS = 10
-_STEPS = cast(Whole, RULES["steps"])
-# Sizes of OpenAI's own models that are beyond the contract; clients offer them in a list.
-_LARGER = {
-    *((1792, 1024), (1024, 1792)),
-    *((2048, 2048), (2048, 1152), (1152, 2048), (3840, 2160), (2160, 3840)),
-}
-_LONGEST_SIDE = RULES["width"].describe()["maximum"]
-_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
-# Fields of OpenAI's that mean nothing to a diffusion model are accepted and ignored; and so are
-# those of LobeHub, which sends a model's settings to any server.
-IGNORED = {
-    "background", "complexity", "frame_count", "frame_duration_ms", "moderation",
-    "output_compression", "partial_images", "safety_identifier", "style", "svg", "user",
-    "aspectRatio", "promptExtend", "resolution", "samplerName", "scheduler", "strength",
-    "thinkingLevel", "watermark", "webSearch",
-}  # fmt: skip
-_OWN = {"model", "n", "size", "quality", "response_format", "output_format", "stream"}
-_CONTRACT = set(RULES) - {"model", "format"}
-_ALIASES = {"cfg": "guidance_scale"}
 _ADVICE = "set response_format=url or output_format=webp"
 _OPENAI_CODES = {
     "unauthorized": ("invalid_request_error", "invalid_api_key"),
@@ -95,10 +69,12 @@ class ImagesRequest:
     Attributes:
         generations: one request for each picture; they differ in the seed.
         as_url: whether the response has URLs in place of base64.
+        names_seed: whether the call has a seed.
     """
 
     generations: tuple[GenerationRequest, ...]
     as_url: bool
+    names_seed: bool
 
 
 def generate(service: ImageService, request: Request) -> Response:
@@ -108,8 +84,12 @@ def generate(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or a picture failed.
     """
     body = read_json_object(request)
+    dry_run = read_dry_run(request, body)
     images = read_images_request(service, body)
     with calling(service.settings, request) as call, naming_tags(body.get("lora")):
+        call.names_seed = images.names_seed
+        if dry_run:
+            return price_of_all(service, call, images.generations)
         if images.as_url:
             data = _urls(service, call, request, images.generations)
             return _response(service, images.generations, data).with_headers(report(call))
@@ -153,6 +133,7 @@ def _described(name: str) -> dict[str, Any]:
 def render_error(error: GatewayError, request: Request) -> Response:
     """Return an error in OpenAI's format, from which its libraries make their exceptions."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
+    kind = "insufficient_quota" if isinstance(error, BillFault) else kind
     # OpenAI has codes of its own for these two.
     kind, code = _OPENAI_CODES.get(error.code, (kind, error.code))
     message = message_of(error, request)
@@ -172,27 +153,30 @@ def render_error(error: GatewayError, request: Request) -> Response:
 
 def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRequest:
     """Read the body of a call; raises InvalidRequest naming the first field that is wrong."""
-    data = {name: value for name, value in body.items() if value is not None}
-    _check_fields(data)
-    data = _without_aliases(data)
-    if str(data.get("model", "")).startswith("dall-e"):
-        # The default of these models, on which their clients rely without sending it.
-        data.setdefault("response_format", "url")
-    first = apply_tags(_generation(data))
+    with named_fields():
+        data = check_fields(body)
+        if str(data.get("model", "")).startswith("dall-e"):
+            # The default of these models, on which their clients rely without sending it.
+            data.setdefault("response_format", "url")
+        first = read_generation(data)
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
     model = first.model if first.model in service.settings.models else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    names_seed = first.seed is not None
     try:
         first = complete(service.settings, first)
     except InvalidRequest as error:
-        raise InvalidRequest(error.message, field=_their_name(error.field, data)) from error
-    first = _with_quality(service, first, _choice(data, "quality", tuple(QUALITIES)))
+        field = error.field and their_name(error.field, data)
+        raise InvalidRequest(error.message, field=field) from error
+    with named_fields():
+        quality = choice(data, "quality", tuple(QUALITIES))
+        # base64 is the default of OpenAI's gpt-image models, which have no URLs.
+        as_url = choice(data, "response_format", ("b64_json", "url")) == "url"
+    first = _with_quality(service, first, quality)
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
-    # base64 is the default of OpenAI's gpt-image models, which have no URLs.
-    as_url = _choice(data, "response_format", ("b64_json", "url")) == "url"
     if not as_url:
         check_weight(generations, "n", _ADVICE)
-    return ImagesRequest(generations, as_url)
+    return ImagesRequest(generations, as_url, names_seed)
 
 
 def _with_quality(
@@ -200,90 +184,9 @@ def _with_quality(
 ) -> GenerationRequest:
     """Return the request with the number of steps of a quality, unless it has one."""
     model = service.settings.models[str(generation.model)]
-    own = model.defaults.get("steps")
-    factor = QUALITIES[quality]
-    if own is None or own <= _FEW_STEPS or factor == 1:
-        return generation
-    rule = model.rules.get("steps", _STEPS)
-    return generation.complete(steps=max(min(round(own * factor), rule.most), rule.least))
-
-
-def _check_fields(data: dict[str, Any]) -> None:
-    for name in data:
-        if name not in {*_CONTRACT, *_OWN, *IGNORED, *_ALIASES}:
-            raise InvalidRequest(f"{name[:64]}: is not a field", field=name[:64])
-    if read_switch(data.get("stream", False), "stream"):
-        raise InvalidRequest("stream: is not supported; leave it out", field="stream")
-    if data.get("background") == "transparent":
-        message = "background: must be auto or opaque; no model paints transparent pictures"
-        raise InvalidRequest(message, field="background")
-
-
-def _without_aliases(data: dict[str, Any]) -> dict[str, Any]:
-    for alias, name in _ALIASES.items():
-        if alias in data and name in data:
-            raise InvalidRequest(f"{alias}: is the same as {name}; send one of them", field=alias)
-    return {_ALIASES.get(name, name): value for name, value in data.items()}
-
-
-def _generation(data: dict[str, Any]) -> GenerationRequest:
-    fields: dict[str, Any] = {name: data[name] for name in _CONTRACT & set(data)}
-    sides = _sides(data.get("size", "auto"))
-    if sides and {"width", "height"} & set(fields):
-        raise InvalidRequest("size: is width and height; send either", field="size")
-    fields |= sides
-    fields["format"] = _choice(data, "output_format", ("png", "webp", "jpeg"))
-    model = data.get("model", "")
-    if not isinstance(model, str):
-        raise InvalidRequest("model: must be text", field="model")
-    if _is_name(model):
-        fields["model"] = model
-    try:
-        return GenerationRequest.from_dict(with_numbers(fields))
-    except InvalidField as error:
-        raise InvalidRequest(str(error), field=_their_name(error.field, data)) from error
-
-
-def _their_name(field: str | None, data: dict[str, Any]) -> str | None:
-    """Return the field of the call that a field of the contract came from."""
-    return "size" if field in {"width", "height"} and "size" in data else field
-
-
-def _is_name(model: str) -> bool:
-    try:
-        RULES["model"].clean(model)
-    except ValueError:
-        return False
-    return True
-
-
-def _nearest(width: int, height: int) -> tuple[int, int]:
-    """Return the largest sides of the same shape that the contract has."""
-    shape = math.gcd(width, height)
-    width, height = width // shape, height // shape
-    step, longest = math.lcm(8, width) // width, _LONGEST_SIDE // max(width, height)
-    step = math.lcm(step, math.lcm(8, height) // height)
-    factor = longest // step * step
-    return width * factor, height * factor
-
-
-def _sides(size: object) -> dict[str, int]:
-    if size == "auto":
-        return {}
-    sides = _SIZE.fullmatch(size) if isinstance(size, str) else None
-    if sides is None:
-        raise InvalidRequest("size: must be auto or WIDTHxHEIGHT, such as 512x512", field="size")
-    width, height = int(sides[1]), int(sides[2])
-    if (width, height) in _LARGER:
-        width, height = _nearest(width, height)
-    return {"width": width, "height": height}
-
-
-def _choice(data: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
-    value = data.get(name, choices[0])
-    if value not in choices:
-        raise InvalidRequest(f"{name}: must be one of {', '.join(choices)}", field=name)
-    return str(value)
+    return generation.complete(
+        steps=steps_of(quality, model.defaults.get("steps"), model.rules.get("steps"))
+    )
 
 
 # --- Responding -----------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from chalicelib.training.service import TrainingService
 from chalicelib.training_jobs import job as jobs
 from chalicelib.training_jobs import places, price
 from chalicelib.training_jobs.progress import Progress, loss_svg, read, thinned
-from chalicelib.web.body import read_json_object
+from chalicelib.web.body import read_dry_run, read_json_object
 from chalicelib.web.pages import teach_page
 from chalicelib.web.principal import AuthMethod
 from chalicelib.web.request import Request, inference_path
@@ -114,6 +114,8 @@ class TrainingApi:
         if body.get("action") == "train-status":
             return self.status(request)
         with self._working(request) as owner:
+            if read_dry_run(request):
+                body = {**body, "dry_run": True}
             asked = Asked.from_dict(body)
             plan = self._service.plan(owner, asked)
             warning = {"X-Prompt-Warning": plan.warning} if plan.warning else {}
@@ -251,6 +253,8 @@ class TrainingApi:
                     }
                 )
                 plan = self._service.plan(owner, asked)
+            if read_dry_run(request):
+                return json_response(_price(plan))
             record = self._started(request, owner, asked, plan).record
             described = {
                 "detail": "Training process started",

@@ -8,14 +8,22 @@ from typing import TypedDict
 from chalicelib.description import Vocabulary
 from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import not_ready, receipt
+from chalicelib.dialects.pricing import price_of
 from chalicelib.dialects.prompt_tags import apply_tags, naming_tags
+from chalicelib.errors import InvalidRequest
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.prompts import DEFAULT_PROMPT, random_sentence
 from chalicelib.images.resolved_request import complete, random_seed
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.settings import Settings
-from chalicelib.web.body import read_body, read_form, read_query
+from chalicelib.web.body import (
+    read_body,
+    read_dry_run,
+    read_form,
+    read_json_object,
+    read_query,
+)
 from chalicelib.web.crawlers import is_crawler
 from chalicelib.web.request import Request
 from chalicelib.web.response import (
@@ -53,12 +61,15 @@ def picture(
     """
     with calling(service.settings, request) as call, naming_tags(request.query.get("lora")):
         call.starts_runs = not is_crawler(request)
+        # A URL that names its seed always returns the same picture.
+        call.names_seed = any(request.query.get("seed", ()))
         generation = apply_tags(read_query(request, prompt))
         resolved = service.resolve(call, generation, seed)
         _log(service, call, resolved.request)
         service.check_prompt(call, resolved.request.prompt)
-        # A URL that names its seed always returns the same picture.
-        fixed = any(request.query.get("seed", ()))
+        if read_dry_run(request):
+            return price_of(service, call, [resolved])
+        fixed = call.names_seed
         response = response_without_picture(request, resolved.request)
         about: _Picture = {
             "tag": resolved.id,
@@ -74,6 +85,30 @@ def picture(
         return response.with_headers(report(call))
 
 
+def delete_picture(service: ImageService, request: Request, prompt: str) -> Response:
+    """Delete the stored picture of a prompt and a seed.
+
+    Raises:
+        GatewayError: if the caller has no key, the request is not valid, or it is not stored.
+    """
+    with calling(service.settings, request) as call, naming_tags(request.query.get("lora")):
+        generation = apply_tags(read_query(request, prompt))
+        if generation.seed is None:
+            raise InvalidRequest("seed: is needed, since it names the picture", field="seed")
+        resolved = service.resolve(call, generation)
+        service.remove(call, resolved.id, resolved.request)
+        return Response(204, b"")
+
+
+def delete_default_picture(service: ImageService, request: Request) -> Response:
+    """Delete the stored picture of the default prompt, or of the prompt in the query.
+
+    Raises:
+        GatewayError: as `delete_picture`.
+    """
+    return delete_picture(service, *_with_prompt(request))
+
+
 def default_picture(service: ImageService, request: Request) -> Response:
     """Return the picture of the default prompt, or of the prompt in the query.
 
@@ -82,9 +117,13 @@ def default_picture(service: ImageService, request: Request) -> Response:
     Raises:
         GatewayError: if the request is not valid, or there is no picture.
     """
+    return picture(service, *_with_prompt(request))
+
+
+def _with_prompt(request: Request) -> tuple[Request, str]:
     prompt = request.parameters().get("prompt", DEFAULT_PROMPT)
     fields = {name: values for name, values in request.query.items() if name != "prompt"}
-    return picture(service, replace(request, query=fields), prompt)
+    return replace(request, query=fields), prompt
 
 
 def random_picture(service: ImageService, request: Request) -> Response:
@@ -124,13 +163,17 @@ def submit(service: ImageService, request: Request) -> Response:
         GatewayError: if the request is not valid, or cannot be queued.
     """
     with calling(service.settings, request) as call:
-        generation = read_body(request)
+        body = read_json_object(request)
+        dry_run = read_dry_run(request, body)
+        generation = read_body(body)
         with naming_tags(generation.lora):
             resolved = service.resolve(call, apply_tags(generation))
         _log(service, call, resolved.request)
         # A model without a queue is reported before anything about the prompt.
         resolved.require_queue()
         service.check_prompt(call, resolved.request.prompt)
+        if dry_run:
+            return price_of(service, call, [resolved])
         job = service.enqueue(call, resolved)
         return receipt(request.root, job).with_headers(report(call))
 
@@ -139,6 +182,17 @@ def job(service: ImageService, request: Request, identifier: str) -> Response:
     """Return a job's state; raises JobUnknown."""
     with calling(service.settings, request):
         return receipt(request.root, service.find(identifier))
+
+
+def delete_job(service: ImageService, request: Request, identifier: str) -> Response:
+    """Delete a job's picture.
+
+    Raises:
+        GatewayError: if the caller has no key, or there is no such job, or no picture of it.
+    """
+    with calling(service.settings, request) as call:
+        service.remove(call, identifier)
+        return Response(204, b"")
 
 
 def job_picture(service: ImageService, request: Request, identifier: str) -> Response:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from chalicelib.auth.authenticate import check_picture
@@ -13,29 +14,46 @@ from chalicelib.auth.quota import Payment, Quota
 from chalicelib.aws.clients import Client, LazyClient
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint
+from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint, QueueTimeouts
 from chalicelib.errors import (
+    BillFault,
     EndpointDown,
     EndpointTooSlow,
     EndpointUnavailable,
     GatewayError,
     InvalidRequest,
+    JobExpired,
     JobUnknown,
+    KeyRequired,
     NeverReachedGpu,
+    PictureUnknown,
     PromptRefused,
     StoreUnavailable,
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.adapters import Adapters
-from chalicelib.images.jobs import Finished, Job, Jobs, Record, State, model_of
+from chalicelib.images.claims import Claims, Record
+from chalicelib.images.jobs import Finished, Job, Jobs, State, model_of
+from chalicelib.images.lease import Leases
+from chalicelib.images.meter import Meter
 from chalicelib.images.prompt_filter import prompt_filter
 from chalicelib.images.resolved_request import ResolvedRequest, complete, job_id
+from chalicelib.images.spend import Spend
+from chalicelib.images.usage import Usage
 from chalicelib.images.wait_slots import ConcurrencyLimiter, Slot
-from chalicelib.settings import Queue, Settings
+from chalicelib.settings import Model, Settings
 from chalicelib.telemetry import LogRecord
+from chalicelib.web.principal import AuthMethod
 
 # A picture, the job that it is still waiting for, or None if a run would have to start for it.
 Outcome = Finished | Job | None
+# Another endpoint of the same model can help: a queue also where this one was too slow, because it
+# has no 29 s limit.
+_ANOTHER_CAN_HELP = (EndpointUnavailable, EndpointDown, EndpointTooSlow)
+# A real-time run ends with its request's deadline; its picture is stored a moment later, or never.
+_STORING = 5
+# Lambda's own limit: a claim is queued by then, or never.
+_LONGEST_SUBMISSION = 60
 
 
 @dataclass
@@ -49,6 +67,9 @@ class Call:
         trace: an identifier for the container's log, at most 1,000 visible characters.
         longest_wait: the number of seconds that the caller is willing to wait for a queued picture.
         starts_runs: whether a picture that does not exist is generated.
+        wakes: whether an endpoint that its lease has ended is created again for the picture.
+        names_seed: whether the caller chose the seed: then the same request always leads to the
+            same picture, which a real-time model stores as well.
         prompt_warning: the category of a prompt that the filter let through with a warning.
     """
 
@@ -58,6 +79,8 @@ class Call:
     trace: str
     longest_wait: float = math.inf
     starts_runs: bool = True
+    wakes: bool = False
+    names_seed: bool = False
     prompt_warning: str | None = None
 
     @property
@@ -67,8 +90,8 @@ class Call:
 
 
 @dataclass(frozen=True)
-class _JobQueue:
-    """The jobs of one model, and the slots of those that wait for them."""
+class _Stored:
+    """The stored pictures of one model, and the slots of the requests that wait for them."""
 
     jobs: Jobs
     limiter: ConcurrencyLimiter
@@ -80,26 +103,40 @@ class ImageService:
     Args:
         settings: the gateway's.
         runtime: provides the SageMaker Runtime client.
-        s3: provides the S3 client; used only by asynchronous models, by links with a quota, and for
+        s3: provides the S3 client; used only for stored pictures, by links with a quota, and for
             published adapters.
+        leases: renews the leases of real-time endpoints; None for AWS's.
 
     Attributes:
         adapters: the LoRA adapters of the models on offer.
+        spend: what the month has cost, and its cap.
+        meter: what pictures cost.
+        usage: what was used; None if it is not recorded.
     """
 
     def __init__(
-        self, settings: Settings, runtime: Client | None = None, s3: Client | None = None
+        self,
+        settings: Settings,
+        runtime: Client | None = None,
+        s3: Client | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self.settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
         self.adapters = Adapters(self._store)
         self._quota = Quota(settings.protection, self._store)
-        queues = {model.name: model.queue for model in settings.models.values() if model.queue}
+        self._leases = leases or Leases()
+        self.spend = Spend(self._store(*settings.spend) if settings.spend else None)
+        self.meter = Meter(settings, self._store)
+        self.usage = settings.usage and Usage(settings.usage, self._store)
+        places = {model.name: model.place for model in settings.models.values() if model.place}
         # The slots of a model are in its part of the bucket: the models share out the limit.
-        places = {(queue.bucket, queue.prefix) for queue in queues.values()}
-        most = max(settings.most_waiting // max(len(places), 1), 1)
-        self._queues = {name: self._queue(queue, most) for name, queue in queues.items()}
+        most = max(settings.most_waiting // max(len(set(places.values())), 1), 1)
+        self._stored = {
+            name: self._stored_of(settings.models[name], place, most)
+            for name, place in places.items()
+        }
 
     def resolve(
         self, call: Call, request: GenerationRequest, seed: int | None = None
@@ -150,23 +187,32 @@ class ImageService:
         Raises:
             GatewayError: if there is no picture.
         """
+        self.meter.report(call.payment, resolved.request, painted=False)
         # A crawler gets a picture only if a run was paid for before.
-        if not call.starts_runs:
-            if resolved.model.queue is None:
-                return None
-            return self._queue_of(resolved).jobs.stored_picture(resolved)
-        if resolved.model.endpoint is not None:
-            try:
-                return Finished(self._invoke(call, resolved, resolved.model.endpoint))
-            # A queue has no 29 s limit, so it also helps where the endpoint was too slow.
-            except (EndpointUnavailable, EndpointDown, EndpointTooSlow):
-                if resolved.model.queue is None:
-                    raise
-        queue = self._queue_of(resolved)
-        with queue.limiter.slot() as slot:
-            # A caller that can wait but finds no slot is refused before it pays for a run.
-            job = self._enqueue(call, resolved, queue.jobs, slot if call.wait_budget > 0 else None)
-            return self._wait(call, job, queue.jobs, slot)
+        picture = self._existing(call, resolved)
+        if picture is not None or not call.starts_runs:
+            return picture
+        if not self.stores(call, resolved) and (body := self._real_time(call, resolved)):
+            return Finished(body)
+        stored = self._stored_in(resolved.model.name)
+        with stored.limiter.slot() as slot:
+            while True:
+                job = self._job(call, resolved, stored.jobs, slot)
+                try:
+                    return self._wait(call, job, stored.jobs, slot)
+                except (JobExpired, JobUnknown):
+                    # Its run was given up while this request waited, which can start another one.
+                    if call.wait_budget <= 0:
+                        raise
+
+    def exists(self, call: Call, resolved: ResolvedRequest) -> bool:
+        """Whether the picture is stored, so that it costs nothing; raises StoreUnavailable."""
+        stored = self._stored.get(resolved.model.name)
+        generates = resolved.model.endpoint is not None and not self.stores(call, resolved)
+        if stored is None or generates:
+            return False
+        record = stored.jobs.claims.read(resolved.id)
+        return record is not None and stored.jobs.job(record).state is State.DONE
 
     def enqueue(self, call: Call, resolved: ResolvedRequest) -> Job:
         """Return the job of a request, without waiting for it.
@@ -179,7 +225,9 @@ class ImageService:
             InvalidRequest: naming `model`, if that has no asynchronous endpoint.
             GatewayError: if it cannot be queued.
         """
-        return self._enqueue(call, resolved, self._queue_of(resolved).jobs, None)
+        resolved.require_queue()
+        self.meter.report(call.payment, resolved.request, painted=False)
+        return self._job(call, resolved, self._stored_in(resolved.model.name).jobs)
 
     def wait(self, call: Call, job: Job) -> Outcome:
         """Return a job's picture, or the job if it is still waiting when the caller must leave.
@@ -187,67 +235,139 @@ class ImageService:
         Raises:
             GatewayError: if there will be no picture.
         """
-        queue = self._queue_named(job.id)
+        stored = self._stored_in(model_of(job.id))
+        self.meter.report(call.payment, job.request, painted=True)
         if not call.starts_runs:
-            return queue.jobs.picture(job)
-        with queue.limiter.slot() as slot:
-            return self._wait(call, job, queue.jobs, slot)
+            return stored.jobs.picture(job)
+        with stored.limiter.slot() as slot:
+            return self._wait(call, job, stored.jobs, slot)
 
     def find(self, identifier: str) -> Job:
         """Return a job by its id; raises JobUnknown."""
-        return self._queue_named(identifier).jobs.find(identifier)
+        return self._stored_in(model_of(identifier)).jobs.find(identifier)
+
+    def stores(self, call: Call, resolved: ResolvedRequest) -> bool:
+        """Whether the picture of the real-time endpoint is stored, for all who request it."""
+        return call.names_seed and resolved.model.pictures is not None
+
+    def remove(self, call: Call, identifier: str, request: GenerationRequest | None = None) -> None:
+        """Delete a stored picture.
+
+        Args:
+            call: the caller's.
+            identifier: of the resolved request, or of its job.
+            request: the complete request, if it is known.
+
+        Raises:
+            JobUnknown: if the identifier is none.
+            KeyRequired: for a caller without a key.
+            PictureUnknown: if it is not stored.
+            StoreUnavailable: if S3 did not confirm it; deleting it again does the rest.
+        """
+        if call.payment.principal.method is not AuthMethod.KEY:
+            raise KeyRequired("Deleting pictures requires an API key.")
+        stored = self._stored.get(model_of(identifier))
+        if stored is None or not stored.jobs.remove(identifier, request):
+            raise PictureUnknown("This picture is not stored.")
+
+    def _existing(self, call: Call, resolved: ResolvedRequest) -> Finished | None:
+        """Return a picture that needs no run, as far as that can be known at once."""
+        stored = self._stored.get(resolved.model.name)
+        # Of a queue, the claim is read in any case, and leads to the picture.
+        if stored is None or (call.starts_runs and not self.stores(call, resolved)):
+            return None
+        picture = stored.jobs.stored_picture(resolved)
+        if picture is not None and call.starts_runs:
+            # The metrics count it, without a latency.
+            call.log.add(job=resolved.id, queue_milliseconds=None)
+        return picture
+
+    def _real_time(self, call: Call, resolved: ResolvedRequest) -> bytes | None:
+        """Return the picture of the real-time endpoint; None if only a queue can generate it."""
+        if resolved.model.endpoint is None:
+            return None
+        try:
+            with self._paid(call, resolved, call.deadline.remaining):
+                return self._invoke(call, resolved, resolved.model.endpoint)
+        except _ANOTHER_CAN_HELP:
+            if resolved.model.queue is None:
+                raise
+            return None
 
     def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
-        """Return the picture of a real-time endpoint."""
-        self._quota.spend(call.payment, resolved.id)
         endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
         try:
-            body = endpoint.invoke(
-                resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
-            )
-        except (NeverReachedGpu, InvalidRequest):  # the container checks before it uses the GPU
-            self._quota.refund(call.payment, resolved.id)
-            raise
+            with self._leases.used(resolved.model, wakes=call.wakes):
+                body = endpoint.invoke(
+                    resolved.request, call.deadline, trace=call.trace, changed=resolved.changed
+                )
         finally:
             milliseconds = round((call.log.elapsed - started) * 1_000, 1)
             call.log.add(endpoint_milliseconds=milliseconds)
         call.log.add(bytes=len(body))
         return body
 
-    def _enqueue(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None) -> Job:
-        """Look the job up; if it needs a run, take the slot, claim the run, pay, and start it."""
-        owner = uuid.uuid4().hex
-        record = jobs.read(resolved.id)
+    @contextmanager
+    def _paid(
+        self, call: Call, resolved: ResolvedRequest, longest: float | None = None
+    ) -> Iterator[None]:
+        """Charge the caller for a run that is started inside, unless it never reaches a GPU.
+
+        `longest` is as in `Meter.run`, None for a queued picture.
+        """
+        self.spend.require_room()
+        charged = self._quota.spend(call.payment, resolved.id)
+        try:
+            with self.meter.run(call.payment, resolved.request, longest):
+                yield
+        # The container checks before it uses the GPU, the meter before anything is started.
+        except (NeverReachedGpu, InvalidRequest, BillFault, StoreUnavailable):
+            # What another endpoint has paid for already may be on its GPU.
+            if charged:
+                self._quota.refund(call.payment, resolved.id)
+            raise
+
+    def _job(
+        self, call: Call, resolved: ResolvedRequest, jobs: Jobs, slot: Slot | None = None
+    ) -> Job:
+        """Return the job of a request, whose run is started by whoever claims it first.
+
+        With a slot, a caller that would wait for its run but finds no slot is refused before it
+        pays. A real-time run is not waited for, but done by this request itself.
+        """
+        waits = slot is not None and call.wait_budget > 0 and not self.stores(call, resolved)
+        claims, owner = jobs.claims, uuid.uuid4().hex
+        record = claims.read(resolved.id)
         # The claim is our own if S3 wrote it, though its response was lost.
         while record is None or record.claim.owner != owner:
             if record is not None and not (job := jobs.job(record)).is_over:
                 return job
-            if slot is not None:
+            if slot is not None and waits:
                 slot.take(resolved.id)
             # Who cannot pay must not claim: other requests would wait for its run.
+            self.spend.require_room()
             self._quota.check(call.payment, resolved.id)
+            longest = call.deadline.remaining if self.stores(call, resolved) else None
+            self.meter.check(call.payment, resolved.request, longest)
             # Without a claim, another request was first: its job is read.
-            record = jobs.claim(resolved, owner, record) or jobs.read(resolved.id)
-        return self._start(call, record, jobs, resolved.changed)
+            record = claims.claim(resolved, owner, record) or claims.read(resolved.id)
+        return self._start(call, resolved, jobs, record)
 
-    def _start(self, call: Call, record: Record, jobs: Jobs, changed: int | None) -> Job:
+    def _start(self, call: Call, resolved: ResolvedRequest, jobs: Jobs, record: Record) -> Job:
         """Pay for a claimed run and start it: of many requests for one picture, one pays."""
         try:
+            if self.stores(call, resolved) and (body := self._real_time(call, resolved)):
+                return jobs.keep(record, body)
             jobs.forget_failure(record)
-            charged = self._quota.spend(call.payment, record.id)
+            with self._paid(call, resolved):
+                run = jobs.submit(record, call.trace, resolved.changed)
         except GatewayError:
             with suppress(StoreUnavailable):  # the claim ends by itself, later
-                jobs.give_up(record)
+                jobs.claims.give_up(record)
             raise
-        try:
-            return jobs.start(record, call.trace, changed)
-        except (NeverReachedGpu, InvalidRequest):
-            # What a real-time endpoint has paid for already may be on its GPU.
-            if charged:
-                self._quota.refund(call.payment, record.id)
-            raise
+        return jobs.queued(record, run)
 
-    def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Outcome:
+    def _wait(self, call: Call, job: Job, jobs: Jobs, slot: Slot) -> Finished | Job:
         call.log.add(job=job.id, attempt=job.attempt)
         # Read once: it shrinks with every call to S3.
         seconds = call.wait_budget
@@ -255,32 +375,31 @@ class ImageService:
             slot.take(job.id)
         waited = job.waited if job.state is State.WAITING else None
         begun = call.log.elapsed
-        job, picture = jobs.wait(job, Deadline(time.monotonic() + seconds))
-        if picture is not None or job.error is not None:
+        job = jobs.wait(job, Deadline(time.monotonic() + seconds))
+        if job.picture is not None or job.error is not None:
             if waited is not None:
                 waited = round((waited + call.log.elapsed - begun) * 1_000, 1)
             call.log.add(queue_milliseconds=waited)
-        if picture is not None:
-            return picture
         if job.error is not None:
             raise job.error
-        return job
+        return job.picture or job
 
-    def _queue_of(self, resolved: ResolvedRequest) -> _JobQueue:
-        resolved.require_queue()
-        return self._queues[resolved.model.name]
-
-    def _queue_named(self, identifier: str) -> _JobQueue:
-        """Return the queue of a job; raises JobUnknown if no model has it."""
-        queue = self._queues.get(model_of(identifier))
-        if queue is None:
+    def _stored_in(self, model: str) -> _Stored:
+        """Return the stored pictures of a model; raises JobUnknown if nothing of it is stored."""
+        stored = self._stored.get(model)
+        if stored is None:
             raise JobUnknown("Unknown job.")
-        return queue
+        return stored
 
-    def _queue(self, queue: Queue, most_waiting: int) -> _JobQueue:
-        store = self._store(queue.bucket, queue.prefix)
-        jobs = Jobs(store, AsyncEndpoint(self._runtime, queue.endpoint))
-        return _JobQueue(jobs, ConcurrencyLimiter(store, most_waiting))
+    def _stored_of(self, model: Model, place: tuple[str, str], most_waiting: int) -> _Stored:
+        store, timeouts = self._store(*place), QueueTimeouts()
+        if model.queue is None:
+            jobs = Jobs(store, Claims(store, self.settings.deadline_seconds + _STORING))
+        else:
+            longest = _LONGEST_SUBMISSION + timeouts.queue_seconds + timeouts.run_seconds
+            endpoint = AsyncEndpoint(self._runtime, model.queue.endpoint)
+            jobs = Jobs(store, Claims(store, longest), endpoint, timeouts)
+        return _Stored(jobs, ConcurrencyLimiter(store, most_waiting))
 
     def _store(self, bucket: str, prefix: str) -> Store:
         return Store(self._s3, bucket, prefix)

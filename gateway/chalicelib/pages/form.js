@@ -12,6 +12,7 @@ async function loadOptions() {
   studio.models = described.models ?? [];
   studio.access = described.access ?? "open";
   studio.training = described.training ?? null;
+  studio.usage = described.usage ?? false;
   at("model").replaceChildren(...studio.models.map(({ name }) => new Option(name, name)));
   at("models").hidden = studio.models.length < 2;
   at("fields").replaceChildren(...optionNames().map((name) => fieldOf(name, studio.fields[name])));

@@ -115,6 +115,7 @@ function showSign(signed) {
   at("sign").hidden = studio.access !== "key";
   at("sign").textContent = signed ? "Sign out" : "Sign in";
   at("teach").hidden = !studio.training || (studio.access === "key" && !signed);
+  at("usage").hidden = !studio.usage || studio.access !== "key" || !signed;
 }
 
 at("sign").addEventListener("click", async () => {

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from chalicelib.aws.json_object import JsonObject
 from chalicelib.aws.s3 import Store
-from chalicelib.errors import StoreUnavailable, TrainingQuotaUsed
-from chalicelib.training.claims import read_object
+from chalicelib.calendar_month import month_of, seconds_left
+from chalicelib.errors import TrainingQuotaUsed
 from chalicelib.training_jobs import places
 
 # The operator and the user of a laptop pay for themselves.
 _UNLIMITED = {places.OPERATOR, places.LOCAL}
-_TRIES = 5
 _MOST_LISTED = 1_000  # of the objects of an owner, one for each month
 
 
@@ -34,7 +33,7 @@ class Months:
 
     def check(self, owner: str) -> None:
         """Raise TrainingQuotaUsed if the owner can start no other attempt this month."""
-        self._check(owner, self._read(self._key(owner))[0])
+        self._check(owner, self._attempts(self._key(owner)))
 
     def count(self, owner: str, attempt: str) -> None:
         """Count an attempt, once.
@@ -63,7 +62,7 @@ class Months:
         found: dict[str, None] = {}
         # The names of months are in their order.
         for key in sorted((key for key in listed if key != running), reverse=True):
-            attempts = reversed(self._read(key)[0])
+            attempts = reversed(self._attempts(key))
             found |= dict.fromkeys(one.partition("-")[0] for one in attempts)
             if len(found) >= most:
                 break
@@ -74,39 +73,24 @@ class Months:
             error = TrainingQuotaUsed(
                 f"This key has started {self._most} training jobs this month, which is its limit."
             )
-            error.retry_after = self._seconds_left()
+            error.retry_after = seconds_left(self._now())
             raise error
 
     def _change(self, key: str, change: Callable[[list[str]], list[str]]) -> None:
-        for _ in range(_TRIES):
-            attempts, tag = self._read(key)
-            changed = change(attempts)
-            if changed == attempts:
-                return
-            body = json.dumps({"jobs": changed}).encode()
-            if tag is None:
-                written = self._store.create(key, body)
-            else:
-                written = self._store.replace(key, body, tag)
-            if written is not None:
-                return
-        raise StoreUnavailable("Other requests of the same key were faster; try again.")
+        def changed(content: Any) -> Any:
+            attempts = _attempts_of(content)
+            after = change(attempts)
+            return content if after == attempts else {"jobs": after}
 
-    def _read(self, key: str) -> tuple[list[str], str | None]:
-        stored = self._store.read(key)
-        if stored is None:
-            return [], None
-        attempts = read_object(stored.body).get("jobs", [])
-        return [str(one) for one in attempts] if isinstance(attempts, list) else [], stored.tag
+        JsonObject(self._store, key).change(changed)
+
+    def _attempts(self, key: str) -> list[str]:
+        return _attempts_of(JsonObject(self._store, key).read())
 
     def _key(self, owner: str) -> str:
-        return places.month(owner, self._utc().strftime("%Y-%m"))
+        return places.month(owner, month_of(self._now()))
 
-    def _seconds_left(self) -> int:
-        now = self._utc()
-        first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        following = (first + timedelta(days=32)).replace(day=1)
-        return max(int((following - now).total_seconds()), 1)
 
-    def _utc(self) -> datetime:
-        return datetime.fromtimestamp(self._now(), UTC)
+def _attempts_of(content: Any) -> list[str]:
+    attempts = content.get("jobs", []) if isinstance(content, dict) else []
+    return [str(one) for one in attempts] if isinstance(attempts, list) else []

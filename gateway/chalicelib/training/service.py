@@ -31,6 +31,7 @@ from chalicelib.errors import (
     TrainingUnknown,
     WrongState,
 )
+from chalicelib.images.spend import Spend
 from chalicelib.settings import Settings
 from chalicelib.training.asked import Asked
 from chalicelib.training.claims import Claims
@@ -73,7 +74,9 @@ class TrainingService:
     ) -> None:
         self.settings, self.training = settings, training
         # Adapters of up to 200 MB are read and written.
-        self.store = Store(s3 or LazyClient("s3", read_seconds=10, attempts=2), training.bucket, "")
+        client = s3 or LazyClient("s3", read_seconds=10, attempts=2)
+        self.store = Store(client, training.bucket, "")
+        self._spend = Spend(Store(client, *settings.spend) if settings.spend else None)
         # A CreateTrainingJob that is sent again meets its own name.
         self._trainings = Trainings(sagemaker or LazyClient("sagemaker", 10, attempts=2))
         self.datasets = DataSets(self.store)
@@ -108,6 +111,7 @@ class TrainingService:
         planned = plan(asked, dataset, self.settings, self.training, longest)
         with suppress(TrainingRunning):  # of which `start` says more
             self._reservations.check_name(planned.model, planned.job.name, owner)
+        self._spend.require_room()
         self._months.check(owner)
         return planned
 
@@ -115,12 +119,14 @@ class TrainingService:
         """Start a job that was planned.
 
         Raises:
+            CapReached: if the month's money is spent.
             TrainingRunning: if a job of the owner is running.
             NameTaken: if another job was faster to claim the name.
             TrainingQuotaUsed: likewise, the month's last job.
             TrainingBusy, TrainingForbidden: if SageMaker does not start it.
             StoreUnavailable: if S3 does not respond.
         """
+        self._spend.require_room()
         record = self.prepare(owner, places.new_id(), asked, plan)
         named = replace(
             record, sagemaker_job=places.sagemaker_name(self.training.deployment, record.id, 1)

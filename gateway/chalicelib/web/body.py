@@ -7,14 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from chalicelib.batches import values
 from chalicelib.errors import InvalidRequest
-from chalicelib.generation import RULES, GenerationRequest, InvalidField, Number, Whole
-from chalicelib.web.request import Request
-
-_SWITCHES = {
-    **dict.fromkeys(("true", "1", "on", "t", "yes", "y"), True),
-    **dict.fromkeys(("false", "0", "off", "f", "no", "n"), False),
-}
+from chalicelib.generation import GenerationRequest, InvalidField, Whole
+from chalicelib.web.request import DRY_RUN, Request
 
 
 def read_query(request: Request, prompt: str) -> GenerationRequest:
@@ -27,7 +23,7 @@ def read_query(request: Request, prompt: str) -> GenerationRequest:
     parameters = request.parameters()
     if "prompt" in parameters:
         raise InvalidRequest("prompt: must be in the path, not in the query string", field="prompt")
-    with _named_fields():
+    with named_fields():
         return GenerationRequest.from_query({**parameters, "prompt": prompt})
 
 
@@ -37,18 +33,18 @@ def read_form(request: Request) -> GenerationRequest:
     Raises:
         InvalidRequest: for the first field that is wrong.
     """
-    with _named_fields():
+    with named_fields():
         return GenerationRequest.from_query(request.parameters())
 
 
-def read_body(request: Request) -> GenerationRequest:
+def read_body(data: Mapping[str, object]) -> GenerationRequest:
     """Return the generation request of a JSON body.
 
     Raises:
-        InvalidRequest: if it is not a JSON object, or for the first field that is wrong.
+        InvalidRequest: for the first field that is wrong.
     """
-    with _named_fields():
-        return GenerationRequest.from_dict(with_numbers(read_json_object(request)))
+    with named_fields():
+        return GenerationRequest.from_dict(values.with_numbers(data))
 
 
 def read_json_object(request: Request) -> dict[str, Any]:
@@ -65,54 +61,32 @@ def read_json_object(request: Request) -> dict[str, Any]:
     return data
 
 
-def with_numbers(data: Mapping[str, object]) -> dict[str, object]:
-    """Return the contract's fields, with numbers in place of their text.
-
-    PHP, shells and forms send "20" for 20: a number means the same in JSON as in a query.
-
-    Raises:
-        InvalidField: for a text that is no number.
-    """
-    return {name: _number(name, value) for name, value in data.items()}
-
-
 def read_whole(value: object, field: str, rule: Whole) -> int:
     """Return a whole number of a JSON body, as a number or as its text.
 
     Raises:
         InvalidRequest: naming `field`, for any other value.
     """
-    try:
-        return rule.clean(rule.read(value) if isinstance(value, str) else value)
-    except ValueError as error:
-        raise InvalidRequest(f"{field}: {error}", field=field) from error
+    with named_fields():
+        return values.read_whole(value, field, rule)
 
 
-def read_switch(value: object, field: str) -> bool:
-    """Return true or false of a JSON body, as itself, as a number or as its text.
+def read_dry_run(request: Request, body: dict[str, Any] | None = None) -> bool:
+    """Return whether only the price is requested: `dry_run` in the query, or in the body.
 
-    The spellings are pydantic's, with which the web UI reads them:
-    https://docs.pydantic.dev/latest/api/standard_library_types/#booleans
+    Args:
+        request: any.
+        body: its JSON object, from which the field is removed; None without one.
 
     Raises:
-        InvalidRequest: naming `field`, for any other value.
+        InvalidRequest: naming `dry_run`, for anything other than true or false.
     """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    spelled = str(value).lower() if isinstance(value, bool | int | str) else None
-    if spelled not in _SWITCHES:
-        raise InvalidRequest(f"{field}: must be true or false", field=field)
-    return _SWITCHES[spelled]
-
-
-def _number(name: str, value: object) -> object:
-    rule = RULES.get(name)
-    if not isinstance(rule, Whole | Number) or not isinstance(value, str):
-        return value
-    try:
-        return rule.read(value)
-    except ValueError as error:
-        raise InvalidField(name, str(error)) from error
+    given = list(request.query.get(DRY_RUN, ()))
+    if body is not None and (value := body.pop(DRY_RUN, None)) is not None:
+        given.append(value)
+    with named_fields():
+        switches = [values.read_switch(value, DRY_RUN) for value in given]  # each is checked
+    return any(switches)
 
 
 def _check_text(data: dict[str, Any]) -> None:
@@ -140,7 +114,7 @@ def _is_text(value: object) -> bool:
 
 
 @contextmanager
-def _named_fields() -> Iterator[None]:
+def named_fields() -> Iterator[None]:
     """Raise a field's error as InvalidRequest, which names it to the caller."""
     try:
         yield

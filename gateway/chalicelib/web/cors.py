@@ -14,7 +14,7 @@ _METHODS = "GET, HEAD, POST, DELETE"
 # Scripts can read no other headers but a few:
 # https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name
 _EXPOSED = (
-    "Location, RateLimit, RateLimit-Policy, Retry-After, X-Link-Pictures-Left, X-Model,"
+    "Location, RateLimit, RateLimit-Policy, Retry-After, X-Cost-USD, X-Link-Pictures-Left, X-Model,"
     " X-Painted-Size, X-Prompt, X-Prompt-Warning, X-Request-Id, X-Seed"
 )
 _REMEMBERED_SECONDS = 600

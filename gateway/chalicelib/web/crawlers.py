@@ -24,6 +24,17 @@ def is_crawler(request: Request) -> bool:
     return any(name in agent for names in _agents() for name in names)
 
 
+def is_prefetch(request: Request) -> bool:
+    """Whether a browser asks for what its user may never look at.
+
+    https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Purpose, and what
+    browsers sent before it.
+    """
+    names = ("sec-purpose", "purpose", "x-purpose", "x-moz")
+    said = " ".join(request.headers.get(name, "") for name in names).lower()
+    return "prefetch" in said or "prerender" in said or "preview" in said
+
+
 def robots_response(request: Request) -> Response:
     """Return a robots.txt that asks crawlers not to fetch pictures, and allows link previews.
 

@@ -33,6 +33,7 @@ _UNSENT = re.compile(r"^[ \t]*(?:(?://.*|/\*(?:(?!\*/).)*\*/)\n)?", re.MULTILINE
 _REFUSED, _FAILED = "That cannot be painted", "No picture this time"
 _HEADINGS = {
     401: "This easel asks for a key",
+    402: "The paint is used up",
     404: "Nothing hangs here",
     429: "That was a lot of painting",
 }
@@ -62,9 +63,22 @@ def teach_page(root: str, uploads: str) -> Page:
     return Page(page.html, policy)
 
 
+def usage_page(root: str) -> Page:
+    """Return the page that shows what was used."""
+    return _page("usage.html", base=f"{root}/")
+
+
 def waiting_page(root: str, job: str, prompt: str, waited: float) -> Page:
     """Return the page that shows how long a picture takes, and then the picture."""
     return _page("waiting.html", base=f"{root}/", job=job, prompt=prompt, waited=f"{waited:.0f}")
+
+
+def _in_words(seconds: int) -> str:
+    """Return a time to wait: a person counts neither an hour nor a month in seconds."""
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} seconds"
 
 
 def error_page(status: int, message: str, retry_after: int | None, root: str) -> Page:
@@ -78,7 +92,7 @@ def error_page(status: int, message: str, retry_after: int | None, root: str) ->
         title=HTTPStatus(status).phrase,
         heading=_HEADINGS.get(status, _REFUSED if status < 500 else _FAILED),
         message=message,
-        again=f"It may work again in {retry_after} seconds." if retry_after else "",
+        again=f"It may work again in {_in_words(retry_after)}." if retry_after else "",
     )
 
 

@@ -51,6 +51,8 @@ _HOPS_BY_AGENT = {
 # Clients resolve dots in a path, however they are encoded, and `default` is a route of its own.
 # https://url.spec.whatwg.org/#double-dot-path-segment
 _NO_PATH = {"default", ".", ".."}
+# Any request can have it, next to its own parameters: it reports a price, and starts nothing.
+DRY_RUN = "dry_run"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -167,16 +169,22 @@ class Request:
         filled = {name: text for name, text in self.parameters().items() if text}
         parameters = {**filled, "seed": seed}
         parameters.pop("prompt", None)
+        if DRY_RUN in self.query:
+            parameters[DRY_RUN] = self.query[DRY_RUN][0]
         return f"{self.root}/{inference_path(prompt, parameters)}"
 
     def parameters(self) -> dict[str, str]:
-        """Return the query's parameters, without those that other sites add to links.
+        """Return the query's parameters, without `dry_run` and what other sites add to links.
 
         Raises:
             InvalidRequest: if one is given twice, because it is unclear which value is meant.
         """
         # Proxies and frameworks differ in which of two values they take.
-        query = {name: values for name, values in self.query.items() if not self._is_added(name)}
+        query = {
+            name: values
+            for name, values in self.query.items()
+            if name != DRY_RUN and not self._is_added(name)
+        }
         for name, values in query.items():
             if len(values) > 1:
                 raise InvalidRequest(f"{name[:64]}: is given twice", field=name[:64])

@@ -35,6 +35,9 @@ _UNUSABLE = "This gateway cannot work with one of its settings; its log says whi
 class Guard(Protocol):
     """Decides who can use the routes of a Blueprint that are not public."""
 
+    def received(self, request: Request) -> Request:
+        """Return the request as its client sent it; raises BadSetting."""
+
     def authenticate(self, request: Request) -> Request:
         """Return the request with its principal; raises Unauthorized."""
 
@@ -218,7 +221,7 @@ class Routes(chalice.Blueprint):
         code = None
         try:
             # Before anything else, so that every route reports an unusable setting alike.
-            self._guard.origins()
+            request = self._guard.received(request)
             if not public:
                 request = self._guard.authenticate(request)
             response = handler(request, **arguments)

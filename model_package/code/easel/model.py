@@ -19,6 +19,7 @@ class Model:
     def __init__(self, load: Callable[[], ImageGenerator]) -> None:
         self._load = load
         self._generator: ImageGenerator | None = None
+        self._failure: EaselError | None = None
         self._lock = threading.Lock()
 
     def generator(self) -> ImageGenerator:
@@ -36,4 +37,15 @@ class Model:
     def try_to_load(self) -> EaselError | None:
         """Load now; a failure is logged and returned instead of raised."""
         result = guard(self.generator)
-        return result if isinstance(result, EaselError) else None
+        self._failure = result if isinstance(result, EaselError) else None
+        return self._failure
+
+    def loaded(self) -> ImageGenerator:
+        """Return the generator, for a server that ends if the model cannot be loaded.
+
+        Raises:
+            EaselError: that of `try_to_load`, without trying again.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self.generator()

@@ -18,6 +18,27 @@ def process_tree(pid: int) -> Iterator[int]:
                 yield from process_tree(int(child))
 
 
+def sessions_of(pid: int) -> Iterator[int]:
+    """Yield the ids of a process, of its descendants, and of what these left in their sessions.
+
+    A daemon is no descendant of what started it. Those in the process's own session are left out,
+    which can be that of the terminal.
+    """
+    tree = set(process_tree(pid))
+    sessions = {_session(each) for each in tree} - {_session(pid), None}
+    yield from tree
+    for number in (int(entry.name) for entry in Path("/proc").glob("[0-9]*")):
+        if number not in tree and _session(number) in sessions:
+            yield number
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
+    except OSError:  # it has ended
+        return None
+
+
 def _tasks(pid: int) -> list[Path]:
     try:
         return list(Path(f"/proc/{pid}/task").iterdir())

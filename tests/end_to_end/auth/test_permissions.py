@@ -7,6 +7,7 @@ calls the gateway makes, add what AWS itself does in the roles' names, and take 
 from __future__ import annotations
 
 import pytest
+import requests
 
 from endpoint.emulator.aws_server import SAGEMAKER_KEY
 from tests import iam, role_policies
@@ -91,8 +92,14 @@ def asked(aws, guarded_local):
     assert is_picture(picture.content)
     styled = picture_url(guarded_local, "permissions", lora="pixel")
     assert is_picture(get(styled, headers=AUTHORIZED).content)
+    stored = picture_url(guarded_local, "permissions", model="stored", seed=1)
+    assert is_picture(get(stored, headers=AUTHORIZED).content)
+    deleted = requests.delete(stored, headers=AUTHORIZED, timeout=60)
+    assert deleted.status_code == 204
     token = create_link(guarded_local, pictures=3)
     assert is_picture(get(picture_url(guarded_local, "permissions", seed=2, link=token)).content)
+    used = get(f"{guarded_local}/usage?days=2", headers=AUTHORIZED).json()
+    assert used["pictures"] >= 4
     return aws.asked
 
 

@@ -24,6 +24,7 @@ BAD = {
     "--inference-ami": [""],
     "--instance-type": ["banana", "g5.xlarge", ""],
     "--keys": ["missing.json"],
+    "--local": ["", "ftp://x"],
     "--model": [""],
     "--most": ["0", "nan", "inf", "much"],
     "--most-instances": ["0", "-1"],
@@ -52,10 +53,11 @@ BAD = {
 UNKNOWN_MODEL = "no such model"
 CATALOGUE = {"create", "deploy", "doctor", "estimate"}
 # Any text is one, and any path.
-FREE = {"prompt", "--negative-prompt", "--output", "--file", "--label", "--commit"}
+FREE = {"prompt", "file", "--negative-prompt", "--out", "--output", "--file", "--label", "--commit"}
 _CHANGE_SET = "arn:aws:cloudformation:us-east-1:123456789012:changeSet/plan/1"
 NEEDED = {
     "use": ["a cat"],
+    "batch": ["prompts.txt", "--out", "pictures"],
     "create-key": ["ada"],
     "deploy": ["--open"],
     "plan": ["--open"],

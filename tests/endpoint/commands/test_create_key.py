@@ -25,6 +25,21 @@ def test_only_the_keys_hash_is_stored(file, capsys):
     assert json.loads(file.read_text()) == [{"name": "ada", "sha256": sha256, "per_minute": 5}]
 
 
+def test_a_key_can_have_a_budget_and_be_the_owners(file, capsys):
+    create(file, capsys, "ada", "--usd-per-month", "5", "--owner")
+    (entry,) = json.loads(file.read_text())
+
+    assert (entry["usd_per_month"], entry["owner"]) == (5, True)
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "nan", "1e9", "much"])
+def test_a_budget_is_an_amount_of_dollars(file, budget, capsys):
+    with pytest.raises(SystemExit):
+        create_key.main(["ada", "--file", str(file), "--usd-per-month", budget])
+    assert "month" in capsys.readouterr().err
+    assert not file.exists()
+
+
 def test_an_existing_key_is_kept_unless_it_is_replaced(file, capsys):
     create(file, capsys, "ada")
     before = file.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from pathlib import PurePosixPath
@@ -153,6 +154,11 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     models = json.loads(variables["EASEL_MODELS"])
     assert list(models) == ["sd", "sdxl"]
     assert models["sd"]["endpoint"] == "easel-main-sd"
+    assert models["sd"]["pictures"] == f"s3://{BUCKET}/pictures/sd/"
+    assert "pictures" not in models["sdxl"]
+    # That of ml.g5.xlarge, the dearest of the model's types.
+    assert models["sd"]["usd_per_hour"] == 1.408
+    assert variables["EASEL_USAGE"] == f"s3://{BUCKET}/usage/"
     # Half of moto's 1,000 would be more than the reservation.
     assert variables["EASEL_MOST_WAITING"] == str(options.CONCURRENCY // 2)
     kept = [file for file in cloud.project().rglob("*") if file.is_file()]
@@ -212,7 +218,16 @@ def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(
     # Again, from a clone without a record of the first deployment.
     gateway_project.GatewayProject(_deployment()).remove()
     cloud.find_builds()
-    assert cloud.deploy() == 0
+
+    def through_the_cdn(url, key=None):
+        return cloud.fetch(re.sub(r"https://d\w+\.cloudfront\.net/api", cloud.public, url), key)
+
+    assert cloud.deploy("--cdn", fetch=through_the_cdn) == 0
+    assert re.search(r"Easel is at https://d\w+\.cloudfront\.net/api/", capsys.readouterr().out)
+    (stack,) = cloud.client("cloudformation").describe_stacks(StackName="easel-main-cdn")["Stacks"]
+    given = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
+    assert given["ApiDomain"] == f"{api['id']}.execute-api.{REGION}.amazonaws.com"
+    assert given["Secret"] in ("****", _variables(cloud)["EASEL_CDN_SECRET"])
     assert [item["id"] for item in cloud.client("apigateway").get_rest_apis()["items"]] == [
         api["id"]
     ]

@@ -201,11 +201,29 @@ def test_the_other_scripts_see_an_empty_stack_and_use_its_name(world, capsys):
 
 def test_a_dry_run_plans_and_applies_nothing(world, capsys):
     assert world.run(plan.main, "--image", IMAGE, "--dry-run") == 0
-    assert "nothing was planned" in capsys.readouterr().out
+    assert "Nothing was planned" in capsys.readouterr().out
     assert _stacks(world) == {}
     planned = _plan(world, capsys)["change_set"]
     assert _apply(world, planned, "--dry-run") == 0
     assert _stacks(world) == {STACK: "REVIEW_IN_PROGRESS"}
+
+
+def test_a_dry_run_lists_what_would_change_property_by_property(world, capsys):
+    assert world.run(plan.main, "--image", IMAGE, "--dry-run") == 0
+    assert "| Add | Bucket | AWS::S3::Bucket |  |  |" in capsys.readouterr().out
+    assert create(world) == 0
+    capsys.readouterr()
+    assert world.run(plan.main, "--image", IMAGE, "--dry-run") == 0
+    assert "Nothing would be changed" in capsys.readouterr().out
+
+    assert world.run(plan.main, "--image", IMAGE, *BUDGET, "--dry-run", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {(each["action"], each["resource"]) for each in said["changes"]} >= {("Add", "Budget")}
+    assert world.run(plan.main, "--image", IMAGE, *BUDGET, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "Parameters that are changed: AlarmEmail, BudgetVersion, MonthlyBudget." in said
+    assert "| Add | Budget | AWS::Budgets::Budget |" in said
+    assert "example.com" not in said
 
 
 def test_a_plan_for_several_models_covers_all_of_them(world, capsys):

@@ -10,7 +10,7 @@ import pytest
 
 from endpoint import delete_endpoint, use_endpoint
 from endpoint.commands import build_image, deploy, destroy, doctor, start, status, stop
-from endpoint.core.naming import Deployment
+from endpoint.core.naming import LONGEST_NAME, Deployment
 from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
 from tests import iam
@@ -52,19 +52,49 @@ CLOUDFORMATION = [
     *(
         iam.Request(f"iam:{action}", role)
         for role in (DEPLOYMENT.endpoint_role, DEPLOYMENT.gateway_role, DEPLOYMENT.build_role,
-                     DEPLOYMENT.build_rule_role)
+                     DEPLOYMENT.build_rule_role, DEPLOYMENT.lease_role, DEPLOYMENT.guard_role)
         for action in ("CreateRole", "DeleteRole", "GetRole", "PutRolePolicy", "DeleteRolePolicy",
                        "GetRolePolicy", "TagRole", "UntagRole", "UpdateAssumeRolePolicy")
     ),
     *(
         iam.Request(f"logs:{action}", iam.ARN.format("logs", f"log-group:{group}"))
-        for group in ("/aws/lambda/easel-main", DEPLOYMENT.build_log)
+        for group in ("/aws/lambda/easel-main", "/aws/lambda/easel-main-guard",
+                      DEPLOYMENT.build_log)
         for action in ("CreateLogGroup", "DeleteLogGroup", "PutRetentionPolicy", "TagResource")
     ),
     *(
         iam.Request("iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"})
         for role, service in ((DEPLOYMENT.build_role, "codebuild"),
-                              (DEPLOYMENT.build_rule_role, "events"))
+                              (DEPLOYMENT.build_rule_role, "events"),
+                              (DEPLOYMENT.guard_role, "lambda"),
+                              (DEPLOYMENT.lease_role, "scheduler"))
+    ),
+    # Of CloudFormation's schemas, by what the template uses of each resource.
+    *(
+        iam.Request(f"lambda:{action}", iam.ARN.format("lambda", "function:easel-main-guard"))
+        for action in ("CreateFunction", "GetFunction", "TagResource", "UntagResource",
+                       "UpdateFunctionCode", "UpdateFunctionConfiguration", "DeleteFunction")
+    ),
+    *(
+        iam.Request(f"scheduler:{action}Group",
+                    iam.ARN.format("scheduler", "schedule-group/easel-main"))
+        for action in ("CreateSchedule", "GetSchedule", "DeleteSchedule")
+    ),
+    *(
+        iam.Request(f"scheduler:{action}",
+                    iam.ARN.format("scheduler", "schedule-group/easel-main"))
+        for action in ("TagResource", "ListTagsForResource", "UntagResource")
+    ),
+    *(
+        iam.Request(f"scheduler:{action}",
+                    iam.ARN.format("scheduler", "schedule/easel-main/guard"))
+        for action in ("CreateSchedule", "GetSchedule", "UpdateSchedule", "DeleteSchedule")
+    ),
+    *(
+        iam.Request(f"sns:{action}", DEPLOYMENT.spend_topic)
+        for action in ("CreateTopic", "TagResource", "UntagResource", "Subscribe", "Unsubscribe",
+                       "GetTopicAttributes", "SetTopicAttributes", "ListTagsForResource",
+                       "ListSubscriptionsByTopic", "DeleteTopic")
     ),
     *(
         iam.Request(f"ecr:{action}", iam.ARN.format("ecr", "repository/easel-main"))
@@ -126,7 +156,7 @@ def calls(tmp_path_factory):
         world._before_tag_resource = lambda _params: _answer({})
         patch.chdir(folder)
         tiny = write_pipeline(folder / "tiny")
-        budget = ("--budget", "5", "--email", "me@example.com")
+        budget = ("--budget", "5", "--email", "me@example.com", "--monthly-cap", "900")
         run = world.run
         assert run(doctor.main, "--image", IMAGE) == 0
         assert interrupted_build(world) == 130
@@ -174,13 +204,23 @@ def test_no_statement_can_be_left_out(calls):
         assert needed or statement["Sid"] in reads, statement["Sid"]
 
 
-def test_the_policy_is_printed_alone(world, capsys):
-    assert world.run(doctor.main, "--policy") == 0
+@pytest.mark.parametrize("part", rights.PARTS)
+def test_a_policy_is_printed_alone_and_fits_into_a_managed_one(world, capsys, part):
+    name = "a" * LONGEST_NAME
+    assert world.run(doctor.main, "--policy", part, "--name", name) == 0
     output = capsys.readouterr()
-    assert json.loads(output.out) == rights.policy(DEPLOYMENT)
+    assert json.loads(output.out) == rights.policy(Deployment(name, ACCOUNT, REGION), part)
     assert output.err == ""
-    # A role's inline policies have 10,240 characters in all.
-    assert len("".join(output.out.split())) < 10_240
+    assert len("".join(output.out.split())) < 6_144
+
+
+def test_the_parts_are_all_of_the_policy():
+    parts = [
+        statement
+        for part in rights.PARTS[:3]
+        for statement in rights.policy(DEPLOYMENT, part)["Statement"]
+    ]
+    assert parts == rights.policy(DEPLOYMENT)["Statement"]
 
 
 @pytest.mark.parametrize(

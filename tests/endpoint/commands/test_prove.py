@@ -11,11 +11,11 @@ import pytest
 
 from endpoint.catalogue.beliefs import beliefs
 from endpoint.commands import prove
+from endpoint.core.http import Answer
 from endpoint.emulator.moto_ import cloudformation, sagemaker, service_quotas
 from endpoint.emulator.sagemaker import lifecycle
 from endpoint.proof import checks as proof_checks
 from endpoint.proof import probe
-from endpoint.proof.http import Answer
 from endpoint.provision import checks
 from endpoint.provision.gateway import gateway, gateway_project
 from tests.endpoint.doubles import PNG, create_gateway
@@ -108,6 +108,7 @@ def world(serving_code, monkeypatch, tmp_path):
     # A proof of the quotas needs some that limit.
     monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 2.0))
     with empty_account() as world:
+        world.schedules_run = True
         monkeypatch.setattr(gateway, "_run_chalice", lambda context, _: _chalice(world, context))
         yield world
 

@@ -54,6 +54,7 @@ def test_all_kinds_of_resources_are_listed(world, capsys):
         "build project",
         "endpoint",
         "endpoint configuration",
+        "guard",
         "image repository",
         "log group",
         "model",

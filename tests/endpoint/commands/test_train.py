@@ -634,7 +634,7 @@ def test_the_policy_for_training_allows_every_call(world, jobs, photos, model):
     jobs.become("Completed")
     assert world.run(train.main, "--watch", "water") == 0
     requests = [request for call in world.requests for request in iam.requests_of(*call)]
-    policies = [rights.policy(deployment), rights.policy(deployment, training=True)]
+    policies = [rights.policy(deployment), rights.policy(deployment, "training")]
     both = {"Statement": [one for policy in policies for one in policy["Statement"]]}
 
     assert iam.refused(both, requests) == []

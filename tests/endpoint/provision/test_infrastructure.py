@@ -5,7 +5,6 @@ checkov and parliament are installed in another environment: see tests/policy_to
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from cfnlint.helpers import REGIONS
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from endpoint.commands import status
+from endpoint.core.usage_days import MOST_DAYS
 from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
 from endpoint.provision import infrastructure
 from endpoint.provision.infrastructure import (
@@ -29,7 +29,7 @@ from endpoint.provision.infrastructure import (
 )
 from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create, put_image
-from tests.endpoint.world import ACCOUNT, REGION, _answer, contents
+from tests.endpoint.world import ACCOUNT, REGION, _answer, contents, role_policy
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
@@ -38,6 +38,8 @@ ROLES = [
     f"easel-main-gateway-{REGION}",
     f"easel-main-build-{REGION}",
     f"easel-main-build-rule-{REGION}",
+    f"easel-main-lease-{REGION}",
+    f"easel-main-guard-{REGION}",
 ]
 # Actions that support no resource ARNs; each has a condition or only reads.
 WITHOUT_RESOURCE = {
@@ -48,17 +50,8 @@ WITHOUT_RESOURCE = {
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
     "ecr:GetAuthorizationToken",
+    "sagemaker:ListEndpoints",
 }
-
-
-def _document(response):
-    document: dict[str, Any] = ast.literal_eval(response["PolicyDocument"])  # as moto writes it
-    # moto keeps an empty one for AWS::NoValue.
-    statements = list(filter(None, document["Statement"]))
-    for statement in statements:
-        if isinstance(statement["Resource"], list):
-            statement["Resource"] = list(filter(None, statement["Resource"]))
-    return {**document, "Statement": statements}
 
 
 def _run(command, **more):
@@ -70,17 +63,16 @@ def policies(world, tmp_path):
     """The roles' policies as CloudFormation makes them, with all that options add."""
     _create_privately(world, tmp_path)
     iam = world.client("iam")
-    return {
-        role: _document(iam.get_role_policy(RoleName=role, PolicyName=_policy_name(role)))
-        for role in ROLES
-    }
+    return {role: role_policy(iam, role, _policy_name(role)) for role in ROLES}
 
 
 def _policy_name(role):
     return role.removesuffix(f"-{REGION}").rpartition("-")[2]
 
 
-@pytest.mark.parametrize("name", ["infrastructure.yaml", "ci-roles.yaml", "training.yaml"])
+@pytest.mark.parametrize(
+    "name", ["infrastructure.yaml", "ci-roles.yaml", "training.yaml", "cdn.yaml"]
+)
 def test_cfn_lint_finds_nothing(name):
     path = TEMPLATE.with_name(name)
     done = _run([str(Path(sys.executable).with_name("cfn-lint")), str(path)])
@@ -221,7 +213,7 @@ def test_a_rollback_that_failed_is_continued_and_then_the_stack_is_updated(world
 
 
 def test_the_template_is_small_enough_to_be_sent_in_the_call():
-    assert len(TEMPLATE.read_bytes()) < 51_200
+    assert len(template(REGION).encode()) < 51_200
 
 
 def test_no_policy_allows_everything(policies):
@@ -260,13 +252,19 @@ def _is_own(resource):
     return any(part in resource for part in named + network)
 
 
-def test_the_gateways_role_can_invoke_endpoints_and_store_jobs_and_nothing_more(policies):
+def test_the_gateways_role_can_use_endpoints_renew_leases_and_store_jobs_and_nothing_more(
+    policies,
+):
     actions = {
         action for statement in policies[ROLES[1]]["Statement"] for action in statement["Action"]
     }
     assert actions == {
         "sagemaker:InvokeEndpoint",
         "sagemaker:InvokeEndpointAsync",
+        "sagemaker:DescribeEndpoint",
+        "scheduler:GetSchedule",
+        "scheduler:UpdateSchedule",
+        "iam:PassRole",
         "s3:GetObject",
         "s3:PutObject",
         "s3:DeleteObject",
@@ -274,6 +272,24 @@ def test_the_gateways_role_can_invoke_endpoints_and_store_jobs_and_nothing_more(
         "logs:CreateLogStream",
         "logs:PutLogEvents",
     }
+
+
+def test_only_with_wake_can_the_gateway_create_endpoints_and_only_pass_the_leases_role(world):
+    assert create(world, "--wake") == 0
+    client = world.client("iam")
+    statements = {
+        statement["Sid"]: statement
+        for statement in role_policy(client, ROLES[1], "gateway")["Statement"]
+    }
+    assert statements["WakeTheEndpoints"]["Action"] == [
+        "sagemaker:AddTags", "sagemaker:CreateEndpoint"
+    ]  # fmt: skip
+    assert statements["PassTheLeasesRole"]["Resource"].endswith(f":role/{ROLES[4]}")
+    # moto does not look at conditions again when it updates.
+    assert create(world, "--name", "second") == 0
+    other = ROLES[1].replace("main", "second")
+    sids = [each["Sid"] for each in role_policy(client, other, "gateway")["Statement"]]
+    assert "WakeTheEndpoints" not in sids
 
 
 def test_the_image_count_of_a_link_outlives_the_link(policies):
@@ -286,6 +302,13 @@ def test_the_image_count_of_a_link_outlives_the_link(policies):
     # A link is valid for 30 days at most; a count that expires before would start again at zero.
     rules = TEMPLATE.read_text("utf-8").partition("Prefix: links/")[2]
     assert rules.strip().startswith("ExpirationInDays: 40")
+
+
+def test_what_is_used_is_kept_for_longer_than_the_longest_report():
+    rules = TEMPLATE.read_text("utf-8").partition("Prefix: usage/")[2].split()
+
+    assert rules[0] == "ExpirationInDays:"
+    assert int(rules[1]) > MOST_DAYS
 
 
 def test_the_bucket_is_encrypted_private_and_tidies_itself(world, policies):
@@ -408,7 +431,8 @@ def _create_privately(world, tmp_path, *reach):
 def test_checkov_finds_nothing_that_the_files_do_not_explain():
     """One run for all of them, of which most is the start."""
     root = TEMPLATE.parents[1]
-    files = [TEMPLATE, TEMPLATE.with_name("ci-roles.yaml"), TEMPLATE.with_name("training.yaml")]
+    others = ("ci-roles.yaml", "training.yaml", "cdn.yaml")
+    files = [TEMPLATE, *(TEMPLATE.with_name(name) for name in others)]
     command = [find_program("checkov"), "--output", "json", "--compact"]
     command += ["--framework", "cloudformation", "github_actions"]
     for path in [*files, *sorted((root / ".github" / "workflows").glob("*.yml"))]:

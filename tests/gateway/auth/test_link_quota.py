@@ -2,17 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
 from chalicelib.auth.link_quota import RUNS_PER_PICTURE, LinkQuota
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import RateLimited, StoreUnavailable
 from chalicelib.web.principal import Link
-from endpoint.emulator.aws_server import AwsServer
-from endpoint.emulator.process.clients import environment
 from tests.gateway.doubles import Breaks, Bucket, Provided
 
 LINK = Link("0123456789abcdef", 4_000_000_000, 3)
@@ -98,23 +94,6 @@ def test_nothing_is_granted_while_s3_does_not_respond():
 
     with pytest.raises(StoreUnavailable):
         LinkQuota(Store(Provided(Silent()), "bucket", "links/")).spend(LINK, "a")
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """A real client of a real server, as many Lambdas would have each."""
-    with AwsServer().serve() as server:
-        fields = environment(server.url, "us-east-1")
-        client = boto3.client(
-            "s3",
-            endpoint_url=server.url,
-            region_name="us-east-1",
-            aws_access_key_id=fields["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=fields["AWS_SECRET_ACCESS_KEY"],
-            config=Config(max_pool_connections=50, retries={"total_max_attempts": 2}),
-        )
-        client.create_bucket(Bucket="easel-links")
-        yield client
 
 
 @pytest.mark.parametrize("pictures", [1, 7, 20])

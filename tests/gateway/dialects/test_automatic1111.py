@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.dialects.automatic1111 import FORMATS, read_txt2img, render_error
+from chalicelib.batches.automatic1111 import FORMATS
+from chalicelib.dialects.automatic1111 import read_txt2img, render_error
 from chalicelib.errors import EndpointBusy, InvalidRequest, PictureRefused
 from chalicelib.generation import Name
 from chalicelib.images.service import ImageService
@@ -228,7 +229,7 @@ def test_tags_can_be_turned_off(client):
 def test_a_format_is_the_one_that_was_named_or_an_error(text):
     body = {"prompt": "a", "override_settings": {"samples_format": text}}
     if text.lower() in FORMATS:
-        (generation,) = read_txt2img(SERVICE, body)
+        (generation,) = read_txt2img(SERVICE, body).generations
         assert generation.format == FORMATS[text.lower()]
     else:
         with pytest.raises(InvalidRequest, match="samples_format must be one of png, webp"):

@@ -65,5 +65,5 @@ def test_a_batch_is_finished_when_every_picture_is_there():
 
     ids = ("sd-a", "sd-b")
 
-    assert Batch(requests, ids, (Finished(b"a"), Finished(b"b")), is_queued=False).finished
-    assert Batch(requests, ids, (Finished(b"a"), object()), is_queued=False).finished is None
+    assert Batch(requests, ids, (Finished(b"a"), Finished(b"b")), is_stored=False).finished
+    assert Batch(requests, ids, (Finished(b"a"), object()), is_stored=False).finished is None

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from chalicelib.dialects.openai import QUALITIES, ROUTE, render_error
+from chalicelib.batches.openai import QUALITIES
+from chalicelib.dialects.openai import ROUTE, render_error
 from chalicelib.errors import Unauthorized
 from chalicelib.settings import Model
 from chalicelib.web.request import Request

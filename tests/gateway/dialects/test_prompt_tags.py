@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.access_settings import Protection
-from chalicelib.dialects.prompt_tags import apply_tags, read_tags
-from chalicelib.errors import InvalidRequest
+from chalicelib.batches.prompt_tags import apply_tags, read_tags
 from chalicelib.generation import GenerationRequest, InvalidField, Name
 from easel.lora.file import find_files
 from tests.gateway.doubles import GuardedClient, error_of, refusal
@@ -72,12 +71,12 @@ def test_each_tag_is_read_by_itself(prompt, rest, lora):
     ],
 )
 def test_a_tag_that_cannot_be_read_is_refused_by_its_own_words(prompt, reason):
-    with pytest.raises(InvalidRequest) as error:
+    with pytest.raises(InvalidField) as error:
         read_tags(prompt)
     assert error.value.field == "prompt"
-    assert error.value.message.startswith("prompt: ")
-    assert reason in error.value.message
-    assert len(error.value.message) < 200
+    assert str(error.value).startswith("prompt: ")
+    assert reason in str(error.value)
+    assert len(str(error.value)) < 200
 
 
 @given(stem=FILES, weight=st.floats(-20, 20).map(lambda weight: f"{weight:.3f}"))
@@ -101,7 +100,7 @@ def test_any_files_name_finds_its_adapter(tmp_path_factory, stem, weight):
 def test_no_prompt_ends_in_another_error(prompt):
     try:
         _, lora = read_tags(prompt)
-    except InvalidRequest:
+    except InvalidField:
         return
     assert GenerationRequest(prompt="a", lora=lora).lora.count(":") == lora.count(":")
 
@@ -110,7 +109,7 @@ def test_no_prompt_ends_in_another_error(prompt):
 def test_a_long_prompt_takes_little_time(part):
     started = time.process_time()
     for prompt in (part * 20_000, part * 10_000 + ">"):
-        with pytest.raises(InvalidRequest):
+        with pytest.raises(InvalidField):
             read_tags(prompt + "<lora:")
     assert time.process_time() - started < 1
 
@@ -191,7 +190,7 @@ def test_tags_are_added_to_the_field():
     request = GenerationRequest(prompt="a cat <lora:b:2>", lora="a:1")
 
     assert apply_tags(request) == GenerationRequest(prompt="a cat", lora="a:1,b:2")
-    with pytest.raises(InvalidRequest, match="^prompt: its tags and lora must not have a name tw"):
+    with pytest.raises(InvalidField, match="^prompt: its tags and lora must not have a name tw"):
         apply_tags(GenerationRequest(prompt="a cat <lora:a:2>", lora="a:1"))
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from urllib.parse import quote
 
 import jsonschema
 import pytest
@@ -180,6 +181,21 @@ def test_a_price_costs_nothing_and_leaves_nothing(client):
     assert 0 < price["cost"]["low"] < price["cost"]["expected"] < price["cost"]["most"]
     assert price["seconds"]["expected"] == 700
     assert "id" not in price
+    assert client.bucket.objects == before
+    assert client.trainings.jobs == {}
+
+
+def test_a_dry_run_in_the_query_starts_nothing_either(client):
+    dataset = client.dataset()
+    before = dict(client.bucket.objects)
+    body = {"dataset": dataset, "name": "fox", "trigger": "a fxo"}
+    own = client.post("/train?dry_run=1", body, **KEYS)
+    path = f"s3://bucket/datasets/{OWNER}/{dataset}/"
+    query = f"collection_s3_path={quote(path)}&prompt=a%20dog&output_dir_name=fox"
+    theirs = client.post(f"/train?dry_run=1&{query}", {}, **KEYS)
+
+    assert [each.status_code for each in (own, theirs)] == [200, 200]
+    assert all("cost" in json.loads(each.body) for each in (own, theirs))
     assert client.bucket.objects == before
     assert client.trainings.jobs == {}
 

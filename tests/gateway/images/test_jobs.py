@@ -17,9 +17,10 @@ from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import AsyncEndpoint, QueueTimeouts, failure_of
 from chalicelib.errors import EndpointBusy, EndpointFailed, InvalidRequest, JobUnknown
 from chalicelib.generation import GenerationRequest
+from chalicelib.images.claims import Claims
 from chalicelib.images.jobs import Jobs, State, model_of
 from chalicelib.images.resolved_request import ResolvedRequest, job_id
-from chalicelib.images.service import Call, ImageService, _JobQueue
+from chalicelib.images.service import Call, ImageService, _Stored
 from chalicelib.settings import Model, Queue, Settings
 from chalicelib.telemetry import LogRecord
 from tests.gateway.doubles import PLACES, Breaks, Bucket, Crash, Provided, Runs
@@ -46,7 +47,7 @@ class Service(ImageService):
 
     def __init__(self, jobs):
         super().__init__(Settings({MODEL.name: MODEL}, 24, log_prompts=False))
-        self._queues = {MODEL.name: _JobQueue(jobs, None)}
+        self._stored = {MODEL.name: _Stored(jobs, None)}
 
 
 class World:
@@ -59,7 +60,8 @@ class World:
         self.runs = Runs(self.breaks, places)
         store = Store(Provided(self.bucket), "bucket", "jobs/")
         endpoint = AsyncEndpoint(self.runs, "easel-sdxl")
-        self.jobs = Jobs(store, endpoint, TIMEOUTS, lambda: self.time, self.sleep)
+        claims = Claims(store, LONGEST, lambda: self.time)
+        self.jobs = Jobs(store, claims, endpoint, TIMEOUTS, lambda: self.time, self.sleep)
         self.service = Service(self.jobs)
         self.plans = []
         self.begun = {}
@@ -119,7 +121,7 @@ class World:
     def is_where_expected(self, number):
         """Whether the run's picture is at the place that its record has, or that was asked for."""
         queued = self.runs.queued[number]
-        record = self.jobs.read(job_id(WISHES[self.asked(number)["seed"]], MODEL.revision))
+        record = self.jobs.claims.read(job_id(WISHES[self.asked(number)["seed"]], MODEL.revision))
         asked_for = f"outputs/{queued['S3OutputPathExtension']}/{queued['Filename']}"
         return (record.claim.output or f"s3://bucket/jobs/{asked_for}") == queued["output"]
 
@@ -468,18 +470,18 @@ def test_a_submission_whose_answer_was_lost_is_not_sent_again(world):
 def test_waiting_ends_with_the_picture(world):
     job = world.submit(WISHES[0])
     world.finish(0)
-    job, finished = world.jobs.wait(job, Deadline(float("inf")))
+    job = world.jobs.wait(job, Deadline(float("inf")))
 
     assert job.state is State.DONE
-    assert finished.body == picture(WISHES[0].to_dict())
+    assert job.picture.body == picture(WISHES[0].to_dict())
 
 
 def test_waiting_ends_with_the_failure(world):
     job = world.submit(WISHES[0])
     world.fail(0, json.dumps({"error": {"code": "invalid_request", "message": "width: no"}}))
-    job, finished = world.jobs.wait(job, Deadline(float("inf")))
+    job = world.jobs.wait(job, Deadline(float("inf")))
 
-    assert (job.state, finished) == (State.FAILED, None)
+    assert (job.state, job.picture) == (State.FAILED, None)
     assert isinstance(job.error, InvalidRequest)
 
 
@@ -489,9 +491,9 @@ def test_waiting_ends_shortly_before_the_deadline_with_a_last_poll(world, second
     begun = world.time
     checks = world.checks()
 
-    job, finished = world.jobs.wait(job, world.deadline(seconds))
+    job = world.jobs.wait(job, world.deadline(seconds))
 
-    assert (job.state, finished) == (State.WAITING, None)
+    assert (job.state, job.picture) == (State.WAITING, None)
     pauses = [now - before for before, now in itertools.pairwise([begun, *checks])]
     assert max(pauses) < 2.01
     assert seconds - min(seconds / 4, 0.5) - 0.02 < checks[-1] - begun < seconds
@@ -501,10 +503,10 @@ def test_a_picture_that_comes_just_before_the_deadline_is_found(world):
     job = world.submit(WISHES[0])
     world.at(world.time + 3.4, lambda: world.finish(0))
 
-    job, finished = world.jobs.wait(job, world.deadline(4))
+    job = world.jobs.wait(job, world.deadline(4))
 
     assert job.state is State.DONE
-    assert finished.body == picture(WISHES[0].to_dict())
+    assert job.picture.body == picture(WISHES[0].to_dict())
 
 
 def test_a_job_that_was_just_read_is_not_polled_at_once(world):
@@ -520,7 +522,7 @@ def test_a_wait_after_the_deadline_makes_no_call(world):
     job = world.submit(WISHES[0])
     calls = world.breaks.calls
 
-    assert world.jobs.wait(job, world.deadline(0)) == (job, None)
+    assert world.jobs.wait(job, world.deadline(0)) == job
     assert world.breaks.calls == calls
 
 

@@ -107,7 +107,7 @@ def test_models_share_out_the_requests_that_can_wait(models, waiting):
 
     def waits(model, picture):
         try:
-            held.enter_context(service._queues[model].limiter.slot()).take(picture)
+            held.enter_context(service._stored[model].limiter.slot()).take(picture)
         except TooManyWaiting:
             return False
         return True

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from chalicelib.web import pages
-from chalicelib.web.pages import error_page, home_page, teach_page, waiting_page
+from chalicelib.web.pages import error_page, home_page, teach_page, usage_page, waiting_page
 
 FOLDER = Path(pages.__file__).parents[1] / "pages"
 HOSTILE = "<script>alert(1)</script>\"'&$base<!-- head.html -->/* style.css */"
 PAGES = {
     "home": home_page("/api"),
     "teach": teach_page("/api", "https://bucket.example"),
+    "usage": usage_page("/api"),
     "waiting": waiting_page("/api", "sdxl-0", "a red apple", 3.2),
     "problem": error_page(503, "Busy.", 15, "/api"),
     "sign in": error_page(401, "An API key is required.", None, "/api"),

@@ -33,7 +33,7 @@ def test_every_answer_forbids_sniffing(client):
 
 
 def test_a_method_that_no_route_has_is_answered_in_bytes(client):
-    response = client.get("/inference/a%20cat", "DELETE")
+    response = client.get("/inference/a%20cat", "PUT")
 
     assert response.status_code == 405
     assert isinstance(response.body, bytes)

@@ -43,6 +43,16 @@ def test_a_failure_is_not_kept():
     assert load.calls == 2
 
 
+def test_a_server_that_needs_the_model_at_once_does_not_load_it_twice():
+    load = Loader(failures=1)
+    model = Model(load)
+    failure = model.try_to_load()
+    with pytest.raises(ModelUnusable) as raised:
+        model.loaded()
+    assert raised.value is failure
+    assert load.calls == 1
+
+
 def test_a_request_to_a_model_that_cannot_be_loaded_gets_the_error():
     model = Model(Loader(failures=2))
     assert isinstance(model.try_to_load(), ModelUnusable)

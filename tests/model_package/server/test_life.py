@@ -44,7 +44,7 @@ def test_a_model_of_the_hub_is_passed_to_the_script(own):
     assert response.json() == {"described": "org/name"}
 
 
-def test_ping_is_200_while_the_queue_is_full_and_the_painter_computes(own):
+def test_ping_is_200_while_the_queue_is_full_and_the_worker_computes(own):
     server = own(SCRIPT_CAPACITY="1", SCRIPT_SECONDS="20").ready()
     callers = Callers()
     for count in range(2):
@@ -59,16 +59,16 @@ def test_ping_is_200_while_the_queue_is_full_and_the_painter_computes(own):
     assert callers.statuses() == [200, 200]
 
 
-def test_a_painter_that_shows_no_progress_makes_ping_503_and_ends_the_process(own):
+def test_a_worker_that_shows_no_progress_makes_ping_503_and_ends_the_process(own):
     server = own(EASEL_STALL_SECONDS="0.5").ready()
     callers = Callers()
     callers.call(lambda: server.invoke(wait="never"))
     assert server.process.wait(60) == 1
-    assert server.events("server_unhealthy")[0]["reason"] == "Painting shows no progress."
+    assert server.events("server_unhealthy")[0]["reason"] == "Image generation shows no progress."
     assert callers.statuses() == [503]
 
 
-def test_a_painter_that_dies_answers_everybody_and_ends_the_process(own):
+def test_a_worker_that_dies_answers_everybody_and_ends_the_process(own):
     server = own(SCRIPT_CAPACITY="1").ready()
     callers = Callers()
     callers.call(lambda: server.invoke(wait="go", die=True))
@@ -170,6 +170,18 @@ def test_sigterm_refuses_a_request_whose_body_is_still_on_its_way(own):
         assert server.ping() == 200  # so that the server has read the beginning
         assert server.end() == 0
         assert connection.recv(100).startswith(b"HTTP/1.1 503")
+    assert "Traceback" not in server.output()
+
+
+@pytest.mark.parametrize("phase", ["prepare", "write"])
+def test_sigterm_refuses_a_request_that_is_still_prepared_or_encoded(own, phase):
+    server = own(EASEL_STOP_SECONDS="0.5").ready()
+    callers = Callers()
+    callers.call(lambda: server.invoke(**{phase: "never"}))
+    server.until((server.folder / f"{phase} began").exists)
+    assert server.end() == 0
+    assert callers.statuses() == [503]
+    assert callers.responses[0].json()["error"]["code"] == "stopping"
     assert "Traceback" not in server.output()
 
 

@@ -6,9 +6,9 @@ import textwrap
 
 import pytest
 
-from model_package.server.engine import SerialEngine
 from model_package.server.errors import failed, is_out_of_memory, is_sticky
-from model_package.server.script import Context, Script
+from model_package.server.script.engine import SerialEngine
+from model_package.server.script.functions import Context, Script
 
 STEPS = """
 def model_fn(model_dir): return "model"

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_package.server.errors import Refused, ServerError
-from model_package.server.job import Job, Stage
-from model_package.server.script import Context
-from model_package.server.waiting import LONGEST_SECONDS, Pace, Waiting
+from model_package.server.queue.job import Job, Stage
+from model_package.server.queue.waiting import LONGEST_SECONDS, Pace, Waiting
+from model_package.server.script.functions import Context
 
 
 def anything(request):
@@ -59,7 +59,7 @@ def test_requests_are_taken_in_the_order_of_arrival(bench):
     jobs = [bench.put(1) for _ in range(3)]
 
     assert [bench.take() for _ in range(4)] == [*jobs, None]
-    assert {job.stage for job in jobs} == {Stage.PAINTING}
+    assert {job.stage for job in jobs} == {Stage.GENERATING}
 
 
 def test_the_queue_is_bounded_by_seconds_and_not_by_count(bench):
@@ -97,6 +97,50 @@ def test_retry_after_says_when_the_queue_is_short_enough(bench):
     with pytest.raises(Refused) as refused:
         bench.put(20, within=55)
     assert refused.value.retry_after == 15
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=12), st.integers(1, 59))
+def test_after_retry_after_the_same_request_is_accepted(seconds, within):
+    bench = Bench()
+    for each in seconds[:-1]:
+        bench.put(each)
+    try:
+        bench.put(seconds[-1], within=within)
+    except Refused as refused:
+        if seconds[-1] >= within:  # never in time
+            return
+        job, done = None, 0
+        for _ in range(refused.retry_after):
+            job, done = (job, done) if job else (bench.take(), 0)
+            bench.now, done = bench.now + 1, done + 1
+            job.progressed(done, job.request)
+            bench.waiting.pace.spent(1)
+            if done == job.request:
+                bench.waiting.finish(job, "picture")
+                job = None
+        bench.put(seconds[-1], within=within + 0.01)  # the pace is a fraction
+
+
+def test_a_part_of_a_second_counts_as_one(bench):
+    bench.put(50, within=55)
+    with pytest.raises(Refused) as refused:
+        bench.put(6.2, within=55)
+    assert refused.value.retry_after == 2
+
+
+def test_a_request_that_never_fits_is_not_told_to_wait_for_the_queue(bench):
+    bench.put(1)
+    with pytest.raises(Refused, match="fewer steps") as refused:
+        bench.put(70, within=55)
+    assert refused.value.retry_after == 60
+
+
+def test_giving_up_does_not_count_a_request_twice(bench):
+    bench.put(20)
+    bench.take()
+    job = bench.put(5, within=26)
+    bench.now += 21
+    assert bench.waiting.give_up(job).retry_after == 1
 
 
 def test_who_has_left_is_dropped_before_any_step(bench):

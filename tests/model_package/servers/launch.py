@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -143,11 +144,13 @@ def settings(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def easel(base: Path, home: Path) -> Iterator[Server]:
-    """Easel's own server, as a process."""
+def easel(
+    base: Path, home: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Server]:
+    """Easel's own server, as a process; with more variables than `settings`, or other values."""
     log = home / "log"
     with log.open("wb") as output:
-        environment = {**os.environ, **settings(home)}
+        environment = {**os.environ, **settings(home), **variables}
         model = base / "model"
         server = easel_server.start(model / "code", model, environment, output=output)
         port = int(server.url.rpartition(":")[2])
@@ -194,8 +197,10 @@ def imitation(base: Path, home: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def toolkit(base: Path, home: Path) -> Iterator[Server]:
-    """The real Hugging Face toolkit with multi-model-server, in Java."""
+def toolkit(
+    base: Path, home: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Server]:
+    """The real Hugging Face toolkit with multi-model-server, in Java; variables as for `easel`."""
     if not shutil.which("java"):
         pytest.skip("java not installed; `./setup.sh test --all` installs it as root on Debian")
     libraries = [install("serving-toolkit", SERVING_TOOLKIT), *old_libraries("4.51.3")]
@@ -211,6 +216,7 @@ def toolkit(base: Path, home: Path) -> Iterator[Server]:
         "TEMP": str(home),
         # Where a worker gets its code first.
         "PATH": os.pathsep.join([str(libraries[0] / "bin"), os.environ["PATH"]]),
+        **variables,
     }
     command = ["-W", "ignore", "-c", TOOLKIT, str(home / "mms.properties")]
     with _process(command, home, libraries, variables) as server:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from easel import log
 from easel.batching.calls import run_together
 from easel.batching.pace import Pace, guided
+from easel.batching.plan import has_room, next_batch, sizes_of
 from easel.batching.run import Result, Run
 from easel.batching.sizes import Sizes
 from easel.errors import EaselError, guard
@@ -24,9 +25,6 @@ from easel.lora.adapters import Selection
 from easel.pipelines.preview import Preview
 from easel.pipelines.watch import Watch
 from generation import GenerationRequest
-
-# Turns that a batch with copies in it waits for others, while there are fuller ones.
-_MOST_TURNS = 4
 
 Kind = tuple[int | None, int | None, bool]
 
@@ -142,7 +140,7 @@ class Engine:
         self._start()
         if self._runs:
             self._turn += 1
-            self._advance(self._next())
+            self._advance(next_batch(self._runs, self._turn))
         finished, self._finished = self._finished, []
         return finished
 
@@ -150,19 +148,15 @@ class Engine:
         starting: list[_Waiting] = []
         while self._waiting and self._has_room(self._waiting[0].adapters, starting):
             starting.append(self._waiting.popleft())
-        kinds = Counter(self._kind(each.request) for each in starting)
-        kinds += Counter(self._kind(run.request) for run in self._runs)
-        for each in starting:
-            kind = self._kind(each.request)
-            own = Counter(run.size for run in self._runs if self._kind(run.request) == kind)
-            size = self._sizes.choose(kinds[kind], own, self._most.get(kind))
+        kinds = [self._kind(each.request) for each in starting]
+        running = [(self._kind(run.request), run.size) for run in self._runs]
+        chosen = sizes_of(kinds, running, self._sizes, self._most)
+        for each, size in zip(starting, chosen, strict=True):
             self._begin(each, size)
 
     def _has_room(self, adapters: Selection, starting: Sequence[_Waiting]) -> bool:
         present = [run.adapters for run in self._runs] + [other.adapters for other in starting]
-        # Adapters are in the weights, which all runs share: also two versions of a file differ.
-        same = all(other == adapters for other in present)
-        return not present or (same and len(present) < self.capacity)
+        return has_room(adapters, present, self.capacity)
 
     def _kind(self, request: GenerationRequest) -> Kind:
         """Return what requests that can share a batch have in common, as far as one can tell."""
@@ -181,21 +175,6 @@ class Engine:
         )
         self._runs.append(run)
         self._go_on(run)
-
-    def _next(self) -> list[Run]:
-        """Return the runs whose turn it is: they wait for calls that are one, or it is only one."""
-        groups: dict[Hashable, list[Run]] = {}
-        for run in self._runs:
-            key = run.call.key if run.call else None
-            groups.setdefault(id(run) if key is None else (run.size, key), []).append(run)
-        chosen = max(groups.values(), key=self._urgency)
-        return sorted(chosen, key=lambda run: run.since)[: chosen[0].size]
-
-    def _urgency(self, runs: Sequence[Run]) -> tuple[bool, float, int]:
-        """Full batches take turns; one with copies in it waits for a while to become fuller."""
-        call, waited = runs[0].call, self._turn - min(run.since for run in runs)
-        share = 1.0 if call is None or call.key is None else min(len(runs) / runs[0].size, 1.0)
-        return waited > _MOST_TURNS, share, waited
 
     def _advance(self, runs: Sequence[Run]) -> None:
         try:

@@ -144,25 +144,45 @@ def _measure(generator: ImageGenerator, steps: int, chosen: int | None, pace: Pa
     for size in (size for size in SIZES if size <= (chosen or SIZES[-1])):
         if _clock() + expected > until:
             break
-        engine = _Timed(generator, size)
-        began, began_by_wall = _clock(), time.perf_counter()
-        try:
-            (engine.paint if size == 1 else engine.denoise)(_others(request, size))
-        except EaselError as error:
-            log.event("batch_not_measured", size=size, reason=str(error))
+        took = _measure_size(generator, request, size, figures, pace)
+        if took is None:
             break
-        if engine.halved or (size > 1 and not engine.shared):
-            break
-        took = _clock() - began
-        figures.step[size] = min(engine.steps, default=0.0)
-        if size == 1:
-            figures.rest = took - sum(engine.steps)
-            by_wall = (time.perf_counter() - began_by_wall) / max(took, 1e-9)
-            pace.learn(request, step=by_wall * figures.step[1], rest=by_wall * figures.rest)
         expected = 2 * took
-        if chosen is None and worthwhile(figures.per_picture(steps)) < size:
+        if chosen is not None or worthwhile(figures.per_picture(steps)) == size:
+            continue
+        # Other work on the machine can have disturbed it, which would turn batches off for good.
+        # The largest size would cost more than a second look gains.
+        if size < SIZES[-1] and _clock() + took < until:
+            _measure_size(generator, request, size, figures, pace)
+        if worthwhile(figures.per_picture(steps)) < size:
             break
     return figures
+
+
+def _measure_size(
+    generator: ImageGenerator, request: GenerationRequest, size: int, figures: _Figures, pace: Pace
+) -> float | None:
+    """Add the figures of one size, or better ones; return the seconds that it took.
+
+    Returns:
+        None if the size cannot be used: its requests share no call, or do not fit the memory.
+    """
+    engine = _Timed(generator, size)
+    began, began_by_wall = _clock(), time.perf_counter()
+    try:
+        (engine.paint if size == 1 else engine.denoise)(_others(request, size))
+    except EaselError as error:
+        log.event("batch_not_measured", size=size, reason=str(error))
+        return None
+    if engine.halved or (size > 1 and not engine.shared):
+        return None
+    took = _clock() - began
+    figures.step[size] = min([*engine.steps, figures.step.get(size, math.inf)])
+    if size == 1:
+        figures.rest = took - sum(engine.steps)
+        by_wall = (time.perf_counter() - began_by_wall) / max(took, 1e-9)
+        pace.learn(request, step=by_wall * figures.step[1], rest=by_wall * figures.rest)
+    return took
 
 
 def _guess(generator: ImageGenerator, request: GenerationRequest) -> float:

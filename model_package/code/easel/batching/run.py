@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -63,6 +63,11 @@ class Run:
         self._preview = preview
         self._randomness = _Randomness()
         self._coroutine: Coroutine[Result] = Coroutine(self._paint)
+
+    @property
+    def key(self) -> Hashable:
+        """The key of the call that it is suspended in."""
+        return self.call.key if self.call else None
 
     @property
     def ended(self) -> bool:

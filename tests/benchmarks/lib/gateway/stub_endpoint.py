@@ -12,14 +12,26 @@ from endpoint.emulator.process.http_server import QuietHandler, serving
 
 
 @contextmanager
-def stub_endpoint() -> Iterator[str]:
-    """Serve the same PNG of about 1.5 MB for every InvokeEndpoint, and yield the URL."""
+def stub_endpoint(written: list[str] | None = None) -> Iterator[str]:
+    """Serve the same PNG of about 1.5 MB for every InvokeEndpoint, and yield the URL.
+
+    Args:
+        written: gets the path of every PutObject; without it, S3 is not there.
+    """
     png = noise_png(850, 600)
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:
             self.body()
             self.answer(200, [("Content-Type", "image/png")], png)
+
+        def do_PUT(self) -> None:
+            self.body()
+            if written is None:
+                self.answer(501, [], b"")
+            else:
+                written.append(self.path)
+                self.answer(200, [("ETag", '"1"')], b"")
 
     with serving(Handler) as server:
         yield server.url

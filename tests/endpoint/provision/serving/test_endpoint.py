@@ -54,7 +54,7 @@ def test_the_ray_serve_image_gets_its_application_and_more_time(world):
     assert create(world, "--image", image) == 0
     stored = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="models/")
     places = {item["Key"].split("/", 3)[3] for item in stored["Contents"]}
-    assert {"config.yaml", "deployment.py", "code/inference.py", "server/app.py"} <= places
+    assert {"config.yaml", "deployment.py", "code/inference.py", "server/web/app.py"} <= places
     environment = container_of(world, "easel-main-sd")["Environment"]
     assert environment["RAYSERVE_BACKEND_TIMEOUT"] == "3600"
     (variant,) = only_config(world)["ProductionVariants"]

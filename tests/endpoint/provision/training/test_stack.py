@@ -193,12 +193,18 @@ def test_whoever_starts_jobs_is_limited(name):
 
 def test_the_jobs_write_below_their_own_folders_only():
     writes = [
-        one["Resource"]["!Sub"].partition("AWS::Region}/")[2]
+        resource["!Sub"].partition("AWS::Region}/")[2]
         for one in _statements()["TrainingRole"]["Statement"]
         if any(action in one["Action"] for action in ("s3:PutObject", "s3:DeleteObject"))
+        for resource in one["Resource"]
     ]
 
-    assert writes == ["training/jobs/*/checkpoints/*", "training/jobs/*/output/*"]
+    assert writes == [
+        "batches/*/checkpoints/*",
+        "training/jobs/*/checkpoints/*",
+        "batches/*/output/*",
+        "training/jobs/*/output/*",
+    ]
 
 
 def test_without_a_condition_no_action_is_for_every_resource():

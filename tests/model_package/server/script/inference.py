@@ -1,8 +1,8 @@
 """A script whose engine does what each request says; SCRIPT_FOLDER has its files.
 
 A request is JSON: `prompt`; `steps` (1); `wait`, a file for which each step waits; `prepare`, a
-file for which its preparation waits; `fail`, the text of an exception; `die`, which ends the
-painter. The file `painted` gets a line for each step.
+file for which its preparation waits; `write`, one for which its response does; `fail`, the text of
+an exception; `die`, which ends the worker. The file `painted` gets a line for each step.
 """
 
 import json
@@ -16,7 +16,9 @@ CAPACITY = int(os.environ.get("SCRIPT_CAPACITY", "4"))
 SECONDS = float(os.environ.get("SCRIPT_SECONDS", "0"))
 
 
-def wait_for(name):
+def wait_for(name, phase=None):
+    if name and phase:
+        (HOME / f"{phase} began").touch()
     while name and not (HOME / name).exists():
         time.sleep(0.002)
 
@@ -49,6 +51,7 @@ def output_fn(prediction, accept, context):
         return json.dumps(prediction)
     if prediction.get("headers"):
         context.set_response_header(0, "X-Long", "x" * prediction["headers"])
+    wait_for(prediction.get("write"), "write")
     if prediction.get("unwritable"):
         raise RuntimeError("cannot be encoded")
     return b"\x89PNG" + prediction["prompt"].encode() * prediction.get("times", 1)
@@ -59,7 +62,7 @@ def engine_fn(model):
 
 
 def prepare_fn(request, model, context):
-    return (lambda: wait_for(request["prepare"])) if "prepare" in request else None
+    return (lambda: wait_for(request["prepare"], "prepare")) if "prepare" in request else None
 
 
 def deadline_fn(context):

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from . import log
-from .errors import failed
+from .. import log
+from ..errors import failed
 
 
 class Watch(Protocol):

@@ -15,7 +15,7 @@ class ScriptThread(threading.Thread):
     """Runs the script's short functions, one after another.
 
     Encoding a picture takes up to a tenth of a second, which would delay /ping in the thread of
-    HTTP, and the GPU in that of the painter. A daemon: an executor's threads would keep the process
+    HTTP, and the GPU in that of the worker. A daemon: an executor's threads would keep the process
     from ending. Another one does what has to wait for a network.
     """
 

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from .script import Context
+from ..script.functions import Context
 
 
 class Stage(StrEnum):
     """Where a request is."""
 
     WAITING = "waiting"
-    PAINTING = "painting"
+    GENERATING = "painting"
     DONE = "done"
 
 
@@ -85,7 +85,7 @@ class Job:
 
     def begin(self) -> None:
         """Note that generating begins."""
-        self.began, self.stage = self._clock(), Stage.PAINTING
+        self.began, self.stage = self._clock(), Stage.GENERATING
 
     def leave(self) -> None:
         """Note that nobody waits for the result any more."""

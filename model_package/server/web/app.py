@@ -15,6 +15,8 @@ import json
 import math
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from . import log
-from .errors import ServerError, failed
+from .. import log
+from ..errors import ServerError, failed
+from ..queue.traces import as_trace
+from ..service import Call, Reply, Service, State, stopping
+from ..settings import Settings
 from .pages import PageGuard
-from .service import Call, Reply, Service, State, stopping
-from .settings import Settings
-from .traces import as_trace
 
 _INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 # A body that has not arrived by then never will.
@@ -52,17 +54,19 @@ class Handlers:
         return Response(status_code=200 if self._service.state in _HEALTHY else 503)
 
     async def invocations(self, request: Request) -> Response:
-        body = await _body(request, self._settings.largest_request)
-        return await self._answer(request, body, {}, self._settings.request_seconds)
+        with _refused_at_the_end():
+            body = await _body(request, self._settings.largest_request)
+            return await self._answer(request, body, {}, self._settings.request_seconds)
 
     async def predict(self, request: Request) -> Response:
         if request.method == "HEAD":  # Starlette adds it to GET, and it would generate an image
             raise HTTPException(405, headers={"Allow": "GET, POST"})
-        body = await _body(request, self._settings.largest_request)
-        if request.method == "GET":
-            body = json.dumps(_query(request)).encode()
-        headers = {"content-type": "application/json", "accept": _accept(request, body)}
-        return await self._answer(request, body, headers, math.inf)
+        with _refused_at_the_end():
+            body = await _body(request, self._settings.largest_request)
+            if request.method == "GET":
+                body = json.dumps(_query(request)).encode()
+            headers = {"content-type": "application/json", "accept": _accept(request, body)}
+            return await self._answer(request, body, headers, math.inf)
 
     async def _answer(
         self, request: Request, body: bytes, headers: dict[str, str], patience: float
@@ -129,12 +133,24 @@ def make_app(service: Service, settings: Settings) -> Any:
     return PageGuard(app, local=settings.host in {"127.0.0.1", "localhost", "::1"})
 
 
+@contextmanager
+def _refused_at_the_end() -> Iterator[None]:
+    """Refuse what the process cannot wait for when it ends: uvicorn cancels it.
+
+    Raises:
+        ServerError: 503; uvicorn would respond with a 500.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        raise stopping() from error
+
+
 async def _body(request: Request, largest: int) -> bytes:
     """Return the body of a request.
 
     Raises:
-        ServerError: 413 for one that is too large, 408 for one that does not arrive, 503 if the
-            server ends before.
+        ServerError: 413 for one that is too large, 408 for one that does not arrive.
     """
     parts: list[bytes] = []
     size = 0
@@ -149,8 +165,6 @@ async def _body(request: Request, largest: int) -> bytes:
                     break
     except TimeoutError as error:
         raise ServerError(408, "timeout", "The request's body did not arrive.") from error
-    except asyncio.CancelledError as error:  # by uvicorn, which would respond with a 500
-        raise stopping() from error
     if size > largest:
         raise ServerError(413, "too_large", f"The body must have at most {largest} bytes.")
     return b"".join(parts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .errors import ServerError
-from .service import Reply
+from ..errors import ServerError
+from ..service import Reply
 
 _LOCAL = re.compile(
     rb"(?:localhost|[a-z0-9.-]+\.localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .errors import Refused, ServerError, too_slow
+from ..errors import Refused, ServerError, too_slow
 from .job import Job, Stage
 
 # SageMaker's longest invocation: the bound for callers that state no deadline.
@@ -65,7 +65,7 @@ class Pace:
 class Waiting:
     """The requests that are accepted and not finished.
 
-    The thread of HTTP adds and withdraws requests, the painter takes them.
+    The thread of HTTP adds and withdraws requests, the worker takes them.
 
     Args:
         seconds: how long a request is expected to take alone.
@@ -82,7 +82,7 @@ class Waiting:
         self._seconds, self._progressed, self._clock = seconds, progressed, clock
         self._changed = threading.Condition(threading.RLock())
         self._jobs: list[Job] = []
-        self._painting: list[Job] = []
+        self._generating: list[Job] = []
         self._stop_by = math.inf
         self._closed: Callable[[], ServerError] | None = None
         self.pace = Pace()
@@ -122,7 +122,7 @@ class Waiting:
                 job = self._next(fits)
                 if job is not None:
                     self._jobs.remove(job)
-                    self._painting.append(job)
+                    self._generating.append(job)
                     job.begin()
                     return job
                 if not wait:
@@ -144,8 +144,8 @@ class Waiting:
     def finish(self, job: Job, result: Any) -> None:
         """Deliver the result of a request that was taken."""
         with self._changed:
-            if job in self._painting:
-                self._painting.remove(job)
+            if job in self._generating:
+                self._generating.remove(job)
                 self.pace.worked((1 - job.share) * job.seconds)
         if job.finish(result) and not isinstance(result, Exception):
             self.pace.finished(job.seconds, job.finished - job.began)
@@ -183,15 +183,18 @@ class Waiting:
     def give_up(self, job: Job) -> ServerError:
         """Withdraw a request that nobody can wait for any longer; return why."""
         with self._changed:
-            began = job not in self._jobs
-            reason = too_slow() if began else self._busy(job, self._ahead(self._jobs))
+            if job in self._jobs:
+                before = self._jobs[: self._jobs.index(job)]
+                reason = self._busy(job, self._ahead(before))
+            else:
+                reason = too_slow()
         self.withdraw(job)
         return reason
 
     def refuse_all(self, reason: Callable[[], ServerError]) -> None:
         """Answer everything that is not finished, also what is being generated."""
         with self._changed:
-            jobs, self._jobs = [*self._painting, *self._jobs], []
+            jobs, self._jobs = [*self._generating, *self._jobs], []
         for job in jobs:
             job.leave()
             job.finish(reason())
@@ -200,7 +203,7 @@ class Waiting:
     def counts(self) -> tuple[int, int]:
         """How many requests wait, and how many are being generated."""
         with self._changed:
-            return len(self._jobs), len(self._painting)
+            return len(self._jobs), len(self._generating)
 
     @property
     def seconds(self) -> float:
@@ -220,19 +223,19 @@ class Waiting:
         with self._changed:
             if job.stage is Stage.DONE:
                 return None
-            if job in self._painting:
+            if job in self._generating:
                 left = job.seconds * (1 - job.share)
-                return self.pace.until_done(0.0, left, alone=len(self._painting) == 1)
+                return self.pace.until_done(0.0, left, alone=len(self._generating) == 1)
             before = self._jobs[: self._jobs.index(job)] if job in self._jobs else []
             return self._until_done(job, self._ahead(before))
 
     def _ahead(self, jobs: Iterable[Job]) -> float:
         """Return the expected seconds of what is being generated, and of `jobs`."""
-        painting = sum(job.seconds * (1 - job.share) for job in self._painting)
-        return painting + sum(job.seconds for job in jobs)
+        generating = sum(job.seconds * (1 - job.share) for job in self._generating)
+        return generating + sum(job.seconds for job in jobs)
 
     def _until_done(self, job: Job, ahead: float) -> float:
-        alone = not self._painting and not ahead
+        alone = not self._generating and not ahead
         return self.pace.until_done(ahead, job.seconds, alone=alone)
 
     def _late(self, job: Job, ahead: float) -> bool:
@@ -244,9 +247,10 @@ class Waiting:
     def _busy(self, job: Job, ahead: float) -> ServerError:
         if self._closed is not None:
             return self._closed()
-        if not ahead:
+        # The same request, with as much time as this one had, is accepted once the rest has passed.
+        patience = min(job.deadline - job.arrived, LONGEST_SECONDS)
+        if self.pace.until_done(0.0, job.seconds, alone=True) > patience:
             message = "The picture would not be finished in time; request fewer steps or pixels."
             return Refused("busy", message, _TOO_LONG_SECONDS)
-        late = self._until_done(job, ahead) - (job.deadline - self._clock())
         message = "The queue is full: the picture would not be finished in time."
-        return Refused("busy", message, late if math.isfinite(late) else ahead)
+        return Refused("busy", message, self._until_done(job, ahead) - patience)

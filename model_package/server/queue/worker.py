@@ -1,4 +1,4 @@
-"""The painter: the one thread that loads the model and touches the engine."""
+"""The worker: the one thread that loads the model and touches the engine."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import log
-from .engine import Engine, SerialEngine
-from .errors import is_sticky
-from .metrics import Metrics
+from .. import log
+from ..errors import is_sticky
+from ..metrics import Metrics
+from ..script.engine import Engine, SerialEngine
 from .waiting import Waiting
 
 # Without an engine a picture shows no progress; SageMaker's longest invocation takes an hour.
@@ -21,7 +21,7 @@ _STALL_SECONDS = 120.0
 _STALL_FACTOR = 3.0
 
 
-class Painter(threading.Thread):
+class Worker(threading.Thread):
     """Loads the engine, and then generates what waits, until the process ends.
 
     A daemon: Python does not wait for it at the end of the process.
@@ -44,7 +44,7 @@ class Painter(threading.Thread):
         stall_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(daemon=True, name="painter")
+        super().__init__(daemon=True, name="worker")
         self._load, self._metrics, self._clock = load, metrics, clock
         self._stall_seconds = stall_seconds
         self._sign = clock()
@@ -69,7 +69,7 @@ class Painter(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - else the process would live on without it
             log.failure("painter_died", error)
             self.error = error
-            self.fatal = "Painting has ended with an error."
+            self.fatal = "Image generation has ended with an error."
 
     def _loaded(self) -> Engine:
         began = self._clock()
@@ -113,7 +113,7 @@ class Painter(threading.Thread):
             self._longest = max(self._longest, now - self._sign)
         self._sign = now
 
-    def needs_no_paint(self, request: Any) -> bool:
+    def needs_no_generate(self, request: Any) -> bool:
         """Whether a request is an error already, or asks for something else than a picture."""
         if isinstance(request, Exception) or self.engine is None:
             return True
@@ -121,7 +121,7 @@ class Painter(threading.Thread):
 
     def checked(self, request: Any) -> Any:
         """Return a request, or the error for what the engine finds wrong with it."""
-        if self.needs_no_paint(request) or self.engine is None:
+        if self.needs_no_generate(request) or self.engine is None:
             return request
         return self.engine.check(request) or request
 

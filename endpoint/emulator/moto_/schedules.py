@@ -1,0 +1,309 @@
+"""EventBridge Scheduler, whose schedules moto 5.2.5 keeps and never carries out.
+
+What is known, and what is assumed:
+
+- A one-time schedule is carried out once, at its moment in UTC; a `rate` one again and again, the
+  first time one interval after it was made.
+  https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
+- Its role must trust scheduler.amazonaws.com, and allow the call.
+  https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html
+- A call that its service refuses as invalid is not repeated, as assumed here: the retry policy says
+  how often Scheduler repeats, and nothing says which errors it does that for. The guard makes up
+  for it.
+- A moment in the past is carried out at once, as assumed here; nothing documents it.
+- A group is deleted with its schedules.
+  https://docs.aws.amazon.com/scheduler/latest/APIReference/API_DeleteScheduleGroup.html
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore import xform_name
+from botocore.exceptions import ClientError
+from moto.core.common_models import CloudFormationModel
+from moto.scheduler.models import (
+    EventBridgeSchedulerBackend,
+    Schedule,
+    scheduler_backends,
+)
+
+from endpoint.emulator.moto_.patching import InUse, replace
+from endpoint.emulator.moto_.roles import trusts
+
+logger = logging.getLogger(__name__)
+
+_PRINCIPAL = "scheduler.amazonaws.com"
+_MOMENT = "at(%Y-%m-%dT%H:%M:%S)"
+_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+_UNIVERSAL = re.compile(r"arn:[a-z-]+:scheduler:::aws-sdk:([a-z0-9]+):(\w+)")
+_SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400}
+
+
+class NotCarriedOut(Exception):
+    """A schedule's target cannot be called; the message says why."""
+
+
+class Schedules:
+    """Carries out the schedules of an account in a region.
+
+    Args:
+        now: the time, in UTC.
+        client: returns a boto3 client of a service in a region.
+        invoke: calls a Lambda function, by its region and name, and with its event.
+        allows: whether a role, by its ARN, may take an action on a resource.
+
+    Attributes:
+        shift: what is added to moments that are set, where the callers have another clock.
+        failed: why schedules were not carried out.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        client: Callable[[str, str], Any],
+        invoke: Callable[[str, str, Any], Any],
+        allows: Callable[[str, str, str], bool] = lambda *_: True,
+        shift: Callable[[], timedelta] = timedelta,
+    ) -> None:
+        self.now = now
+        self.shift = shift
+        self._client, self._invoke, self._allows = client, invoke, allows
+        self.failed: list[str] = []
+
+    def next_due(self, account: str, region: str) -> datetime | None:
+        """Return when the next schedule is due; None if there is none."""
+        return min((due for due, _ in self._due(account, region)), default=None)
+
+    def run_due(self, account: str, region: str) -> None:
+        """Carry out what is due, in the order of its moments."""
+        now = self.now()
+        for due, schedule in sorted(self._due(account, region), key=lambda pair: pair[0]):
+            if due <= now:
+                vars(schedule)["carried_out"] = (schedule.schedule_expression, now)
+                self._carry_out(account, region, schedule)
+
+    def _due(self, account: str, region: str) -> Iterator[tuple[datetime, Schedule]]:
+        for group in list(scheduler_backends[account][region].schedule_groups.values()):
+            for schedule in list(group.schedules.values()):
+                if schedule.state != "DISABLED" and (due := self._moment(schedule)):
+                    yield due, schedule
+
+    def _moment(self, schedule: Schedule) -> datetime | None:
+        own, text = vars(schedule), schedule.schedule_expression
+        expression, last = own.get("carried_out", ("", None))
+        if rate := _RATE.fullmatch(text):
+            begun: datetime = last or own.setdefault("begun", self.now())
+            return begun + timedelta(seconds=int(rate[1]) * _SECONDS[rate[2]])
+        if expression == text:  # once
+            return None
+        return datetime.strptime(text, _MOMENT).replace(tzinfo=UTC)
+
+    def _carry_out(self, account: str, region: str, schedule: Schedule) -> None:
+        try:
+            self._call(account, region, schedule.target)
+        except (ClientError, NotCarriedOut) as error:
+            self.failed.append(f"{schedule.name}: {error}")
+            logger.warning("A schedule was not carried out: %s", self.failed[-1])
+
+    def _call(self, account: str, region: str, target: dict[str, Any]) -> None:
+        role = target["RoleArn"]
+        if not trusts(account, role, _PRINCIPAL):
+            raise NotCarriedOut(f"{_PRINCIPAL} cannot assume the role {role}")
+        given = json.loads(target.get("Input") or "{}")
+        if ":function:" in target["Arn"]:
+            self._require(role, "lambda:InvokeFunction", target["Arn"])
+            self._invoke(region, target["Arn"].rpartition(":")[2], given)
+            return
+        match = _UNIVERSAL.fullmatch(target["Arn"])
+        if match is None:
+            raise NotCarriedOut(f"{target['Arn']} is no target that is emulated")
+        service, action = match[1], match[2][0].upper() + match[2][1:]
+        # Of the calls that this project makes: they are about an endpoint.
+        resource = f"arn:{target['Arn'].split(':')[1]}:{service}:{region}:{account}:endpoint/"
+        self._require(role, f"{service}:{action}", resource + given.get("EndpointName", ""))
+        getattr(self._client(service, region), xform_name(action))(**given)
+
+    def _require(self, role: str, action: str, resource: str) -> None:
+        if not self._allows(role, action, resource):
+            raise NotCarriedOut(f"the role {role} does not allow {action} on {resource}")
+
+
+class Runner:
+    """Carries out all schedules of an account as they become due, in a thread.
+
+    Args:
+        schedules: the schedules.
+        account: the account.
+        seconds: between two looks.
+    """
+
+    def __init__(self, schedules: Schedules, account: str, seconds: float = 0.5) -> None:
+        self._schedules, self._account, self._seconds = schedules, account, seconds
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="schedules")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and wait for it."""
+        self._closed.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._seconds):
+            for region in list(scheduler_backends[self._account]):
+                self._schedules.run_due(self._account, region)
+
+
+_service = InUse["Schedules | None"](None)
+
+
+def schedules(use: Schedules) -> AbstractContextManager[None]:
+    """Let the clock of `use` be that of schedules made while the context lasts."""
+    return _service.use(use)
+
+
+def install() -> None:
+    """Patch moto's classes."""
+    replace(EventBridgeSchedulerBackend, "create_schedule", _shifted)
+    replace(EventBridgeSchedulerBackend, "update_schedule", _shifted)
+
+
+def _shifted(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: EventBridgeSchedulerBackend, *arguments: Any, **options: Any) -> Any:
+        text = options.get("schedule_expression", "")
+        if text.startswith("at(") and _service.value is not None:
+            moment = datetime.strptime(text, _MOMENT) + _service.value.shift()
+            options["schedule_expression"] = moment.strftime(_MOMENT)
+        return original(self, *arguments, **options)
+
+    return call
+
+
+# --- A stack's group and schedules, which moto silently leaves out
+
+
+class Group(CloudFormationModel):
+    """AWS::Scheduler::ScheduleGroup."""
+
+    def __init__(self, name: str) -> None:
+        self.physical_resource_id = name
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "Name"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> Group:
+        """Create the group."""
+        own = cloudformation_json["Properties"]
+        name = own.get("Name", resource_name)
+        backend = scheduler_backends[account_id][region_name]
+        backend.create_schedule_group(name=name, tags=own.get("Tags", []))
+        return cls(name)
+
+    @classmethod
+    def update_from_cloudformation_json(cls, original_resource: Any, *_: Any, **__: Any) -> Group:
+        """Leave it as it is: only its tags could change."""
+        return cls(original_resource.physical_resource_id)
+
+    @classmethod
+    def delete_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Any,  # noqa: ARG003 - found by its name
+        account_id: str,
+        region_name: str,
+    ) -> None:
+        """Delete the group with its schedules."""
+        scheduler_backends[account_id][region_name].schedule_groups.pop(resource_name, None)
+
+
+class StackSchedule(CloudFormationModel):
+    """AWS::Scheduler::Schedule."""
+
+    def __init__(self, name: str) -> None:
+        self.physical_resource_id = name
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return "Name"
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> StackSchedule:
+        """Create the schedule."""
+        own = cloudformation_json["Properties"]
+        name, properties = own.get("Name", resource_name), _properties(own)
+        backend = scheduler_backends[account_id][region_name]
+        backend.create_schedule(name=name, action_after_completion=None, **properties)
+        # Not the name alone, as in CloudFormation: a deletion names the group by its reference.
+        return cls(f"{properties['group_name']}/{name}")
+
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: Any,
+        new_resource_name: str,  # noqa: ARG003 - it keeps its name
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+    ) -> StackSchedule:
+        """Give the schedule the properties of an update."""
+        place = original_resource.physical_resource_id
+        own = _properties(cloudformation_json["Properties"])
+        name = place.partition("/")[2]
+        scheduler_backends[account_id][region_name].update_schedule(name=name, **own)
+        return cls(place)
+
+    @classmethod
+    def delete_from_cloudformation_json(
+        cls,
+        resource_name: str,
+        cloudformation_json: Any,  # noqa: ARG003 - found by its name
+        account_id: str,
+        region_name: str,
+    ) -> None:
+        """Delete the schedule, if its group still exists."""
+        group_name, _, name = resource_name.partition("/")
+        groups = scheduler_backends[account_id][region_name].schedule_groups
+        if group_name in groups:
+            groups[group_name].schedules.pop(name, None)
+
+
+def _properties(own: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "description": own.get("Description"),
+        "end_date": None,
+        "flexible_time_window": own["FlexibleTimeWindow"],
+        "group_name": own.get("GroupName", "default"),
+        "kms_key_arn": None,
+        "schedule_expression": own["ScheduleExpression"],
+        "schedule_expression_timezone": own.get("ScheduleExpressionTimezone"),
+        "start_date": None,
+        "state": own.get("State"),
+        "target": own["Target"],
+    }

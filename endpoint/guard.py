@@ -1,0 +1,139 @@
+"""The code of a deployment's guard, which ends what costs money: a Lambda function by itself.
+
+EventBridge Scheduler calls it every five minutes. It needs neither the gateway nor the scripts, and
+imports only what Lambda's runtime has. `provision/infrastructure.py` puts it into the template,
+without its comments: the whole template has a limit of 51,200 bytes.
+
+Each run: endpoints whose lease is over are deleted; the month's spending is counted in
+`spend/<YYYY-MM>.json`; 80 and 100 % of the cap are mailed; at 100 % all endpoints are deleted.
+"""
+
+import json
+import os
+import time
+from calendar import timegm
+
+import boto3
+from botocore.exceptions import ClientError
+
+NAME, BUCKET, TOPIC = map(os.environ.get, ("NAME", "BUCKET", "TOPIC"))
+CAP, DEAREST, PICTURE = (float(os.environ[key]) for key in ("CAP", "DEAREST", "PICTURE"))
+GROUP, USD = f"easel-{NAME}", "easel:usd-per-hour"
+sagemaker, scheduler, s3, sns = map(boto3.client, ("sagemaker", "scheduler", "s3", "sns"))
+
+
+def tried(call, **given):
+    try:
+        return call(**given)
+    except ClientError as error:
+        print(error)
+        return {"Error": error.response["Error"]["Code"]}
+
+
+def handler(event, context):
+    now = time.time()
+    # The endpoints before their schedules: a lease is renewed before its endpoint is created.
+    found = dict(endpoints())
+    end(name for name in found if is_over(name, found[name], now))
+    spend, place = count(found, now)
+    if spend["state"] == "reached":
+        end(found)
+    spend["mailed"] = mailed(spend["mailed"], spend["usd"])
+    # Refused if another run has counted meanwhile; the next run counts what is lost.
+    tried(s3.put_object, **place, Body=json.dumps(spend).encode())
+
+
+def end(names):
+    # SageMaker refuses while it creates or updates an endpoint; the next run tries again.
+    for name in names:
+        tried(sagemaker.delete_endpoint, EndpointName=name)
+
+
+def endpoints():
+    for page in sagemaker.get_paginator("list_endpoints").paginate(NameContains=f"{GROUP}-"):
+        for each in page["Endpoints"]:
+            name = each["EndpointName"]
+            listed = tried(sagemaker.list_tags, ResourceArn=each["EndpointArn"])
+            tags = {tag["Key"]: tag["Value"] for tag in listed.get("Tags", ())}
+            seen = tags | tried(sagemaker.describe_endpoint, EndpointName=name)
+            if tags.get("easel") == NAME and name.startswith(f"{GROUP}-") and "Error" not in seen:
+                yield name, seen
+
+
+def is_over(name, seen, now):
+    # Endpoints of older versions have neither a price nor a lease.
+    if "AsyncInferenceConfig" in seen or USD not in seen:
+        return False
+    lease = tried(scheduler.get_schedule, GroupName=GROUP, Name=name)
+    if "Error" in lease:
+        return lease["Error"] == "ResourceNotFoundException"
+    # Such a text sorts by time.
+    moment = time.strftime("at(%Y-%m-%dT%H:%M:%S)", time.gmtime(now))
+    return lease["State"] == "ENABLED" and lease["ScheduleExpression"] <= moment
+
+
+def instances(seen):
+    if seen["EndpointStatus"] == "Failed":
+        return 0
+    # During an update there is a second fleet.
+    fleets = seen, seen.get("PendingDeploymentSummary") or {}
+    variants = [each for fleet in fleets for each in fleet.get("ProductionVariants", ())]
+    counts = "CurrentInstanceCount", "DesiredInstanceCount"
+    # A variant without a count is one that is being started.
+    return sum(max([each[key] for key in counts if key in each] or [1]) for each in variants)
+
+
+def count(found, now):
+    month = time.strftime("%Y-%m", time.gmtime(now))
+    place = {"Bucket": BUCKET, "Key": f"spend/{month}.json"}
+    answer = tried(s3.get_object, **place)
+    old = {} if "Error" in answer else json.load(answer["Body"])
+    before, after = old.get("endpoints", {}), {}
+    last = old.get("updated", timegm(time.strptime(month, "%Y-%m")))
+    for name in {*before, *found}:
+        nothing = {"usd": 0, "usd_per_hour": DEAREST, "instances": 0}
+        entry = nothing | before.get(name, {})
+        since, number = last, entry["instances"]
+        entry["instances"] = 0
+        if seen := found.get(name):
+            entry |= {"usd_per_hour": float(seen.get(USD, DEAREST)), "instances": instances(seen)}
+            since = max(last, seen["CreationTime"].timestamp())
+            # What was made since the last run is not what was there.
+            number = max(entry["instances"], number * (since == last))
+        entry["usd"] += max(now - since, 0) / 3600 * number * entry["usd_per_hour"]
+        after[name] = entry
+    usd, until = old.get("pictures_usd", 0), old.get("counted_until", "")
+    prefix = f"usage/records/{month}/"
+    # S3 takes a signed record for a quarter of an hour, so that a later one may still arrive.
+    limit = prefix + time.strftime("%dT%H%M%S", time.gmtime(now - 900))
+    where = {"Bucket": BUCKET, "Prefix": prefix, "StartAfter": until or prefix}
+    pages = s3.get_paginator("list_objects_v2").paginate(**where)
+    for key in [each["Key"] for page in pages for each in page.get("Contents", ())]:
+        if key < limit:
+            kind, _, micro = key.split("/")[-4:-1]
+            # Endpoints are counted by the hour; a spot job costs money of its own.
+            usd += PICTURE + (int(micro) / 1e6 if kind == "batch" else 0)
+            until = key
+    hours = sum(entry["usd"] for entry in after.values())
+    share = (hours + usd) / CAP if CAP else 0
+    return {
+        "month": month,
+        "usd": hours + usd,
+        "instances_usd": hours,
+        "pictures_usd": usd,
+        "cap_usd": CAP or None,
+        "state": "reached" if share >= 1 else "warned" if share >= 0.8 else "under",
+        "updated": max(now, last),
+        "counted_until": until,
+        "endpoints": after,
+        "mailed": old.get("mailed", []) if old.get("cap_usd") == CAP else [],
+    }, place | ({"IfMatch": answer["ETag"]} if old else {"IfNoneMatch": "*"})
+
+
+def mailed(done, usd):
+    for percent in 80, 100:
+        if TOPIC and CAP and percent not in done and usd >= CAP * percent / 100:
+            text = f"{GROUP}: {percent} % of the monthly cap of {CAP:.2f} USD is spent."
+            if "Error" not in tried(sns.publish, TopicArn=TOPIC, Subject="Easel", Message=text):
+                done = [*done, percent]
+    return done

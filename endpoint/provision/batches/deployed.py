@@ -1,0 +1,111 @@
+"""The endpoint that a batch paints with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from endpoint.aws.models import instance_types, is_asynchronous
+from endpoint.cli.context import Context
+from endpoint.core.problems import BadArgument, NotReady, PictureFailed, ScriptError
+from endpoint.provision.batches.direct import Busy, Failed
+from endpoint.provision.batches.folder import Folder
+from endpoint.provision.batches.run import Task
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """An endpoint to paint with.
+
+    Attributes:
+        name: of the endpoint.
+        model: its model's name.
+        version: of its configuration; another one paints other pictures.
+        instance_type: the first of its types.
+        output: where an asynchronous one stores pictures; None for one in real time.
+        instances: the most it may have, or has in real time.
+    """
+
+    name: str
+    model: str
+    version: str
+    instance_type: str
+    output: str | None
+    instances: int
+
+
+def find(context: Context, model: str | None, most_instances: int | None) -> Deployed:
+    """Return the endpoint of a model.
+
+    Args:
+        context: the deployment.
+        model: None for the deployment's only one.
+        most_instances: the limit while it paints; None for its own.
+
+    Raises:
+        ScriptError: if there is none, or it has no instances to come.
+    """
+    name = context.choose_endpoint(model)
+    description = context.endpoints.find(name)
+    if description is None:
+        raise ScriptError(
+            f"There is no endpoint {name}.",
+            "`python -m endpoint status` lists the endpoints; `python -m endpoint start` restores"
+            " a stopped one.",
+        )
+    version = description["EndpointConfigName"]
+    config = context.models.find_config(version) or {}
+    model = context.deployment.model_of(name)
+    types = instance_types(config)
+    if not is_asynchronous(config):
+        if most_instances:
+            raise BadArgument(
+                f"{name} answers in real time: --most-instances is for asynchronous endpoints."
+            )
+        variants = description.get("ProductionVariants") or [{}]
+        running = int(variants[0].get("CurrentInstanceCount") or 1)
+        return Deployed(name, model, version, types[0], None, running)
+    limit = context.scaling.limits(context.deployment.prefix).get(name)
+    if limit is None:
+        raise ScriptError(f"{name} does not scale.", "`python -m endpoint start` repairs it.")
+    output = config["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"]
+    return Deployed(name, model, version, types[0], output, most_instances or limit)
+
+
+@contextmanager
+def scaled_out(context: Context, folder: Folder, endpoint: Deployed) -> Iterator[None]:
+    """A context in which an asynchronous endpoint may have as many instances as were asked for.
+
+    What its limit was before is noted first, so that a later run restores it after a crash.
+    """
+    limits = context.scaling.limits(context.deployment.prefix)
+    before = folder.notes.most or limits[endpoint.name]
+    if endpoint.instances != limits[endpoint.name]:
+        folder.note({"most": before})
+        context.begin(f"{endpoint.name}: at most {endpoint.instances} instances")
+        context.scaling.set_most(endpoint.name, endpoint.instances)
+    try:
+        yield
+    finally:
+        if folder.notes.most is not None:
+            context.begin(f"{endpoint.name}: at most {before} instances, as before")
+            context.scaling.set_most(endpoint.name, before)
+            folder.note({"most": None})
+
+
+def in_real_time(context: Context, endpoint: Deployed) -> Callable[[Task], bytes]:
+    """Return what paints one picture with a real-time endpoint; it raises Busy or Failed."""
+
+    def paint(task: Task) -> bytes:
+        request = task.picture.request
+        try:
+            return context.runtime.generate(
+                endpoint.name, request.to_dict(), f"image/{request.format}"
+            )
+        except NotReady as error:
+            raise Busy(str(error)) from error
+        except PictureFailed as error:
+            raise Failed(str(error), 400) from error
+
+    return paint

@@ -1,0 +1,311 @@
+"""A batch as a managed-spot job: SageMaker starts it, and starts it again after an interruption.
+
+The job paints with the model's files, serving code, image and settings of the endpoint, so that its
+pictures are the endpoint's; the endpoint itself does not run for it. Its checkpoints are the
+pictures, which SageMaker copies to S3 while it paints and gives back to it after an interruption.
+They are fetched from there as they come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from endpoint.aws.models import instance_types
+from endpoint.aws.registry import Image
+from endpoint.cli.context import Context
+from endpoint.core.batches import places
+from endpoint.core.console import elapsed
+from endpoint.core.picture_files import is_whole
+from endpoint.core.problems import ScriptError, TrainingFailed
+from endpoint.core.training_jobs import request, state
+from endpoint.core.training_jobs.places import OPERATOR
+from endpoint.provision.batches.run import Run
+from endpoint.provision.files import payload
+from endpoint.provision.files.payload import File
+from endpoint.provision.training import stack
+from endpoint.provision.training.capacity import choose_type
+
+_PACKAGE = Path(__file__).parents[3] / "model_package" / "batch"
+_INPUT = "/opt/ml/input/data"
+ENTRYPOINT = ["python3", "-m", "batch"]
+_FAILURES = "failures.jsonl"
+# SageMaker's default quota for the longest run is five days.
+_LONGEST_RUN, _SHORTEST_RUN = 432_000, 3_600
+_UNKNOWN_RUN = 86_400
+_SPARE_RUN = 1_800.0
+# For an instance to come, again after each interruption.
+_MOST_WAIT = 86_400
+_GIB_FOR_SYSTEM, _PICTURES_PER_GIB = 60, 300
+# One LIST reads a thousand keys: a large batch is looked at less often.
+_POLL_SECONDS, _MOST_POLL_SECONDS = 5.0, 60.0
+_ENDED = {"Completed", "Failed", "Stopped"}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a job paints with: the endpoint's own model.
+
+    Attributes:
+        model: its name in requests.
+        version: of the endpoint's configuration.
+        image: the serving image's URI.
+        data: the prefix of the model's files, which include the serving code.
+        environment: the container's.
+        instance_type: to paint on.
+        has_weights: whether the weights are among the files; else the container fetches them.
+    """
+
+    model: str
+    version: str
+    image: str
+    data: str
+    environment: Mapping[str, str]
+    instance_type: str
+    has_weights: bool
+
+
+def find(context: Context, model: str | None, instance_type: str | None) -> Definition:
+    """Return what to paint with; the endpoint may be stopped.
+
+    Args:
+        context: the deployment.
+        model: None for the deployment's only one.
+        instance_type: None for the first of the endpoint's that the account may run.
+
+    Raises:
+        ScriptError: if the model was never deployed.
+        QuotaTooSmall: if the account can run no such spot instance.
+    """
+    name = context.choose_endpoint(model)
+    model = context.deployment.model_of(name)
+    version, config = _config(context, name, model)
+    definition = context.models.find_model(config["ProductionVariants"][0]["ModelName"]) or {}
+    container = definition.get("PrimaryContainer", {})
+    if "ModelDataSource" not in container:
+        raise ScriptError(
+            f"The files of {model} are not there.", "`python -m endpoint create` stores them."
+        )
+    start = f"s3://{context.deployment.bucket}/"
+    data = str(container["ModelDataSource"]["S3DataSource"]["S3Uri"]).removeprefix(start)
+    types = [instance_type] if instance_type else instance_types(config)
+    return Definition(
+        model,
+        version,
+        container["Image"],
+        data,
+        container.get("Environment", {}),
+        choose_type(context, types, spot=True),
+        "EASEL_MODEL_ID" not in container.get("Environment", {}),
+    )
+
+
+def _config(context: Context, endpoint: str, model: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the content of the newest configuration, or that of the endpoint."""
+    description = context.endpoints.find(endpoint)
+    names = [] if description is None else [str(description["EndpointConfigName"])]
+    names += [
+        item["EndpointConfigName"]
+        for item in context.models.configs(f"{endpoint}-")  # the newest first
+        if context.deployment.is_version_of(item["EndpointConfigName"], model)
+    ]
+    for name in names:
+        config = context.models.find_config(name)
+        if config is not None:
+            return name, config
+    raise ScriptError(
+        f"{model} is not deployed.", "`python -m endpoint create` stores its files and settings."
+    )
+
+
+class SpotJob:
+    """The job of a batch.
+
+    Args:
+        run: what is missing.
+        definition: what to paint with.
+        seconds: that it is expected to take; None if that is unknown.
+    """
+
+    def __init__(
+        self, context: Context, run: Run, definition: Definition, seconds: float | None
+    ) -> None:
+        self._context, self._run, self._definition = context, run, definition
+        self._seconds = seconds
+        self._id = places.batch_id(run.folder.lines, definition.version, "spot")
+        self._prefix = places.checkpoints(self._id)
+        self._files = {
+            number: places.output_file(number, task.picture) for number, task in run.left.items()
+        }
+
+    def paint(self) -> None:
+        """Start the job, or join the one that runs, and fetch what it paints.
+
+        Raises:
+            TrainingFailed: if the job fails; what it has painted is fetched.
+        """
+        self._fetch()
+        if not self._run.left:
+            return
+        name, status = self._latest()
+        if name is None or status in _ENDED:
+            name = self._start(name)
+        self._watch(name)
+
+    def stop(self) -> str | None:
+        """Stop the job if it runs; return its name."""
+        name, status = self._latest()
+        if name is None or status in _ENDED:
+            return None
+        self._context.begin(f"managed-spot job {name}: stopped")
+        self._context.training.stop_and_wait([name])
+        self._fetch()
+        return name
+
+    # --- Start
+
+    def _latest(self) -> tuple[str | None, str]:
+        """Return the name of the latest attempt, and SageMaker's status of it."""
+        latest, status, attempt = None, "", 1
+        while True:
+            name = places.sagemaker_name(self._context.name, self._id, attempt)
+            description = self._context.training.find(name)
+            if description is None:
+                return latest, status
+            latest, status = name, str(description["TrainingJobStatus"])
+            attempt += 1
+
+    def _start(self, before: str | None) -> str:
+        context, definition = self._context, self._definition
+        attempt = int(before.rpartition("-")[2]) + 1 if before else 1
+        name = places.sagemaker_name(context.name, self._id, attempt)
+        stack.ensure(
+            context, Image.parse(definition.image), [definition.instance_type], gateway=False
+        )
+        files = code_files()
+        content = json.dumps([[file.place, file.sha256] for file in files])
+        code = places.code(hashlib.sha256(content.encode()).hexdigest()[:16])
+        payload.ensure_code(context.bucket, code, files)
+        payload.ensure_adapters(context.bucket, definition.model)
+        context.bucket.put(places.lines(self._id), self._lines())
+        runtime = _UNKNOWN_RUN
+        if self._seconds is not None:
+            runtime = int(min(max(2 * self._seconds + _SPARE_RUN, _SHORTEST_RUN), _LONGEST_RUN))
+        context.begin(f"managed-spot job {name}: at most {elapsed(runtime)}")
+        context.training.start(
+            request.any_job(
+                name,
+                bucket=context.bucket.name,
+                deployment=context.name,
+                owner=OPERATOR,
+                role=context.deployment.training_role,
+                image=definition.image,
+                instance_type=definition.instance_type,
+                channels={
+                    "code": code,
+                    "lines": places.lines_channel(self._id),
+                    "model": definition.data,
+                    "loras": payload.adapters_prefix(definition.model),
+                },
+                checkpoints=self._prefix,
+                output=places.output(self._id),
+                max_runtime=runtime,
+                max_wait=runtime + _MOST_WAIT,
+                entrypoint=ENTRYPOINT,
+                environment=_environment(definition),
+                volume_gb=_GIB_FOR_SYSTEM + self._run.total // _PICTURES_PER_GIB,
+                # A container that fetches its weights needs a network.
+                isolated=definition.has_weights,
+            )
+        )
+        return name
+
+    def _lines(self) -> bytes:
+        """Return `lines.jsonl`: the missing pictures, as the job reads them."""
+        rows = (
+            {"file": self._files[number], "request": task.picture.request.to_dict()}
+            for number, task in self._run.left.items()
+        )
+        return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
+
+    # --- Watch
+
+    def _watch(self, name: str) -> None:
+        pause = min(_POLL_SECONDS + self._run.total / 1_000, _MOST_POLL_SECONDS)
+        while True:
+            # Before the pictures: what came in between is fetched after the job's end.
+            description = self._context.training.find(name) or {}
+            status = str(description.get("TrainingJobStatus", ""))
+            self._fetch()
+            if status in _ENDED or not self._run.left:
+                break
+            self._run.show(str(description.get("SecondaryStatus", "")).lower())
+            self._context.clock.sleep(pause)
+        self._fail_pictures(name)
+        if self._run.left:
+            self._report(description)
+
+    def _fetch(self) -> None:
+        """Store what has come."""
+        if not self._run.left:
+            return
+        oldest = min(self._run.left)
+        numbers = {self._files[number]: number for number in self._run.left}
+        for key in self._context.bucket.sizes(self._prefix, after=f"{self._prefix}{oldest:06}"):
+            number = numbers.get(key.removeprefix(self._prefix))
+            body = None if number is None else self._context.bucket.get(key)
+            if number is None or body is None:
+                continue
+            if is_whole(body, self._run.left[number].picture.request.format):
+                self._run.add(number, body)
+
+    def _fail_pictures(self, name: str) -> None:
+        """Give up the pictures that the job has given up."""
+        numbers = {self._files[number]: number for number in self._run.left}
+        content = self._context.bucket.get(f"{self._prefix}{_FAILURES}") or b""
+        for row in content.decode(errors="replace").splitlines():
+            try:
+                failure = json.loads(row)
+                number = numbers.pop(failure["file"], None) if failure["job"] == name else None
+                if number is not None:
+                    self._run.fail(number, str(failure["message"]), int(failure["status"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def _report(self, description: Mapping[str, Any]) -> None:
+        """Raise the error of a job that has ended before everything was painted."""
+        reason = str(description.get("FailureReason", ""))
+        left = f"{len(self._run.left):,} pictures are left"
+        again = "The same command goes on from what is painted."
+        secondary = str(description.get("SecondaryStatus", ""))
+        if secondary == "MaxRuntimeExceeded":
+            raise TrainingFailed(f"The job reached its time limit; {left}.", again)
+        if secondary == "MaxWaitTimeExceeded":
+            raise TrainingFailed(f"AWS had no spot instance for long enough; {left}.", again)
+        if description.get("TrainingJobStatus") == "Stopped":
+            raise TrainingFailed(f"The job was stopped; {left}.", again)
+        text = state.sentence(reason, self._definition.instance_type)
+        raise TrainingFailed(f"The job failed: {text} {left.capitalize()}.", again)
+
+
+def code_files() -> list[File]:
+    """Return the files of the job's own code; the serving code is among the model's files."""
+    return [File.read(path, f"batch/{path.name}") for path in sorted(_PACKAGE.glob("*.py"))]
+
+
+def _environment(definition: Definition) -> dict[str, str]:
+    """Return the job's variables: the settings of the endpoint's container, and where code is."""
+    settings = {
+        name: value
+        for name, value in definition.environment.items()
+        if name.startswith(("EASEL_", "HF_"))
+    }
+    return {
+        **settings,
+        "EASEL_LORAS_FROM": f"{_INPUT}/loras",
+        "PYTHONPATH": f"{_INPUT}/code:{_INPUT}/model/code",
+    }

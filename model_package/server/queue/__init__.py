@@ -1,0 +1,1 @@
+"""The accepted requests, and the thread that generates them."""

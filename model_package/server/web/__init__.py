@@ -1,0 +1,1 @@
+"""HTTP: the paths, the page, and which web pages can use them."""

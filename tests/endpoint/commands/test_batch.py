@@ -1,0 +1,408 @@
+"""`python -m endpoint batch`: a file of prompts becomes a folder of pictures, whatever happens."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from endpoint.commands import batch
+from tests.endpoint.doubles import create
+from tests.endpoint.world import PNG, Crash
+
+
+@pytest.fixture
+def queue(world):
+    """An account with an asynchronous endpoint."""
+    assert create(world, model="sdxl") == 0
+    world.forget_calls()
+    return world
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("a red apple\n\n--prompt a cat --steps 7 --n_iter 2\na blue boat\n")
+    return path
+
+
+def run(world, file, *options):
+    return world.run(
+        batch.main, str(file), "--out", str(file.parent / "pictures"), "--yes", *options
+    )
+
+
+def answers(file):
+    """Return the lines of results.jsonl by their ids; none may be there twice."""
+    rows = (file.parent / "pictures" / "results.jsonl").read_text().splitlines()
+    parsed = [json.loads(row) for row in rows]
+    counted = Counter(row["custom_id"] for row in parsed)
+    assert set(counted.values()) <= {1}
+    return {row["custom_id"]: row for row in parsed}
+
+
+def pictures(file):
+    return sorted(path.name for path in (file.parent / "pictures").glob("[!.]*.png"))
+
+
+def invoked(world):
+    """Return how often each request was sent to the endpoint, by its seed and prompt."""
+    bodies = [
+        json.loads(arguments["Body"])
+        for model, arguments in world.requests
+        if model.name in {"InvokeEndpointAsync", "InvokeEndpoint"}
+    ]
+    return Counter((body["prompt"], body["seed"]) for body in bodies)
+
+
+PICTURES = ["0001.png", "0003-1.png", "0003-2.png", "0004.png"]
+
+
+# --- The whole of it ------------------------------------------------------------------------------
+
+
+def test_a_file_becomes_pictures_results_and_a_contact_sheet(queue, prompts, capsys):
+    assert run(queue, prompts, "--json") == 0
+
+    assert pictures(prompts) == [*PICTURES, "contact-sheet.png"]
+    assert (prompts.parent / "pictures" / "0001.png").read_bytes() == PNG
+    result = answers(prompts)["0003"]["response"]["body"]
+    assert [one["url"] for one in result["data"]] == ["0003-1.png", "0003-2.png"]
+    assert result["data"][1]["seed"] == result["data"][0]["seed"] + 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["lines"], report["pictures"], report["painted"], report["failed"]) == (
+        3,
+        4,
+        4,
+        0,
+    )
+    assert set(invoked(queue).values()) == {1}
+
+
+def test_a_real_time_endpoint_paints_as_well(world, prompts):
+    assert create(world) == 0
+
+    assert run(world, prompts) == 0
+
+    assert pictures(prompts) == [*PICTURES, "contact-sheet.png"]
+    assert run(world, prompts, "--most-instances", "2") == 2
+
+
+def test_count_time_price_and_end_are_shown_before_the_question(queue, prompts, capsys):
+    assert queue.run(batch.main, str(prompts), "--out", str(prompts.parent / "out")) == 1
+
+    output = capsys.readouterr().err
+    assert "3 lines, 4 pictures" in output
+    assert "USD per hour" in output
+    assert "until 2026-11-21" in output
+    assert "Paint 4 pictures? Not a terminal." in output
+    assert not invoked(queue)
+
+
+def test_a_dry_run_paints_nothing_and_makes_no_folder(queue, prompts, capsys):
+    assert run(queue, prompts, "--dry-run") == 0
+
+    assert "until 2026-11-21" in capsys.readouterr().err
+    assert not (prompts.parent / "pictures").exists()
+    assert not invoked(queue)
+
+
+def test_a_wrong_file_is_refused_with_line_numbers_before_anything_else(queue, prompts, capsys):
+    prompts.write_text("a cat\n--steps 5\n--prompt a --steps 500\n")
+
+    assert run(queue, prompts) == 2
+
+    output = capsys.readouterr().err
+    assert "line 2: --prompt: is missing" in output
+    assert "line 3: --steps: must be a whole number from 1 to 100" in output
+    assert not (prompts.parent / "pictures").exists()
+
+
+def test_a_line_for_another_of_the_models_is_refused(queue, prompts, capsys):
+    assert create(queue) == 0
+    prompts.write_text("a cat\n--prompt a dog --sd_model sd\n")
+
+    assert run(queue, prompts) == 2
+    assert "Choose a model with --model" in capsys.readouterr().err
+    assert run(queue, prompts, "--model", "sdxl") == 2
+    assert "line 2 names the model sd" in capsys.readouterr().err
+
+
+def test_without_a_file_or_an_endpoint_nothing_begins(world, prompts, capsys):
+    assert run(world, prompts) == 2
+    assert run(world, prompts, "--model", "sd") == 1
+    assert "There is no endpoint easel-main-sd" in capsys.readouterr().err
+    assert create(world) == 0
+    prompts.unlink()
+    assert run(world, prompts) == 1
+    assert "cannot be read: No such file" in capsys.readouterr().err
+
+
+# --- Failures -------------------------------------------------------------------------------------
+
+
+def test_a_line_that_the_model_refuses_fails_alone(queue, prompts, capsys):
+    queue.refuse("a cat", 422, "steps: this model has 4")
+
+    assert run(queue, prompts) == 1
+
+    assert pictures(prompts) == ["0001.png", "0004.png", "contact-sheet.png"]
+    failed = answers(prompts)["0003"]["response"]
+    assert failed["status_code"] == 422
+    assert "this model has 4" in failed["body"]["error"]["message"]
+    assert "line 3 (0003) failed" in capsys.readouterr().out
+    assert set(invoked(queue).values()) == {1}
+
+
+def test_a_real_time_endpoints_refusal_fails_the_line(world, prompts):
+    assert create(world) == 0
+    rejected = {"OriginalStatusCode": 422, "OriginalMessage": "steps: this model has 4"}
+    world.fail("InvokeEndpoint", "ModelError", extra=rejected)
+
+    assert run(world, prompts) == 1
+    assert [row["response"]["status_code"] for row in answers(prompts).values()] == [400] * 3
+
+
+def test_a_real_time_endpoint_that_never_answers_ends_the_batch(world, prompts, capsys):
+    assert create(world) == 0
+    world.fail("InvokeEndpoint", "ModelNotReadyException", "not ready")
+
+    assert run(world, prompts) == 1
+    assert "no picture for 20 minutes: not ready" in capsys.readouterr().err
+    assert answers(prompts) == {}
+
+
+def test_a_line_that_fails_by_accident_is_tried_again_and_then_fails_alone(queue, prompts):
+    queue.refuse("a cat", 500, "CUDA out of memory")
+
+    assert run(queue, prompts) == 1
+
+    assert answers(prompts)["0003"]["response"]["status_code"] == 500
+    assert sorted(invoked(queue).values()) == [1, 1, 2, 2]
+
+
+def test_what_failed_is_tried_again_by_the_same_command_and_nothing_else(queue, prompts):
+    queue.refuse("a cat", 422)
+    assert run(queue, prompts) == 1
+    queue.forget_calls()
+    queue._container.refuses.clear()
+
+    assert run(queue, prompts) == 0
+
+    assert {prompt for prompt, _ in invoked(queue)} == {"a cat"}
+    assert set(answers(prompts)) == {"0001", "0003", "0004"}
+
+
+def test_what_is_no_picture_fails_alone(queue, prompts):
+    queue.refuse("a cat", 200, "not a picture")
+
+    assert run(queue, prompts) == 1
+    assert "not a whole picture" in json.dumps(answers(prompts)["0003"])
+    assert len(answers(prompts)) == 3
+
+
+def test_throttling_only_delays(queue, prompts):
+    queue.fail("InvokeEndpointAsync", "ThrottlingException", times=3)
+
+    assert run(queue, prompts) == 0
+    assert pictures(prompts) == [*PICTURES, "contact-sheet.png"]
+
+
+def test_an_endpoint_that_refuses_ends_the_batch_with_the_reason(queue, prompts, capsys):
+    queue.fail("InvokeEndpointAsync", "AccessDeniedException", "not allowed", status=403)
+
+    assert run(queue, prompts) == 1
+    assert "not allowed" in capsys.readouterr().err
+    queue.faults.switch("InvokeEndpointAsync", [])
+    assert run(queue, prompts) == 0
+
+
+# --- Continuing -----------------------------------------------------------------------------------
+
+
+def test_a_finished_batch_paints_nothing_again(queue, prompts, capsys):
+    assert run(queue, prompts) == 0
+    queue.forget_calls()
+
+    assert run(queue, prompts) == 0
+
+    assert not invoked(queue)
+    assert "4 of them are in" in capsys.readouterr().err
+
+
+def test_what_has_come_to_s3_is_fetched_although_the_folder_is_gone(queue, prompts):
+    assert run(queue, prompts) == 0
+    for path in (prompts.parent / "pictures").iterdir():
+        path.unlink()
+    queue.forget_calls()
+
+    assert run(queue, prompts) == 0
+
+    assert not invoked(queue)
+    assert pictures(prompts) == [*PICTURES, "contact-sheet.png"]
+
+
+def test_a_changed_line_is_painted_and_the_others_are_kept(queue, prompts, capsys):
+    assert run(queue, prompts) == 0
+    prompts.write_text(prompts.read_text().replace("apple", "pear") + "a fish\n")
+    queue.forget_calls()
+
+    assert run(queue, prompts) == 0
+
+    assert {prompt for prompt, _ in invoked(queue)} == {"a red pear", "a fish"}
+    assert "of other requests and will be replaced: 0001.png" in capsys.readouterr().err
+
+
+def test_a_picture_that_was_damaged_or_deleted_comes_again(queue, prompts):
+    assert run(queue, prompts) == 0
+    folder = prompts.parent / "pictures"
+    (folder / "0001.png").write_bytes(PNG[:40])
+    (folder / "0004.png").unlink()
+
+    assert run(queue, prompts) == 0
+
+    assert (folder / "0001.png").read_bytes() == (folder / "0004.png").read_bytes() == PNG
+
+
+def test_a_new_version_of_the_model_paints_what_is_not_in_the_folder(queue, prompts):
+    assert run(queue, prompts) == 0
+    assert create(queue, "--log-prompts", model="sdxl") == 0
+    (prompts.parent / "pictures" / "0004.png").unlink()
+    queue.forget_calls()
+
+    assert run(queue, prompts) == 0
+    assert {prompt for prompt, _ in invoked(queue)} == {"a blue boat"}
+
+
+def test_ctrl_c_says_what_is_queued_and_the_same_command_collects_it(queue, prompts, capsys):
+    queue.never_answers = True
+    sleep = queue.sleep
+
+    def interrupt(_seconds):
+        raise KeyboardInterrupt
+
+    queue.sleep = interrupt
+    assert run(queue, prompts) == 130
+    assert "4 requests are in the queue of easel-main-sdxl" in capsys.readouterr().err
+
+    queue.sleep, queue.never_answers = sleep, False
+    queue._runtime.queue.poll()
+    assert run(queue, prompts) == 0
+    assert set(invoked(queue).values()) == {1}
+
+
+def test_a_request_that_the_queue_has_lost_is_queued_again(queue, prompts):
+    queue.never_answers = True
+    sleep, slept = queue.sleep, []
+
+    def lose(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            queue._runtime.queue._waiting.clear()
+            queue.never_answers = False
+            sleep(8 * 3_600)
+        sleep(seconds)
+
+    queue.sleep = lose
+
+    assert run(queue, prompts) == 0
+    assert set(invoked(queue).values()) == {2}
+
+
+def test_an_endpoint_that_is_deleted_meanwhile_ends_the_batch(queue, prompts, capsys):
+    queue.never_answers = True
+    sleep = queue.sleep
+
+    def delete(seconds):
+        queue.client("sagemaker").delete_endpoint(EndpointName="easel-main-sdxl")
+        queue.sleep = sleep
+        sleep(seconds + 120)
+
+    queue.sleep = delete
+
+    assert run(queue, prompts) == 1
+    assert "was deleted; 4 pictures are left" in capsys.readouterr().err
+
+
+def test_two_processes_never_paint_into_one_folder(queue, prompts, capsys):
+    sleep = queue.sleep
+    codes = []
+
+    def again(seconds):
+        queue.never_answers = False
+        codes.append(run(queue, prompts))
+        queue._runtime.queue.poll()
+        sleep(seconds)
+
+    queue.never_answers, queue.sleep = True, again
+
+    assert run(queue, prompts) == 0
+    assert set(codes) == {2}
+    assert "Another process is painting into" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_at_any_call_loses_nothing_and_answers_every_line_once(
+    queue, prompts, when, monkeypatch
+):
+    # One thread: which call is the next does not depend on the machine.
+    monkeypatch.setattr("endpoint.provision.batches.window._THREADS", 1)
+    queue.refuse("a blue boat", 500)
+    calls = 0
+    for number in range(100):
+        for path in (prompts.parent / "pictures").glob("*"):
+            path.unlink()
+        prompts.write_text(f"a red apple\na bird {number}\na blue boat\n")
+        queue.forget_calls()
+        queue.crash_at(number, when)
+        try:
+            run(queue, prompts)
+        except Crash:
+            queue.revive()
+        else:
+            queue.revive()
+            calls = number
+            break
+        assert run(queue, prompts) == 1
+        results = answers(prompts)
+        assert set(results) == {"0001", "0002", "0003"}
+        assert results["0003"]["response"]["status_code"] == 500
+        # Only what was under way can have been painted twice.
+        assert invoked(queue)[("a red apple", _seed(results["0001"]))] <= 2
+    assert calls > 10
+
+
+def _seed(result):
+    return result["response"]["body"]["data"][0]["seed"]
+
+
+# --- Scaling out ----------------------------------------------------------------------------------
+
+
+def test_the_endpoints_limit_is_raised_while_it_paints_and_then_restored(queue, prompts):
+    assert run(queue, prompts, "--most-instances", "4") == 0
+
+    limits = [
+        arguments["MaxCapacity"]
+        for model, arguments in queue.requests
+        if model.name == "RegisterScalableTarget"
+    ]
+    assert limits == [4, 1]
+
+
+def test_a_limit_that_a_crash_has_left_is_restored_by_the_next_run(queue, prompts):
+    queue.fail("InvokeEndpointAsync", "AccessDeniedException", status=403)
+    queue.crash_at(30, "before")
+    try:
+        run(queue, prompts, "--most-instances", "4")
+    except Crash:
+        queue.revive()
+    queue.faults.switch("InvokeEndpointAsync", [])
+
+    assert run(queue, prompts) == 0
+
+    target = queue.client("application-autoscaling").describe_scalable_targets(
+        ServiceNamespace="sagemaker"
+    )
+    assert target["ScalableTargets"][0]["MaxCapacity"] == 1
