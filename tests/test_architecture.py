@@ -6,6 +6,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
+from tests.conftest import LONGEST
 from tests.packages import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -143,3 +144,7 @@ def test_an_answer_names_a_folder_and_files_in_it(question, folder, files):
     assert (ROOT / folder).is_dir()
     for name in re.findall(r"`([\w/]+(?:\.\w+|/))`", files):
         assert (ROOT / folder / name).exists() or (ROOT / name).exists(), name
+
+
+def test_the_files_that_tests_start_with_exist():
+    assert [file for file in LONGEST if not (ROOT / file).is_file()] == []

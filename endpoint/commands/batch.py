@@ -31,6 +31,7 @@ from endpoint.core.clock import Clock
 from endpoint.core.console import Console, elapsed
 from endpoint.core.generation import GenerationRequest
 from endpoint.core.problems import BadArgument, UploadFailed
+from endpoint.core.usage_records import Kind
 from endpoint.costs import batch as costs
 from endpoint.costs.batch import Estimate
 from endpoint.provision.batches import deployed, spot
@@ -41,6 +42,7 @@ from endpoint.provision.batches.local import Gateway
 from endpoint.provision.batches.run import Run
 from endpoint.provision.batches.sheet import write_sheet
 from endpoint.provision.batches.spot import Definition, SpotJob
+from endpoint.provision.batches.usage import Usage
 from endpoint.provision.batches.window import Window
 
 _REAL_TIME_AT_ONCE = 8
@@ -146,7 +148,8 @@ def _batch_on_spot(context: Context, options: BatchOptions) -> Result:
         run = _start(context.console, context.clock, folder)
         made = _estimate_spot([task.picture.request for task in run.left.values()], definition)
         run.usd_per_hour = made.usd_per_hour
-        job = SpotJob(context, run, definition, made.seconds)
+        usage = Usage(context, definition.model, Kind.BATCH, made.usd_per_hour)
+        job = SpotJob(context, run, definition, made.seconds, usage)
         if options.stop:
             return _stop(context, job, run)
         if run.left:
@@ -305,10 +308,12 @@ def _say_time_and_price(console: Console, clock: Clock, made: Estimate) -> None:
 
 
 def _paint(context: Context, run: Run, endpoint: Deployed, made: Estimate) -> None:
+    price = prices.dearest([endpoint.instance_type])
     if endpoint.output is None:
-        Direct(
-            run, context.clock, deployed.in_real_time(context, endpoint), _REAL_TIME_AT_ONCE
-        ).paint()
+        usage = Usage(context, endpoint.model, Kind.REALTIME, price)
+        work = deployed.in_real_time(context, endpoint, usage)
+        renew = deployed.renewal(context, endpoint)
+        Direct(run, context.clock, work, _REAL_TIME_AT_ONCE, renew).paint()
         return
     window = Window(
         context,
@@ -318,6 +323,7 @@ def _paint(context: Context, run: Run, endpoint: Deployed, made: Estimate) -> No
         version=endpoint.version,
         instances=endpoint.instances,
         seconds=made.each,
+        usage=Usage(context, endpoint.model, Kind.ASYNCHRONOUS, price),
     )
     try:
         with deployed.scaled_out(context, run.folder, endpoint):

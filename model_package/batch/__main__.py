@@ -7,7 +7,8 @@ Everything is below /opt/ml, or the folder that EASEL_TRAINING_HOME names:
     input/data/lines/lines.jsonl   a line for each picture: `file`, its name, and `request`
     input/data/model/              the model, and the serving code in model/code
     input/data/loras/              adapters, if there are any
-    checkpoints/                   the pictures, and failures.jsonl; mirrored to S3 meanwhile
+    checkpoints/                   the pictures, failures.jsonl, and painted.jsonl with the
+                                   seconds of each picture; mirrored to S3 meanwhile
     output/failure                 one sentence, if the job failed
 
 Several pictures are painted at a time where the model gains from it. A picture that is there is not
@@ -22,6 +23,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,7 +40,7 @@ from generation import GenerationRequest, InvalidField
 
 from .job_folder import fail, gpu_problem
 
-FAILURES = "failures.jsonl"
+FAILURES, PAINTED = "failures.jsonl", "painted.jsonl"
 # A picture that fails by accident is tried once more.
 _TRIES = 2
 # After so many accidents one after the other it is the GPU, and not the pictures.
@@ -167,7 +169,8 @@ class Painter:
         self._engine, self._folder, self._failures = engine, folder, failures
         self._asked: dict[int, tuple[Nobody, Task]] = {}
         self._tries: dict[str, int] = {}
-        self._accidents = self._done = 0
+        self._accidents = 0
+        self._latest = time.perf_counter()
 
     def paint(self, tasks: list[Task], signals: list[int]) -> None:
         """Paint all tasks; a signal ends it between two steps.
@@ -186,7 +189,8 @@ class Painter:
                     _, task = self._asked.pop(id(watch))
                     if isinstance(result, GeneratedImage):
                         self._accidents = 0
-                        writing.append(writers.submit(self._write, task, result))
+                        seconds = self._seconds()
+                        writing.append(writers.submit(self._write, task, result, seconds))
                     elif self._is_again(task, result):
                         waiting.insert(0, task)
                 while len(writing) > _MOST_UNWRITTEN or (writing and writing[0].done()):
@@ -211,10 +215,20 @@ class Painter:
         self._failures.add(task, error)
         return False
 
-    def _write(self, task: Task, image: GeneratedImage) -> None:
+    def _seconds(self) -> float:
+        """Return the seconds since the picture before: several are painted at a time."""
+        now = time.perf_counter()
+        seconds, self._latest = now - self._latest, now
+        return seconds
+
+    def _write(self, task: Task, image: GeneratedImage, seconds: float) -> None:
         path = self._folder / task.file
         unfinished = path.with_name(f"{path.name}.writing")
         unfinished.write_bytes(encode_file(image))
+        # Before the picture, so that whoever sees that finds this.
+        row = json.dumps({"file": task.file, "seconds": round(seconds, 3)})
+        with (self._folder / PAINTED).open("a", encoding="utf-8") as file:
+            file.write(f"{row}\n")
         unfinished.replace(path)
 
 

@@ -155,8 +155,8 @@ class Loop:
         Nothing of it remains: a step's random numbers do not depend on the steps before it.
         """
         if self.base.device.type == "cpu":
-            size: int = sum(tensor.numel() for tensor in self.base.unet.parameters())
-            return size > _LARGEST_ON_CPU
+            numbers = sum(tensor.numel() for tensor in self.base.unet.parameters())
+            return bool(numbers > _LARGEST_ON_CPU)
         torch.cuda.reset_peak_memory_stats()
         try:
             for loss in self._losses(self.data.examples.largest_batch()):

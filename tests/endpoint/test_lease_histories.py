@@ -38,7 +38,7 @@ NAME, GROUP, CAP = "easel-main-sd", "easel-main", 3.0
 MINUTE = 60
 MOST_CALLS = 60
 # Each takes about a second.
-EXAMPLES = 150 if ALL else 5
+EXAMPLES = 60 if ALL else 3
 SCRIPTS = {"create": create_endpoint, "start": start, "stop": stop}
 
 

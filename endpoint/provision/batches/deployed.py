@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from endpoint.core.problems import BadArgument, NotReady, PictureFailed, ScriptE
 from endpoint.provision.batches.direct import Busy, Failed
 from endpoint.provision.batches.folder import Folder
 from endpoint.provision.batches.run import Task
+from endpoint.provision.batches.usage import Usage
+from endpoint.provision.serving import lease
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def find(context: Context, model: str | None, most_instances: int | None) -> Dep
         most_instances: the limit while it paints; None for its own.
 
     Raises:
-        ScriptError: if there is none, or it has no instances to come.
+        ScriptError: if there is none, it has no instances to come, or the monthly cap is reached.
     """
     name = context.choose_endpoint(model)
     description = context.endpoints.find(name)
@@ -56,6 +59,7 @@ def find(context: Context, model: str | None, most_instances: int | None) -> Dep
         )
     version = description["EndpointConfigName"]
     config = context.models.find_config(version) or {}
+    lease.require_room(context, config)
     model = context.deployment.model_of(name)
     types = instance_types(config)
     if not is_asynchronous(config):
@@ -94,18 +98,38 @@ def scaled_out(context: Context, folder: Folder, endpoint: Deployed) -> Iterator
             folder.note({"most": None})
 
 
-def in_real_time(context: Context, endpoint: Deployed) -> Callable[[Task], bytes]:
+def in_real_time(context: Context, endpoint: Deployed, usage: Usage) -> Callable[[Task], bytes]:
     """Return what paints one picture with a real-time endpoint; it raises Busy or Failed."""
 
     def paint(task: Task) -> bytes:
         request = task.picture.request
+        began = context.clock.monotonic()
         try:
-            return context.runtime.generate(
+            picture = context.runtime.generate(
                 endpoint.name, request.to_dict(), f"image/{request.format}"
             )
         except NotReady as error:
             raise Busy(str(error)) from error
         except PictureFailed as error:
             raise Failed(str(error), 400) from error
+        usage.record(context.clock.monotonic() - began)
+        return picture
 
     return paint
+
+
+def renewal(context: Context, endpoint: Deployed) -> Callable[[], None]:
+    """Return what renews the lease of a real-time endpoint that is used, if it is time."""
+    scheduled = lease.find(context, endpoint.name)
+    hours = scheduled.lease.hours if scheduled else None
+    latest = -math.inf
+
+    def renew() -> None:
+        nonlocal latest
+        now = context.clock.monotonic()
+        # A quarter of the lease: as the gateway does.
+        if hours is not None and now - latest > hours * 3_600 / 4:
+            latest = now
+            lease.ensure(context, endpoint.name, endpoint.version, None)
+
+    return renew

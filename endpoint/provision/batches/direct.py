@@ -62,10 +62,19 @@ class Direct:
         run: what is missing.
         work: returns the picture of a task; raises Failed or Busy.
         at_once: how many requests.
+        meanwhile: called at least once a second.
     """
 
-    def __init__(self, run: Run, clock: Clock, work: Callable[[Task], bytes], at_once: int) -> None:
+    def __init__(
+        self,
+        run: Run,
+        clock: Clock,
+        work: Callable[[Task], bytes],
+        at_once: int,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         self._run, self._clock, self._work, self._at_once = run, clock, work, at_once
+        self._meanwhile = meanwhile
         self._waiting = list(reversed(run.left.values()))
         self._attempts: dict[int, _Attempts] = {}
         self._latest = clock.monotonic()  # when something was settled last
@@ -85,6 +94,7 @@ class Direct:
                 done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                 pause = max([self._settle(running.pop(one), one) for one in done], default=0.0)
                 self._run.show()
+                self._meanwhile()
                 if pause:
                     self._clock.sleep(pause)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from endpoint.aws.models import instance_types
 from endpoint.aws.registry import Image
+from endpoint.catalogue import prices
 from endpoint.cli.context import Context
 from endpoint.core.batches import places
 from endpoint.core.console import elapsed
@@ -25,15 +27,17 @@ from endpoint.core.problems import ScriptError, TrainingFailed
 from endpoint.core.training_jobs import request, state
 from endpoint.core.training_jobs.places import OPERATOR
 from endpoint.provision.batches.run import Run
+from endpoint.provision.batches.usage import Usage
 from endpoint.provision.files import payload
 from endpoint.provision.files.payload import File
+from endpoint.provision.serving import lease
 from endpoint.provision.training import stack
 from endpoint.provision.training.capacity import choose_type
 
 _PACKAGE = Path(__file__).parents[3] / "model_package" / "batch"
 _INPUT = "/opt/ml/input/data"
 ENTRYPOINT = ["python3", "-m", "batch"]
-_FAILURES = "failures.jsonl"
+_FAILURES, _PAINTED = "failures.jsonl", "painted.jsonl"
 # SageMaker's default quota for the longest run is five days.
 _LONGEST_RUN, _SHORTEST_RUN = 432_000, 3_600
 _UNKNOWN_RUN = 86_400
@@ -58,6 +62,7 @@ class Definition:
         environment: the container's.
         instance_type: to paint on.
         has_weights: whether the weights are among the files; else the container fetches them.
+        most_seconds: that the monthly cap leaves for the job; infinite without a cap.
     """
 
     model: str
@@ -67,6 +72,7 @@ class Definition:
     environment: Mapping[str, str]
     instance_type: str
     has_weights: bool
+    most_seconds: float
 
 
 def find(context: Context, model: str | None, instance_type: str | None) -> Definition:
@@ -78,7 +84,7 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
         instance_type: None for the first of the endpoint's that the account may run.
 
     Raises:
-        ScriptError: if the model was never deployed.
+        ScriptError: if the model was never deployed, or the monthly cap is reached.
         QuotaTooSmall: if the account can run no such spot instance.
     """
     name = context.choose_endpoint(model)
@@ -93,15 +99,31 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
     start = f"s3://{context.deployment.bucket}/"
     data = str(container["ModelDataSource"]["S3DataSource"]["S3Uri"]).removeprefix(start)
     types = [instance_type] if instance_type else instance_types(config)
+    chosen = choose_type(context, types, spot=True)
+    lease.require_room(context, {"ProductionVariants": [{"InstanceType": chosen}]})
     return Definition(
         model,
         version,
         container["Image"],
         data,
         container.get("Environment", {}),
-        choose_type(context, types, spot=True),
+        chosen,
         "EASEL_MODEL_ID" not in container.get("Environment", {}),
+        _most_seconds(context, chosen),
     )
+
+
+def _most_seconds(context: Context, instance_type: str) -> float:
+    """Return how long a job may run until the monthly cap and an hour beyond it are spent.
+
+    The guard deletes endpoints and no jobs: a job has to end by itself.
+    """
+    limit, price = lease.cap(context), prices.dearest([instance_type])
+    if not limit or not price:
+        return math.inf
+    spent = float((lease.spending(context) or {"usd": 0.0})["usd"])
+    # The full price: what a spot instance costs is known afterwards.
+    return max(limit - spent, 0.0) / price * 3_600 + 3_600
 
 
 def _config(context: Context, endpoint: str, model: str) -> tuple[str, dict[str, Any]]:
@@ -129,11 +151,18 @@ class SpotJob:
         run: what is missing.
         definition: what to paint with.
         seconds: that it is expected to take; None if that is unknown.
+        usage: records the pictures.
     """
 
     def __init__(
-        self, context: Context, run: Run, definition: Definition, seconds: float | None
+        self,
+        context: Context,
+        run: Run,
+        definition: Definition,
+        seconds: float | None,
+        usage: Usage,
     ) -> None:
+        self._usage = usage
         self._context, self._run, self._definition = context, run, definition
         self._seconds = seconds
         self._id = places.batch_id(run.folder.lines, definition.version, "spot")
@@ -195,6 +224,7 @@ class SpotJob:
         runtime = _UNKNOWN_RUN
         if self._seconds is not None:
             runtime = int(min(max(2 * self._seconds + _SPARE_RUN, _SHORTEST_RUN), _LONGEST_RUN))
+        runtime = int(min(runtime, definition.most_seconds))
         context.begin(f"managed-spot job {name}: at most {elapsed(runtime)}")
         context.training.start(
             request.any_job(
@@ -255,6 +285,7 @@ class SpotJob:
             return
         oldest = min(self._run.left)
         numbers = {self._files[number]: number for number in self._run.left}
+        came = []
         for key in self._context.bucket.sizes(self._prefix, after=f"{self._prefix}{oldest:06}"):
             number = numbers.get(key.removeprefix(self._prefix))
             body = None if number is None else self._context.bucket.get(key)
@@ -262,6 +293,23 @@ class SpotJob:
                 continue
             if is_whole(body, self._run.left[number].picture.request.format):
                 self._run.add(number, body)
+                came.append(self._files[number])
+        if came:
+            measured = self._measured()
+            for file in came:
+                self._usage.record(measured.get(file, self._run.seconds_each or 0.0))
+
+    def _measured(self) -> dict[str, float]:
+        """Return the seconds of pictures, as the job has measured them, by their files."""
+        seconds = {}
+        content = self._context.bucket.get(f"{self._prefix}{_PAINTED}") or b""
+        for row in content.decode(errors="replace").splitlines():
+            try:
+                painted = json.loads(row)
+                seconds[str(painted["file"])] = float(painted["seconds"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        return seconds
 
     def _fail_pictures(self, name: str) -> None:
         """Give up the pictures that the job has given up."""

@@ -30,6 +30,7 @@ from endpoint.core.picture_files import is_whole
 from endpoint.core.problems import ScriptError, code_of
 from endpoint.provision.batches.folder import Queued
 from endpoint.provision.batches.run import Run, Task
+from endpoint.provision.batches.usage import Usage
 
 QUEUE_SECONDS = 21_600  # SageMaker's most, and its default
 # One instance must be able to empty the window in this time: others may not come.
@@ -64,6 +65,7 @@ class Window:
         version: of the model; what another one has queued is not waited for.
         instances: the most that the endpoint may have.
         seconds: of a picture, as estimated; None if that is unknown.
+        usage: records the pictures.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class Window:
         version: str,
         instances: int,
         seconds: float | None,
+        usage: Usage,
     ) -> None:
+        self._usage = usage
         self._runtime: Runtime = context.runtime
         self._bucket: Bucket = context.bucket_called(urlsplit(output).netloc)
         self._find_endpoint = context.endpoints.find
@@ -247,12 +251,17 @@ class Window:
             if number in self._run.left and key == f"{prefix}{self._files[number]}":
                 came[number] = key
         bodies = self._map(self._bucket.get, came.values())
-        for number, body in zip(came, bodies, strict=True):
-            if body is not None:
-                self._take(number, body)
+        taken = [
+            self._take(number, body)
+            for number, body in zip(came, bodies, strict=True)
+            if body is not None
+        ]
+        # The last ones are not recorded if the process ends here.
+        self._map(self._usage.record, taken)
         return len(came)
 
-    def _take(self, number: int, body: bytes) -> None:
+    def _take(self, number: int, body: bytes) -> float:
+        """Store a picture; return the seconds that it took, as far as that is known."""
         task = self._run.left[number]
         self._queued.pop(number, None)
         self._unsure.discard(number)
@@ -261,6 +270,7 @@ class Window:
         else:
             # It would be there again after another try.
             self._run.fail(number, "The model's response was not a whole picture.", 500)
+        return self._seconds or self._run.seconds_each or 0.0
 
     # --- Look
 
@@ -270,7 +280,7 @@ class Window:
         jobs = [self._queued[number] for number in numbers]
         for number, (picture, reason) in zip(numbers, self._map(self._ask, jobs), strict=True):
             if picture is not None:
-                self._take(number, picture)
+                self._usage.record(self._take(number, picture))
             elif reason is not None:
                 self._fail(number, reason)
             elif _is_over(self._queued[number], self._clock.now().timestamp()):

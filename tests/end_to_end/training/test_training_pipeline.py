@@ -134,8 +134,10 @@ def uploads(client, aws, account):
 
 
 def read(s3, key):
-    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=key).get("Contents", [])
-    return s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() if listed else None
+    try:
+        return s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    except s3.exceptions.NoSuchKey:
+        return None
 
 
 def test_a_marker_becomes_an_adapter_and_a_second_one_changes_nothing(uploads, account):

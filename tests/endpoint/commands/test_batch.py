@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 
 from endpoint.commands import batch
-from tests.endpoint.doubles import create
+from endpoint.core.usage_records import Kind, UsageRecord
+from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import PNG, Crash
 
 
@@ -406,3 +408,52 @@ def test_a_limit_that_a_crash_has_left_is_restored_by_the_next_run(queue, prompt
         ServiceNamespace="sagemaker"
     )
     assert target["ScalableTargets"][0]["MaxCapacity"] == 1
+
+
+# --- What it costs --------------------------------------------------------------------------------
+
+
+def recorded(world):
+    """Return what was recorded for `usage`."""
+    listed = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="usage/records/")
+    keys = [item["Key"].removeprefix("usage/") for item in listed.get("Contents", [])]
+    return [UsageRecord.from_key(key) for key in keys]
+
+
+@pytest.mark.parametrize(("model", "kind"), [("sd", Kind.REALTIME), ("sdxl", Kind.ASYNCHRONOUS)])
+def test_each_picture_is_recorded_once(world, prompts, model, kind):
+    assert create(world, model=model) == 0
+
+    assert run(world, prompts) == 0
+    assert run(world, prompts) == 0
+
+    assert [(one.model, one.kind) for one in recorded(world)] == [(model, kind)] * 4
+
+
+@pytest.mark.parametrize("options", [(), ("--spot",)])
+def test_at_the_monthly_cap_nothing_begins(queue, prompts, options, capsys):
+    assert create(queue, "--monthly-cap", "20", model="sdxl") == 0
+    spend = json.dumps({"usd": 20.5, "state": "reached"}).encode()
+    queue.client("s3").put_object(Bucket=BUCKET, Key="spend/2026-11.json", Body=spend)
+
+    assert run(queue, prompts, *options) == 1
+
+    assert "The monthly cap of 20 USD is reached" in capsys.readouterr().err
+    assert not (prompts.parent / "pictures").exists()
+
+
+def test_a_batch_renews_the_lease_of_a_real_time_endpoint(world, prompts):
+    assert create(world) == 0
+    world.forget_calls()
+    world.sleep(3_600)
+
+    assert run(world, prompts) == 0
+
+    (renewed,) = [
+        arguments["ScheduleExpression"]
+        for model, arguments in world.requests
+        if model.name == "UpdateSchedule"
+    ]
+    end = world.now().timestamp() + 7_200
+    stated = datetime.strptime(renewed, "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC).timestamp()
+    assert abs(stated - end) < 120

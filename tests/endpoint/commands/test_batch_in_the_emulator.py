@@ -16,7 +16,9 @@ from pathlib import Path
 import boto3
 import pytest
 
+from endpoint.catalogue import training
 from endpoint.commands import batch
+from endpoint.core.usage_records import Kind, UsageRecord
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process import clients
 from endpoint.provision.batches import spot
@@ -115,6 +117,8 @@ for row in rows:
         (home / "output" / "failure").write_text("The disk is full.")
         sys.exit(1)
     elif not path.is_file():
+        with (folder / "painted.jsonl").open("a") as file:
+            file.write(json.dumps({"file": row["file"], "seconds": 1.5}) + "\\n")
         path.write_bytes((channels / "code" / "picture.png").read_bytes())
         time.sleep(float((channels / "code" / "seconds").read_text()))
 """
@@ -167,6 +171,13 @@ def test_a_spot_job_paints_and_a_poisoned_line_fails_alone(on_spot, capsys):
     description = boto3.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert description["EnableManagedSpotTraining"]
     assert description["EnableNetworkIsolation"]
+    records = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="usage/records/")["Contents"]
+    read = [UsageRecord.from_key(item["Key"].removeprefix("usage/")) for item in records]
+    # 1.5 s of a g5.xlarge at 1.408 USD, with the discount of a spot instance.
+    price = 1_408_000 * training.spot_share() * 1.5 / 3_600
+    assert [(one.gpu_milliseconds, one.micro_usd) for one in read if one.kind is Kind.BATCH] == [
+        (1_500, round(price))
+    ] * 2
 
 
 def test_a_spot_job_that_fails_is_continued_by_the_same_command(on_spot, capsys):

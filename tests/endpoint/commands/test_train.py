@@ -563,6 +563,20 @@ def test_a_running_job_is_not_resumed_and_an_ended_one_not_stopped(
     assert "is completed already" in capsys.readouterr().err
 
 
+def test_a_job_that_its_pipeline_has_not_started_is_neither_stopped_nor_resumed(
+    world, jobs, photos, model, capsys
+):
+    assert start(world, photos, model) == 0
+    key = places.record(job_id(world))
+    record = json.loads(read(world, key)) | {"sagemaker_job": "", "execution": "arn"}
+    put(world, key, json.dumps(record).encode())
+    assert world.run(train.main, "--stop", "water", "--yes") == 2
+    assert "The pipeline has not started the job" in capsys.readouterr().err
+    put(world, key, json.dumps(record | {"error": "The quota is 0."}).encode())
+    assert world.run(train.main, "--resume", "water", "--yes") == 1
+    assert "SageMaker has no job of" in capsys.readouterr().err
+
+
 def test_all_jobs_are_listed(world, jobs, photos, model, capsys):
     assert world.run(train.main, "--list") == 0
     assert "There are no training jobs." in capsys.readouterr().out

@@ -87,7 +87,7 @@ def test_the_pictures_are_the_endpoints_and_a_poisoned_line_fails_alone(
 
     assert main.main() == 0
 
-    assert files(home) == [*PAINTED, main.FAILURES]
+    assert files(home) == [*PAINTED, main.FAILURES, main.PAINTED]
     (failed,) = failures(home)
     assert (failed["file"], failed["status"], failed["job"]) == ("000003-d.png", 400, "job-1")
     assert "missing" in failed["message"]

@@ -1,6 +1,6 @@
 """Batches, in images per second: Easel's settings against plain diffusers.
 
-Easel does not serve batches: the serving toolkit passes one request at a time, for one image.
+One call makes several images; Easel's server batches requests instead (`sections/.../batching.py`).
 `gpu.py` measures these rows with its others.
 """
 

@@ -183,8 +183,9 @@ with plain diffusers. Without a GPU, the time is the process's CPU time on one t
 are random except the demo model's, so only its images can be compared with plain diffusers' (in
 dB). For `sdxl-refiner`, plain diffusers follows diffusers' guide to SDXL: 40 steps, of which the
 refiner runs the last 20 %, with a shared VAE and second text encoder; with "nothing shared", each
-pipeline loads its own. Rows of batches are images per second; Easel does not serve batches. The
-aims are for one H200, and each takes its figure from the row that its note names.
+pipeline loads its own. Rows of batches are images per second of one call for several images; a
+section below has batches of requests. The aims are for one H200, and each takes its figure from the
+row that its note names.
 `python -m tests.benchmarks.sections.model_package.gpu` measures everything on a machine with a GPU.
 """
 

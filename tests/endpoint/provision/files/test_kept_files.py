@@ -87,7 +87,7 @@ def test_deleting_everything_keeps_the_files_of_others_and_their_bucket(world, c
     assert world.run(script.main, "--yes", "--json") == 1
     result = json.loads(capsys.readouterr().out)
     assert keys(world) == mine == set(result["kept"])
-    in_stack = {"bucket", "build project", "image repository", "log group", "rule"}
+    in_stack = {"bucket", "build project", "guard", "image repository", "log group", "rule"}
     assert {item["kind"] for item in result["left"]} == {*in_stack, "stack"}
 
     assert world.run(script.main, "--yes") == 1
