@@ -129,12 +129,12 @@ def requests_of(model: Any, params: Mapping[str, Any]) -> list[Request]:
     operation = f"{service}.{model.name}"
     if operation in FREE:
         return []
-    prefix = _PREFIXES.get(service, service)
-    action = _ACTIONS.get(operation, f"{prefix}:{model.name}")
+    action = _ACTIONS.get(operation, f"{_PREFIXES.get(service, service)}:{model.name}")
     if service == "apigateway":
         action = f"apigateway:{model.http['method']}"
     arns = ["*"] if _WITHOUT_RESOURCE.fullmatch(action) else _resources(service, model, params)
-    requests = [Request(action, arn) for arn in arns]
+    prefix = {"s3:prefix": params["Prefix"]} if operation == "s3.ListObjectsV2" else {}
+    requests = [Request(action, arn, prefix) for arn in arns]
     tags = params.get("Tags") or params.get("tags")
     if tags and service in _TAGGING and model.name not in {"AddTags", "TagResource"}:
         requests += [Request(_TAGGING[service], arn) for arn in arns]
@@ -215,6 +215,7 @@ _ARNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "scheduler": lambda params: ARN.format(
         "scheduler", f"schedule/{params['GroupName']}/{params['Name']}"
     ),
+    "sns": lambda params: str(params["TopicArn"]),
     "lambda": lambda params: (
         params.get("Resource") or ARN.format("lambda", f"function:{params['FunctionName']}")
     ),

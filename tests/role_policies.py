@@ -27,6 +27,7 @@ _VALUES = {
     "DeploymentName": DEPLOYMENT.name,
     "ImageRepositoryArns": [REPOSITORY],
     "InstanceTypes": ["ml.g5.xlarge"],
+    "LeaseRole.Arn": DEPLOYMENT.lease_role,
     "LongestRun": "3600",
     "Repository.Arn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{DEPLOYMENT.repository}",
     "SecurityGroup": "sg-1",

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from tests.end_to_end.account import BUCKET, ENDPOINT, QUEUE, STORED
+from tests.end_to_end.account import ASLEEP, BUCKET, ENDPOINT, LEASE, QUEUE, STORED
 
 KEY, OTHER_KEY = "easel_" + "k" * 43, "easel_" + "o" * 43
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -20,9 +20,11 @@ SETTINGS = {
                 "endpoint": ENDPOINT,
                 "adapters": f"s3://{BUCKET}/loras/sd/",
                 "usd_per_hour": 1.408,
+                "lease": LEASE,
             },
             "sdxl": {"asynchronous": QUEUE, "usd_per_hour": 1.408},
             "stored": STORED,
+            "asleep": ASLEEP,
         }
     ),
     "EASEL_API_KEYS": json.dumps(
@@ -35,6 +37,7 @@ SETTINGS = {
     "EASEL_BATCHES": f"s3://{BUCKET}/",
     "EASEL_LINKS": f"s3://{BUCKET}/links/",
     "EASEL_USAGE": f"s3://{BUCKET}/usage/",
+    "EASEL_SPEND": f"s3://{BUCKET}/spend/",
     "EASEL_PROMPT_FILTER": "refuse",
     "EASEL_CORS_ORIGINS": FRIEND,
 }

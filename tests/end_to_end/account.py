@@ -1,10 +1,14 @@
-"""The emulated account: one real-time and one asynchronous endpoint, and the bucket of the jobs."""
+"""The emulated account: its endpoints, their leases, and the bucket of the deployment."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from endpoint.core.leases import Lease, Scheduled
 from endpoint.emulator.process.clients import Clients
+from endpoint.emulator.run import create_endpoint
+from tests.role_policies import DEPLOYMENT
 
 REGION = "us-east-1"
 # Named as in a deployment, whose roles' policies are enforced.
@@ -16,6 +20,15 @@ QUEUE = {"endpoint": ASYNC_ENDPOINT, "jobs": f"s3://{BUCKET}/jobs/"}
 # A model whose pictures the gateway stores.
 STORED_ENDPOINT = "easel-main-stored"
 STORED = {"endpoint": STORED_ENDPOINT, "pictures": f"s3://{BUCKET}/pictures/stored/"}
+# The gateway that asks for a key renews the lease of a model, and wakes another one.
+LEASE_HOURS = 2.0
+LEASE = {"schedule": f"{DEPLOYMENT.lease_group}/{ENDPOINT}", "wake": False}
+ASLEEP_ENDPOINT = "easel-main-asleep"
+ASLEEP = {
+    "endpoint": ASLEEP_ENDPOINT,
+    "usd_per_hour": 1.408,
+    "lease": {"schedule": f"{DEPLOYMENT.lease_group}/{ASLEEP_ENDPOINT}", "wake": True},
+}
 # For each of the two places where pictures are stored.
 MOST_WAITING = 4
 # Pictures above the model server's own limit of 6.5 MB, as `create_endpoint` allows them.
@@ -49,6 +62,26 @@ def create_async_endpoint(clients: Clients, name: str) -> None:
         AsyncInferenceConfig={"OutputConfig": output},
     )
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+
+def create_leases(clients: Clients) -> None:
+    """Let a lease be due for renewal, and another one have ended its endpoint an hour ago."""
+    scheduler = clients.get("scheduler", REGION)
+    scheduler.create_schedule_group(Name=DEPLOYMENT.lease_group)
+    create_endpoint(clients, ASLEEP_ENDPOINT, {})
+    clients.get("sagemaker", REGION).delete_endpoint(EndpointName=ASLEEP_ENDPOINT)
+    for name, hours in ((ENDPOINT, LEASE_HOURS / 2), (ASLEEP_ENDPOINT, -1)):
+        ends = datetime.now(UTC) + timedelta(hours=hours)
+        leased = Scheduled(Lease(LEASE_HOURS), name, 1.408, ends, active=True)
+        definition = leased.definition(name, DEPLOYMENT.lease_role, "aws")
+        scheduler.create_schedule(GroupName=DEPLOYMENT.lease_group, Name=name, **definition)
+
+
+def hours_left(clients: Clients, endpoint: str) -> float:
+    """Return how long an endpoint's lease lasts."""
+    scheduler = clients.get("scheduler", REGION)
+    schedule = scheduler.get_schedule(GroupName=DEPLOYMENT.lease_group, Name=endpoint)
+    return (Scheduled.read(schedule).ends - datetime.now(UTC)) / timedelta(hours=1)
 
 
 def scale(sagemaker, instances):

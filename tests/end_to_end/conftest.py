@@ -26,6 +26,7 @@ from endpoint.emulator.run import create_endpoint
 from tests.browser import chromium
 from tests.end_to_end.access import AUTHORIZED, SETTINGS
 from tests.end_to_end.account import (
+    ASLEEP_ENDPOINT,
     ASYNC_ENDPOINT,
     ENDPOINT,
     LARGE,
@@ -37,6 +38,7 @@ from tests.end_to_end.account import (
     STORED,
     STORED_ENDPOINT,
     create_async_endpoint,
+    create_leases,
     scale,
 )
 from tests.end_to_end.guarded_aws import GATEWAY_KEY, TRAINING_GATEWAY_KEY, GuardedAws
@@ -68,7 +70,8 @@ def aws():
         create_endpoint(clients, ENDPOINT, {})
         create_endpoint(clients, STORED_ENDPOINT, {})
         create_async_endpoint(clients, ASYNC_ENDPOINT)
-        for name in (ENDPOINT, STORED_ENDPOINT, ASYNC_ENDPOINT):
+        create_leases(clients)
+        for name in (ENDPOINT, STORED_ENDPOINT, ASYNC_ENDPOINT, ASLEEP_ENDPOINT):
             server.registry.register(name, model.url)
         yield server
 

@@ -43,6 +43,13 @@ _S3 = {
     "POST": "PutObject",  # the begin and the end of an upload in parts
     "DELETE": "DeleteObject",
 }
+_SCHEDULE = re.compile(r"/schedules/([^/]+)")
+_OF_SCHEDULE = {
+    "DELETE": "DeleteSchedule",
+    "GET": "GetSchedule",
+    "POST": "CreateSchedule",
+    "PUT": "UpdateSchedule",
+}
 
 
 class GuardedAws(AwsServer):
@@ -111,6 +118,8 @@ def _read(http: Http, service: str, form: dict[str, str]) -> list[iam.Request]:
         return [iam.Request(action, iam.ARN.format("sagemaker", f"endpoint/{invoked[1]}"))]
     if service == "sagemaker":
         return _of_sagemaker(http)
+    if service == "scheduler":
+        return _of_scheduler(http)
     if service == "lambda" and (invoked := _FUNCTION.fullmatch(http.path)):
         arn = iam.ARN.format("lambda", f"function:{invoked[1].rpartition(':')[2]}")
         return [iam.Request("lambda:InvokeFunction", arn)]
@@ -133,7 +142,8 @@ def _of_s3(http: Http, form: dict[str, str]) -> iam.Request:
 def _of_sagemaker(http: Http) -> list[iam.Request]:
     """Return what IAM decides on for a call of SageMaker's control plane."""
     params = json.loads(_body(http) or b"{}")
-    operation = _sagemaker().operation_model(http.headers["X-Amz-Target"].rpartition(".")[2])
+    name = http.headers["X-Amz-Target"].rpartition(".")[2]
+    operation = _service("sagemaker").operation_model(name)
     jobs = sagemaker_backends[iam.ACCOUNT][iam.REGION].training_jobs
     if operation.name == "CreateTrainingJob" or params.get("TrainingJobName") not in jobs:
         return iam.requests_of(operation, params)
@@ -144,9 +154,17 @@ def _of_sagemaker(http: Http) -> list[iam.Request]:
     ]
 
 
+def _of_scheduler(http: Http) -> list[iam.Request]:
+    """Return what IAM decides on for a call about one schedule."""
+    operation = _service("scheduler").operation_model(_OF_SCHEDULE[http.method])
+    group = http.args.get("groupName", "default")
+    params = {"GroupName": group, **json.loads(_body(http) or b"{}")}
+    return iam.requests_of(operation, params | {"Name": http.path.rpartition("/")[2]})
+
+
 @cache
-def _sagemaker() -> Any:
-    return botocore.session.Session().get_service_model("sagemaker")
+def _service(name: str) -> Any:
+    return botocore.session.Session().get_service_model(name)
 
 
 def _form(http: Http) -> dict[str, str]:
@@ -174,7 +192,8 @@ def _listing(request: iam.Request) -> iam.Request:
 def _denied(http: Http) -> Response:
     if http.path.startswith("/endpoints/"):
         return AccessDenied("User is not authorized to perform this action").response()
-    if "X-Amz-Target" in http.headers or _FUNCTION.fullmatch(http.path):
+    of_rest = _FUNCTION.fullmatch(http.path) or _SCHEDULE.fullmatch(http.path)
+    if "X-Amz-Target" in http.headers or of_rest:
         body = {"__type": "AccessDeniedException", "Message": "User is not authorized"}
         headers = {"X-Amzn-ErrorType": "AccessDeniedException"}
         return Response(json.dumps(body), 403, headers, mimetype="application/json")

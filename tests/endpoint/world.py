@@ -136,6 +136,7 @@ class World(Clock):
         # What the caller may do, as IAM's simulator sees it; None for everything.
         self.operator_policy: dict[str, Any] | None = None
         self.requests: list[tuple[Any, dict[str, Any]]] = []  # botocore's model, and the arguments
+        self.of_schedules: list[iam.Request] = []  # what the schedules' role was needed for
         self.changes: list[int] = []  # the numbers of the calls that find or leave another account
         self._changed_at = 0.0
         self._trouble: tuple[int, str] | None = None
@@ -177,9 +178,10 @@ class World(Clock):
     def _role_allows(self, role: str, action: str, resource: str) -> bool:
         """Whether a role's policies in moto allow an action, with the rules of tests/iam.py."""
         client = _unwatched("iam")
-        name = role.rpartition("/")[2]
+        name, request = role.rpartition("/")[2], iam.Request(action, resource)
+        self.of_schedules.append(request)
         return any(
-            iam.allows(role_policy(client, name, policy), iam.Request(action, resource))
+            iam.allows(role_policy(client, name, policy), request)
             for policy in client.list_role_policies(RoleName=name)["PolicyNames"]
         )
 

@@ -134,6 +134,7 @@ def random_picture(service: ImageService, request: Request) -> Response:
     Raises:
         GatewayError: if the request is not valid, or there is no picture.
     """
+    read_dry_run(request)  # an unusable one is reported before the redirect
     if "prompt" in request.query:
         generation = read_form(request)
         apply_tags(generation)  # what is wrong with them is reported before the redirect

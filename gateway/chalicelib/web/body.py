@@ -79,9 +79,12 @@ def read_dry_run(request: Request, body: dict[str, Any] | None = None) -> bool:
         body: its JSON object, from which the field is removed; None without one.
 
     Raises:
-        InvalidRequest: naming `dry_run`, for anything other than true or false.
+        InvalidRequest: naming `dry_run`, for anything other than true or false, and for two of it
+            in the query.
     """
     given = list(request.query.get(DRY_RUN, ()))
+    if len(given) > 1:
+        raise InvalidRequest(f"{DRY_RUN}: is given twice", field=DRY_RUN)
     if body is not None and (value := body.pop(DRY_RUN, None)) is not None:
         given.append(value)
     with named_fields():

@@ -6,13 +6,24 @@ calls the gateway makes, add what AWS itself does in the roles' names, and take 
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import requests
 
 from endpoint.emulator.aws_server import SAGEMAKER_KEY
+from endpoint.emulator.process.clients import Clients
 from tests import iam, role_policies
 from tests.end_to_end.access import AUTHORIZED, create_link
-from tests.end_to_end.account import ASYNC_ENDPOINT, BUCKET
+from tests.end_to_end.account import (
+    ASLEEP_ENDPOINT,
+    ASYNC_ENDPOINT,
+    BUCKET,
+    ENDPOINT,
+    LEASE_HOURS,
+    REGION,
+    hours_left,
+)
 from tests.end_to_end.calls import async_url, get, is_picture, picture_url
 from tests.end_to_end.guarded_aws import GATEWAY_KEY
 
@@ -100,7 +111,25 @@ def asked(aws, guarded_local):
     assert is_picture(get(picture_url(guarded_local, "permissions", seed=2, link=token)).content)
     used = get(f"{guarded_local}/usage?days=2", headers=AUTHORIZED).json()
     assert used["pictures"] >= 4
+    _renew_and_wake(aws, guarded_local)
     return aws.asked
+
+
+def _renew_and_wake(aws, gateway):
+    """Wait until the gateway has renewed a lease, and have it create an endpoint again."""
+    clients = Clients(lambda: aws.url)
+    # Beside the first picture of the model, in a thread.
+    until = time.monotonic() + 30
+    while hours_left(clients, ENDPOINT) < 0.75 * LEASE_HOURS:
+        assert time.monotonic() < until, "the lease was not renewed"
+        time.sleep(0.1)
+    ended = picture_url(gateway, "permissions", model="asleep")
+    linked = get(f"{ended}&link={create_link(gateway, pictures=1)}")
+    assert linked.json()["error"]["code"] == "endpoint_asleep"
+    waking = get(ended, headers=AUTHORIZED)
+    assert waking.json()["error"]["code"] == "endpoint_waking"
+    assert hours_left(clients, ASLEEP_ENDPOINT) > 0.75 * LEASE_HOURS
+    assert is_picture(get(ended, headers=AUTHORIZED).content)
 
 
 def policies():
@@ -137,6 +166,27 @@ def test_every_statement_is_needed(asked, policy, statement, caller):
     requests_ = _all(asked, caller)
     assert iam.refused(policy, requests_) == []
     assert iam.refused({"Statement": rest}, requests_)
+
+
+@pytest.mark.parametrize(
+    "sid", ["LookAtTheEndpoints", "RenewTheLeases", "PassTheLeasesRole", "WakeTheEndpoints"]
+)
+def test_without_a_statement_no_endpoint_is_created_again(
+    aws, guarded_local, asked, monkeypatch, sid
+):
+    sagemaker = Clients(lambda: aws.url).get("sagemaker", REGION)
+    sagemaker.delete_endpoint(EndpointName=ASLEEP_ENDPOINT)
+    ended = picture_url(guarded_local, "permissions", model="asleep")
+    rest = [
+        statement
+        for statement in role_policies.of_role("GatewayRole")["Statement"]
+        if statement["Sid"] != sid
+    ]
+    with monkeypatch.context() as without:
+        without.setitem(aws.policies, GATEWAY_KEY, [{"Statement": rest}])
+        refused = get(ended, headers=AUTHORIZED)
+    assert refused.json()["error"]["code"] == "endpoint_missing"
+    assert get(ended, headers=AUTHORIZED).json()["error"]["code"] == "endpoint_waking"
 
 
 def test_a_missing_permission_is_noticed(aws, guarded_local, monkeypatch):

@@ -111,6 +111,17 @@ def test_anything_but_true_or_false_is_refused_before_any_cost(client, value):
     assert unused(client)
 
 
+@pytest.mark.parametrize("path", ["/inference", "/inference?prompt=a+cat", PATH])
+@pytest.mark.parametrize("query", ["dry_run=1&dry_run=1", "dry_run=1&dry_run=0", "dry_run=null"])
+def test_an_unusable_one_is_refused_before_a_redirect(client, path, query):
+    address = f"{path}{'&' if '?' in path else '?'}{query}"
+    response = client.get(address, x_api_key=KEY, **BROWSER)
+
+    assert response.status_code == 400
+    assert "dry_run: " in response.body.decode()
+    assert unused(client)
+
+
 def test_false_is_no_dry_run(monkeypatch):
     client = GuardedClient(monkeypatch, guarded())
     assert client.get(f"{PATH}&dry_run=0", x_api_key=KEY).headers["X-Seed"] == "1"

@@ -8,8 +8,10 @@ import pytest
 
 from endpoint.commands import start, status, stop
 from endpoint.core.leases import Lease
+from endpoint.emulator.lambda_.inline import InlineFunction
+from tests import iam
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import Crash
+from tests.endpoint.world import ACCOUNT, REGION, Crash, role_policy
 
 NAME, GROUP = "easel-main-sd", "easel-main"
 
@@ -146,3 +148,38 @@ def test_status_says_what_the_month_has_cost(world, capsys):
     spend(world, 1.5)
     assert world.run(status.main) == 0
     assert "spent in 2026-11: 1.50 of 5 USD, the monthly cap" in capsys.readouterr().out
+
+
+def test_every_statement_of_the_leases_role_and_the_guards_is_needed_and_none_is_missing(world):
+    assert create(world, "--monthly-cap", "5", "--email", "a@b.example") == 0
+    arn = f"arn:aws:s3:::{BUCKET}"
+    log = iam.ARN.format("logs", "log-group:/aws/lambda/easel-main-guard:log-stream:1")
+    by_aws = [
+        *(iam.Request(f"logs:{action}", log) for action in ("CreateLogStream", "PutLogEvents")),
+        # A file that does not exist yet, which S3 tells from a forbidden one by this.
+        iam.Request("s3:ListBucket", arn, {"s3:prefix": "spend/2026-11.json"}),
+    ]
+    begun = len(world.requests)
+    guard = InlineFunction(ACCOUNT, REGION, "easel-main-guard")
+    guard.invoke({}, world.session.client, lambda: world.now().timestamp())
+    counted = world.client("s3").get_object(Bucket=BUCKET, Key="spend/2026-11.json")["Body"].read()
+    spent = json.dumps(json.loads(counted) | {"pictures_usd": 6})
+    world.client("s3").put_object(Bucket=BUCKET, Key="spend/2026-11.json", Body=spent)
+    # The cap is reached now: a mail, and the endpoint is deleted.
+    guard.invoke({}, world.session.client, lambda: world.now().timestamp())
+    made = [each for call in world.requests[begun:] for each in iam.requests_of(*call)]
+    _is_exactly_needed(world, "guard", [*made, *by_aws])
+
+    world.schedules_run = True
+    world.sleep(2 * 3600 + 60)
+    _is_exactly_needed(world, "lease", world.of_schedules)
+
+
+def _is_exactly_needed(world, name, requests):
+    """Check that a role allows requests, and that none of its actions is left over."""
+    policy = role_policy(world.client("iam"), f"easel-main-{name}-{REGION}", name)
+    assert iam.refused(policy, requests) == []
+    for statement in policy["Statement"]:
+        rest = [other for other in policy["Statement"] if other is not statement]
+        assert iam.refused({"Statement": rest}, requests), statement["Sid"]
+        assert set(statement["Action"]) <= {request.action for request in requests}
