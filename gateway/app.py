@@ -30,6 +30,7 @@ from chalicelib.web.response import (
 from chalicelib.web.routing import Gateway, Routes
 
 if TYPE_CHECKING:
+    from chalicelib.dialects.openai_batches import BatchApi
     from chalicelib.dialects.training import TrainingApi
 
 # Read when the first request needs them: `chalice package` imports this module without them.
@@ -216,6 +217,60 @@ def openai_edit(request: Request) -> Response:
     return openai.edit()
 
 
+@images_api.post("/v1/files")
+def create_file(request: Request) -> Response:
+    """Store a file of a batch's requests."""
+    return batches().create_file(request)
+
+
+@images_api.get("/v1/files")
+def list_files(request: Request) -> Response:
+    """Return the caller's files."""
+    return batches().files(request)
+
+
+@images_api.get("/v1/files/{name}")
+def file(request: Request, name: str) -> Response:
+    """Return what is known of a file."""
+    return batches().file(request, unquote(name))
+
+
+@images_api.delete("/v1/files/{name}")
+def delete_file(request: Request, name: str) -> Response:
+    """Delete a file."""
+    return batches().delete_file(request, unquote(name))
+
+
+@images_api.get("/v1/files/{name}/content")
+def file_content(request: Request, name: str) -> Response:
+    """Return a file's content."""
+    return batches().content(request, unquote(name))
+
+
+@images_api.post("/v1/batches")
+def create_batch(request: Request) -> Response:
+    """Start a batch."""
+    return batches().create(request)
+
+
+@images_api.get("/v1/batches")
+def list_batches(request: Request) -> Response:
+    """Return the caller's batches."""
+    return batches().batches(request)
+
+
+@images_api.get("/v1/batches/{name}")
+def batch(request: Request, name: str) -> Response:
+    """Return the state of a batch."""
+    return batches().batch(request, unquote(name))
+
+
+@images_api.post("/v1/batches/{name}/cancel")
+def cancel_batch(request: Request, name: str) -> Response:
+    """Queue nothing more of a batch."""
+    return batches().cancel(request, unquote(name))
+
+
 # --- AUTOMATIC1111's web UI -----------------------------------------------------------------------
 
 
@@ -400,8 +455,19 @@ def training() -> TrainingApi:
     return TrainingApi(settings())
 
 
+def batches() -> BatchApi:
+    """Return the API of files and batches."""
+    # Imported here for the same reason.
+    from chalicelib.dialects.openai_batches import BatchApi
+
+    return BatchApi(images())
+
+
 def on_event(event: Mapping[str, Any]) -> dict[str, Any]:
     """Handle EventBridge's events, and the steps of the training pipeline."""
+    # S3's, and those of the schedule, are for batches; the training pipeline reads its own.
+    if event.get("source") in ("aws.s3", "aws.events"):
+        return batches().handle_event(event)
     return training().handle_event(event)
 
 

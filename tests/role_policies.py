@@ -22,6 +22,7 @@ _VALUES = {
     "AWS::NoValue": None,
     "AWS::Partition": "aws",
     "AWS::Region": REGION,
+    "Bucket": DEPLOYMENT.bucket,
     "Bucket.Arn": _BUCKET,
     "DeploymentName": DEPLOYMENT.name,
     "ImageRepositoryArns": [REPOSITORY],

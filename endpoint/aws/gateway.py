@@ -62,6 +62,25 @@ class Gateway:
         configuration: dict[str, Any] = response["Configuration"]
         return configuration
 
+    def allow_rule(self, name: str, rule: str) -> None:
+        """Let a rule of EventBridge's invoke a function.
+
+        Args:
+            name: the function's.
+            rule: the rule's ARN; the statement has its name.
+        """
+        try:
+            self._functions.add_permission(
+                FunctionName=name,
+                StatementId=rule.rpartition("/")[2],
+                Action="lambda:InvokeFunction",
+                Principal="events.amazonaws.com",
+                SourceArn=rule,
+            )
+        except ClientError as error:
+            if code_of(error) != "ResourceConflictException":  # it may already
+                raise
+
     def reserved_concurrency(self, name: str) -> int:
         """Return the concurrency that is reserved for a function; 0 without a reservation."""
         try:

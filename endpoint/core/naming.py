@@ -64,6 +64,12 @@ class Deployment:
         return f"arn:{self.partition}:lambda:{self.region}:{self.account}:function:{self.function}"
 
     @property
+    def batch_rule_arn(self) -> str:
+        """The ARN of the rule that continues batches of the gateway."""
+        rule = f"rule/{self.prefix}-batches"
+        return f"arn:{self.partition}:events:{self.region}:{self.account}:{rule}"
+
+    @property
     def bucket(self) -> str:
         """The S3 bucket; at most 59 characters of the 63 that S3 allows."""
         # Bucket names are unique across all accounts, so the account is a part of it.

@@ -248,9 +248,13 @@ def create_endpoint(clients: Clients, name: str, container: Mapping[str, str]) -
 
 
 def _for_links(clients: Clients) -> dict[str, str]:
-    """Return the variables for sessions, links and usage, in case there are API keys."""
+    """Return the variables for links, usage and files, in case there are API keys."""
     clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
-    places = {"EASEL_LINKS": f"s3://{BUCKET}/links/", "EASEL_USAGE": f"s3://{BUCKET}/usage/"}
+    places = {
+        "EASEL_LINKS": f"s3://{BUCKET}/links/",
+        "EASEL_USAGE": f"s3://{BUCKET}/usage/",
+        "EASEL_BATCHES": f"s3://{BUCKET}/",
+    }
     return {**places, **_secret()}
 
 

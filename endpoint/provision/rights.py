@@ -565,7 +565,10 @@ def _image(deployment: Deployment) -> Iterator[Right]:
     yield Right(
         "BuildRule",
         _RULE_ACTIONS,
-        (_arn(deployment, "events", f"rule/{deployment.build_project}"),),
+        (
+            _arn(deployment, "events", f"rule/{deployment.build_project}"),
+            deployment.batch_rule_arn,
+        ),
     )
 
 

@@ -38,6 +38,10 @@
     ├── DeletionFault                  deleting a picture, never generating one
     │   ├── KeyRequired            403  links and open gateways do not delete
     │   └── PictureUnknown         404  the picture is not stored
+    ├── BatchFault                     files and batches, never a single picture
+    │   ├── BatchNeedsKey          403  links and open gateways have no files and no batches
+    │   ├── BatchUnknown           404  unknown or expired file or batch
+    │   └── BatchOver              409  the batch cannot be cancelled any more
     ├── TrainingFault                  fine-tuning, never a picture
     │   ├── TrainingUnavailable    404  the gateway was deployed without it
     │   ├── TrainingNeedsKey       403  links and open gateways do not train
@@ -120,6 +124,10 @@ class TryLater(GatewayError):
 
 class DeletionFault(GatewayError):
     """A picture cannot be deleted; requests for pictures never raise it."""
+
+
+class BatchFault(GatewayError):
+    """A request about files or batches cannot be met; requests for pictures never raise it."""
 
 
 class TrainingFault(GatewayError):
@@ -404,6 +412,28 @@ class PictureUnknown(DeletionFault):
 
     status = 404
     code = "picture_unknown"
+
+
+class BatchNeedsKey(BatchFault):
+    """Files and batches require an API key; a link does not suffice, nor does an open gateway."""
+
+    status = 403
+    code = "batch_needs_key"
+
+
+class BatchUnknown(BatchFault):
+    """Unknown or expired file or batch, or one of another key."""
+
+    status = 404
+    code = "batch_unknown"
+
+
+class BatchOver(BatchFault):
+    """The batch is over, and cannot be cancelled any more."""
+
+    status = 409
+    code = "batch_over"
+    resend = False
 
 
 class TrainingUnavailable(TrainingFault):

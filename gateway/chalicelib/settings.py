@@ -173,6 +173,7 @@ class Settings:
         training: where and what the gateway fine-tunes; None if it does not.
         spend: bucket and prefix in S3 where the spending is counted; None if it is not.
         usage: bucket and prefix in S3 where the use of pictures is recorded; None if it is not.
+        batches: bucket and prefix in S3 of files and batches; None if there are none.
     """
 
     models: Mapping[str, Model]
@@ -183,6 +184,7 @@ class Settings:
     training: TrainingSettings | None = None
     spend: tuple[str, str] | None = None
     usage: tuple[str, str] | None = None
+    batches: tuple[str, str] | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -208,6 +210,7 @@ class Settings:
             training=read("EASEL_TRAINING", TrainingSettings.read, EXAMPLE, default=""),
             spend=read("EASEL_SPEND", read_place, "s3://easel-main/spend/", default=""),
             usage=read("EASEL_USAGE", read_place, "s3://easel-main/usage/", default=""),
+            batches=read("EASEL_BATCHES", read_place, "s3://easel-main/", default=""),
         )
         settings.check_budgets()
         return settings

@@ -105,6 +105,8 @@ def _operation(name: str, operation: Operation) -> Schema:
         described["parameters"] = list(operation.parameters)
     if operation.body:
         content = {JSON: {"schema": ref(operation.body)}}
+        if operation.form:
+            content["multipart/form-data"] = {"schema": operation.form}
         described["requestBody"] = {"required": operation.body_required, "content": content}
     return described
 

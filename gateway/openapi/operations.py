@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.dialects.automatic1111_lists import EMPTY, FROM_PICTURES, REFRESHED
+from chalicelib.dialects.openai_batches import LIMIT
 from chalicelib.dialects.usage import DAYS, FORMATS
 from chalicelib.errors import (
+    BatchFault,
+    BatchNeedsKey,
+    BatchOver,
+    BatchUnknown,
+    BudgetUsed,
     CapReached,
     DeletionFault,
     GatewayError,
@@ -58,6 +64,7 @@ class Operation:
         parameters: in path and query.
         body: the schema of the body.
         body_required: whether there must be one.
+        form: the schema of a form that can be sent in its place.
         headers: of the response with status 200.
         head: whether HEAD is supported as well.
     """
@@ -71,6 +78,7 @@ class Operation:
     parameters: Sequence[Schema] = ()
     body: str | None = None
     body_required: bool = True
+    form: Schema | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     head: bool = True
 
@@ -78,7 +86,7 @@ class Operation:
 _ANY = tuple(
     error
     for error in every_error()
-    if not issubclass(error, DeletionFault | TrainingFault | UsageNeedsKey)
+    if not issubclass(error, BatchFault | DeletionFault | TrainingFault | UsageNeedsKey)
 )
 _REFUSING = (NotOffered, InternalError)
 _READING = (InvalidRequest, InternalError)
@@ -226,6 +234,45 @@ def _chained(schema: str) -> Responses:
 
 _SDAPI = "/sdapi/v1"
 _IMAGES = "/v1/images/generations"
+_BATCH_FINDING = (NotOffered, BatchNeedsKey, BatchUnknown, StoreUnavailable, InternalError)
+_BATCH_READING = (NotOffered, BatchNeedsKey, InvalidRequest, StoreUnavailable, InternalError)
+_FILE = _in_path("name", "The file's id.")
+_BATCH = _in_path("name", "The batch's id.")
+_PAGE: list[Schema] = [
+    {"name": "after", "in": "query", "description": "The id before the first.", "schema": TEXT},
+    {
+        "name": "limit",
+        "in": "query",
+        "description": LIMIT.meaning,
+        "schema": {**WHOLE, "minimum": LIMIT.least, "maximum": LIMIT.most},
+    },
+]
+_ORDER: Schema = {
+    "name": "order",
+    "in": "query",
+    "description": "By age; the newest first is desc, the default.",
+    "schema": {**TEXT, "enum": ["asc", "desc"]},
+}
+_PURPOSE: Schema = {
+    "name": "purpose",
+    "in": "query",
+    "description": "Only files of this purpose.",
+    "schema": TEXT,
+}
+
+
+def _batch(
+    name: str,
+    summary: str,
+    responses: Responses,
+    errors: Sequence[type[GatewayError]] = _BATCH_FINDING,
+    **more: Any,
+) -> Operation:
+    return Operation(
+        name, summary, "OpenAI", responses, errors, problem="OpenAIProblem", head=False, **more
+    )
+
+
 OPERATIONS: dict[str, dict[str, Operation]] = {
     "/": {
         "get": Operation(
@@ -324,6 +371,69 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             _chained("ImagesAnswer"),
             errors=_ANY,
             parameters=[_JOBS, _HOP],
+        )
+    },
+    "/v1/files": {
+        "post": _batch(
+            "create_file",
+            "Store a file of requests for a batch; large files as JSON, and then in S3.",
+            _json(ref("OpenAIFile")),
+            _BATCH_READING,
+            form=ref("FileForm"),
+            body="FileRequest",
+        ),
+        "get": _batch(
+            "list_files",
+            "Your files, the newest first.",
+            _json(ref("OpenAIFiles")),
+            _BATCH_READING,
+            parameters=[*_PAGE, _ORDER, _PURPOSE],
+        ),
+    },
+    "/v1/files/{name}": {
+        "get": _batch(
+            "get_file", "A file's name and size.", _json(ref("OpenAIFile")), parameters=[_FILE]
+        ),
+        "delete": _batch(
+            "delete_file", "Delete a file.", _json(ref("OpenAIDeleted")), parameters=[_FILE]
+        ),
+    },
+    "/v1/files/{name}/content": {
+        "get": _batch(
+            "get_file_content",
+            "A file's content; of a large one, a redirect to S3.",
+            {200: {"application/octet-stream": BINARY}, 303: {PLAIN: TEXT}},
+            parameters=[_FILE],
+        )
+    },
+    "/v1/batches": {
+        "post": _batch(
+            "create_batch",
+            "Start a batch.",
+            _json(ref("OpenAIBatch")),
+            (*_BATCH_READING, CapReached, BudgetUsed),
+            body="BatchRequest",
+        ),
+        "get": _batch(
+            "list_batches",
+            "Your batches, the newest first.",
+            _json(ref("OpenAIBatches")),
+            _BATCH_READING,
+            parameters=_PAGE,
+        ),
+    },
+    "/v1/batches/{name}": {
+        "get": _batch(
+            "get_batch", "The state of a batch.", _json(ref("OpenAIBatch")), parameters=[_BATCH]
+        )
+    },
+    "/v1/batches/{name}/cancel": {
+        "post": _batch(
+            "cancel_batch",
+            "Queue nothing more of a batch.",
+            _json(ref("OpenAIBatch")),
+            (*_BATCH_FINDING, BatchOver),
+            parameters=[_BATCH],
         )
     },
     "/v1/models": {"get": _openai("list_models", "The models on offer.", _json(ref("Models")))},

@@ -66,8 +66,10 @@ def _operation(path: str, method: str, operation: Schema) -> str:
     parameters = [_parameter(parameter) for parameter in operation.get("parameters", [])]
     parts = [_table(("parameter", "in", "values", ""), parameters)] if parameters else []
     if "requestBody" in operation:
-        (content,) = operation["requestBody"]["content"].values()
-        parts.append(f"<p>Body, in JSON: {_type(content['schema'])}</p>")
+        contents = operation["requestBody"]["content"]
+        names = {"application/json": "in JSON", "multipart/form-data": "as a form"}
+        bodies = (f"{names[kind]}: {_type(one['schema'])}" for kind, one in contents.items())
+        parts.append(f"<p>Body, {', or '.join(bodies)}</p>")
     responses = [_response(*pair) for pair in operation["responses"].items()]
     parts.append(_table(("status", "content", "meaning"), responses))
     return (

@@ -6,10 +6,14 @@ from typing import Any
 
 from chalicelib.auth.link_quota import MOST_PICTURES as MOST_LINKED
 from chalicelib.auth.sessions import LONGEST_LINK, SHORTEST_LINK
+from chalicelib.batch_runs.reading import LARGEST_FILE
+from chalicelib.batch_runs.records import Status
 from chalicelib.batches.automatic1111 import FIELDS, FORMATS
+from chalicelib.batches.lines import URL
 from chalicelib.batches.openai import IGNORED, QUALITIES
 from chalicelib.description import KINDS
 from chalicelib.dialects.batch import MOST_PICTURES
+from chalicelib.dialects.openai_batches import PURPOSE, WINDOW
 from chalicelib.generation import RULES, describe
 from chalicelib.training import datasets
 from chalicelib.training.asked import MOST_PICTURES as MOST_TRAINED
@@ -83,7 +87,7 @@ def or_null(schema: Schema) -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """Return all schemas by name."""
-    return {**_easel(), **_training(), **_openai(), **_web_ui(), **_problems()}
+    return {**_easel(), **_training(), **_openai(), **_batches(), **_web_ui(), **_problems()}
 
 
 def _contract() -> dict[str, Schema]:
@@ -349,6 +353,59 @@ def _openai() -> dict[str, Schema]:
         ),
         "Models": json_object({"object": TEXT, "data": listed(ref("OpenAIModel"))}),
         "OpenAIModel": json_object({"id": TEXT, "object": TEXT}),
+    }
+
+
+def _batches() -> dict[str, Schema]:
+    file = json_object(
+        {
+            **dict.fromkeys(("id", "object", "filename", "purpose", "status"), TEXT),
+            **dict.fromkeys(("bytes", "created_at"), WHOLE),
+        },
+        upload_url={**TEXT, "description": "Where the content is to be PUT, for an hour."},
+    )
+    error = dict.fromkeys(("code", "message", "param"), or_null(TEXT))
+    errors = json_object({"data": listed(json_object({**error, "line": or_null(WHOLE)}))})
+    counts = json_object(dict.fromkeys(("total", "completed", "failed"), WHOLE))
+    texts = ("id", "object", "endpoint", "input_file_id", "completion_window")
+    batch = json_object(
+        {
+            **dict.fromkeys(texts, TEXT),
+            "status": {**TEXT, "enum": [str(status) for status in Status]},
+            "created_at": WHOLE,
+            "request_counts": counts,
+        },
+        **dict.fromkeys(("model", "output_file_id", "error_file_id"), or_null(TEXT)),
+        errors={"anyOf": [errors, {"type": "null"}]},
+        metadata={"type": ["object", "null"]},
+    )
+
+    def page(name: str) -> Schema:
+        return json_object(
+            {"object": TEXT, "data": listed(ref(name)), "has_more": {"type": "boolean"}}
+        )
+
+    purpose = {**TEXT, "enum": [PURPOSE]}
+    request = {
+        "input_file_id": TEXT,
+        "endpoint": {**TEXT, "enum": [URL]},
+        "completion_window": {**TEXT, "enum": [WINDOW]},
+    }
+    size = {**WHOLE, "minimum": 1, "maximum": LARGEST_FILE}
+    sent = {"filename": TEXT, "bytes": size, "purpose": purpose}
+    metadata = {"type": ["object", "null"], "additionalProperties": TEXT}
+    ignored = {"type": ["object", "null"], "description": "Accepted and ignored."}
+    return {
+        "FileRequest": _closed({**sent, "expires_after": ignored}, list(sent)),
+        "FileForm": json_object({"file": BINARY, "purpose": purpose}),
+        "OpenAIFile": file,
+        "OpenAIFiles": page("OpenAIFile"),
+        "OpenAIDeleted": json_object({"id": TEXT, "object": TEXT, "deleted": {"type": "boolean"}}),
+        "BatchRequest": _closed(
+            {**request, "metadata": metadata, "output_expires_after": ignored}, list(request)
+        ),
+        "OpenAIBatch": batch,
+        "OpenAIBatches": page("OpenAIBatch"),
     }
 
 

@@ -10,7 +10,7 @@ import requests
 
 from tests.end_to_end.account import ASLEEP, BUCKET, ENDPOINT, LEASE, QUEUE, STORED
 
-KEY = "easel_" + "k" * 43
+KEY, OTHER_KEY = "easel_" + "k" * 43, "easel_" + "o" * 43
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 FRIEND = "https://friend.example"
 SETTINGS = {
@@ -28,9 +28,13 @@ SETTINGS = {
         }
     ),
     "EASEL_API_KEYS": json.dumps(
-        [{"name": "ada", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]
+        [
+            {"name": name, "sha256": hashlib.sha256(key.encode()).hexdigest()}
+            for name, key in {"ada": KEY, "bob": OTHER_KEY}.items()
+        ]
     ),
     "EASEL_SECRET": "s" * 43,
+    "EASEL_BATCHES": f"s3://{BUCKET}/",
     "EASEL_LINKS": f"s3://{BUCKET}/links/",
     "EASEL_USAGE": f"s3://{BUCKET}/usage/",
     "EASEL_SPEND": f"s3://{BUCKET}/spend/",

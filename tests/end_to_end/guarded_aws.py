@@ -36,6 +36,13 @@ TRAINING_GATEWAY_KEY = "easel-training-gateway"
 _CREDENTIAL = re.compile(r"([^/&=\s]+)/[^/]+/[^/]+/([^/]+)/aws4_request")
 _INVOCATION = re.compile(r"/endpoints/([^/]+)/(async-)?invocations")
 _FUNCTION = re.compile(r"/2015-03-31/functions/(.+)/invocations")
+_S3 = {
+    "GET": "GetObject",
+    "HEAD": "GetObject",
+    "PUT": "PutObject",
+    "POST": "PutObject",  # the begin and the end of an upload in parts
+    "DELETE": "DeleteObject",
+}
 _SCHEDULE = re.compile(r"/schedules/([^/]+)")
 _OF_SCHEDULE = {
     "DELETE": "DeleteSchedule",
@@ -43,7 +50,6 @@ _OF_SCHEDULE = {
     "POST": "CreateSchedule",
     "PUT": "UpdateSchedule",
 }
-_S3 = {"GET": "GetObject", "HEAD": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject"}
 
 
 class GuardedAws(AwsServer):
@@ -128,7 +134,9 @@ def _of_s3(http: Http, form: dict[str, str]) -> iam.Request:
         prefix = {"s3:prefix": http.args.get("prefix", "")}
         bucket = f"arn:aws:s3:::{http.path.strip('/')}"
         return iam.Request("s3:ListBucket", bucket, prefix)
-    return iam.Request(f"s3:{_S3[http.method]}", f"arn:aws:s3:::{http.path.lstrip('/')}")
+    lists_parts = http.method == "GET" and "uploadId" in http.args
+    action = f"s3:{'ListMultipartUploadParts' if lists_parts else _S3[http.method]}"
+    return iam.Request(action, f"arn:aws:s3:::{http.path.lstrip('/')}")
 
 
 def _of_sagemaker(http: Http) -> list[iam.Request]:

@@ -526,7 +526,11 @@ def empty_account() -> Iterator[World]:
     _parse_templates_once()
     with mock_aws():
         world = World()
-        with transitions(world.endpoints), codebuild.builds(world.builds):
+        with (
+            transitions(world.endpoints),
+            codebuild.builds(world.builds),
+            schedules.schedules(world.schedules),
+        ):
             yield world
 
 

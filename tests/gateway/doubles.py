@@ -146,8 +146,11 @@ class Breaks:
 class Bucket:
     """An S3 client on a dict, with conditional writes."""
 
+    smallest_part = 5 * 2**20  # of an upload, but for the last
+
     def __init__(self, breaks):
         self.objects = {}
+        self.uploads = {}
         self.changed = {}  # when an object was written, in seconds since 1970; else at 0
         self._breaks = breaks
 
@@ -173,6 +176,52 @@ class Bucket:
         if Delimiter:
             return self._breaks.around(lambda: self._folders(Prefix, MaxKeys))
         return self._breaks.around(lambda: self._list(Prefix, MaxKeys, ContinuationToken))
+
+    def create_multipart_upload(self, Bucket, Key, ContentType):
+        return self._breaks.around(lambda: self._begin(Key))
+
+    def list_parts(self, Bucket, Key, UploadId, PartNumberMarker):
+        return self._breaks.around(lambda: self._parts(UploadId, PartNumberMarker))
+
+    def upload_part(self, Bucket, Key, UploadId, PartNumber, Body):
+        return self._breaks.around(lambda: self._add(UploadId, PartNumber, Body))
+
+    def upload_part_copy(self, Bucket, Key, UploadId, PartNumber, CopySource):
+        def copy():
+            body = self._existing(CopySource["Key"], "NoSuchKey")
+            return {"CopyPartResult": self._add(UploadId, PartNumber, body)}
+
+        return self._breaks.around(copy)
+
+    def complete_multipart_upload(self, Bucket, Key, UploadId, MultipartUpload):
+        return self._breaks.around(lambda: self._complete(Key, UploadId, MultipartUpload["Parts"]))
+
+    def _begin(self, key):
+        name = f"upload-{len(self.uploads)}"
+        self.uploads[name] = {}
+        return {"UploadId": name}
+
+    def _existing_upload(self, name):
+        if name not in self.uploads:
+            raise refusal("NoSuchUpload")
+        return self.uploads[name]
+
+    def _parts(self, name, after):
+        """Return a page of two parts at most."""
+        numbers = [number for number in sorted(self._existing_upload(name)) if number > after]
+        rows = [{"PartNumber": one, "ETag": tag(self.uploads[name][one])} for one in numbers[:2]]
+        return {"Parts": rows, "IsTruncated": len(numbers) > 2}
+
+    def _add(self, name, number, body):
+        self._existing_upload(name)[number] = body
+        return {"ETag": tag(body)}
+
+    def _complete(self, key, name, parts):
+        bodies = [self._existing_upload(name)[part["PartNumber"]] for part in parts]
+        if any(len(body) < self.smallest_part for body in bodies[:-1]):
+            raise refusal("EntityTooSmall")
+        self.objects[key] = b"".join(bodies)
+        del self.uploads[name]
 
     def _folders(self, prefix, most):
         names = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
@@ -203,7 +252,8 @@ class Bucket:
     def _get(self, key, part):
         body = self._existing(key, "NoSuchKey")
         if part:
-            body = body[: int(part.rpartition("-")[2]) + 1]
+            start, end = part.removeprefix("bytes=").split("-")
+            body = body[int(start) : int(end) + 1]
         return {"Body": io.BytesIO(body), "ContentLength": len(body), "ETag": tag(body)}
 
     def _head(self, key):
@@ -385,6 +435,7 @@ class GuardedClient:
         training=None,
         pictures=None,
         usd_per_hour=None,
+        batches=None,
     ):
         queue = Queue("easel-slow", "bucket", "jobs/")
         price = {"seconds": 2, "usd_per_hour": usd_per_hour}
@@ -395,7 +446,13 @@ class GuardedClient:
         usage = None if usd_per_hour is None else ("bucket", "usage/")
         # The deadline ends the wait for a queued picture, which never comes.
         self.settings = Settings(
-            models, deadline_seconds, False, protection=protection, training=training, usage=usage
+            models,
+            deadline_seconds,
+            False,
+            protection=protection,
+            training=training,
+            usage=usage,
+            batches=batches,
         )
         self.runtime, self.bucket = _GeneratingAndQueueing(), Bucket(Breaks())
         self.service = ImageService(self.settings, Provided(self.runtime), Provided(self.bucket))

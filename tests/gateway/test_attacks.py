@@ -99,6 +99,13 @@ ROUTES = [
     "/v1/images/generations/{}",
     "/v1/models?{}=1",
     "/v1/models/{}",
+    "/v1/files?{}=1",
+    "/v1/files?after={}",
+    "/v1/files/{}",
+    "/v1/files/{}/content",
+    "/v1/batches?{}=1",
+    "/v1/batches?limit={}",
+    "/v1/batches/{}",
     "/docs?{}=1",
     "/openapi.json?{}=1",
     "/?{}=1",
@@ -130,6 +137,10 @@ BODIES = [
     ("/sdapi/v1/txt2img", {"prompt": "a <lora:{}:1>"}),
     ("/sdapi/v1/txt2img", {"prompt": "a", "seed": "{}", "{}": 1}),
     ("/sdapi/v1/options", {"sd_model_checkpoint": "{}", "{}": 1}),
+    ("/v1/files", {"filename": "{}", "bytes": 1, "purpose": "batch"}),
+    ("/v1/files", {"{}": "{}"}),
+    ("/v1/batches", {"input_file_id": "{}", "metadata": {"{}": "{}"}}),
+    ("/v1/batches", {"{}": "{}"}),
     ("/v1/images/edits", {"{}": "{}"}),
     ("/v1/images/variations", {"{}": "{}"}),
     *((path, {"{}": "{}"}) for path in SDAPI_REFUSED),
@@ -158,6 +169,7 @@ def client(monkeypatch):
         monkeypatch,
         guarded(filter_mode="warn", origins=("https://friend.example",)),
         training=TRAINING,
+        batches=("bucket", ""),
     )
     client.settings = client.settings.__class__(
         **{**vars(client.settings), "deadline_seconds": 0.2}
@@ -275,7 +287,9 @@ def test_no_log_line_has_a_key_a_cookie_a_token_or_a_callers_words(monkeypatch, 
     output = io.StringIO()
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", output)
     protection = guarded(keys=(key(), key("bob", OTHER_KEY)), per_minute=500)
-    client = GuardedClient(monkeypatch, protection, deadline_seconds=0.1, training=TRAINING)
+    client = GuardedClient(
+        monkeypatch, protection, deadline_seconds=0.1, training=TRAINING, batches=("bucket", "")
+    )
     cookie, token = client.sign_in(), client.link(pictures=2)
     secrets = [KEY, OTHER_KEY, "wr0ng-key", cookie.partition("=")[2], token, SECRET.decode(), MARK]
     client.runtime.outcome = ZeroDivisionError("unexpected")

@@ -64,6 +64,7 @@ def test_the_role_has_the_required_permissions_and_no_others(template):
         "s3:DeleteObject",
         "s3:GetObject",
         "s3:ListBucket",
+        "s3:ListMultipartUploadParts",
         "s3:PutObject",
         "sagemaker:InvokeEndpoint",
         "sagemaker:InvokeEndpointAsync",

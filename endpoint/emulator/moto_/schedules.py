@@ -139,6 +139,8 @@ class Schedules:
 class Runner:
     """Carries out all schedules of an account as they become due, in a thread.
 
+    It rests while other schedules are in use: theirs have another clock.
+
     Args:
         schedules: the schedules.
         account: the account.
@@ -161,6 +163,8 @@ class Runner:
 
     def _run(self) -> None:
         while not self._closed.wait(self._seconds):
+            if _service.value is not self._schedules:
+                continue
             for region in list(scheduler_backends[self._account]):
                 self._schedules.run_due(self._account, region)
 

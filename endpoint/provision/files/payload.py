@@ -29,6 +29,7 @@ _MANAGED = (
     "training/",
     "datasets/",
     "batches/",
+    "files/",
 )
 _MOST_LISTED = 20
 # Tests, caches and editors' files stay here. So does bytecode: each serving image has a Python of

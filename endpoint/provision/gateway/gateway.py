@@ -87,6 +87,8 @@ def deploy(
     finally:
         project.remove_configuration()
 
+    # The stack with the rule is older than the function, which it therefore cannot give this right.
+    context.gateway.allow_rule(deployment.function, deployment.batch_rule_arn)
     (api,) = context.gateway.apis_of(deployment.function_arn)
     # chalice has no setting for these, and its next deployment removes them.
     context.gateway.set_responses(api, gateway_responses())

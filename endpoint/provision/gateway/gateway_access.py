@@ -71,6 +71,7 @@ def access_of(options: AccessOptions, before: Mapping[str, str], bucket: str) ->
         variables[CDN] = before.get(CDN) or secrets.token_urlsafe(32)
     variables["EASEL_LINKS"] = f"s3://{bucket}/links/"
     variables["EASEL_USAGE"] = f"s3://{bucket}/usage/"
+    variables["EASEL_BATCHES"] = f"s3://{bucket}/"
     entries = _key_entries(options, before)
     if not entries:
         return GatewayAccess(variables)

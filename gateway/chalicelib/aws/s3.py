@@ -8,9 +8,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,7 +21,7 @@ from chalicelib.errors import StoreUnavailable
 
 # The response to HEAD has no body, so its status is the code. Without s3:ListBucket S3 returns 403
 # for a missing object: https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-_MISSING = {"404", "NoSuchKey"}
+_MISSING = {"404", "NoSuchKey", "NoSuchUpload"}
 # 412: the condition does not hold. 409: two conditional writes met, and this one lost.
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _LONGEST_PAGE = 1_000  # S3's own
@@ -98,10 +98,20 @@ class Store:
 
     def read_start(self, key: str, length: int) -> bytes | None:
         """Return an object's first bytes, or None if there is none; raises StoreUnavailable."""
-        return _existing(lambda: self._read_start(key, length))
+        return self.read_part(key, 0, length)
 
-    def _read_start(self, key: str, length: int) -> bytes:
-        part = f"bytes=0-{length - 1}"
+    def read_part(self, key: str, start: int, end: int) -> bytes | None:
+        """Return an object's bytes from `start` up to `end`; None and errors as `read`.
+
+        Args:
+            key: of an object of more than `start` bytes.
+            start: of the first byte, counted from 0.
+            end: of the first byte that is left out.
+        """
+        return _existing(lambda: self._read_bytes(key, start, end))
+
+    def _read_bytes(self, key: str, start: int, end: int) -> bytes:
+        part = f"bytes={start}-{end - 1}"
         body = self._s3.client().get_object(**self._address(key), Range=part)["Body"]
         content: bytes = body.read()
         body.close()
@@ -227,6 +237,74 @@ class Store:
                 "get_object", Params={**self._address(key), **headers}, ExpiresIn=seconds
             )
         )
+
+    def upload_link(self, key: str, size: int, seconds: int) -> str:
+        """Return a URL to which anyone can PUT the object, of exactly `size` bytes."""
+        return str(
+            self._s3.client().generate_presigned_url(
+                "put_object",
+                Params={**self._address(key), "ContentLength": size},
+                ExpiresIn=seconds,
+            )
+        )
+
+    # --- An object of more than one call: its parts have 5 MiB at least, but for the last ---------
+
+    def begin_upload(self, key: str, media_type: str) -> str:
+        """Begin an object that is put together of parts, and return its name; as `read`."""
+        return str(
+            self._called(
+                lambda: self._s3.client().create_multipart_upload(
+                    **self._address(key), ContentType=media_type
+                )
+            )["UploadId"]
+        )
+
+    def uploaded_parts(self, key: str, upload: str) -> dict[int, str] | None:
+        """Return the tags of the parts that are there by number; None if the upload is over."""
+        found: dict[int, str] = {}
+        after = 0
+        while True:
+            page = _existing(
+                lambda start=after: self._s3.client().list_parts(  # type: ignore[misc]
+                    **self._address(key), UploadId=upload, PartNumberMarker=start
+                )
+            )
+            if page is None:
+                return None
+            found |= {int(one["PartNumber"]): str(one["ETag"]) for one in page.get("Parts", [])}
+            if not page.get("IsTruncated"):
+                return found
+            after = max(found)
+
+    def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
+        """Store a part, counted from 1, and return its tag; raises StoreUnavailable."""
+        place = {**self._address(key), "UploadId": upload, "PartNumber": number}
+        return str(self._called(lambda: self._s3.client().upload_part(**place, Body=body))["ETag"])
+
+    def copy_part(self, key: str, upload: str, number: int, source: str) -> str:
+        """Make a part of another object of this store; otherwise as `upload_part`."""
+        place = {**self._address(key), "UploadId": upload, "PartNumber": number}
+        copied = self._called(
+            lambda: self._s3.client().upload_part_copy(**place, CopySource=self._address(source))
+        )
+        return str(copied["CopyPartResult"]["ETag"])
+
+    def end_upload(self, key: str, upload: str, tags: Mapping[int, str]) -> None:
+        """Make the object of its parts; raises StoreUnavailable."""
+        parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
+        place = {**self._address(key), "UploadId": upload}
+        self._called(
+            lambda: self._s3.client().complete_multipart_upload(
+                **place, MultipartUpload={"Parts": parts}
+            )
+        )
+
+    def _called(self, call: Callable[[], Any]) -> Any:
+        try:
+            return shared().keep(call)
+        except (ClientError, *_FAILURES) as error:
+            raise _unavailable() from error
 
     def key_of(self, location: str) -> str | None:
         """Return the key of an `s3://` address below this prefix, or None for any other."""

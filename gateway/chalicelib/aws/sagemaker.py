@@ -7,7 +7,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +115,7 @@ class AsyncEndpoint:
         timeouts: QueueTimeouts,
         trace: str,
         changed: int | None = None,
+        name: str | None = None,
     ) -> QueuedRun:
         """Queue `request`, and ask for its picture as `file` in `folder`, below the S3 path.
 
@@ -125,6 +126,7 @@ class AsyncEndpoint:
             timeouts: how long it may wait, and how long the container may take.
             trace: an identifier for the container's log.
             changed: as for a real-time endpoint.
+            name: of the run, at most 64 characters; None for one of SageMaker's.
 
         Returns:
             Where SageMaker says that it will write. How it makes an address of `folder` and `file`
@@ -135,8 +137,11 @@ class AsyncEndpoint:
             GatewayError: any other, if it certainly was not queued.
         """
         with _translated():
-            name = _with_change(trace, changed)
-            queued = shared().keep(lambda: self._submit(request, folder, file, timeouts, name))
+            attributes = _with_change(trace, changed)
+            named = {"InferenceId": name} if name else {}
+            queued = shared().keep(
+                lambda: self._submit(request, folder, file, timeouts, attributes, named)
+            )
         return QueuedRun(queued.get("OutputLocation"), queued.get("FailureLocation"))
 
     def _submit(
@@ -146,6 +151,7 @@ class AsyncEndpoint:
         file: str,
         timeouts: QueueTimeouts,
         trace: str,
+        named: Mapping[str, str],
     ) -> dict[str, Any]:
         queued: dict[str, Any] = self._runtime.client().invoke_endpoint_async(
             EndpointName=self._name,
@@ -162,6 +168,7 @@ class AsyncEndpoint:
             # SageMaker's defaults are six hours in the queue and 15 minutes for the run.
             RequestTTLSeconds=timeouts.queue_seconds,
             InvocationTimeoutSeconds=timeouts.run_seconds,
+            **named,
         )
         return queued
 

@@ -10,7 +10,7 @@ and the hours in which an instance waits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -86,6 +86,12 @@ class Meter:
         key = self._payer(payment)
         if key is not None:
             self._budgets.check(key, self._most(request, longest))
+
+    def check_queued(self, payment: Payment, requests: Iterable[GenerationRequest]) -> None:
+        """Raise what `run` would raise at the latest, if all of these were queued at once."""
+        key = self._payer(payment)
+        if key is not None:
+            self._budgets.check(key, sum(self._most(one, None) for one in requests))
 
     @contextmanager
     def run(

@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from chalicelib.auth.authenticate import check_picture
-from chalicelib.auth.quota import Payment, Quota
+from chalicelib.auth.quota import Payment, Quota, Stores
 from chalicelib.aws.clients import Client, LazyClient
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint, QueueTimeouts
+from chalicelib.aws.sagemaker import AsyncEndpoint, Endpoint, QueuedRun, QueueTimeouts
 from chalicelib.errors import (
     BillFault,
     EndpointDown,
@@ -112,6 +112,7 @@ class ImageService:
         spend: what the month has cost, and its cap.
         meter: what pictures cost.
         usage: what was used; None if it is not recorded.
+        store_of: provides parts of S3, with the client that all of the service uses.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class ImageService:
         self.settings = settings
         self._runtime = runtime or LazyClient("sagemaker-runtime", settings.deadline_seconds)
         self._s3 = s3 or LazyClient("s3", read_seconds=5, attempts=2)
+        self.store_of: Stores = self._store
         self.adapters = Adapters(self._store)
         self._quota = Quota(settings.protection, self._store)
         self._leases = leases or Leases()
@@ -228,6 +230,33 @@ class ImageService:
         resolved.require_queue()
         self.meter.report(call.payment, resolved.request, painted=False)
         return self._job(call, resolved, self._stored_in(resolved.model.name).jobs)
+
+    def queue(
+        self, call: Call, resolved: ResolvedRequest, folder: str, file: str, name: str,
+        timeouts: QueueTimeouts,
+    ) -> QueuedRun:  # fmt: skip
+        """Queue a picture whose claim and place are the caller's, such as those of a batch.
+
+        Args:
+            call: pays.
+            resolved: its prompt has passed `check_prompt`.
+            folder: below the asynchronous endpoint's output, at most 512 characters.
+            file: in it, at most 32 characters, with one dot.
+            name: of the run, at most 64 characters.
+            timeouts: how long it may wait, and how long the container may take.
+
+        Raises:
+            InvalidRequest: naming `model`, if that has no asynchronous endpoint.
+            MayHaveReachedGpu: if the response was lost: it may be queued or not.
+            GatewayError: any other, if it certainly was not queued.
+        """
+        resolved.require_queue()
+        queue = self.settings.models[resolved.model.name].queue
+        endpoint = AsyncEndpoint(self._runtime, queue.endpoint if queue else "")
+        with self._paid(call, resolved):
+            return endpoint.submit(
+                resolved.request, folder, file, timeouts, call.trace, resolved.changed, name
+            )
 
     def wait(self, call: Call, job: Job) -> Outcome:
         """Return a job's picture, or the job if it is still waiting when the caller must leave.

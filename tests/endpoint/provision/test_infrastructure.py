@@ -269,6 +269,7 @@ def test_the_gateways_role_can_use_endpoints_renew_leases_and_store_jobs_and_not
         "s3:PutObject",
         "s3:DeleteObject",
         "s3:ListBucket",
+        "s3:ListMultipartUploadParts",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
     }

@@ -67,7 +67,7 @@ def checked(variables):
 @example(origins=None, words="!!!", mode="warn", limit=None)
 @FEW
 def test_options_pass_exactly_where_the_gateway_reads_them(origins, words, mode, limit):
-    options = AccessOptions(None, False, False, limit, mode, words, origins)
+    options = AccessOptions(None, False, False, limit, mode, words, origins, None)
     variables = {**MODELS, **access_of(options, {}, "bucket").variables}
     message, variable = checked(variables), verdict(variables)
     if message is not None and "no environment variable can hold" in message:
@@ -83,7 +83,7 @@ def test_a_file_of_keys_passes_exactly_where_the_gateway_reads_it(tmp_path, entr
     file = tmp_path / "keys.json"
     file.write_text(json.dumps(entries))
     variables = {**MODELS, "EASEL_SECRET": "s" * 32, "EASEL_API_KEYS": json.dumps(entries)}
-    options = AccessOptions(file, False, False, None, None, None, None)
+    options = AccessOptions(file, False, False, None, None, None, None, None)
     if entries and verdict(variables) is None:
         access_of(options, {}, "bucket")
         return

@@ -571,7 +571,6 @@ def test_the_end_of_a_job_publishes_it_though_nobody_looks(client):
         {"easel": "publish", "id": "x"},
         {"easel": "publish", "id": "../x", "sagemaker_job": "a b"},
         {"source": "aws.sagemaker", "detail-type": "SageMaker Training Job State Change"},
-        {"source": "aws.s3", "detail-type": "Object Created", "detail": {}},
         changed(None),
     ],
 )

@@ -8,7 +8,13 @@ from openapi_spec_validator import validate
 from prepare_openapi import PAGES, contents
 
 import app as gateway
-from chalicelib.errors import DeletionFault, TrainingFault, UsageNeedsKey, every_error
+from chalicelib.errors import (
+    BatchFault,
+    DeletionFault,
+    TrainingFault,
+    UsageNeedsKey,
+    every_error,
+)
 from chalicelib.generation import describe
 from chalicelib.web.pages import docs_page, openapi_document
 
@@ -60,7 +66,7 @@ def test_the_contracts_fields_and_limits_are_its_own():
     assert request["properties"]["seed"]["type"] == ["integer", "null"]
 
 
-OTHERS = DeletionFault | TrainingFault | UsageNeedsKey
+OTHERS = BatchFault | DeletionFault | TrainingFault | UsageNeedsKey
 PAINTING = [error for error in every_error() if not issubclass(error, OTHERS)]
 
 
