@@ -20,6 +20,14 @@ QUEUE = {"endpoint": ASYNC_ENDPOINT, "jobs": f"s3://{BUCKET}/jobs/"}
 # A model whose pictures the gateway stores.
 STORED_ENDPOINT = "easel-main-stored"
 STORED = {"endpoint": STORED_ENDPOINT, "pictures": f"s3://{BUCKET}/pictures/stored/"}
+# Of the gateways that are open to everyone.
+MODELS = {
+    "sd": {"endpoint": ENDPOINT},
+    "gone": {"endpoint": MISSING_ENDPOINT},
+    "sdxl": {"asynchronous": QUEUE},
+    "both": {"endpoint": MISSING_ENDPOINT, "asynchronous": QUEUE},
+    "stored": STORED,
+}
 # The gateway that asks for a key renews the lease of a model, and wakes another one.
 LEASE_HOURS = 2.0
 LEASE = {"schedule": f"{DEPLOYMENT.lease_group}/{ENDPOINT}", "wake": False}

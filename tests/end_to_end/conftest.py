@@ -30,12 +30,10 @@ from tests.end_to_end.account import (
     ASYNC_ENDPOINT,
     ENDPOINT,
     LARGE,
-    MISSING_ENDPOINT,
+    MODELS,
     MOST_WAITING,
-    QUEUE,
     REGION,
     SERVING_CODE,
-    STORED,
     STORED_ENDPOINT,
     create_async_endpoint,
     create_leases,
@@ -81,15 +79,7 @@ def gateway_environment(aws):
     return {
         **environment(aws.url, REGION),
         "AWS_ACCESS_KEY_ID": GATEWAY_KEY,
-        "EASEL_MODELS": json.dumps(
-            {
-                "sd": {"endpoint": ENDPOINT},
-                "gone": {"endpoint": MISSING_ENDPOINT},
-                "sdxl": {"asynchronous": QUEUE},
-                "both": {"endpoint": MISSING_ENDPOINT, "asynchronous": QUEUE},
-                "stored": STORED,
-            }
-        ),
+        "EASEL_MODELS": json.dumps(MODELS),
         "EASEL_MOST_WAITING": str(2 * MOST_WAITING),
         "EASEL_DEADLINE_SECONDS": str(DEADLINE),
     }

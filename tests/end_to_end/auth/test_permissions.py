@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 
+import openai
 import pytest
 import requests
 
 from endpoint.emulator.aws_server import SAGEMAKER_KEY
 from endpoint.emulator.process.clients import Clients
 from tests import iam, role_policies
-from tests.end_to_end.access import AUTHORIZED, create_link
+from tests.end_to_end.access import AUTHORIZED, KEY, create_link
 from tests.end_to_end.account import (
     ASLEEP_ENDPOINT,
     ASYNC_ENDPOINT,
@@ -111,8 +112,17 @@ def asked(aws, guarded_local):
     assert is_picture(get(picture_url(guarded_local, "permissions", seed=2, link=token)).content)
     used = get(f"{guarded_local}/usage?days=2", headers=AUTHORIZED).json()
     assert used["pictures"] >= 4
+    _upload(guarded_local)
     _renew_and_wake(aws, guarded_local)
     return aws.asked
+
+
+def _upload(gateway):
+    """Have the gateway keep a file for a batch, and forget it."""
+    line = b'{"custom_id": "1", "method": "POST", "url": "/v1/images/generations", "body": {}}'
+    with openai.OpenAI(base_url=f"{gateway}/v1", api_key=KEY) as client:
+        kept = client.files.create(file=("prompts.jsonl", line), purpose="batch")
+        assert client.files.delete(kept.id).deleted
 
 
 def _renew_and_wake(aws, gateway):

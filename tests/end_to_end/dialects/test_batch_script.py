@@ -6,12 +6,13 @@ from collections import Counter
 import pytest
 
 from endpoint.commands import batch
+from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
 from tests.end_to_end.calls import bodies
 
 
-@pytest.mark.parametrize("model", ["sd", "sdxl"])
+@pytest.mark.parametrize(("model", "endpoint"), [("sd", ENDPOINT), ("sdxl", ASYNC_ENDPOINT)])
 def test_a_file_becomes_pictures_through_the_gateway(
-    gateway_url, emulator, tmp_path, prompt, model
+    gateway_url, emulator, tmp_path, prompt, model, endpoint
 ):
     file = tmp_path / "prompts.jsonl"
     lines = [
@@ -34,7 +35,7 @@ def test_a_file_becomes_pictures_through_the_gateway(
     assert sorted(path.name for path in (tmp_path / "out").glob("0*")) == [
         "0001.png", "0002-1.webp", "0002-2.webp",
     ]  # fmt: skip
-    sent = Counter(body["seed"] for body in bodies(emulator))
+    sent = Counter(body["seed"] for body in bodies(emulator, endpoint))
     assert sorted(sent.values()) == [1, 1, 1]
     assert batch.main(arguments) == 0
-    assert len(bodies(emulator)) == 3
+    assert len(bodies(emulator, endpoint)) == 3

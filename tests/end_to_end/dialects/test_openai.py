@@ -8,6 +8,7 @@ import pytest
 import requests
 from PIL import Image
 
+from tests.end_to_end.account import MODELS
 from tests.end_to_end.calls import bodies
 
 
@@ -114,4 +115,4 @@ def test_a_wrong_field_is_a_bad_request_that_names_it(client, emulator, argument
 
 
 def test_the_models_are_listed(client):
-    assert [model.id for model in client.models.list()] == ["sd", "gone", "sdxl", "both"]
+    assert [model.id for model in client.models.list()] == [*MODELS]

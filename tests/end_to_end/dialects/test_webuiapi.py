@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 import webuiapi
 
-from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
+from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT, MODELS
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def api(gateway_url, connect):
 
 
 def test_it_starts_and_finds_what_there_is(api):
-    assert api.util_get_model_names() == ["both", "gone", "sd", "sdxl"]
+    assert api.util_get_model_names() == sorted(MODELS)
     assert api.util_get_current_model() == "sd"
     assert api.util_get_sampler_names() == ["Automatic"]
     assert api.util_get_scheduler_names() == ["automatic"]

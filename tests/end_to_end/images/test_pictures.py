@@ -8,7 +8,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.end_to_end.account import ENDPOINT
+from tests.end_to_end.account import ENDPOINT, MODELS
 from tests.end_to_end.calls import BROWSER, IMAGE_ELEMENT, get, picture_url
 from tests.packages import ROOT
 
@@ -166,7 +166,7 @@ def test_the_page_the_options_and_the_health_answer(gateway_url, emulator):
     health = get(f"{gateway_url}/health").json()
 
     assert '<base href="/api/">' in page.text
-    assert [model["name"] for model in options["models"]] == ["sd", "gone", "sdxl", "both"]
+    assert [model["name"] for model in options["models"]] == [*MODELS]
     assert health["status"] == "ok"
     assert emulator.requests() == []
 

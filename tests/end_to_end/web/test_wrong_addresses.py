@@ -31,7 +31,7 @@ def test_a_wrong_address_is_a_404_with_the_right_base_url(gateway_url, method, p
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v1/images/generations"), ("POST", "/inference/a"), ("DELETE", "/jobs/x")],
+    [("GET", "/v1/images/generations"), ("POST", "/inference/a"), ("PUT", "/jobs/x")],
 )
 def test_a_wrong_method_is_one_as_well(gateway_url, method, path):
     response = requests.request(method, gateway_url + path, timeout=30)
