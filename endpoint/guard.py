@@ -67,9 +67,13 @@ def is_over(name, seen, now):
     lease = tried(scheduler.get_schedule, GroupName=GROUP, Name=name)
     if "Error" in lease:
         return lease["Error"] == "ResourceNotFoundException"
+    if lease["State"] != "ENABLED":
+        # Off for an endpoint without an end, whose hours are null, or by `stop`: then a caller has
+        # woken the endpoint meanwhile.
+        return json.loads(lease["Description"])["hours"] is not None
     # Such a text sorts by time.
     moment = time.strftime("at(%Y-%m-%dT%H:%M:%S)", time.gmtime(now))
-    return lease["State"] == "ENABLED" and lease["ScheduleExpression"] <= moment
+    return lease["ScheduleExpression"] <= moment
 
 
 def instances(seen):
@@ -87,9 +91,13 @@ def count(found, now):
     month = time.strftime("%Y-%m", time.gmtime(now))
     place = {"Bucket": BUCKET, "Key": f"spend/{month}.json"}
     answer = tried(s3.get_object, **place)
+    if answer.get("Error", "NoSuchKey") != "NoSuchKey":
+        # Not a new month: the next run counts, with what is there.
+        raise RuntimeError(answer["Error"])
     old = {} if "Error" in answer else json.load(answer["Body"])
     before, after = old.get("endpoints", {}), {}
-    last = old.get("updated", timegm(time.strptime(month, "%Y-%m")))
+    begin = timegm(time.strptime(month, "%Y-%m"))
+    last = old.get("updated", begin)
     for name in {*before, *found}:
         nothing = {"usd": 0, "usd_per_hour": DEAREST, "instances": 0}
         entry = nothing | before.get(name, {})
@@ -98,6 +106,9 @@ def count(found, now):
         if seen := found.get(name):
             entry |= {"usd_per_hour": float(seen.get(USD, DEAREST)), "instances": instances(seen)}
             since = max(last, seen["CreationTime"].timestamp())
+            if not old and "AsyncInferenceConfig" in seen and now - begin > 600:
+                # The first run of all. What an instance that comes and goes did before is unknown.
+                since = now
             # What was made since the last run is not what was there.
             number = max(entry["instances"], number * (since == last))
         entry["usd"] += max(now - since, 0) / 3600 * number * entry["usd_per_hour"]

@@ -36,6 +36,7 @@ class Account:
         self.now = float(START)
         self.endpoints, self.schedules, self.objects = {}, {}, {}
         self.mails, self.refused, self.spent = [], set(), 0.0
+        self.hours = {}  # of the leases, where they are not two
         variables = {"NAME": "main", "BUCKET": "bucket", "TOPIC": TOPIC, "CAP": cap}
         variables |= {"DEAREST": 2.0, "PICTURE": 0.001}
         self.variables = {key: str(value) for key, value in variables.items()}
@@ -138,9 +139,15 @@ class Account:
             raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetSchedule")
         end, state = self.schedules[Name]
         moment = datetime.fromtimestamp(end, UTC)
-        return {"ScheduleExpression": f"at({moment:%Y-%m-%dT%H:%M:%S})", "State": state}
+        return {
+            "Description": json.dumps({"hours": self.hours.get(Name, 2.0)}),
+            "ScheduleExpression": f"at({moment:%Y-%m-%dT%H:%M:%S})",
+            "State": state,
+        }
 
     def get_object(self, Bucket, Key):
+        if "get" in self.refused:
+            raise ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
         if Key not in self.objects:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
         body = self.objects[Key]
@@ -167,6 +174,7 @@ def test_an_endpoint_whose_lease_is_over_or_gone_is_deleted_and_no_other():
     account.create("easel-main-not-yet", lease=3 * HOUR)
     account.create("easel-main-never", lease=HOUR)
     account.schedules["easel-main-never"] = (account.now, "DISABLED")
+    account.hours["easel-main-never"] = None
     account.create("easel-main-without", lease=3 * HOUR)
     del account.schedules["easel-main-without"]
     account.create("easel-main-old", lease=HOUR, tags={"easel": "main"})
@@ -270,6 +278,39 @@ def test_a_mail_that_cannot_be_sent_is_sent_later_and_holds_nothing_up():
     account.run()
     account.run()
     assert len(account.mails) == 2
+
+
+def test_an_endpoint_that_was_woken_while_its_lease_was_switched_off_is_deleted():
+    account = Account()
+    account.create("easel-main-sd")
+    account.schedules["easel-main-sd"] = (account.now + HOUR, "DISABLED")
+    account.run()
+    assert account.endpoints == {}
+
+
+def test_a_ledger_that_cannot_be_read_is_no_new_month():
+    account = Account(cap=20.0)
+    account.create("easel-main-sdxl", asynchronous=True)
+    account.run()
+    before = dict(account.objects)
+    account.refused = {"get"}
+    account.pass_time(5 * MINUTE)
+    with pytest.raises(RuntimeError):
+        account.run()
+    assert (set(account.endpoints), account.mails) == ({"easel-main-sdxl"}, [])
+    assert account.objects == before
+    account.refused = set()
+    account.run()
+    assert account.ledger["usd"] == pytest.approx(5 / 60)
+
+
+def test_the_first_run_of_all_knows_nothing_of_what_came_and_went_before():
+    account = Account(cap=20.0)
+    account.create("easel-main-sdxl", asynchronous=True)
+    account.create("easel-main-sd", lease=99 * HOUR)
+    account.pass_time(HOUR)
+    account.run()
+    assert account.ledger["usd"] == pytest.approx(1.0)
 
 
 def test_a_new_month_begins_at_zero():

@@ -131,6 +131,9 @@ def take_out(context: Context, endpoints: Collection[str]) -> None:
             context.endpoints.delete(name)
             # Only now: until then it is what ends the endpoint.
             leases.suspend(context, name)
+            # A caller may have woken it in between.
+            if context.endpoints.find(name) is not None:
+                context.endpoints.delete(name)
 
 
 def repair_scaling(context: Context) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from endpoint.commands import start, stop
-from tests.endpoint.doubles import create, names
+from endpoint.provision.serving import in_service
+from tests.endpoint.doubles import create, names, only_config
 
 
 @pytest.fixture
@@ -68,3 +69,17 @@ def test_stopping_without_an_endpoint_succeeds(world, capsys):
 def test_starting_without_a_configuration_names_the_command_to_create_one(world, capsys):
     assert world.run(start.main, "--yes") == 1
     assert "python -m endpoint create" in capsys.readouterr().err
+
+
+def test_an_endpoint_that_a_caller_wakes_meanwhile_is_deleted_as_well(world, monkeypatch):
+    assert create(world) == 0
+    config = only_config(world)["EndpointConfigName"]
+    suspend = in_service.leases.suspend
+
+    def woken(context, name):
+        world.client("sagemaker").create_endpoint(EndpointName=name, EndpointConfigName=config)
+        suspend(context, name)
+
+    monkeypatch.setattr(in_service.leases, "suspend", woken)
+    assert world.run(stop.main, "--yes") == 0
+    assert names(world, "Endpoint") == []
