@@ -10,9 +10,12 @@ from typing import Any
 from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Store
 from chalicelib.batches import places
-from chalicelib.errors import BatchUnknown
+from chalicelib.errors import BatchUnknown, RateLimited
 
+# Of an owner, without the output of batches, so that no key fills the bucket.
+MOST_FILES = 100
 _LINK_SECONDS = 3_600
+_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,13 @@ class Files:
     def create(
         self, owner: str, name: str, content: bytes, purpose: str, now: float
     ) -> File:  # fmt: skip
-        """Store a file, content first; raises StoreUnavailable."""
+        """Store a file, content first.
+
+        Raises:
+            RateLimited: if the owner has `MOST_FILES` already.
+            StoreUnavailable: if S3 did not confirm it.
+        """
+        self._check_room(owner, now)
         identifier = places.new_id(now)
         key = places.content(owner, identifier)
         self._store.write(key, content)
@@ -60,7 +69,13 @@ class Files:
     def expect(
         self, owner: str, name: str, size: int, purpose: str, now: float
     ) -> tuple[File, str]:  # fmt: skip
-        """Return a file that is not there yet, and the URL to which it can be PUT for an hour."""
+        """Return a file that is not there yet, and the URL to which it can be PUT for an hour.
+
+        Raises:
+            RateLimited: if the owner has `MOST_FILES` already.
+            StoreUnavailable: if S3 did not confirm it.
+        """
+        self._check_room(owner, now)
         identifier = places.new_id(now)
         key = places.content(owner, identifier)
         file = File(identifier, name, purpose, int(now), 0, key, uploaded=False)
@@ -112,6 +127,27 @@ class Files:
         """Delete a file, content first; raises StoreUnavailable."""
         self._store.delete(file.key)
         self._store.delete(places.described(owner, file.id))
+
+    def _check_room(self, owner: str, now: float) -> None:
+        """Raise RateLimited if the owner can store no other file.
+
+        Files count whose content is here, and those that may still be uploaded. What else has only
+        a description is output, whose content is elsewhere, or was never uploaded.
+        """
+        start = places.files(owner)
+        names = [one.key.removeprefix(start) for one in self._store.listed(start)]
+        oldest = places.new_id(now - _LINK_SECONDS)  # newer ids sort before it
+        counted = {
+            identifier
+            for identifier, _, ending in (name.partition(".") for name in names)
+            if ending == "jsonl" or identifier < oldest
+        }
+        if len(counted) >= MOST_FILES:
+            message = (
+                f"This key has {MOST_FILES} files. Delete some that no batch needs any more"
+                " (DELETE /v1/files/<id>, or files.delete); GET /v1/files lists them."
+            )
+            raise RateLimited(message, _DAY)
 
     def _read(self, owner: str, identifier: str) -> File | None:
         stored = self._store.read(places.described(owner, identifier))

@@ -13,6 +13,7 @@ and so does whoever asks for the batch, which repairs what a lost event or a los
 from __future__ import annotations
 
 import base64
+import secrets
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,8 @@ from chalicelib.access_settings import Key
 from chalicelib.auth.quota import Payment
 from chalicelib.aws.deadline import Deadline, shared
 from chalicelib.aws.parallel import in_parallel
-from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import QueueTimeouts, failure_of
+from chalicelib.aws.s3 import Store, Stored
+from chalicelib.aws.sagemaker import QueuedRun, QueueTimeouts, failure_of
 from chalicelib.batch_runs.files import File, Files
 from chalicelib.batch_runs.output import ERRORS, OUTPUT, Output
 from chalicelib.batch_runs.parts import Part, Parts, Sent, numbered
@@ -36,7 +37,9 @@ from chalicelib.errors import (
     BadPicture,
     BillFault,
     CallerFault,
+    EndpointFailed,
     GatewayError,
+    JobExpired,
     MayHaveReachedGpu,
     StoreUnavailable,
 )
@@ -55,7 +58,7 @@ _UNKNOWN_SECONDS = 30.0  # of a picture
 # Lambda's own limit: a claim is queued by then, or never.
 _LONGEST_SUBMISSION = 60
 LONGEST = _LONGEST_SUBMISSION + TIMEOUTS.queue_seconds + TIMEOUTS.run_seconds
-# A picture that failed by accident is tried once more.
+# A picture that was lost, or failed by accident, is tried once more.
 _TRIES = 2
 # A step is not begun with less.
 _STEP_SECONDS = 1.0
@@ -68,6 +71,10 @@ _NOT_RUN = {
 
 class _NoTime(Exception):
     """The step has to be continued by another invocation."""
+
+
+class _Misplaced(EndpointFailed):
+    """The picture is queued, and cannot be read when it comes: to queue it again would not help."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,7 @@ class BatchRuns:
         batch = self.batches.read(identifier)
         if batch is None:
             return
+        going = self._store.read(places.go(identifier))
         try:
             if batch.status == Status.VALIDATING:
                 batch = self._read(batch)
@@ -129,7 +137,7 @@ class BatchRuns:
             if not batch.is_over and batch.ending:
                 batch = self._end(batch)
         except _NoTime:
-            self._store.write(places.go(identifier), b"")
+            self._go_on(identifier, going)
         if batch.is_over:
             self.batches.close(identifier)
 
@@ -155,6 +163,8 @@ class BatchRuns:
                 logger.warning(
                     "batch not advanced", extra={"batch": identifier, "code": error.code}
                 )
+            except Exception:  # noqa: BLE001 (one broken batch would keep all others from going on)
+                logger.exception("batch not advanced", extra={"batch": identifier})
 
     def cancel(self, batch: Batch) -> Batch:
         """Queue nothing more of a batch; what is queued already still comes.
@@ -269,14 +279,16 @@ class BatchRuns:
             outcomes += in_parallel(send, numbers[1:])
         done = _noted(sent, dict(zip(numbers, outcomes, strict=True)))
         parts.claim_again(part, done, tag)
-        if done.refused:
-            # No event will come for them.
+        if done.refused and not done.unsent:
+            # No event will come for them. What is unsent would be queued again at once, and be
+            # refused again; the next invocation does that, and answers the part in the end.
             self._answer(batch, parts, part)
         return not done.unsent
 
     def _queue(
         self, batch: Batch, payment: Payment | None, number: int, picture: Picture
     ) -> tuple[str | None, str | None]:
+        """Queue a picture, and return where it and its failure come; raises GatewayError."""
         if payment is None:
             raise StoreUnavailable("Nobody pays for the batch any more.")
         log = LogRecord(method="EVENT", route=places.BATCHES)
@@ -293,12 +305,22 @@ class BatchRuns:
             places.inference_id(batch.id, number),
             TIMEOUTS,
         )
+        self._check_locations(batch, queued)
         return queued.output, queued.failure
+
+    def _check_locations(self, batch: Batch, queued: QueuedRun) -> None:
+        store = self._pictures(batch)
+        for location in (queued.output, queued.failure):
+            if location and not store.key_of(location):
+                logger.error("unreadable location", extra={"location": location})
+                raise _Misplaced(
+                    "The model's endpoint writes to a place that this gateway cannot read."
+                )
 
     def _answer(self, batch: Batch, parts: Parts, part: Part) -> tuple[int, int] | None:
         """Write the results of a part whose pictures have all come or failed.
 
-        What was lost, or failed by accident for the first time, is queued again. Returns how many
+        What was lost, or failed by accident, for the first time, is queued again. Returns how many
         lines have succeeded and failed; None if some pictures are still on their way.
         """
         claimed = parts.sent(part)
@@ -314,10 +336,15 @@ class BatchRuns:
         found = dict(zip(pictures, looked, strict=True))
         left = [number for number, one in found.items() if not one.key and not one.error]
         is_lost = self._now() > sent.ends
+        if is_lost:
+            lost = _described(JobExpired("The picture was lost twice. Request it again."))
+            tried = [one for one in left if one not in sent.unsent and not _can_retry(sent, one)]
+            found |= dict.fromkeys(tried, _Picture(error=lost))
+            left = [number for number in left if number not in tried]
         again = [
             number
             for number, one in found.items()
-            if (one.again and sent.attempts.get(str(number), 1) < _TRIES)
+            if (one.again and _can_retry(sent, number))
             or (number in left and (is_lost or number in sent.unsent))
         ]
         if giving_up:
@@ -449,6 +476,18 @@ class BatchRuns:
 
     # --- Small things -----------------------------------------------------------------------------
 
+    def _go_on(self, identifier: str, going: Stored | None) -> None:
+        """Have an event continue the work, unless one has come up since `going` was read.
+
+        Then that one continues it; of any number of invocations at a time, one has a successor.
+        """
+        # Tags are those of contents: equal ones would look like the same version.
+        key, content = places.go(identifier), secrets.token_hex(8).encode()
+        if going is None:
+            self._store.create(key, content)
+        else:
+            self._store.replace(key, content, going.tag)
+
     def _payment(self, batch: Batch) -> Payment | None:
         """Return what pays for the pictures; None if the key is gone, or has expired."""
         for key in self._service.settings.protection.keys:
@@ -506,11 +545,15 @@ def _noted(
     for number, outcome in outcomes.items():
         if not isinstance(outcome, GatewayError):
             runs[str(number)] = outcome
-        elif isinstance(outcome, CallerFault):
+        elif isinstance(outcome, CallerFault | _Misplaced):
             refused[str(number)] = _described(outcome)
         elif not isinstance(outcome, MayHaveReachedGpu):
             unsent.append(number)
     return replace(sent, runs=runs, refused=refused, unsent=tuple(sorted(unsent)))
+
+
+def _can_retry(sent: Sent, number: int) -> bool:
+    return sent.attempts.get(str(number), 1) < _TRIES
 
 
 def _is_refused_for_all(outcome: object) -> bool:

@@ -78,6 +78,7 @@ class BatchApi:
         """Handle `POST /v1/files`: a form with the file, or JSON for a file that is PUT to S3.
 
         Raises:
+            RateLimited: if the key has as many files as it can.
             GatewayError: if it is no form of OpenAI's, or cannot be stored.
         """
         with self._working(request) as key:

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from chalicelib.access_settings import Protection
 from chalicelib.aws.deadline import Deadline, sharing
 from chalicelib.batch_runs import output
-from chalicelib.batch_runs.runs import LONGEST
+from chalicelib.batch_runs.files import MOST_FILES
+from chalicelib.batch_runs.runs import LONGEST, BatchRuns
 from chalicelib.batches import places
 from chalicelib.calendar_month import month_of
+from chalicelib.errors import RateLimited
 from chalicelib.settings import Model
 from tests.conftest import ALL
 from tests.gateway.batch_runs.world import World, line
-from tests.gateway.doubles import Bucket, key
+from tests.gateway.doubles import Bucket, key, refusal
 
 
 def seeds(world):
@@ -200,6 +202,62 @@ def test_the_prompt_filter_refuses_a_line_alone():
     assert len(seeds(world)) == 2
 
 
+def test_a_refused_line_beside_an_endpoint_that_takes_nothing_waits_for_it(monkeypatch):
+    world = World(Protection(keys=(key("ada"),), filter_mode="refuse"))
+    batch = world.create(line(0, "a naked child"), *(line(number) for number in range(1, 8)))
+    asked = []
+
+    def throttled(run):
+        asked.append(run)
+        raise refusal("ThrottlingException")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.runtime, "_queue", throttled)
+        world.advance(batch)
+        assert len(asked) == 7
+        world.advance(batch)
+        assert len(asked) == 8  # one is enough to see it
+    world.complete(batch)
+
+    world.check(batch, 8)
+    assert [row["custom_id"] for row in world.rows(batch, "errors")] == ["r0"]
+    assert len(seeds(world)) == 7
+
+
+def test_a_lost_picture_is_tried_once_more():
+    world = World()
+    batch = world.create(line(0), line(1))
+    world.advance(batch)
+    world.finish(world.run_of(1))
+    for _ in range(3):
+        world.now += LONGEST + 1
+        world.advance(batch)
+    world.deliver_all()
+
+    assert len(seeds(world)) == 3
+    assert world.batch(batch).status == "completed"
+    world.check(batch, 2)
+    (row,) = world.rows(batch, "errors")
+    assert (row["custom_id"], row["response"]["status_code"]) == ("r0", 503)
+    assert row["response"]["body"]["error"]["code"] == "job_expired"
+
+
+@pytest.mark.parametrize("place", ["output", "failure"])
+def test_an_endpoint_that_writes_elsewhere_is_not_asked_again(monkeypatch, place):
+    world = World()
+    batch = world.create(line(0), line(1))
+    queue, location = world.runtime._queue, f"{place.title()}Location"
+    elsewhere = {location: "s3://bucket/other/0"}  # the bucket, but not the model's part of it
+    monkeypatch.setattr(world.runtime, "_queue", lambda run: queue(run) | elsewhere)
+    world.advance(batch)
+    world.deliver_all()
+
+    assert len(seeds(world)) == 1
+    world.check(batch, 2)
+    codes = [row["response"]["body"]["error"]["code"] for row in world.rows(batch, "errors")]
+    assert codes == ["endpoint_failed"] * 2
+
+
 def test_what_is_not_a_picture_is_an_error_of_its_line():
     world = World()
     batch = world.create(line(0), line(1))
@@ -368,7 +426,7 @@ def test_an_endpoint_that_takes_nothing_is_tried_again():
 
 
 @pytest.mark.parametrize("smallest", [900, 4_000])
-@pytest.mark.parametrize("call", range(190, 214))
+@pytest.mark.parametrize("call", range(195, 219))
 def test_a_large_output_is_put_together_however_often_it_is_interrupted(
     monkeypatch, call, smallest
 ):
@@ -394,3 +452,62 @@ def test_a_step_without_time_is_continued_by_an_event():
     assert places.go(batch) in world.bucket.events
     world.deliver_all()
     world.check(batch, 1)
+
+
+def test_steps_without_time_at_once_are_continued_by_one_event(monkeypatch):
+    world = World()
+    batch = world.create(line(0))
+    world.advance(batch)
+    world.finish(0)
+    runs, check_time = world.runs, BatchRuns._check_time
+
+    def meanwhile(running):
+        if running is runs:
+            monkeypatch.setattr(BatchRuns, "_check_time", check_time)
+            world.advance(batch)
+        check_time(running)
+
+    for _ in range(2):  # before anything was continued, and afterwards
+        world.bucket.events.clear()
+        monkeypatch.setattr(BatchRuns, "_check_time", meanwhile)
+        with sharing(Deadline(time.monotonic() + 0.9)):
+            runs.advance(batch)
+        assert world.bucket.events == [places.go(batch)]
+    world.deliver_all()
+    world.check(batch, 1)
+
+
+def test_a_broken_batch_does_not_keep_others_from_being_repaired():
+    world = World()
+    first, second = world.create(line(0)), world.create(line(0))
+    for broken, sound in ((first, second), (second, first)):
+        world.bucket.objects[places.record(broken)], kept = (
+            b"no JSON",
+            world.bucket.objects[places.record(broken)],
+        )
+        world.runs.repair()
+        world.bucket.objects[places.record(broken)] = kept
+        assert world.batch(sound).status == "in_progress"
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def test_a_key_has_a_limited_number_of_files():
+    world = World()
+    owner, old = places.owner_of("ada"), world.now - 90_000
+    for _ in range(MOST_FILES - 1):
+        world.bucket.objects[places.content(owner, places.new_id(old))] = b"{}"
+    for _ in range(3):  # the output of batches
+        world.bucket.objects[places.described(owner, places.new_id(old))] = b"{}"
+    files = world.runs.files
+    expected, _ = files.expect(owner, "last.jsonl", 2, "batch", world.now)
+    before = set(world.bucket.objects)
+    with pytest.raises(RateLimited, match="Delete some"):
+        files.create(owner, "in.jsonl", b"{}", "batch", world.now)
+    with pytest.raises(RateLimited):
+        files.expect(owner, "in.jsonl", 2, "batch", world.now)
+    assert set(world.bucket.objects) == before
+    files.create(places.owner_of("bob"), "in.jsonl", b"{}", "batch", world.now)
+    files.delete(owner, expected)
+    files.create(owner, "in.jsonl", b"{}", "batch", world.now)
