@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
-from endpoint.core.problems import ScriptError
+from endpoint.core.problems import ScriptError, TookTooLong
 from endpoint.proof.subject import Observation, Subject
 from endpoint.provision.serving import lease
 
@@ -18,16 +19,22 @@ _GUARD_SECONDS = 660
 
 def guard_counts(subject: Subject) -> Observation:
     """Whether the guard, called by its own schedule, has written what the month has cost."""
-    context = subject.context
+    context, wanted = subject.context, {subject.real_time, subject.asynchronous}
+
+    def missing() -> set[str]:
+        return wanted - set((lease.spending(context) or {}).get("endpoints", ()))
 
     def poll() -> str | None:
-        return None if lease.spending(context) else "waiting for the guard"
+        # It can have come before both of them existed.
+        return (
+            f"waiting for the guard to count {', '.join(sorted(missing()))}" if missing() else None
+        )
 
-    context.waiting.until_done(poll, at_most=_GUARD_SECONDS, every=15)
+    with suppress(TookTooLong):
+        context.waiting.until_done(poll, at_most=_GUARD_SECONDS, every=15)
     counted = lease.spending(context) or {}
-    listed = set(counted.get("endpoints", ()))
-    words = f"{counted.get('usd', 0):.2f} USD for {', '.join(sorted(listed)) or 'nothing'}"
-    return Observation({subject.real_time, subject.asynchronous} <= listed, words)
+    listed = ", ".join(sorted(counted.get("endpoints", ()))) or "nothing"
+    return Observation(not missing(), f"{counted.get('usd', 0):.2f} USD for {listed}")
 
 
 def lease_ends(subject: Subject) -> Observation:
