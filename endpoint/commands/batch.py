@@ -99,17 +99,19 @@ def batch(context: Context, options: BatchOptions) -> Result:
     lines = _read(options, [endpoint.model, *_others(context, endpoint.model)])
     _say_counts(context.console, options, lines)
     if context.dry_run:
+        deployed.require_ready(context, endpoint)
         made = _estimate(_requests(lines), endpoint)
         _say_estimate(context.console, context.clock, endpoint, made)
         return Result({"pictures": _count(lines)}, ["Dry run: nothing is painted."])
     with opened(options.out, lines) as folder:
         run = _start(context.console, context.clock, folder)
+        window = _recovered(context, run, endpoint)
         if run.left:
             made = _estimate([task.picture.request for task in run.left.values()], endpoint)
             _say_estimate(context.console, context.clock, endpoint, made)
             context.console.ask(f"Paint {len(run.left):,} pictures?")
             run.usd_per_hour = made.usd_per_hour
-            _paint(context, run, endpoint, made)
+            _paint(context, run, endpoint, window)
         return _result(folder, run)
 
 
@@ -142,21 +144,26 @@ def _batch_on_spot(context: Context, options: BatchOptions) -> Result:
     lines = _read(options, [definition.model, *_others(context, definition.model)])
     _say_counts(context.console, options, lines)
     if context.dry_run:
+        definition = spot.with_room(context, definition)
         _say_spot(context, definition, _estimate_spot(_requests(lines), definition))
         return Result({"pictures": _count(lines)}, ["Dry run: nothing is painted."])
     with opened(options.out, lines) as folder:
         run = _start(context.console, context.clock, folder)
-        made = _estimate_spot([task.picture.request for task in run.left.values()], definition)
-        run.usd_per_hour = made.usd_per_hour
-        usage = Usage(context, definition.model, Kind.BATCH, made.usd_per_hour)
-        job = SpotJob(context, run, definition, made.seconds, usage)
+        job = SpotJob(context, run, definition)
         if options.stop:
             return _stop(context, job, run)
         if run.left:
-            _say_spot(context, definition, made)
+            job.collect()
+            _say_collected(context.console, run)
+        if run.left:
+            job.prepare()
+            requests = [task.picture.request for task in run.left.values()]
+            made = _estimate_spot(requests, job.definition)
+            run.usd_per_hour = made.usd_per_hour
+            _say_spot(context, job.definition, made)
             context.console.ask(f"Paint {len(run.left):,} pictures on a spot instance?")
             try:
-                job.paint()
+                job.paint(made.seconds)
             except KeyboardInterrupt:
                 context.console.say(
                     "The job goes on and costs money until it ends; the same command joins it, and"
@@ -307,14 +314,16 @@ def _say_time_and_price(console: Console, clock: Clock, made: Estimate) -> None:
 # --- The pictures --------------------------------------------------------------------------------
 
 
-def _paint(context: Context, run: Run, endpoint: Deployed, made: Estimate) -> None:
+def _recovered(context: Context, run: Run, endpoint: Deployed) -> Window | None:
+    """Return the window of an asynchronous endpoint, after what has come is collected.
+
+    Raises:
+        ScriptError: if pictures are left, and the endpoint is stopped or the monthly cap reached.
+    """
+    if endpoint.output is None or not run.left:
+        return None
+    requests = [task.picture.request for task in run.left.values()]
     price = prices.dearest([endpoint.instance_type])
-    if endpoint.output is None:
-        usage = Usage(context, endpoint.model, Kind.REALTIME, price)
-        work = deployed.in_real_time(context, endpoint, usage)
-        renew = deployed.renewal(context, endpoint)
-        Direct(run, context.clock, work, _REAL_TIME_AT_ONCE, renew).paint()
-        return
     window = Window(
         context,
         run,
@@ -322,9 +331,29 @@ def _paint(context: Context, run: Run, endpoint: Deployed, made: Estimate) -> No
         output=endpoint.output,
         version=endpoint.version,
         instances=endpoint.instances,
-        seconds=made.each,
+        seconds=_estimate(requests, endpoint).each,
         usage=Usage(context, endpoint.model, Kind.ASYNCHRONOUS, price),
     )
+    window.recover()
+    _say_collected(context.console, run)
+    if run.left:
+        deployed.require_ready(context, endpoint, queues=window.waiting < len(run.left))
+    return window
+
+
+def _say_collected(console: Console, run: Run) -> None:
+    if run.painted:
+        console.say(f"{run.painted:,} more were painted meanwhile, and are fetched.")
+
+
+def _paint(context: Context, run: Run, endpoint: Deployed, window: Window | None) -> None:
+    if window is None:
+        price = prices.dearest([endpoint.instance_type])
+        usage = Usage(context, endpoint.model, Kind.REALTIME, price)
+        work = deployed.in_real_time(context, endpoint, usage)
+        renew = deployed.renewal(context, endpoint)
+        Direct(run, context.clock, work, _REAL_TIME_AT_ONCE, renew).paint()
+        return
     try:
         with deployed.scaled_out(context, run.folder, endpoint):
             window.paint()

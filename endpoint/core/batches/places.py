@@ -69,6 +69,11 @@ def output(identifier: str) -> str:
     return f"{batch(identifier)}output/"
 
 
+def recorded(identifier: str) -> str:
+    """Return the key of the list of a managed-spot job's pictures whose usage is recorded."""
+    return f"{batch(identifier)}recorded.txt"
+
+
 def code(digest: str) -> str:
     """Return the prefix of a managed-spot job's code, by the digest of its files: 16 digits."""
     return f"{BATCHES}code/{_checked(_DIGEST, digest)}/"
@@ -76,7 +81,12 @@ def code(digest: str) -> str:
 
 def sagemaker_name(deployment: str, identifier: str, attempt: int) -> str:
     """Return SageMaker's name of an attempt of a managed-spot job; at most 63 characters."""
-    return f"easel-{deployment}-batch-{_checked(_ID, identifier)[:12]}-{attempt}"
+    return f"{sagemaker_prefix(deployment)}{_checked(_ID, identifier)[:12]}-{attempt}"
+
+
+def sagemaker_prefix(deployment: str) -> str:
+    """Return what the names of a deployment's managed-spot jobs begin with."""
+    return f"easel-{deployment}-batch-"
 
 
 # --- A batch of the gateway -----------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.cli.context import Context
@@ -28,6 +29,7 @@ class Deployed:
         instance_type: the first of its types.
         output: where an asynchronous one stores pictures; None for one in real time.
         instances: the most it may have, or has in real time.
+        exists: false for an asynchronous one that is stopped, whose pictures can be collected.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Deployed:
     instance_type: str
     output: str | None
     instances: int
+    exists: bool = True
 
 
 def find(context: Context, model: str | None, most_instances: int | None) -> Deployed:
@@ -47,22 +50,24 @@ def find(context: Context, model: str | None, most_instances: int | None) -> Dep
         most_instances: the limit while it paints; None for its own.
 
     Raises:
-        ScriptError: if there is none, it has no instances to come, or the monthly cap is reached.
+        ScriptError: if there is none, or it has no instances to come; for one in real time, if the
+            monthly cap is reached.
     """
-    name = context.choose_endpoint(model)
-    description = context.endpoints.find(name)
-    if description is None:
-        raise ScriptError(
-            f"There is no endpoint {name}.",
-            "`python -m endpoint status` lists the endpoints; `python -m endpoint start` restores"
-            " a stopped one.",
-        )
-    version = description["EndpointConfigName"]
-    config = context.models.find_config(version) or {}
-    lease.require_room(context, config)
+    name = choose(context, model)
     model = context.deployment.model_of(name)
+    description = context.endpoints.find(name)
+    newest = newest_config(context, name, model)
+    if newest is None:
+        raise _missing(name)
+    version, config = newest
     types = instance_types(config)
+    if description is None:
+        if not is_asynchronous(config):
+            raise _missing(name)
+        output = config["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"]
+        return Deployed(name, model, version, types[0], output, most_instances or 1, exists=False)
     if not is_asynchronous(config):
+        lease.require_room(context, config)
         if most_instances:
             raise BadArgument(
                 f"{name} answers in real time: --most-instances is for asynchronous endpoints."
@@ -75,6 +80,66 @@ def find(context: Context, model: str | None, most_instances: int | None) -> Dep
         raise ScriptError(f"{name} does not scale.", "`python -m endpoint start` repairs it.")
     output = config["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"]
     return Deployed(name, model, version, types[0], output, most_instances or limit)
+
+
+def choose(context: Context, model: str | None) -> str:
+    """Return the name of a model's endpoint, which may be stopped.
+
+    Raises:
+        BadArgument: if no model is named, and there are several, or none.
+    """
+    if model is None and not context.endpoint_names():
+        configs = context.models.configs(f"{context.deployment.prefix}-")
+        stopped = {item["EndpointConfigName"].rpartition("-")[0] for item in configs}
+        owned: list[str] = list(filter(context.deployment.owns, stopped))
+        if len(owned) == 1:
+            return owned[0]
+    return context.choose_endpoint(model)
+
+
+def require_ready(context: Context, endpoint: Deployed, *, queues: bool = True) -> None:
+    """Refuse to go on with an endpoint that cannot paint.
+
+    Args:
+        context: the deployment.
+        endpoint: as `find` has returned it.
+        queues: whether new pictures are queued; else those in the queue are waited for.
+
+    Raises:
+        ScriptError: if it is stopped, or new pictures would be queued at the monthly cap.
+    """
+    if queues or not endpoint.exists:
+        types = {"ProductionVariants": [{"InstanceType": endpoint.instance_type}]}
+        lease.require_room(context, types)
+    if not endpoint.exists:
+        raise _missing(endpoint.name)
+
+
+def newest_config(context: Context, endpoint: str, model: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and the content of an endpoint's configuration.
+
+    That of a stopped endpoint is the newest one; None if the model is not deployed.
+    """
+    description = context.endpoints.find(endpoint)
+    names = [] if description is None else [str(description["EndpointConfigName"])]
+    names += [
+        item["EndpointConfigName"]
+        for item in context.models.configs(f"{endpoint}-")  # the newest first
+        if context.deployment.is_version_of(item["EndpointConfigName"], model)
+    ]
+    for name in names:
+        config = context.models.find_config(name)
+        if config is not None:
+            return name, config
+    return None
+
+
+def _missing(endpoint: str) -> ScriptError:
+    return ScriptError(
+        f"There is no endpoint {endpoint}.",
+        "`python -m endpoint status` lists the endpoints; `python -m endpoint start` restores"
+        " a stopped one.",
+    )
 
 
 @contextmanager

@@ -86,6 +86,15 @@ class Direct:
             TookTooLong: if there has been no picture for twenty minutes.
         """
         running: dict[Future[bytes], Task] = {}
+        try:
+            self._paint(running)
+        finally:
+            # When the run ends by an error, the others have been paid as well.
+            for future, task in running.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self._run.add(task.number, future.result())
+
+    def _paint(self, running: dict[Future[bytes], Task]) -> None:
         with ThreadPoolExecutor(self._at_once) as pool:
             while self._waiting or running:
                 while self._waiting and len(running) < self._at_once:

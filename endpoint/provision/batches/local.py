@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,8 @@ _LATER = {429, 502, 503, 504}
 # What says that there was no room, and nothing about the picture.
 _NO_ROOM = {429}
 _MOST_PAUSE = 60.0
+# A 402 for a longer time is of a budget or a cap that is used up until the next month.
+_MOST_RESERVED = 60.0
 
 
 class Gateway:
@@ -72,7 +75,7 @@ class Gateway:
         Raises:
             Failed: if the gateway refuses the request.
             Busy: if a later attempt can succeed.
-            ScriptError: if it requires a key.
+            ScriptError: if it requires a key, or a budget or the monthly cap is used up.
         """
         request = task.picture.request
         fields = {name: value for name, value in request.to_dict().items() if value != ""}
@@ -83,6 +86,7 @@ class Gateway:
         except OSError as error:
             raise Busy(f"{self.url} does not answer: {error}", counts=False) from error
         _check_key(answer)
+        _check_money(answer)
         if answer.status in _LATER:
             pause = min(_seconds(answer.headers.get("retry-after", "")), _MOST_PAUSE)
             raise Busy(_message(answer), pause, counts=answer.status not in _NO_ROOM)
@@ -124,6 +128,20 @@ def _check_key(answer: Answer) -> None:
         )
 
 
+def _check_money(answer: Answer) -> None:
+    """Raise the error of a 402: money is missing for all lines alike."""
+    if answer.status != 402:
+        return
+    seconds = _seconds(answer.headers.get("retry-after", ""), math.inf)
+    if seconds <= _MOST_RESERVED:
+        # What is left of the budget is reserved for pictures in progress.
+        raise Busy(_message(answer), seconds, counts=False)
+    raise ScriptError(
+        f"The gateway refuses: {_message(answer)}",
+        "The same command continues when there is money again; no line has failed for this.",
+    )
+
+
 def _message(answer: Answer) -> str:
     try:
         body: Mapping[str, Any] = answer.json()
@@ -132,5 +150,5 @@ def _message(answer: Answer) -> str:
         return f"The gateway responded with {answer.status}."
 
 
-def _seconds(text: str) -> float:
-    return float(text) if text.isascii() and text.isdigit() else 5.0
+def _seconds(text: str, default: float = 5.0) -> float:
+    return float(text) if text.isascii() and text.isdigit() else default

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from endpoint.aws.models import instance_types
 from endpoint.aws.registry import Image
-from endpoint.catalogue import prices
+from endpoint.catalogue import prices, training
 from endpoint.cli.context import Context
 from endpoint.core.batches import places
 from endpoint.core.console import elapsed
@@ -26,6 +26,8 @@ from endpoint.core.picture_files import is_whole
 from endpoint.core.problems import ScriptError, TrainingFailed
 from endpoint.core.training_jobs import request, state
 from endpoint.core.training_jobs.places import OPERATOR
+from endpoint.core.usage_records import Kind
+from endpoint.provision.batches.deployed import choose, newest_config
 from endpoint.provision.batches.run import Run
 from endpoint.provision.batches.usage import Usage
 from endpoint.provision.files import payload
@@ -60,7 +62,8 @@ class Definition:
         image: the serving image's URI.
         data: the prefix of the model's files, which include the serving code.
         environment: the container's.
-        instance_type: to paint on.
+        types: that may be painted on.
+        instance_type: that paints; `with_room` chooses it among the types.
         has_weights: whether the weights are among the files; else the container fetches them.
         most_seconds: that the monthly cap leaves for the job; infinite without a cap.
     """
@@ -70,9 +73,10 @@ class Definition:
     image: str
     data: str
     environment: Mapping[str, str]
+    types: Sequence[str]
     instance_type: str
     has_weights: bool
-    most_seconds: float
+    most_seconds: float = math.inf
 
 
 def find(context: Context, model: str | None, instance_type: str | None) -> Definition:
@@ -81,15 +85,20 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
     Args:
         context: the deployment.
         model: None for the deployment's only one.
-        instance_type: None for the first of the endpoint's that the account may run.
+        instance_type: None for those of the endpoint.
 
     Raises:
-        ScriptError: if the model was never deployed, or the monthly cap is reached.
-        QuotaTooSmall: if the account can run no such spot instance.
+        ScriptError: if the model was never deployed.
     """
-    name = context.choose_endpoint(model)
+    name = choose(context, model)
     model = context.deployment.model_of(name)
-    version, config = _config(context, name, model)
+    newest = newest_config(context, name, model)
+    if newest is None:
+        raise ScriptError(
+            f"{model} is not deployed.",
+            "`python -m endpoint create` stores its files and settings.",
+        )
+    version, config = newest
     definition = context.models.find_model(config["ProductionVariants"][0]["ModelName"]) or {}
     container = definition.get("PrimaryContainer", {})
     if "ModelDataSource" not in container:
@@ -99,49 +108,72 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
     start = f"s3://{context.deployment.bucket}/"
     data = str(container["ModelDataSource"]["S3DataSource"]["S3Uri"]).removeprefix(start)
     types = [instance_type] if instance_type else instance_types(config)
-    chosen = choose_type(context, types, spot=True)
-    lease.require_room(context, {"ProductionVariants": [{"InstanceType": chosen}]})
     return Definition(
         model,
         version,
         container["Image"],
         data,
         container.get("Environment", {}),
-        chosen,
+        types,
+        types[0],
         "EASEL_MODEL_ID" not in container.get("Environment", {}),
-        _most_seconds(context, chosen),
     )
+
+
+def with_room(context: Context, definition: Definition) -> Definition:
+    """Return what a new job paints with.
+
+    Its instance type is the first that the account may run.
+
+    Raises:
+        ScriptError: if the monthly cap is reached, or is reserved for other jobs.
+        QuotaTooSmall: if the account can run no such spot instance.
+    """
+    # Before the quotas: where no money is left, a larger quota would not help.
+    lease.require_room(context, {"ProductionVariants": [{"InstanceType": definition.types[0]}]})
+    chosen = choose_type(context, definition.types, spot=True)
+    lease.require_room(context, {"ProductionVariants": [{"InstanceType": chosen}]})
+    return replace(definition, instance_type=chosen, most_seconds=_most_seconds(context, chosen))
 
 
 def _most_seconds(context: Context, instance_type: str) -> float:
     """Return how long a job may run until the monthly cap and an hour beyond it are spent.
 
     The guard deletes endpoints and no jobs: a job has to end by itself.
+
+    Raises:
+        ScriptError: if other jobs may spend all that is left.
     """
     limit, price = lease.cap(context), prices.dearest([instance_type])
     if not limit or not price:
         return math.inf
     spent = float((lease.spending(context) or {"usd": 0.0})["usd"])
     # The full price: what a spot instance costs is known afterwards.
-    return max(limit - spent, 0.0) / price * 3_600 + 3_600
+    reserved = _reserved(context)
+    left = limit - spent - reserved
+    if left <= 0:
+        # Each job may run for an hour beyond the cap, if several could start at it.
+        raise ScriptError(
+            f"Of the monthly cap of {limit:g} USD, {spent:.2f} USD are spent, and spot jobs that"
+            f" run may spend {reserved:.2f} USD.",
+            "Wait until they end, or raise it with --monthly-cap of `create` or `deploy`.",
+        )
+    return left / price * 3_600 + 3_600
 
 
-def _config(context: Context, endpoint: str, model: str) -> tuple[str, dict[str, Any]]:
-    """Return the name and the content of the newest configuration, or that of the endpoint."""
-    description = context.endpoints.find(endpoint)
-    names = [] if description is None else [str(description["EndpointConfigName"])]
-    names += [
-        item["EndpointConfigName"]
-        for item in context.models.configs(f"{endpoint}-")  # the newest first
-        if context.deployment.is_version_of(item["EndpointConfigName"], model)
-    ]
-    for name in names:
-        config = context.models.find_config(name)
-        if config is not None:
-            return name, config
-    raise ScriptError(
-        f"{model} is not deployed.", "`python -m endpoint create` stores its files and settings."
-    )
+def _reserved(context: Context) -> float:
+    """Return the USD that the deployment's running jobs can cost at most.
+
+    The whole of their longest runs: what they have cost so far is recorded only when their pictures
+    are fetched.
+    """
+    usd = 0.0
+    for summary in context.training.running(places.sagemaker_prefix(context.name)):
+        job = context.training.find(summary["TrainingJobName"]) or {}
+        seconds = job.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0)
+        price = prices.dearest([job.get("ResourceConfig", {}).get("InstanceType", "")])
+        usd += (price or 0.0) * seconds / 3_600
+    return usd
 
 
 class SpotJob:
@@ -150,66 +182,77 @@ class SpotJob:
     Args:
         run: what is missing.
         definition: what to paint with.
-        seconds: that it is expected to take; None if that is unknown.
-        usage: records the pictures.
+
+    Attributes:
+        definition: with the instance type of the latest job, once that is known.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        run: Run,
-        definition: Definition,
-        seconds: float | None,
-        usage: Usage,
-    ) -> None:
-        self._usage = usage
-        self._context, self._run, self._definition = context, run, definition
-        self._seconds = seconds
+    def __init__(self, context: Context, run: Run, definition: Definition) -> None:
+        self._context, self._run, self.definition = context, run, definition
+        self._name: str | None = None  # of the latest attempt
+        self._running = False
+        self._recorded: set[str] | None = None  # the files of recorded pictures
         self._id = places.batch_id(run.folder.lines, definition.version, "spot")
         self._prefix = places.checkpoints(self._id)
         self._files = {
             number: places.output_file(number, task.picture) for number, task in run.left.items()
         }
 
-    def paint(self) -> None:
-        """Start the job, or join the one that runs, and fetch what it paints.
+    def collect(self) -> None:
+        """Find the latest job, and fetch what is painted; it costs nothing."""
+        self._latest()
+        self._fetch()
+
+    def prepare(self) -> None:
+        """Choose what a new job would paint with, unless one runs; after `collect`.
+
+        Raises:
+            ScriptError: if the monthly cap is reached, or is reserved for other jobs.
+            QuotaTooSmall: if the account can run no such spot instance.
+        """
+        if not self._running:
+            self.definition = with_room(self._context, self.definition)
+
+    def paint(self, seconds: float | None) -> None:
+        """Start the job, or join the one that runs, and fetch what it paints; after `prepare`.
+
+        Args:
+            seconds: that it is expected to take; None if that is unknown.
 
         Raises:
             TrainingFailed: if the job fails; what it has painted is fetched.
         """
-        self._fetch()
-        if not self._run.left:
-            return
-        name, status = self._latest()
-        if name is None or status in _ENDED:
-            name = self._start(name)
-        self._watch(name)
+        if self._name is None or not self._running:
+            self._name = self._start(self._name, seconds)
+        self._watch(self._name)
 
     def stop(self) -> str | None:
-        """Stop the job if it runs; return its name."""
-        name, status = self._latest()
-        if name is None or status in _ENDED:
-            return None
-        self._context.begin(f"managed-spot job {name}: stopped")
-        self._context.training.stop_and_wait([name])
+        """Stop the job if it runs, and fetch what it has painted; return its name."""
+        self._latest()
+        if self._name is not None and self._running:
+            self._context.begin(f"managed-spot job {self._name}: stopped")
+            self._context.training.stop_and_wait([self._name])
         self._fetch()
-        return name
+        return self._name if self._running else None
 
     # --- Start
 
-    def _latest(self) -> tuple[str | None, str]:
-        """Return the name of the latest attempt, and SageMaker's status of it."""
-        latest, status, attempt = None, "", 1
+    def _latest(self) -> None:
+        """Find the latest attempt."""
+        attempt = 1
         while True:
             name = places.sagemaker_name(self._context.name, self._id, attempt)
             description = self._context.training.find(name)
             if description is None:
-                return latest, status
-            latest, status = name, str(description["TrainingJobStatus"])
+                return
+            self._name = name
+            self._running = description["TrainingJobStatus"] not in _ENDED
+            used = str(description["ResourceConfig"]["InstanceType"])
+            self.definition = replace(self.definition, instance_type=used)
             attempt += 1
 
-    def _start(self, before: str | None) -> str:
-        context, definition = self._context, self._definition
+    def _start(self, before: str | None, seconds: float | None) -> str:
+        context, definition = self._context, self.definition
         attempt = int(before.rpartition("-")[2]) + 1 if before else 1
         name = places.sagemaker_name(context.name, self._id, attempt)
         stack.ensure(
@@ -222,8 +265,8 @@ class SpotJob:
         payload.ensure_adapters(context.bucket, definition.model)
         context.bucket.put(places.lines(self._id), self._lines())
         runtime = _UNKNOWN_RUN
-        if self._seconds is not None:
-            runtime = int(min(max(2 * self._seconds + _SPARE_RUN, _SHORTEST_RUN), _LONGEST_RUN))
+        if seconds is not None:
+            runtime = int(min(max(2 * seconds + _SPARE_RUN, _SHORTEST_RUN), _LONGEST_RUN))
         runtime = int(min(runtime, definition.most_seconds))
         context.begin(f"managed-spot job {name}: at most {elapsed(runtime)}")
         context.training.start(
@@ -295,9 +338,25 @@ class SpotJob:
                 self._run.add(number, body)
                 came.append(self._files[number])
         if came:
-            measured = self._measured()
-            for file in came:
-                self._usage.record(measured.get(file, self._run.seconds_each or 0.0))
+            self._record(came)
+
+    def _record(self, files: Sequence[str]) -> None:
+        """Record pictures, unless they were recorded when another folder fetched them."""
+        bucket, place = self._context.bucket, places.recorded(self._id)
+        if self._recorded is None:
+            content = bucket.get(place) or b""
+            self._recorded = set(content.decode(errors="replace").splitlines())
+        new = [file for file in files if file not in self._recorded]
+        if not new:
+            return
+        price = prices.dearest([self.definition.instance_type])
+        usd = None if price is None else price * training.spot_share()
+        usage = Usage(self._context, self.definition.model, Kind.BATCH, usd)
+        measured = self._measured()
+        for file in new:
+            usage.record(measured.get(file, self._run.seconds_each or 0.0))
+        self._recorded.update(new)
+        bucket.put(place, "\n".join(sorted(self._recorded)).encode())
 
     def _measured(self) -> dict[str, float]:
         """Return the seconds of pictures, as the job has measured them, by their files."""
@@ -336,7 +395,7 @@ class SpotJob:
             raise TrainingFailed(f"AWS had no spot instance for long enough; {left}.", again)
         if description.get("TrainingJobStatus") == "Stopped":
             raise TrainingFailed(f"The job was stopped; {left}.", again)
-        text = state.sentence(reason, self._definition.instance_type)
+        text = state.sentence(reason, self.definition.instance_type)
         raise TrainingFailed(f"The job failed: {text} {left.capitalize()}.", again)
 
 

@@ -50,7 +50,11 @@ _TRIES = 2
 _BUSY = {"ThrottlingException", "ServiceUnavailable", "ServiceUnavailableException",
          "InternalDependencyException", "InternalFailure", "TooManyRequestsException"}  # fmt: skip
 # SageMaker's sentence around a container's error: "Received client error (400) from primary".
-_STATUS = re.compile(r"\((4\d\d)\)")
+# The rule is the gateway's (`failure_of` in gateway/chalicelib/aws/sagemaker.py): these statuses
+# would come again, but the serving toolkit reports any exception as a 400 of this type.
+_STATUS = re.compile(r"\b(?:error|status|code)\b\W{1,5}(?:code\W{1,5})?([1-5]\d\d)\b", re.I)
+_REFUSALS = {"400", "422"}
+_ACCIDENT = "InternalServerException"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -99,14 +103,13 @@ class Window:
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def paint(self) -> None:
-        """Paint everything that is missing.
+        """Paint everything that is missing, after `recover`.
 
         Raises:
             ClientError: if the endpoint refuses requests.
             ScriptError: if it is deleted meanwhile.
         """
         with self._pool:
-            self._recover()
             latest, idle = self._clock.monotonic(), 0
             while self._run.left:
                 filled, came = self._fill(), self._collect(self._queued)
@@ -158,8 +161,11 @@ class Window:
 
     # --- What earlier processes have left
 
-    def _recover(self) -> None:
-        """Collect what has come meanwhile, and wait for what is in the queue already."""
+    def recover(self) -> None:
+        """Collect what has come meanwhile, and wait for what is in the queue already.
+
+        It queues nothing, and needs no endpoint.
+        """
         self._collect(self._run.left)
         now = self._clock.now().timestamp()
         for number in self._run.left:
@@ -296,8 +302,9 @@ class Window:
         self._run.folder.note({"ended": self._entry(number)})
         status = _STATUS.search(reason)
         self._tries[number] = self._tries.get(number, 0) + 1
-        if status or self._tries[number] == _TRIES:
-            self._run.fail(number, reason, int(status[1]) if status else 500)
+        refused = status is not None and status[1] in _REFUSALS and _ACCIDENT not in reason
+        if refused or self._tries[number] == _TRIES:
+            self._run.fail(number, reason, int(status[1]) if status and refused else 500)
 
     def _map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         return list(self._pool.map(work, items))

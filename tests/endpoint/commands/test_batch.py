@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
 from endpoint.commands import batch
 from endpoint.core.usage_records import Kind, UsageRecord
+from endpoint.emulator.moto_.training import training
+from endpoint.emulator.process.clock import Clock
+from endpoint.emulator.training.service import Training
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import PNG, Crash
 
@@ -177,6 +181,18 @@ def test_a_real_time_endpoint_that_never_answers_ends_the_batch(world, prompts, 
 
 def test_a_line_that_fails_by_accident_is_tried_again_and_then_fails_alone(queue, prompts):
     queue.refuse("a cat", 500, "CUDA out of memory")
+
+    assert run(queue, prompts) == 1
+
+    assert answers(prompts)["0003"]["response"]["status_code"] == 500
+    assert sorted(invoked(queue).values()) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(400, "InternalServerException"), (429, "busy"), (507, "memory")]
+)
+def test_only_a_refusal_is_final_at_the_first_attempt(queue, prompts, status, message):
+    queue.refuse("a cat", status, message)
 
     assert run(queue, prompts) == 1
 
@@ -433,13 +449,113 @@ def test_each_picture_is_recorded_once(world, prompts, model, kind):
 @pytest.mark.parametrize("options", [(), ("--spot",)])
 def test_at_the_monthly_cap_nothing_begins(queue, prompts, options, capsys):
     assert create(queue, "--monthly-cap", "20", model="sdxl") == 0
-    spend = json.dumps({"usd": 20.5, "state": "reached"}).encode()
-    queue.client("s3").put_object(Bucket=BUCKET, Key="spend/2026-11.json", Body=spend)
+    spend(queue, 20.5)
 
     assert run(queue, prompts, *options) == 1
 
     assert "The monthly cap of 20 USD is reached" in capsys.readouterr().err
-    assert not (prompts.parent / "pictures").exists()
+    assert not pictures(prompts)
+    assert not jobs(queue)
+
+
+@pytest.fixture
+def started(queue):
+    """The jobs that were started; none of them runs until a test ends it."""
+    began = []
+    service = Training(
+        lambda: "",
+        "",
+        SimpleNamespace(get=lambda name, _region: queue.client(name)),
+        Clock(),
+        queue.now(),
+        start=lambda work: began.append(work.__self__.record),
+    )
+    with training(service):
+        yield began
+
+
+def spend(world, usd):
+    """Let the guard have counted so much."""
+    body = json.dumps({"usd": usd}).encode()
+    world.client("s3").put_object(Bucket=BUCKET, Key="spend/2026-11.json", Body=body)
+
+
+def jobs(world):
+    return world.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+
+
+def interrupted(world, file, *options):
+    """Run a batch, and press Ctrl-C when it waits for the first time."""
+    sleep = world.sleep
+
+    def interrupt(_seconds):
+        world.sleep = sleep
+        raise KeyboardInterrupt
+
+    world.sleep = interrupt
+    return run(world, file, *options)
+
+
+def paint_as_the_job(world):
+    """Put the pictures of the latest spot job where SageMaker mirrors them."""
+    s3 = world.client("s3")
+    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix="batches/")["Contents"]
+    (key,) = [item["Key"] for item in listed if item["Key"].endswith("/lines/lines.jsonl")]
+    lines = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().splitlines()
+    place = key.replace("/lines/lines.jsonl", "/checkpoints/")
+    measured = ""
+    for file in [json.loads(line)["file"] for line in lines]:
+        measured += json.dumps({"file": file, "seconds": 1.5}) + "\n"
+        s3.put_object(Bucket=BUCKET, Key=f"{place}{file}", Body=PNG)
+    s3.put_object(Bucket=BUCKET, Key=f"{place}painted.jsonl", Body=measured.encode())
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_at_the_monthly_cap_what_has_come_is_collected(queue, prompts, is_deleted):
+    assert create(queue, "--monthly-cap", "20", model="sdxl") == 0
+    assert run(queue, prompts) == 0
+    for path in (prompts.parent / "pictures").iterdir():
+        path.unlink()
+    spend(queue, 20.5)
+    if is_deleted:
+        queue.client("sagemaker").delete_endpoint(EndpointName="easel-main-sdxl")
+
+    assert run(queue, prompts) == 0
+
+    assert pictures(prompts) == [*PICTURES, "contact-sheet.png"]
+
+
+def test_at_the_monthly_cap_a_spot_job_is_collected_once_and_stopped(
+    queue, started, prompts, tmp_path
+):
+    assert create(queue, "--monthly-cap", "20", model="sdxl") == 0
+    assert interrupted(queue, prompts, "--spot") == 130
+    paint_as_the_job(queue)
+    spend(queue, 20.5)
+
+    assert run(queue, prompts, "--spot") == 0
+    assert pictures(prompts) == [*PICTURES, "contact-sheet.png"]
+    # A second folder has the pictures, and they have not cost anything again.
+    assert run(queue, prompts, "--spot", "--out", str(tmp_path / "other")) == 0
+    assert [one.gpu_milliseconds for one in recorded(queue)] == [1_500] * 4
+    for path in (prompts.parent / "pictures").iterdir():
+        path.unlink()
+    started[0].enter("Stopped", status="Stopped")
+    assert run(queue, prompts, "--spot", "--stop") == 0
+    assert pictures(prompts) == PICTURES
+
+
+def test_a_running_spot_jobs_money_is_reserved_when_another_starts(queue, started, prompts, capsys):
+    assert create(queue, "--monthly-cap", "20", model="sdxl") == 0
+    spend(queue, 19.5)
+    assert interrupted(queue, prompts, "--spot") == 130
+    prompts.write_text("another batch")
+
+    assert run(queue, prompts, "--spot", "--out", str(prompts.parent / "other")) == 1
+
+    # An hour of a g5.xlarge at 1.408 USD, which is more than what is left.
+    assert "spot jobs that run may spend 1.41 USD" in capsys.readouterr().err
+    assert len(started) == 1
 
 
 def test_a_batch_renews_the_lease_of_a_real_time_endpoint(world, prompts):

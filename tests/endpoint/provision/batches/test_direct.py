@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections import Counter
 
 import pytest
 
 from endpoint.core.batches.lines import read_file
 from endpoint.core.console import Console
-from endpoint.core.problems import TookTooLong
+from endpoint.core.problems import ScriptError, TookTooLong
 from endpoint.provision.batches.direct import Busy, Direct, Failed
 from endpoint.provision.batches.folder import opened
 from endpoint.provision.batches.run import Run
@@ -97,6 +98,22 @@ def test_without_any_picture_for_twenty_minutes_it_ends(run):
     with pytest.raises(TookTooLong, match="no picture for 20 minutes: loading"):
         paint(run, work)
     assert statuses(run) == {}
+
+
+def test_what_was_on_its_way_when_the_run_ends_by_an_error_is_stored(run):
+    is_refused = threading.Event()
+
+    def work(prompt, _):
+        if prompt == "a":
+            is_refused.set()
+            raise ScriptError("The budget is used up.")
+        is_refused.wait()
+        return PNG
+
+    with pytest.raises(ScriptError, match="budget"):
+        paint(run, work, at_once=2)
+    assert statuses(run)["0002"] == 200
+    assert "0001" not in statuses(run)
 
 
 def test_the_progress_has_speed_time_left_failures_and_the_cost_of_the_rest(tmp_path):

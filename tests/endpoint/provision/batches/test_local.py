@@ -112,6 +112,8 @@ def test_a_picture_that_does_not_fit_a_response_is_fetched_without_the_key(monke
         (Answer(503, {"retry-after": "700"}, b"{}"), 60, True),
         (Answer(502, {}, b"<html>"), 5, True),
         (OSError("refused"), 5, False),
+        # What is left of the budget is reserved for pictures in progress.
+        (Answer(402, {"retry-after": "30"}, b"{}"), 30, False),
     ],
 )
 def test_trouble_behind_the_gateway_is_worth_another_attempt(answer, seconds, counts):
@@ -126,6 +128,16 @@ def test_a_refusal_fails_the_line_with_the_gateways_words():
     with pytest.raises(Failed, match="lora: there is no x") as error:
         paint(Answer(400, {}, body))
     assert error.value.status == 400
+
+
+@pytest.mark.parametrize("headers", [{"retry-after": "86400"}, {"retry-after": "61"}, {}])
+def test_a_budget_that_is_used_up_ends_the_batch_and_fails_no_line(headers):
+    body = b'{"error": {"message": "The budget of this key is used up."}}'
+
+    with pytest.raises(ScriptError) as error:
+        paint(Answer(402, headers, body))
+    assert "The budget of this key is used up." in str(error.value)
+    assert "The same command continues" in error.value.advice
 
 
 def test_an_answer_without_a_picture_fails_the_line():
