@@ -367,6 +367,7 @@ def _batches() -> dict[str, Schema]:
     error = dict.fromkeys(("code", "message", "param"), or_null(TEXT))
     errors = json_object({"data": listed(json_object({**error, "line": or_null(WHOLE)}))})
     counts = json_object(dict.fromkeys(("total", "completed", "failed"), WHOLE))
+    metadata = {"type": ["object", "null"], "additionalProperties": TEXT}
     texts = ("id", "object", "endpoint", "input_file_id", "completion_window")
     batch = json_object(
         {
@@ -377,7 +378,7 @@ def _batches() -> dict[str, Schema]:
         },
         **dict.fromkeys(("model", "output_file_id", "error_file_id"), or_null(TEXT)),
         errors={"anyOf": [errors, {"type": "null"}]},
-        metadata={"type": ["object", "null"]},
+        metadata=metadata,
     )
 
     def page(name: str) -> Schema:
@@ -393,8 +394,11 @@ def _batches() -> dict[str, Schema]:
     }
     size = {**WHOLE, "minimum": 1, "maximum": LARGEST_FILE}
     sent = {"filename": TEXT, "bytes": size, "purpose": purpose}
-    metadata = {"type": ["object", "null"], "additionalProperties": TEXT}
-    ignored = {"type": ["object", "null"], "description": "Accepted and ignored."}
+    ignored = {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": ["string", "integer"]},
+        "description": "Accepted and ignored.",
+    }
     return {
         "FileRequest": _closed({**sent, "expires_after": ignored}, list(sent)),
         "FileForm": json_object({"file": BINARY, "purpose": purpose}),
