@@ -27,6 +27,7 @@ _STACKS_OWN = {
     "PrivateNetwork",
     "Roles",
     "SpendMail",
+    "SpendMailEnds",
 }
 _SHARED = {
     "Bucket",

@@ -424,11 +424,12 @@ def _guard(deployment: Deployment) -> Iterator[Right]:
             "sns:SetTopicAttributes",
             "sns:Subscribe",
             "sns:TagResource",
-            "sns:Unsubscribe",
             "sns:UntagResource",
         ),
         (deployment.spend_topic,),
     )
+    # It supports no resource ARNs.
+    yield Right("SpendMailEnds", ("sns:Unsubscribe",), ("*",))
 
 
 def _leases(deployment: Deployment) -> Iterator[Right]:

@@ -250,6 +250,8 @@ class World(Clock):
 
     def run(self, main: Any, *argv: str, **more: Any) -> int:
         """Run a script in this account; return its exit code."""
+        if "--dry-run" in argv:  # it hooks into the session, which all accounts share
+            self.open_session()
         return int(main([*argv], session=self.session, clock=self, **more))
 
     def open_session(self) -> None:

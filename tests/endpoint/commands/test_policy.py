@@ -92,10 +92,11 @@ CLOUDFORMATION = [
     ),
     *(
         iam.Request(f"sns:{action}", DEPLOYMENT.spend_topic)
-        for action in ("CreateTopic", "TagResource", "UntagResource", "Subscribe", "Unsubscribe",
+        for action in ("CreateTopic", "TagResource", "UntagResource", "Subscribe",
                        "GetTopicAttributes", "SetTopicAttributes", "ListTagsForResource",
                        "ListSubscriptionsByTopic", "DeleteTopic")
     ),
+    iam.Request("sns:Unsubscribe"),
     *(
         iam.Request(f"ecr:{action}", iam.ARN.format("ecr", "repository/easel-main"))
         for action in ("CreateRepository", "DeleteRepository", "DescribeRepositories",
