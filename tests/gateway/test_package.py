@@ -58,6 +58,7 @@ def test_the_role_has_the_required_permissions_and_no_others(template):
 
     actions = [action for statement in policy["Statement"] for action in statement["Action"]]
     assert sorted(set(actions)) == [
+        "iam:PassRole",
         "logs:CreateLogGroup",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
@@ -66,8 +67,13 @@ def test_the_role_has_the_required_permissions_and_no_others(template):
         "s3:ListBucket",
         "s3:ListMultipartUploadParts",
         "s3:PutObject",
+        "sagemaker:AddTags",
+        "sagemaker:CreateEndpoint",
+        "sagemaker:DescribeEndpoint",
         "sagemaker:InvokeEndpoint",
         "sagemaker:InvokeEndpointAsync",
+        "scheduler:GetSchedule",
+        "scheduler:UpdateSchedule",
     ]
     for statement in policy["Statement"]:
         assert all("easel-" in resource for resource in statement["Resource"])
