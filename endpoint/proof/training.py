@@ -7,10 +7,11 @@ from typing import Any
 import urllib3
 from botocore.exceptions import ClientError
 
+from endpoint.aws.registry import Image
 from endpoint.core.problems import code_of, message_of
 from endpoint.core.training_jobs import places, request
 from endpoint.proof.subject import Observation, Subject
-from endpoint.provision.training import setting, stack
+from endpoint.provision.training import stack
 
 _UNKNOWN = "0" * 12
 _LARGEST_UPLOAD = 100  # bytes
@@ -31,10 +32,19 @@ def training_unknown(subject: Subject) -> Observation:
     return Observation(held, "; ".join(said))
 
 
+def _image(subject: Subject) -> Image:
+    """Return an image that exists: the endpoint's, as no job is ever started from it."""
+    context = subject.context
+    # Its configuration remains when the endpoint is stopped.
+    newest = context.models.configs(f"{subject.asynchronous}-")[0]
+    config = context.models.find_config(newest["EndpointConfigName"]) or {}
+    model = context.models.find_model(config["ProductionVariants"][0]["ModelName"]) or {}
+    return Image.parse(model["PrimaryContainer"]["Image"])
+
+
 def training_stack(subject: Subject) -> Observation:
     """Whether CloudFormation creates the stack: role, policies, pipeline and rules."""
-    image = setting.training_image(subject.context, None)
-    stack.ensure(subject.context, image, [_INSTANCE_TYPE], gateway=True)
+    stack.ensure(subject.context, _image(subject), [_INSTANCE_TYPE], gateway=True)
     described = subject.client("sagemaker").describe_pipeline(PipelineName=_pipeline(subject))
     return Observation(
         described["PipelineStatus"] == "Active", f"the pipeline is {described['PipelineStatus']}"
@@ -51,7 +61,7 @@ def training_channel(subject: Subject) -> Observation:
         deployment=context.name,
         owner=places.OPERATOR,
         role=context.deployment.training_role,
-        image=setting.training_image(context, None).uri,
+        image=_image(subject).uri,
         instance_type=_INSTANCE_TYPE,
         code=places.code(f"{0:016}"),
         job=places.job_channel(_UNKNOWN),
