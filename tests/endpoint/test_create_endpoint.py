@@ -77,7 +77,6 @@ def test_a_number_that_cannot_be_is_refused_before_anything_is_asked(world, caps
 
 
 def test_a_dry_run_prints_the_calls_and_changes_nothing(world, capsys):
-    world.open_session()
     assert create(world, "--dry-run", model="sdxl") == 0
     output = capsys.readouterr().err
     for call in (

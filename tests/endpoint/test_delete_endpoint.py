@@ -128,7 +128,6 @@ def test_a_picture_that_arrives_late_does_not_prevent_deleting_the_bucket(world)
 
 def test_a_dry_run_deletes_nothing(world, capsys):
     assert create(world) == 0
-    world.open_session()
     before = contents(world)
     assert world.run(delete_endpoint.main, "--dry-run") == 0
     assert "would call sagemaker.DeleteEndpoint " in capsys.readouterr().err

@@ -250,14 +250,11 @@ class World(Clock):
 
     def run(self, main: Any, *argv: str, **more: Any) -> int:
         """Run a script in this account; return its exit code."""
-        if "--dry-run" in argv:  # it hooks into the session, which all accounts share
-            self.open_session()
-        return int(main([*argv], session=self.session, clock=self, **more))
-
-    def open_session(self) -> None:
-        """Use a separate session, for a test that hooks into it."""
-        self.session = _Session()
-        self.session.world = self
+        session = self.session
+        if "--dry-run" in argv:  # it hooks into its session, which all accounts and runs share
+            session = _Session()
+            session.world = self
+        return int(main([*argv], session=session, clock=self, **more))
 
     def client(self, service: str) -> Any:
         """Return a client that this layer does not watch."""

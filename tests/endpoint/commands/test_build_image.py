@@ -86,7 +86,6 @@ def test_nothing_is_built_without_consent(world, capsys):
 
 
 def test_a_dry_run_prints_the_calls_and_builds_nothing(world, capsys):
-    world.open_session()
     assert build(world, "--dry-run") == 0
     printed = capsys.readouterr().err
     for call in ("cloudformation.CreateStack", "s3.PutObject", "codebuild.StartBuild"):

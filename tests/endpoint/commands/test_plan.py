@@ -99,7 +99,6 @@ def test_what_a_discarded_plan_leaves(world, capsys, abandoned):
 
 def test_a_dry_run_does_not_say_that_it_discarded_a_plan(world, capsys):
     _plan(world, capsys)
-    world.open_session()  # with clients that are not open yet
     assert world.run(plan.main, "--discard", "--dry-run") == 0
     said = capsys.readouterr()
     assert "would call cloudformation.DeleteChangeSet" in said.err

@@ -253,7 +253,6 @@ def test_repeats_of_folders_stay(world, jobs, photos, model):
 
 def test_a_dry_run_uploads_nothing_and_prints_the_request(world, jobs, photos, model, capsys):
     before = stored(world)
-    world.open_session()
     del world._before_create_training_job  # which would answer first
     assert start(world, photos, model, "--dry-run") == 0
 

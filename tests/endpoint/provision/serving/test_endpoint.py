@@ -185,7 +185,6 @@ def test_the_weights_of_an_asynchronous_model_come_by_way_of_s3(
 
 
 def test_a_dry_run_downloads_no_weights(world, monkeypatch):
-    world.open_session()
     monkeypatch.setattr(weights, "gather", lambda *_: pytest.fail("downloads"))
     arguments = ("--model", "sdxl", "--image", IMAGE, "--dry-run")
     assert world.run(create_endpoint.main, *arguments) == 0
