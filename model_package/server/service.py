@@ -162,7 +162,7 @@ class Service:
         self._require_open()
         context = Context(self._script.model_dir, call.headers)
         request = await self._read(call, context)
-        if self._worker.needs_no_generate(request):
+        if self._worker.needs_no_generation(request):
             return await self._reply(partial(self._at_once, request, context), context)
         result = await self._generate(call, request, context)
         if isinstance(result, ServerError):

@@ -113,7 +113,7 @@ class Worker(threading.Thread):
             self._longest = max(self._longest, now - self._sign)
         self._sign = now
 
-    def needs_no_generate(self, request: Any) -> bool:
+    def needs_no_generation(self, request: Any) -> bool:
         """Whether a request is an error already, or asks for something else than a picture."""
         if isinstance(request, Exception) or self.engine is None:
             return True
@@ -121,7 +121,7 @@ class Worker(threading.Thread):
 
     def checked(self, request: Any) -> Any:
         """Return a request, or the error for what the engine finds wrong with it."""
-        if self.needs_no_generate(request) or self.engine is None:
+        if self.needs_no_generation(request) or self.engine is None:
             return request
         return self.engine.check(request) or request
 
