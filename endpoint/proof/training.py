@@ -45,7 +45,9 @@ def _image(subject: Subject) -> Image:
 def training_stack(subject: Subject) -> Observation:
     """Whether CloudFormation creates the stack: role, policies, pipeline and rules."""
     stack.ensure(subject.context, _image(subject), [_INSTANCE_TYPE], gateway=True)
-    described = subject.client("sagemaker").describe_pipeline(PipelineName=_pipeline(subject))
+    described = subject.client("sagemaker").describe_pipeline(
+        PipelineName=subject.context.deployment.training_stack
+    )
     return Observation(
         described["PipelineStatus"] == "Active", f"the pipeline is {described['PipelineStatus']}"
     )
@@ -130,7 +132,7 @@ def pipeline_token(subject: Subject) -> Observation:
         # Above the limit of the pipeline, whose first step then fails.
         values = {"Marker": marker, "LongestRun": "1000000"}
         arn: str = sagemaker.start_pipeline_execution(
-            PipelineName=_pipeline(subject),
+            PipelineName=subject.context.deployment.training_stack,
             PipelineParameters=[{"Name": name, "Value": value} for name, value in values.items()],
             ClientRequestToken=_UNKNOWN * 3,
         )["PipelineExecutionArn"]
@@ -142,14 +144,10 @@ def pipeline_token(subject: Subject) -> Observation:
     return Observation(same and "ConflictException" in said, words)
 
 
-def _pipeline(subject: Subject) -> str:
-    return f"easel-{subject.context.name}-training"
-
-
 def _executions(subject: Subject) -> list[dict[str, Any]]:
     """Return the executions of the pipeline, the newest first."""
     listed: list[dict[str, Any]] = subject.client("sagemaker").list_pipeline_executions(
-        PipelineName=_pipeline(subject)
+        PipelineName=subject.context.deployment.training_stack
     )["PipelineExecutionSummaries"]
     return listed
 
