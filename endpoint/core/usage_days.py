@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
@@ -111,14 +111,12 @@ def described(rows: Iterable[Row]) -> dict[str, Any]:
 
 def report(rows: Sequence[Row], days: Sequence[date]) -> dict[str, Any]:
     """Return what was used on days: together, by day, by key, by model, by link, and each row."""
+    by_day = _grouped("day", rows)
     return {
         "from": str(days[0]),
         "to": str(days[-1]),
         **described(rows),
-        "days": [
-            {"day": str(day), **described(row for row in rows if row.day == str(day))}
-            for day in days
-        ],
+        "days": [{"day": str(day), **described(by_day.get(str(day), []))} for day in days],
         "keys": _by("key", rows),
         "models": _by("model", rows),
         "links": [one for one in _by("link", rows) if one["link"]],
@@ -128,12 +126,18 @@ def report(rows: Sequence[Row], days: Sequence[date]) -> dict[str, Any]:
 
 def _by(name: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return what the rows with each value of a field come to, the dearest first."""
-    value: Callable[[Row], str] = lambda row: str(getattr(row, name))  # noqa: E731
     sums = [
-        {name: one, **described(row for row in rows if value(row) == one)}
-        for one in sorted({value(row) for row in rows})
+        {name: value, **described(group)} for value, group in sorted(_grouped(name, rows).items())
     ]
-    return sorted(sums, key=lambda each: -each["usd"])
+    return sorted(sums, key=lambda one: -one["usd"])
+
+
+def _grouped(name: str, rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the rows by their values of a field."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, name), []).append(row)
+    return groups
 
 
 def to_csv(rows: Iterable[Row]) -> str:
