@@ -154,9 +154,9 @@ def _check_settings(
     """Have the gateway read the options, with what is deployed; return the variables of access."""
     access = access_of(options, before, context.deployment.bucket).variables
     planned = {model.name: model for model in offered}
+    stored = _stores_pictures(options, before)
     for name in (options.model, *options.also):
         model = models.resolve(name, options.revision)
-        stored = _stores_pictures(options, before)
         planned[model.name] = _planned(context, model, options.instance_type, stored=stored)
     settings = GatewaySettings(
         tuple(planned.values()), log_prompts=options.log_prompts, access=access
