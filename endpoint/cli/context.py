@@ -88,6 +88,19 @@ class Context:
         deployment = self.deployment
         return list(filter(deployment.owns, self.endpoints.names(f"{deployment.prefix}-")))
 
+    def newest_configs(self) -> dict[str, str]:
+        """Return the newest endpoint configuration of each model, by the model's name.
+
+        An update that was interrupted leaves two.
+        """
+        newest: dict[str, str] = {}
+        for item in self.models.configs(f"{self.deployment.prefix}-"):  # the newest first
+            name = item["EndpointConfigName"]
+            model = self.deployment.model_of_version(name)
+            if model is not None:
+                newest.setdefault(model, name)
+        return newest
+
     # A boto3 client takes tens of milliseconds to create, so each is created on first use.
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
 
 def start(context: Context, options: StartOptions) -> Result:
     """Create the endpoints again, one after the other; those in service are left as they are."""
-    newest = _newest_configs(context, options.model)
+    newest = context.newest_configs()
+    if options.model is not None:
+        newest = {model: name for model, name in newest.items() if model == options.model}
     if not newest:
         raise ScriptError(
             "There is nothing to start.", "`python -m endpoint create` creates an endpoint."
@@ -92,21 +93,6 @@ def _start(
 def _is_in_service(context: Context, model: str) -> bool:
     description = context.endpoints.find(context.deployment.endpoint(model))
     return description is not None and description["EndpointStatus"] == "InService"
-
-
-def _newest_configs(context: Context, model: str | None) -> dict[str, str]:
-    """Return the newest endpoint configuration of each model, by the model's name.
-
-    An update that was interrupted leaves two.
-    """
-    prefix = f"{context.deployment.prefix}-"
-    newest: dict[str, str] = {}
-    for item in context.models.configs(prefix):  # newest first
-        name = item["EndpointConfigName"]
-        match = re.fullmatch(rf"{re.escape(prefix)}(.+)-[0-9a-f]{{8}}", name)
-        if match and (model is None or model == match[1]):
-            newest.setdefault(match[1], name)
-    return newest
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

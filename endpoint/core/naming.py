@@ -204,7 +204,12 @@ class Deployment:
 
     def is_version_of(self, name: str, model: str) -> bool:
         """Whether `name` is a version, from `versioned`, of this model."""
-        return bool(re.fullmatch(rf"{re.escape(self.endpoint(model))}-[0-9a-f]{{8}}", name))
+        return self.model_of_version(name) == model
+
+    def model_of_version(self, name: str) -> str | None:
+        """Return the model of a name from `versioned`; None for any other name."""
+        match = re.fullmatch(rf"{re.escape(self.prefix)}-(.+)-[0-9a-f]{{8}}", name)
+        return match[1] if match else None
 
     def owns(self, name: str) -> bool:
         """Whether a resource of this name belongs to this deployment."""

@@ -56,7 +56,7 @@ def find(context: Context, model: str | None, most_instances: int | None) -> Dep
     name = choose(context, model)
     model = context.deployment.model_of(name)
     description = context.endpoints.find(name)
-    newest = newest_config(context, name, model)
+    newest = newest_config(context, name)
     if newest is None:
         raise _missing(name)
     version, config = newest
@@ -89,11 +89,9 @@ def choose(context: Context, model: str | None) -> str:
         BadArgument: if no model is named, and there are several, or none.
     """
     if model is None and not context.endpoint_names():
-        configs = context.models.configs(f"{context.deployment.prefix}-")
-        stopped = {item["EndpointConfigName"].rpartition("-")[0] for item in configs}
-        owned: list[str] = list(filter(context.deployment.owns, stopped))
-        if len(owned) == 1:
-            return owned[0]
+        stopped = list(context.newest_configs())
+        if len(stopped) == 1:
+            return context.deployment.endpoint(stopped[0])
     return context.choose_endpoint(model)
 
 
@@ -115,19 +113,15 @@ def require_ready(context: Context, endpoint: Deployed, *, queues: bool = True) 
         raise _missing(endpoint.name)
 
 
-def newest_config(context: Context, endpoint: str, model: str) -> tuple[str, dict[str, Any]] | None:
+def newest_config(context: Context, endpoint: str) -> tuple[str, dict[str, Any]] | None:
     """Return the name and the content of an endpoint's configuration.
 
     That of a stopped endpoint is the newest one; None if the model is not deployed.
     """
     description = context.endpoints.find(endpoint)
-    names = [] if description is None else [str(description["EndpointConfigName"])]
-    names += [
-        item["EndpointConfigName"]
-        for item in context.models.configs(f"{endpoint}-")  # the newest first
-        if context.deployment.is_version_of(item["EndpointConfigName"], model)
-    ]
-    for name in names:
+    current = None if description is None else str(description["EndpointConfigName"])
+    newest = context.newest_configs().get(context.deployment.model_of(endpoint))
+    for name in filter(None, (current, newest)):
         config = context.models.find_config(name)
         if config is not None:
             return name, config

@@ -92,7 +92,7 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
     """
     name = choose(context, model)
     model = context.deployment.model_of(name)
-    newest = newest_config(context, name, model)
+    newest = newest_config(context, name)
     if newest is None:
         raise ScriptError(
             f"{model} is not deployed.",
