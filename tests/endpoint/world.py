@@ -231,6 +231,16 @@ class World(Clock):
         """End the process `before` or `after` the call with this number, counted from 0."""
         self.trouble_at(call, when)
 
+    def crash_after(self, operation: str) -> None:
+        """End the process after the next call of an operation."""
+        hook = f"_after_{xform_name(operation)}"
+
+        def crash(*_: Any) -> None:
+            delattr(self, hook)
+            self._die()
+
+        setattr(self, hook, crash)
+
     def trouble_at(self, call: int, kind: str) -> None:
         """Crash `before` or `after` this call, or let it be `refused` or `interrupted`."""
         self._trouble = (len(self.calls) + call, kind)

@@ -410,20 +410,22 @@ def test_the_endpoints_limit_is_raised_while_it_paints_and_then_restored(queue, 
 
 
 def test_a_limit_that_a_crash_has_left_is_restored_by_the_next_run(queue, prompts):
-    queue.fail("InvokeEndpointAsync", "AccessDeniedException", status=403)
-    queue.crash_at(30, "before")
-    try:
+    queue.crash_after("RegisterScalableTarget")
+    with pytest.raises(Crash):
         run(queue, prompts, "--most-instances", "4")
-    except Crash:
-        queue.revive()
-    queue.faults.switch("InvokeEndpointAsync", [])
+    queue.revive()
+    assert limit(queue) == 4
 
     assert run(queue, prompts) == 0
 
-    target = queue.client("application-autoscaling").describe_scalable_targets(
+    assert limit(queue) == 1
+
+
+def limit(world):
+    (target,) = world.client("application-autoscaling").describe_scalable_targets(
         ServiceNamespace="sagemaker"
-    )
-    assert target["ScalableTargets"][0]["MaxCapacity"] == 1
+    )["ScalableTargets"]
+    return target["MaxCapacity"]
 
 
 # --- What it costs --------------------------------------------------------------------------------

@@ -86,10 +86,9 @@ def test_an_update_that_is_refused_for_its_scaling_is_tried_without(world, servi
 def without_scaling(world):
     """Kill an update after it has removed the scaling."""
     assert create(world, "--most-instances", "2", model="sdxl") == 0
-    world._after_deregister_scalable_target = lambda *_: world._die()
+    world.crash_after("DeregisterScalableTarget")
     with pytest.raises(Crash):
         create(world, *OTHER_TYPE, model="sdxl")
-    del world._after_deregister_scalable_target
     world.revive()
     assert limit(world) is None
 

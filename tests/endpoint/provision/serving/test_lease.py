@@ -63,26 +63,13 @@ def test_the_schedule_exists_before_the_endpoint_and_counts_from_its_service_on(
 
 def test_a_run_that_dies_right_after_create_endpoint_leaves_an_endpoint_that_ends(world):
     world.schedules_run = True
-    _die_after(world, "CreateEndpoint")
+    world.crash_after("CreateEndpoint")
     with pytest.raises(Crash):
         create(world)
     world.revive()
     assert len(world.client("sagemaker").list_endpoints()["Endpoints"]) == 1
     world.sleep(2 * 3600 + 60)
     assert world.client("sagemaker").list_endpoints()["Endpoints"] == []
-
-
-def _die_after(world, operation):
-    """End the process after the first call of an operation."""
-    after = world.after
-
-    def dying(model, context, parsed, **more):
-        after(model=model, context=context, parsed=parsed, **more)
-        if model.name == operation:
-            world.after = after
-            world._die()
-
-    world.after = dying
 
 
 def test_never_is_said_with_the_price_of_a_month(world, capsys):
