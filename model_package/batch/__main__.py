@@ -108,7 +108,7 @@ def paint(home: Path, signals: list[int]) -> None:
     tasks.sort(key=lambda task: (task.request.lora, str(task.request.width),
                                  str(task.request.height)))  # fmt: skip
     engine = make_engine(load_generator(home / "input" / "data" / "model", os.environ))
-    Painter(engine, folder, failures).paint(tasks, signals)
+    Worker(engine, folder, failures).paint(tasks, signals)
 
 
 def read_tasks(path: Path) -> Iterator[Task]:
@@ -162,8 +162,8 @@ class Failures:
             return None  # the machine ended while it was written
 
 
-class Painter:
-    """Paints tasks with an engine, and writes what comes in threads beside it."""
+class Worker:
+    """Paints tasks with an engine, while threads write the pictures that are ready."""
 
     def __init__(self, engine: Engine, folder: Path, failures: Failures) -> None:
         self._engine, self._folder, self._failures = engine, folder, failures
