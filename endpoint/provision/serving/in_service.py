@@ -74,7 +74,7 @@ def bring_into_service(
                 context.console.say(f"  log: {line}")
             raise
     # Its creation took some of the lease.
-    leases.ensure(context, endpoint, config, lease, definition)
+    leases.renew(context, endpoint)
     restore_scaling(context, endpoint)
 
 

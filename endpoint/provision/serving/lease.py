@@ -83,6 +83,14 @@ def in_words(context: Context, endpoint: str, lease: Lease | None) -> str:
     return f"Its lease: it is deleted when nobody has used it for {lease}; `start` restores it."
 
 
+def renew(context: Context, endpoint: str) -> None:
+    """Count the lease of an endpoint from now on, if it has one that ends."""
+    before = find(context, endpoint)
+    if before is not None and before.active:
+        ends = before.lease.end(context.clock.now())
+        put(context, endpoint, replace(before, ends=ends), exists=True)
+
+
 def suspend(context: Context, endpoint: str) -> None:
     """Switch the schedule of a deleted endpoint off: nobody but `start` creates it again."""
     before = find(context, endpoint)

@@ -75,7 +75,7 @@ def test_a_run_that_dies_right_after_create_endpoint_leaves_an_endpoint_that_end
 def test_never_is_said_with_the_price_of_a_month(world, capsys):
     assert create(world, "--lease", "never") == 0
     said = capsys.readouterr().err
-    assert "WITHOUT A LEASE: easel-main-sd costs" in said
+    assert said.count("WITHOUT A LEASE: easel-main-sd costs") == 1
     assert "1028 per month" in said
     assert schedule(world)["State"] == "DISABLED"
 
