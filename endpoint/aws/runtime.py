@@ -174,7 +174,7 @@ class Runtime:
         output = self._output_of(job)
         return None if output is None else _checked(output)
 
-    def look(self, job: AsyncJob) -> tuple[bytes | None, str | None]:
+    def poll(self, job: AsyncJob) -> tuple[bytes | None, str | None]:
         """Return the job's output, or the reason of its failure; None for what is not there."""
         output = self._fetch(job.output)
         if output is not None:
@@ -183,15 +183,10 @@ class Runtime:
         return None, None if failure is None else failure.decode(errors="replace")[:500]
 
     def _output_of(self, job: AsyncJob) -> bytes | None:
-        output = self._fetch(job.output)
-        if output is None:
-            self._raise_failure(job.failure)
+        output, reason = self.poll(job)
+        if reason is not None:
+            raise PictureFailed(f"The model failed: {reason}")
         return output
-
-    def _raise_failure(self, location: str | None) -> None:
-        message = self._fetch(location) if location else None
-        if message is not None:
-            raise PictureFailed(f"The model failed: {message.decode(errors='replace')[:500]}")
 
     def _fetch(self, location: str) -> bytes | None:
         parts = urlsplit(location)

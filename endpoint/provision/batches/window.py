@@ -294,7 +294,7 @@ class Window:
         return sum(number not in self._queued for number in numbers)
 
     def _ask(self, queued: Queued) -> tuple[bytes | None, str | None]:
-        return self._runtime.look(AsyncJob(queued.output or "", queued.failure))
+        return self._runtime.poll(AsyncJob(queued.output or "", queued.failure))
 
     def _fail(self, number: int, reason: str) -> None:
         """Leave a request to be queued again, or give it up."""
