@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -37,6 +36,7 @@ from moto.scheduler.models import (
 
 from endpoint.emulator.moto_.patching import InUse, replace
 from endpoint.emulator.moto_.roles import trusts
+from endpoint.emulator.process.repeating import repeating
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ _MOMENT = "at(%Y-%m-%dT%H:%M:%S)"
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _UNIVERSAL = re.compile(r"arn:[a-z-]+:scheduler:::aws-sdk:([a-z0-9]+):(\w+)")
 _SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400}
+_POLL_SECONDS = 0.5
 
 
 class NotCarriedOut(Exception):
@@ -136,45 +137,26 @@ class Schedules:
             raise NotCarriedOut(f"the role {role} does not allow {action} on {resource}")
 
 
-class Runner:
-    """Carries out all schedules of an account as they become due, in a thread.
-
-    It rests while other schedules are in use: theirs have another clock.
-
-    Args:
-        schedules: the schedules.
-        account: the account.
-        seconds: between two looks.
-    """
-
-    def __init__(self, schedules: Schedules, account: str, seconds: float = 0.5) -> None:
-        self._schedules, self._account, self._seconds = schedules, account, seconds
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="schedules")
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread, and wait for it."""
-        self._closed.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closed.wait(self._seconds):
-            if _service.value is not self._schedules:
-                continue
-            for region in list(scheduler_backends[self._account]):
-                self._schedules.run_due(self._account, region)
-
-
 _service = InUse["Schedules | None"](None)
 
 
 def schedules(use: Schedules) -> AbstractContextManager[None]:
     """Let the clock of `use` be that of schedules made while the context lasts."""
     return _service.use(use)
+
+
+def running(use: Schedules, account: str) -> AbstractContextManager[None]:
+    """Carry out all schedules of an account in a thread while the context lasts.
+
+    The thread does nothing while other schedules are in use: theirs have another clock.
+    """
+
+    def run_due() -> None:
+        if _service.value is use:
+            for region in list(scheduler_backends[account]):
+                use.run_due(account, region)
+
+    return repeating(run_due, lambda: _POLL_SECONDS, "schedules")
 
 
 def install() -> None:
