@@ -29,7 +29,7 @@ from endpoint.emulator.moto_.codebuild import Builds, builds
 from endpoint.emulator.moto_.event_targets import Targets, targets
 from endpoint.emulator.moto_.pipelines import pipelines
 from endpoint.emulator.moto_.sagemaker import transitions
-from endpoint.emulator.moto_.schedules import Runner, Schedules, schedules
+from endpoint.emulator.moto_.schedules import Schedules, running, schedules
 from endpoint.emulator.moto_.training import training
 from endpoint.emulator.pipelines.service import Pipelines
 from endpoint.emulator.process.clients import Clients
@@ -137,11 +137,10 @@ class AwsServer:
         server = _listen(port, self)
         self.url = f"http://127.0.0.1:{server.port}"
         self._queue.start()
-        self._autoscaler.start()
         try:
-            runner = Runner(self.schedules, ACCOUNT)
             building = Builds(self.clock.now, self._began, fault=self.faults.on_build)
             with (
+                self._autoscaler.running(),
                 transitions(self.transitions),
                 builds(building),
                 training(self.training),
@@ -150,17 +149,15 @@ class AwsServer:
                 schedules(self.schedules),
                 in_background(server),
             ):
-                runner.start()
                 try:
-                    yield self
+                    with running(self.schedules, ACCOUNT):
+                        yield self
                 finally:
-                    runner.close()
                     # They use this server until they have ended.
                     self.targets.close()
                     self.pipelines.close()
                     self.training.close()
         finally:
-            self._autoscaler.close()
             self._queue.close()
             self.gateway.close()
 

@@ -24,6 +24,7 @@ from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
 from tests.browser import chromium
+from tests.emulated_aws import empty_aws
 from tests.end_to_end.access import AUTHORIZED, SETTINGS
 from tests.end_to_end.account import (
     ASLEEP_ENDPOINT,
@@ -59,11 +60,11 @@ def pytest_itemcollected(item):
         item._id = item.id.with_params(operation)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def aws():
     code = SERVING_CODE
     model_server = easel_server.serving(code, code, {**os.environ, **LARGE})
-    with GuardedAws().serve() as server, model_server as model:
+    with empty_aws(GuardedAws()) as server, model_server as model:
         clients = Clients(lambda: server.url)
         create_endpoint(clients, ENDPOINT, {})
         create_endpoint(clients, STORED_ENDPOINT, {})
@@ -74,7 +75,7 @@ def aws():
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateway_environment(aws):
     return {
         **environment(aws.url, REGION),
@@ -95,7 +96,7 @@ def emulator(aws):
         client.set_faults(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def impatient_environment(gateway_environment):
     return {**gateway_environment, "EASEL_DEADLINE_SECONDS": str(SHORT_DEADLINE)}
 
@@ -139,50 +140,50 @@ def warm(url):
     return url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chalice_local(gateway_environment):
     with serve_locally(gateway_environment) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api_gateway(package, gateway_environment):
     with serve_package(package, gateway_environment) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def impatient_local(impatient_environment):
     with serve_locally(impatient_environment) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def impatient_package(package, impatient_environment):
     with serve_package(package, impatient_environment) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def guarded_local(impatient_environment):
     with serve_locally({**impatient_environment, **SETTINGS}) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def guarded_package(package, impatient_environment):
     with serve_package(package, {**impatient_environment, **SETTINGS}) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def training_stack(aws):
     """The stack of training; its jobs' files are mirrored at once."""
     create_training_stack(Clients(lambda: aws.url))
     EmulatorClient(aws.url).set_training(mirror_seconds=0.05)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def training_local(training_stack, gateway_environment):
     """A gateway that trains, for everyone."""
     variables = {

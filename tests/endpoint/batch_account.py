@@ -20,6 +20,7 @@ from endpoint.core.clock import Clock
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.http_server import QuietHandler
+from tests.emulated_aws import empty_aws
 from tests.endpoint.doubles import BUCKET, PNG
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION
 
@@ -99,7 +100,7 @@ def account(
         data: the address of the model's files, for managed-spot jobs.
         environment: of the model's container.
     """
-    with AwsServer().serve() as aws, ModelServer(seconds).serve() as model:
+    with empty_aws() as aws, ModelServer(seconds).serve() as model:
         clients = Clients(lambda: aws.url)
         _create(clients, data or f"s3://{BUCKET}/models/{MODEL}/0/", environment or {})
         aws.registry.register(ENDPOINT, model.url)

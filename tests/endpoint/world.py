@@ -35,8 +35,9 @@ from werkzeug.wrappers import Request
 from endpoint.aws.registry import SERVABLE
 from endpoint.core.clock import Clock
 from endpoint.emulator.lambda_.inline import InlineFunction
-from endpoint.emulator.moto_ import api_gateway, cloudformation, codebuild, schedules, shims
+from endpoint.emulator.moto_ import api_gateway, codebuild, schedules, shims
 from endpoint.emulator.moto_.sagemaker import transitions
+from endpoint.emulator.moto_.stacks import cloudformation
 from endpoint.emulator.process.clock import Clock as EmulatedClock
 from endpoint.emulator.sagemaker.containers import ContainerResponse
 from endpoint.emulator.sagemaker.faults import Fault, Faults

@@ -24,7 +24,6 @@ from typing import Any
 
 from moto.codebuild.exceptions import InvalidInputException
 from moto.codebuild.models import CodeBuildBackend, codebuild_backends
-from moto.core.common_models import CloudFormationModel
 from moto.core.utils import unix_time_millis
 from moto.ecr.models import ECRBackend, ecr_backends
 from moto.events.models import Rule
@@ -86,93 +85,6 @@ _rules = InUse(Builds())
 def builds(use: Builds) -> AbstractContextManager[None]:
     """Let builds that are started while the context lasts go like these."""
     return _rules.use(use)
-
-
-class Project(CloudFormationModel):
-    """A stack's project, which moto silently leaves out."""
-
-    def __init__(self, name: str, arn: str) -> None:
-        self.physical_resource_id, self.arn = name, arn
-
-    @staticmethod
-    def cloudformation_name_type() -> str:
-        return "Name"
-
-    @classmethod
-    def has_cfn_attr(cls, attr: str) -> bool:
-        return attr == "Arn"
-
-    def get_cfn_attribute(self, attribute_name: str) -> str:  # noqa: ARG002 - there is one
-        """Return the ARN."""
-        return self.arn
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls,
-        resource_name: str,
-        cloudformation_json: Any,
-        account_id: str,
-        region_name: str,
-        **_: Any,
-    ) -> Project:
-        """Create the project, or give it the properties of an update."""
-        own = _lower(cloudformation_json["Properties"])
-        # moto knows the properties with a name of its own resources alone.
-        name = own.get("name", resource_name)
-        backend = codebuild_backends[account_id][region_name]
-        history = backend.build_history.get(name, [])
-        data = backend.create_project(
-            name,
-            own.get("description"),
-            own["source"],
-            own["artifacts"],
-            own["environment"],
-            own["serviceRole"],
-            own.get("tags"),
-            own.get("cache"),
-            own.get("timeoutInMinutes"),
-            own.get("queuedTimeoutInMinutes"),
-            own.get("sourceVersion"),
-            own.get("logsConfig"),
-            own.get("vpcConfig"),
-        )
-        backend.build_history[name] = history
-        return cls(name, data["arn"])
-
-    @classmethod
-    def update_from_cloudformation_json(
-        cls,
-        original_resource: Any,  # noqa: ARG003 - found by its name
-        new_resource_name: str,
-        cloudformation_json: Any,
-        account_id: str,
-        region_name: str,
-    ) -> Project:
-        return cls.create_from_cloudformation_json(
-            new_resource_name, cloudformation_json, account_id, region_name
-        )
-
-    @classmethod
-    def delete_from_cloudformation_json(
-        cls,
-        resource_name: str,
-        cloudformation_json: Any,  # noqa: ARG003 - found by its name
-        account_id: str,
-        region_name: str,
-    ) -> None:
-        codebuild_backends[account_id][region_name].delete_project(resource_name)
-
-
-def _lower(value: Any) -> Any:
-    """Return CloudFormation's properties under the names of the API."""
-    if isinstance(value, list):
-        return [_lower(item) for item in value]
-    if isinstance(value, dict):
-        return {_API.get(k, k[:1].lower() + k[1:]): _lower(item) for k, item in value.items()}
-    return value
-
-
-_API = {"BuildSpec": "buildspec"}
 
 
 def install() -> None:

@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 
 from werkzeug.wrappers import Request, Response
 
-from endpoint.emulator.moto_ import api_gateway, cloudformation, post_policy
+from endpoint.emulator.moto_ import api_gateway, post_policy
+from endpoint.emulator.moto_.stacks import cloudformation
 
 WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 

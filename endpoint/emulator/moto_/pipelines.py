@@ -11,10 +11,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from moto.core.common_models import CloudFormationModel
 from moto.core.utils import get_service_model
 from moto.sagemaker.exceptions import ConflictException, ResourceNotFound, ValidationError
-from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
+from moto.sagemaker.models import SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
 from endpoint.emulator.moto_ import request_check
@@ -232,75 +231,3 @@ def _page(name: str, items: list[Any], asked: dict[str, Any]) -> dict[str, Any]:
     first, most = int(asked.get("NextToken") or 0), int(asked.get("MaxResults") or 10)
     following = {"NextToken": str(first + most)} if first + most < len(items) else {}
     return {name: items[first : first + most], **following}
-
-
-# --- A stack's pipeline
-
-
-class Pipeline(CloudFormationModel):
-    """AWS::SageMaker::Pipeline, which moto silently leaves out."""
-
-    def __init__(self, name: str) -> None:
-        self.physical_resource_id = name
-
-    @staticmethod
-    def cloudformation_name_type() -> str:
-        return "PipelineName"
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls,
-        resource_name: str,
-        cloudformation_json: Any,
-        account_id: str,
-        region_name: str,
-        **_: Any,
-    ) -> Pipeline:
-        """Create the pipeline."""
-        own = cloudformation_json["Properties"]
-        # moto knows the properties with a name of its own resources alone.
-        name = own.get("PipelineName", resource_name)
-        sagemaker_backends[account_id][region_name].create_pipeline(
-            pipeline_name=name, tags=own.get("Tags", []), **_properties(own)
-        )
-        return cls(name)
-
-    @classmethod
-    def update_from_cloudformation_json(
-        cls,
-        original_resource: Any,
-        new_resource_name: str,  # noqa: ARG003 - it keeps its name
-        cloudformation_json: Any,
-        account_id: str,
-        region_name: str,
-    ) -> Pipeline:
-        """Give the pipeline the properties of an update."""
-        name = original_resource.physical_resource_id
-        own = _properties(cloudformation_json["Properties"])
-        sagemaker_backends[account_id][region_name].update_pipeline(name, **own)
-        return cls(name)
-
-    @classmethod
-    def delete_from_cloudformation_json(
-        cls,
-        resource_name: str,
-        cloudformation_json: Any,  # noqa: ARG003 - found by its name
-        account_id: str,
-        region_name: str,
-    ) -> None:
-        """Delete the pipeline."""
-        sagemaker_backends[account_id][region_name].delete_pipeline(resource_name)
-
-
-def _properties(own: dict[str, Any]) -> dict[str, Any]:
-    definition = own["PipelineDefinition"]
-    location = definition.get("PipelineDefinitionS3Location")
-    return {
-        "pipeline_display_name": own.get("PipelineDisplayName"),
-        "pipeline_definition": definition.get("PipelineDefinitionBody"),
-        "pipeline_definition_s3_location": location
-        and {"Bucket": location["Bucket"], "ObjectKey": location["Key"]},
-        "pipeline_description": own.get("PipelineDescription"),
-        "role_arn": own["RoleArn"],
-        "parallelism_configuration": own.get("ParallelismConfiguration"),
-    }

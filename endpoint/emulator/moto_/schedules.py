@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -28,7 +27,6 @@ from typing import Any
 
 from botocore import xform_name
 from botocore.exceptions import ClientError
-from moto.core.common_models import CloudFormationModel
 from moto.scheduler.models import (
     EventBridgeSchedulerBackend,
     Schedule,
@@ -37,6 +35,7 @@ from moto.scheduler.models import (
 
 from endpoint.emulator.moto_.patching import InUse, replace
 from endpoint.emulator.moto_.roles import trusts
+from endpoint.emulator.process.repeating import repeating
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +44,7 @@ _MOMENT = "at(%Y-%m-%dT%H:%M:%S)"
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _UNIVERSAL = re.compile(r"arn:[a-z-]+:scheduler:::aws-sdk:([a-z0-9]+):(\w+)")
 _SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400}
+_POLL_SECONDS = 0.5
 
 
 class NotCarriedOut(Exception):
@@ -136,45 +136,26 @@ class Schedules:
             raise NotCarriedOut(f"the role {role} does not allow {action} on {resource}")
 
 
-class Runner:
-    """Carries out all schedules of an account as they become due, in a thread.
-
-    It rests while other schedules are in use: theirs have another clock.
-
-    Args:
-        schedules: the schedules.
-        account: the account.
-        seconds: between two looks.
-    """
-
-    def __init__(self, schedules: Schedules, account: str, seconds: float = 0.5) -> None:
-        self._schedules, self._account, self._seconds = schedules, account, seconds
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="schedules")
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread, and wait for it."""
-        self._closed.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closed.wait(self._seconds):
-            if _service.value is not self._schedules:
-                continue
-            for region in list(scheduler_backends[self._account]):
-                self._schedules.run_due(self._account, region)
-
-
 _service = InUse["Schedules | None"](None)
 
 
 def schedules(use: Schedules) -> AbstractContextManager[None]:
     """Let the clock of `use` be that of schedules made while the context lasts."""
     return _service.use(use)
+
+
+def running(use: Schedules, account: str) -> AbstractContextManager[None]:
+    """Carry out all schedules of an account in a thread while the context lasts.
+
+    The thread does nothing while other schedules are in use: theirs have another clock.
+    """
+
+    def run_due() -> None:
+        if _service.value is use:
+            for region in list(scheduler_backends[account]):
+                use.run_due(account, region)
+
+    return repeating(run_due, lambda: _POLL_SECONDS, "schedules")
 
 
 def install() -> None:
@@ -192,122 +173,3 @@ def _shifted(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(self, *arguments, **options)
 
     return call
-
-
-# --- A stack's group and schedules, which moto silently leaves out
-
-
-class Group(CloudFormationModel):
-    """AWS::Scheduler::ScheduleGroup."""
-
-    def __init__(self, name: str) -> None:
-        self.physical_resource_id = name
-
-    @staticmethod
-    def cloudformation_name_type() -> str:
-        return "Name"
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls,
-        resource_name: str,
-        cloudformation_json: Any,
-        account_id: str,
-        region_name: str,
-        **_: Any,
-    ) -> Group:
-        """Create the group."""
-        own = cloudformation_json["Properties"]
-        name = own.get("Name", resource_name)
-        backend = scheduler_backends[account_id][region_name]
-        backend.create_schedule_group(name=name, tags=own.get("Tags", []))
-        return cls(name)
-
-    @classmethod
-    def update_from_cloudformation_json(cls, original_resource: Any, *_: Any, **__: Any) -> Group:
-        """Leave it as it is: only its tags could change."""
-        return cls(original_resource.physical_resource_id)
-
-    @classmethod
-    def delete_from_cloudformation_json(
-        cls,
-        resource_name: str,
-        cloudformation_json: Any,  # noqa: ARG003 - found by its name
-        account_id: str,
-        region_name: str,
-    ) -> None:
-        """Delete the group with its schedules."""
-        scheduler_backends[account_id][region_name].schedule_groups.pop(resource_name, None)
-
-
-class StackSchedule(CloudFormationModel):
-    """AWS::Scheduler::Schedule."""
-
-    def __init__(self, name: str) -> None:
-        self.physical_resource_id = name
-
-    @staticmethod
-    def cloudformation_name_type() -> str:
-        return "Name"
-
-    @classmethod
-    def create_from_cloudformation_json(
-        cls,
-        resource_name: str,
-        cloudformation_json: Any,
-        account_id: str,
-        region_name: str,
-        **_: Any,
-    ) -> StackSchedule:
-        """Create the schedule."""
-        own = cloudformation_json["Properties"]
-        name, properties = own.get("Name", resource_name), _properties(own)
-        backend = scheduler_backends[account_id][region_name]
-        backend.create_schedule(name=name, action_after_completion=None, **properties)
-        # Not the name alone, as in CloudFormation: a deletion names the group by its reference.
-        return cls(f"{properties['group_name']}/{name}")
-
-    @classmethod
-    def update_from_cloudformation_json(
-        cls,
-        original_resource: Any,
-        new_resource_name: str,  # noqa: ARG003 - it keeps its name
-        cloudformation_json: Any,
-        account_id: str,
-        region_name: str,
-    ) -> StackSchedule:
-        """Give the schedule the properties of an update."""
-        place = original_resource.physical_resource_id
-        own = _properties(cloudformation_json["Properties"])
-        name = place.partition("/")[2]
-        scheduler_backends[account_id][region_name].update_schedule(name=name, **own)
-        return cls(place)
-
-    @classmethod
-    def delete_from_cloudformation_json(
-        cls,
-        resource_name: str,
-        cloudformation_json: Any,  # noqa: ARG003 - found by its name
-        account_id: str,
-        region_name: str,
-    ) -> None:
-        """Delete the schedule, if its group still exists."""
-        group_name, _, name = resource_name.partition("/")
-        groups = scheduler_backends[account_id][region_name].schedule_groups
-        if group_name in groups:
-            groups[group_name].schedules.pop(name, None)
-
-
-def _properties(own: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "description": own.get("Description"),
-        "end_date": None,
-        "flexible_time_window": own["FlexibleTimeWindow"],
-        "group_name": own.get("GroupName", "default"),
-        "kms_key_arn": None,
-        "schedule_expression": own["ScheduleExpression"],
-        "schedule_expression_timezone": own.get("ScheduleExpressionTimezone"),
-        "start_date": None,
-        "state": own.get("State"),
-        "target": own["Target"],
-    }

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import statistics
-import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from endpoint.costs.autoscaling import COLD_START_SECONDS, MINUTE, Minute, Policies, State, step
 from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.process.clock import Clock
+from endpoint.emulator.process.repeating import repeating
 from endpoint.emulator.sagemaker.async_queue import AsyncQueue
 from endpoint.emulator.sagemaker.control_plane import Endpoint, async_endpoints, set_instances
 
@@ -35,25 +36,22 @@ class _Scaled:
 
 
 class Autoscaler:
-    """Polls every asynchronous endpoint in a thread of its own."""
+    """Polls every asynchronous endpoint."""
 
     def __init__(self, clock: Clock, queue: AsyncQueue) -> None:
         self._clock, self._queue = clock, queue
         self._scaled: dict[tuple[str, str, object], _Scaled] = {}
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="autoscaler")
 
-    def start(self) -> None:
-        self._thread.start()
+    def running(self) -> AbstractContextManager[None]:
+        """Poll in a thread while the context lasts."""
+        return repeating(self._poll_all, self._pause, "autoscaler")
 
-    def close(self) -> None:
-        self._closed.set()
-        self._thread.join()
+    def _pause(self) -> float:
+        return max(self._clock.real(_POLL_SECONDS), _LEAST_PAUSE)
 
-    def _run(self) -> None:
-        while not self._closed.wait(max(self._clock.real(_POLL_SECONDS), _LEAST_PAUSE)):
-            for endpoint in list(async_endpoints()):
-                self.poll(endpoint)
+    def _poll_all(self) -> None:
+        for endpoint in list(async_endpoints()):
+            self.poll(endpoint)
 
     def poll(self, endpoint: Endpoint) -> None:
         """Do what the endpoint's policies have decided by now."""

@@ -22,7 +22,6 @@ from endpoint.commands import create_key, deploy, destroy, prove
 from endpoint.core.console import Console
 from endpoint.core.naming import Deployment
 from endpoint.core.waiting import Waiting
-from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.container.model_server import ModelServer, container_environment
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.moto_.sagemaker import transitions
@@ -36,6 +35,7 @@ from endpoint.provision.files import payload
 from endpoint.provision.gateway import gateway_project
 from endpoint.provision.model_metadata import read
 from endpoint.provision.settings_check import MODEL_PACKAGE
+from tests.emulated_aws import empty_aws
 from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
 from tests.endpoint.world import ACCOUNT, REGION
 
@@ -95,11 +95,8 @@ def cloud(tmp_path, monkeypatch, serving_code, builds):
     with (
         serving(Container) as container,
         serving(Container, description=DESCRIPTION) as described,
-        AwsServer().serve() as server,
+        empty_aws() as server,
     ):
-        urllib.request.urlopen(
-            urllib.request.Request(f"{server.url}/moto-api/reset", method="POST"), timeout=10
-        ).close()
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)
         for name, value in clients.environment(server.url, REGION).items():

@@ -12,7 +12,8 @@ import pytest
 from endpoint.catalogue.beliefs import beliefs
 from endpoint.commands import prove
 from endpoint.core.http import Answer
-from endpoint.emulator.moto_ import cloudformation, sagemaker, service_quotas
+from endpoint.emulator.moto_ import sagemaker, service_quotas
+from endpoint.emulator.moto_.stacks import cloudformation
 from endpoint.emulator.sagemaker import lifecycle
 from endpoint.proof import checks as proof_checks
 from endpoint.proof import probe

@@ -15,10 +15,10 @@ import pytest
 from endpoint.commands import train
 from endpoint.core.clock import Clock
 from endpoint.core.training_jobs import places
-from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process import clients
 from endpoint.provision.training import trainer
+from tests.emulated_aws import empty_aws
 from tests.endpoint.commands.test_train import IMAGE, draw_picture
 from tests.endpoint.core.training_jobs.test_adapter_file import tensors, written
 from tests.endpoint.doubles import BUCKET
@@ -63,7 +63,7 @@ class Ticking(Clock):
 
 @pytest.fixture(scope="module")
 def aws():
-    with AwsServer().serve() as server, pytest.MonkeyPatch.context() as patch:
+    with empty_aws() as server, pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         for name, value in clients.environment(server.url, REGION).items():

@@ -5,10 +5,10 @@ import textwrap
 
 import pytest
 
-from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.http_server import serving
+from tests.emulated_aws import empty_aws
 from tests.endpoint.emulator.apigateway import packaged
 from tests.endpoint.emulator.doubles import (
     BUCKET,
@@ -39,35 +39,35 @@ def container():
         yield double
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def aws():
-    with AwsServer().serve() as server:
+    with empty_aws() as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clients(aws):
     clients = Clients(lambda: aws.url)
     clients.get("s3", REGION).create_bucket(Bucket=BUCKET)
     return clients
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def switches(aws):
     return EmulatorClient(aws.url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def runtime(clients):
     return clients.get("sagemaker-runtime", REGION)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def s3(clients):
     return clients.get("s3", REGION)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def training_role(clients):
     """The ARN of a role that SageMaker and EventBridge can assume."""
     create_role(clients, REGION)

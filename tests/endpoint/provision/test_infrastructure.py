@@ -19,7 +19,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from endpoint.commands import status
 from endpoint.core.usage_days import MOST_DAYS
-from endpoint.emulator.moto_.cloudformation import CREATE_ONLY
+from endpoint.emulator.moto_.stacks.cloudformation import CREATE_ONLY
 from endpoint.provision import infrastructure
 from endpoint.provision.infrastructure import (
     BUDGET_REGIONS,

@@ -1,6 +1,6 @@
 """Batches, in images per second: Easel's settings against plain diffusers.
 
-One call makes several images; Easel's server batches requests instead (`sections/.../batching.py`).
+One call makes several images; Easel's server batches requests instead (`batching.py`).
 `gpu.py` measures these rows with its others.
 """
 

@@ -9,13 +9,11 @@ was busy, so that both figures are of the same run.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from endpoint.emulator.process.clients import environment
@@ -52,11 +50,11 @@ def section(quick: bool = False) -> Section:
 
 def painted(pictures: int) -> tuple[float, float]:
     """Return the seconds of a batch, and those in which the model server painted."""
-    with account(SECONDS) as (aws, model), _folder() as folder:
-        file = folder / "prompts.txt"
+    with account(SECONDS) as (aws, model), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "prompts.txt")
         file.write_text("\n".join(f"picture {number}" for number in range(pictures)))
         command = [sys.executable, "-m", "endpoint", "batch", str(file)]
-        command += ["--out", str(folder / "pictures"), "--yes"]
+        command += ["--out", str(Path(folder, "pictures")), "--yes"]
         started = time.perf_counter()
         subprocess.run(
             command,
@@ -69,12 +67,6 @@ def painted(pictures: int) -> tuple[float, float]:
         if len(model.painted) != pictures:
             raise RuntimeError(f"{len(model.painted)} pictures were asked for")
         return took, model.busy
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 if __name__ == "__main__":

@@ -22,19 +22,19 @@ from typing import Any
 
 import boto3
 
-from chalicelib.aws.clients import LazyClient
 from chalicelib.dialects import urls
 from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Queue, Settings
 from chalicelib.web.request import Request
-from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.container.model_server import ModelServer
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.run import create_endpoint
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
+from tests.emulated_aws import empty_aws
 from tests.end_to_end.account import ASYNC_ENDPOINT, BUCKET, ENDPOINT, create_async_endpoint
+from tests.gateway.doubles import Provided
 
 ROUNDS = 60
 WAIT_SECONDS = 20
@@ -65,7 +65,7 @@ class Gateway:
         for client in self._clients.values():
             client.meta.events.register("before-call.*.*", self._count)
         settings = Settings(models, 24, log_prompts=False)
-        lazy = {name: _FixedClient(client) for name, client in self._clients.items()}
+        lazy = {name: Provided(client) for name, client in self._clients.items()}
         self._service = ImageService(settings, lazy["sagemaker-runtime"], lazy["s3"])
 
     def request(self, model: str, seconds: str | None = None) -> int:
@@ -77,15 +77,6 @@ class Gateway:
 
     def _count(self, model: Any, **_: Any) -> None:
         self.calls[model.name] += 1
-
-
-class _FixedClient(LazyClient):
-    def __init__(self, client: Any) -> None:
-        super().__init__("", 0)
-        self._client = client
-
-    def client(self) -> Any:
-        return self._client
 
 
 def section(quick: bool = False) -> Section:
@@ -109,7 +100,7 @@ def section(quick: bool = False) -> Section:
 def emulated_aws() -> Iterator[tuple[str, EmulatorClient]]:
     """Serve AWS with one endpoint of each kind, in front of a model server without delay."""
     code = Path(__file__).parents[3] / "end_to_end" / "serving_code"
-    with AwsServer().serve() as aws, ModelServer(code, code, {}).serve() as model:
+    with empty_aws() as aws, ModelServer(code, code, {}).serve() as model:
         clients = Clients(lambda: aws.url)
         create_endpoint(clients, ENDPOINT, {})
         create_async_endpoint(clients, ASYNC_ENDPOINT)

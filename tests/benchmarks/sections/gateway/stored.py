@@ -21,6 +21,7 @@ from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
 from tests.benchmarks.sections.gateway.asynchronous import emulated_aws
 from tests.end_to_end.account import BUCKET, ENDPOINT, REGION
+from tests.gateway.doubles import Provided
 
 ROUNDS = 100
 PREFIX = "pictures/sd/"
@@ -48,7 +49,7 @@ class StoredImage:
         runtime = clients.get("sagemaker-runtime", REGION)
         model = Model("sd", ENDPOINT, pictures=(BUCKET, PREFIX))
         settings = Settings({"sd": model}, 24, log_prompts=False)
-        service = ImageService(settings, _Fixed(runtime), _Fixed(self._s3))
+        service = ImageService(settings, Provided(runtime), Provided(self._s3))
         # The handler reads them from the environment only once.
         app.settings = lambda: settings
         app.images = lambda: service
@@ -99,16 +100,6 @@ def _body(result: dict[str, Any]) -> str:
         raise RuntimeError(f"no image: {result}")
     body: str = result["body"]
     return body
-
-
-class _Fixed:
-    """Provides a client that exists already."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def client(self) -> Any:
-        return self._client
 
 
 def section(quick: bool = False) -> Section:

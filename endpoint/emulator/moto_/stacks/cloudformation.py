@@ -11,8 +11,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from endpoint.emulator.moto_ import change_sets, cloudfront, codebuild, pipelines, schedules
 from endpoint.emulator.moto_.patching import replace
+from endpoint.emulator.moto_.stacks import change_sets
+from endpoint.emulator.moto_.stacks.cloudfront import CloudFrontResource
+from endpoint.emulator.moto_.stacks.codebuild import Project
+from endpoint.emulator.moto_.stacks.pipeline import Pipeline
+from endpoint.emulator.moto_.stacks.resource import StackResource
+from endpoint.emulator.moto_.stacks.scheduler import Schedule, ScheduleGroup
 
 _UNSUPPORTED = {"AWS::S3::BucketPolicy", "AWS::Budgets::Budget", "AWS::IAM::OIDCProvider"}
 _CLOUDFRONT = {f"AWS::CloudFront::{kind}" for kind in ("CachePolicy", "Distribution", "Function")}
@@ -48,35 +53,15 @@ def install() -> None:
     Called when the first stack is used: moto's CloudFormation is half of moto, and slow to import.
     """
     from moto.cloudformation import parsing
-    from moto.core.common_models import CloudFormationModel
-
-    class Nothing(CloudFormationModel):
-        physical_resource_id = "nothing"
-
-        @staticmethod
-        def cloudformation_name_type() -> str:
-            return ""
-
-        @classmethod
-        def create_from_cloudformation_json(cls, *_: Any, **__: Any) -> Nothing:
-            return cls()
-
-        @classmethod
-        def update_from_cloudformation_json(cls, *_: Any, **__: Any) -> Nothing:
-            return cls()
-
-        @classmethod
-        def delete_from_cloudformation_json(cls, *_: Any, **__: Any) -> None:
-            """Leave nothing."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         own = {
-            "AWS::CodeBuild::Project": codebuild.Project,
-            "AWS::SageMaker::Pipeline": pipelines.Pipeline,
-            **dict.fromkeys(_CLOUDFRONT, cloudfront.CloudFrontResource),
-            "AWS::Scheduler::Schedule": schedules.StackSchedule,
-            "AWS::Scheduler::ScheduleGroup": schedules.Group,
-            **dict.fromkeys(_UNSUPPORTED, Nothing),
+            "AWS::CodeBuild::Project": Project,
+            "AWS::SageMaker::Pipeline": Pipeline,
+            **dict.fromkeys(_CLOUDFRONT, CloudFrontResource),
+            "AWS::Scheduler::Schedule": Schedule,
+            "AWS::Scheduler::ScheduleGroup": ScheduleGroup,
+            **dict.fromkeys(_UNSUPPORTED, StackResource),
         }
         return lambda resource_type: own.get(resource_type) or original(resource_type)
 
