@@ -367,11 +367,10 @@ class BatchRuns:
             return _Picture(error=described)
         output, failure = sent.runs.get(str(number), (None, None))
         folder, file = places.output_folder(batch.id), places.output_file(number, picture)
-        key = store.key_of(output) if output else None
-        key = key or f"outputs/{folder}/{file}"
+        key = store.key_of(output) or f"outputs/{folder}/{file}"
         if store.size(key) is not None:
             return _Picture(key)
-        reason = store.key_of(failure) if failure else None
+        reason = store.key_of(failure)
         written = store.read(reason) if reason else None
         if written is None:
             return _Picture()
@@ -384,8 +383,7 @@ class BatchRuns:
         """Queue pictures again, unless another invocation does."""
         store = self._pictures(batch)
         for number in numbers:
-            failure = sent.runs.get(str(number), (None, None))[1]
-            key = store.key_of(failure) if failure else None
+            key = store.key_of(sent.runs.get(str(number), (None, None))[1])
             if key:
                 # Before the claim: the next run's failure may have the same name.
                 store.delete(key)

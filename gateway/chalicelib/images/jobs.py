@@ -262,8 +262,7 @@ class Jobs:
         Raises:
             StoreUnavailable: if S3 did not confirm the deletion.
         """
-        location = record.claim.earlier_failure
-        key = self._store.key_of(location) if location else None
+        key = self._store.key_of(record.claim.earlier_failure)
         if key:
             self._store.delete(key)
 
@@ -331,21 +330,20 @@ class Jobs:
         return Finished(stored.body)
 
     def _failure(self, claim: Claim) -> GatewayError | None:
-        key = self._store.key_of(claim.failure) if claim.failure else None
+        key = self._store.key_of(claim.failure)
         written = self._store.read(key) if key else None
         return failure_of(written.body.decode(errors="replace")) if written else None
 
     def _waiting(self, record: Record) -> Job:
         """Return the job of a record that waits, as each does until S3 says otherwise."""
         claim = record.claim
-        output = self._store.key_of(claim.output) if claim.output else None
         return Job(
             record.id,
             State.WAITING,
             record.request,
             waited=max(self._now() - claim.asked, 0),
             attempt=claim.attempt,
-            output=output or _picture_key(record.id, record.request),
+            output=self._store.key_of(claim.output) or _picture_key(record.id, record.request),
         )
 
     def _check_locations(self, claim: Claim) -> None:
