@@ -25,7 +25,7 @@ from chalicelib.auth.quota import Payment
 from chalicelib.aws.deadline import Deadline, shared
 from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Store, Stored
-from chalicelib.aws.sagemaker import QueuedRun, QueueTimeouts, failure_of
+from chalicelib.aws.sagemaker import QueueTimeouts, failure_of
 from chalicelib.batch_runs.files import File, Files
 from chalicelib.batch_runs.output import ERRORS, OUTPUT, Output
 from chalicelib.batch_runs.parts import Part, Parts, Sent, numbered
@@ -37,13 +37,13 @@ from chalicelib.errors import (
     BadPicture,
     BillFault,
     CallerFault,
-    EndpointFailed,
     GatewayError,
     JobExpired,
     MayHaveReachedGpu,
     StoreUnavailable,
 )
 from chalicelib.image_files import check_picture
+from chalicelib.images.jobs import UnreadableLocation, check_locations
 from chalicelib.images.service import Call, ImageService
 from chalicelib.settings import Model
 from chalicelib.telemetry import LogRecord, logger
@@ -71,10 +71,6 @@ _NOT_RUN = {
 
 class _NoTime(Exception):
     """The step has to be continued by another invocation."""
-
-
-class _Misplaced(EndpointFailed):
-    """The picture is queued, and cannot be read when it comes: to queue it again would not help."""
 
 
 @dataclass(frozen=True)
@@ -305,17 +301,8 @@ class BatchRuns:
             places.inference_id(batch.id, number),
             TIMEOUTS,
         )
-        self._check_locations(batch, queued)
+        check_locations(self._pictures(batch), queued.output, queued.failure)
         return queued.output, queued.failure
-
-    def _check_locations(self, batch: Batch, queued: QueuedRun) -> None:
-        store = self._pictures(batch)
-        for location in (queued.output, queued.failure):
-            if location and not store.key_of(location):
-                logger.error("unreadable location", extra={"location": location})
-                raise _Misplaced(
-                    "The model's endpoint writes to a place that this gateway cannot read."
-                )
 
     def _answer(self, batch: Batch, parts: Parts, part: Part) -> tuple[int, int] | None:
         """Write the results of a part whose pictures have all come or failed.
@@ -543,7 +530,7 @@ def _noted(
     for number, outcome in outcomes.items():
         if not isinstance(outcome, GatewayError):
             runs[str(number)] = outcome
-        elif isinstance(outcome, CallerFault | _Misplaced):
+        elif isinstance(outcome, CallerFault | UnreadableLocation):
             refused[str(number)] = _described(outcome)
         elif not isinstance(outcome, MayHaveReachedGpu):
             unsent.append(number)
