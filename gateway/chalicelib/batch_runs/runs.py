@@ -55,9 +55,7 @@ TIMEOUTS = QueueTimeouts(queue_seconds=3_600, run_seconds=1_800)
 _WINDOW_SECONDS = TIMEOUTS.queue_seconds / 2
 _FEWEST_PARTS, _MOST_PARTS = 2, 8
 _UNKNOWN_SECONDS = 30.0  # of a picture
-# Lambda's own limit: a claim is queued by then, or never.
-_LONGEST_SUBMISSION = 60
-LONGEST = _LONGEST_SUBMISSION + TIMEOUTS.queue_seconds + TIMEOUTS.run_seconds
+LONGEST = TIMEOUTS.longest
 # A picture that was lost, or failed by accident, is tried once more.
 _TRIES = 2
 # A step is not begun with less.

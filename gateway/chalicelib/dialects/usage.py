@@ -24,6 +24,7 @@ USUAL_DAYS = 30
 DAYS = Whole("How many days, up to today or `to`.", 1, MOST_DAYS)
 FORMATS = ("json", "csv")
 PARAMETERS = ("format", "days", "from", "to")
+_FIRST_YEAR = 2020  # nothing was recorded before
 
 
 def usage(service: ImageService, request: Request) -> Response:
@@ -96,13 +97,9 @@ def _date(text: str, name: str) -> date:
     except ValueError as error:
         message = f"{name}: must be a date in UTC, such as 2026-11-26"
         raise InvalidRequest(message, field=name) from error
-    # Before the first computers there is nothing to look for, and no year of three digits.
     if moment.year < _FIRST_YEAR:
         raise InvalidRequest(f"{name}: must be {_FIRST_YEAR} or later", field=name)
     return moment
-
-
-_FIRST_YEAR = 2020
 
 
 def _budgets(usage: Usage, keys: Sequence[Key]) -> list[dict[str, Any]]:
