@@ -16,7 +16,6 @@ from chalicelib.images.usage import Usage
 from chalicelib.usage_days import MOST_DAYS, Row, days_between, report, to_csv
 from chalicelib.web.body import read_whole
 from chalicelib.web.pages import usage_page
-from chalicelib.web.principal import AuthMethod
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, home_response, json_response
 
@@ -57,13 +56,13 @@ def usage(service: ImageService, request: Request) -> Response:
 
 
 def _key_of(request: Request) -> Key:
-    principal = request.principal
-    if principal.method is not AuthMethod.KEY or principal.key is None:
+    key = request.principal.own_key
+    if key is None:
         raise UsageNeedsKey(
             "Usage is shown to an API key only: that of the key, or with the owner's that of all."
             " Its operator sees it with `python -m endpoint usage`."
         )
-    return principal.key
+    return key
 
 
 def _parameters(request: Request) -> dict[str, str]:
