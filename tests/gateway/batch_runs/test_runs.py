@@ -11,7 +11,8 @@ from chalicelib.access_settings import Protection
 from chalicelib.aws.deadline import Deadline, sharing
 from chalicelib.batch_runs import output
 from chalicelib.batch_runs.files import MOST_FILES
-from chalicelib.batch_runs.runs import LONGEST, BatchRuns
+from chalicelib.batch_runs.part_runs import LONGEST
+from chalicelib.batch_runs.runs import BatchRuns
 from chalicelib.batches import places
 from chalicelib.calendar_month import month_of
 from chalicelib.errors import RateLimited
