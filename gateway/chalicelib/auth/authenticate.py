@@ -52,8 +52,8 @@ class Guard:
     def authenticate(self, request: Request) -> Request:
         """Return the request with its principal, whose name is logged; raises Unauthorized."""
         principal = authenticate(self._settings().protection, request)
-        if principal.method is AuthMethod.KEY and principal.key is not None:
-            request.log.add(key=principal.key.name)
+        if principal.own_key is not None:
+            request.log.add(key=principal.own_key.name)
         if principal.link is not None:
             request.log.add(link=principal.link.id)
         return replace(request, principal=principal)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.access_settings import Key
+from chalicelib.auth.quota import Stores
 from chalicelib.aws.json_object import JsonObject
 from chalicelib.aws.s3 import Store
 from chalicelib.calendar_month import month_of, seconds_left
@@ -153,6 +154,20 @@ class Budgets:
 
     def _place(self, key: Key) -> str:
         return f"{month_of(self._now())}/{key.name}.json"
+
+
+def budgets_in(
+    usage: tuple[str, str], stores: Stores, now: Callable[[], float] = time.time
+) -> Budgets:
+    """Return the budgets that are stored with the records of what is used.
+
+    Args:
+        usage: bucket and prefix of both.
+        stores: provides parts of S3.
+        now: seconds since 1970.
+    """
+    bucket, prefix = usage
+    return Budgets(stores(bucket, f"{prefix}budgets/"), now)
 
 
 def _micro(usd: float) -> int:

@@ -82,10 +82,10 @@ def make_link(protection: Protection, request: Request) -> Response:
         InvalidRequest: naming the field that is wrong.
         Unauthorized: if the caller has no key: a link cannot make links.
     """
-    key = request.principal.key
+    key = request.principal.own_key
     if request.principal.method is AuthMethod.OPEN:
         raise InvalidRequest("No link is needed: this gateway has no keys.")
-    if request.principal.method is not AuthMethod.KEY or key is None:
+    if key is None:
         raise Unauthorized("Creating links requires an API key.")
     body = read_json_object(request)
     # A misspelled limit must not make a link without one.

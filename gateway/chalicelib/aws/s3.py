@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -26,7 +26,7 @@ _MISSING = {"404", "NoSuchKey", "NoSuchUpload"}
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _LONGEST_PAGE = 1_000  # S3's own
 _FAILURES = (BotoCoreError, DeadlinePassed)
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,7 @@ class Store:
         Raises:
             StoreUnavailable: if S3 does not return them.
         """
-        try:
-            return shared().keep(lambda: self._listed(start, most))
-        except (ClientError, *_FAILURES) as error:
-            raise _unavailable() from error
+        return _called(lambda: self._listed(start, most))
 
     def _listed(self, start: str, most: float) -> list[Listed]:
         found: list[Listed] = []
@@ -201,10 +198,7 @@ class Store:
             StoreUnavailable: if S3 does not say.
         """
         place = {"Bucket": self._bucket, "Prefix": self._prefix + start, "Delimiter": "/"}
-        try:
-            page = shared().keep(lambda: self._s3.client().list_objects_v2(**place, MaxKeys=most))
-        except (ClientError, *_FAILURES) as error:
-            raise _unavailable() from error
+        page = _called(lambda: self._s3.client().list_objects_v2(**place, MaxKeys=most))
         return len(page.get("CommonPrefixes", []))
 
     def upload_form(self, key: str, media_type: str, largest: int, seconds: int) -> UploadForm:
@@ -253,7 +247,7 @@ class Store:
     def begin_upload(self, key: str, media_type: str) -> str:
         """Begin an object that is put together of parts, and return its name; as `read`."""
         return str(
-            self._called(
+            _called(
                 lambda: self._s3.client().create_multipart_upload(
                     **self._address(key), ContentType=media_type
                 )
@@ -280,12 +274,12 @@ class Store:
     def upload_part(self, key: str, upload: str, number: int, body: bytes) -> str:
         """Store a part, counted from 1, and return its tag; raises StoreUnavailable."""
         place = {**self._address(key), "UploadId": upload, "PartNumber": number}
-        return str(self._called(lambda: self._s3.client().upload_part(**place, Body=body))["ETag"])
+        return str(_called(lambda: self._s3.client().upload_part(**place, Body=body))["ETag"])
 
     def copy_part(self, key: str, upload: str, number: int, source: str) -> str:
         """Make a part of another object of this store; otherwise as `upload_part`."""
         place = {**self._address(key), "UploadId": upload, "PartNumber": number}
-        copied = self._called(
+        copied = _called(
             lambda: self._s3.client().upload_part_copy(**place, CopySource=self._address(source))
         )
         return str(copied["CopyPartResult"]["ETag"])
@@ -294,22 +288,16 @@ class Store:
         """Make the object of its parts; raises StoreUnavailable."""
         parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
         place = {**self._address(key), "UploadId": upload}
-        self._called(
+        _called(
             lambda: self._s3.client().complete_multipart_upload(
                 **place, MultipartUpload={"Parts": parts}
             )
         )
 
-    def _called(self, call: Callable[[], Any]) -> Any:
-        try:
-            return shared().keep(call)
-        except (ClientError, *_FAILURES) as error:
-            raise _unavailable() from error
-
-    def key_of(self, location: str) -> str | None:
+    def key_of(self, location: str | None) -> str | None:
         """Return the key of an `s3://` address below this prefix, or None for any other."""
         start = f"s3://{self._bucket}/{self._prefix}"
-        return location.removeprefix(start) if location.startswith(start) else None
+        return location.removeprefix(start) if location and location.startswith(start) else None
 
     def _put(self, key: str, body: bytes, **condition: str) -> str | None:
         try:
@@ -329,7 +317,15 @@ class Store:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
 
-def _existing(call: Callable[[], Found]) -> Found | None:
+def _called(call: Callable[[], Result]) -> Result:
+    """Return what a call returns, before the request's deadline; raises StoreUnavailable."""
+    try:
+        return shared().keep(call)
+    except (ClientError, *_FAILURES) as error:
+        raise _unavailable() from error
+
+
+def _existing(call: Callable[[], Result]) -> Result | None:
     """Return what a call returns, or None if there is no such object; raises StoreUnavailable."""
     try:
         return shared().keep(call)

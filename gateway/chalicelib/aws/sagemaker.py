@@ -186,6 +186,10 @@ class QueuedRun:
     failure: str | None = None
 
 
+# Lambda's own limit: a claimed request is queued by then, or never.
+_LONGEST_SUBMISSION = 60
+
+
 @dataclass(frozen=True)
 class QueueTimeouts:
     """The limits of a queued request.
@@ -200,6 +204,11 @@ class QueueTimeouts:
     # Any run can be the first after zero, in which a container that fetches its weights from the
     # hub waits for them.
     run_seconds: int = 1_800
+
+    @property
+    def longest(self) -> int:
+        """Seconds after a request is claimed, at most, in which a run of it can be alive."""
+        return _LONGEST_SUBMISSION + self.queue_seconds + self.run_seconds
 
 
 def _with_change(trace: str, changed: int | None) -> str:

@@ -47,7 +47,7 @@ class Schedules:
         """Return a schedule in the form that `put` takes; None if there is none.
 
         Raises:
-            NotAvailable: if AWS does not tell.
+            NotAvailable: if AWS does not respond as it should.
         """
         client = self._scheduler.client()
         try:
@@ -74,7 +74,7 @@ class ControlPlane:
         """Return the description of an endpoint; None if it does not exist.
 
         Raises:
-            NotAvailable: if AWS does not tell.
+            NotAvailable: if AWS does not respond as it should.
         """
         client = self._sagemaker.client()
         try:

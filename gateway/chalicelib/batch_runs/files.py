@@ -60,11 +60,9 @@ class Files:
             RateLimited: if the owner has `MOST_FILES` already.
             StoreUnavailable: if S3 did not confirm it.
         """
-        self._check_room(owner, now)
-        identifier = places.new_id(now)
-        key = places.content(owner, identifier)
-        self._store.write(key, content)
-        return self.describe(owner, File(identifier, name, purpose, int(now), len(content), key))
+        file = self._new(owner, name, purpose, now)
+        self._store.write(file.key, content)
+        return self.describe(owner, replace(file, size=len(content), uploaded=True))
 
     def expect(
         self, owner: str, name: str, size: int, purpose: str, now: float
@@ -75,12 +73,8 @@ class Files:
             RateLimited: if the owner has `MOST_FILES` already.
             StoreUnavailable: if S3 did not confirm it.
         """
-        self._check_room(owner, now)
-        identifier = places.new_id(now)
-        key = places.content(owner, identifier)
-        file = File(identifier, name, purpose, int(now), 0, key, uploaded=False)
-        self.describe(owner, file)
-        return file, self._store.upload_link(key, size, _LINK_SECONDS)
+        file = self.describe(owner, self._new(owner, name, purpose, now))
+        return file, self._store.upload_link(file.key, size, _LINK_SECONDS)
 
     def describe(self, owner: str, file: File) -> File:
         """Make a file known whose content is stored; raises StoreUnavailable."""
@@ -127,6 +121,13 @@ class Files:
         """Delete a file, content first; raises StoreUnavailable."""
         self._store.delete(file.key)
         self._store.delete(places.described(owner, file.id))
+
+    def _new(self, owner: str, name: str, purpose: str, now: float) -> File:
+        """Return a file that is not stored yet; raises as `expect`."""
+        self._check_room(owner, now)
+        identifier = places.new_id(now)
+        key = places.content(owner, identifier)
+        return File(identifier, name, purpose, int(now), 0, key, uploaded=False)
 
     def _check_room(self, owner: str, now: float) -> None:
         """Raise RateLimited if the owner can store no other file.

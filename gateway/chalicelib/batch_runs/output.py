@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Listed, Store
 from chalicelib.batches import places
 
@@ -75,7 +76,8 @@ class Output:
         return self._store.upload_part(key, upload, number, self._joined(group))
 
     def _joined(self, group: Sequence[Listed]) -> bytes:
-        found = [self._store.read(one.key) for one in group]
+        # Of a batch that was cancelled, a group has thousands of small objects.
+        found = in_parallel(lambda one: self._store.read(one.key), group)
         return b"".join(one.body for one in found if one)
 
     def _upload(self, name: str, key: str) -> str:

@@ -29,6 +29,8 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+# Why nothing more of a batch is queued, as the codes of the lines that were not run.
+CANCELLED, EXPIRED = "batch_cancelled", "batch_expired"
 _OVER = {Status.FAILED, Status.COMPLETED, Status.EXPIRED, Status.CANCELLED}
 
 
@@ -86,6 +88,12 @@ class Batch:
     def is_over(self) -> bool:
         """Whether nothing changes any more."""
         return self.status in _OVER
+
+    def giving_up(self, now: float) -> str:
+        """Return why nothing more is queued, `CANCELLED` or `EXPIRED`; empty if something is."""
+        if self.status == Status.CANCELLING:
+            return CANCELLED
+        return EXPIRED if now >= self.expires else ""
 
     def at(self, status: Status, now: float, **changes: Any) -> Batch:
         """Return it in another status."""

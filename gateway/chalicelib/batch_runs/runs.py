@@ -5,6 +5,8 @@
     answer    once all pictures of a part have come or failed, its results are written
     end       all parts are answered: the output is put together
 
+`part_runs.py` does what concerns a single part, to fill and to answer it.
+
 Each picture, each result and each change of the batch is an object whose writing is an event that
 invokes the gateway's Lambda; none is needed. A rule invokes it every quarter of an hour as well,
 and so does whoever asks for the batch, which repairs what a lost event or a lost Lambda has left.
@@ -12,84 +14,32 @@ and so does whoever asks for the batch, which repairs what a lost event or a los
 
 from __future__ import annotations
 
-import base64
 import secrets
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from chalicelib.access_settings import Key
-from chalicelib.auth.quota import Payment
-from chalicelib.aws.deadline import Deadline, shared
-from chalicelib.aws.parallel import in_parallel
-from chalicelib.aws.s3 import Store, Stored
-from chalicelib.aws.sagemaker import QueuedRun, QueueTimeouts, failure_of
+from chalicelib.aws.deadline import shared
+from chalicelib.aws.s3 import Stored
 from chalicelib.batch_runs.files import File, Files
 from chalicelib.batch_runs.output import ERRORS, OUTPUT, Output
-from chalicelib.batch_runs.parts import Part, Parts, Sent, numbered
+from chalicelib.batch_runs.part_runs import PartRuns, payment_of
+from chalicelib.batch_runs.parts import Parts
 from chalicelib.batch_runs.reading import Refused, read
-from chalicelib.batch_runs.records import Batch, Batches, Status
-from chalicelib.batches import places, results
-from chalicelib.batches.lines import Line, Picture
-from chalicelib.errors import (
-    BadPicture,
-    BillFault,
-    CallerFault,
-    EndpointFailed,
-    GatewayError,
-    JobExpired,
-    MayHaveReachedGpu,
-    StoreUnavailable,
-)
-from chalicelib.image_files import check_picture
-from chalicelib.images.service import Call, ImageService
-from chalicelib.settings import Model
-from chalicelib.telemetry import LogRecord, logger
-from chalicelib.web.principal import AuthMethod, Principal
+from chalicelib.batch_runs.records import CANCELLED, EXPIRED, Batch, Batches, Status
+from chalicelib.batches import places
+from chalicelib.errors import GatewayError
+from chalicelib.images.service import ImageService
+from chalicelib.telemetry import logger
 
-# The window is generated in half of the time by one instance; the other half is for a start from
-# zero instances.
-TIMEOUTS = QueueTimeouts(queue_seconds=3_600, run_seconds=1_800)
-_WINDOW_SECONDS = TIMEOUTS.queue_seconds / 2
-_FEWEST_PARTS, _MOST_PARTS = 2, 8
-_UNKNOWN_SECONDS = 30.0  # of a picture
-# Lambda's own limit: a claim is queued by then, or never.
-_LONGEST_SUBMISSION = 60
-LONGEST = _LONGEST_SUBMISSION + TIMEOUTS.queue_seconds + TIMEOUTS.run_seconds
-# A picture that was lost, or failed by accident, is tried once more.
-_TRIES = 2
 # A step is not begun with less.
 _STEP_SECONDS = 1.0
-CANCELLED, EXPIRED = "batch_cancelled", "batch_expired"
-_NOT_RUN = {
-    CANCELLED: "This request was not run, because the batch was cancelled.",
-    EXPIRED: "This request was not run, because the batch expired after 24 hours.",
-}
 
 
 class _NoTime(Exception):
     """The step has to be continued by another invocation."""
-
-
-class _Misplaced(EndpointFailed):
-    """The picture is queued, and cannot be read when it comes: to queue it again would not help."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A picture at one moment: stored at a key, failed for a reason, or neither.
-
-    Attributes:
-        key: of the picture.
-        error: with status, code, message and field.
-        again: whether the same may succeed another time.
-    """
-
-    key: str = ""
-    error: Mapping[str, Any] | None = None
-    again: bool = False
 
 
 class BatchRuns:
@@ -150,7 +100,7 @@ class BatchRuns:
         every = parts.every()
         index = bisect_right([part.first for part in every], number) - 1
         if index >= 0 and number < every[index].first + every[index].pictures:
-            self._answer(batch, parts, every[index])
+            self._part_runs(batch, parts).answer(every[index])
 
     def repair(self) -> None:
         """Advance all batches that are not over, as far as there is time."""
@@ -191,8 +141,9 @@ class BatchRuns:
     # --- Read -------------------------------------------------------------------------------------
 
     def _read(self, batch: Batch) -> Batch:
+        payment = payment_of(self._service.settings, batch, self._now())
         try:
-            lines = read(self._service, self.files, batch, self._payment(batch))
+            lines = read(self._service, self.files, batch, payment)
         except Refused as error:
             failed = error.errors
             return self.batches.change(
@@ -220,219 +171,25 @@ class BatchRuns:
     def _work(self, batch: Batch) -> Batch:
         """Answer what has come, queue what there is room for, and begin the end after the last."""
         parts = Parts(self._store, batch.id)
+        runs = self._part_runs(batch, parts)
         every = parts.every() if batch.model else []
         over, claimed = parts.over(), parts.claimed()
         for number in sorted(claimed - set(over)):
             self._check_time()
-            answered = self._answer(batch, parts, every[number])
+            answered = runs.answer(every[number])
             over |= {number: answered} if answered else {}
         waiting = len(claimed - set(over))
         unclaimed = [part for part in every if part.number not in claimed]
-        if self._giving_up(batch):
+        if batch.giving_up(self._now()):
             for part in unclaimed:
                 self._check_time()
-                answered = self._give_up(batch, parts, part)
+                answered = runs.give_up(part)
                 over |= {part.number: answered} if answered else {}
         else:
-            self._fill(batch, parts, unclaimed, waiting)
+            runs.fill(unclaimed, waiting)
         if len(over) < len(every):
             return batch
         return self._begin_end(batch, over)
-
-    def _giving_up(self, batch: Batch) -> str:
-        """Return why nothing more is queued; empty if something is."""
-        if batch.status == Status.CANCELLING:
-            return CANCELLED
-        return EXPIRED if self._now() >= batch.expires else ""
-
-    def _fill(self, batch: Batch, parts: Parts, unclaimed: Sequence[Part], waiting: int) -> None:
-        """Claim and queue parts up to the window."""
-        model, payment = self._service.settings.models.get(batch.model), self._payment(batch)
-        if model is None or model.queue is None or payment is None:
-            return  # it is no longer offered, or nobody pays; the batch expires
-        for part in unclaimed[: max(_window(model) - waiting, 0)]:
-            self._check_time()
-            numbers = range(part.first, part.first + part.pictures)
-            attempts = {str(number): 1 for number in numbers}
-            sent = Sent(self._now() + LONGEST, attempts)
-            tag = parts.claim(part, sent)
-            if tag is not None and not self._send(batch, parts, part, sent, tag, list(numbers)):
-                return  # no room, no money, or no endpoint; the next invocation tries again
-
-    def _send(
-        self, batch: Batch, parts: Parts, part: Part, sent: Sent, tag: str, numbers: list[int]
-    ) -> bool:
-        """Queue pictures of a claimed part, and note where they come; return if all were."""
-        pictures, payment = numbered(part, parts.lines(part)), self._payment(batch)
-
-        def send(number: int) -> tuple[str | None, str | None] | GatewayError:
-            try:
-                return self._queue(batch, payment, number, pictures[number])
-            except GatewayError as error:
-                return error
-
-        # The first alone: of what is refused for money or for want of an endpoint, all would be.
-        outcomes = [send(numbers[0])]
-        if _is_refused_for_all(outcomes[0]):
-            outcomes *= len(numbers)
-        else:
-            outcomes += in_parallel(send, numbers[1:])
-        done = _noted(sent, dict(zip(numbers, outcomes, strict=True)))
-        parts.claim_again(part, done, tag)
-        if done.refused and not done.unsent:
-            # No event will come for them. What is unsent would be queued again at once, and be
-            # refused again; the next invocation does that, and answers the part in the end.
-            self._answer(batch, parts, part)
-        return not done.unsent
-
-    def _queue(
-        self, batch: Batch, payment: Payment | None, number: int, picture: Picture
-    ) -> tuple[str | None, str | None]:
-        """Queue a picture, and return where it and its failure come; raises GatewayError."""
-        if payment is None:
-            raise StoreUnavailable("Nobody pays for the batch any more.")
-        log = LogRecord(method="EVENT", route=places.BATCHES)
-        call = Call(payment, log, Deadline(float("inf")), trace=f"batch {batch.id} {number}")
-        self._service.check_prompt(call, picture.request.prompt)
-        resolved = self._service.resolve(call, picture.request)
-        # The window is the limit of a batch, not that of single pictures.
-        payment.counted.add(resolved.id)
-        queued = self._service.queue(
-            call,
-            resolved,
-            places.output_folder(batch.id),
-            places.output_file(number, picture),
-            places.inference_id(batch.id, number),
-            TIMEOUTS,
-        )
-        self._check_locations(batch, queued)
-        return queued.output, queued.failure
-
-    def _check_locations(self, batch: Batch, queued: QueuedRun) -> None:
-        store = self._pictures(batch)
-        for location in (queued.output, queued.failure):
-            if location and not store.key_of(location):
-                logger.error("unreadable location", extra={"location": location})
-                raise _Misplaced(
-                    "The model's endpoint writes to a place that this gateway cannot read."
-                )
-
-    def _answer(self, batch: Batch, parts: Parts, part: Part) -> tuple[int, int] | None:
-        """Write the results of a part whose pictures have all come or failed.
-
-        What was lost, or failed by accident, for the first time, is queued again. Returns how many
-        lines have succeeded and failed; None if some pictures are still on their way.
-        """
-        claimed = parts.sent(part)
-        if claimed is None:
-            return None
-        sent, tag = claimed
-        lines, giving_up = parts.lines(part), self._giving_up(batch)
-        pictures = numbered(part, lines)
-        store = self._pictures(batch)
-        looked = in_parallel(
-            lambda number: self._look(batch, store, sent, number, pictures[number]), list(pictures)
-        )
-        found = dict(zip(pictures, looked, strict=True))
-        left = [number for number, one in found.items() if not one.key and not one.error]
-        is_lost = self._now() > sent.ends
-        if is_lost:
-            lost = _described(JobExpired("The picture was lost twice. Request it again."))
-            tried = [one for one in left if one not in sent.unsent and not _can_retry(sent, one)]
-            found |= dict.fromkeys(tried, _Picture(error=lost))
-            left = [number for number in left if number not in tried]
-        again = [
-            number
-            for number, one in found.items()
-            if (one.again and _can_retry(sent, number))
-            or (number in left and (is_lost or number in sent.unsent))
-        ]
-        if giving_up:
-            missing = left if giving_up == EXPIRED or is_lost else list(sent.unsent)
-            if set(left) - set(missing):
-                return None
-        elif again:
-            if self._payment(batch) is not None:
-                self._again(batch, parts, part, sent, tag, again)
-            return None
-        elif left:
-            return None
-        return self._write(batch, parts, part, lines, found, store, giving_up)
-
-    def _look(
-        self, batch: Batch, store: Store, sent: Sent, number: int, picture: Picture
-    ) -> _Picture:
-        described = sent.refused.get(str(number))
-        if described is not None:
-            return _Picture(error=described)
-        output, failure = sent.runs.get(str(number), (None, None))
-        folder, file = places.output_folder(batch.id), places.output_file(number, picture)
-        key = store.key_of(output) if output else None
-        key = key or f"outputs/{folder}/{file}"
-        if store.size(key) is not None:
-            return _Picture(key)
-        reason = store.key_of(failure) if failure else None
-        written = store.read(reason) if reason else None
-        if written is None:
-            return _Picture()
-        error = failure_of(written.body.decode(errors="replace"))
-        return _Picture(error=_described(error), again=not isinstance(error, CallerFault))
-
-    def _again(
-        self, batch: Batch, parts: Parts, part: Part, sent: Sent, tag: str, numbers: list[int]
-    ) -> None:
-        """Queue pictures again, unless another invocation does."""
-        store = self._pictures(batch)
-        for number in numbers:
-            failure = sent.runs.get(str(number), (None, None))[1]
-            key = store.key_of(failure) if failure else None
-            if key:
-                # Before the claim: the next run's failure may have the same name.
-                store.delete(key)
-        attempts = dict(sent.attempts)
-        for number in set(numbers) - set(sent.unsent):
-            attempts[str(number)] += 1
-        claimed = Sent(
-            self._now() + LONGEST,
-            attempts,
-            {number: run for number, run in sent.runs.items() if int(number) not in numbers},
-            tuple(number for number in sent.unsent if number not in numbers),
-            sent.refused,
-        )
-        new = parts.claim_again(part, claimed, tag)
-        if new is not None:
-            self._send(batch, parts, part, claimed, new, numbers)
-
-    def _write(
-        self,
-        batch: Batch,
-        parts: Parts,
-        part: Part,
-        lines: Sequence[Line],
-        found: dict[int, _Picture],
-        store: Store,
-        giving_up: str,
-    ) -> tuple[int, int] | None:
-        numbers = iter(found)
-        rows = {}
-        for line in lines:
-            own = [found[next(numbers)] for _ in line.pictures]
-            rows[line.custom_id] = _row(batch, line, own, store, giving_up)
-        failed = {name: row for name, row in rows.items() if not results.is_success(row)}
-        decided = parts.decide(part, failed)
-        if set(failed) - set(decided):
-            return None  # another has found more; the next look does, too
-        succeeded = [row for name, row in rows.items() if name not in decided]
-        parts.answer(part, results.to_jsonl(succeeded), results.to_jsonl(decided.values()),
-                     (len(succeeded), len(decided)))  # fmt: skip
-        return len(succeeded), len(decided)
-
-    def _give_up(self, batch: Batch, parts: Parts, part: Part) -> tuple[int, int] | None:
-        """Answer a part that nobody has claimed, and that nobody can claim any more."""
-        numbers = tuple(range(part.first, part.first + part.pictures))
-        if parts.claim(part, Sent(self._now(), unsent=numbers)) is None:
-            return None
-        return self._answer(batch, parts, part)
 
     # --- End --------------------------------------------------------------------------------------
 
@@ -441,7 +198,7 @@ class BatchRuns:
         completed, failed = _sum(over)
         files = places.new_id(now), places.new_id(now)
         reasons = {CANCELLED: Status.CANCELLED, EXPIRED: Status.EXPIRED}
-        ending = str(reasons.get(self._giving_up(batch), Status.COMPLETED))
+        ending = str(reasons.get(batch.giving_up(now), Status.COMPLETED))
 
         def ended(one: Batch) -> Batch:
             if one.ending or one.is_over:
@@ -488,92 +245,12 @@ class BatchRuns:
         else:
             self._store.replace(key, content, going.tag)
 
-    def _payment(self, batch: Batch) -> Payment | None:
-        """Return what pays for the pictures; None if the key is gone, or has expired."""
-        for key in self._service.settings.protection.keys:
-            if key.name == batch.key and not _has_expired(key, self._now()):
-                return Payment(Principal(AuthMethod.KEY, key))
-        return None
-
-    def _pictures(self, batch: Batch) -> Store:
-        """Return where the batch's pictures come, also of a model that is no longer offered."""
-        bucket, prefix = batch.place or ("", "")
-        return self._service.store_of(bucket, prefix)
+    def _part_runs(self, batch: Batch, parts: Parts) -> PartRuns:
+        return PartRuns(self._service, batch, parts, self._now, self._check_time)
 
     def _check_time(self) -> None:
         if shared().remaining < _STEP_SECONDS:
             raise _NoTime
-
-
-def _row(
-    batch: Batch, line: Line, own: Sequence[_Picture], store: Store, giving_up: str
-) -> dict[str, Any]:
-    """Return the result of a line whose pictures have come, failed, or were given up."""
-    error = next((one.error for one in own if one.error), None)
-    if error is None and not all(one.key for one in own):
-        return results.not_run(line, giving_up, _NOT_RUN[giving_up])
-    if error is None:
-        try:
-            data = [
-                {"b64_json": _encoded(store, one.key, picture.request.format)}
-                for one, picture in zip(own, line.pictures, strict=True)
-            ]
-            return results.succeeded(line, data, batch.created)
-        except BadPicture as bad:
-            error = _described(bad)
-    return results.failed(line, **error)
-
-
-def _encoded(store: Store, key: str, format: str) -> str:  # noqa: A002 (the contract's word)
-    stored = store.read(key)
-    body = stored.body if stored else b""
-    check_picture(body, format)
-    return base64.b64encode(body).decode()
-
-
-def _window(model: Model) -> int:
-    """Return how many parts may be on their way."""
-    pictures = _WINDOW_SECONDS / max(model.seconds or _UNKNOWN_SECONDS, 0.1)
-    return int(min(max(pictures / 8, _FEWEST_PARTS), _MOST_PARTS))
-
-
-def _noted(
-    sent: Sent, outcomes: Mapping[int, tuple[str | None, str | None] | GatewayError]
-) -> Sent:
-    """Return the claim with what has become of the pictures that were to be queued."""
-    runs, refused, unsent = dict(sent.runs), dict(sent.refused), list(sent.unsent)
-    for number, outcome in outcomes.items():
-        if not isinstance(outcome, GatewayError):
-            runs[str(number)] = outcome
-        elif isinstance(outcome, CallerFault | _Misplaced):
-            refused[str(number)] = _described(outcome)
-        elif not isinstance(outcome, MayHaveReachedGpu):
-            unsent.append(number)
-    return replace(sent, runs=runs, refused=refused, unsent=tuple(sorted(unsent)))
-
-
-def _can_retry(sent: Sent, number: int) -> bool:
-    return sent.attempts.get(str(number), 1) < _TRIES
-
-
-def _is_refused_for_all(outcome: object) -> bool:
-    return isinstance(outcome, BillFault) or (
-        isinstance(outcome, GatewayError)
-        and not isinstance(outcome, CallerFault | MayHaveReachedGpu)
-    )
-
-
-def _described(error: GatewayError) -> dict[str, Any]:
-    return {
-        "status": error.status,
-        "code": error.code,
-        "message": error.message,
-        "field": error.field,
-    }
-
-
-def _has_expired(key: Key, now: float) -> bool:
-    return key.expires is not None and now >= key.expires
 
 
 def _sum(over: dict[int, tuple[int, int]]) -> tuple[int, int]:

@@ -28,7 +28,7 @@ def calling(settings: Settings, request: Request) -> Iterator[Call]:
         # The wait is limited by the client's preference and by the deadline, whichever is first.
         longest_wait=longest_wait(request),
         deadline=Deadline(request.arrived + settings.deadline_seconds),
-        # An hour of a GPU is for those whom the owner gave a key, and for what they mean to see.
+        # Waking costs hours of a GPU: it takes a key, and a picture that is to be seen.
         wakes=request.principal.method is AuthMethod.KEY and not request.is_prefetch,
     )
     try:

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 from chalicelib.access_settings import Key
 from chalicelib.auth.quota import Payment
 from chalicelib.aws.deadline import Deadline, shared, sharing
+from chalicelib.aws.parallel import in_parallel
 from chalicelib.batch_runs.files import File
 from chalicelib.batch_runs.reading import LARGEST_FILE
-from chalicelib.batch_runs.records import WINDOW_SECONDS, Batch, Status
+from chalicelib.batch_runs.records import Batch, Status
 from chalicelib.batch_runs.runs import BatchRuns
 from chalicelib.batches import places
 from chalicelib.batches.lines import URL
@@ -35,7 +36,6 @@ from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.images.service import ImageService
 from chalicelib.web.body import read_json_object, read_whole
 from chalicelib.web.form import TYPE, read_form_data
-from chalicelib.web.principal import AuthMethod
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, json_response, see_other
 
@@ -202,9 +202,13 @@ class BatchApi:
             every = self._runs.batches.owned(places.owner_of(key.name))
             limit = _limit(parameters, LIMIT, 20)
             chosen, more = _page(every, parameters.get("after"), _BATCH_ID, limit)
-            found = [self._runs.batches.read(identifier) for identifier in chosen]
-            listed = [_batch(one, self._runs.counts(one)) for one in found if one]
+            described = in_parallel(self._described, chosen)
+            listed = [one for one in described if one is not None]
             return json_response(_list(listed, has_more=more))
+
+    def _described(self, identifier: str) -> dict[str, Any] | None:
+        batch = self._runs.batches.read(identifier)
+        return None if batch is None else _batch(batch, self._runs.counts(batch))
 
     def batch(self, request: Request, name: str) -> Response:
         """Handle `GET /v1/batches/<id>`; raises BatchUnknown."""
@@ -282,12 +286,12 @@ class BatchApi:
             BatchNeedsKey: for a caller without one.
             NotOffered: if the gateway has no batches.
         """
-        principal = request.principal
-        if principal.method is not AuthMethod.KEY or principal.key is None:
+        key = request.principal.own_key
+        if key is None:
             raise BatchNeedsKey("Files and batches require an API key.")
         _ = self._runs
         with sharing(Deadline(request.arrived + self._service.settings.deadline_seconds)):
-            yield principal.key
+            yield key
 
 
 def _key_of(event: Mapping[str, Any]) -> str:
@@ -389,7 +393,7 @@ def _batch(batch: Batch, counts: tuple[int, int]) -> dict[str, Any]:
         "output_file_id": _output(batch, batch.output),
         "error_file_id": _output(batch, batch.error_output),
         "created_at": batch.created,
-        "expires_at": batch.created + WINDOW_SECONDS,
+        "expires_at": batch.expires,
         **{
             f"{status}_at": moments.get(status)
             for status in (

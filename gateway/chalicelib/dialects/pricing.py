@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from chalicelib.aws.parallel import in_parallel
 from chalicelib.dialects.calls import report
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.resolved_request import ResolvedRequest
@@ -34,7 +35,7 @@ def price_of(service: ImageService, call: Call, resolved: Sequence[ResolvedReque
     Raises:
         StoreUnavailable: if S3 does not say whether one is there already.
     """
-    described = [_described(service, call, one) for one in resolved]
+    described = in_parallel(lambda one: _described(service, call, one), resolved)
     prices = [one["usd"] for one in described]
     total = None if None in prices else round(sum(prices), _DIGITS)
     body = {"dry_run": True, "usd": total, "pictures": described}

@@ -283,8 +283,8 @@ class TrainingApi:
             Unauthorized: if another site's page sent the request.
         """
         principal = request.principal
-        if principal.method is AuthMethod.KEY and principal.key is not None:
-            return places.owner_of(principal.key.name)
+        if principal.own_key is not None:
+            return places.owner_of(principal.own_key.name)
         if principal.method is AuthMethod.OPEN and self._service.training.open:
             # Without a key there is nothing else that keeps other sites' pages from training here.
             check_same_origin(Protection(), request)

@@ -16,7 +16,6 @@ from chalicelib.images.usage import Usage
 from chalicelib.usage_days import MOST_DAYS, Row, days_between, report, to_csv
 from chalicelib.web.body import read_whole
 from chalicelib.web.pages import usage_page
-from chalicelib.web.principal import AuthMethod
 from chalicelib.web.request import Request
 from chalicelib.web.response import Response, home_response, json_response
 
@@ -24,6 +23,7 @@ USUAL_DAYS = 30
 DAYS = Whole("How many days, up to today or `to`.", 1, MOST_DAYS)
 FORMATS = ("json", "csv")
 PARAMETERS = ("format", "days", "from", "to")
+_FIRST_YEAR = 2020  # nothing was recorded before
 
 
 def usage(service: ImageService, request: Request) -> Response:
@@ -56,13 +56,13 @@ def usage(service: ImageService, request: Request) -> Response:
 
 
 def _key_of(request: Request) -> Key:
-    principal = request.principal
-    if principal.method is not AuthMethod.KEY or principal.key is None:
+    key = request.principal.own_key
+    if key is None:
         raise UsageNeedsKey(
             "Usage is shown to an API key only: that of the key, or with the owner's that of all."
             " Its operator sees it with `python -m endpoint usage`."
         )
-    return principal.key
+    return key
 
 
 def _parameters(request: Request) -> dict[str, str]:
@@ -96,13 +96,9 @@ def _date(text: str, name: str) -> date:
     except ValueError as error:
         message = f"{name}: must be a date in UTC, such as 2026-11-26"
         raise InvalidRequest(message, field=name) from error
-    # Before the first computers there is nothing to look for, and no year of three digits.
     if moment.year < _FIRST_YEAR:
         raise InvalidRequest(f"{name}: must be {_FIRST_YEAR} or later", field=name)
     return moment
-
-
-_FIRST_YEAR = 2020
 
 
 def _budgets(usage: Usage, keys: Sequence[Key]) -> list[dict[str, Any]]:

@@ -56,6 +56,10 @@ class State(StrEnum):
     EXPIRED = "expired"
 
 
+class UnreadableLocation(EndpointFailed):
+    """The picture is queued, and cannot be read when it comes: to queue it again would not help."""
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished picture: its bytes, or the URL of one that does not fit Lambda's response."""
@@ -155,7 +159,7 @@ class Jobs:
             StoreUnavailable: if S3 does not say.
         """
         if self._now() <= record.claim.ends:
-            self._check_locations(record.claim)
+            check_locations(self._store, record.claim.output, record.claim.failure)
         job = self._waiting(record)
         # The picture is looked for first: a run that was given up as lost may still have finished.
         if self._store.size(job.output) is not None:
@@ -262,8 +266,7 @@ class Jobs:
         Raises:
             StoreUnavailable: if S3 did not confirm the deletion.
         """
-        location = record.claim.earlier_failure
-        key = self._store.key_of(location) if location else None
+        key = self._store.key_of(record.claim.earlier_failure)
         if key:
             self._store.delete(key)
 
@@ -302,7 +305,7 @@ class Jobs:
         claim = replace(record.claim, output=run.output, failure=run.failure)
         if claim != record.claim:
             self.claims.rewrite(record, claim)
-        self._check_locations(claim)
+        check_locations(self._store, claim.output, claim.failure)
         return self._waiting(replace(record, claim=claim))
 
     def _latest(self, job: Job) -> Job:
@@ -331,31 +334,35 @@ class Jobs:
         return Finished(stored.body)
 
     def _failure(self, claim: Claim) -> GatewayError | None:
-        key = self._store.key_of(claim.failure) if claim.failure else None
+        key = self._store.key_of(claim.failure)
         written = self._store.read(key) if key else None
         return failure_of(written.body.decode(errors="replace")) if written else None
 
     def _waiting(self, record: Record) -> Job:
         """Return the job of a record that waits, as each does until S3 says otherwise."""
         claim = record.claim
-        output = self._store.key_of(claim.output) if claim.output else None
         return Job(
             record.id,
             State.WAITING,
             record.request,
             waited=max(self._now() - claim.asked, 0),
             attempt=claim.attempt,
-            output=output or _picture_key(record.id, record.request),
+            output=self._store.key_of(claim.output) or _picture_key(record.id, record.request),
         )
 
-    def _check_locations(self, claim: Claim) -> None:
-        """Raise EndpointFailed if SageMaker writes where this gateway cannot read."""
-        for location in (claim.output, claim.failure):
-            if location and not self._store.key_of(location):
-                logger.error("unreadable location", extra={"location": location})
-                raise EndpointFailed(
-                    "The model's endpoint writes to a place that this gateway cannot read."
-                )
+
+def check_locations(store: Store, *locations: str | None) -> None:
+    """Check that all of the places where SageMaker says that it writes are in a store.
+
+    Raises:
+        UnreadableLocation: for the first that is not, which is logged.
+    """
+    for location in locations:
+        if location and not store.key_of(location):
+            logger.error("unreadable location", extra={"location": location})
+            raise UnreadableLocation(
+                "The model's endpoint writes to a place that this gateway cannot read."
+            )
 
 
 def _picture_key(identifier: str, request: GenerationRequest) -> str:

@@ -68,15 +68,16 @@ class Leases:
             EndpointAsleep: if the endpoint does not exist, and this request does not change that.
             EndpointWaking: if it is being created.
         """
-        if model.lease is None:
+        lease = model.lease
+        if lease is None:
             yield
             return
-        self._renew_beside(model.lease)
+        self._renew_beside(lease)
         try:
             yield
         except EndpointMissing as error:
             # Where a queue can generate the picture, nobody has to be woken.
-            raise self._missing(model, wakes=wakes and model.queue is None) from error
+            raise self._missing(model, lease, wakes=wakes and model.queue is None) from error
 
     def _renew_beside(self, lease: Lease) -> None:
         """Renew a lease in a thread of its own: the picture takes longer than that."""
@@ -110,11 +111,9 @@ class Leases:
         with self._lock:
             self._again[lease.name] = again
 
-    def _missing(self, model: Model, *, wakes: bool) -> EndpointUnavailable:
+    def _missing(self, model: Model, lease: Lease, *, wakes: bool) -> EndpointUnavailable:
         """Return the error for a model whose endpoint takes no requests, and wake it if allowed."""
-        lease, name = model.lease, str(model.endpoint)
-        if lease is None:
-            return EndpointMissing("The model has no endpoint at the moment.")
+        name = str(model.endpoint)
         try:
             seen = self._endpoints.find(name)
             if seen is None and wakes and lease.wake and self._wake(model, lease):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from chalicelib.access_settings import Key
-from chalicelib.auth.budget import Budgets, Reservation
+from chalicelib.auth.budget import Reservation, budgets_in
 from chalicelib.auth.quota import Payment, Stores
 from chalicelib.aws.deadline import ending
 from chalicelib.errors import InvalidRequest, NeverReachedGpu, StoreUnavailable
@@ -57,9 +57,8 @@ class Meter:
         self._clock = clock
         self._store = None
         if settings.usage is not None:
-            bucket, prefix = settings.usage
-            self._store = stores(bucket, prefix)
-            self._budgets = Budgets(stores(bucket, f"{prefix}budgets/"), now)
+            self._store = stores(*settings.usage)
+            self._budgets = budgets_in(settings.usage, stores, now)
 
     def price(self, request: GenerationRequest) -> Price:
         """Return what a complete request is expected to take."""

@@ -52,8 +52,6 @@ Outcome = Finished | Job | None
 _ANOTHER_CAN_HELP = (EndpointUnavailable, EndpointDown, EndpointTooSlow)
 # A real-time run ends with its request's deadline; its picture is stored a moment later, or never.
 _STORING = 5
-# Lambda's own limit: a claim is queued by then, or never.
-_LONGEST_SUBMISSION = 60
 
 
 @dataclass
@@ -425,9 +423,8 @@ class ImageService:
         if model.queue is None:
             jobs = Jobs(store, Claims(store, self.settings.deadline_seconds + _STORING))
         else:
-            longest = _LONGEST_SUBMISSION + timeouts.queue_seconds + timeouts.run_seconds
             endpoint = AsyncEndpoint(self._runtime, model.queue.endpoint)
-            jobs = Jobs(store, Claims(store, longest), endpoint, timeouts)
+            jobs = Jobs(store, Claims(store, timeouts.longest), endpoint, timeouts)
         return _Stored(jobs, ConcurrencyLimiter(store, most_waiting))
 
     def _store(self, bucket: str, prefix: str) -> Store:

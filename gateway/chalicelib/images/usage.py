@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 
 from chalicelib.access_settings import Key
-from chalicelib.auth.budget import Account, Budgets
+from chalicelib.auth.budget import Account, budgets_in
 from chalicelib.auth.quota import Stores
 from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Store
@@ -26,9 +26,8 @@ class Usage:
     def __init__(
         self, place: tuple[str, str], stores: Stores, now: Callable[[], float] = time.time
     ) -> None:
-        bucket, prefix = place
-        self._folder = _Folder(stores(bucket, prefix))
-        self._budgets = Budgets(stores(bucket, f"{prefix}budgets/"), now)
+        self._folder = _Folder(stores(*place))
+        self._budgets = budgets_in(place, stores, now)
         self._now = now
 
     @property

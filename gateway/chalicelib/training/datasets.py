@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Listed, Store, UploadForm
 from chalicelib.errors import InvalidRequest, TrainingQuotaUsed, TrainingUnknown
 from chalicelib.training.asked import CAPTION, MOST_PICTURES, invalid
@@ -34,9 +33,6 @@ _LARGEST_METADATA = 2_000_000  # bytes
 _MOST_OBJECTS = 1_000
 _STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 _START_BYTES = 12
-# S3 responds to each in some 20 ms, and a set has hundreds of objects.
-_THREADS = 16
-Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 
@@ -214,17 +210,8 @@ class DataSets:
     def _each(
         self, listed: Sequence[Listed], work: Callable[[Listed], Result]
     ) -> Iterable[tuple[str, Result]]:
+        # S3 responds to each in some 20 ms, and a set has hundreds of objects.
         return zip((one.key for one in listed), in_parallel(work, listed), strict=True)
-
-
-def in_parallel(work: Callable[[Value], Result], values: Sequence[Value]) -> list[Result]:
-    """Return the results of work that waits for S3, in the order of the values."""
-    if len(values) <= 1:
-        return [work(value) for value in values]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        # A context holds the request's deadline, and can be entered once at a time.
-        futures = [pool.submit(copy_context().run, work, value) for value in values]
-        return [future.result() for future in futures]
 
 
 def with_captions(dataset: DataSet, given: Mapping[str, str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.aws.clients import Client, LazyClient
+from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Store
 from chalicelib.aws.training import Refused, Trainings
 from chalicelib.errors import (
@@ -35,7 +36,7 @@ from chalicelib.images.spend import Spend
 from chalicelib.settings import Settings
 from chalicelib.training.asked import Asked
 from chalicelib.training.claims import Claims
-from chalicelib.training.datasets import DataSet, DataSets, in_parallel
+from chalicelib.training.datasets import DataSet, DataSets
 from chalicelib.training.jobs import Jobs, Training, attempt_of, changed
 from chalicelib.training.months import Months
 from chalicelib.training.planning import Plan, model_name, plan

@@ -51,5 +51,10 @@ class Principal:
     picture: str | None = None
     counted: Link | None = None
 
+    @property
+    def own_key(self) -> Key | None:
+        """The key of a caller that has presented it; None for a link, and without keys."""
+        return self.key if self.method is AuthMethod.KEY else None
+
 
 ANONYMOUS = Principal(AuthMethod.OPEN)

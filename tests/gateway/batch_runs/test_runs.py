@@ -1,6 +1,7 @@
 """Batches that lose Lambdas and events at any moment: every line is answered exactly once."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -9,16 +10,18 @@ from hypothesis import strategies as st
 
 from chalicelib.access_settings import Protection
 from chalicelib.aws.deadline import Deadline, sharing
+from chalicelib.aws.s3 import Store
 from chalicelib.batch_runs import output
 from chalicelib.batch_runs.files import MOST_FILES
-from chalicelib.batch_runs.runs import LONGEST, BatchRuns
+from chalicelib.batch_runs.part_runs import LONGEST
+from chalicelib.batch_runs.runs import BatchRuns
 from chalicelib.batches import places
 from chalicelib.calendar_month import month_of
 from chalicelib.errors import RateLimited
 from chalicelib.settings import Model
 from tests.conftest import ALL
 from tests.gateway.batch_runs.world import World, line
-from tests.gateway.doubles import Bucket, key, refusal
+from tests.gateway.doubles import Breaks, Bucket, Provided, key, refusal
 
 
 def seeds(world):
@@ -438,6 +441,26 @@ def test_a_large_output_is_put_together_however_often_it_is_interrupted(
     world.complete(batch)
 
     world.check(batch, 40)
+
+
+def test_small_results_are_read_together():
+    """One after the other, the thousands of a cancelled batch take longer than a Lambda has."""
+    together = threading.Barrier(4, timeout=10)
+
+    class Slow(Bucket):
+        def get_object(self, Bucket, Key, Range=None):
+            together.wait()  # breaks unless three others are read at the same time
+            return super().get_object(Bucket, Key, Range)
+
+    bucket, batch = Slow(Breaks()), places.new_id(0)
+    rows = [f"{number}\n".encode() for number in range(8)]
+    for number, row in enumerate(rows):
+        bucket.objects[f"{places.failures(batch)}{number}"] = row
+    store = Store(Provided(bucket), "bucket", "")
+    made = output.Output(store, batch, lambda: None).put_together()
+
+    assert made == {output.ERRORS: 16}
+    assert bucket.objects[places.finished(batch, output.ERRORS)] == b"".join(rows)
 
 
 def test_a_step_without_time_is_continued_by_an_event():

@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from PIL import Image
 
 from chalicelib.access_settings import Protection
+from chalicelib.batch_runs.part_runs import LONGEST
 from chalicelib.batch_runs.records import Batch, Status
-from chalicelib.batch_runs.runs import LONGEST, BatchRuns
+from chalicelib.batch_runs.runs import BatchRuns
 from chalicelib.batches import places
 from chalicelib.images.service import ImageService
 from chalicelib.settings import Model, Queue, Settings

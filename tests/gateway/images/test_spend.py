@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.images.service import ImageService
-from tests.gateway.doubles import BROWSER, KEY, GuardedClient, Provided, guarded
+from tests.gateway.doubles import BROWSER, KEY, GuardedClient, Provided, guarded, refusal
 
 REACHED = {"usd": 20.5, "cap_usd": 20.0, "state": "reached"}
 
@@ -56,11 +56,24 @@ def test_below_the_cap_everything_works(client, state):
     assert client.get("/inference/a%20cat", x_api_key=KEY).status_code == 200
 
 
-def test_a_count_that_cannot_be_read_refuses_nothing(client):
+def test_nothing_counted_yet_refuses_nothing_and_is_read_once_a_minute(client):
     assert client.get("/inference/a%20cat", x_api_key=KEY).status_code == 200
     count(client)
-    # Read once a minute at most.
     assert client.get("/inference/a%20dog", x_api_key=KEY).status_code == 200
+
+
+def test_a_count_that_cannot_be_read_refuses_nothing(client):
+    client.bucket.objects[f"spend/{time.strftime('%Y-%m', time.gmtime())}.json"] = b"{"
+    assert client.get("/inference/a%20cat", x_api_key=KEY).status_code == 200
+
+
+def test_a_count_that_s3_does_not_return_refuses_nothing(client):
+    client.bucket.get_object = lambda **_: _raise(refusal("SlowDown"))
+    assert client.get("/inference/a%20cat", x_api_key=KEY).status_code == 200
+
+
+def _raise(error):
+    raise error
 
 
 class _Leases:
