@@ -75,14 +75,14 @@ class BatchOptions(CommonOptions):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = common_parser("batch", "Paint a file of prompts into a folder.")
+    parser = common_parser("batch", "Generate the pictures of a file of prompts into a folder.")
     add = parser.add_argument
     add("file", type=Path, help="prompts: .txt, .csv with a header, or .jsonl")
     add("--out", type=Path, required=True, metavar="FOLDER", help="for pictures and results.jsonl")
     add("--model", help="the model (default: the deployment's only one)")
-    add("--local", metavar="URL", help="paint through a gateway, such as that of `./setup.sh run`")
-    add("--spot", action="store_true", help="paint on a spot instance of its own, with checkpoints")
-    most = "limit of the asynchronous endpoint while it paints (default: its own)"
+    add("--local", metavar="URL", help="use a gateway, such as that of `./setup.sh run`")
+    add("--spot", action="store_true", help="use a spot instance of its own, with checkpoints")
+    most = "limit of the asynchronous endpoint during the batch (default: its own)"
     add("--most-instances", type=count, metavar="N", help=most)
     add("--instance-type", type=instance_type, help="with --spot (default: the model's first)")
     add("--stop", action="store_true", help="stop the managed-spot job of this batch")
@@ -102,7 +102,7 @@ def batch(context: Context, options: BatchOptions) -> Result:
         deployed.require_ready(context, endpoint)
         made = _estimate(_requests(lines), endpoint)
         _say_estimate(context.console, context.clock, endpoint, made)
-        return Result({"pictures": _count(lines)}, ["Dry run: nothing is painted."])
+        return Result({"pictures": _count(lines)}, ["Dry run: nothing is generated."])
     with opened(options.out, lines) as folder:
         run = _start(context.console, context.clock, folder)
         window = _recovered(context, run, endpoint)
@@ -125,7 +125,7 @@ def batch_locally(console: Console, clock: Clock, options: BatchOptions) -> Resu
     lines = _read(options, [first, *(name for name in names if name != first)], several=True)
     _say_counts(console, options, lines)
     if options.dry_run:
-        return Result({"pictures": _count(lines)}, ["Dry run: nothing is painted."])
+        return Result({"pictures": _count(lines)}, ["Dry run: nothing is generated."])
     with opened(options.out, lines) as folder:
         run = _start(console, clock, folder)
         if run.left:
@@ -146,7 +146,7 @@ def _batch_on_spot(context: Context, options: BatchOptions) -> Result:
     if context.dry_run:
         definition = spot.with_room(context, definition)
         _say_spot(context, definition, _estimate_spot(_requests(lines), definition))
-        return Result({"pictures": _count(lines)}, ["Dry run: nothing is painted."])
+        return Result({"pictures": _count(lines)}, ["Dry run: nothing is generated."])
     with opened(options.out, lines) as folder:
         run = _start(context.console, context.clock, folder)
         job = SpotJob(context, run, definition)
@@ -218,7 +218,7 @@ def _read(options: BatchOptions, names: Sequence[str], *, several: bool = False)
     if others and not several:
         raise BadArgument(
             f"{options.file}: line {others[0].number} names the model"
-            f" {others[0].pictures[0].request.model}, and this batch paints with {names[0]}.",
+            f" {others[0].pictures[0].request.model}, and this batch uses {names[0]}.",
             "Make a file, and a batch with --model, for each model.",
         )
     return lines
@@ -299,8 +299,8 @@ def _say_estimate(console: Console, clock: Clock, endpoint: Deployed, made: Esti
 def _say_time_and_price(console: Console, clock: Clock, made: Estimate) -> None:
     if made.seconds is None:
         console.say(
-            "How long a picture takes there is not published, so that neither time nor dollars can"
-            " be computed before; both are shown once a few pictures are painted."
+            "No benchmark is published for this model and instance type, so time and price are"
+            " unknown; both are shown once a few pictures are generated."
         )
         return
     until = clock.now() + timedelta(seconds=made.seconds)
@@ -343,7 +343,7 @@ def _recovered(context: Context, run: Run, endpoint: Deployed) -> Window | None:
 
 def _say_collected(console: Console, run: Run) -> None:
     if run.painted:
-        console.say(f"{run.painted:,} more were painted meanwhile, and are fetched.")
+        console.say(f"{run.painted:,} more were generated meanwhile, and are fetched.")
 
 
 def _paint(context: Context, run: Run, endpoint: Deployed, window: Window | None) -> None:
@@ -359,8 +359,8 @@ def _paint(context: Context, run: Run, endpoint: Deployed, window: Window | None
             window.paint()
     except KeyboardInterrupt:
         context.console.say(
-            f"{window.waiting:,} requests are in the queue of {endpoint.name}, and will be painted;"
-            " the same command collects them."
+            f"{window.waiting:,} requests are in the queue of {endpoint.name}, which still"
+            " generates them; the same command collects them."
         )
         raise
 
@@ -375,9 +375,11 @@ def _result(folder: Folder, run: Run) -> Result:
     ]
     seconds = round(run.seconds)
     rate = f" in {elapsed(seconds)}" if run.painted else ""
+    # A line that failed can have stored some of its pictures.
+    stored = sum(folder.has(picture) for line in folder.lines for picture in line.pictures)
     text = [
-        f"{run.total - len(failed):,} of {run.total:,} pictures are in {folder.path};"
-        f" {run.painted:,} were painted now{rate}.",
+        f"{stored:,} of {run.total:,} pictures are in {folder.path};"
+        f" {run.painted:,} were generated now{rate}.",
         f"Results: {folder.path / RESULTS}",
         f"Contact sheet: {sheet}",
     ]
@@ -386,8 +388,7 @@ def _result(folder: Folder, run: Run) -> Result:
         text.append(f"line {line.number} ({line.custom_id}) failed: {reason}")
     if failed:
         text.append(
-            f"{len(failed):,} lines failed; the same command tries them again, and paints nothing"
-            " else."
+            f"{len(failed):,} lines failed; the same command retries them, and nothing else."
         )
     data = {
         "lines": len(folder.lines),

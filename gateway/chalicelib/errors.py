@@ -188,14 +188,14 @@ class RateLimited(CallerFault):
 
 
 class UsageNeedsKey(CallerFault):
-    """What is used, and by whom, is shown to an API key only."""
+    """Usage is shown to API keys only; a link does not suffice, nor does an open gateway."""
 
     status = 403
     code = "usage_needs_key"
 
 
 class BudgetUsed(BillFault):
-    """The key can spend no more this month; the same request works again in the next one.
+    """The key's budget of this month is used up; the same request works again in the next month.
 
     Until then a client library that resends by itself would be refused again.
     """
@@ -429,7 +429,7 @@ class BatchUnknown(BatchFault):
 
 
 class BatchOver(BatchFault):
-    """The batch is over, and cannot be cancelled any more."""
+    """The batch has ended, and cannot be cancelled."""
 
     status = 409
     code = "batch_over"

@@ -131,7 +131,7 @@ _USAGE: tuple[Schema, ...] = (
     {
         "name": "days",
         "in": "query",
-        "description": "How many days, up to `to`: 30 without it.",
+        "description": "How many days, up to `to`: 30 by default.",
         "schema": DAYS.describe(),
     },
     *(
@@ -140,7 +140,7 @@ _USAGE: tuple[Schema, ...] = (
             "in": "query",
             "description": f"The {word} day in UTC, such as 2026-11-26; not with `days`."
             if name == "from"
-            else f"The {word} day in UTC; today without it.",
+            else f"The {word} day in UTC; today by default.",
             "schema": {**TEXT, "format": "date"},
         }
         for name, word in (("from", "first"), ("to", "last"))
@@ -239,7 +239,7 @@ _BATCH_READING = (NotOffered, BatchNeedsKey, InvalidRequest, StoreUnavailable, I
 _FILE = _in_path("name", "The file's id.")
 _BATCH = _in_path("name", "The batch's id.")
 _PAGE: list[Schema] = [
-    {"name": "after", "in": "query", "description": "The id before the first.", "schema": TEXT},
+    {"name": "after", "in": "query", "description": "The id before the page.", "schema": TEXT},
     {
         "name": "limit",
         "in": "query",
@@ -250,7 +250,7 @@ _PAGE: list[Schema] = [
 _ORDER: Schema = {
     "name": "order",
     "in": "query",
-    "description": "By age; the newest first is desc, the default.",
+    "description": "The order by age: desc (default) is the newest first.",
     "schema": {**TEXT, "enum": ["asc", "desc"]},
 }
 _PURPOSE: Schema = {
@@ -286,7 +286,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         "get": _generating("get_picture", "The picture of the prompt in the path.", _PROMPT),
         "delete": _deleting(
             "delete_picture",
-            "Delete the stored picture that the same URL with GET leads to; it must name the seed.",
+            "Delete the stored picture that GET on this URL returns; the URL must name the seed.",
             _PROMPT,
             *query_parameters(),
         ),
@@ -300,7 +300,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
         ),
         "delete": _deleting(
             "delete_default_picture",
-            "Delete the stored picture that the same URL with GET leads to; it must name the seed.",
+            "Delete the stored picture that GET on this URL returns; the URL must name the seed.",
             _PROMPT_IN_QUERY,
             *query_parameters(),
         ),
@@ -376,7 +376,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     "/v1/files": {
         "post": _batch(
             "create_file",
-            "Store a file of requests for a batch; large files as JSON, and then in S3.",
+            "Store a file of requests for a batch; for a large file, request a URL of S3 in JSON.",
             _json(ref("OpenAIFile")),
             _BATCH_READING,
             form=ref("FileForm"),
@@ -430,7 +430,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     "/v1/batches/{name}/cancel": {
         "post": _batch(
             "cancel_batch",
-            "Queue nothing more of a batch.",
+            "Cancel a batch: nothing more of it is queued.",
             _json(ref("OpenAIBatch")),
             (*_BATCH_FINDING, BatchOver),
             parameters=[_BATCH],
@@ -635,7 +635,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     "/usage": {
         "get": Operation(
             "get_usage",
-            "What the caller's key has used; with the key of an owner, what all have.",
+            "The usage of the caller's key; with the key of an owner, that of all keys.",
             "About",
             {200: {JSON: ref("Usage"), CSV: TEXT, HTML: TEXT}, 304: {}},
             (UsageNeedsKey, NotOffered, InvalidRequest, StoreUnavailable, InternalError),

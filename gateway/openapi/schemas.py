@@ -177,7 +177,7 @@ def _easel() -> dict[str, Schema]:
         **used,
         **{f"{name}s": listed(json_object({name: TEXT, **used})) for name in GROUPS},
         "rows": listed(json_object(row)),
-        "owner": {"type": "boolean", "description": "Whether it is what all keys have used."},
+        "owner": {"type": "boolean", "description": "Whether it is the usage of all keys."},
         "month": {
             **json_object({"month": TEXT, "usd": NUMBER, "cap_usd": unknown, "state": TEXT}),
             "type": ["object", "null"],

@@ -387,7 +387,7 @@ class SpotJob:
         """Raise the error of a job that has ended before everything was painted."""
         reason = str(description.get("FailureReason", ""))
         left = f"{len(self._run.left):,} pictures are left"
-        again = "The same command goes on from what is painted."
+        again = "The same command continues with the missing pictures."
         secondary = str(description.get("SecondaryStatus", ""))
         if secondary == "MaxRuntimeExceeded":
             raise TrainingFailed(f"The job reached its time limit; {left}.", again)

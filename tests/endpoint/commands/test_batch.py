@@ -157,7 +157,10 @@ def test_a_line_that_the_model_refuses_fails_alone(queue, prompts, capsys):
     failed = answers(prompts)["0003"]["response"]
     assert failed["status_code"] == 422
     assert "this model has 4" in failed["body"]["error"]["message"]
-    assert "line 3 (0003) failed" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "line 3 (0003) failed" in output
+    # The line has two pictures; the other lines have one each.
+    assert "2 of 4 pictures are in" in output
     assert set(invoked(queue).values()) == {1}
 
 
