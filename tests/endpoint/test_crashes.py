@@ -14,6 +14,7 @@ import pytest
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import destroy, start, stop
 from tests.conftest import ALL
+from tests.endpoint import forks
 from tests.endpoint.doubles import create_gateway
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, Crash, contents, empty_account
 
@@ -26,23 +27,36 @@ CREATE = {
 }
 
 
-def crashes(prepare, script, arguments, when):
-    """Yield an account for each call of the script, in which it has just died at that call."""
+def crashes(prepare, script, arguments, when, recover):
+    """Let the script die at each of its calls, and let `recover` go on in that account.
+
+    Each time a copy of this process dies, so that the account is prepared only once. `recover` gets
+    the account and the moment in words.
+    """
+    # Without a crash first: the clients that this makes are in all copies.
     with empty_account() as world:
         prepare(world)
-        first = len(world.calls)
         assert world.run(script.main, *arguments) == 0
-        calls = [call - first for call in (range(len(world.calls)) if ALL else world.changes)]
-    calls = [call for call in calls if call >= 0]
-    assert len(calls) > 10
-    for call in calls:
-        with empty_account() as world:
-            prepare(world)
-            world.crash_at(call, when)
-            with pytest.raises(Crash):
-                world.run(script.main, *arguments)
+        recover(world, "at the end")
+    with empty_account() as world:
+        prepare(world)
+        tried = 0
+
+        def at(number, moment):
+            nonlocal tried
+            if moment == when and (ALL or number in world.changes):
+                tried += 1
+                if forks.fork():
+                    world.die()
+
+        world.at_call = at
+        try:
+            assert world.run(script.main, *arguments) == 0
+        except Crash:
             world.revive()
-            yield world, call
+            moment = f"{when} call {len(world.calls)}: {world.calls[-1]}"
+            forks.end(lambda: recover(world, moment))
+        assert tried > 10
 
 
 def nothing(_):
@@ -51,23 +65,25 @@ def nothing(_):
 
 @pytest.mark.parametrize("kind", CREATE)
 def test_wherever_create_dies_deleting_leaves_nothing(serving_code, kind):
-    for world, call in crashes(nothing, create_endpoint, CREATE[kind], "before"):
-        at = f"before call {call}: {world.calls[-1]}"
+    def recover(world, at):
         assert world.run(delete_endpoint.main, "--yes") == 0, at
         assert contents(world) == [], at
+
+    crashes(nothing, create_endpoint, CREATE[kind], "before", recover)
 
 
 @pytest.mark.parametrize("kind", CREATE)
 def test_wherever_create_dies_creating_again_succeeds_and_deleting_leaves_nothing(
     serving_code, kind
 ):
-    for world, call in crashes(nothing, create_endpoint, CREATE[kind], "after"):
-        at = f"after call {call}: {world.calls[-1]}"
+    def recover(world, at):
         assert world.run(create_endpoint.main, *CREATE[kind]) == 0, at
         assert len(world.client("sagemaker").list_endpoints()["Endpoints"]) == 1, at
         assert len(world.client("sagemaker").list_models()["Models"]) == 1, at
         assert world.run(delete_endpoint.main, "--yes") == 0, at
         assert contents(world) == [], at
+
+    crashes(nothing, create_endpoint, CREATE[kind], "after", recover)
 
 
 def with_both(world):
@@ -77,20 +93,22 @@ def with_both(world):
 
 
 def test_wherever_delete_dies_deleting_again_leaves_nothing(serving_code):
-    for world, call in crashes(with_both, delete_endpoint, ("--yes",), "before"):
-        at = f"before call {call}: {world.calls[-1]}"
+    def recover(world, at):
         assert world.run(delete_endpoint.main, "--yes") == 0, at
         assert contents(world) == [], at
 
+    crashes(with_both, delete_endpoint, ("--yes",), "before", recover)
+
 
 def test_wherever_delete_dies_creating_again_succeeds_and_deleting_leaves_nothing(serving_code):
-    for world, call in crashes(with_both, delete_endpoint, ("--yes",), "after"):
-        at = f"after call {call}: {world.calls[-1]}"
+    def recover(world, at):
         assert world.run(create_endpoint.main, *CREATE["real-time"]) == 0, at
         names = world.client("sagemaker").list_endpoints()["Endpoints"]
         assert "easel-main-sd" in [item["EndpointName"] for item in names], at
         assert world.run(delete_endpoint.main, "--yes") == 0, at
         assert contents(world) == [], at
+
+    crashes(with_both, delete_endpoint, ("--yes",), "after", recover)
 
 
 @pytest.mark.parametrize("kind", CREATE)
@@ -100,8 +118,7 @@ def test_wherever_an_update_dies_updating_again_leaves_one_version(serving_code,
         assert world.run(create_endpoint.main, *CREATE[kind]) == 0
         (serving_code / "generation.py").write_text("STEPS = 26\n")
 
-    for world, call in crashes(with_older_code, create_endpoint, CREATE[kind], "after"):
-        at = f"after call {call}: {world.calls[-1]}"
+    def recover(world, at):
         assert world.run(create_endpoint.main, *CREATE[kind]) == 0, at
         client = world.client("sagemaker")
         assert len(client.list_models()["Models"]) == 1, at
@@ -110,14 +127,17 @@ def test_wherever_an_update_dies_updating_again_leaves_one_version(serving_code,
         code = [item for item in bucket["Contents"] if item["Key"].startswith("models/")]
         assert len(code) == 2, at
 
+    crashes(with_older_code, create_endpoint, CREATE[kind], "after", recover)
+
 
 def test_wherever_stop_dies_starting_brings_all_endpoints_back(serving_code):
-    for world, call in crashes(with_both, stop, ("--yes",), "after"):
-        at = f"after call {call}: {world.calls[-1]}"
+    def recover(world, at):
         assert world.run(stop.main, "--yes") == 0, at
         assert world.client("sagemaker").list_endpoints()["Endpoints"] == [], at
         assert world.run(start.main, "--yes") == 0, at
         assert len(world.client("sagemaker").list_endpoints()["Endpoints"]) == 2, at
+
+    crashes(with_both, stop, ("--yes",), "after", recover)
 
 
 def with_gateway(world):
@@ -127,7 +147,8 @@ def with_gateway(world):
 
 
 def test_wherever_destroy_dies_destroying_again_leaves_nothing(serving_code):
-    for world, call in crashes(with_gateway, destroy, ("--yes",), "after"):
-        at = f"after call {call}: {world.calls[-1]}"
+    def recover(world, at):
         assert world.run(destroy.main, "--yes") == 0, at
         assert contents(world) == [], at
+
+    crashes(with_gateway, destroy, ("--yes",), "after", recover)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -139,6 +139,8 @@ class World(Clock):
         self.requests: list[tuple[Any, dict[str, Any]]] = []  # botocore's model, and the arguments
         self.of_schedules: list[iam.Request] = []  # what the schedules' role was needed for
         self.changes: list[int] = []  # the numbers of the calls that find or leave another account
+        # Called at each call with its number, and `before` or `after`.
+        self.at_call: Callable[[int, str], None] = lambda *_: None
         self._changed_at = 0.0
         self._trouble: tuple[int, str] | None = None
         self._dead = False
@@ -238,7 +240,7 @@ class World(Clock):
 
         def crash(*_: Any) -> None:
             delattr(self, hook)
-            self._die()
+            self.die()
 
         setattr(self, hook, crash)
 
@@ -258,6 +260,7 @@ class World(Clock):
     def revive(self) -> None:
         """Start a new process after a crash."""
         self._trouble, self._dead = None, False
+        self.at_call = lambda *_: None
 
     def run(self, main: Any, *argv: str, **more: Any) -> int:
         """Run a script in this account; return its exit code."""
@@ -282,8 +285,9 @@ class World(Clock):
         self.calls.append(operation)
         context["world_number"] = number
         self._note_change(number, model.name)
+        self.at_call(number, "before")
         if self._trouble == (number, "before"):
-            self._die()
+            self.die()
         if self._trouble == (number, "interrupted"):
             raise KeyboardInterrupt
         fault = self.faults.take(model.name, ("refused",))
@@ -308,10 +312,12 @@ class World(Clock):
             act = getattr(self, f"_after_{xform_name(model.name)}", None)
             if act:
                 act(context["world_params"], parsed)
+        self.at_call(context["world_number"], "after")
         if self._trouble == (context["world_number"], "after"):
-            self._die()
+            self.die()
 
-    def _die(self) -> None:
+    def die(self) -> None:
+        """End the process where it is."""
         self._dead = True
         raise Crash
 
