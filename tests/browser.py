@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FIREFOX = ("firefox-esr", "firefox")
 # Without these Chromium looks for hosts of its maker's at every start.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+# On a busy machine, what a page requests of the emulated AWS takes longer than Playwright's 5 s.
+expect.set_options(timeout=30_000)
 
 
 def find(*names: str) -> str | None:

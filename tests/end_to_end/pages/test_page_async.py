@@ -31,7 +31,7 @@ def test_an_asynchronous_picture_is_waited_for_while_others_are_painted(queued, 
         queued.ask("a quick cat")
         expect(queued.picture).to_be_visible()
         expect(queued.busy).to_have_count(1)
-        expect(queued.busy).to_have_count(0, timeout=30_000)
+        expect(queued.busy).to_have_count(0)
 
     queued.page.get_by_role("button", name=f"{prompt}, painted").click()
     assert queued.picture.evaluate(PAINTED) == 64
@@ -45,7 +45,7 @@ def test_a_reload_in_the_middle_goes_on_waiting(queued, emulator, prompt):
         expect(queued.page.get_by_text("waiting in the queue")).to_be_visible()
         queued.page.reload()
         expect(queued.busy).to_have_count(1)
-        expect(queued.picture).to_be_visible(timeout=30_000)
+        expect(queued.picture).to_be_visible()
 
     expect(queued.page.locator("#words")).to_have_text(prompt)
     assert emulator.runs(ASYNC_ENDPOINT) == 1
@@ -60,17 +60,17 @@ def test_waiting_survives_errors_of_the_gateway(queued, emulator, prompt):
         with queued.page.expect_response(lambda answer: answer.status == 503):
             pass
         queued.page.unroute(f"{queued.url}jobs/*")
-        expect(queued.picture).to_be_visible(timeout=30_000)
+        expect(queued.picture).to_be_visible()
 
 
 def test_an_asynchronous_picture_that_fails_is_reported_and_tried_again(queued, emulator, prompt):
     with emulator.fault(ASYNC_ENDPOINT, "failing", times=1):
         queued.ask(prompt)
         retry = queued.page.get_by_role("button", name="Try again")
-        expect(retry).to_be_enabled(timeout=30_000)
+        expect(retry).to_be_enabled()
     retry.click()
 
-    expect(queued.picture).to_be_visible(timeout=30_000)
+    expect(queued.picture).to_be_visible()
 
 
 def test_a_cancelled_asynchronous_picture_is_not_waited_for_after_a_reload(
@@ -95,7 +95,7 @@ def test_a_slow_address_shows_how_long_it_takes_and_then_the_picture(
         response = page.goto(f"{impatient_url}/inference/{prompt}?model=sdxl&seed=7")
         assert response.status == 202
         expect(page.get_by_role("heading", name=prompt)).to_be_visible()
-        expect(page.locator("#picture")).to_be_visible(timeout=30_000)
+        expect(page.locator("#picture")).to_be_visible()
 
     expect(page.get_by_role("status")).to_have_text("Painted with seed 7.")
     assert page.locator("#picture").evaluate(PAINTED) == 64

@@ -36,7 +36,7 @@ def test_pictures_become_an_adapter_that_can_be_used_and_deleted(teaching, train
     expect(teaching.state).to_be_visible()
     page.reload()
 
-    expect(teaching.state).to_have_text("It has learned it.", timeout=20_000)
+    expect(teaching.state).to_have_text("It has learned it.")
     expect(page.locator("#sample")).to_be_visible()
     expect(page.locator("#samples > li")).to_have_count(2)
     expect(page.locator("#curve .mean")).to_be_visible()
@@ -57,14 +57,14 @@ def test_pictures_become_an_adapter_that_can_be_used_and_deleted(teaching, train
 def test_a_job_is_cancelled_after_a_question_and_can_be_resumed(teaching):
     teaching.open().choose(picture("a.png")).fill("slow")
     teaching.start.click()
-    expect(teaching.state).to_have_text("It is learning.", timeout=20_000)
+    expect(teaching.state).to_have_text("It is learning.")
     teaching.button("Cancel").click()
     teaching.button("Let it learn").click()
     expect(teaching.state).to_have_text("It is learning.")
     teaching.button("Cancel").click()
     teaching.button("Cancel the training").click()
 
-    expect(teaching.state).to_have_text("Cancelled.", timeout=20_000)
+    expect(teaching.state).to_have_text("Cancelled.")
     expect(teaching.button("Resume")).to_be_visible()
     expect(teaching.button("Cancel")).to_be_hidden()
 
