@@ -52,16 +52,20 @@ _BUILDS = re.compile(r"^  (?:BuildProject|BuildRule):\n(?:    .*\n)+", re.M)
 
 # What only the readers of the files need: CloudFormation takes 51,200 bytes in a call.
 _COMMENTS = re.compile(r"^ *#.*\n|^\n", re.M)
+_REASONS = re.compile(r"^    Metadata:\n      checkov:\n(?:        .*\n)+", re.M)
 _DOCSTRING = re.compile(r'\A""".*?"""\n', re.S)
 _CODE = re.compile(r'^( *)ZipFile: "endpoint/guard.py"\n', re.M)
 
 
 def template(region: str) -> str:
-    """Return the template for a region, without comments, and with the guard's code in it."""
+    """Return the template for a region, with the guard's code in it.
+
+    Comments are left out, and so are the reasons for which checkov passes over a resource.
+    """
     text = TEMPLATE.read_text("utf-8")
     text = text if region in BUDGET_REGIONS else _BUDGET.sub("", text)
     text = _BUILDS.sub("", text) if region in REGIONS_WITHOUT_BUILDS else text
-    return _CODE.sub(_guard, _COMMENTS.sub("", text))
+    return _CODE.sub(_guard, _REASONS.sub("", _COMMENTS.sub("", text)))
 
 
 def _guard(place: re.Match[str]) -> str:
