@@ -123,7 +123,8 @@ def estimate(
         components: as for `weights`.
         dtype: likewise.
         quantise: likewise.
-        width: of the picture, in pixels; height likewise.
+        width: of the picture, in pixels.
+        height: likewise.
         wide_vae: whether its VAE computes in 32 bits, since it overflows in 16.
     """
     parts = tuple(components)

@@ -21,6 +21,11 @@ def of_model(model: Model) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name not in _FROM_FILES or name in model.quantised)
 
 
+def needs_packages(quantise: str) -> bool:
+    """Whether it needs packages that AWS's images lack: `gguf`, or `kernels`."""
+    return quantise in _FROM_FILES
+
+
 def refusal(model: Model, instance: InstanceType | None = None) -> str | None:
     """Return why a model cannot be stored the way it says; None if it can.
 
