@@ -40,4 +40,5 @@ def test_4_bits_need_turing_or_newer_and_not_hopper(compute, refused):
 def test_the_first_one_that_fits_is_found():
     name, size = quantisation.smaller(MODELS["z-image-turbo"], TYPES["ml.g6.2xlarge"])
     assert (name, round(size / 1e9)) == ("fp8", 13)
-    assert quantisation.smaller(MODELS["z-image-turbo"], TYPES["ml.g4dn.xlarge"])[0] == "fp8"
+    # There the weights in 16 bits do not fit into the main memory.
+    assert quantisation.smaller(MODELS["z-image-turbo"], TYPES["ml.g4dn.xlarge"]) is None

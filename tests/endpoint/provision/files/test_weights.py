@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -104,6 +105,38 @@ def test_a_refiners_files_are_in_a_folder_of_their_own(world, tmp_path, monkeypa
     files = gather(Model("sdxl", "SDXL", source, {}, refiner=source), Console(world))
     places = {file.place for file in files}
     assert {"model_index.json", "refiner/model_index.json", "unet/config.json"} <= places
+
+
+def test_what_is_merged_and_what_is_quantised_have_folders_of_their_own(
+    world, tmp_path, monkeypatch
+):
+    import huggingface_hub
+
+    hub = tmp_path / "hub"
+    for place in ("lora.safetensors", "transformer/config.json", "transformer/model.safetensors"):
+        (hub / place).parent.mkdir(parents=True, exist_ok=True)
+        write_file(hub / place)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(hub))
+    monkeypatch.setattr(weights, "_fetch", lambda *_: _folder(tmp_path))
+    model = Model(
+        "xl",
+        "XL",
+        Repository("some/model", "main"),
+        {},
+        lora=Repository("some/lora", "main", "lora.safetensors"),
+        quantise="nunchaku_lite",
+        quantised={"nunchaku_lite": Repository("some/four-bits", "main", "transformer")},
+    )
+    places = {file.place for file in gather(model, Console(world))}
+    assert {
+        "merged_lora/lora.safetensors",
+        "quantised/config.json",
+        "quantised/model.safetensors",
+    } <= places
+
+    gone = replace(model, lora=Repository("some/lora", "main", "other.safetensors"))
+    with pytest.raises(UploadFailed, match=r"some/lora has no other\.safetensors"):
+        gather(gone, Console(world))
 
 
 def test_a_refiner_shares_its_bases_components():
