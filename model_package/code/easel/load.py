@@ -17,13 +17,13 @@ from easel.loading import vae
 from easel.loading.dtype import choose_device, choose_dtype
 from easel.loading.merged_lora import find_merged_lora, merge_lora
 from easel.loading.pipeline import find_folder, find_home, load_pipeline, software
-from easel.loading.quantised import PREPARED, find_quantised, load_quantised
+from easel.loading.quantised import find_quantised, load_quantised
 from easel.loading.refiner import find_refiner, load_refiner
 from easel.lora.adapters import Loras
 from easel.lora.file import find_files
 from easel.lora.places import place_at
 from easel.model_folder.description import Description
-from easel.settings import Settings
+from easel.settings import PREPARED, Settings
 from easel.speed.compiler import Compiler
 from easel.speed import eight_bits
 from easel.speed.speed import Speed, SpeedSettings
@@ -118,7 +118,7 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     home = find_home(model_dir, settings)
     folders = _find_folders(model_dir, home, settings, environ)
     merged = find_merged_lora(model_dir, home, settings)
-    quantised = find_quantised(home, settings)
+    quantised = find_quantised(model_dir, home, settings)
     stopwatch.mark("find")
     rounds = settings.quantise in eight_bits.FORMATS
     # Rounded weights are moved one by one: a GPU need not hold the model in 16 bits.

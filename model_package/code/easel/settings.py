@@ -22,7 +22,8 @@ _RUNNER = "setup.sh run, or the script that creates the endpoint"
 # Bucket names: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _S3 = re.compile(r"s3://[a-z0-9.-]{3,63}/(?:[^/]+/)*")
 _dtype = one_of("auto", "fp16", "bf16", "fp32")
-QUANTISATIONS = ("none", "fp8", "int8", "gguf", "nunchaku_lite")
+PREPARED = ("gguf", "nunchaku_lite")  # quantisations of a transformer that was quantised before
+QUANTISATIONS = ("none", "fp8", "int8", *PREPARED)
 
 
 def _place(value: str) -> str:

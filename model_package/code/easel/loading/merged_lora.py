@@ -12,11 +12,10 @@ from typing import Any
 
 from easel.errors import ModelUnusable, SettingInvalid
 from easel.loading import hub
-from easel.loading.quantised import PREPARED
 from easel.lora import adapters
 from easel.lora.keys import LoraUnusable
 from easel.model_folder import files as model_folder
-from easel.settings import Settings
+from easel.settings import PREPARED, Settings
 
 
 def find_merged_lora(model_dir: Path, home: Path, settings: Settings) -> Path | None:

@@ -21,7 +21,7 @@ from easel.errors import ModelUnusable
 from easel.loading import hub, modular
 from easel.model_folder import check
 from easel.model_folder import files as model_folder
-from easel.settings import Settings
+from easel.settings import PREPARED, Settings
 from easel.startup.stopwatch import Stopwatch
 
 # Neither diffusers nor transformers has an exception of its own for a folder that it cannot read.
@@ -81,7 +81,7 @@ def find_home(model_dir: Path, settings: Settings) -> Path:
         settings.model_id,
         settings.revision,
         allow_pickle=settings.allow_pickle,
-        replaced=settings.quantised_id is not None,
+        replaced=settings.quantise in PREPARED,
     )
 
 

@@ -20,17 +20,17 @@ from easel.errors import ModelUnusable, SettingInvalid
 from easel.loading import hub
 from easel.loading.pipeline import LOADING_ERRORS, read_index
 from easel.model_folder import files as model_folder
-from easel.settings import Settings
+from easel.settings import PREPARED, Settings
 
-PREPARED = ("gguf", "nunchaku_lite")  # the settings that need such a transformer
 PART = "transformer"
 
 
-def find_quantised(home: Path, settings: Settings) -> Path | None:
+def find_quantised(model_dir: Path, home: Path, settings: Settings) -> Path | None:
     """Return the GGUF file, or the folder of the transformer; None if the setting needs neither.
 
     Args:
-        home: the model's folder, in which `quantised` comes before the hub.
+        model_dir: the container's model folder, in which `quantised` comes before the hub.
+        home: the model's own folder, if that is another one; likewise.
         settings: name the kind, and a repository.
 
     Raises:
@@ -39,13 +39,13 @@ def find_quantised(home: Path, settings: Settings) -> Path | None:
     kind = settings.quantise
     if kind not in PREPARED:
         return None
-    own = home / model_folder.QUANTISED
-    paths = model_folder.quantised_files(model_folder.list_files(home))
-    if paths and kind == "nunchaku_lite":
-        return own
-    files = [home / path for path in paths if path.lower().endswith(model_folder.GGUF)]
-    if files:
-        return files[0]
+    for folder in (model_dir, home):
+        paths = model_folder.quantised_files(model_folder.list_files(folder))
+        if paths and kind == "nunchaku_lite":
+            return folder / model_folder.QUANTISED
+        for path in paths:
+            if path.lower().endswith(model_folder.GGUF):
+                return folder / path
     if settings.quantised_id is None or (kind == "gguf" and settings.quantised_file is None):
         raise SettingInvalid(
             f"EASEL_QUANTISE is {kind}, and there is no quantised transformer: put it into "
@@ -110,13 +110,30 @@ def _load_gguf(kind: Any, file: Path, folder: Path, dtype: torch.dtype) -> Any:
             "fp8, int8 or none"
         )
     config = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
-    return kind.from_single_file(
+    transformer = kind.from_single_file(
         str(file),
         quantization_config=config,
         config=str(folder),
         subfolder=PART,
         dtype=dtype,
     )
+    _restore_others(transformer, dtype)
+    return transformer
+
+
+def _restore_others(transformer: Any, dtype: torch.dtype) -> None:
+    """Restore quantised parameters of other than linear layers, which would be used as bytes.
+
+    A file can hold such: Z-Image's padding tokens, for example, are matrices.
+    """
+    from diffusers.quantizers.gguf import utils  # needs the package
+
+    for module in transformer.modules():
+        if not isinstance(module, utils.GGUFLinear):
+            for name, value in module._parameters.items():
+                if isinstance(value, utils.GGUFParameter):
+                    plain = utils.dequantize_gguf_tensor(value).to(dtype)
+                    module._parameters[name] = torch.nn.Parameter(plain, requires_grad=False)
 
 
 def _load_nunchaku(kind: Any, place: Path, folder: Path, dtype: torch.dtype) -> Any:
