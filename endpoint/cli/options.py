@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from endpoint.aws.registry import Image
-from endpoint.catalogue import images
+from endpoint.catalogue import images, quantisation
 from endpoint.core.leases import DEFAULT_HOURS, Lease
 from endpoint.core.problems import BadArgument
 
@@ -86,6 +86,7 @@ class EndpointOptions(CommonOptions):
         lease: of a real-time endpoint; None for the one that it has, or of the default length.
         monthly_cap: USD of GPUs per month; 0 for no cap, None for the one that exists.
         wake: whether the gateway may start an endpoint that its lease has ended; None for as it is.
+        quantise: how to store the weights; None for the model's own way.
     """
 
     model: str
@@ -103,6 +104,7 @@ class EndpointOptions(CommonOptions):
     lease: Lease | None
     monthly_cap: float | None
     wake: bool | None
+    quantise: str | None
 
 
 @dataclass(frozen=True)
@@ -376,6 +378,8 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add("--weights", choices=["fetch", "s3"], help=weights)
     repeatable = "repeatable: tried in this order"
     add("--instance-type", type=instance_type, action="append", help=repeatable)
+    fewer = "store the weights in fewer bits, which needs less GPU memory and changes the pictures"
+    add("--quantise", choices=quantisation.NAMES, help=f"{fewer} (default: the model's own way)")
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
     own = "the serving image: aws, a name in the catalogue, or a URI in ECR (default: Easel's own,"
     own += " which the first deployment builds)"

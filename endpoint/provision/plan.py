@@ -20,7 +20,7 @@ from endpoint.core.problems import AccessDenied, PlanUnusable, translated
 from endpoint.provision import infrastructure
 from endpoint.provision.gateway import gateway
 from endpoint.provision.ownership import Ownership
-from endpoint.provision.serving import endpoint
+from endpoint.provision.serving import endpoint, fit
 from endpoint.provision.serving.image import choose_image
 
 PLAN_AGAIN = "Plan again, and apply the new change set."
@@ -55,7 +55,10 @@ def wanted(context: Context, options: DeployOptions) -> Wanted:
         model_options = replace(options, model=name)
         model = endpoint.check_options(model_options)
         Ownership(context).refuse_others(context.deployment.endpoint(model.name))
-        types += endpoint.types_of(context, model_options, model)
+        of_model = endpoint.types_of(context, model_options, model)
+        for line in fit.lines(model, of_model):
+            context.console.say(line)
+        types += of_model
     image = choose_image(context, options.image, types[0])
     return Wanted(
         infrastructure.template(context.account.region),

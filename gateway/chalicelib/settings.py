@@ -11,6 +11,7 @@ from typing import Any
 
 from chalicelib.access_settings import PLACE, Protection, read_place
 from chalicelib.description import Description
+from chalicelib.facts import Facts
 from chalicelib.generation import (
     LARGEST_AREA,
     RULES,
@@ -108,6 +109,7 @@ class Model:
             for a model that paints every size.
         rules: of the fields whose limits are narrower for this model than the contract's.
         description: what the model says about itself to people.
+        facts: what the catalogue says of it.
         lease: of the real-time endpoint; None if it has none.
     """
 
@@ -124,6 +126,7 @@ class Model:
     largest_area: int | None = None
     rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
+    facts: Facts = field(default_factory=Facts)
     lease: Lease | None = None
 
     @property
@@ -134,8 +137,8 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
-        `limits`, the largest area and the parts of the description are there only for models that
-        have them.
+        `limits`, the largest area, the facts and the parts of the description are there only for
+        models that have them.
         """
         limits = {name: rule.describe() for name, rule in self.rules.items()}
         return {
@@ -146,6 +149,7 @@ class Model:
             "loras": list(self.loras or ()),
             **({"largest_area": self.largest_area} if self.largest_area else {}),
             **({"limits": limits} if limits else {}),
+            **({"facts": facts} if (facts := self.facts.to_dict()) else {}),
             **self.description.to_dict(),
         }
 
@@ -200,8 +204,7 @@ class Settings:
         models = read("EASEL_MODELS", _models, '{"sd": {"endpoint": "easel-sd"}}')
         settings = cls(
             models={
-                name: replace(model, description=descriptions.get(name, model.description))
-                for name, model in models.items()
+                name: replace(model, **descriptions.get(name, {})) for name, model in models.items()
             },
             deadline_seconds=read("EASEL_DEADLINE_SECONDS", _deadline, "24", default="24"),
             log_prompts=read("EASEL_LOG_PROMPTS", _switch, "on", default="off"),
@@ -274,8 +277,17 @@ def _packaged() -> str:
     return DESCRIPTIONS.read_text(encoding="utf-8") if DESCRIPTIONS.is_file() else "{}"
 
 
-def _descriptions(text: str) -> dict[str, Description]:
-    return {name: Description.from_dict(entry) for name, entry in json.loads(text).items()}
+def _descriptions(text: str) -> dict[str, dict[str, Any]]:
+    """Return the description and the facts of each model, as fields of `Model`."""
+    return {name: _description(entry) for name, entry in json.loads(text).items()}
+
+
+def _description(entry: object) -> dict[str, Any]:
+    if not isinstance(entry, Mapping) or "facts" not in entry:
+        return {"description": Description.from_dict(entry)}
+    rest = {name: value for name, value in entry.items() if name != "facts"}
+    facts = Facts.from_dict(entry["facts"])
+    return {"description": Description.from_dict(rest), "facts": facts}
 
 
 def _models(text: str) -> dict[str, Model]:

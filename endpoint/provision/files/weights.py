@@ -7,7 +7,8 @@ which files belong to the model; the container has the same.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from endpoint.core.model_folder.files import (
 )
 from endpoint.core.problems import AGAIN, BadArgument, UploadFailed
 from endpoint.provision.files.payload import File
+
+# Where the container looks for an adapter to merge, and for a quantised denoiser.
+_MERGED_LORA, _QUANTISED = "merged_lora/", "quantised/"
 
 
 def gather(model: Model, console: Console) -> list[File]:
@@ -60,6 +64,9 @@ def _gather(model: Model, console: Console) -> list[File]:
             File(file.path, f"{REFINER}{file.place}", file.size, file.sha256)
             for file in _files(folder, model.variant, SHARED)
         ]
+    for place, repository in ((_MERGED_LORA, model.lora), (_QUANTISED, model.denoiser)):
+        if repository:
+            gathered += _part(repository, place, console)
     return gathered
 
 
@@ -150,21 +157,54 @@ def _fetch(
 ) -> Path:
     """Return the folder of a repository's snapshot; download the missing files first."""
     import huggingface_hub  # slow to import, and needed here only
-    from huggingface_hub.errors import GatedRepoError
 
-    console.say(f"  downloading {repository.name} at {repository.revision[:12]}")
-    try:
-        info = huggingface_hub.HfApi().model_info(repository.name, revision=repository.revision)
+    _announce(repository, console)
+    with _translated(repository):
+        info = huggingface_hub.HfApi().model_info(repository.name, revision=repository.ref)
         paths = [item.rfilename for item in info.siblings or []]
-        index = huggingface_hub.hf_hub_download(
-            repository.name, INDEX, revision=repository.revision
-        )
+        index = huggingface_hub.hf_hub_download(repository.name, INDEX, revision=repository.ref)
         chosen = choose(paths, _read_index(Path(index)), variant, without)
         return Path(
             huggingface_hub.snapshot_download(
-                repository.name, revision=repository.revision, allow_patterns=chosen
+                repository.name, revision=repository.ref, allow_patterns=chosen
             )
         )
+
+
+def _part(repository: Repository, place: str, console: Console) -> list[File]:
+    """Return the file, or those of the folder, that a repository is read for; download them first.
+
+    Raises:
+        UploadFailed: if the repository has none.
+    """
+    import huggingface_hub
+
+    _announce(repository, console)
+    with _translated(repository):
+        snapshot = huggingface_hub.snapshot_download(
+            repository.name,
+            revision=repository.ref,
+            allow_patterns=[repository.file, f"{repository.file}/*"],
+        )
+    part = Path(snapshot) / repository.file
+    if part.is_file():
+        return [File.read(part, f"{place}{part.name}")]
+    files = [File.read(part / name, f"{place}{name}") for name in list_files(part)]
+    if not files:
+        raise UploadFailed(f"{repository.name} has no {repository.file}.", AGAIN)
+    return files
+
+
+def _announce(repository: Repository, console: Console) -> None:
+    console.say(f"  downloading {repository.name} at {repository.ref[:12]}")
+
+
+@contextmanager
+def _translated(repository: Repository) -> Iterator[None]:
+    from huggingface_hub.errors import GatedRepoError  # slow to import, and needed here only
+
+    try:
+        yield
     except GatedRepoError as error:  # first: it is a subclass of HfHubHTTPError
         raise BadArgument(
             f"{repository.name} is gated.",

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from endpoint.aws.logs import group_of
 from endpoint.aws.models import MOST_INSTANCES_TAG
 from endpoint.aws.registry import Image
-from endpoint.catalogue import models, prices
+from endpoint.catalogue import models, prices, quantisation
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
@@ -38,7 +38,7 @@ from endpoint.provision.files import payload, weights
 from endpoint.provision.files.upload import Upload
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.self_description import store_description
-from endpoint.provision.serving import capacity, in_service, own_image
+from endpoint.provision.serving import capacity, fit, in_service, own_image, pins
 from endpoint.provision.serving import lease as leases
 from endpoint.provision.serving.definitions import Serving, container_environment
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
@@ -70,7 +70,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
         ScriptError: if a step fails; the steps before it stay in place, and an endpoint that
             exists keeps serving, with its scaling.
     """
-    model = check_options(options)
+    model = pins.pin(context, check_options(options))
     infrastructure.check_budget(options, context.account.region)
     weights.require_usable(model, context.console)
     Ownership(context).refuse_others(context.deployment.endpoint(model.name))
@@ -78,7 +78,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     capacity.require_room(context, {context.deployment.endpoint(model.name): types})
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(context, options.image, types[0])
-    _require_packages(image, options)
+    _require_packages(image, options, model)
     here = _are_fetched_here(model, options)
     if network := prices.network_per_hour(options.private_network):
         context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
@@ -136,8 +136,9 @@ def check_options(options: EndpointOptions) -> Model:
     Raises:
         BadArgument: if an option has an unusable value, or options contradict each other.
     """
-    model = models.resolve(options.model, options.revision)
+    model = models.resolve(options.model, options.revision, options.quantise)
     _check_weights(model, options)
+    fit.require(model, options.instance_type or model.instance_types)
     if options.budget and not options.email:
         raise BadArgument("--budget requires --email.")
     check_container(
@@ -196,6 +197,8 @@ def _confirm(
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
+    for line in (*([model.duties] if model.duties else []), *fit.lines(model, types)):
+        context.console.say(line)
     context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
     if not model.asynchronous:
         context.console.say(leases.in_words(context, endpoint, lease))
@@ -221,13 +224,18 @@ def _confirm(
         context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
-def _require_packages(image: Image, options: EndpointOptions) -> None:
-    """Refuse an image that installs packages when it starts, in a network without PyPI.
+def _require_packages(image: Image, options: EndpointOptions, model: Model) -> None:
+    """Refuse an image without the packages of a quantisation, or without PyPI to get its own.
 
     Raises:
         BadArgument: if that is what the options ask for.
     """
     known = known_image(image)
+    if known and quantisation.needs_packages(model.quantise):
+        raise BadArgument(
+            f"{known.title} has no packages for --quantise {model.quantise}.",
+            "Leave out --image, for Easel's own image.",
+        )
     if options.private_network and known and known.ray_serve:
         raise BadArgument(
             f"{known.title}, installs packages from PyPI when it starts, which --private-network"

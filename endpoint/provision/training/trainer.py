@@ -10,7 +10,7 @@ from pathlib import Path
 
 from endpoint.aws.bucket import Bucket
 from endpoint.catalogue import training
-from endpoint.catalogue.models import Model, Repository
+from endpoint.catalogue.models import NONE, Model, Repository
 from endpoint.catalogue.training import Trainable
 from endpoint.cli.context import Context
 from endpoint.core.model_folder.files import INDEX, FolderUnusable, read_object
@@ -121,8 +121,9 @@ def ensure_weights(context: Context, model: Model) -> str:
         context.begin(f"weights below s3://{context.bucket.name}/{prefix}")
         if context.dry_run:  # which downloads nothing
             return prefix
-    # A refiner is not trained.
-    files = weights.gather(replace(model, refiner=None), context.console)
+    # Neither a refiner is trained, nor what is merged or quantised.
+    plain = replace(model, refiner=None, lora=None, quantise=NONE)
+    files = weights.gather(plain, context.console)
     prefix = places.weights(
         model.name, _digest(content or [[file.place, file.sha256] for file in files])
     )
