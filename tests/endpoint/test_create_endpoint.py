@@ -82,7 +82,11 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
         (["--instance-type", "ml.inf2.xlarge", "--quantise", "fp8"], "models are compiled"),
         (
             ["--model", "flux2-klein", "--quantise", "gguf", "--image", HUGGING_FACE],
-            "has no packages for --quantise gguf",
+            "lacks the package gguf, which --quantise gguf needs",
+        ),
+        (
+            ["--model", "flux2-klein", "--quantise", "nunchaku_lite", "--image", HUGGING_FACE],
+            "Pass an image with kernels: --image URI",
         ),
     ],
 )

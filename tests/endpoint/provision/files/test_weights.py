@@ -78,6 +78,19 @@ def test_weights_that_can_run_code_are_refused():
         choose(["unet/model.bin"], {"unet": ["a", "b"]}, None)
 
 
+def test_of_a_transformer_that_is_quantised_elsewhere_the_configuration_is_selected():
+    index = {"transformer": ["diffusers", "A"], "vae": ["diffusers", "B"]}
+    paths = [
+        "model_index.json",
+        "transformer/config.json",
+        "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "transformer/diffusion_pytorch_model.safetensors.index.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
+    assert choose(paths, index, None, ("transformer",)) == [paths[0], paths[4], paths[1]]
+    assert sorted(choose(paths, index, None)) == paths
+
+
 def _folder(tmp_path):
     folder = tmp_path / "tiny"
     for place in REPOSITORY:
