@@ -54,6 +54,8 @@ class Model:
             once the model is loaded; None if it has not been measured.
         asynchronous: whether a request takes longer than API Gateway waits.
         instance_types: the types to serve it on, in order of preference.
+        backend: what answers in its container, a name in `core/backends`.
+        backends: others that are known to serve it.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Model:
     seconds: float | None = None
     asynchronous: bool = False
     instance_types: tuple[str, ...] = _UNLISTED_TYPES
+    backend: str = "easel"
+    backends: tuple[str, ...] = ()
 
     @property
     def weights(self) -> str:
@@ -100,6 +104,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
         source=source,
         refiner=Repository(refiner["repository"], refiner["revision"]) if refiner else None,
         instance_types=tuple(fields.pop("instance_types")),
+        backends=tuple(fields.pop("backends", ())),
         **fields,
     )
 
@@ -112,16 +117,18 @@ def find(name_or_repository: str) -> Model | None:
     return None
 
 
-def resolve(text: str, revision: str | None = None) -> Model:
+def resolve(text: str | None, revision: str | None = None) -> Model:
     """Return the model that `--model` names.
 
     Args:
-        text: a name in the catalogue, a local folder, or `org/name` on the hub.
+        text: a name in the catalogue, a local folder, or `org/name` on the hub; None for the
+            catalogue's first model.
         revision: the branch, tag or commit of a hub repository, instead of the pinned commit.
 
     Raises:
         BadArgument: if it is none of these.
     """
+    text = next(iter(read())) if text is None else text
     listed = find(text)
     if listed and (revision is None or (listed.source and listed.source.revision == revision)):
         return listed

@@ -38,7 +38,7 @@ from endpoint.core.problems import (
     message_of,
     translated,
 )
-from endpoint.provision import rights
+from endpoint.provision import backends, rights
 from endpoint.provision.files.weights import shortened
 from endpoint.provision.rights import Denial
 from endpoint.provision.serving import capacity, lease, own_image
@@ -95,7 +95,7 @@ def examine(
         BadArgument: if the model does not exist.
         AwsError: if there are no credentials: no other check can run then.
     """
-    model = models.resolve(options.model, options.revision)
+    model = backends.resolve(options)
     types = options.instance_type or model.instance_types
     account = context.account
     results = [
@@ -106,8 +106,9 @@ def examine(
         ),
         _model(model, options.weights or model.weights, ask_hub or ask_the_hub),
         *_files(model),
+        *_backend(model, options),
         _bucket(context),
-        *_image(context, options, types[0]),
+        *_image(context, options, types[0], model.backend),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
               prices.provenance()),
         *_lease(context, options, model),
@@ -326,9 +327,23 @@ def _bucket(context: Context) -> Check:
     return Check("bucket", "good", f"{name} {'exists' if exists else 'is free'}")
 
 
-def _image(context: Context, options: EndpointOptions, instance_type: str) -> Iterator[Check]:
+def _backend(model: Model, options: EndpointOptions) -> Iterator[Check]:
+    """Yield what serves the model, and what it cannot do."""
+    catalogued = models.resolve(options.model, options.revision)
+    lines = backends.lacking(model, catalogued)
+    if lines:
+        yield Check("backend", "note", lines[0], " ".join(lines[1:]))
+    others = [name for name in catalogued.backends if name != model.backend]
+    if others:
+        finding = f"{model.name} can also be served with --backend {' or '.join(others)}"
+        yield Check("backend", "good", finding, "docs/backends.md says what each cannot do.")
+
+
+def _image(
+    context: Context, options: EndpointOptions, instance_type: str, backend: str
+) -> Iterator[Check]:
     try:
-        image = choose_image(context, options.image, instance_type)
+        image = choose_image(context, options.image, instance_type, backend)
     except ScriptError as error:
         yield Check("image", "bad", str(error), error.advice)
         return
@@ -360,5 +375,6 @@ def _stored(context: Context, image: Image, known: KnownImage | None) -> Check:
         return Check("image", "bad", finding, own_image.unservable_advice(image))
     if known is None:
         return Check("image", "good", image.uri)
-    content = f"torch {known.torch}, CUDA {known.cuda}, diffusers {known.diffusers}"
+    versions = {"torch": known.torch, "CUDA": known.cuda, "diffusers": known.diffusers}
+    content = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     return Check("image", "good", f"{image.uri} ({content})")

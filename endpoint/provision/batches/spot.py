@@ -32,6 +32,7 @@ from endpoint.provision.batches.run import Run
 from endpoint.provision.batches.usage import Usage
 from endpoint.provision.files import payload
 from endpoint.provision.files.payload import File
+from endpoint.provision.model_metadata import BACKEND
 from endpoint.provision.serving import lease
 from endpoint.provision.training import stack
 from endpoint.provision.training.capacity import choose_type
@@ -101,6 +102,11 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
     version, config = newest
     definition = context.models.find_model(config["ProductionVariants"][0]["ModelName"]) or {}
     container = definition.get("PrimaryContainer", {})
+    if BACKEND in container.get("Environment", {}):
+        raise ScriptError(
+            f"{model} is not served by Easel's own container, whose code a spot job runs.",
+            "Leave out --spot: the batch then goes through the endpoint.",
+        )
     if "ModelDataSource" not in container:
         raise ScriptError(
             f"The files of {model} are not there.", "`python -m endpoint create` stores them."

@@ -1,7 +1,8 @@
 """Create a model's endpoint, or update it to the options; the steps from top to bottom.
 
     infrastructure   the stack: bucket, roles, dashboard, and a private network if requested
-    image            the deployment's own, built once, unless another one is requested
+    image            the deployment's own, built once, unless another one is requested; AWS's for a
+                     backend that is not Easel's own
     files            the serving code into the bucket, and the weights with --weights s3
     model            SageMaker's record of image, files and environment
     configuration    the instance types, in the order to try them
@@ -25,7 +26,7 @@ from endpoint.catalogue import models, prices
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
-from endpoint.core.leases import Lease
+from endpoint.core.backends import setting
 from endpoint.core.naming import TAG
 from endpoint.core.problems import (
     AGAIN,
@@ -33,7 +34,7 @@ from endpoint.core.problems import (
     ScriptError,
     UploadFailed,
 )
-from endpoint.provision import infrastructure
+from endpoint.provision import backends, infrastructure
 from endpoint.provision.files import payload, weights
 from endpoint.provision.files.upload import Upload
 from endpoint.provision.ownership import Ownership
@@ -77,12 +78,12 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     types = types_of(context, options, model)
     capacity.require_room(context, {context.deployment.endpoint(model.name): types})
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
-    image = choose_image(context, options.image, types[0])
+    image = choose_image(context, options.image, types[0], model.backend)
     _require_packages(image, options)
     here = _are_fetched_here(model, options)
     if network := prices.network_per_hour(options.private_network):
         context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
-    _confirm(context, model, types, image, here=here, replace=options.replace, lease=options.lease)
+    _confirm(context, model, types, image, options, here=here)
     in_service.repair_scaling(context)
 
     # Before the stack, so that unusable weights leave nothing behind.
@@ -122,11 +123,14 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
         context.scaling.ensure(endpoint, options.most_instances, deployment.name)
 
     context.begin("warm-up: a first picture")
-    seconds = warm_up(context, endpoint, asynchronous=model.asynchronous)
-    store_description(context, endpoint)
+    served = backends.Served(setting.read(model.backend), model.defaults)
+    seconds = warm_up(context, endpoint, served, asynchronous=model.asynchronous)
+    if model.backend == backends.EASEL:
+        store_description(context, endpoint)
 
     # Only now: the previous version stays until the new one has returned a picture.
-    _remove_superseded(context, model.name, [model_name, config], _prefix(serving, context))
+    prefix = _prefix(context, model.name, serving)
+    _remove_superseded(context, model.name, [model_name, config], prefix)
     return CreatedEndpoint(endpoint, model, types, seconds)
 
 
@@ -136,15 +140,16 @@ def check_options(options: EndpointOptions) -> Model:
     Raises:
         BadArgument: if an option has an unusable value, or options contradict each other.
     """
-    model = models.resolve(options.model, options.revision)
+    model = backends.resolve(options)
     _check_weights(model, options)
     if options.budget and not options.email:
         raise BadArgument("--budget requires --email.")
-    check_container(
-        container_environment(
-            model, weights_in_s3=_in_s3(model, options), log_prompts=options.log_prompts
+    if model.backend == backends.EASEL:
+        check_container(
+            container_environment(
+                model, weights_in_s3=_in_s3(model, options), log_prompts=options.log_prompts
+            )
         )
-    )
     return model
 
 
@@ -187,18 +192,19 @@ def _confirm(
     model: Model,
     types: tuple[str, ...],
     image: Image,
+    options: EndpointOptions,
     *,
     here: bool,
-    replace: bool,
-    lease: Lease | None,
 ) -> None:
     endpoint = context.deployment.endpoint(model.name)
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
+    for line in backends.lacking(model, models.resolve(options.model, options.revision)):
+        context.console.say(line)
     context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
     if not model.asynchronous:
-        context.console.say(leases.in_words(context, endpoint, lease))
+        context.console.say(leases.in_words(context, endpoint, options.lease))
     for line in own_image.plan(context, image):
         context.console.say(line)
     known = known_image(image)
@@ -211,7 +217,7 @@ def _confirm(
             " its instances start without the hub; --weights fetch leaves the download to them."
         )
         by_way_of = " with weights by way of this machine"
-    if replace and context.endpoints.find(endpoint):
+    if options.replace and context.endpoints.find(endpoint):
         context.console.say(
             f"--replace deletes {endpoint} before the new version is created: it answers nothing"
             " for about ten minutes. No instance is paid for twice."
@@ -247,19 +253,21 @@ def _ensure_files(
     """Store code and weights in the bucket; return how to serve the model with them."""
     known = known_image(image)
     is_ray_serve = known is not None and known.ray_serve
-    code = payload.code_files() + (payload.ray_serve_files() if is_ray_serve else [])
+    code = _code_files(model, is_ray_serve=is_ray_serve)
     prefix = payload.prefix_of(model.name, code + weight_files)
     address = f"s3://{context.deployment.bucket}/{prefix}"
-    context.begin(f"files below {address}")
+    if code or weight_files:
+        context.begin(f"files below {address}")
     payload.ensure_code(context.bucket, prefix, code)
-    payload.ensure_adapters(context.bucket, model.name)
+    if model.backend == backends.EASEL:
+        payload.ensure_adapters(context.bucket, model.name)
     if weight_files:
         upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
         upload.ensure(prefix, weight_files)
     serving = Serving(
         image=image.uri,
         role=context.deployment.endpoint_role,
-        data=address,
+        data=address if code or weight_files else "",
         adapters=f"s3://{context.deployment.bucket}/{payload.adapters_prefix(model.name)}",
         weights_in_s3=bool(weight_files),
         instance_types=types,
@@ -269,6 +277,13 @@ def _ensure_files(
         log_prompts=options.log_prompts,
     )
     return _with_network(context, serving) if options.private_network else serving
+
+
+def _code_files(model: Model, *, is_ray_serve: bool) -> list[payload.File]:
+    """Return the files of the serving code; other backends take none."""
+    if model.backend != backends.EASEL:
+        return []
+    return payload.code_files() + (payload.ray_serve_files() if is_ray_serve else [])
 
 
 def _weight_files(context: Context, model: Model, options: EndpointOptions) -> list[payload.File]:
@@ -312,8 +327,10 @@ def _with_network(context: Context, serving: Serving) -> Serving:
     )
 
 
-def _prefix(serving: Serving, context: Context) -> str:
-    return serving.data.removeprefix(f"s3://{context.deployment.bucket}/")
+def _prefix(context: Context, model: str, serving: Serving) -> str:
+    """Return the prefix of the files in use; without files, one that has none."""
+    own = serving.data.removeprefix(f"s3://{context.deployment.bucket}/")
+    return own or payload.prefix_of(model, [])
 
 
 def _remove_superseded(context: Context, model: str, keep: list[str], prefix: str) -> None:

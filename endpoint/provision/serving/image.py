@@ -7,21 +7,27 @@ from endpoint.catalogue import images
 from endpoint.catalogue.images import KnownImage
 from endpoint.cli.context import Context
 from endpoint.core.problems import BadArgument, ScriptError
+from endpoint.provision.backends import EASEL
 from endpoint.provision.serving import own_image
 
 
-def choose_image(context: Context, wanted: str | None, instance_type: str) -> Image:
+def choose_image(
+    context: Context, wanted: str | None, instance_type: str, backend: str = EASEL
+) -> Image:
     """Return the image to serve with; `own_image.ensure` builds it, if it is the deployment's own.
 
     Args:
         context: the deployment; its region selects the AWS registry to pull from.
         wanted: `aws`, a name of the catalogue, or a URI; None for the deployment's own.
         instance_type: one of the types to run it on; selects the image for GPUs.
+        backend: what serves in it, which may have an image of AWS's by default.
 
     Raises:
         BadArgument: if it is neither a name nor a URI, or AWS has no such image in the region.
         ScriptError: if the core of the SageMaker SDK is not installed and there is no URI.
     """
+    if wanted is None and backend != EASEL:
+        wanted = images.for_backend(backend).name
     if wanted is None:
         return own_image.address(context)
     return named_image(wanted, context.account.region, instance_type)
