@@ -88,9 +88,7 @@ class Runtime:
         invocation = _invocation(_DESCRIBE, "application/json", EASEL)
         return self._invoke(endpoint, invocation, EASEL)[0]
 
-    def _invoke(
-        self, endpoint: str, invocation: Invocation, backend: Backend
-    ) -> tuple[bytes, str]:
+    def _invoke(self, endpoint: str, invocation: Invocation, backend: Backend) -> tuple[bytes, str]:
         """Return the body and the media type of an endpoint's answer."""
         try:
             response = self._client.invoke_endpoint(EndpointName=endpoint, **_sent(invocation))

@@ -191,9 +191,7 @@ def find(name_or_repository: str) -> Model | None:
     return None
 
 
-def resolve(
-    text: str | None, revision: str | None = None, quantise: str | None = None
-) -> Model:
+def resolve(text: str | None, revision: str | None = None, quantise: str | None = None) -> Model:
     """Return the model that `--model` names.
 
     Args:

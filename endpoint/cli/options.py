@@ -11,11 +11,13 @@ import re
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from endpoint.aws.registry import Image
 from endpoint.catalogue import images
 from endpoint.core.backends import setting
+from endpoint.core.compiled_models import INSTANCES
+from endpoint.core.generation import RULES, Weighted
 from endpoint.core.leases import DEFAULT_HOURS, Lease
 from endpoint.core.problems import BadArgument
 
@@ -32,6 +34,9 @@ NETWORKS = ("s3", "endpoints")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 # The most that SageMaker allows: letters, digits and single hyphens.
 _ENDPOINT = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}")
+# A compiled model has one adapter at most.
+_ADAPTER = replace(cast(Weighted, RULES["lora"]), most_names=1)
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
 
 
@@ -90,6 +95,10 @@ class EndpointOptions(CommonOptions):
         monthly_cap: USD of GPUs per month; 0 for no cap, None for the one that exists.
         wake: whether the gateway may start an endpoint that its lease has ended; None for as it is.
         backend: what answers in the container, a name in `core/backends`; None for the model's own.
+        lora: on Inferentia2, the name and weight of the adapter in the compiled model; None for
+            none.
+        size: on Inferentia2, width and height in pixels of the compiled model; None for the model's
+            own.
     """
 
     model: str | None
@@ -108,6 +117,8 @@ class EndpointOptions(CommonOptions):
     monthly_cap: float | None
     wake: bool | None
     backend: str | None
+    lora: tuple[str, float] | None
+    size: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -230,6 +241,31 @@ class TrainOptions(CommonOptions):
     list: bool
 
 
+@dataclass(frozen=True)
+class CompileOptions(CommonOptions):
+    """What to compile, and which job to stop.
+
+    Attributes:
+        lora: the name and weight of the adapter to merge; None for none.
+        instance: the family of instances to compile for.
+        size: width and height in pixels; None for the model's own.
+        instance_type: to compile on; None for the cheapest with enough memory.
+        spot: whether to use a spot instance.
+        stop: stop the job of this compilation.
+    """
+
+    model: str
+    revision: str | None
+    lora: tuple[str, float] | None
+    instance: str
+    size: tuple[int, int] | None
+    image: str | None
+    instance_type: str | None
+    spot: bool
+    stop: bool
+    list: bool
+
+
 def read(options: type[Options], args: argparse.Namespace) -> Options:
     """Return the parsed command line as `options`; repeatable options become tuples."""
     values = {field.name: getattr(args, field.name) for field in fields(options)}
@@ -342,6 +378,34 @@ def instance_type(text: str) -> str:
     return text
 
 
+def lora(text: str) -> tuple[str, float]:
+    """Read an adapter's name, with or without its weight, such as `watercolour:0.8`."""
+    try:
+        pairs = _ADAPTER.pairs(text)
+    except ValueError:
+        pairs = []
+    if not pairs:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no adapter such as watercolour or watercolour:0.8, with a weight from"
+            f" {_ADAPTER.least:g} to {_ADAPTER.most:g}"
+        )
+    return pairs[0]
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read a width and a height in pixels, such as 512x512."""
+    match = _SIZE.fullmatch(text.lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512x512")
+    width, height = int(match[1]), int(match[2])
+    try:
+        RULES["width"].clean(width)
+        RULES["height"].clean(height)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: each side {error}") from error
+    return width, height
+
+
 def training_image(text: str) -> str:
     """Read a training image, as `image`."""
     return image(text, "training")
@@ -395,6 +459,24 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list all jobs")
 
 
+def add_compile_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `CompileOptions`."""
+    add = parser.add_argument
+    add("--model", default="sd", help="a name in the catalogue, org/name on the hub, or a folder")
+    add("--revision", help="commit, tag or branch of a hub repository")
+    merged = "an adapter to merge into the weights, by its name; its weight is 1 without one"
+    add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
+    add("--instance", choices=INSTANCES, default=INSTANCES[0], help="what to compile for (inf2)")
+    add("--size", type=size, metavar="WIDTHxHEIGHT", help="of all pictures (the model's own)")
+    add("--image", type=image, help="the image with the compiler: a name, or a URI in ECR")
+    ram = "to compile on (the cheapest with enough memory that your quota allows)"
+    add("--instance-type", type=instance_type, help=ram)
+    spot = "use a spot instance: cheaper, and interruptions cost time"
+    add("--spot", action="store_true", help=spot)
+    add("--stop", action="store_true", help="stop the job of this compilation")
+    add("--list", action="store_true", help="list the compiled models and the jobs that run")
+
+
 def add_usage_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `UsageOptions`."""
     add = parser.add_argument
@@ -436,6 +518,10 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
     backend = "what answers in the container (default: easel; docs/backends.md has the others)"
     add("--backend", choices=setting.NAMES, help=backend)
+    merged = "on Inferentia2: the adapter that is merged into the compiled model"
+    add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
+    compiled = "on Inferentia2: which of the compiled sizes (the model's own)"
+    add("--size", type=size, metavar="WIDTHxHEIGHT", help=compiled)
     replace = "delete the endpoint before its new version is created: needs no second instance"
     add("--replace", action="store_true", help=replace)
 

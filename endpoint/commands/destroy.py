@@ -24,7 +24,7 @@ def destroy(context: Context, _: CommonOptions) -> Result:
     found = removal.search(context, gateway=True)
     others = list(removal.of_others(context))
     lines = (*found.lines(context.name), *removal.trained_adapters(context),
-             *removal.files_to_keep(context), *others)  # fmt: skip
+             *removal.compiled_models(context), *removal.files_to_keep(context), *others)  # fmt: skip
     for line in lines:
         context.console.say(line)
     if found.own:

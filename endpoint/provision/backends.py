@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from endpoint.catalogue import images, models
+from endpoint.catalogue import images, models, prices
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
@@ -104,6 +104,11 @@ def resolve(options: EndpointOptions) -> Model:
     if backend == model.backend:
         return model
     _require_known(model, backend)
+    if any(prices.is_inferentia(name) for name in options.instance_type or ()):
+        raise BadArgument(
+            "Inferentia2 is served by Easel's own container alone.",
+            f"Leave out --backend {backend}, or choose an --instance-type with a GPU.",
+        )
     served = _with_backend(model, backend)
     needed = setting.read(backend).abilities.required - served.defaults.keys()
     if needed:

@@ -92,9 +92,7 @@ def _start_of_log(context: Context, endpoint: str) -> float:
     return float(start.timestamp())
 
 
-def warm_up(
-    context: Context, endpoint: str, served: Served, *, asynchronous: bool
-) -> float | None:
+def warm_up(context: Context, endpoint: str, served: Served, *, asynchronous: bool) -> float | None:
     """Generate a picture; return the seconds that it took, or None in a dry run.
 
     Args:
@@ -124,9 +122,7 @@ def warm_up(
     return round(context.clock.monotonic() - start, 1)
 
 
-def _retry_until_loaded(
-    context: Context, endpoint: str, served: Served, watch: LoadWatch
-) -> None:
+def _retry_until_loaded(context: Context, endpoint: str, served: Served, watch: LoadWatch) -> None:
     request = served.sample(_PROMPT)
 
     def poll() -> str | None:
@@ -144,14 +140,10 @@ def _retry_until_loaded(
     context.waiting.until_done(poll, at_most=_MOST_SECONDS, every=_LOOK_SECONDS)
 
 
-def _wait_for_result(
-    context: Context, endpoint: str, served: Served, watch: LoadWatch
-) -> None:
+def _wait_for_result(context: Context, endpoint: str, served: Served, watch: LoadWatch) -> None:
     # At most 32 characters.
     key = f"warm-up-{int(context.clock.now().timestamp())}.png"
-    job = context.runtime.begin_async(
-        endpoint, served.sample(_PROMPT), key, backend=served.backend
-    )
+    job = context.runtime.begin_async(endpoint, served.sample(_PROMPT), key, backend=served.backend)
     looked = context.clock.monotonic()
 
     def poll() -> str | None:
