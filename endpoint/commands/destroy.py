@@ -23,8 +23,9 @@ def destroy(context: Context, _: CommonOptions) -> Result:
     """Delete the gateway, then everything that `delete` deletes."""
     found = removal.search(context, gateway=True)
     others = list(removal.of_others(context))
+    kept = [*removal.files_to_keep(context), *others]
     lines = (*found.lines(context.name), *removal.trained_adapters(context),
-             *removal.compiled_models(context), *removal.files_to_keep(context), *others)  # fmt: skip
+             *removal.compiled_models(context), *kept)  # fmt: skip
     for line in lines:
         context.console.say(line)
     if found.own:
@@ -32,11 +33,11 @@ def destroy(context: Context, _: CommonOptions) -> Result:
     result = removal.delete_everything(context, found)
     if not others:
         return result
-    lines = [
+    said = [
         line.replace("nothing costs anything", "nothing of Easel's costs anything")
         for line in result.lines
     ]
-    return replace(result, lines=[*lines, *others])
+    return replace(result, lines=[*said, *others])
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

@@ -17,13 +17,11 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
 from endpoint.core.backends import setting
 from endpoint.core.backends.backend import Backend
-from endpoint.core.backends.fields import RULES, GenerationRequest, InvalidField, Weighted
-from endpoint.core.backends.vllm_omni import VllmOmni
+from endpoint.core.backends.fields import GenerationRequest, InvalidField
 from endpoint.core.problems import BadArgument
 from endpoint.provision import model_metadata
 
 EASEL = setting.EASEL.name
-_LORA: Weighted = RULES["lora"]  # type: ignore[assignment]
 # The others serve endpoints that somebody else made.
 CREATED = (EASEL, "hugging-face", "vllm-omni")
 # AWS tests its vLLM-Omni image on L4 and L40S; the T4 of this family has no bfloat16.
@@ -37,10 +35,12 @@ class Served:
     Attributes:
         backend: what answers.
         defaults: the model's own steps, guidance scale, width and height, as far as known.
+        model: its name in requests.
     """
 
     backend: Backend = setting.EASEL
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
 
     def prepared(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a request with what its backend has to be sent.
@@ -52,19 +52,11 @@ class Served:
         if self.backend.name == EASEL:
             return dict(fields)
         try:
-            request = GenerationRequest.from_dict(fields)
+            request = GenerationRequest.from_dict({"model": self.model, **fields})
             self.backend.check(request)
-            self._check_adapters(request)
             return self.backend.complete(request, self.defaults).to_dict()
         except InvalidField as error:
             raise BadArgument(str(error)) from error
-
-    def _check_adapters(self, request: GenerationRequest) -> None:
-        known = self.backend.adapters if isinstance(self.backend, VllmOmni) else {}
-        for name, _ in _LORA.pairs(request.lora):
-            if name not in known:
-                listed = ", ".join(known) or "none"
-                raise InvalidField("lora", f"the adapter {name} is unknown; there are: {listed}")
 
     def sample(self, prompt: str) -> dict[str, Any]:
         """Return a request for any picture of the model, in the format that it has anyway."""
@@ -82,7 +74,8 @@ def of_endpoint(context: Context, endpoint: str, config: Mapping[str, Any]) -> S
     if model_metadata.BACKEND not in _environment(definition):
         return Served()
     described = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
-    return Served(setting.read(described.backend), described.metadata.get("defaults", {}))
+    defaults = described.metadata.get("defaults", {})
+    return Served(setting.read(described.backend), defaults, name)
 
 
 def _environment(definition: Mapping[str, Any] | None) -> Mapping[str, str]:

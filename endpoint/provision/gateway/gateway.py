@@ -158,7 +158,11 @@ def check_options(context: Context, options: DeployOptions) -> None:
         BadArgument: if an option has a value that the gateway, or AWS, does not accept.
     """
     _check_limits(options)
-    _check_settings(context, options, (), {})
+    offered = tuple(external.offered(context, options, {}, stored=True))
+    if not (offered or options.own):  # the options change nothing but what is deployed
+        before = _variables(context.gateway.function(context.deployment.function))
+        offered = _offered_models(context, options, before)
+    _check_settings(context, options, offered, {})
 
 
 def _check_settings(

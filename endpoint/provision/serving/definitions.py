@@ -190,7 +190,7 @@ def _hugging_face(model: Model, weights_in_s3: bool) -> dict[str, str]:
     if weights_in_s3:
         return variables | _OFFLINE
     source = _source_of(model)
-    return variables | {"HF_MODEL_ID": source.name, "HF_MODEL_REVISION": source.revision}
+    return variables | {"HF_MODEL_ID": source.name, "HF_MODEL_REVISION": source.ref}
 
 
 def _vllm_omni(model: Model, weights_in_s3: bool) -> dict[str, str]:
@@ -203,7 +203,7 @@ def _vllm_omni(model: Model, weights_in_s3: bool) -> dict[str, str]:
         # Where SageMaker puts the files.
         return variables | {"SM_VLLM_MODEL": "/opt/ml/model"} | _OFFLINE
     source = _source_of(model)
-    return variables | {"SM_VLLM_MODEL": source.name, "SM_VLLM_REVISION": source.revision}
+    return variables | {"SM_VLLM_MODEL": source.name, "SM_VLLM_REVISION": source.ref}
 
 
 _DTYPES = {"auto": "auto", "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
@@ -225,7 +225,7 @@ def _fetched(model: Model) -> dict[str, str]:
     source = _source_of(model)
     variables = {
         "EASEL_MODEL_ID": source.name,
-        "EASEL_MODEL_REVISION": source.revision,
+        "EASEL_MODEL_REVISION": source.ref,
         # On the instance's local disk, if it has one; the container's own disk is small.
         "HF_HOME": "/tmp/huggingface",  # noqa: S108 - a path in the container, which is alone there
     }

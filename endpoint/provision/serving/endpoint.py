@@ -130,7 +130,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
         context.scaling.ensure(endpoint, options.most_instances, deployment.name)
 
     context.begin("warm-up: a first picture")
-    served = backends.Served(setting.read(model.backend), model.defaults)
+    served = backends.Served(setting.read(model.backend), model.defaults, model.name)
     seconds = warm_up(context, endpoint, served, asynchronous=model.asynchronous)
     if model.backend == backends.EASEL:
         store_description(context, endpoint)

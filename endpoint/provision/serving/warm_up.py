@@ -9,7 +9,6 @@ by its log and its answers (`LoadWatch`), and costs nothing more if the operator
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from endpoint.aws.logs import group_of
 from endpoint.aws.models import instance_types

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from endpoint.aws.registry import Image
-from endpoint.catalogue import models, prices, training
+from endpoint.catalogue import prices, training
 from endpoint.catalogue.models import Model
 from endpoint.catalogue.training import Trainable
 from endpoint.cli.context import Context
