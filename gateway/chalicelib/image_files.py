@@ -26,7 +26,8 @@ def check_picture(body: bytes, format: str) -> None:  # noqa: A002 (the contract
         raise BadPicture(f"The model's response was not a complete {format.upper()} picture.")
 
 
-# Of 0 to 9: three quarters of the time of zlib's default, and a file that is 3% larger.
+# Of 0 to 9. For 1,536 x 1,536 pixels it takes 0.25 to 0.6 s instead of the 0.8 to 2.5 s of zlib's
+# default, and the file is up to 6% larger.
 _COMPRESSION = 4
 _PNG_HEAD = 8  # the signature
 

@@ -293,3 +293,15 @@ def test_any_file_is_read_or_refused(suffix, content):
     except FileRefused:
         return
     assert lines.read_lines(lines.to_jsonl(read_lines)) == read_lines
+
+
+def test_a_model_without_a_seed_gets_none_and_its_own_format():
+    facts = {"sd": ModelFacts(format="jpeg", repeats=False)}
+    content = b'{"prompt": "a", "n": 2}\n{"prompt": "b", "seed": 7, "output_format": "png"}'
+
+    first, second = read_file(".jsonl", content, ["sd"], facts)
+
+    assert [picture.request.to_dict().get("seed") for picture in first.pictures] == [None, None]
+    assert [picture.file for picture in first.pictures] == ["0001-1.jpeg", "0001-2.jpeg"]
+    # What the line names stays, to be refused by name.
+    assert (second.pictures[0].request.seed, second.pictures[0].request.format) == (7, "png")
