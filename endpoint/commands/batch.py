@@ -26,7 +26,7 @@ from endpoint.cli.options import CommonOptions, common_parser, count, instance_t
 from endpoint.cli.script import Result
 from endpoint.core.batches import lines as files
 from endpoint.core.batches import results
-from endpoint.core.batches.lines import FileRefused, Line, Picture
+from endpoint.core.batches.lines import FileRefused, Line, ModelFacts, Picture
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console, elapsed
 from endpoint.core.generation import GenerationRequest
@@ -97,8 +97,8 @@ def batch(context: Context, options: BatchOptions) -> Result:
     if options.instance_type:
         raise BadArgument("--instance-type is for --spot; an endpoint has its own.")
     endpoint = deployed.find(context, options.model, options.most_instances)
-    lines = _read(options, [endpoint.model, *_others(context, endpoint.model)])
-    lines = _for_backend(options, lines, endpoint.served)
+    names = [endpoint.model, *_others(context, endpoint.model)]
+    lines = _for_backend(options, _read(options, names, endpoint.served), endpoint.served)
     _say_counts(context.console, options, lines)
     if context.dry_run:
         deployed.require_ready(context, endpoint)
@@ -189,12 +189,19 @@ def _stop(context: Context, job: SpotJob, run: Run) -> Result:
 # --- The file ------------------------------------------------------------------------------------
 
 
-def _read(options: BatchOptions, names: Sequence[str], *, several: bool = False) -> list[Line]:
+def _read(
+    options: BatchOptions,
+    names: Sequence[str],
+    served: Served | None = None,
+    *,
+    several: bool = False,
+) -> list[Line]:
     """Return the lines of the file.
 
     Args:
         options: with the file.
         names: of the models on offer; the first is that of lines that name none.
+        served: how the first is asked; None for one in Easel's own container.
         several: whether the lines may name different models.
 
     Raises:
@@ -206,13 +213,16 @@ def _read(options: BatchOptions, names: Sequence[str], *, several: bool = False)
     except OSError as error:
         raise UploadFailed(f"{options.file} cannot be read: {error.strerror}.") from error
     listed = models.read()
-    steps = {
-        name: int(listed[name].defaults["steps"])
+    facts = {
+        name: ModelFacts(int(listed[name].defaults["steps"]))
         for name in names
         if name in listed and "steps" in listed[name].defaults
     }
+    if served is not None and served.backend.name != EASEL:
+        backend, steps = served.backend, served.defaults.get("steps")
+        facts[names[0]] = ModelFacts(steps, backend.abilities.formats[0], backend.repeats)
     try:
-        lines = files.read_file(options.file.suffix.lower(), content, names, steps)
+        lines = files.read_file(options.file.suffix.lower(), content, names, facts)
     except FileRefused as error:
         faults = "\n  ".join(map(str, error.faults))
         raise BadArgument(f"{options.file} cannot be used:\n  {faults}") from error
@@ -234,12 +244,6 @@ def _for_backend(options: BatchOptions, lines: list[Line], served: Served) -> li
     """
     if served.backend.name == EASEL:
         return lines
-    if not served.backend.repeats:
-        raise BadArgument(
-            f"{served.backend.title} takes no seed, and a batch names one for each picture: what is"
-            " interrupted could not be continued.",
-            "Serve the model with another --backend for batches.",
-        )
     prepared, faults = [], []
     for line in lines:
         try:

@@ -173,7 +173,7 @@ def in_real_time(context: Context, endpoint: Deployed, usage: Usage) -> Callable
             picture = context.runtime.generate(
                 endpoint.name,
                 request.to_dict(),
-                f"image/{request.format}",
+                f"image/{request.file_format}",
                 endpoint.served.backend,
             )
         except NotReady as error:

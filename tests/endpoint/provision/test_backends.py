@@ -191,14 +191,27 @@ def test_lines_that_it_cannot_carry_out_are_refused_by_number(world, tmp_path, c
     assert invocations(world) == []
 
 
-def test_a_batch_without_seeds_and_a_spot_job_without_code_are_refused(world, tmp_path, capsys):
+def test_a_batch_through_the_default_handler_has_no_seeds_and_refuses_a_named_one(
+    world, tmp_path, capsys
+):
+    assert create(world, "--backend", "hugging-face") == 0
+    world.forget_calls()
+    file = tmp_path / "prompts.csv"
+    asked = (str(file), "--out", str(tmp_path / "out"), "--yes")
+    file.write_text("prompt,seed\na red fox,3\n")
+    assert world.run(batch.main, *asked) == 2
+    assert "line 2: seed: the model sd cannot repeat a picture" in capsys.readouterr().err
+    file.write_text("prompt\na red fox\n")
+    assert world.run(batch.main, *asked) == 0
+    assert [body for body, _ in invocations(world)] == [{"inputs": "a red fox", "parameters": {}}]
+
+
+def test_a_spot_job_without_easels_code_is_refused(world, tmp_path, capsys):
     assert create(world, "--backend", "hugging-face") == 0
     file = tmp_path / "prompts.txt"
     file.write_text("a red fox\n")
-    asked = (str(file), "--out", str(tmp_path / "out"), "--yes")
-    assert world.run(batch.main, *asked) == 2
-    assert "takes no seed" in capsys.readouterr().err
-    assert world.run(batch.main, *asked, "--spot") == 1
+    asked = (str(file), "--out", str(tmp_path / "out"), "--yes", "--spot")
+    assert world.run(batch.main, *asked) == 1
     assert "Leave out --spot" in capsys.readouterr().err
 
 
