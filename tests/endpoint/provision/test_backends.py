@@ -141,9 +141,7 @@ def test_what_is_left_out_is_said_before_the_question(world, capsys):
         ),
     ],
 )
-def test_what_a_backend_cannot_serve_is_refused_before_anything_changes(
-    world, capsys, argv, named
-):
+def test_what_a_backend_cannot_serve_is_refused_before_anything_changes(world, capsys, argv, named):
     assert world.run(create_endpoint.main, "--yes", *argv) == 2
     assert named in capsys.readouterr().err
     assert contents(world) == []
@@ -250,7 +248,9 @@ def test_adapters_in_the_models_folder_get_their_places_in_vllm_omnis_container(
     }
     served = Served(setting.read(known.backend), known.metadata["defaults"], "mine")
     assert served.prepared({"prompt": "x", "lora": "ink:0.5"})["lora"] == "ink:0.5"
-    with pytest.raises(BadArgument, match="pixel is not an adapter of the model mine; there are ink"):
+    with pytest.raises(
+        BadArgument, match="pixel is not an adapter of the model mine; there are ink"
+    ):
         served.prepared({"prompt": "x", "lora": "pixel"})
 
 
