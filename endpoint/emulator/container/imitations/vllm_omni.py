@@ -184,7 +184,8 @@ class VllmOmni:
         if content_type.lower().split(";", maxsplit=1)[0] != JSON:
             raise self._invalid(["Unsupported Media Type: Only 'application/json' is allowed"])
         try:
-            return ImagesRequest.model_validate(json.loads(body))
+            # FastAPI lets pydantic read attributes, too.
+            return ImagesRequest.model_validate(json.loads(body), from_attributes=True)
         except json.JSONDecodeError as error:
             place = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
             raise self._invalid([{**place, "input": {}, "ctx": {"error": error.msg}}]) from error

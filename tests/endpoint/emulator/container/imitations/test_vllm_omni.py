@@ -220,7 +220,7 @@ def test_what_the_route_itself_refuses_is_a_400_too(images, fields, message):
     ("body", "content_type", "words"),
     [
         (b"{", "application/json", "JSON decode error"),
-        (b"[]", "application/json", "valid dictionary"),
+        (b"[]", "application/json", "valid dictionary or object"),
         (b"{}", "application/json", "Field required"),
         (b"{}", "text/plain", "Only 'application/json' is allowed"),
         (b'{"prompt": "a cat"}', "application/json; charset=utf-8", ""),
