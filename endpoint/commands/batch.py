@@ -26,7 +26,7 @@ from endpoint.cli.options import CommonOptions, common_parser, count, instance_t
 from endpoint.cli.script import Result
 from endpoint.core.batches import lines as files
 from endpoint.core.batches import results
-from endpoint.core.batches.lines import FileRefused, Line
+from endpoint.core.batches.lines import FileRefused, Line, ModelFacts
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console, elapsed
 from endpoint.core.generation import GenerationRequest
@@ -204,13 +204,13 @@ def _read(options: BatchOptions, names: Sequence[str], *, several: bool = False)
     except OSError as error:
         raise UploadFailed(f"{options.file} cannot be read: {error.strerror}.") from error
     listed = models.read()
-    steps = {
-        name: int(listed[name].defaults["steps"])
+    facts = {
+        name: ModelFacts(int(listed[name].defaults["steps"]))
         for name in names
         if name in listed and "steps" in listed[name].defaults
     }
     try:
-        lines = files.read_file(options.file.suffix.lower(), content, names, steps)
+        lines = files.read_file(options.file.suffix.lower(), content, names, facts)
     except FileRefused as error:
         faults = "\n  ".join(map(str, error.faults))
         raise BadArgument(f"{options.file} cannot be used:\n  {faults}") from error

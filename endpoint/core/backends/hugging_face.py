@@ -32,7 +32,7 @@ class HuggingFace(Backend):
 
     def invocation(self, request: GenerationRequest, trace: str) -> Invocation:
         content = {"inputs": request.prompt, "parameters": words(request, sorted(_FIELDS))}
-        accept = MEDIA_TYPES[request.format or "png"]
+        accept = MEDIA_TYPES[request.file_format]
         return Invocation(json.dumps(content).encode(), accept, attributes(trace))
 
     def picture(self, body: bytes, media_type: str) -> bytes:

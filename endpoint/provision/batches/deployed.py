@@ -165,7 +165,7 @@ def in_real_time(context: Context, endpoint: Deployed, usage: Usage) -> Callable
         began = context.clock.monotonic()
         try:
             picture = context.runtime.generate(
-                endpoint.name, request.to_dict(), f"image/{request.format}"
+                endpoint.name, request.to_dict(), f"image/{request.file_format}"
             )
         except NotReady as error:
             raise Busy(str(error)) from error

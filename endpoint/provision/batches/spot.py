@@ -334,7 +334,7 @@ class SpotJob:
             body = None if number is None else self._context.bucket.get(key)
             if number is None or body is None:
                 continue
-            if is_whole(body, self._run.left[number].picture.request.format):
+            if is_whole(body, self._run.left[number].picture.request.file_format):
                 self._run.add(number, body)
                 came.append(self._files[number])
         if came:

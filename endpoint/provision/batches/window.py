@@ -219,7 +219,7 @@ class Window:
                 self._endpoint,
                 task.picture.request.to_dict(),
                 file,
-                accept=f"image/{task.picture.request.format}",
+                accept=f"image/{task.picture.request.file_format}",
                 folder=self._folder,
                 queue_seconds=QUEUE_SECONDS,
             )
@@ -271,7 +271,7 @@ class Window:
         task = self._run.left[number]
         self._queued.pop(number, None)
         self._unsure.discard(number)
-        if is_whole(body, task.picture.request.format):
+        if is_whole(body, task.picture.request.file_format):
             self._run.add(number, body)
         else:
             # It would be there again after another try.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from .fields import RULES, GenerationRequest, InvalidField, Rule
@@ -86,11 +87,14 @@ class Backend(ABC):
         name: as settings and scripts name it.
         title: for people, in the middle of a sentence.
         options: what the setting may have besides the name.
+        adapters: the paths of LoRA adapters in the container, by the names that requests use, where
+            the gateway has to know them.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
+    adapters: Mapping[str, str] = MappingProxyType({})
 
     @property
     @abstractmethod

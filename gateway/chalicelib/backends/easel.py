@@ -27,7 +27,7 @@ class Easel(Backend):
     def invocation(self, request: GenerationRequest, trace: str) -> Invocation:
         body = json.dumps(request.to_dict()).encode()
         # The serving container labels its response with this very string.
-        return Invocation(body, MEDIA_TYPES[request.format or "png"], trace)
+        return Invocation(body, MEDIA_TYPES[request.file_format], trace)
 
     def picture(self, body: bytes, media_type: str) -> bytes:  # noqa: ARG002 - there is one
         return body

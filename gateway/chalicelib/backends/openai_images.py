@@ -58,7 +58,7 @@ class OpenAIImages(Backend):
         # Some servers answer with a URL by default, which nobody but they can read.
         content = {**openai_content(request, self.accepts), "response_format": "b64_json"}
         if "format" in self.accepts:
-            content["output_format"] = request.format or "png"
+            content["output_format"] = request.file_format
         return Invocation(json.dumps(content).encode(), "application/json", attributes(trace))
 
     def picture(self, body: bytes, media_type: str) -> bytes:

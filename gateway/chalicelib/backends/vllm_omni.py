@@ -78,7 +78,7 @@ class VllmOmni(Backend):
         return with_both_sides(super().complete(request, defaults), defaults)
 
     def invocation(self, request: GenerationRequest, trace: str) -> Invocation:
-        file_format = request.format or "png"
+        file_format = request.file_format
         content = {
             **openai_content(request, OPTIONAL),
             # The picture itself instead of JSON: no base64, and it may be asynchronous.
