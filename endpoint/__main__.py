@@ -32,6 +32,7 @@ from endpoint.commands import (
     train,
     usage,
 )
+from endpoint.commands import compile as compile_model
 
 
 class Command(Protocol):
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Command] = {
     "usage": usage,
     "train": train,
     "models": models,
+    "compile": compile_model,
     "estimate": estimate,
     "build_image": build_image,
     "create-key": create_key,

@@ -49,6 +49,7 @@ class OfferedModel:
         lease: what the gateway needs to renew it, `schedule` and `wake`; empty without one.
         pictures: the S3 address below which the gateway stores pictures of a real-time endpoint;
             None if it does not.
+        backend: the setting of what answers in its container; None for Easel's own.
         facts: what the catalogue says of it; empty for a model that is not in it.
     """
 
@@ -60,6 +61,7 @@ class OfferedModel:
     description: Mapping[str, Any] = field(default_factory=dict)
     lease: Mapping[str, Any] = field(default_factory=dict)
     pictures: str | None = None
+    backend: str | Mapping[str, Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
@@ -69,6 +71,10 @@ class OfferedModel:
 
     def entry(self) -> dict[str, Any]:
         """Return it in the form of the gateway's settings."""
+        backend = {"backend": self.backend} if self.backend not in (None, "easel") else {}
+        return {**self._place(), **backend}
+
+    def _place(self) -> dict[str, Any]:
         if self.jobs is None:
             kept = {"pictures": self.pictures} if self.pictures else {}
             lease = {"lease": self.lease} if self.lease else {}
