@@ -127,6 +127,23 @@ class Model:
         """The repository with the denoiser as it is quantised, if another one has it."""
         return self.quantised.get(self.quantise)
 
+    @property
+    def repositories(self) -> dict[str, Repository]:
+        """The hub's repositories that its container reads, by the beginning of their variables."""
+        listed = {
+            "EASEL_MODEL": self.source,
+            "EASEL_REFINER": self.refiner,
+            "EASEL_MERGED_LORA": self.lora,
+            "EASEL_QUANTISED": self.denoiser,
+        }
+        return {name: repository for name, repository in listed.items() if repository}
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables of its container that select how it computes, where they differ."""
+        own = {"EASEL_SAMPLER": ("own", self.sampler), "EASEL_QUANTISE": (NONE, self.quantise)}
+        return {name: value for name, (usual, value) in own.items() if value != usual}
+
     def memory(self, instance: prices.InstanceType, quantise: str | None = None) -> Estimate | None:
         """Return the memory for one picture of its default size; None if it is not known.
 
@@ -223,6 +240,7 @@ def _resolve(text: str, revision: str | None) -> Model:
             {},
             folder=folder.resolve(),
             components=_components(folder),
+            quantise=memory.quantised_in(folder),
         )
     if not listed and not _REPOSITORY.fullmatch(text):
         raise BadArgument(_unknown(text))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from endpoint.aws.registry import Image
-from endpoint.catalogue import images
+from endpoint.catalogue import images, quantisation
 from endpoint.core.backends import setting
 from endpoint.core.compiled_models import INSTANCES
 from endpoint.core.generation import RULES, Weighted
@@ -99,6 +99,7 @@ class EndpointOptions(CommonOptions):
             none.
         size: on Inferentia2, width and height in pixels of the compiled model; None for the model's
             own.
+        quantise: how to store the weights; None for the model's own way.
     """
 
     model: str | None
@@ -119,6 +120,7 @@ class EndpointOptions(CommonOptions):
     backend: str | None
     lora: tuple[str, float] | None
     size: tuple[int, int] | None
+    quantise: str | None
 
 
 @dataclass(frozen=True)
@@ -501,6 +503,8 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     add("--weights", choices=["fetch", "s3"], help=weights)
     repeatable = "repeatable: tried in this order"
     add("--instance-type", type=instance_type, action="append", help=repeatable)
+    fewer = "store the weights in fewer bits, which needs less GPU memory and changes the pictures"
+    add("--quantise", choices=quantisation.NAMES, help=f"{fewer} (default: the model's own way)")
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
     own = "the serving image: aws, a name in the catalogue, or a URI in ECR (default: Easel's own,"
     own += " which the first deployment builds)"

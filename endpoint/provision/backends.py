@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from endpoint.catalogue import images, models, prices
-from endpoint.catalogue.models import Model
+from endpoint.catalogue.models import NONE, Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
 from endpoint.core.backends import setting
@@ -91,7 +91,7 @@ def resolve(options: EndpointOptions) -> Model:
     Raises:
         BadArgument: if there is no such model, or the backend cannot serve it.
     """
-    model = models.resolve(options.model, options.revision)
+    model = models.resolve(options.model, options.revision, options.quantise)
     backend = options.backend or model.backend
     _check_image(options.image, backend)
     if backend == model.backend:
@@ -101,6 +101,10 @@ def resolve(options: EndpointOptions) -> Model:
         raise BadArgument(
             "Inferentia2 is served by Easel's own container alone.",
             f"Leave out --backend {backend}, or choose an --instance-type with a GPU.",
+        )
+    if options.quantise not in {None, NONE}:
+        raise BadArgument(
+            f"--quantise {options.quantise} is for Easel's own container, not for {backend}."
         )
     served = _with_backend(model, backend)
     needed = setting.read(backend).abilities.required - served.defaults.keys()
@@ -138,6 +142,7 @@ def _with_backend(model: Model, backend: str) -> Model:
         model,
         backend=backend,
         refiner=None,
+        quantise=NONE,
         # Measured in Easel's own container.
         seconds=None,
         defaults={**_folder_defaults(model.folder), **model.defaults},

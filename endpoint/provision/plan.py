@@ -21,7 +21,7 @@ from endpoint.core.problems import AccessDenied, PlanUnusable, translated
 from endpoint.provision import infrastructure
 from endpoint.provision.gateway import gateway
 from endpoint.provision.ownership import Ownership
-from endpoint.provision.serving import endpoint, own_image
+from endpoint.provision.serving import endpoint, fit, own_image
 from endpoint.provision.serving.image import choose_image
 
 PLAN_AGAIN = "Plan again, and apply the new change set."
@@ -57,6 +57,8 @@ def wanted(context: Context, options: DeployOptions) -> Wanted:
         model = endpoint.check_options(model_options)
         Ownership(context).refuse_others(context.deployment.endpoint(model.name))
         own_types = endpoint.types_of(context, model_options, model)
+        for line in fit.lines(model, own_types):
+            context.console.say(line)
         image = image or choose_image(context, options.image, own_types[0], model.backend)
         types += own_types
     image = image or own_image.address(context)

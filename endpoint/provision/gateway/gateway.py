@@ -21,7 +21,7 @@ from endpoint.core.backends.backend import Backend
 from endpoint.core.leases import Scheduled
 from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
-from endpoint.provision import backends, model_metadata
+from endpoint.provision import backends, model_facts, model_metadata
 from endpoint.provision.files.payload import adapters_prefix
 from endpoint.provision.gateway import external
 from endpoint.provision.gateway.gateway_access import access_of, requires_keys
@@ -308,9 +308,18 @@ def _offered(
     # Without an end there is nothing to renew.
     has_lease = scheduled is not None and scheduled.lease.hours is not None
     lease = {"schedule": f"{group}/{endpoint}", "wake": wake} if has_lease else {}
-    metadata = {**known.metadata, **_price(instance_types(config))}
+    types = instance_types(config)
     return OfferedModel(
-        name, endpoint, revision, jobs, metadata, known.description, lease, pictures, known.backend
+        name,
+        endpoint,
+        revision,
+        jobs,
+        {**known.metadata, **_price(types)},
+        known.description,
+        lease,
+        pictures,
+        model_facts.of_deployed(context.models, name, sagemaker_model, types),
+        known.backend,
     )
 
 

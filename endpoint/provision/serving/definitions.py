@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,7 +175,11 @@ def container_environment(
         variables["EASEL_REQUEST_SECONDS"] = str(_LONGEST_INVOCATION)
     if model.defaults:
         variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
-    return variables | (_OFFLINE if weights_in_s3 else _fetched(model))
+    variables |= model.settings
+    if model.quantise == "nunchaku_lite":
+        # Without it diffusers does not load the kernels, which are code from the hub.
+        variables["DIFFUSERS_TRUST_REMOTE_KERNELS"] = "true"
+    return variables | (_stored(model) if weights_in_s3 else _fetched(model))
 
 
 def _hugging_face(model: Model, weights_in_s3: bool) -> dict[str, str]:
@@ -206,6 +211,7 @@ def _vllm_omni(model: Model, weights_in_s3: bool) -> dict[str, str]:
     return variables | {"SM_VLLM_MODEL": source.name, "SM_VLLM_REVISION": source.ref}
 
 
+_OFFLINE = {"HF_HUB_OFFLINE": "1"}
 _DTYPES = {"auto": "auto", "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _OTHERS = {"hugging-face": _hugging_face, "vllm-omni": _vllm_omni}
 
@@ -218,18 +224,29 @@ def _source_of(model: Model) -> Repository:
 
 # SageMaker's limit for an asynchronous invocation, in seconds.
 _LONGEST_INVOCATION = 3600
-_OFFLINE = {"HF_HUB_OFFLINE": "1"}
+
+
+def _stored(model: Model) -> dict[str, str]:
+    # What is in the bucket is read first. A commit that the catalogue does not have is kept here.
+    recorded = {name: at for name, at in model.repositories.items() if at.recorded}
+    return {**_OFFLINE, **_of_repositories(recorded)}
 
 
 def _fetched(model: Model) -> dict[str, str]:
-    source = _source_of(model)
-    variables = {
-        "EASEL_MODEL_ID": source.name,
-        "EASEL_MODEL_REVISION": source.ref,
+    if model.source is None:
+        raise ValueError("a model without a repository must have its weights in S3")
+    return {
+        **_of_repositories(model.repositories),
         # On the instance's local disk, if it has one; the container's own disk is small.
         "HF_HOME": "/tmp/huggingface",  # noqa: S108 - a path in the container, which is alone there
     }
-    if model.refiner:
-        variables["EASEL_REFINER_ID"] = model.refiner.name
-        variables["EASEL_REFINER_REVISION"] = model.refiner.revision
+
+
+def _of_repositories(repositories: Mapping[str, Repository]) -> dict[str, str]:
+    variables = {}
+    for name, repository in repositories.items():
+        variables[f"{name}_ID"] = repository.name
+        variables[f"{name}_REVISION"] = repository.ref
+        if repository.file:
+            variables[f"{name}_FILE"] = repository.file
     return variables

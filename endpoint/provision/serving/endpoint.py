@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from endpoint.aws.logs import group_of
 from endpoint.aws.models import MOST_INSTANCES_TAG
 from endpoint.aws.registry import Image
-from endpoint.catalogue import models, prices
+from endpoint.catalogue import models, prices, quantisation
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
@@ -41,12 +41,15 @@ from endpoint.provision.files import payload, weights
 from endpoint.provision.files.upload import Upload
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.self_description import store_description
-from endpoint.provision.serving import capacity, in_service, inferentia, own_image
+from endpoint.provision.serving import capacity, fit, in_service, inferentia, own_image, pins
 from endpoint.provision.serving import lease as leases
 from endpoint.provision.serving.definitions import Serving, container_environment
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 from endpoint.provision.serving.warm_up import warm_up
 from endpoint.provision.settings_check import check_container
+
+# Of those that quantisations need: model_package/server/requirements-cuda.lock.
+_OWN_PACKAGES = {"gguf"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     # One type stands for all: each of them has the same kind of accelerator, and so the image is
     # the same.
     image = choose_image(context, options.image, types[0], model.backend)
-    _require_packages(image, options)
+    _require_packages(context, image, options, model)
+    model = pins.pin(context, model)
     here = compiled is None and _are_fetched_here(model, options)
     if compiled:
         context.console.say(f"Compiled: {compiled.target.title}. Not tried on AWS by this project.")
@@ -149,6 +153,7 @@ def check_options(options: EndpointOptions) -> Model:
     """
     model = inferentia.check(backends.resolve(options), options)
     _check_weights(model, options)
+    fit.require(model, options.instance_type or model.instance_types)
     if options.budget and not options.email:
         raise BadArgument("--budget requires --email.")
     if model.backend == backends.EASEL:
@@ -208,7 +213,10 @@ def _confirm(
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
-    for line in backends.lacking(model, models.resolve(options.model, options.revision)):
+    said = [model.duties] if model.duties else []
+    said += fit.lines(model, types)
+    said += backends.lacking(model, models.resolve(options.model, options.revision))
+    for line in said:
         context.console.say(line)
     context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
     if not model.asynchronous:
@@ -235,13 +243,23 @@ def _confirm(
         context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
-def _require_packages(image: Image, options: EndpointOptions) -> None:
-    """Refuse an image that installs packages when it starts, in a network without PyPI.
+def _require_packages(
+    context: Context, image: Image, options: EndpointOptions, model: Model
+) -> None:
+    """Refuse an image without the packages of a quantisation, or without PyPI to get its own.
 
     Raises:
         BadArgument: if that is what the options ask for.
     """
     known = known_image(image)
+    package, own = quantisation.package(model.quantise), own_image.is_own(context, image)
+    if package and (known or (own and package not in _OWN_PACKAGES)):
+        name = known.title if known else "Easel's own image"
+        advice = "Leave out --image, for Easel's own image."
+        raise BadArgument(
+            f"{name} lacks the package {package}, which --quantise {model.quantise} needs.",
+            advice if package in _OWN_PACKAGES else f"Pass an image with {package}: --image URI.",
+        )
     if options.private_network and known and known.ray_serve:
         raise BadArgument(
             f"{known.title}, installs packages from PyPI when it starts, which --private-network"
