@@ -41,7 +41,7 @@ _MOST_WATCHED = 26 * 3_600
 _ENDED = {"Completed", "Failed", "Stopped"}
 _INDEX, _ARTEFACT, _ABOUT = "model_index.json", "model.neuron", "neuron.json"
 # The kernel ends a process that takes more memory than there is: 128 + SIGKILL.
-_OUT_OF_MEMORY = re.compile(r"exit code: (137|-9)\b")
+_OUT_OF_MEMORY = re.compile(r"exit code: (137|-9)\b", re.IGNORECASE)
 _AGAIN = "The same command continues with what its checkpoints have."
 
 
