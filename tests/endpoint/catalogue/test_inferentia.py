@@ -29,7 +29,7 @@ def test_sdxl_does_not_load_on_the_small_instance():
 
 def test_the_image_is_the_catalogues():
     assert images.by_name(DATA["image"]).neuron
-    assert images.INFERENTIA == DATA["image"]
+    assert DATA["image"] == images.INFERENTIA
 
 
 def test_no_gpu_type_is_taken_for_inferentia():
