@@ -257,7 +257,6 @@ class CompileOptions(CommonOptions):
     """
 
     model: str
-    revision: str | None
     lora: tuple[str, float] | None
     instance: str
     size: tuple[int, int] | None
@@ -464,8 +463,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `CompileOptions`."""
     add = parser.add_argument
-    add("--model", default="sd", help="a name in the catalogue, org/name on the hub, or a folder")
-    add("--revision", help="commit, tag or branch of a hub repository")
+    add("--model", default="sd", help="a name in the catalogue, or a folder")
     merged = "an adapter to merge into the weights, by its name; its weight is 1 without one"
     add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
     add("--instance", choices=INSTANCES, default=INSTANCES[0], help="what to compile for (inf2)")
