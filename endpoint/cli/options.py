@@ -94,12 +94,12 @@ class EndpointOptions(CommonOptions):
         lease: of a real-time endpoint; None for the one that it has, or of the default length.
         monthly_cap: USD of GPUs per month; 0 for no cap, None for the one that exists.
         wake: whether the gateway may start an endpoint that its lease has ended; None for as it is.
-        quantise: how to store the weights; None for the model's own way.
         backend: what answers in the container, a name in `core/backends`; None for the model's own.
         lora: on Inferentia2, the name and weight of the adapter in the compiled model; None for
             none.
         size: on Inferentia2, width and height in pixels of the compiled model; None for the model's
             own.
+        quantise: how to store the weights; None for the model's own way.
     """
 
     model: str | None
@@ -117,10 +117,10 @@ class EndpointOptions(CommonOptions):
     lease: Lease | None
     monthly_cap: float | None
     wake: bool | None
-    quantise: str | None
     backend: str | None
     lora: tuple[str, float] | None
     size: tuple[int, int] | None
+    quantise: str | None
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,6 @@ class CompileOptions(CommonOptions):
     """
 
     model: str
-    revision: str | None
     lora: tuple[str, float] | None
     instance: str
     size: tuple[int, int] | None
@@ -464,8 +463,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `CompileOptions`."""
     add = parser.add_argument
-    add("--model", default="sd", help="a name in the catalogue, org/name on the hub, or a folder")
-    add("--revision", help="commit, tag or branch of a hub repository")
+    add("--model", default="sd", help="a name in the catalogue, or a folder")
     merged = "an adapter to merge into the weights, by its name; its weight is 1 without one"
     add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
     add("--instance", choices=INSTANCES, default=INSTANCES[0], help="what to compile for (inf2)")

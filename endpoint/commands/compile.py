@@ -46,7 +46,7 @@ def compile_model(context: Context, options: CompileOptions) -> Result:
     """Start a job or join it, stop one, or list what there is."""
     if options.list:
         return _list(context)
-    model = models.resolve(options.model, options.revision)
+    model = models.resolve(options.model)
     family = inferentia.family_of(model)
     _check_type(options, family)
     weights.require_usable(model, context.console)
@@ -192,7 +192,8 @@ def _plan(
             " (0.023 USD per GB and month)."
         )
     context.console.ask(f"Compile {target.title} in {context.account.region}?")
-    return Plan(model, target, adapter[0] if adapter else None, image, chosen, made)
+    content = adapter[0] if adapter else None
+    return Plan(model, target, content, image, chosen, made.max_runtime, made.max_wait)
 
 
 # --- What there is -------------------------------------------------------------------------------

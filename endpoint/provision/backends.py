@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from endpoint.catalogue import images, models, prices
-from endpoint.catalogue.models import Model
+from endpoint.catalogue.models import NONE, Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
 from endpoint.core.backends import setting
@@ -93,11 +93,6 @@ def resolve(options: EndpointOptions) -> Model:
     """
     model = models.resolve(options.model, options.revision, options.quantise)
     backend = options.backend or model.backend
-    if backend != EASEL and model.quantise != models.NONE:
-        raise BadArgument(
-            f"--quantise {model.quantise} is for Easel's own container.",
-            f"Leave out --quantise, or --backend {backend}.",
-        )
     _check_image(options.image, backend)
     if backend == model.backend:
         return model
@@ -106,6 +101,10 @@ def resolve(options: EndpointOptions) -> Model:
         raise BadArgument(
             "Inferentia2 is served by Easel's own container alone.",
             f"Leave out --backend {backend}, or choose an --instance-type with a GPU.",
+        )
+    if options.quantise not in {None, NONE}:
+        raise BadArgument(
+            f"--quantise {options.quantise} is for Easel's own container, not for {backend}."
         )
     served = _with_backend(model, backend)
     needed = setting.read(backend).abilities.required - served.defaults.keys()
@@ -143,6 +142,7 @@ def _with_backend(model: Model, backend: str) -> Model:
         model,
         backend=backend,
         refiner=None,
+        quantise=NONE,
         # Measured in Easel's own container.
         seconds=None,
         defaults={**_folder_defaults(model.folder), **model.defaults},

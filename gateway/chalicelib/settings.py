@@ -156,8 +156,8 @@ class Model:
             "loras": list(self.loras or ()),
             **({"largest_area": self.largest_area} if self.largest_area else {}),
             **({"limits": limits} if limits else {}),
-            **({"facts": facts} if (facts := self.facts.to_dict()) else {}),
             **self._backend(),
+            **({"facts": facts} if (facts := self.facts.to_dict()) else {}),
             **self.description.to_dict(),
         }
 

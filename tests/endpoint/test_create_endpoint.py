@@ -79,7 +79,10 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
             ["--model", "ernie-image-turbo", "--instance-type", "ml.g4dn.xlarge"],
             "ERNIE-Image-Turbo does not fit on ml.g4dn.xlarge: 26.0 of 16 GB",
         ),
-        (["--instance-type", "ml.inf2.xlarge", "--quantise", "fp8"], "models are compiled"),
+        (
+            ["--instance-type", "ml.inf2.xlarge", "--quantise", "fp8", "--weights", "s3"],
+            "models are compiled",
+        ),
         (
             ["--model", "flux2-klein", "--quantise", "gguf", "--image", HUGGING_FACE],
             "lacks the package gguf, which --quantise gguf needs",

@@ -100,6 +100,11 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
             "`python -m endpoint create` stores its files and settings.",
         )
     version, config = newest
+    if any(map(prices.is_inferentia, instance_types(config))):
+        raise ScriptError(
+            f"{model} is served on Inferentia2, which training jobs and spot instances lack.",
+            "Leave out --spot, so that its endpoint generates the pictures.",
+        )
     definition = context.models.find_model(config["ProductionVariants"][0]["ModelName"]) or {}
     container = definition.get("PrimaryContainer", {})
     if BACKEND in container.get("Environment", {}):

@@ -28,7 +28,6 @@ from endpoint.core.model_folder.files import list_files, root_of
 from endpoint.core.problems import TrainingFailed
 from endpoint.core.training_jobs import request, state
 from endpoint.core.training_jobs.places import OPERATOR
-from endpoint.costs.compiling import Estimate
 from endpoint.provision.files import compiled, payload, weights_of_jobs
 from endpoint.provision.training import stack
 
@@ -41,7 +40,7 @@ _MOST_WATCHED = 26 * 3_600
 _ENDED = {"Completed", "Failed", "Stopped"}
 _INDEX, _ARTEFACT, _ABOUT = "model_index.json", "model.neuron", "neuron.json"
 # The kernel ends a process that takes more memory than there is: 128 + SIGKILL.
-_OUT_OF_MEMORY = re.compile(r"exit code: (137|-9)\b")
+_OUT_OF_MEMORY = re.compile(r"exit code: (137|-9)\b", re.IGNORECASE)
 _AGAIN = "The same command continues with what its checkpoints have."
 
 
@@ -55,7 +54,8 @@ class Plan:
         adapter: the content of the adapter's file; None for none.
         image: with the compiler.
         instance_type: to compile on.
-        estimate: what it takes and costs.
+        max_runtime: seconds after which SageMaker stops the job.
+        max_wait: seconds with waiting for a spot instance; None on demand.
     """
 
     model: Model
@@ -63,7 +63,8 @@ class Plan:
     adapter: bytes | None
     image: Image
     instance_type: str
-    estimate: Estimate
+    max_runtime: int
+    max_wait: int | None
 
 
 class CompileJob:
@@ -148,8 +149,8 @@ class CompileJob:
                 channels=channels,
                 checkpoints=compiled_models.checkpoints(target),
                 output=compiled_models.output(target),
-                max_runtime=plan.estimate.max_runtime,
-                max_wait=plan.estimate.max_wait,
+                max_runtime=plan.max_runtime,
+                max_wait=plan.max_wait,
                 entrypoint=ENTRYPOINT,
                 volume_gb=_VOLUME_GB,
             )

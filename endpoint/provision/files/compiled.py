@@ -79,8 +79,6 @@ def command(
     """Return the command that compiles a model."""
     listed = models.find(model.name) is not None
     text = f"python -m endpoint compile --model {model.name if listed else model.repository}"
-    if model.source and not listed:
-        text += f" --revision {model.source.revision}"
     return text + selection(lora, size, deployment)
 
 

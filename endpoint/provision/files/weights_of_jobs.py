@@ -59,7 +59,7 @@ def ensure(context: Context, model: Model) -> str:
         context.begin(f"weights below s3://{context.bucket.name}/{prefix}")
         if context.dry_run:  # which downloads nothing
             return prefix
-    # A refiner is neither trained nor compiled, nor is what is merged or quantised.
+    # Neither a refiner is trained or compiled, nor what is merged or quantised.
     plain = replace(model, refiner=None, lora=None, quantise=NONE)
     files = weights.gather(plain, context.console)
     prefix = prefix_of(model, files)

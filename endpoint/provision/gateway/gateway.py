@@ -318,8 +318,8 @@ def _offered(
         known.description,
         lease,
         pictures,
-        known.backend,
         model_facts.of_deployed(context.models, name, sagemaker_model, types),
+        known.backend,
     )
 
 

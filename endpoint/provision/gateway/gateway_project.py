@@ -49,8 +49,8 @@ class OfferedModel:
         lease: what the gateway needs to renew it, `schedule` and `wake`; empty without one.
         pictures: the S3 address below which the gateway stores pictures of a real-time endpoint;
             None if it does not.
-        backend: the setting of what answers in its container; None for Easel's own.
         facts: what the catalogue says of it; empty for a model that is not in it.
+        backend: the setting of what answers in its container; None for Easel's own.
     """
 
     name: str
@@ -61,8 +61,8 @@ class OfferedModel:
     description: Mapping[str, Any] = field(default_factory=dict)
     lease: Mapping[str, Any] = field(default_factory=dict)
     pictures: str | None = None
-    backend: str | Mapping[str, Any] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    backend: str | Mapping[str, Any] | None = None
 
     def described(self) -> dict[str, Any]:
         """Return what it says about itself, with what the catalogue says of it."""

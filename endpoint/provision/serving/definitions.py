@@ -211,6 +211,7 @@ def _vllm_omni(model: Model, weights_in_s3: bool) -> dict[str, str]:
     return variables | {"SM_VLLM_MODEL": source.name, "SM_VLLM_REVISION": source.ref}
 
 
+_OFFLINE = {"HF_HUB_OFFLINE": "1"}
 _DTYPES = {"auto": "auto", "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _OTHERS = {"hugging-face": _hugging_face, "vllm-omni": _vllm_omni}
 
@@ -225,17 +226,15 @@ def _source_of(model: Model) -> Repository:
 _LONGEST_INVOCATION = 3600
 
 
-_OFFLINE = {"HF_HUB_OFFLINE": "1"}
-
-
 def _stored(model: Model) -> dict[str, str]:
     # What is in the bucket is read first. A commit that the catalogue does not have is kept here.
     recorded = {name: at for name, at in model.repositories.items() if at.recorded}
-    return _OFFLINE | _of_repositories(recorded)
+    return {**_OFFLINE, **_of_repositories(recorded)}
 
 
 def _fetched(model: Model) -> dict[str, str]:
-    _source_of(model)  # which a local folder does not have
+    if model.source is None:
+        raise ValueError("a model without a repository must have its weights in S3")
     return {
         **_of_repositories(model.repositories),
         # On the instance's local disk, if it has one; the container's own disk is small.

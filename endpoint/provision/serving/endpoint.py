@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from endpoint.aws.logs import group_of
 from endpoint.aws.models import MOST_INSTANCES_TAG
 from endpoint.aws.registry import Image
-from endpoint.catalogue import models, prices, quantisation
+from endpoint.catalogue import images, models, prices, quantisation
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
@@ -213,11 +213,10 @@ def _confirm(
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
-    for line in (
-        *([model.duties] if model.duties else []),
-        *fit.lines(model, types),
-        *backends.lacking(model, models.resolve(options.model, options.revision)),
-    ):
+    said = [model.duties] if model.duties else []
+    said += fit.lines(model, types)
+    said += backends.lacking(model, models.resolve(options.model, options.revision))
+    for line in said:
         context.console.say(line)
     context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
     if not model.asynchronous:
@@ -307,7 +306,9 @@ def _ensure_files(
         weights_in_s3=bool(weight_files or compiled),
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
-        inference_ami=inference_ami(context, image, options.inference_ami),
+        inference_ami=inference_ami(
+            context, image, options.inference_ami or (images.AMI_OF_NEURON if compiled else None)
+        ),
         ray_serve=is_ray_serve,
         log_prompts=options.log_prompts,
     )

@@ -33,14 +33,14 @@ def choose_image(
         wanted = images.for_backend(backend).name
     if wanted is None and not is_inferentia(instance_type):
         return own_image.address(context)
-    image = named_image(wanted or images.INFERENTIA, context.account.region, instance_type)
-    known = known_image(image)
+    name = wanted or images.INFERENTIA
+    known = images.by_name(name) or known_image(Image.parse(name))
     if known is not None and bool(known.neuron) != is_inferentia(instance_type):
         raise BadArgument(
             f"{known.title}, does not run on {instance_type}.",
             "Leave out --image, for the one that does.",
         )
-    return image
+    return named_image(name, context.account.region, instance_type)
 
 
 def named_image(wanted: str, region: str, instance_type: str, scope: str = "inference") -> Image:

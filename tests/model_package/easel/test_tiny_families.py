@@ -15,13 +15,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from easel.errors import ModelUnusable
 from easel.load import load_generator
-from easel.lora.adapters import merge
-from easel.speed import eight_bits
 from easel.startup.quiet import without_warnings
 from endpoint.catalogue import models as catalogue
-from generation import GenerationRequest, InvalidField
+from generation import GenerationRequest
 from tests.model_package.doubles import families
 from tests.model_package.doubles.lora_files import random_layers, write_diffusers
 

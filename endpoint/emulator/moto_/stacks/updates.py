@@ -21,7 +21,7 @@ def install() -> None:
 
 
 def _with_policies(original: Callable[..., Any]) -> Any:
-    def apply(_: Any, *, original_resource: Any, cloudformation_json: Any, **more: Any) -> Any:
+    def apply(_: Any, /, *, original_resource: Any, cloudformation_json: Any, **more: Any) -> Any:
         role = original_resource
         updated = original(original_resource=role, cloudformation_json=cloudformation_json, **more)
         # What other resources have attached to the role stays.
@@ -33,7 +33,7 @@ def _with_policies(original: Callable[..., Any]) -> Any:
 
 
 def _with_code(original: Callable[..., Any]) -> Any:
-    def apply(cls: Any, *, cloudformation_json: Any, **more: Any) -> Any:
+    def apply(cls: Any, /, *, cloudformation_json: Any, **more: Any) -> Any:
         properties = dict(cloudformation_json["Properties"])
         if "ZipFile" in properties["Code"]:
             # The text of a file, which only the creation of a function makes an archive of.

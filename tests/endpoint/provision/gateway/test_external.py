@@ -288,7 +288,16 @@ def test_a_plan_has_the_right_to_invoke_it(world, capsys):
 
 # They have no deployment, or another one; `apply` leaves all to CloudFormation; training and
 # building have nothing to do with endpoints.
-_WITHOUT_ENDPOINTS = {"apply", "build_image", "compile", "create_key", "estimate", "prove", "train"}
+_WITHOUT_ENDPOINTS = {
+    "apply",
+    "build_image",
+    "compile",
+    "create_key",
+    "estimate",
+    "models",
+    "prove",
+    "train",
+}
 
 
 def snapshot(world):
