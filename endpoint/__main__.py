@@ -31,6 +31,7 @@ from endpoint.commands import (
     train,
     usage,
 )
+from endpoint.commands import compile as compile_model
 
 
 class Command(Protocol):
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "usage": usage,
     "train": train,
+    "compile": compile_model,
     "estimate": estimate,
     "build_image": build_image,
     "create-key": create_key,

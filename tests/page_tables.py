@@ -24,7 +24,7 @@ from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
 from endpoint.core.training_jobs import price
 from endpoint.core.training_jobs.job import Job
-from endpoint.costs import estimate, leases
+from endpoint.costs import compiling, estimate, leases
 from tests.model_package.servers import cases
 from tests.packages import ROOT
 
@@ -48,6 +48,8 @@ def tables() -> dict[tuple[Path, str], Callable[[], str]]:
         (README, "proof"): lambda: proof_sentence(proof()),
         (DOCS / "costs.md", "training"): training_table,
         (DOCS / "costs.md", "leases"): leases.lease_table,
+        (DOCS / "inferentia.md", "compared"): compiling.comparison_table,
+        (DOCS / "inferentia.md", "compiling"): compiling.compile_table,
         (DOCS / "costs.md", "woken"): leases.woken,
         **growth,
     }

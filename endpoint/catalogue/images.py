@@ -23,6 +23,7 @@ from endpoint.core.problems import BadArgument
 _FILE = Path(__file__).with_name("images.json")
 DEFAULT = "huggingface-5.5.3"
 TRAINING = "training-5.3.0"
+INFERENTIA = "neuron-2.26"
 # Its name as well, whichever it is.
 AWS = "aws"
 # A URI has a slash.
@@ -34,6 +35,9 @@ _SOON_DAYS = 90
 AMI_OF_NEWER_CUDA = "al2-ami-sagemaker-inference-gpu-3-1"
 # CUDA 13 requires the driver 580, which this one alone has: botocore's model of ProductionVariant.
 AMI_OF_CUDA_13 = "al2023-ami-sagemaker-inference-gpu-4-1"
+# Without it, containers get Neuron's driver 2.10, which fails:
+# https://github.com/awslabs/llm-hosting-container/pull/156
+AMI_OF_NEURON = "al2-ami-sagemaker-inference-neuron-2"
 _CUDA_OF_TAG = re.compile(r"(?:^|[-_.])cu(\d{2})(\d)(?:[-_.]|$)")
 
 
@@ -65,6 +69,8 @@ class KnownImage:
         tag: its tag.
         digest: `sha256:` and 64 digits, which take the place of the tag; None if not pinned.
         torch: the version of torch in it; also cuda and diffusers.
+        cuda: None for Inferentia.
+        neuron: the version of the Neuron SDK; empty for GPUs.
         inference_ami: the InferenceAmiVersion that it requires; None for SageMaker's default.
         support_ends: the day after which it receives no more patches, if there is one.
         support_source: where that day was published.
@@ -81,7 +87,7 @@ class KnownImage:
     tag: str
     digest: str | None
     torch: str
-    cuda: str
+    cuda: str | None
     diffusers: str
     inference_ami: str | None
     support_ends: date | None
@@ -89,6 +95,13 @@ class KnownImage:
     trouble: tuple[Trouble, ...]
     ray_serve: bool = False
     scope: str = "inference"
+    neuron: str = ""
+
+    @property
+    def content(self) -> str:
+        """The versions of what is in it, in words."""
+        accelerator = f"Neuron SDK {self.neuron}" if self.neuron else f"CUDA {self.cuda}"
+        return f"torch {self.torch}, {accelerator}, diffusers {self.diffusers}"
 
     def pinned(self, uri: str) -> str:
         """Return the URI with the digest, if there is one, in place of the tag."""
@@ -136,6 +149,7 @@ def _image(name: str, entry: dict[str, Any]) -> KnownImage:
         trouble=tuple(Trouble(**trouble) for trouble in entry["trouble"]),
         ray_serve=entry.get("ray_serve", False),
         scope=entry.get("scope", "inference"),
+        neuron=entry.get("neuron", ""),
     )
 
 
@@ -169,7 +183,9 @@ def by_content(repository: str, tag: str | None, digest: str | None) -> KnownIma
 
 
 def needed_ami(tag: str | None) -> str | None:
-    """Return the InferenceAmiVersion that an image's CUDA requires, as far as its tag tells."""
+    """Return the InferenceAmiVersion that an image requires, as far as its tag tells."""
+    if "neuronx" in (tag or ""):
+        return AMI_OF_NEURON
     match = _CUDA_OF_TAG.search(tag or "")
     if match and int(match[1]) >= 13:
         return AMI_OF_CUDA_13

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from endpoint.aws.registry import Image
 from endpoint.catalogue import images
+from endpoint.core.compiled_models import INSTANCES
+from endpoint.core.generation import RULES, Weighted
 from endpoint.core.leases import DEFAULT_HOURS, Lease
 from endpoint.core.problems import BadArgument
 
@@ -29,6 +31,9 @@ CONCURRENCY = 30
 NETWORKS = ("s3", "endpoints")
 # A mistake is caught here; whether it is somebody's, nobody but its server knows.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+# A compiled model has one adapter at most.
+_ADAPTER = replace(cast(Weighted, RULES["lora"]), most_names=1)
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
 
 
@@ -86,6 +91,10 @@ class EndpointOptions(CommonOptions):
         lease: of a real-time endpoint; None for the one that it has, or of the default length.
         monthly_cap: USD of GPUs per month; 0 for no cap, None for the one that exists.
         wake: whether the gateway may start an endpoint that its lease has ended; None for as it is.
+        lora: on Inferentia2, the name and weight of the adapter in the compiled model; None for
+            none.
+        size: on Inferentia2, width and height in pixels of the compiled model; None for the model's
+            own.
     """
 
     model: str
@@ -103,6 +112,8 @@ class EndpointOptions(CommonOptions):
     lease: Lease | None
     monthly_cap: float | None
     wake: bool | None
+    lora: tuple[str, float] | None
+    size: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -196,6 +207,30 @@ class TrainOptions(CommonOptions):
     watch: str | bool | None
     stop: str | None
     resume: str | None
+    list: bool
+
+
+@dataclass(frozen=True)
+class CompileOptions(CommonOptions):
+    """What to compile, and which job to stop.
+
+    Attributes:
+        lora: the name and weight of the adapter to merge; None for none.
+        instance: the family of instances to compile for.
+        size: width and height in pixels; None for the model's own.
+        instance_type: to compile on; None for the cheapest with enough memory.
+        spot: whether to use a spot instance.
+        stop: stop the job of this compilation.
+    """
+
+    model: str
+    lora: tuple[str, float] | None
+    instance: str
+    size: tuple[int, int] | None
+    image: str | None
+    instance_type: str | None
+    spot: bool
+    stop: bool
     list: bool
 
 
@@ -299,6 +334,34 @@ def instance_type(text: str) -> str:
     return text
 
 
+def lora(text: str) -> tuple[str, float]:
+    """Read an adapter's name, with or without its weight, such as `watercolour:0.8`."""
+    try:
+        pairs = _ADAPTER.pairs(text)
+    except ValueError:
+        pairs = []
+    if not pairs:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no adapter such as watercolour or watercolour:0.8, with a weight from"
+            f" {_ADAPTER.least:g} to {_ADAPTER.most:g}"
+        )
+    return pairs[0]
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read a width and a height in pixels, such as 512x512."""
+    match = _SIZE.fullmatch(text.lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512x512")
+    width, height = int(match[1]), int(match[2])
+    try:
+        RULES["width"].clean(width)
+        RULES["height"].clean(height)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: each side {error}") from error
+    return width, height
+
+
 def training_image(text: str) -> str:
     """Read a training image, as `image`."""
     return image(text, "training")
@@ -352,6 +415,23 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list all jobs")
 
 
+def add_compile_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `CompileOptions`."""
+    add = parser.add_argument
+    add("--model", default="sd", help="a name in the catalogue, or a folder")
+    merged = "an adapter to merge into the weights, by its name; its weight is 1 without one"
+    add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
+    add("--instance", choices=INSTANCES, default=INSTANCES[0], help="what to compile for (inf2)")
+    add("--size", type=size, metavar="WIDTHxHEIGHT", help="of all pictures (the model's own)")
+    add("--image", type=image, help="the image with the compiler: a name, or a URI in ECR")
+    ram = "to compile on (the cheapest with enough memory that your quota allows)"
+    add("--instance-type", type=instance_type, help=ram)
+    spot = "use a spot instance: cheaper, and interruptions cost time"
+    add("--spot", action="store_true", help=spot)
+    add("--stop", action="store_true", help="stop the job of this compilation")
+    add("--list", action="store_true", help="list the compiled models and the jobs that run")
+
+
 def add_usage_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `UsageOptions`."""
     add = parser.add_argument
@@ -391,6 +471,10 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     wake = "let callers with a key start an endpoint that its lease has ended (stays as it is)"
     add("--wake", action=argparse.BooleanOptionalAction, default=None, help=wake)
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
+    merged = "on Inferentia2: the adapter that is merged into the compiled model"
+    add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
+    compiled = "on Inferentia2: which of the compiled sizes (the model's own)"
+    add("--size", type=size, metavar="WIDTHxHEIGHT", help=compiled)
     replace = "delete the endpoint before its new version is created: needs no second instance"
     add("--replace", action="store_true", help=replace)
 

@@ -22,7 +22,7 @@ def destroy(context: Context, _: CommonOptions) -> Result:
     """Delete the gateway, then everything that `delete` deletes."""
     found = removal.search(context, gateway=True)
     lines = (*found.lines(context.name), *removal.trained_adapters(context),
-             *removal.files_to_keep(context))  # fmt: skip
+             *removal.compiled_models(context), *removal.files_to_keep(context))  # fmt: skip
     for line in lines:
         context.console.say(line)
     if found.own:

@@ -40,7 +40,7 @@ from endpoint.cli.inventory import (
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed, TookTooLong
-from endpoint.provision.files import payload
+from endpoint.provision.files import compiled, payload
 from endpoint.provision.gateway.gateway_project import GatewayProject
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.serving import in_service
@@ -214,6 +214,11 @@ def trained_adapters(context: Context) -> list[str]:
     addresses = [f"  s3://{context.bucket.name}/{key}" for key in keys]
     head = "With the bucket, these trained adapters; download those that you need first:"
     return [head, *addresses] if addresses else []
+
+
+def compiled_models(context: Context) -> list[str]:
+    """Return which compiled models will be deleted, as lines of text."""
+    return compiled.in_words(context.bucket) if _owns_bucket(context) else []
 
 
 def _owns_bucket(context: Context, name: str = "") -> bool:

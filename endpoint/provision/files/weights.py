@@ -16,6 +16,7 @@ from endpoint.core.console import Console
 from endpoint.core.model_folder import files
 from endpoint.core.model_folder.check import Fault, check, check_pipeline
 from endpoint.core.model_folder.files import (
+    BASE,
     INDEX,
     REFINER,
     SHARED,
@@ -85,6 +86,18 @@ def require_usable(model: Model, console: Console) -> None:
         if not fault.fatal:
             console.say(f"{fault}.")
     _refuse([fault for fault in faults if fault.fatal], model.folder)
+
+
+def pipeline_of(folder: Path) -> str:
+    """Return the class of the pipeline in a local folder, as diffusers names it.
+
+    Raises:
+        BadArgument: if the folder contains none that can be read.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        index = folder / BASE / INDEX
+    return str(_read_index(index).get("_class_name", "model without a class"))
 
 
 def _refuse(faults: Sequence[Fault], source: object) -> None:

@@ -33,7 +33,7 @@ class Serving:
         role: the ARN of the container's role.
         data: the S3 address of the code, and of the weights if they are in S3; ends in /.
         adapters: the S3 address where the container looks for LoRA adapters; ends in /. It has no
-            version, so that adapters outlive versions of the code.
+            version, so that adapters outlive versions of the code. Empty for a compiled model.
         weights_in_s3: whether the weights are stored there as well.
         instance_types: the types to try, in this order.
         output: the S3 address below which asynchronous pictures are stored; ends in /.
@@ -83,7 +83,8 @@ class Serving:
         variables = container_environment(
             model, weights_in_s3=self.weights_in_s3, log_prompts=self.log_prompts
         )
-        variables["EASEL_LORAS_FROM"] = self.adapters
+        if self.adapters:
+            variables["EASEL_LORAS_FROM"] = self.adapters
         if self.ray_serve:
             # How long its adapter waits for Ray Serve: 300 s by default.
             variables["RAYSERVE_BACKEND_TIMEOUT"] = str(_LONGEST_INVOCATION)

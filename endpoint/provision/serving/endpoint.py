@@ -2,7 +2,8 @@
 
     infrastructure   the stack: bucket, roles, dashboard, and a private network if requested
     image            the deployment's own, built once, unless another one is requested
-    files            the serving code into the bucket, and the weights with --weights s3
+    files            the serving code into the bucket, and the weights with --weights s3; on
+                     Inferentia2 what `compile` has made of them
     model            SageMaker's record of image, files and environment
     configuration    the instance types, in the order to try them
     lease            the schedule that deletes a real-time endpoint when nobody has used it for long
@@ -21,10 +22,11 @@ from dataclasses import dataclass, replace
 from endpoint.aws.logs import group_of
 from endpoint.aws.models import MOST_INSTANCES_TAG
 from endpoint.aws.registry import Image
-from endpoint.catalogue import models, prices
+from endpoint.catalogue import images, models, prices
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
+from endpoint.core.compiled_models import Compiled
 from endpoint.core.leases import Lease
 from endpoint.core.naming import TAG
 from endpoint.core.problems import (
@@ -38,7 +40,7 @@ from endpoint.provision.files import payload, weights
 from endpoint.provision.files.upload import Upload
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.self_description import store_description
-from endpoint.provision.serving import capacity, in_service, own_image
+from endpoint.provision.serving import capacity, in_service, inferentia, own_image
 from endpoint.provision.serving import lease as leases
 from endpoint.provision.serving.definitions import Serving, container_environment
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
@@ -73,24 +75,29 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     model = check_options(options)
     infrastructure.check_budget(options, context.account.region)
     weights.require_usable(model, context.console)
+    compiled = inferentia.chosen(context, model, options)
+    model = inferentia.with_size(model, compiled) if compiled else model
     Ownership(context).refuse_others(context.deployment.endpoint(model.name))
     types = types_of(context, options, model)
     capacity.require_room(context, {context.deployment.endpoint(model.name): types})
-    # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
+    # One type stands for all: each of them has the same kind of accelerator, and so the image is
+    # the same.
     image = choose_image(context, options.image, types[0])
     _require_packages(image, options)
-    here = _are_fetched_here(model, options)
+    here = compiled is None and _are_fetched_here(model, options)
+    if compiled:
+        context.console.say(f"Compiled: {compiled.target.title}. Not tried on AWS by this project.")
     if network := prices.network_per_hour(options.private_network):
         context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
     _confirm(context, model, types, image, here=here, replace=options.replace, lease=options.lease)
     in_service.repair_scaling(context)
 
     # Before the stack, so that unusable weights leave nothing behind.
-    weight_files = _weight_files(context, model, options)
+    weight_files = [] if compiled else _weight_files(context, model, options)
     infrastructure.ensure(context, image, types, options)
     if own_image.is_own(context, image):
         image = own_image.ensure(context)
-    serving = _ensure_files(context, model, image, types, options, weight_files)
+    serving = _ensure_files(context, model, image, types, options, weight_files, compiled)
 
     deployment, tags = context.deployment, context.deployment.tags
     endpoint = deployment.endpoint(model.name)
@@ -136,7 +143,7 @@ def check_options(options: EndpointOptions) -> Model:
     Raises:
         BadArgument: if an option has an unusable value, or options contradict each other.
     """
-    model = models.resolve(options.model, options.revision)
+    model = inferentia.check(models.resolve(options.model, options.revision), options)
     _check_weights(model, options)
     if options.budget and not options.email:
         raise BadArgument("--budget requires --email.")
@@ -149,7 +156,8 @@ def check_options(options: EndpointOptions) -> Model:
 
 
 def _in_s3(model: Model, options: EndpointOptions) -> bool:
-    return (options.weights or model.weights) == "s3"
+    types = options.instance_type or model.instance_types
+    return inferentia.is_served_on(types) or (options.weights or model.weights) == "s3"
 
 
 def _are_fetched_here(model: Model, options: EndpointOptions) -> bool:
@@ -243,28 +251,38 @@ def _ensure_files(
     types: tuple[str, ...],
     options: EndpointOptions,
     weight_files: list[payload.File],
+    compiled: Compiled | None,
 ) -> Serving:
     """Store code and weights in the bucket; return how to serve the model with them."""
     known = known_image(image)
     is_ray_serve = known is not None and known.ray_serve
     code = payload.code_files() + (payload.ray_serve_files() if is_ray_serve else [])
-    prefix = payload.prefix_of(model.name, code + weight_files)
+    code += inferentia.code_files() if compiled else []
+    prefix = payload.prefix_of(model.name, code + weight_files, compiled.root if compiled else "")
     address = f"s3://{context.deployment.bucket}/{prefix}"
     context.begin(f"files below {address}")
     payload.ensure_code(context.bucket, prefix, code)
     payload.ensure_adapters(context.bucket, model.name)
-    if weight_files:
+    if compiled:
+        inferentia.ensure_files(context, prefix, compiled)
+    elif weight_files:
         upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
         upload.ensure(prefix, weight_files)
     serving = Serving(
         image=image.uri,
         role=context.deployment.endpoint_role,
         data=address,
-        adapters=f"s3://{context.deployment.bucket}/{payload.adapters_prefix(model.name)}",
-        weights_in_s3=bool(weight_files),
+        adapters=(
+            f"s3://{context.deployment.bucket}/{payload.adapters_prefix(model.name)}"
+            if compiled is None
+            else ""
+        ),
+        weights_in_s3=bool(weight_files or compiled),
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
-        inference_ami=inference_ami(context, image, options.inference_ami),
+        inference_ami=inference_ami(
+            context, image, options.inference_ami or (images.AMI_OF_NEURON if compiled else None)
+        ),
         ray_serve=is_ray_serve,
         log_prompts=options.log_prompts,
     )

@@ -13,6 +13,7 @@ from endpoint.catalogue.training import Trainable
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.problems import BadArgument
+from endpoint.provision.files import weights_of_jobs
 from endpoint.provision.serving.image import named_image
 from endpoint.provision.training import trainer
 from endpoint.provision.training.capacity import choose_type
@@ -46,7 +47,7 @@ def check(context: Context, options: DeployOptions) -> None:
         )
     for model, family in chosen:
         choose_type(context, family.instance_types, spot=True)
-        if model.source and not trainer.are_stored(context.bucket, model):
+        if model.source and not weights_of_jobs.are_stored(context.bucket, model):
             context.console.say(
                 f"For training, the weights of {model.name}, several GB, are downloaded to this"
                 " machine and uploaded to S3 once."
@@ -100,7 +101,7 @@ def _entry(context: Context, model: Model, family: Trainable) -> dict[str, Any]:
     instance_type = choose_type(context, family.instance_types, spot=True)
     seconds = training.seconds_per_step(family, instance_type)
     return {
-        "weights": trainer.ensure_weights(context, model),
+        "weights": weights_of_jobs.ensure(context, model),
         "instance_type": instance_type,
         "usd_per_hour": prices.dearest([instance_type]),
         "spot_share": training.spot_share(),

@@ -16,8 +16,11 @@ KNOWN = images.read()
 def test_an_entry_is_complete_and_names_its_sources(image):
     assert image.uri or image.lookup
     assert re.fullmatch(r"\d+\.\d+\.\d+", image.torch)
-    assert re.fullmatch(r"\d+\.\d+", image.cuda)
-    assert re.fullmatch(r"\d+\.\d+\.\d+", image.diffusers)
+    accelerator = image.neuron or image.cuda
+    assert bool(image.neuron) == (image.cuda is None)
+    assert re.fullmatch(r"\d+\.\d+(\.\d+)?", accelerator)
+    assert accelerator in image.content
+    assert re.fullmatch(r"\d+\.\d+\.(\d+|x)", image.diffusers)
     assert image.digest is None or re.fullmatch(r"sha256:[0-9a-f]{64}", image.digest)
     assert images.by_name(image.name) is image
     if image.support_ends:
@@ -34,7 +37,8 @@ def test_an_entry_is_complete_and_names_its_sources(image):
 )
 def test_the_tag_tells_what_the_entry_tells(image):
     assert image.torch in image.tag
-    assert f"cu{image.cuda.replace('.', '')}" in image.tag
+    sdk = f"sdk{image.neuron}" if image.neuron else f"cu{image.cuda.replace('.', '')}"
+    assert sdk in image.tag
     assert image.inference_ami == images.needed_ami(image.tag)
 
 
