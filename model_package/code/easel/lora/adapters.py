@@ -76,6 +76,7 @@ class Loras:
         files: names and files.
         pipelines: the base, and the refiner if there is one.
         place: where more adapters are published while the model runs.
+        merged: an adapter that is part of a compiled model's weights, which no other can change.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class Loras:
         files: Iterable[tuple[str, Path]],
         pipelines: Sequence[Any],
         place: Place | None = None,
+        merged: str | None = None,
     ) -> None:
+        self.merged = merged
         self._adapters: dict[str, Adapter] = {}
         self._refused: dict[str, str] = {}
         self._weights = Weights()
@@ -178,10 +181,14 @@ class Loras:
             except LoraUnusable as error:
                 raise _unusable(name, str(error)) from error
         if adapter is None:
-            names = ", ".join(self.names)[:1_000]  # an error is no place for a long list
-            available = f"available: {names}" if names else "this model has no adapters"
-            raise InvalidField("lora", f"unknown adapter {name}; {available}")
+            raise InvalidField("lora", f"unknown adapter {name}; {self._available()}")
         return adapter
+
+    def _available(self) -> str:
+        if self.merged:
+            return f"this model is compiled with {self.merged}, and applies no other"
+        names = ", ".join(self.names)[:1_000]  # an error is no place for a long list
+        return f"available: {names}" if names else "this model has no adapters"
 
     @contextmanager
     def applied(self, lora: str | Selection) -> Iterator[None]:
