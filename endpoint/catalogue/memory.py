@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from endpoint.catalogue.prices import InstanceType
-from endpoint.core.model_folder.files import REFINER, is_safe, select
+from endpoint.core.model_folder.files import LORAS, MERGED_LORA, REFINER, is_safe, select
+from endpoint.core.model_folder.files import QUANTISED as QUANTISED_FOLDER
 
 GB = 10**9
 # Bytes of a number. `auto` is 16 bits on every GPU.
@@ -34,6 +35,10 @@ _OVERHEAD = 0.5 * GB
 _LOADING = 2 * GB
 # The formula is right to within a tenth.
 _TIGHT, _TOO_LARGE = 0.9, 1.1
+
+
+# Folders whose files change the weights of components, or replace them.
+_NO_COMPONENTS = {LORAS.strip("/"), MERGED_LORA.strip("/"), QUANTISED_FOLDER.strip("/")}
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def of_folder(folder: Path) -> tuple[Component, ...]:
     found: dict[str, Component] = {}
     for place in select(folder).files:
         path = PurePosixPath(place)
-        if is_safe(place) and path.parent.name not in {"", "loras"}:
+        if is_safe(place) and len(path.parts) > 1 and path.parts[0] not in _NO_COMPONENTS:
             name = _component_of(path)
             before = found.get(name, Component(name, 0))
             count, kept = _count(folder / place)
