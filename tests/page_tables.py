@@ -97,11 +97,13 @@ def model_table() -> str:
         gigabytes = facts.gigabytes(model)[model.quantise]
         for on_type in facts.on_types(model):
             known = on_type.benchmark
-            usd = f"{known.per_thousand:.2f}" if known and known.per_thousand else ""
-            how = "computed" if known and known.computed else "published"
+            price = "not measured"
+            if known and known.per_thousand:
+                how = "computed" if known.computed else "published"
+                price = f"{known.per_thousand:.2f}, {how}"
             rows.append(
                 f"| `{model.name}` | {model.defaults['steps']} | {gigabytes:g} | {on_type.name} "
-                f"| {on_type.gpu} | {on_type.fit} | {f'{usd}, {how}' if usd else 'not measured'} |\n"
+                f"| {on_type.gpu} | {on_type.fit} | {price} |\n"
             )
     head = "| model | steps | GB of GPU memory | instance type | GPU | | USD for 1,000 pictures |\n"
     return head + "|---|---|---|---|---|---|---|\n" + "".join(rows)

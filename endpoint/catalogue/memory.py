@@ -16,8 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from endpoint.catalogue.prices import InstanceType
-from endpoint.core.model_folder.files import LORAS, MERGED_LORA, REFINER, is_safe, select
-from endpoint.core.model_folder.files import QUANTISED as QUANTISED_FOLDER
+from endpoint.core.model_folder.files import (
+    GGUF,
+    REFINER,
+    is_safe,
+    list_files,
+    quantised_files,
+    select,
+)
 
 GB = 10**9
 # Bytes of a number. `auto` is 16 bits on every GPU.
@@ -33,12 +39,10 @@ _PIXEL_BYTES = 6 * 128 * 2
 _OVERHEAD = 0.5 * GB
 # The libraries, and the first request.
 _LOADING = 2 * GB
+# Folders with files that are no component's.
+_NO_COMPONENTS = {"", "loras", "merged_lora", "quantised"}
 # The formula is right to within a tenth.
 _TIGHT, _TOO_LARGE = 0.9, 1.1
-
-
-# Folders whose files change the weights of components, or replace them.
-_NO_COMPONENTS = {LORAS.strip("/"), MERGED_LORA.strip("/"), QUANTISED_FOLDER.strip("/")}
 
 
 @dataclass(frozen=True)
@@ -190,14 +194,26 @@ def of_folder(folder: Path) -> tuple[Component, ...]:
     found: dict[str, Component] = {}
     for place in select(folder).files:
         path = PurePosixPath(place)
-        if is_safe(place) and len(path.parts) > 1 and path.parts[0] not in _NO_COMPONENTS:
+        if is_safe(place) and path.parent.name not in _NO_COMPONENTS:
             name = _component_of(path)
             before = found.get(name, Component(name, 0))
             count, kept = _count(folder / place)
             found[name] = replace(
                 before, parameters=before.parameters + count, kept=before.kept + kept
             )
+    if (kind := quantised_in(folder)) != "none":
+        paths = [folder / place for place in quantised_files(list_files(folder))]
+        size = sum(path.stat().st_size for path in paths)
+        found["transformer"] = Component("transformer", int(size / QUANTISED[kind]))
     return tuple(found.values())
+
+
+def quantised_in(folder: Path) -> str:
+    """Return how the denoiser in a model's folder is quantised: gguf, nunchaku_lite or none."""
+    paths = quantised_files(list_files(folder))
+    if any(path.lower().endswith(GGUF) for path in paths):
+        return "gguf"
+    return "nunchaku_lite" if paths else "none"
 
 
 def _component_of(path: PurePosixPath) -> str:

@@ -234,6 +234,7 @@ def _resolve(text: str, revision: str | None) -> Model:
             {},
             folder=folder.resolve(),
             components=_components(folder),
+            quantise=memory.quantised_in(folder),
         )
     if not listed and not _REPOSITORY.fullmatch(text):
         raise BadArgument(_unknown(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from endpoint.catalogue import memory
 from endpoint.catalogue.memory import QUANTISED, fit
 from endpoint.catalogue.models import NONE, Model
 from endpoint.catalogue.prices import InstanceType
@@ -17,13 +18,21 @@ _TURING, _HOPPER = 7.5, 9
 
 
 def of_model(model: Model) -> tuple[str, ...]:
-    """Return the quantisations that a model can have, `none` first."""
+    """Return the quantisations that a model can have, `none` first.
+
+    A folder whose denoiser is quantised has no other.
+    """
+    if model.folder and (kind := memory.quantised_in(model.folder)) != NONE:
+        return (kind,)
     return tuple(name for name in NAMES if name not in _FROM_FILES or name in model.quantised)
 
 
-def needs_packages(quantise: str) -> bool:
-    """Whether it needs packages that AWS's images lack: `gguf`, or `kernels`."""
-    return quantise in _FROM_FILES
+def package(quantise: str) -> str | None:
+    """Return the Python package that a quantisation needs; None if torch is enough.
+
+    Easel's own image has `gguf`, and AWS's have neither.
+    """
+    return {"gguf": "gguf", "nunchaku_lite": "kernels"}.get(quantise)
 
 
 def refusal(model: Model, instance: InstanceType | None = None) -> str | None:

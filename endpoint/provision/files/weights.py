@@ -17,11 +17,14 @@ from endpoint.core.console import Console
 from endpoint.core.model_folder import files
 from endpoint.core.model_folder.check import Fault, check, check_pipeline
 from endpoint.core.model_folder.files import (
-    INDEX,
+    MERGED_LORA,
+    QUANTISED,
     REFINER,
     SHARED,
     FolderUnusable,
     components,
+    index_in,
+    index_of,
     list_files,
     pickled_only,
     read_object,
@@ -30,8 +33,7 @@ from endpoint.core.model_folder.files import (
 from endpoint.core.problems import AGAIN, BadArgument, UploadFailed
 from endpoint.provision.files.payload import File
 
-# Where the container looks for an adapter to merge, and for a quantised denoiser.
-_MERGED_LORA, _QUANTISED = "merged_lora/", "quantised/"
+TRANSFORMER = "transformer"
 
 
 def gather(model: Model, console: Console) -> list[File]:
@@ -57,14 +59,17 @@ def _gather(model: Model, console: Console) -> list[File]:
         if model.folder is None:
             raise ValueError("a model requires a repository or a folder")
         return _local(model.folder, console)
-    gathered = _files(_fetch(model.source, model.variant, console), model.variant)
+    # A quantised denoiser takes the place of the model's own weights.
+    without = (TRANSFORMER,) if model.denoiser else ()
+    folder = _fetch(model.source, model.variant, console, without)
+    gathered = _files(folder, model.variant, without)
     if model.refiner:
         folder = _fetch(model.refiner, model.variant, console, SHARED)
         gathered += [
             File(file.path, f"{REFINER}{file.place}", file.size, file.sha256)
             for file in _files(folder, model.variant, SHARED)
         ]
-    for place, repository in ((_MERGED_LORA, model.lora), (_QUANTISED, model.denoiser)):
+    for place, repository in ((MERGED_LORA, model.lora), (QUANTISED, model.denoiser)):
         if repository:
             gathered += _part(repository, place, console)
     return gathered
@@ -118,7 +123,7 @@ def shortened(names: Sequence[str], most: int = 20) -> str:
 
 
 def _files(folder: Path, variant: str | None, without: Collection[str] = ()) -> list[File]:
-    index = _read_index(folder / INDEX)
+    index = _read_index(folder / index_of(folder))
     _refuse(check_pipeline(folder, index, without, allow_pickle=False), folder)
     chosen = choose(list_files(folder), index, variant, without)
     return [File.read(folder / place, place) for place in sorted(chosen)]
@@ -132,6 +137,8 @@ def choose(
 ) -> list[str]:
     """Return the files that a model's pipeline requires; arguments as in `model_folder.files`.
 
+    Of a transformer that is left out, its configuration is one of them.
+
     Raises:
         BadArgument: if a component has weights, but no safetensors.
     """
@@ -142,7 +149,11 @@ def choose(
             f"The weights of {', '.join(pickled)} are not in the safetensors format.",
             "Convert the model first: files in other formats can run code when they are loaded.",
         )
-    return files.choose(available, index, variant, without)
+    chosen = files.choose(available, index, variant, without)
+    if TRANSFORMER in without:
+        texts = files.choose_component(files.within(available, TRANSFORMER), variant)
+        chosen += [path for path in texts if not files.is_replaced(path)]
+    return chosen
 
 
 def _read_index(path: Path) -> dict[str, Any]:
@@ -162,7 +173,9 @@ def _fetch(
     with _translated(repository):
         info = huggingface_hub.HfApi().model_info(repository.name, revision=repository.ref)
         paths = [item.rfilename for item in info.siblings or []]
-        index = huggingface_hub.hf_hub_download(repository.name, INDEX, revision=repository.ref)
+        index = huggingface_hub.hf_hub_download(
+            repository.name, index_in(paths), revision=repository.ref
+        )
         chosen = choose(paths, _read_index(Path(index)), variant, without)
         return Path(
             huggingface_hub.snapshot_download(

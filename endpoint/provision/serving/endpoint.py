@@ -45,6 +45,9 @@ from endpoint.provision.serving.image import choose_image, inference_ami, known_
 from endpoint.provision.serving.warm_up import warm_up
 from endpoint.provision.settings_check import check_container
 
+# Of those that quantisations need: model_package/server/requirements-cuda.lock.
+_OWN_PACKAGES = {"gguf"}
+
 
 @dataclass(frozen=True)
 class CreatedEndpoint:
@@ -70,7 +73,7 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
         ScriptError: if a step fails; the steps before it stay in place, and an endpoint that
             exists keeps serving, with its scaling.
     """
-    model = pins.pin(context, check_options(options))
+    model = check_options(options)
     infrastructure.check_budget(options, context.account.region)
     weights.require_usable(model, context.console)
     Ownership(context).refuse_others(context.deployment.endpoint(model.name))
@@ -78,7 +81,8 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     capacity.require_room(context, {context.deployment.endpoint(model.name): types})
     # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
     image = choose_image(context, options.image, types[0])
-    _require_packages(image, options, model)
+    _require_packages(context, image, options, model)
+    model = pins.pin(context, model)
     here = _are_fetched_here(model, options)
     if network := prices.network_per_hour(options.private_network):
         context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
@@ -224,17 +228,22 @@ def _confirm(
         context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
-def _require_packages(image: Image, options: EndpointOptions, model: Model) -> None:
+def _require_packages(
+    context: Context, image: Image, options: EndpointOptions, model: Model
+) -> None:
     """Refuse an image without the packages of a quantisation, or without PyPI to get its own.
 
     Raises:
         BadArgument: if that is what the options ask for.
     """
     known = known_image(image)
-    if known and quantisation.needs_packages(model.quantise):
+    package, own = quantisation.package(model.quantise), own_image.is_own(context, image)
+    if package and (known or (own and package not in _OWN_PACKAGES)):
+        name = known.title if known else "Easel's own image"
+        advice = "Leave out --image, for Easel's own image."
         raise BadArgument(
-            f"{known.title} has no packages for --quantise {model.quantise}.",
-            "Leave out --image, for Easel's own image.",
+            f"{name} lacks the package {package}, which --quantise {model.quantise} needs.",
+            advice if package in _OWN_PACKAGES else f"Pass an image with {package}: --image URI.",
         )
     if options.private_network and known and known.ray_serve:
         raise BadArgument(

@@ -32,7 +32,7 @@ function showModel() {
 /** Show what the catalogue says of the model, and what its licence requires. */
 function showFacts() {
   const { facts, defaults = {} } = modelNamed(at("model").value) ?? {};
-  at("facts").hidden = !facts;
+  at("model-facts").hidden = !facts;
   if (!facts) return;
   const { steps } = defaults;
   const parts = [
@@ -43,7 +43,7 @@ function showFacts() {
     facts.usd_per_1000 && `about ${facts.usd_per_1000.toFixed(2)} USD per 1,000 pictures`,
     facts.instance_types?.join(" or "),
   ];
-  at("facts").textContent = `${parts.filter(Boolean).join(" · ")}. ${facts.duties ?? ""}`.trim();
+  at("model-facts").textContent = `${parts.filter(Boolean).join(" · ")}. ${facts.duties ?? ""}`.trim();
 }
 
 /** Show, where nothing is chosen, what the model at hand would take. */

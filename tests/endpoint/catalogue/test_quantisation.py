@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from endpoint.catalogue import models, prices, quantisation
+from tests.model_folders import write_file, write_pipeline
 
 TYPES = prices.instance_types()
 MODELS = models.read()
@@ -37,7 +38,29 @@ def test_4_bits_need_turing_or_newer_and_not_hopper(compute, refused):
     assert bool(quantisation.refusal(model, instance)) == refused
 
 
+def test_a_folder_with_a_quantised_denoiser_has_that_and_no_other(tmp_path):
+    folder = write_pipeline(tmp_path / "mine")
+    plain = models.resolve(str(folder))
+    assert (plain.quantise, quantisation.of_model(plain)) == ("none", ("none", "fp8", "int8"))
+    write_file(folder / "quantised" / "transformer-Q8_0.gguf")
+    model = models.resolve(str(folder))
+    assert (model.quantise, quantisation.of_model(model)) == ("gguf", ("gguf",))
+    assert quantisation.refusal(model) is None
+    assert "it has gguf" in quantisation.refusal(models.resolve(str(folder), quantise="fp8"))
+    (transformer,) = [part for part in model.components if part.name == "transformer"]
+    size = (folder / "quantised" / "transformer-Q8_0.gguf").stat().st_size
+    assert transformer.size("bf16", "gguf") == pytest.approx(size, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("fp8", None), ("gguf", "gguf"), ("nunchaku_lite", "kernels")]
+)
+def test_a_quantisation_of_a_file_needs_a_package(name, package):
+    assert quantisation.package(name) == package
+
+
 def test_the_first_one_that_fits_is_found():
     name, size = quantisation.smaller(MODELS["z-image-turbo"], TYPES["ml.g6.2xlarge"])
     assert (name, round(size / 1e9)) == ("fp8", 13)
-    assert quantisation.smaller(MODELS["z-image-turbo"], TYPES["ml.g4dn.xlarge"])[0] == "fp8"
+    # There the weights in 16 bits do not fit into the main memory.
+    assert quantisation.smaller(MODELS["z-image-turbo"], TYPES["ml.g4dn.xlarge"]) is None
