@@ -136,12 +136,12 @@ def _signature(defaults: Mapping[str, Any]) -> inspect.Signature:
 
 @contextmanager
 def _guided(pipeline: Any, scale: float | None) -> Iterator[None]:
-    """A context with another guidance scale; a guider keeps its own."""
-    if scale is None:
+    """A context with a guider of the run's own, since a guider keeps state, and with its scale."""
+    own = getattr(pipeline, "guider", None)
+    if own is None:
         yield
         return
-    own = pipeline.guider
-    pipeline.guider = own.new(guidance_scale=scale)
+    pipeline.guider = own.new() if scale is None else own.new(guidance_scale=scale)
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """A transformer whose weights were quantised before: one GGUF file, or nunchaku_lite's.
 
-The rest of the pipeline is loaded as usual. diffusers' own quantizers do the work; what they need
-(a package, a kind of GPU) is not checked here a second time, and their refusal is passed on.
+The rest of the pipeline is loaded as usual. diffusers' own quantizers do the work. What GPU they
+need is not checked here a second time: their refusal is passed on.
 """
 
 from __future__ import annotations
@@ -104,6 +104,11 @@ def load_quantised(
 
 
 def _load_gguf(kind: Any, file: Path, folder: Path, dtype: torch.dtype) -> Any:
+    if not diffusers.utils.is_gguf_available():  # diffusers would say that the file is unreadable
+        raise SettingInvalid(
+            "EASEL_QUANTISE is gguf, which needs the Python package gguf, and this container lacks "
+            "it; use Easel's own image, or set it to fp8, int8 or none"
+        )
     if not hasattr(kind, "from_single_file"):
         raise SettingInvalid(
             f"EASEL_QUANTISE is gguf, which diffusers does not read for {kind.__name__}; set it to "
