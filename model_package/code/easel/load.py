@@ -24,8 +24,8 @@ from easel.lora.file import find_files
 from easel.lora.places import place_at
 from easel.model_folder.description import Description
 from easel.settings import PREPARED, Settings
-from easel.speed.compiler import Compiler
 from easel.speed import eight_bits
+from easel.speed.compiler import Compiler
 from easel.speed.speed import Speed, SpeedSettings
 from easel.startup import gc_pause
 from easel.startup.read_ahead import read_ahead
