@@ -21,7 +21,7 @@ from easel.speed import eight_bits
 from easel.startup.quiet import without_warnings
 from endpoint.catalogue import memory
 from endpoint.catalogue import models as catalogue
-from generation import GenerationRequest, InvalidField
+from generation import GenerationRequest
 from tests.model_package.doubles import families
 from tests.model_package.doubles.lora_files import random_layers, write_diffusers
 
@@ -233,7 +233,9 @@ def test_a_lora_is_applied_as_by_diffusers(folder_of, painter, tmp_path, name):
         ("flux3-klein", "int8"),
     ],
 )
-def test_a_transformer_in_8_bits_paints_nearly_the_same(folder_of, painter, monkeypatch, name, form):
+def test_a_transformer_in_8_bits_paints_nearly_the_same(
+    folder_of, painter, monkeypatch, name, form
+):
     monkeypatch.setattr(eight_bits, "LARGE", 1_000)  # so that the text encoders are, too
     tiny = TINY[name]
     small = load(folder_of(tiny.made), tiny, EASEL_QUANTISE=form)

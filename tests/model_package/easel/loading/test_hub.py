@@ -196,7 +196,8 @@ show(quantised, {**nunchaku, "EASEL_QUANTISED_FILE": "transformer"})
 merged = lambda settings: find_merged_lora(nothing, nothing, settings)
 show(merged, {**lora, "EASEL_MERGED_LORA_FILE": "few.safetensors"})
 show(merged, {**lora, "EASEL_MERGED_LORA_FILE": "many.safetensors"})
-show(merged, {**lora, "EASEL_MERGED_LORA_FILE": "few.safetensors", "EASEL_MERGED_LORA_REVISION": "x"})
+other = {"EASEL_MERGED_LORA_REVISION": "x"}
+show(merged, {**lora, **other, "EASEL_MERGED_LORA_FILE": "few.safetensors"})
 """
 
 

@@ -88,7 +88,9 @@ def test_a_lora_is_refused_by_name_with_quantised_weights(with_gguf):
     with pytest.raises(InvalidField, match=reason):
         load_generator(folder, GGUF).generate(request)
     shutil.copytree(folder / "loras", folder / "merged_lora")
-    with pytest.raises(ModelUnusable, match=r"EASEL_QUANTISE is gguf, and style\.safetensors cannot"):
+    with pytest.raises(
+        ModelUnusable, match=r"EASEL_QUANTISE is gguf, and style\.safetensors cannot"
+    ):
         load_generator(folder, GGUF)
 
 
@@ -104,6 +106,13 @@ def test_a_setting_without_a_transformer_names_the_variables(tmp_path, environ):
     folder = families.make_family("ernie-image", tmp_path / "model")
     with pytest.raises(ModelUnusable, match="or set EASEL_QUANTISED_ID and EASEL_QUANTISED_FILE"):
         load_generator(folder, environ)
+
+
+def test_a_folder_with_a_quantised_transformer_names_the_setting(with_gguf):
+    folder, _ = with_gguf("ernie-image")
+    for environ in (ENVIRON, {**ENVIRON, "EASEL_QUANTISE": "fp8"}):
+        with pytest.raises(ModelUnusable, match="set EASEL_QUANTISE=gguf, or delete it"):
+            load_generator(folder, environ)
 
 
 def test_a_model_with_a_unet_is_refused(stand_in, tmp_path):
@@ -149,7 +158,9 @@ def test_what_diffusers_needs_for_nunchaku_is_passed_on(tmp_path, monkeypatch):
     # As on an H100, which has none of its kernels.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
-    with pytest.raises(ModelUnusable, match=r"not supported on Hopper.*set it to fp8, int8 or none"):
+    with pytest.raises(
+        ModelUnusable, match=r"not supported on Hopper.*set it to fp8, int8 or none"
+    ):
         families_load(folder)
 
 

@@ -103,7 +103,9 @@ def test_a_compiled_model_stays_in_as_many_pieces(stand_in):
 @pytest.mark.parametrize("kind", [nn.Linear(48, 32), nn.Conv2d(8, 16, 3)])
 def test_whole_numbers_with_a_scale_for_each_output_are_close_to_the_weight(kind):
     torch.manual_seed(0)
-    kind.weight.data *= torch.logspace(-4, 2, len(kind.weight)).view(-1, *[1] * (kind.weight.ndim - 1))
+    kind.weight.data *= torch.logspace(-4, 2, len(kind.weight)).view(
+        -1, *[1] * (kind.weight.ndim - 1)
+    )
     kind.weight.data[3] = 0
     before, sample = kind.weight.detach().clone(), torch.randn(1, *kind.weight.shape[1:2], 5, 5)
     sample = sample if kind.weight.ndim == 4 else sample[0, :, 0, 0].expand(2, -1)
@@ -131,7 +133,9 @@ def test_an_addition_to_whole_numbers_comes_off_without_a_trace():
     EightBits([layer], "int8").start()
     before = layer.weight.detach().clone(), layer.weight_scale.clone()
     weights.change({layer: [addition]})
-    assert abs(layer.full_weight(torch.float32) - expected).max() <= 0.51 * abs(expected).max() / 127
+    assert (
+        abs(layer.full_weight(torch.float32) - expected).max() <= 0.51 * abs(expected).max() / 127
+    )
     weights.restore()
     assert torch.equal(layer.weight, before[0])
     assert torch.equal(layer.weight_scale, before[1])
