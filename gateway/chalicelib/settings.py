@@ -345,6 +345,14 @@ def _check_backend(model: Model) -> None:
                 f"{model.name!r} needs {name} in its defaults, because {backend.title} has another"
                 " default for all models"
             )
+    for name, rule in backend.abilities.rules.items():
+        if name in model.defaults:
+            try:
+                rule.clean(model.defaults[name])
+            except ValueError as error:
+                raise ValueError(
+                    f"{model.name!r}: the default of {name} {error} for {backend.title}"
+                ) from error
     if model.queue and not backend.abilities.raw:
         raise ValueError(
             f"{model.name!r} cannot be asynchronous: {backend.title} answers with JSON instead of"
