@@ -231,6 +231,7 @@ def test_a_format_that_a_backend_has_not_is_refused_by_name(behind):
 
     assert (picture.status_code, error_of(picture)["field"]) == (400, "format")
     assert (openai.status_code, error_of(openai)["param"]) == (400, "output_format")
+    assert error_of(openai)["message"].startswith("output_format: must be one of jpeg for")
     assert answer_of(web_ui)["detail"][0]["loc"] == ["body", "override_settings"]
     assert client.asked == []
 
