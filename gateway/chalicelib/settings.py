@@ -350,6 +350,10 @@ def _check_backend(model: Model) -> None:
             f"{model.name!r} cannot be asynchronous: {backend.title} answers with JSON instead of"
             " the picture itself"
         )
+    if model.largest_area and backend.name != EASEL.name:
+        raise ValueError(
+            f"{model.name!r} has a largest_area, but {backend.title} scales nothing up"
+        )
     if (model.loras or model.adapters) and ("lora" in backend.missing or backend.adapters):
         raise ValueError(f"{model.name!r} has adapters that {backend.title} cannot use")
 

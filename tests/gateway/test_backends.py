@@ -5,6 +5,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -35,6 +36,7 @@ from tests.gateway.doubles import (
     refusal,
 )
 
+ROOT = Path(__file__).parents[2]
 DEFAULTS = {"steps": 4, "width": 64, "height": 64}
 PATH = "/opt/ml/model/loras/watercolour.safetensors"
 
@@ -565,6 +567,7 @@ def test_a_queued_400_of_a_toolkit_is_no_refusal():
         ({"backend": "vllm"}, "'vllm' is none of easel, hugging-face"),
         ({"backend": {"name": "easel", "port": 1}}, "'port' is no option of easel"),
         ({"backend": "vllm-omni", "defaults": {"width": 64}}, "'m' needs steps in its defaults"),
+        ({"backend": "vllm-omni", "largest_area": 262_144}, "vLLM-Omni scales nothing up"),
         ({"backend": "hugging-face", "loras": ["a"]}, "has adapters that Hugging Face's"),
         ({"backend": "jumpstart", "adapters": "s3://bucket/a/"}, "has adapters that JumpStart's"),
         *(
@@ -585,6 +588,22 @@ def test_no_backend_is_easels_own():
     entry = json.dumps({"m": {"endpoint": "e"}})
 
     assert Settings.from_environment({"EASEL_MODELS": entry}).models["m"].backend.name == "easel"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_documentation_has_the_abilities_of_every_backend(name):
+    page = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    (_, missing, formats, answer) = rows[0].strip("| ").replace("| |", "|  |").split(" | ")
+    abilities = read(name).abilities
+
+    if missing.startswith("all but the size"):
+        assert abilities.fields == {"width", "height"}
+    else:
+        words = [field.replace("lora", "LoRA") for field in read(name).missing]
+        assert missing.strip().partition(", unless")[0] == ", ".join(words)
+    assert [word.lower() for word in formats.partition(";")[0].split(", ")] == [*abilities.formats]
+    assert (answer == "the image") is abilities.raw
 
 
 # --- Nothing is dropped ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from ..generation import (
     Number,
     Rule,
     Weighted,
+    Whole,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "Number",
     "Rule",
     "Weighted",
+    "Whole",
 ]

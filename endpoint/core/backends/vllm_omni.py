@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .backend import MEDIA_TYPES, OPTIONAL, Abilities, Backend, Invocation, attributes
-from .fields import GenerationRequest, InvalidField, Number, Weighted
+from .fields import GenerationRequest, InvalidField, Number, Weighted, Whole
 from .openai_wire import openai_content, openai_picture, openai_report, with_both_sides
 
 # First, so that nothing in the trace is found before it.
@@ -24,6 +24,11 @@ ADAPTERS = "/opt/ml/model/loras/"
 # A path below that folder without hidden files, and so without "..".
 _PATH = re.compile(re.escape(ADAPTERS) + r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][\w.-]*")
 _GUIDANCE = Number("How closely the picture follows the prompt.", 0, 20)
+# FLUX.2 klein and ERNIE-Image round other sizes down without a word, Z-Image fails.
+_SIDES = {
+    "width": Whole("Width in pixels.", 64, 1_536, 16),
+    "height": Whole("Height in pixels.", 64, 1_536, 16),
+}
 # One adapter can be active.
 _LORA = Weighted("The LoRA adapter that changes the model's style.", 1, -20, 20)
 
@@ -53,7 +58,7 @@ class VllmOmni(Backend):
         lora = {"lora": _LORA} if self.adapters else {}
         return Abilities(
             frozenset(OPTIONAL) - {"lora"} | set(lora),
-            rules={"guidance_scale": _GUIDANCE, **lora},
+            rules={"guidance_scale": _GUIDANCE, **_SIDES, **lora},
             # Its own default is 50 for FLUX.2 klein, Z-Image and others that need 4 or 9.
             required=frozenset({"steps"}),
             # Version 0.26 writes PNG files with compress_level 0, and has no switch for it.

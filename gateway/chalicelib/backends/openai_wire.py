@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ _FIELDS = {
     "output_format": "format",
     "prompt": "prompt",
 }
+# How vLLM quotes what pydantic found: {'loc': ('body', 'size'), 'msg': 'Input should be ...'}.
+_QUOTED = re.compile(r"""'msg': (?:'([^']*)'|"([^"]*)")""")
 # Statuses with which a server refuses a request for what is in it.
 _REFUSALS = {400, 413, 422}
 # OpenAI's codes of a refusal by a filter:
@@ -71,7 +74,8 @@ def openai_picture(body: bytes, media_type: str) -> bytes:
 
 def openai_report(status: int | None, text: str) -> dict[str, Any]:
     """Return what an answer of FastAPI or of OpenAI's API says, as `Backend.report`."""
-    if report := out_of_memory(text):
+    # What is refused may quote a prompt, with any words in it.
+    if status not in _REFUSALS and (report := out_of_memory(text)):
         return report
     for key in ('"error"', '"detail"', '"object"', '"message"'):
         for answer in objects_in(text, key):
@@ -79,7 +83,9 @@ def openai_report(status: int | None, text: str) -> dict[str, Any]:
             if code in _BLOCKED:
                 return {"code": "moderation_blocked", "message": readable(message)}
             if message and status in _REFUSALS:
-                return invalid(_FIELDS.get(name) or named_in(message, _FIELDS), message)
+                field = _FIELDS.get(name) or named_in(message, _FIELDS)
+                quoted = _QUOTED.search(message)
+                return invalid(field, (quoted[1] or quoted[2]) if quoted else message)
     return {}
 
 
@@ -94,6 +100,9 @@ def _error_in(answer: Mapping[str, Any]) -> tuple[str, str, str]:
     if not isinstance(error, dict):
         return "", "", ""
     location = error.get("loc")
-    name = error.get("param") or (location[-1] if isinstance(location, list) and location else "")
-    message = error.get("message") or error.get("msg") or ""
-    return str(message), str(name), str(error.get("code") or "")
+    # vLLM writes "body.size".
+    name = str(error.get("param") or "").rpartition(".")[2]
+    if isinstance(location, list) and location:
+        name = str(location[-1])
+    message = str(error.get("message") or error.get("msg") or "")
+    return message, name, str(error.get("code") or "")

@@ -9,8 +9,9 @@ from .answers import invalid, out_of_memory
 from .backend import WORDS
 
 _FIELDS = {word: name for name, word in WORDS.items()}
-# TypeError of a pipeline's `__call__`, which each model family defines for itself.
-_UNEXPECTED = re.compile(r"unexpected keyword argument \W*(\w+)")
+# TypeError of a pipeline's `__call__`, which each model family defines for itself, and the words of
+# JumpStart's script.
+_UNEXPECTED = re.compile(r"(?:unexpected keyword argument|contains an invalid key) \W*(\w+)")
 # ValueError of diffusers' `check_inputs`.
 _INDIVISIBLE = re.compile(r"`?height`? and `?width`? have to be divisible by (\d+)")
 

@@ -69,6 +69,10 @@ def toolkit_error(message):
             "`height` and `width` have to be divisible by 16 but are 520 and 512.",
             {"field": "width", "code": "invalid_request"},
         ),
+        (
+            "Input payload contains an invalid key seed. Valid keys are ['prompt']",
+            {"field": "seed", "code": "invalid_request"},
+        ),
         ("CUDA out of memory. Tried to allocate 2.00 GiB.", {"code": "out_of_memory"}),
     ],
 )

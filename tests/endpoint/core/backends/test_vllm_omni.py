@@ -70,6 +70,7 @@ def test_a_size_has_both_sides_or_none():
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
+        ({"width": 520}, "width: must be a multiple of 16 from 64 to 1,536 for the model klein"),
         ({"guidance_scale": 20.5}, "guidance_scale: must be a number from 0 to 20"),
         ({"lora": "watercolour,pixel"}, "lora: must be at most 1 of name:weight"),
         ({"lora": "pixel"}, "lora: pixel is not an adapter of the model klein"),
@@ -108,6 +109,28 @@ def test_without_adapters_no_adapter_is_taken():
             "guidance_scale",
             "guidance_scale is too large",
         ),
+        (
+            400,
+            {
+                "error": {
+                    "message": "1 validation error:\n  {'type': 'less_than_equal', 'loc': ('body',"
+                    " 'num_inference_steps'), 'msg': 'Input should be less than or equal to 200',"
+                    " 'input': 300}",
+                    "type": "Bad Request",
+                    "param": None,
+                    "code": 400,
+                }
+            },
+            "steps",
+            "steps: Input should be less than or equal to 200",
+        ),
+        (
+            400,
+            {"error": {"message": "Too small.", "param": "body.guidance_scale", "code": 400}},
+            "guidance_scale",
+            "guidance_scale: Too small.",
+        ),
+        (400, {"error": {"message": 'quotes "out of memory"', "code": 400}}, None, "quotes"),
         (400, {"object": "error", "message": "seed: bad", "code": 400}, "seed", "seed: bad"),
         (400, {"detail": "No."}, None, "The model refused this request: No."),
     ],
