@@ -9,6 +9,7 @@ EASEL = "model_package/code/easel"
 RULE = f"{EASEL}/model_folder"
 JOBS = "endpoint/core/training_jobs"
 BATCHES = "endpoint/core/batches"
+BACKENDS = "endpoint/core/backends"
 TRAINER = "model_package/training"
 # Each copy, and the file to edit.
 COPIES = {
@@ -35,6 +36,10 @@ COPIES = {
         for path in sorted((ROOT / BATCHES).glob("*.py"))
     },
     **{
+        f"gateway/chalicelib/backends/{path.name}": path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / BACKENDS).glob("*.py"))
+    },
+    **{
         f"{JOBS}/{name}": f"{TRAINER}/{name}"
         for name in ("dataset.py", "failures.py", "job.py", "kohya.py")
     },
@@ -52,6 +57,7 @@ def test_a_file_that_two_parts_need_is_the_same_in_both(copied, edited):
 def test_no_copy_is_left_of_a_file_that_is_gone():
     folders = (
         "endpoint/core/model_folder",
+        "gateway/chalicelib/backends",
         "gateway/chalicelib/batches",
         "gateway/chalicelib/training_jobs",
     )

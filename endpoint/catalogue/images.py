@@ -68,14 +68,15 @@ class KnownImage:
         repository: its repository in ECR.
         tag: its tag.
         digest: `sha256:` and 64 digits, which take the place of the tag; None if not pinned.
-        torch: the version of torch in it; also cuda and diffusers.
-        cuda: None for Inferentia.
+        torch: the version of torch in it; None if AWS does not publish it. Likewise diffusers.
+        cuda: the version of CUDA in it; None for Inferentia.
         neuron: the version of the Neuron SDK; empty for GPUs.
         inference_ami: the InferenceAmiVersion that it requires; None for SageMaker's default.
         support_ends: the day after which it receives no more patches, if there is one.
         support_source: where that day was published.
         trouble: what is known to be wrong with it.
         ray_serve: whether it serves an application of Ray Serve, and not inference.py.
+        backends: which backends of `core/backends` can run in it.
         scope: inference or training.
     """
 
@@ -86,22 +87,28 @@ class KnownImage:
     repository: str
     tag: str
     digest: str | None
-    torch: str
+    torch: str | None
     cuda: str | None
-    diffusers: str
+    diffusers: str | None
     inference_ami: str | None
     support_ends: date | None
     support_source: str
     trouble: tuple[Trouble, ...]
     ray_serve: bool = False
+    backends: tuple[str, ...] = ("easel",)
     scope: str = "inference"
     neuron: str = ""
 
     @property
     def content(self) -> str:
         """The versions of what is in it, in words."""
-        accelerator = f"Neuron SDK {self.neuron}" if self.neuron else f"CUDA {self.cuda}"
-        return f"torch {self.torch}, {accelerator}, diffusers {self.diffusers}"
+        versions = {
+            "torch": self.torch,
+            "Neuron SDK": self.neuron,
+            "CUDA": self.cuda,
+            "diffusers": self.diffusers,
+        }
+        return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
     def pinned(self, uri: str) -> str:
         """Return the URI with the digest, if there is one, in place of the tag."""
@@ -148,6 +155,7 @@ def _image(name: str, entry: dict[str, Any]) -> KnownImage:
         support_source=support["source"],
         trouble=tuple(Trouble(**trouble) for trouble in entry["trouble"]),
         ray_serve=entry.get("ray_serve", False),
+        backends=tuple(entry.get("backends", ["easel"])),
         scope=entry.get("scope", "inference"),
         neuron=entry.get("neuron", ""),
     )
@@ -169,6 +177,11 @@ def by_name(name: str, scope: str = "inference") -> KnownImage | None:
             " <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>.",
         )
     return read(scope)[name]
+
+
+def for_backend(backend: str) -> KnownImage:
+    """Return the image that serves with a backend other than Easel's own, by default."""
+    return next(image for image in read().values() if backend in image.backends)
 
 
 def by_content(repository: str, tag: str | None, digest: str | None) -> KnownImage | None:

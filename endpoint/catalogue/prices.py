@@ -28,9 +28,11 @@ class InstanceType:
 
     Attributes:
         usd_per_hour: the on-demand price for hosting in us-east-1.
+        gpu: its GPU, or other accelerator.
         gpu_gib: the memory of its GPU.
         ram_gib: its main memory.
         bf16: whether its GPU computes in bfloat16.
+        compute: the GPU's compute capability, such as 8.9; None if it is not NVIDIA's.
         quota_code: the code of its quota "for endpoint usage", if known.
         remembered: whether no publication was read for its price.
     """
@@ -41,6 +43,7 @@ class InstanceType:
     gpu_gib: int
     ram_gib: int
     bf16: bool
+    compute: float | None
     quota_code: str | None
     remembered: bool = False
 

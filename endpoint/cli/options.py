@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from endpoint.aws.registry import Image
-from endpoint.catalogue import images
+from endpoint.catalogue import images, quantisation
+from endpoint.core.backends import setting
 from endpoint.core.compiled_models import INSTANCES
 from endpoint.core.generation import RULES, Weighted
 from endpoint.core.leases import DEFAULT_HOURS, Lease
@@ -31,6 +32,8 @@ CONCURRENCY = 30
 NETWORKS = ("s3", "endpoints")
 # A mistake is caught here; whether it is somebody's, nobody but its server knows.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+# The most that SageMaker allows: letters, digits and single hyphens.
+_ENDPOINT = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}")
 # A compiled model has one adapter at most.
 _ADAPTER = replace(cast(Weighted, RULES["lora"]), most_names=1)
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
@@ -91,13 +94,15 @@ class EndpointOptions(CommonOptions):
         lease: of a real-time endpoint; None for the one that it has, or of the default length.
         monthly_cap: USD of GPUs per month; 0 for no cap, None for the one that exists.
         wake: whether the gateway may start an endpoint that its lease has ended; None for as it is.
+        backend: what answers in the container, a name in `core/backends`; None for the model's own.
         lora: on Inferentia2, the name and weight of the adapter in the compiled model; None for
             none.
         size: on Inferentia2, width and height in pixels of the compiled model; None for the model's
             own.
+        quantise: how to store the weights; None for the model's own way.
     """
 
-    model: str
+    model: str | None
     revision: str | None
     weights: str | None
     instance_type: tuple[str, ...] | None
@@ -112,8 +117,10 @@ class EndpointOptions(CommonOptions):
     lease: Lease | None
     monthly_cap: float | None
     wake: bool | None
+    backend: str | None
     lora: tuple[str, float] | None
     size: tuple[int, int] | None
+    quantise: str | None
 
 
 @dataclass(frozen=True)
@@ -156,9 +163,20 @@ class AccessOptions:
 
 @dataclass(frozen=True)
 class DeployOptions(EndpointOptions, AccessOptions):
-    """How to deploy endpoints and the gateway."""
+    """How to deploy endpoints and the gateway.
+
+    Attributes:
+        endpoint: somebody else's endpoint, to put the gateway in front of; the backend is its.
+        without_endpoint: the endpoints of others that the gateway offers no more.
+        accepts: the fields that a server of OpenAI's images API takes besides prompt and size.
+        accept_eula: whether the licence of a gated JumpStart model is accepted.
+    """
 
     also: tuple[str, ...]
+    endpoint: str | None
+    without_endpoint: tuple[str, ...]
+    accepts: tuple[str, ...]
+    accept_eula: bool
     requests_per_second: float
     burst: int
     concurrency: int
@@ -166,6 +184,21 @@ class DeployOptions(EndpointOptions, AccessOptions):
     training: bool | None
     training_image: str | None
     trainings_per_month: int | None
+
+    @property
+    def own(self) -> tuple[str | None, ...]:
+        """The models that get endpoints of the deployment's own; None for the default model.
+
+        With an endpoint of others, --model says what that serves; --also adds own ones.
+        """
+        if self.endpoint or (self.without_endpoint and self.model is None):
+            return self.also
+        return (self.model, *self.also)
+
+    def own_options(self) -> list[DeployOptions]:
+        """Return the options of each of those models; --backend may be of another's endpoint."""
+        backend = None if self.endpoint else self.backend
+        return [replace(self, model=model, backend=backend) for model in self.own]
 
 
 @dataclass(frozen=True)
@@ -327,6 +360,18 @@ def arn(text: str) -> str:
     return text
 
 
+def endpoint_name(text: str) -> str:
+    """Read the name of an endpoint; whether it exists, SageMaker decides."""
+    if not _ENDPOINT.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of an endpoint")
+    return text
+
+
+def field_names(text: str) -> tuple[str, ...]:
+    """Read names with commas between them."""
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
 def instance_type(text: str) -> str:
     """Read the name of an instance type for endpoints; which of them exist, a region decides."""
     if not _INSTANCE_TYPE.fullmatch(text):
@@ -449,13 +494,15 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
 def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `EndpointOptions`."""
     add = parser.add_argument
-    add("--model", default="sd", help="a name in the catalogue, org/name on the hub, or a folder")
+    add("--model", help="a name in the catalogue (sd), org/name on the hub, or a folder")
     add("--revision", help="commit, tag or branch of a hub repository")
     weights = "fetch: the container downloads the weights; s3: upload them from here (default: s3"
     weights += " for asynchronous models, which would download them at every start; else fetch)"
     add("--weights", choices=["fetch", "s3"], help=weights)
     repeatable = "repeatable: tried in this order"
     add("--instance-type", type=instance_type, action="append", help=repeatable)
+    fewer = "store the weights in fewer bits, which needs less GPU memory and changes the pictures"
+    add("--quantise", choices=quantisation.NAMES, help=f"{fewer} (default: the model's own way)")
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
     own = "the serving image: aws, a name in the catalogue, or a URI in ECR (default: Easel's own,"
     own += " which the first deployment builds)"
@@ -471,6 +518,8 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     wake = "let callers with a key start an endpoint that its lease has ended (stays as it is)"
     add("--wake", action=argparse.BooleanOptionalAction, default=None, help=wake)
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
+    backend = "what answers in the container (default: easel; docs/backends.md has the others)"
+    add("--backend", choices=setting.NAMES, help=backend)
     merged = "on Inferentia2: the adapter that is merged into the compiled model"
     add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
     compiled = "on Inferentia2: which of the compiled sizes (the model's own)"
@@ -498,6 +547,15 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     add_endpoint_options(parser)
     add = parser.add_argument
     add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
+    others = "put the URL in front of an endpoint that somebody else made; needs --backend"
+    add("--endpoint", type=endpoint_name, metavar="NAME", help=others)
+    without = "take the URL away from such an endpoint; repeatable"
+    add("--without-endpoint", type=endpoint_name, action="append", default=[], metavar="NAME",
+        help=without)  # fmt: skip
+    accepts = "with openai-images: what it takes besides prompt and size, such as seed,steps"
+    add("--accepts", type=field_names, default=(), metavar="FIELDS", help=accepts)
+    eula = "with jumpstart: you accept the licence of its gated model"
+    add("--accept-eula", action="store_true", help=eula)
     add("--requests-per-second", type=float, default=4, help="for pictures (default: 4)")
     add("--burst", type=int, default=20, help="pictures at once (default: 20)")
     stored = (

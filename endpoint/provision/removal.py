@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from endpoint.aws.logs import group_of
 from endpoint.aws.scaling import alarm_name
+from endpoint.catalogue import prices
 from endpoint.cli import inventory
 from endpoint.cli.context import Context
 from endpoint.cli.inventory import (
@@ -206,6 +207,16 @@ def files_to_keep(context: Context, model: str | None = None) -> list[str]:
     names = (context.deployment.bucket, context.deployment.source_bucket)
     buckets = [context.bucket_called(name) for name in names if _owns_bucket(context, name)]
     return payload.lines([payload.everything(bucket) for bucket in buckets])
+
+
+def of_others(context: Context) -> Iterator[str]:
+    """Yield which endpoints of others stay and what they cost, as lines of text."""
+    for resource in inventory.of_others(context, context.name):
+        if resource.costs:
+            yield (
+                f"Not Easel's, so it stays: the endpoint {resource.name},"
+                f" {prices.in_words(resource.usd_per_hour)}."
+            )
 
 
 def trained_adapters(context: Context) -> list[str]:

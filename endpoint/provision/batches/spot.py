@@ -32,6 +32,7 @@ from endpoint.provision.batches.run import Run
 from endpoint.provision.batches.usage import Usage
 from endpoint.provision.files import payload
 from endpoint.provision.files.payload import File
+from endpoint.provision.model_metadata import BACKEND
 from endpoint.provision.serving import lease
 from endpoint.provision.training import cap, stack
 from endpoint.provision.training.capacity import choose_type
@@ -106,6 +107,11 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
         )
     definition = context.models.find_model(config["ProductionVariants"][0]["ModelName"]) or {}
     container = definition.get("PrimaryContainer", {})
+    if BACKEND in container.get("Environment", {}):
+        raise ScriptError(
+            f"{model} is not served by Easel's own container, whose code a spot job runs.",
+            "Leave out --spot: the batch then goes through the endpoint.",
+        )
     if "ModelDataSource" not in container:
         raise ScriptError(
             f"The files of {model} are not there.", "`python -m endpoint create` stores them."
@@ -299,7 +305,7 @@ class SpotJob:
             body = None if number is None else self._context.bucket.get(key)
             if number is None or body is None:
                 continue
-            if is_whole(body, self._run.left[number].picture.request.format):
+            if is_whole(body, self._run.left[number].picture.request.file_format):
                 self._run.add(number, body)
                 came.append(self._files[number])
         if came:

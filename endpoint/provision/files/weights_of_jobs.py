@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 
 from endpoint.aws.bucket import Bucket
-from endpoint.catalogue.models import Model
+from endpoint.catalogue.models import NONE, Model
 from endpoint.cli.context import Context
 from endpoint.core.training_jobs import places
 from endpoint.provision.files import payload, weights
@@ -59,8 +59,9 @@ def ensure(context: Context, model: Model) -> str:
         context.begin(f"weights below s3://{context.bucket.name}/{prefix}")
         if context.dry_run:  # which downloads nothing
             return prefix
-    # A refiner is neither trained nor compiled.
-    files = weights.gather(replace(model, refiner=None), context.console)
+    # Neither a refiner is trained or compiled, nor what is merged or quantised.
+    plain = replace(model, refiner=None, lora=None, quantise=NONE)
+    files = weights.gather(plain, context.console)
     prefix = prefix_of(model, files)
     upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
     upload.ensure(prefix, files, like=f"models/{model.name}/")

@@ -8,10 +8,13 @@ from endpoint.catalogue.images import KnownImage
 from endpoint.catalogue.prices import is_inferentia
 from endpoint.cli.context import Context
 from endpoint.core.problems import BadArgument, ScriptError
+from endpoint.provision.backends import EASEL
 from endpoint.provision.serving import own_image
 
 
-def choose_image(context: Context, wanted: str | None, instance_type: str) -> Image:
+def choose_image(
+    context: Context, wanted: str | None, instance_type: str, backend: str = EASEL
+) -> Image:
     """Return the image to serve with; `own_image.ensure` builds it, if it is the deployment's own.
 
     Args:
@@ -19,12 +22,15 @@ def choose_image(context: Context, wanted: str | None, instance_type: str) -> Im
         wanted: `aws`, a name of the catalogue, or a URI; None for the deployment's own, and for
             AWS's on Inferentia2.
         instance_type: one of the types to run it on; selects the image for GPUs or Inferentia2.
+        backend: what serves in it, which may have an image of AWS's by default.
 
     Raises:
         BadArgument: if it is neither a name nor a URI, AWS has no such image in the region, or it
             is for the other kind of instance.
         ScriptError: if the core of the SageMaker SDK is not installed and there is no URI.
     """
+    if wanted is None and backend != EASEL:
+        wanted = images.for_backend(backend).name
     if wanted is None and not is_inferentia(instance_type):
         return own_image.address(context)
     name = wanted or images.INFERENTIA

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from endpoint.aws.registry import Image
-from endpoint.catalogue import models, prices, training
+from endpoint.catalogue import prices, training
 from endpoint.catalogue.models import Model
 from endpoint.catalogue.training import Trainable
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.problems import BadArgument
+from endpoint.provision import backends
 from endpoint.provision.files import weights_of_jobs
 from endpoint.provision.serving.image import named_image
 from endpoint.provision.training import trainer
@@ -113,8 +114,9 @@ def _entry(context: Context, model: Model, family: Trainable) -> dict[str, Any]:
 
 def _trainable(options: DeployOptions) -> list[tuple[Model, Trainable]]:
     """Return the models of the options that can be trained, with their families."""
-    resolved = [models.resolve(name, options.revision) for name in (options.model, *options.also)]
-    return list(_with_family(resolved))
+    resolved = [backends.resolve(own) for own in options.own_options()]
+    # Other containers do not look for adapters that are published while they run.
+    return list(_with_family(model for model in resolved if model.backend == backends.EASEL))
 
 
 def _with_family(resolved: Iterable[Model]) -> Iterable[tuple[Model, Trainable]]:

@@ -101,7 +101,7 @@ class ImageGenerator:
             AdaptersUnavailable: if a published adapter could not be looked up.
         """
         self._loras.check(request.lora)
-        return self.capabilities.fit(request.complete(**self._defaults.to_dict()))
+        return self.capabilities.fit(request.complete(**self._defaults.to_dict(), format="png"))
 
     def is_outdated(self, request: GenerationRequest | None, changed: float) -> bool:
         """Whether `update` has to ask for published adapters; it never does without adapters."""

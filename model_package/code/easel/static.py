@@ -47,6 +47,8 @@ def _without_effect(settings: Settings, speed: SpeedSettings) -> Iterator[str]:
         "EASEL_LORAS_FROM": settings.loras_from is not None,
         "EASEL_VAE_TILING": settings.vae_tiling,
         "EASEL_DTYPE": settings.dtype != "auto",
+        "EASEL_QUANTISE": settings.quantise != "none",
+        "EASEL_MERGED_LORA_ID": settings.merged_lora_id is not None,
         "EASEL_COMPILE": speed.compile not in ("auto", "off"),
         "EASEL_STORAGE": speed.storage != "full",
         "EASEL_CHANNELS_LAST": speed.channels_last == "on",
