@@ -91,6 +91,10 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
             ["--model", "flux2-klein", "--quantise", "nunchaku_lite", "--image", HUGGING_FACE],
             "Pass an image with kernels: --image URI",
         ),
+        (
+            ["--model", "flux3-klein", "--image", HUGGING_FACE],
+            "contains diffusers 0.38.0, and FLUX.3 Image Klein needs 0.42",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_created(world, capsys, arguments, message):
