@@ -161,7 +161,7 @@ def test_what_was_compiled_of_other_weights_is_not_served(world, deployed, capsy
         ),
         (
             ["--instance-type", "ml.inf2.xlarge", "--backend", "hugging-face"],
-            "--backend hugging-face does not run on Inferentia2",
+            "Inferentia2 is served by Easel's own container alone",
         ),
         (["--lora", "watercolour"], "--lora is for compiled models"),
         (["--size", "512x512"], "--size is for compiled models"),
