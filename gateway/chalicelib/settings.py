@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.access_settings import PLACE, Protection, read_place
+from chalicelib.backends.backend import Backend
+from chalicelib.backends.setting import EASEL
+from chalicelib.backends.setting import read as read_backend
 from chalicelib.description import Description
+from chalicelib.facts import Facts
 from chalicelib.generation import (
     LARGEST_AREA,
     RULES,
@@ -108,7 +112,9 @@ class Model:
             for a model that paints every size.
         rules: of the fields whose limits are narrower for this model than the contract's.
         description: what the model says about itself to people.
+        facts: what the catalogue says of it.
         lease: of the real-time endpoint; None if it has none.
+        backend: what answers in the container of its endpoints.
     """
 
     name: str
@@ -124,7 +130,9 @@ class Model:
     largest_area: int | None = None
     rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
+    facts: Facts = field(default_factory=Facts)
     lease: Lease | None = None
+    backend: Backend = EASEL
 
     @property
     def place(self) -> tuple[str, str] | None:
@@ -134,10 +142,12 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
-        `limits`, the largest area and the parts of the description are there only for models that
-        have them.
+        `limits`, the largest area, the facts and the parts of the description are there only for
+        models that have them; what is missing, and the formats, only for a backend other than
+        Easel's own.
         """
-        limits = {name: rule.describe() for name, rule in self.rules.items()}
+        rules = {**self.backend.abilities.rules, **self.rules}
+        limits = {name: rule.describe() for name, rule in rules.items()}
         return {
             "name": self.name,
             "asynchronous": self.endpoint is None,
@@ -146,7 +156,18 @@ class Model:
             "loras": list(self.loras or ()),
             **({"largest_area": self.largest_area} if self.largest_area else {}),
             **({"limits": limits} if limits else {}),
+            **self._backend(),
+            **({"facts": facts} if (facts := self.facts.to_dict()) else {}),
             **self.description.to_dict(),
+        }
+
+    def _backend(self) -> dict[str, Any]:
+        if self.backend.name == EASEL.name:
+            return {}
+        return {
+            "backend": self.backend.title,
+            "unsupported": list(self.backend.missing),
+            "formats": list(self.backend.abilities.formats),
         }
 
     def painted(self, request: GenerationRequest) -> str | None:
@@ -200,8 +221,7 @@ class Settings:
         models = read("EASEL_MODELS", _models, '{"sd": {"endpoint": "easel-sd"}}')
         settings = cls(
             models={
-                name: replace(model, description=descriptions.get(name, model.description))
-                for name, model in models.items()
+                name: replace(model, **descriptions.get(name, {})) for name, model in models.items()
             },
             deadline_seconds=read("EASEL_DEADLINE_SECONDS", _deadline, "24", default="24"),
             log_prompts=read("EASEL_LOG_PROMPTS", _switch, "on", default="off"),
@@ -274,8 +294,17 @@ def _packaged() -> str:
     return DESCRIPTIONS.read_text(encoding="utf-8") if DESCRIPTIONS.is_file() else "{}"
 
 
-def _descriptions(text: str) -> dict[str, Description]:
-    return {name: Description.from_dict(entry) for name, entry in json.loads(text).items()}
+def _descriptions(text: str) -> dict[str, dict[str, Any]]:
+    """Return the description and the facts of each model, as fields of `Model`."""
+    return {name: _description(entry) for name, entry in json.loads(text).items()}
+
+
+def _description(entry: object) -> dict[str, Any]:
+    if not isinstance(entry, Mapping) or "facts" not in entry:
+        return {"description": Description.from_dict(entry)}
+    rest = {name: value for name, value in entry.items() if name != "facts"}
+    facts = Facts.from_dict(entry["facts"])
+    return {"description": Description.from_dict(rest), "facts": facts}
 
 
 def _models(text: str) -> dict[str, Model]:
@@ -294,6 +323,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
     lease = _lease(name, fields.pop("lease")) if "lease" in fields else None
+    backend = read_backend(fields.pop("backend", None))
     pictures = _place(fields.pop("pictures"), "pictures") if "pictures" in fields else None
     known = {"defaults", "seconds", "usd_per_hour", "loras", "adapters", "limits", "largest_area"}
     if not endpoints or set(fields) - known:
@@ -304,7 +334,54 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
         raise ValueError(
             f"{name!r} has pictures without a real-time endpoint, or elsewhere than its jobs"
         )
-    return Model(name, endpoint, queue, pictures, revision, **_properties(fields), lease=lease)
+    model = Model(
+        name,
+        endpoint,
+        queue,
+        pictures,
+        revision,
+        **_properties(fields),
+        lease=lease,
+        backend=backend,
+    )
+    _check_backend(model)
+    # A backend that is told the paths of adapters has no others.
+    return replace(model, loras=tuple(backend.adapters)) if backend.adapters else model
+
+
+def _check_backend(model: Model) -> None:
+    """Raise ValueError if a model's backend cannot do what is configured."""
+    backend = model.backend
+    _check_defaults(model)
+    if model.queue and not backend.abilities.raw:
+        raise ValueError(
+            f"{model.name!r} cannot be asynchronous: {backend.title} answers with JSON instead of"
+            " the picture itself"
+        )
+    if model.largest_area and backend.name != EASEL.name:
+        raise ValueError(
+            f"{model.name!r} has a largest_area, but {backend.title} scales nothing up"
+        )
+    if (model.loras or model.adapters) and ("lora" in backend.missing or backend.adapters):
+        raise ValueError(f"{model.name!r} has adapters that {backend.title} cannot use")
+
+
+def _check_defaults(model: Model) -> None:
+    backend = model.backend
+    for name in sorted(backend.abilities.required):
+        if name not in model.defaults:
+            raise ValueError(
+                f"{model.name!r} needs {name} in its defaults, because {backend.title} has another"
+                " default for all models"
+            )
+    for name, rule in backend.abilities.rules.items():
+        try:
+            if name in model.defaults:
+                rule.clean(model.defaults[name])
+        except ValueError as error:
+            raise ValueError(
+                f"{model.name!r}: the default of {name} {error} for {backend.title}"
+            ) from error
 
 
 def _lease(name: str, entry: dict[str, Any]) -> Lease:

@@ -37,6 +37,27 @@ def test_a_field_that_the_page_has_never_heard_of_is_offered_too(studio, chalice
     assert "scheduler=euler" in asking.value.url
 
 
+def test_what_the_catalogue_says_of_the_chosen_model_is_shown(studio, chalice_local):
+    facts = {
+        "title": "FLUX.2 klein 4B",
+        "licence": "Apache-2.0",
+        "duties": "<b>None</b> for pictures.",
+        "memory_gb": 18.1,
+        "usd_per_1000": 1.44,
+        "instance_types": ["ml.g6.2xlarge", "ml.g5.2xlarge"],
+    }
+    models = [{"name": "sd"}, {"name": "flux2-klein", "defaults": {"steps": 4}, "facts": facts}]
+    studio.offer(chalice_local, models=models).open()
+    shown = studio.page.locator("#model-facts")
+    expect(shown).to_be_hidden()
+    studio.page.get_by_label("Model", exact=True).select_option("flux2-klein")
+
+    expect(shown).to_have_text(
+        "FLUX.2 klein 4B · Apache-2.0 · 4 steps · 18.1 GB of GPU memory · about 1.44 USD per 1,000"
+        " pictures · ml.g6.2xlarge or ml.g5.2xlarge. <b>None</b> for pictures."
+    )
+
+
 def test_the_models_own_defaults_and_adapters_are_shown_where_they_are_known(studio, chalice_local):
     models = [
         {
@@ -64,3 +85,29 @@ def test_without_its_options_the_page_paints_and_says_what_is_missing(page, chal
 
     expect(page.get_by_text("The options are not there yet.")).to_be_visible()
     studio.paint("a red apple")
+
+
+def test_what_a_models_backend_cannot_do_is_not_offered(studio, chalice_local):
+    missing = ["negative_prompt", "seed", "lora"]
+    models = [
+        {"name": "theirs", "backend": "another", "unsupported": missing, "formats": ["jpeg"]},
+        {"name": "own"},
+    ]
+    studio.offer(chalice_local, models=models).open().unfold()
+    for name in ("Seed", "Negative prompt", "LoRA"):
+        expect(studio.option(name)).to_be_hidden()
+    expect(studio.option("Steps")).to_be_visible()
+    assert studio.option("Format").locator("option").all_inner_texts() == ["jpeg"]
+    studio.option("Model").select_option("own")
+    expect(studio.option("Seed")).to_be_visible()
+    expect(studio.option("Format")).to_have_value("png")
+    studio.option("Seed").fill("7")
+    studio.option("Model").select_option("theirs")
+    with studio.page.expect_request("**/inference/**") as asking:
+        studio.ask("a red apple")
+
+    assert "seed" not in asking.value.url
+    assert "format" not in asking.value.url
+    expect(studio.page.locator("#facts")).not_to_contain_text("seed")
+    for button in ("Vary seed", "Copy link"):
+        expect(studio.button(button)).to_be_hidden()
