@@ -133,6 +133,7 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     stopwatch.mark("loras")
     if rounds:
         _round(pipelines, loras, settings.quantise, device)
+        stopwatch.mark("quantise")
     elif speed_settings.storage == "fp8":  # before Speed rounds the weights
         loras.keep_originals(eight_bits.denoiser_layers(pipelines, transformers=False))
     vae.prepare(pipelines[0], device=device, tiling=settings.vae_tiling)
