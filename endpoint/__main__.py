@@ -32,6 +32,7 @@ from endpoint.commands import (
     train,
     usage,
 )
+from endpoint.commands import compile as compile_model
 
 
 class Command(Protocol):
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "usage": usage,
     "train": train,
+    "compile": compile_model,
     "models": models,
     "estimate": estimate,
     "build_image": build_image,

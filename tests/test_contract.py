@@ -9,6 +9,7 @@ EASEL = "model_package/code/easel"
 RULE = f"{EASEL}/model_folder"
 JOBS = "endpoint/core/training_jobs"
 BATCHES = "endpoint/core/batches"
+BACKENDS = "endpoint/core/backends"
 TRAINER = "model_package/training"
 # Each copy, and the file to edit.
 COPIES = {
@@ -17,6 +18,7 @@ COPIES = {
     "gateway/chalicelib/picture_files.py": "endpoint/core/picture_files.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
     "model_package/batch/job_folder.py": f"{TRAINER}/job_folder.py",
+    "model_package/neuron/job_folder.py": f"{TRAINER}/job_folder.py",
     "gateway/chalicelib/usage_days.py": "endpoint/core/usage_days.py",
     "gateway/chalicelib/usage_records.py": "endpoint/core/usage_records.py",
     "model_package/server/log.py": f"{EASEL}/log.py",
@@ -32,6 +34,10 @@ COPIES = {
     **{
         f"gateway/chalicelib/batches/{path.name}": path.relative_to(ROOT).as_posix()
         for path in sorted((ROOT / BATCHES).glob("*.py"))
+    },
+    **{
+        f"gateway/chalicelib/backends/{path.name}": path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / BACKENDS).glob("*.py"))
     },
     **{
         f"{JOBS}/{name}": f"{TRAINER}/{name}"
@@ -51,6 +57,7 @@ def test_a_file_that_two_parts_need_is_the_same_in_both(copied, edited):
 def test_no_copy_is_left_of_a_file_that_is_gone():
     folders = (
         "endpoint/core/model_folder",
+        "gateway/chalicelib/backends",
         "gateway/chalicelib/batches",
         "gateway/chalicelib/training_jobs",
     )

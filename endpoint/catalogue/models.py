@@ -75,6 +75,7 @@ class Model:
         gated: whether the hub requires an account that accepted its terms; None if unknown.
         dtype: the number format to compute in: auto, fp16, bf16 or fp32.
         variant: the infix in the names of its 16-bit weight files, if it has such files.
+        diffusers: the first version of diffusers that has its pipeline; empty for all.
         sampler: the name of a scheduler for EASEL_SAMPLER; `own` for the model's.
         wide_vae: whether its VAE overflows in fp16 and so computes in 32 bits without bf16.
         components: the parts of its pipeline with their parameters; empty if unknown.
@@ -86,6 +87,8 @@ class Model:
             once the model is loaded; None if it has not been measured.
         asynchronous: whether a request takes longer than API Gateway waits.
         instance_types: the types to serve it on, in order of preference.
+        backend: what answers in its container, a name in `core/backends`.
+        backends: others that are known to serve it.
     """
 
     name: str
@@ -100,6 +103,7 @@ class Model:
     gated: bool | None = None
     dtype: str = "auto"
     variant: str | None = "fp16"
+    diffusers: str = ""
     sampler: str = "own"
     wide_vae: bool = False
     components: tuple[Component, ...] = ()
@@ -108,6 +112,8 @@ class Model:
     seconds: float | None = None
     asynchronous: bool = False
     instance_types: tuple[str, ...] = _UNLISTED_TYPES
+    backend: str = "easel"
+    backends: tuple[str, ...] = ()
 
     @property
     def weights(self) -> str:
@@ -185,6 +191,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
             for kind, at in fields.pop("quantised", {}).items()
         },
         instance_types=tuple(fields.pop("instance_types")),
+        backends=tuple(fields.pop("backends", ())),
         **fields,
     )
 
@@ -203,18 +210,19 @@ def find(name_or_repository: str) -> Model | None:
     return None
 
 
-def resolve(text: str, revision: str | None = None, quantise: str | None = None) -> Model:
+def resolve(text: str | None, revision: str | None = None, quantise: str | None = None) -> Model:
     """Return the model that `--model` names.
 
     Args:
-        text: a name in the catalogue, a local folder, or `org/name` on the hub.
+        text: a name in the catalogue, a local folder, or `org/name` on the hub; None for the
+            catalogue's first model.
         revision: the branch, tag or commit of a hub repository, instead of the pinned commit.
         quantise: how to store its weights; None for the model's own way.
 
     Raises:
         BadArgument: if it is none of these.
     """
-    model = _resolve(text, revision)
+    model = _resolve(next(iter(read())) if text is None else text, revision)
     return model if quantise is None else replace(model, quantise=quantise)
 
 

@@ -91,6 +91,12 @@ def _add_aws(command: argparse.ArgumentParser) -> None:
         help="the model server behind an endpoint; may be repeated",
     )
     command.add_argument(
+        "--images-from",
+        metavar="URL",
+        help="a model server of Easel's image, which makes the images of the containers of other "
+        "backends (none are imitated)",
+    )
+    command.add_argument(
         "--longest-body",
         type=int,
         default=25 * 1024 * 1024,
@@ -171,12 +177,17 @@ def _missing(options: argparse.Namespace) -> str | None:
 
 def _aws(options: argparse.Namespace) -> int:
     from endpoint.emulator.aws_server import AwsServer
+    from endpoint.emulator.container.imitations.images import from_server
     from endpoint.emulator.moto_ import service_quotas
     from endpoint.emulator.process.clients import forget_aws
 
     forget_aws(os.environ)
     service_quotas.limit_all()
-    server = AwsServer(_pairs(options.container), longest_body=options.longest_body)
+    server = AwsServer(
+        _pairs(options.container),
+        images_from=from_server(options.images_from) if options.images_from else None,
+        longest_body=options.longest_body,
+    )
     return _until_signal(server.serve(options.port), "AWS is emulated at")
 
 

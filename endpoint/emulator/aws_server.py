@@ -21,6 +21,8 @@ from endpoint.core.local_addresses import foreign_host, foreign_page
 from endpoint.emulator.account import ACCOUNT
 from endpoint.emulator.apigateway.deployed_gateway import DeployedGateway
 from endpoint.emulator.apigateway.proxy_event import HttpRequest
+from endpoint.emulator.container.imitations.choice import Definition, Imitations
+from endpoint.emulator.container.imitations.images import Generate
 from endpoint.emulator.controls import Controls
 from endpoint.emulator.lambda_.functions import Functions
 from endpoint.emulator.lambda_.inline import InlineFunction
@@ -36,7 +38,8 @@ from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.process.http_server import in_background
 from endpoint.emulator.process.keep_alive import KeepAliveHandler
-from endpoint.emulator.sagemaker.containers import Registry
+from endpoint.emulator.sagemaker.containers import Container, Registry
+from endpoint.emulator.sagemaker.control_plane import Endpoint
 from endpoint.emulator.sagemaker.faults import CutOff
 from endpoint.emulator.sagemaker.invocations import LONGEST_BODY
 from endpoint.emulator.sagemaker.lifecycle import Transitions
@@ -55,9 +58,15 @@ SCHEDULER_KEY, GUARD_KEY = "easel-scheduler", "easel-guard"
 class AwsServer:
     """AWS at one address, in threads of this process.
 
+    Args:
+        containers: addresses of model servers, by the names of their endpoints.
+        images_from: makes the images of the containers that are imitated.
+        longest_body: that InvokeEndpoint accepts, in bytes.
+
     Attributes:
         url: its address, while it serves.
         registry: the model server of each endpoint.
+        imitations: the containers of other backends.
         faults: the active faults of SageMaker Runtime.
         log: the requests that SageMaker Runtime received.
         clock: counts SageMaker's limits.
@@ -71,11 +80,17 @@ class AwsServer:
     """
 
     def __init__(
-        self, containers: Mapping[str, str] | None = None, *, longest_body: int = LONGEST_BODY
+        self,
+        containers: Mapping[str, str] | None = None,
+        *,
+        images_from: Generate | None = None,
+        longest_body: int = LONGEST_BODY,
     ) -> None:
         shims.install()
         self.url = ""
         self.registry = Registry(containers)
+        self.imitations = Imitations(images_from)
+        self.registry.otherwise = self._imitation
         self.clock = Clock()
         self._runtime = Runtime(
             self.registry,
@@ -109,9 +124,16 @@ class AwsServer:
             self.training,
             self.targets,
             self.functions,
+            self.imitations,
         )
         self._moto = front.Front(DomainDispatcherApplication(create_backend_app))
         self._autoscaler = Autoscaler(self.clock, self._queue)
+
+    def _imitation(self, endpoint: Endpoint) -> Container | None:
+        return self.imitations.find(
+            (endpoint.region, endpoint.name, endpoint.created),
+            Definition(endpoint.image, endpoint.environment, endpoint.model_data),
+        )
 
     def _now(self) -> datetime:
         return self._began + timedelta(seconds=self.clock.now())

@@ -64,6 +64,10 @@ class EmulatorClient:
         """Put a model server behind an endpoint."""
         self._ask("PUT", f"containers/{quote(endpoint)}", {"url": url})
 
+    def set_images_from(self, url: str | None) -> None:
+        """Have an Easel model server make the images of the containers that are imitated."""
+        self._ask("PUT", "images-from", {"url": url})
+
     def set_locations(self, endpoint: str, **rule: str) -> None:
         """Replace where an asynchronous endpoint's results are written, as `s3_locations.Rule`."""
         self._ask("PUT", f"locations/{quote(endpoint)}", rule)

@@ -6,6 +6,8 @@ GET    /emulator/faults/NAME                 the active faults
 PUT    /emulator/faults/NAME                 replace them by one fault or a list; NAME can be a
                                              project of CodeBuild
 PUT    /emulator/containers/NAME             {"url": ...} the model server behind an endpoint
+PUT    /emulator/images-from            {"url": ...} the Easel model server that makes the images
+                                             of imitated containers; null for none
 PUT    /emulator/locations/NAME              {"output": ..., "failure": ...} where in S3 results
                                              are written, with the fields of `s3_locations.Rule`
 GET    /emulator/queues/NAME                 {"waiting": n} of an asynchronous endpoint
@@ -28,6 +30,8 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
+from endpoint.emulator.container.imitations.choice import Imitations
+from endpoint.emulator.container.imitations.images import from_server
 from endpoint.emulator.lambda_.functions import Functions
 from endpoint.emulator.moto_.event_targets import Targets
 from endpoint.emulator.process.clock import Clock
@@ -50,12 +54,15 @@ class Controls:
         training: Training,
         targets: Targets,
         functions: Functions,
+        imitations: Imitations,
     ) -> None:
         self._runtime, self._clock, self._targets = runtime, clock, targets
+        self._imitations = imitations
         # Each is called with the name in the path, and with the JSON body.
         self._put: dict[str, Callable[[str, Any], None]] = {
             "faults": self._switch_faults,
             "containers": lambda name, data: registry.register(name, data["url"]),
+            "images-from": self._set_images_from,
             "locations": runtime.rules.set,
             "transitions": lambda _, data: transitions.change(data),
             "training": lambda _, data: training.rules.change(data),
@@ -97,6 +104,10 @@ class Controls:
     def _switch_faults(self, name: str, data: Any) -> None:
         faults = data if isinstance(data, list) else [data]
         self._runtime.faults.switch(name, [Fault.from_dict(fault) for fault in faults])
+
+    def _set_images_from(self, _: str, data: Any) -> None:
+        url = data["url"]
+        self._imitations.images_from = None if url is None else from_server(str(url))
 
     def _set_copies(self, _: str, data: Any) -> None:
         self._targets.copies = int(data["copies"])

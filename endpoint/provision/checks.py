@@ -5,6 +5,7 @@ rights        actions that the caller's policies do not allow, as far as IAM can
 quota         instances of the model's types, with the command that raises the quota
 model         licence, gate and revision, from the hub
 files         a local folder's files: whether the container can load them, and what is left out
+compiled      on Inferentia2: whether the model is compiled, with this adapter and size
 bucket        whether its name is free, or taken by another account
 image         whether the serving image exists or has to be built, whether SageMaker takes its
               manifest, and what is known to be wrong with it
@@ -38,10 +39,10 @@ from endpoint.core.problems import (
     message_of,
     translated,
 )
-from endpoint.provision import rights
+from endpoint.provision import backends, rights
 from endpoint.provision.files.weights import shortened
 from endpoint.provision.rights import Denial
-from endpoint.provision.serving import capacity, fit, lease, own_image, pins
+from endpoint.provision.serving import capacity, fit, inferentia, lease, own_image, pins
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 from endpoint.provision.training import trainer
 
@@ -95,8 +96,9 @@ def examine(
         BadArgument: if the model does not exist.
         AwsError: if there are no credentials: no other check can run then.
     """
-    model = models.resolve(options.model, options.revision, options.quantise)
+    model = inferentia.check(backends.resolve(options), options)
     types = options.instance_type or model.instance_types
+    weights = "s3" if inferentia.is_served_on(types) else options.weights or model.weights
     account = context.account
     results = [
         Check("credentials", "good", f"{account.caller['Arn']} in {account.region}"),
@@ -104,11 +106,13 @@ def examine(
         *_quotas(
             context, context.deployment.endpoint(model.name), types, replace=options.replace
         ),
-        *_model(context, model, options.weights or model.weights, ask_hub or ask_the_hub),
+        *_model(context, model, weights, ask_hub or ask_the_hub),
         *_memory(model, types),
         *_files(model),
+        *_backend(model, options),
+        *_compiled(context, options, model),
         _bucket(context),
-        *_image(context, options, types[0]),
+        *_image(context, options, types[0], model.backend),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
               prices.provenance()),
         *_lease(context, options, model),
@@ -334,6 +338,18 @@ def _files(model: Model) -> Iterator[Check]:
         yield Check("files", "note", f"no part of the model: {names}", "They are not uploaded.")
 
 
+def _compiled(context: Context, options: EndpointOptions, model: Model) -> Iterator[Check]:
+    """Yield whether what an endpoint on Inferentia2 serves is compiled."""
+    try:
+        chosen = inferentia.chosen(context, model, options)
+    except ScriptError as error:
+        yield Check("compiled", "bad", str(error), error.advice)
+        return
+    if chosen is not None:
+        finding = f"{chosen.target.title}, {chosen.size / 1e9:.2f} GB"
+        yield Check("compiled", "good", finding, f"s3://{context.bucket.name}/{chosen.root}")
+
+
 def ask_the_hub(model: Model) -> dict[str, Any]:
     """Return the hub's information on a model; raises what huggingface_hub raises."""
     import huggingface_hub  # slow to import, and needed here only
@@ -357,9 +373,23 @@ def _bucket(context: Context) -> Check:
     return Check("bucket", "good", f"{name} {'exists' if exists else 'is free'}")
 
 
-def _image(context: Context, options: EndpointOptions, instance_type: str) -> Iterator[Check]:
+def _backend(model: Model, options: EndpointOptions) -> Iterator[Check]:
+    """Yield what serves the model, and what it cannot do."""
+    catalogued = models.resolve(options.model, options.revision)
+    lines = backends.lacking(model, catalogued)
+    if lines:
+        yield Check("backend", "note", lines[0], " ".join(lines[1:]))
+    others = [name for name in catalogued.backends if name != model.backend]
+    if others:
+        finding = f"{model.name} can also be served with --backend {' or '.join(others)}"
+        yield Check("backend", "good", finding, "docs/backends.md says what each cannot do.")
+
+
+def _image(
+    context: Context, options: EndpointOptions, instance_type: str, backend: str
+) -> Iterator[Check]:
     try:
-        image = choose_image(context, options.image, instance_type)
+        image = choose_image(context, options.image, instance_type, backend)
     except ScriptError as error:
         yield Check("image", "bad", str(error), error.advice)
         return
@@ -369,7 +399,8 @@ def _image(context: Context, options: EndpointOptions, instance_type: str) -> It
         yield Check("image", "note", trouble.finding, f"{trouble.advice} Source: {trouble.source}")
     ami = inference_ami(context, image, options.inference_ami)
     if ami and not options.inference_ami:
-        yield Check("image", "note", f"its CUDA requires the machine image {ami}",
+        needs = "Neuron" if known is not None and known.neuron else "CUDA"
+        yield Check("image", "note", f"its {needs} requires the machine image {ami}",
                     "`create` sets it; --inference-ami chooses another.")  # fmt: skip
 
 
@@ -391,5 +422,4 @@ def _stored(context: Context, image: Image, known: KnownImage | None) -> Check:
         return Check("image", "bad", finding, own_image.unservable_advice(image))
     if known is None:
         return Check("image", "good", image.uri)
-    content = f"torch {known.torch}, CUDA {known.cuda}, diffusers {known.diffusers}"
-    return Check("image", "good", f"{image.uri} ({content})")
+    return Check("image", "good", f"{image.uri} ({known.content})")

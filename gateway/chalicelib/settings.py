@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.access_settings import PLACE, Protection, read_place
+from chalicelib.backends.backend import Backend
+from chalicelib.backends.setting import EASEL
+from chalicelib.backends.setting import read as read_backend
 from chalicelib.description import Description
 from chalicelib.facts import Facts
 from chalicelib.generation import (
@@ -111,6 +114,7 @@ class Model:
         description: what the model says about itself to people.
         facts: what the catalogue says of it.
         lease: of the real-time endpoint; None if it has none.
+        backend: what answers in the container of its endpoints.
     """
 
     name: str
@@ -128,6 +132,7 @@ class Model:
     description: Description = field(default_factory=Description)
     facts: Facts = field(default_factory=Facts)
     lease: Lease | None = None
+    backend: Backend = EASEL
 
     @property
     def place(self) -> tuple[str, str] | None:
@@ -138,9 +143,11 @@ class Model:
         """Return the public description; what is not configured is empty or null.
 
         `limits`, the largest area, the facts and the parts of the description are there only for
-        models that have them.
+        models that have them; what is missing, and the formats, only for a backend other than
+        Easel's own.
         """
-        limits = {name: rule.describe() for name, rule in self.rules.items()}
+        rules = {**self.backend.abilities.rules, **self.rules}
+        limits = {name: rule.describe() for name, rule in rules.items()}
         return {
             "name": self.name,
             "asynchronous": self.endpoint is None,
@@ -149,8 +156,18 @@ class Model:
             "loras": list(self.loras or ()),
             **({"largest_area": self.largest_area} if self.largest_area else {}),
             **({"limits": limits} if limits else {}),
+            **self._backend(),
             **({"facts": facts} if (facts := self.facts.to_dict()) else {}),
             **self.description.to_dict(),
+        }
+
+    def _backend(self) -> dict[str, Any]:
+        if self.backend.name == EASEL.name:
+            return {}
+        return {
+            "backend": self.backend.title,
+            "unsupported": list(self.backend.missing),
+            "formats": list(self.backend.abilities.formats),
         }
 
     def painted(self, request: GenerationRequest) -> str | None:
@@ -306,6 +323,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
     endpoint, revision = fields.pop("endpoint", None), fields.pop("revision", "")
     queue = _queue(name, fields.pop("asynchronous")) if "asynchronous" in fields else None
     lease = _lease(name, fields.pop("lease")) if "lease" in fields else None
+    backend = read_backend(fields.pop("backend", None))
     pictures = _place(fields.pop("pictures"), "pictures") if "pictures" in fields else None
     known = {"defaults", "seconds", "usd_per_hour", "loras", "adapters", "limits", "largest_area"}
     if not endpoints or set(fields) - known:
@@ -316,7 +334,54 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
         raise ValueError(
             f"{name!r} has pictures without a real-time endpoint, or elsewhere than its jobs"
         )
-    return Model(name, endpoint, queue, pictures, revision, **_properties(fields), lease=lease)
+    model = Model(
+        name,
+        endpoint,
+        queue,
+        pictures,
+        revision,
+        **_properties(fields),
+        lease=lease,
+        backend=backend,
+    )
+    _check_backend(model)
+    # A backend that is told the paths of adapters has no others.
+    return replace(model, loras=tuple(backend.adapters)) if backend.adapters else model
+
+
+def _check_backend(model: Model) -> None:
+    """Raise ValueError if a model's backend cannot do what is configured."""
+    backend = model.backend
+    _check_defaults(model)
+    if model.queue and not backend.abilities.raw:
+        raise ValueError(
+            f"{model.name!r} cannot be asynchronous: {backend.title} answers with JSON instead of"
+            " the picture itself"
+        )
+    if model.largest_area and backend.name != EASEL.name:
+        raise ValueError(
+            f"{model.name!r} has a largest_area, but {backend.title} scales nothing up"
+        )
+    if (model.loras or model.adapters) and ("lora" in backend.missing or backend.adapters):
+        raise ValueError(f"{model.name!r} has adapters that {backend.title} cannot use")
+
+
+def _check_defaults(model: Model) -> None:
+    backend = model.backend
+    for name in sorted(backend.abilities.required):
+        if name not in model.defaults:
+            raise ValueError(
+                f"{model.name!r} needs {name} in its defaults, because {backend.title} has another"
+                " default for all models"
+            )
+    for name, rule in backend.abilities.rules.items():
+        try:
+            if name in model.defaults:
+                rule.clean(model.defaults[name])
+        except ValueError as error:
+            raise ValueError(
+                f"{model.name!r}: the default of {name} {error} for {backend.title}"
+            ) from error
 
 
 def _lease(name: str, entry: dict[str, Any]) -> Lease:

@@ -106,7 +106,7 @@ _GENERATED: Responses = {
 # Last as well: what a dry run returns in its place.
 _PRICED: Responses = {**_GENERATED, 200: {**_PICTURE, JSON: ref("DryRun")}}
 _MADE_BY = {
-    "X-Seed": "The seed.",
+    "X-Seed": "The seed; absent for a model that takes none.",
     "X-Model": "The model.",
     "X-Painted-Size": "The size that the model painted, if the picture was scaled up from it.",
     "X-Cost-USD": "What painting it costs in dollars; absent if the model has no price.",

@@ -113,7 +113,8 @@ def _easel() -> dict[str, Schema]:
         "loras": listed(fields["model"]),
     }
     narrower = "The fields whose limits are narrower for this model; absent if there are none."
-    limits = dict.fromkeys(("seed", "steps", "width", "height"), OBJECT)
+    limited = ("seed", "steps", "width", "height", "guidance_scale", "lora")
+    limits = dict.fromkeys(limited, OBJECT)
     names = listed({"anyOf": [TEXT, listed(TEXT)]})  # a name, or a name and others for the same
     about = {"description": "What the model says about itself; absent if it says nothing."}
     described: dict[str, Schema] = {
@@ -126,6 +127,18 @@ def _easel() -> dict[str, Schema]:
             "description": narrower,
             "properties": limits,
             "additionalProperties": False,
+        },
+        "backend": {
+            **TEXT,
+            "description": "What answers in its endpoint; absent for Easel's own container.",
+        },
+        "unsupported": {
+            **listed(TEXT),
+            "description": "The fields that its backend cannot carry out; refused by name.",
+        },
+        "formats": {
+            **listed({"type": "string", "enum": fields["format"]["enum"]}),
+            "description": "Of its pictures; the first is the default. Absent for all of them.",
         },
         "facts": {
             "type": "object",
@@ -175,7 +188,7 @@ def _easel() -> dict[str, Schema]:
     unknown = {"type": ["number", "null"]}
     priced = {
         "model": TEXT,
-        "seed": WHOLE,
+        "seed": {**WHOLE, "type": ["integer", "null"]},
         "exists": {"type": "boolean", "description": "Whether it is stored, and costs nothing."},
         "seconds": unknown,
         "usd": unknown,
@@ -344,7 +357,7 @@ def _openai() -> dict[str, Schema]:
         for name, schema in _contract().items()
         if name not in {*own, "format"}
     }
-    data = json_object({"seed": WHOLE}, b64_json=TEXT, url=TEXT)
+    data = json_object({}, seed=WHOLE, b64_json=TEXT, url=TEXT)
     return {
         "ImagesRequest": {
             "type": "object",

@@ -115,6 +115,8 @@ class Whole(Rule):
         return schema if self.step == 1 else {**schema, "multipleOf": self.step}
 
     def _expected(self) -> str:
+        if self.least == self.most:
+            return f"must be {self.least:,}"
         kind = "whole number" if self.step == 1 else f"multiple of {self.step}"
         return f"must be a {kind} from {self.least:,} to {self.most:,}"
 
@@ -271,8 +273,8 @@ _MODEL_DECIDES = "the model's own default"
 class GenerationRequest:
     """A request for one image; frozen, always valid, equal to a request for the same image.
 
-    A field that is None is unset and filled in later: the gateway chooses the seed and the model,
-    the container fills in its model's steps, guidance scale and size.
+    A field that is None is unset and filled in later: the gateway chooses the seed, the model and
+    the format, the container fills in its model's steps, guidance scale and size.
 
     Raises:
         InvalidField: by the constructor, for the first field outside its limits.
@@ -323,10 +325,19 @@ class GenerationRequest:
         default="",
         metadata={"rule": Weighted("LoRA adapters that change the model's style.", 4, -20, 20)},
     )
-    format: str = field(
-        default="png",
-        metadata={"rule": Choice("The file format of the picture.", ("png", "webp", "jpeg"))},
+    format: str | None = field(
+        default=None,
+        # Unset, so that a model whose server writes no PNG can have another default.
+        metadata={
+            "rule": Choice("The file format of the picture.", ("png", "webp", "jpeg")),
+            "default": "png",
+        },
     )
+
+    @property
+    def file_format(self) -> str:
+        """The format of the file: the one that is set, or else PNG."""
+        return self.format or "png"
 
     def __post_init__(self) -> None:
         for name, rule in RULES.items():
@@ -447,8 +458,8 @@ def _describe_field(name: str) -> dict[str, Any]:
     schema = {"description": RULES[name].meaning, **RULES[name].describe()}
     if "unset" in declared.metadata:
         schema["x-unset"] = declared.metadata["unset"]
-    elif isinstance(declared.default, str):
-        schema["default"] = declared.default
+    elif isinstance(default := declared.metadata.get("default", declared.default), str):
+        schema["default"] = default
     return schema
 
 

@@ -18,6 +18,7 @@ BENCHMARKS = (
     "ancestor_recipe",
     "gateway",
     "meter",
+    "backends",
     "copies",
     "home_page",
     "imports",

@@ -79,7 +79,10 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
             ["--model", "ernie-image-turbo", "--instance-type", "ml.g4dn.xlarge"],
             "ERNIE-Image-Turbo does not fit on ml.g4dn.xlarge: 26.0 of 16 GB",
         ),
-        (["--instance-type", "ml.inf2.xlarge", "--quantise", "fp8"], "models are compiled"),
+        (
+            ["--instance-type", "ml.inf2.xlarge", "--quantise", "fp8", "--weights", "s3"],
+            "--quantise fp8 has no effect on a compiled model",
+        ),
         (
             ["--model", "flux2-klein", "--quantise", "gguf", "--image", HUGGING_FACE],
             "lacks the package gguf, which --quantise gguf needs",
@@ -87,6 +90,10 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
         (
             ["--model", "flux2-klein", "--quantise", "nunchaku_lite", "--image", HUGGING_FACE],
             "Pass an image with kernels: --image URI",
+        ),
+        (
+            ["--model", "flux3-klein", "--image", HUGGING_FACE],
+            "contains diffusers 0.38.0, and FLUX.3 Image Klein needs 0.42",
         ),
     ],
 )

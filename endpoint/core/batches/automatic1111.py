@@ -38,7 +38,7 @@ OPTIONS = {
 _ANY_NUMBER = Number("", -1e9, 1e9)
 
 
-def read_generation(data: Mapping[str, Any], file_format: str = "png") -> GenerationRequest:
+def read_generation(data: Mapping[str, Any], file_format: str | None = None) -> GenerationRequest:
     """Return the request of the web UI's fields; `seed` -1 is random there, and unset here.
 
     Raises:
@@ -61,7 +61,11 @@ def read_generation(data: Mapping[str, Any], file_format: str = "png") -> Genera
 
 def their_name(field: str) -> str:
     """Return the web UI's name of a field of the contract; an adapter is in the prompt there."""
-    return {**{ours: name for name, ours in FIELDS.items()}, "lora": "prompt"}.get(field, field)
+    return {
+        **{ours: name for name, ours in FIELDS.items()},
+        "lora": "prompt",
+        "format": "override_settings",
+    }.get(field, field)
 
 
 def _is_off(value: object, name: str) -> bool:

@@ -81,7 +81,8 @@ def read_generation(data: Mapping[str, Any]) -> GenerationRequest:
     if sides and {"width", "height"} & set(fields):
         raise InvalidField("size", "is width and height; send either")
     fields |= sides
-    fields["format"] = choice(data, "output_format", ("png", "webp", "jpeg"))
+    if "output_format" in data:
+        fields["format"] = choice(data, "output_format", ("png", "webp", "jpeg"))
     model = data.get("model", "")
     if not isinstance(model, str):
         raise InvalidField("model", "must be text")
@@ -96,6 +97,8 @@ def read_generation(data: Mapping[str, Any]) -> GenerationRequest:
 
 def their_name(field: str, data: Mapping[str, Any]) -> str:
     """Return the field of the call that a field of the contract came from."""
+    if field == "format":
+        return "output_format"
     return "size" if field in {"width", "height"} and "size" in data else field
 
 

@@ -22,19 +22,19 @@ def succeeded(line: Line, data: Sequence[Mapping[str, Any]], created: int) -> di
 
     Args:
         line: of the file.
-        data: for each picture, `b64_json` or `url`; its seed is added.
+        data: for each picture, `b64_json` or `url`; its seed is added, if it has one.
         created: seconds since 1970.
     """
     first = line.pictures[0].request
     pictures = [
-        {**one, "seed": picture.request.seed}
+        one if picture.request.seed is None else {**one, "seed": picture.request.seed}
         for picture, one in zip(line.pictures, data, strict=True)
     ]
     body = {
         "created": created,
         "data": pictures,
         "model": first.model,
-        "output_format": first.format,
+        "output_format": first.file_format,
     }
     return _result(line, 200, body)
 

@@ -12,6 +12,7 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from endpoint.emulator.container.default_script import TASK, default_script, load_diffusers
 from endpoint.emulator.container.toolkit import HandlerService, add_code
 from endpoint.emulator.process.orphans import end_with_parent
 
@@ -26,7 +27,9 @@ def main() -> None:
     # A container has nothing of this repository but its own code.
     sys.path[:] = [entry for entry in sys.path if entry not in ("", str(Path.cwd()))]
     add_code(code)
-    service = HandlerService(str(model_dir), os.environ.get("SAGEMAKER_PROGRAM", "inference.py"))
+    default = default_script(load_diffusers) if os.environ.get("HF_TASK") == TASK else None
+    program = os.environ.get("SAGEMAKER_PROGRAM", "inference.py")
+    service = HandlerService(str(model_dir), program, default)
     try:
         service.initialize()
     except Exception:

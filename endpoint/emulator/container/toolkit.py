@@ -2,8 +2,8 @@
 
 Follows `handler_service.py` of sagemaker-huggingface-inference-toolkit 2.6.0 and `context.py`,
 `service.py` and `otf_message_handler.py` of multi-model-server 1.1.11, both Apache-2.0 and both
-inside SageMaker's serving images, exactly wherever an inference script can notice. The toolkit's
-default pipelines, for models without a script, are left out.
+inside SageMaker's serving images, exactly wherever an inference script can notice. Without a script
+it has the default functions of `default_script.py`, for text-to-image alone.
 """
 
 from __future__ import annotations
@@ -119,11 +119,18 @@ def failure(status: int, message: str, kind: str = "InternalServerException") ->
 
 
 class HandlerService:
-    """The toolkit's handler: loads the script once, then answers one request at a time."""
+    """The toolkit's handler: loads the script once, then answers one request at a time.
 
-    def __init__(self, model_dir: str, program: str) -> None:
+    Args:
+        model_dir: the model's folder.
+        program: the script's file name.
+        default: has the script's functions, if there is no script.
+    """
+
+    def __init__(self, model_dir: str, program: str, default: Any = None) -> None:
         self._context = Context(model_dir)
         self._program = program
+        self._default = default
         self._transform: Transform | None = None
 
     def initialize(self) -> Transform:
@@ -136,6 +143,8 @@ class HandlerService:
         # default pipeline.
         name = PurePath(self._program).stem
         if not name or importlib.util.find_spec(name) is None:
+            if self._default is not None:
+                return self._default
             raise ValueError(
                 "You need to define one of the following [...] or text-to-image as env 'HF_TASK'.",
                 403,
@@ -177,7 +186,7 @@ class HandlerService:
         )
 
     def handle(self, headers: Mapping[str, str], body: bytes) -> Response:
-        """Response one request; every exception of the script becomes a 400."""
+        """Respond to one request; every exception of the script becomes a 400."""
         processor = RequestProcessor(headers)
         self._context.request_processor = [processor]
         try:

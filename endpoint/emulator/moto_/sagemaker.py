@@ -17,6 +17,7 @@ from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpointConfig, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
+from endpoint.emulator.container.imitations.image_names import starts_on
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.moto_.patching import InUse, replace
 from endpoint.emulator.sagemaker.control_plane import lifecycle, settle
@@ -189,9 +190,10 @@ def _fleet(
     backend: SageMakerModelBackend, endpoint: Any, config_name: str, placed: dict[str, Search]
 ) -> Fleet:
     config = backend.endpoint_configs[config_name]
+    variants = config.production_variants
     models = {
         variant["VariantName"]: backend._models.get(variant.get("ModelName", ""))
-        for variant in config.production_variants
+        for variant in variants
     }
     containers = {name: model.primary_container for name, model in models.items() if model}
     return Fleet(
@@ -207,15 +209,21 @@ def _fleet(
         },
         search_seconds=max((found.seconds for found in placed.values()), default=0.0),
         failure=next((found.failure for found in placed.values() if found.failure), None)
-        or next(filter(None, map(_illness, containers.items())), None),
+        or next(filter(None, (_illness(item, containers) for item in variants)), None),
     )
 
 
-def _illness(variant: tuple[str, dict[str, Any]]) -> str | None:
-    """Return why a variant's container is never healthy: it listens where nothing asks for it."""
-    name, container = variant
+def _illness(variant: dict[str, Any], containers: dict[str, dict[str, Any]]) -> str | None:
+    """Return why a variant's container is never healthy.
+
+    It listens where nothing asks for it, or its host's driver is too old for its image.
+    """
+    name = variant["VariantName"]
+    container = containers.get(name, {})
     port = (container.get("Environment") or {}).get("SAGEMAKER_BIND_TO_PORT", _PORT)
-    if port == _PORT:
+    if port == _PORT and starts_on(
+        container.get("Image") or "", variant.get("InferenceAmiVersion")
+    ):
         return None
     return (
         f"The primary container for production variant {name} did not pass the ping health check."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,25 +54,58 @@ class Containers(Protocol):
 _POOL = urllib3.PoolManager(maxsize=32)
 
 
+class Response(Protocol):
+    """What a container in this process answers."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+class Container(Protocol):
+    """A container in this process."""
+
+    def answer(self, headers: Mapping[str, str], body: bytes) -> Response:
+        """Respond to `POST /invocations`."""
+
+
 class Registry:
-    """Addresses of model servers that were started elsewhere, by the endpoint's name."""
+    """The container of each endpoint, by its name: the address of a model server, or an object.
+
+    Args:
+        urls: addresses of model servers that were started elsewhere.
+
+    Attributes:
+        otherwise: returns the container of an endpoint for which none was registered, or None.
+    """
 
     def __init__(self, urls: Mapping[str, str] | None = None) -> None:
-        self._urls = dict(urls or {})
+        self._containers: dict[str, str | Container] = dict(urls or {})
+        self.otherwise: Callable[[Endpoint], Container | None] = lambda _: None
 
-    def register(self, endpoint: str, url: str | None) -> None:
-        """Put a model server behind an endpoint; None removes it."""
-        if url is None:
-            self._urls.pop(endpoint, None)
+    def register(self, endpoint: str, container: str | Container | None) -> None:
+        """Put a container behind an endpoint; None removes it."""
+        if container is None:
+            self._containers.pop(endpoint, None)
         else:
-            self._urls[endpoint] = url.rstrip("/")
+            self._containers[endpoint] = container
 
     def ask(
         self, endpoint: Endpoint, headers: Mapping[str, str], body: bytes, seconds: float
     ) -> ContainerResponse:
-        url = self._urls.get(endpoint.name)
-        if url is None:
+        container = self._containers.get(endpoint.name) or self.otherwise(endpoint)
+        if container is None:
             raise NoResponse("no container", late=False)
+        if not isinstance(container, str):
+            response = container.answer(headers, body)
+            lowered = {name.lower(): value for name, value in response.headers.items()}
+            return ContainerResponse(response.status, lowered, response.body)
+        url = container.rstrip("/")
         # Connecting to this machine takes no time unless the server hangs.
         timeout = urllib3.Timeout(connect=min(seconds, 5.0), read=seconds)
         try:

@@ -43,7 +43,8 @@ class Endpoint:
     Attributes:
         created: when; a deleted endpoint that is created again under its name is another one.
         instances: how many instances the variant has now; 0 is possible.
-        environment: the model container's environment variables.
+        image: the model container's image.
+        environment: its environment variables.
         model_data: the S3 address of the model's data, if it has any.
     """
 
@@ -53,6 +54,7 @@ class Endpoint:
     variant: str
     instances: int
     asynchronous: AsyncConfig | None
+    image: str
     environment: dict[str, str]
     model_data: str | None
 
@@ -80,6 +82,7 @@ def find_endpoint(name: str, region: str) -> Endpoint | None:
         variant=variant["VariantName"],
         instances=variant.get("CurrentInstanceCount", 1),
         asynchronous=_async_config(fleet.async_config),
+        image=container.get("Image") or "",
         environment=dict(container.get("Environment") or {}),
         model_data=_model_data(container),
     )

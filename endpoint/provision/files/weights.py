@@ -17,12 +17,14 @@ from endpoint.core.console import Console
 from endpoint.core.model_folder import files
 from endpoint.core.model_folder.check import Fault, check, check_pipeline
 from endpoint.core.model_folder.files import (
+    BASE,
     MERGED_LORA,
     QUANTISED,
     REFINER,
     SHARED,
     FolderUnusable,
     components,
+    holds_model,
     index_in,
     index_of,
     list_files,
@@ -97,6 +99,16 @@ def require_usable(model: Model, console: Console) -> None:
         if not fault.fatal:
             console.say(f"{fault}.")
     _refuse([fault for fault in faults if fault.fatal], model.folder)
+
+
+def pipeline_of(folder: Path) -> str:
+    """Return the class of the pipeline in a local folder, as diffusers names it.
+
+    Raises:
+        BadArgument: if the folder contains none that can be read.
+    """
+    home = folder if holds_model(folder) else folder / BASE
+    return str(_read_index(home / index_of(home)).get("_class_name", "model without a class"))
 
 
 def _refuse(faults: Sequence[Fault], source: object) -> None:

@@ -50,6 +50,7 @@ class OfferedModel:
         pictures: the S3 address below which the gateway stores pictures of a real-time endpoint;
             None if it does not.
         facts: what the catalogue says of it; empty for a model that is not in it.
+        backend: the setting of what answers in its container; None for Easel's own.
     """
 
     name: str
@@ -61,6 +62,7 @@ class OfferedModel:
     lease: Mapping[str, Any] = field(default_factory=dict)
     pictures: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    backend: str | Mapping[str, Any] | None = None
 
     def described(self) -> dict[str, Any]:
         """Return what it says about itself, with what the catalogue says of it."""
@@ -69,6 +71,10 @@ class OfferedModel:
 
     def entry(self) -> dict[str, Any]:
         """Return it in the form of the gateway's settings."""
+        backend = {"backend": self.backend} if self.backend not in (None, "easel") else {}
+        return {**self._place(), **backend}
+
+    def _place(self) -> dict[str, Any]:
         if self.jobs is None:
             kept = {"pictures": self.pictures} if self.pictures else {}
             lease = {"lease": self.lease} if self.lease else {}

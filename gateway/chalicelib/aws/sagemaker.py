@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
 import time
@@ -27,7 +26,10 @@ from botocore.exceptions import (
 
 from chalicelib.aws.clients import Client
 from chalicelib.aws.deadline import Deadline, DeadlinePassed, NoTimeLeft, shared
+from chalicelib.backends.backend import Abilities, Backend, BadAnswer, Invocation
+from chalicelib.backends.setting import EASEL
 from chalicelib.errors import (
+    BadPicture,
     ConnectionCut,
     EndpointBusy,
     EndpointDown,
@@ -43,15 +45,22 @@ from chalicelib.errors import (
     PictureTooLarge,
 )
 from chalicelib.generation import GenerationRequest
-from chalicelib.image_files import LARGEST_PICTURE, MEDIA_TYPES, check_picture
+from chalicelib.image_files import LARGEST_PICTURE, check_picture, compressed
 
 
 class Endpoint:
-    """A model's real-time endpoint in this account and region."""
+    """A model's real-time endpoint in this account and region.
 
-    def __init__(self, runtime: Client, name: str) -> None:
+    Args:
+        runtime: SageMaker Runtime.
+        name: of the endpoint.
+        backend: what answers in its container.
+    """
+
+    def __init__(self, runtime: Client, name: str, backend: Backend = EASEL) -> None:
         self._runtime = runtime
         self._name = name
+        self._backend = backend
 
     def invoke(
         self,
@@ -63,7 +72,7 @@ class Endpoint:
         """Return the picture that the endpoint makes of `request`.
 
         Args:
-            request: complete, that is with seed and model.
+            request: complete, as `complete` of the image service returns it.
             deadline: the invocation is abandoned when it has passed; the model stops at its next
                 step.
             trace: an identifier for the container's log, at most 960 visible characters.
@@ -73,39 +82,53 @@ class Endpoint:
         Raises:
             GatewayError: for every failure of AWS or the network.
         """
-        with _translated():
+        with _translated(self._backend):
             attributes = _until(deadline, _with_change(trace, changed))
-            body = deadline.keep(lambda: self._fetch(request, attributes))
-        check_picture(body, request.format)
+            sent = self._backend.invocation(request, attributes)
+            answer, media_type = deadline.keep(lambda: self._fetch(sent))
+        try:
+            body = self._backend.picture(answer, media_type)
+        except BadAnswer as error:
+            raise BadPicture(f"The model's response was {error}.") from error
+        check_picture(body, request.file_format)
+        if len(body) > LARGEST_PICTURE:
+            body = compressed(body)
+        if len(body) > LARGEST_PICTURE:
+            raise _too_large_to_return()
         return body
 
-    def _fetch(self, request: GenerationRequest, attributes: str) -> bytes:
+    def _fetch(self, sent: Invocation) -> tuple[bytes, str]:
         response = self._runtime.client().invoke_endpoint(
             EndpointName=self._name,
             ContentType="application/json",
-            # The serving container labels its response with this very string.
-            Accept=MEDIA_TYPES[request.format],
-            CustomAttributes=attributes,
-            Body=json.dumps(request.to_dict()).encode(),
+            Accept=sent.accept,
+            CustomAttributes=sent.attributes,
+            Body=sent.body,
         )
         stream = response["Body"]
-        if _content_length(response) > LARGEST_PICTURE:
+        abilities = self._backend.abilities
+        if _content_length(response) > _longest_answer(abilities):
             # Nothing is read: the rest of a large picture would only use up the deadline.
             stream.close()
-            raise PictureTooLarge(
-                "The picture is too large to be returned. Set format=webp or format=jpeg, or"
-                " request a smaller one.",
-                field="format",
-            )
-        return bytes(stream.read())
+            raise _too_large_to_return()
+        return bytes(stream.read()), str(response.get("ContentType") or "")
 
 
 class AsyncEndpoint:
-    """A model's asynchronous endpoint: it queues requests, and writes the pictures to S3."""
+    """A model's asynchronous endpoint: it queues requests, and writes the pictures to S3.
 
-    def __init__(self, runtime: Client, name: str) -> None:
+    Args:
+        runtime: SageMaker Runtime.
+        name: of the endpoint.
+
+    Attributes:
+        backend: what answers in its container, with the picture itself.
+    """
+
+    def __init__(self, runtime: Client, name: str, backend: Backend = EASEL) -> None:
         self._runtime = runtime
         self._name = name
+        self.backend = backend
 
     def submit(
         self,
@@ -120,7 +143,7 @@ class AsyncEndpoint:
         """Queue `request`, and ask for its picture as `file` in `folder`, below the S3 path.
 
         Args:
-            request: complete, that is with seed and model.
+            request: complete, as for a real-time endpoint.
             folder: at most 512 characters.
             file: at most 32 characters, with one dot.
             timeouts: how long it may wait, and how long the container may take.
@@ -136,31 +159,29 @@ class AsyncEndpoint:
             MayHaveReachedGpu: if the response was lost: the request may be queued or not.
             GatewayError: any other, if it certainly was not queued.
         """
-        with _translated():
-            attributes = _with_change(trace, changed)
+        with _translated(self.backend):
+            # SageMaker does not tell the container when it has given up.
+            attributes = f"{_with_change(trace, changed)};within={timeouts.run_seconds}"
+            sent = self.backend.invocation(request, attributes)
             named = {"InferenceId": name} if name else {}
-            queued = shared().keep(
-                lambda: self._submit(request, folder, file, timeouts, attributes, named)
-            )
+            queued = shared().keep(lambda: self._submit(sent, folder, file, timeouts, named))
         return QueuedRun(queued.get("OutputLocation"), queued.get("FailureLocation"))
 
     def _submit(
         self,
-        request: GenerationRequest,
+        sent: Invocation,
         folder: str,
         file: str,
         timeouts: QueueTimeouts,
-        trace: str,
         named: Mapping[str, str],
     ) -> dict[str, Any]:
         queued: dict[str, Any] = self._runtime.client().invoke_endpoint_async(
             EndpointName=self._name,
             ContentType="application/json",
-            Accept=MEDIA_TYPES[request.format],
-            # SageMaker does not tell the container when it has given up.
-            CustomAttributes=f"{trace};within={timeouts.run_seconds}",
+            Accept=sent.accept,
+            CustomAttributes=sent.attributes,
             # Inline, up to 128,000 bytes: no upload before the call.
-            Body=json.dumps(request.to_dict()).encode(),
+            Body=sent.body,
             # In botocore since 1.43.0, and an inline body since 1.43.30. Lambda's own copy may
             # be older, so the package contains boto3.
             S3OutputPathExtension=folder,
@@ -228,8 +249,29 @@ def _content_length(response: Any) -> int:
     return int(response["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
 
 
+# What SageMaker returns of a container's response at most, in bytes:
+# https://docs.aws.amazon.com/general/latest/gr/sagemaker.html#limits_sagemaker
+_LONGEST_RESPONSE = 26_214_400
+
+
+def _longest_answer(abilities: Abilities) -> int:
+    """Return how many bytes of an answer can have a picture in them that is not too large."""
+    if not abilities.compressed:
+        return _LONGEST_RESPONSE  # it is compressed here
+    # base64 in JSON, with some text next to it.
+    return LARGEST_PICTURE if abilities.raw else LARGEST_PICTURE // 3 * 4 + 10_000
+
+
+def _too_large_to_return() -> PictureTooLarge:
+    return PictureTooLarge(
+        "The picture is too large to be returned. Set format=webp or format=jpeg, or request a"
+        " smaller one.",
+        field="format",
+    )
+
+
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(backend: Backend) -> Iterator[None]:
     """Raise the GatewayError for a failure of AWS, of the network or of the deadline."""
     try:
         yield
@@ -238,7 +280,7 @@ def _translated() -> Iterator[None]:
     except DeadlinePassed as error:
         raise _too_slow() from error
     except ClientError as error:
-        raise _translate_refusal(error) from error
+        raise _translate_refusal(error, backend) from error
     except BotoCoreError as error:
         raise _translate_failure(error) from error
 
@@ -294,12 +336,12 @@ _FORBIDDEN_CODES = {
 }
 
 
-def _translate_refusal(error: ClientError) -> GatewayError:
+def _translate_refusal(error: ClientError, backend: Backend) -> GatewayError:
     """Return the error for an error response of SageMaker."""
     code = error.response.get("Error", {}).get("Code", "")
     message = error.response.get("Error", {}).get("Message", "")
     if code == "ModelError":
-        return _translate_model_error(error.response)
+        return _translate_model_error(error.response, backend)
     if code in _BUSY_CODES:
         return EndpointBusy("The model is at capacity, or is still starting.")
     if code in _FORBIDDEN_CODES:
@@ -319,13 +361,13 @@ def _forbidden() -> EndpointForbidden:
     return EndpointForbidden("This gateway is not allowed to call the model.")
 
 
-def _translate_model_error(response: Any) -> GatewayError:
+def _translate_model_error(response: Any, backend: Backend) -> GatewayError:
     """Return the error for the container's own status and body, which SageMaker passes on."""
     # SageMaker reports 0 when the container has not responded within 60 s:
     # https://github.com/aws/sagemaker-python-sdk/issues/1119
     status = int(response.get("OriginalStatusCode") or 500)
     message = str(response.get("OriginalMessage") or "")
-    reported = _reported_error(message)
+    reported = backend.report(status, message)
     error = _translate_report(reported)
     if error is not None:
         return error
@@ -345,25 +387,31 @@ _ACCIDENT = "InternalServerException"
 # SageMaker's sentence around a container's error: "Received client error (400) from primary".
 _STATUS = re.compile(r"\b(?:error|status|code)\b\W{1,5}(?:code\W{1,5})?([1-5]\d\d)\b", re.I)
 # The statuses of this project's container for requests that would be refused again.
-_REFUSALS = {"400", "422"}
+_REFUSALS = {400, 422}
 _ESCAPED = re.compile(r'\\(["\\/])')
 # JSON within JSON within JSON: a message in a notification, say.
 _DEEPEST_ESCAPE = 3
 
 
-def failure_of(text: str) -> GatewayError:
+def failure_of(text: str, backend: Backend = EASEL) -> GatewayError:
     """Return the error for what SageMaker wrote when a queued request failed.
 
     Its format is not documented. The container's own JSON is searched in it, and without that the
     container's status: a request that was refused would be refused again, after another paid run.
+
+    Args:
+        text: of the object that SageMaker wrote.
+        backend: what answers in the container.
     """
+    found = _STATUS.search(text)
+    status = int(found[1]) if found else None
     for readable in _unescaped(text):
-        if (error := _translate_report(_error_within(readable))) is not None:
+        if (error := _translate_report(backend.report(status, readable))) is not None:
             return error
-    status = _STATUS.search(text)
-    if status is not None and status[1] in _REFUSALS and _ACCIDENT not in text:
+    # Only Easel's own container means a refusal by such a status.
+    if backend.name == EASEL.name and status in _REFUSALS and _ACCIDENT not in text:
         return InvalidRequest("The model refused this request.")
-    if status is not None and status[1] == "507":
+    if status == 507:
         return _too_large_for_memory()
     return JobFailed("The model failed to generate this picture.")
 
@@ -375,18 +423,6 @@ def _unescaped(text: str) -> Iterator[str]:
     for _ in range(_DEEPEST_ESCAPE + 1):
         yield text
         text = _ESCAPED.sub(r"\1", text)
-
-
-def _error_within(text: str) -> dict[str, Any]:
-    """Return the first `error` object in a text, empty if there is none."""
-    for start in re.finditer(r'\{\s*"error"', text):
-        try:
-            reported = json.JSONDecoder().raw_decode(text, start.start())[0]["error"]
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(reported, dict):
-            return reported
-    return {}
 
 
 # With these, this project's model server reports that nothing has run.
@@ -418,13 +454,3 @@ def _busy(message: str, seconds: object) -> EndpointBusy:
     if isinstance(seconds, int) and 0 < seconds <= _LONGEST_RETRY:
         error.retry_after = seconds
     return error
-
-
-def _reported_error(body: str) -> dict[str, Any]:
-    """Return the `error` object of this project's container, empty for any other body."""
-    try:
-        reported = json.loads(body)
-    except ValueError:
-        return {}
-    error = reported.get("error") if isinstance(reported, dict) else None
-    return error if isinstance(error, dict) else {}

@@ -16,6 +16,7 @@ from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import QueueTimeouts, failure_of
+from chalicelib.backends.setting import EASEL
 from chalicelib.batch_runs.parts import PICTURES_OF_PART, Part, Parts, Sent, numbered
 from chalicelib.batch_runs.records import CANCELLED, EXPIRED, Batch
 from chalicelib.batches import places, results
@@ -208,7 +209,9 @@ class PartRuns:
         written = self._pictures.read(reason) if reason else None
         if written is None:
             return _Picture()
-        error = failure_of(written.body.decode(errors="replace"))
+        model = self._service.settings.models.get(self._batch.model)
+        backend = model.backend if model else EASEL
+        error = failure_of(written.body.decode(errors="replace"), backend)
         return _Picture(error=_described(error), again=not isinstance(error, CallerFault))
 
     def _again(self, part: Part, sent: Sent, tag: str, numbers: list[int]) -> None:
@@ -282,7 +285,7 @@ def _row(
     if error is None:
         try:
             data = [
-                {"b64_json": _encoded(store, one.key, picture.request.format)}
+                {"b64_json": _encoded(store, one.key, picture.request.file_format)}
                 for one, picture in zip(own, line.pictures, strict=True)
             ]
             return results.succeeded(line, data, batch.created)

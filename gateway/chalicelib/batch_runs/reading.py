@@ -9,7 +9,7 @@ from typing import Any
 from chalicelib.auth.quota import Payment
 from chalicelib.batch_runs.files import Files
 from chalicelib.batch_runs.records import Batch
-from chalicelib.batches.lines import FileRefused, Line, read_file
+from chalicelib.batches.lines import FileRefused, Line, ModelFacts, read_file
 from chalicelib.errors import BatchUnknown, BillFault, InvalidRequest
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
@@ -53,13 +53,16 @@ def read(service: ImageService, files: Files, batch: Batch, payment: Payment | N
     others = [name for name in settings.models if name not in queued]
     if not queued:
         raise _refused("model_not_supported", "No model of this gateway has a queue.", "model")
-    steps = {
-        name: model.defaults["steps"]
+    facts = {
+        name: ModelFacts(
+            model.defaults.get("steps"),
+            model.backend.abilities.formats[0],
+            repeats=model.backend.repeats,
+        )
         for name, model in settings.models.items()
-        if "steps" in model.defaults
     }
     try:
-        lines = read_file(".jsonl", content, [*queued, *others], steps)
+        lines = read_file(".jsonl", content, [*queued, *others], facts)
     except FileRefused as error:
         raise Refused(
             _error("invalid_request", fault.reason, fault.field, fault.number or None)

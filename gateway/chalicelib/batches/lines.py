@@ -53,7 +53,7 @@ class Picture:
     Attributes:
         name: of its file, without the ending; no other picture of the batch has it, whatever the
             case of its letters.
-        request: complete with a seed.
+        request: complete with a seed, unless its model takes none, and a format.
     """
 
     name: str
@@ -62,12 +62,27 @@ class Picture:
     @property
     def file(self) -> str:
         """The name of its file."""
-        return f"{self.name}.{self.request.format}"
+        return f"{self.name}.{self.request.file_format}"
 
     @property
     def digest(self) -> str:
         """24 hexadecimal digits that depend on the request alone."""
         return _digest(self.request.to_dict())
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the lines of a model depend on.
+
+    Attributes:
+        steps: its own number, for OpenAI's `quality`, if that is known.
+        format: of pictures whose lines name none.
+        repeats: whether it takes a seed.
+    """
+
+    steps: int | None = None
+    format: str = "png"
+    repeats: bool = True
 
 
 @dataclass(frozen=True)
@@ -136,7 +151,7 @@ def read_file(
     suffix: str,
     content: bytes,
     models: Sequence[str],
-    own_steps: Mapping[str, int] | None = None,
+    facts: Mapping[str, ModelFacts] | None = None,
 ) -> list[Line]:
     """Return the lines of a file.
 
@@ -145,12 +160,13 @@ def read_file(
         content: UTF-8, with or without a byte order mark.
         models: that are offered, at least one; the first is the default, and also the model of a
             line that names one of OpenAI's.
-        own_steps: the models' own numbers of steps, for OpenAI's `quality`.
+        facts: about the models, as far as they differ from the defaults.
 
     Raises:
         FileRefused: with the first 20 faults.
     """
-    asked, faults = _read_all(suffix, _decoded(suffix, content), models, own_steps or {})
+    facts = facts or {}
+    asked, faults = _read_all(suffix, _decoded(suffix, content), models, facts)
     faults += _repeated(asked)
     if not asked and not faults:
         faults.append(Fault(0, "the file has no prompts"))
@@ -158,11 +174,11 @@ def read_file(
         faults.append(Fault(0, f"the file asks for more than {MOST_PICTURES:,} pictures"))
     if faults:
         raise FileRefused(sorted(faults, key=lambda fault: fault.number)[:_MOST_FAULTS])
-    return _named(asked)
+    return _named(asked, facts)
 
 
 def _read_all(
-    suffix: str, text: str, models: Sequence[str], own_steps: Mapping[str, int]
+    suffix: str, text: str, models: Sequence[str], facts: Mapping[str, ModelFacts]
 ) -> tuple[list[tuple[int, _Asked]], list[Fault]]:
     """Return what the lines ask for, by their numbers, and the first faults."""
     split, read = _FORMATS[suffix]
@@ -173,7 +189,7 @@ def _read_all(
             faults.append(Fault(number, f"a file has at most {MOST_LINES:,} lines"))
             break
         try:
-            asked.append((number, _with_model(read(line), models, own_steps)))
+            asked.append((number, _with_model(read(line), models, facts)))
         except InvalidField as error:
             faults.append(Fault(number, error.reason, error.field or None))
         except ValueError as error:
@@ -400,11 +416,12 @@ _FORMATS: dict[str, tuple[Callable[[str], Iterator[tuple[int, Any]]], Callable[[
 # --- All lines together ---------------------------------------------------------------------------
 
 
-def _with_model(asked: _Asked, models: Sequence[str], own_steps: Mapping[str, int]) -> _Asked:
+def _with_model(asked: _Asked, models: Sequence[str], facts: Mapping[str, ModelFacts]) -> _Asked:
     model = asked.model if asked.model and asked.model in models else models[0]
+    own = facts.get(model, ModelFacts())
     request = replace(asked.request, model=model)
-    steps = openai.steps_of(asked.quality, own_steps.get(model))
-    return replace(asked, request=request.complete(steps=steps))
+    steps = openai.steps_of(asked.quality, own.steps)
+    return replace(asked, request=request.complete(steps=steps, format=own.format))
 
 
 def _repeated(asked: Iterable[tuple[int, _Asked]]) -> list[Fault]:
@@ -422,12 +439,13 @@ def _identifier(number: int, asked: _Asked) -> str:
     return asked.custom_id or f"{number:04}"
 
 
-def _named(asked: Iterable[tuple[int, _Asked]]) -> list[Line]:
+def _named(asked: Iterable[tuple[int, _Asked]], facts: Mapping[str, ModelFacts]) -> list[Line]:
     taken = set(_RESERVED)
     lines = []
     for number, one in asked:
         identifier = _identifier(number, one)
-        requests = _with_seeds(identifier, one)
+        own = facts.get(str(one.request.model), ModelFacts())
+        requests = _with_seeds(identifier, one) if own.repeats else [one.request] * one.count
         width = len(str(len(requests)))
         names = [identifier] if len(requests) == 1 else [
             f"{identifier}-{count:0{width}}" for count in range(1, len(requests) + 1)

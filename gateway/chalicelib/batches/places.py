@@ -233,7 +233,7 @@ def output_file(number: int, picture: Picture) -> str:
         number: of the picture in the batch, from 0 to 999,999.
         picture: the digest of its request makes the name another one when it is changed.
     """
-    return f"{number:06}-{picture.digest[:12]}.{picture.request.format}"
+    return f"{number:06}-{picture.digest[:12]}.{picture.request.file_format}"
 
 
 def number_of(key: str) -> int | None:

@@ -145,7 +145,8 @@ def read_txt2img(service: ImageService, body: dict[str, Any]) -> Txt2ImgRequest:
     with named_fields():
         refuse(data)
     settings = _settings(data)
-    file_format = FORMATS[settings.get("samples_format", "png").lower()]
+    asked = settings.get("samples_format")
+    file_format = None if asked is None else FORMATS[asked.lower()]
     with named_fields():
         first = read_generation(data, file_format)
     checkpoint = settings.get("sd_model_checkpoint")
@@ -218,7 +219,10 @@ def _parameters(batch: Batch) -> dict[str, Any]:
         "prompt": _with_tags(first),
         "batch_size": len(batch.generations),
         "n_iter": 1,
-        "override_settings": {"sd_model_checkpoint": first.model, "samples_format": first.format},
+        "override_settings": {
+            "sd_model_checkpoint": first.model,
+            "samples_format": first.file_format,
+        },
     }
 
 
@@ -230,7 +234,8 @@ def _info(
     model = service.settings.models.get(str(first.model))
     used = {**_DEFAULTS, **(model.defaults if model else {}), **first.to_dict()}
     width, height = size or (used["width"], used["height"])
-    seeds = [generation.seed for generation in batch.generations]
+    # The web UI's word for a random one, for a model that takes none: its clients expect a number.
+    seeds = [-1 if one.seed is None else one.seed for one in batch.generations]
     painted = service.settings.painted(first)
     return {
         "prompt": _with_tags(first),

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from chalicelib.aws.parallel import in_parallel
 from chalicelib.errors import InvalidRequest, StillPainting
 from chalicelib.generation import GenerationRequest, Whole
-from chalicelib.image_files import LARGEST_PICTURE
+from chalicelib.image_files import LARGEST_PICTURE, compressed
 from chalicelib.images.jobs import Finished, Job
 from chalicelib.images.service import Call, ImageService, Outcome
 from chalicelib.web.body import read_whole
@@ -46,14 +46,19 @@ class Batch:
 
     @property
     def finished(self) -> tuple[Finished, ...] | None:
-        """The pictures, or None while one of them is missing."""
+        """The pictures, or None while one of them is missing; compressed if they are large."""
         done = tuple(outcome for outcome in self.outcomes if isinstance(outcome, Finished))
-        return done if len(done) == len(self.outcomes) else None
+        return fitting(done) if len(done) == len(self.outcomes) else None
 
 
 def with_seeds(first: GenerationRequest, count: int) -> tuple[GenerationRequest, ...]:
-    """Return `count` requests, whose seeds count up from that of the first, a complete one."""
-    seeds = [((first.seed or 0) + number) % _MOST_SEEDS for number in range(count)]
+    """Return `count` requests, whose seeds count up from that of the first, a complete one.
+
+    A model that takes no seed gets the same request for each picture.
+    """
+    if first.seed is None:
+        return (first,) * count
+    seeds = [(first.seed + number) % _MOST_SEEDS for number in range(count)]
     return tuple(GenerationRequest.from_dict({**first.to_dict(), "seed": seed}) for seed in seeds)
 
 
@@ -76,7 +81,7 @@ def check_weight(generations: Sequence[GenerationRequest], field: str, advice: s
         InvalidRequest: if they are too large together.
     """
     first = generations[0]
-    if first.format != "png" or first.width is None or first.height is None:
+    if first.file_format != "png" or first.width is None or first.height is None:
         return
     if len(generations) * first.width * first.height * 3 // 2 > LARGEST_TOGETHER:
         # Fewer than one cannot be requested.
@@ -88,6 +93,16 @@ def check_weight(generations: Sequence[GenerationRequest], field: str, advice: s
         raise InvalidRequest(
             f"{cause}: {what} not fit one response; request {fewer}, or {advice}", field=cause
         )
+
+
+def fitting(pictures: tuple[Finished, ...]) -> tuple[Finished, ...]:
+    """Return finished pictures with compressed pixels, if they do not fit one response as they are.
+
+    Some servers write PNG files without compression.
+    """
+    if fit(pictures):
+        return pictures
+    return tuple(replace(picture, body=compressed(picture.body)) for picture in pictures)
 
 
 def fit(pictures: Sequence[Finished]) -> bool:

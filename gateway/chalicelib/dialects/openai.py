@@ -39,7 +39,7 @@ from chalicelib.dialects.calls import calling, report
 from chalicelib.dialects.not_ready import image_url
 from chalicelib.dialects.pricing import price_of_all
 from chalicelib.dialects.prompt_tags import naming_tags
-from chalicelib.errors import BillFault, GatewayError, InvalidRequest, NotOffered
+from chalicelib.errors import BillFault, GatewayError, InvalidRequest, NotOffered, PictureTooLarge
 from chalicelib.generation import GenerationRequest
 from chalicelib.images.jobs import Finished
 from chalicelib.images.resolved_request import complete
@@ -163,16 +163,19 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
     model = first.model if first.model in service.settings.models else None
     first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
     names_seed = first.seed is not None
-    try:
-        first = complete(service.settings, first)
-    except InvalidRequest as error:
-        field = error.field and their_name(error.field, data)
-        raise InvalidRequest(error.message, field=field) from error
     with named_fields():
         quality = choice(data, "quality", tuple(QUALITIES))
         # base64 is the default of OpenAI's gpt-image models, which have no URLs.
         as_url = choice(data, "response_format", ("b64_json", "url")) == "url"
     first = _with_quality(service, first, quality)
+    try:
+        first = complete(service.settings, first)
+    except InvalidRequest as error:
+        field = error.field and their_name(error.field, data)
+        message = error.message
+        if error.field and message.startswith(f"{error.field}: "):
+            message = f"{field}{message[len(error.field) :]}"
+        raise InvalidRequest(message, field=field) from error
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
     if not as_url:
         check_weight(generations, "n", _ADVICE)
@@ -182,8 +185,18 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
 def _with_quality(
     service: ImageService, generation: GenerationRequest, quality: str
 ) -> GenerationRequest:
-    """Return the request with the number of steps of a quality, unless it has one."""
-    model = service.settings.models[str(generation.model)]
+    """Return the request with the number of steps of a quality, unless it has one.
+
+    Raises:
+        InvalidRequest: naming `quality`, if the model's backend takes no number of steps.
+    """
+    model = service.settings.models[generation.model or service.settings.default_model]
+    if "steps" in model.backend.missing and QUALITIES[quality] != 1:
+        message = (
+            f"quality: must be auto for the model {model.name}: its backend,"
+            f" {model.backend.title}, takes no number of steps"
+        )
+        raise InvalidRequest(message, field="quality")
     return generation.complete(
         steps=steps_of(quality, model.defaults.get("steps"), model.rules.get("steps"))
     )
@@ -199,6 +212,11 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     # Lambda's response has a limit; URLs are the only way around it.
     if fit(finished):
         pictures = [{"b64_json": encoded(picture)} for picture in finished]
+    elif any(generation.seed is None for generation in batch.generations):
+        # The URL of such a picture would show another one.
+        raise PictureTooLarge(
+            f"The pictures together do not fit one response; request fewer, or {_ADVICE}."
+        )
     else:
         rows = zip(batch.generations, batch.ids, finished, strict=True)
         protection = service.settings.protection
@@ -231,8 +249,10 @@ def _urls(
     data = []
     for generation in generations:
         resolved = service.resolve(call, generation)
-        token = picture_token(service.settings.protection, request, resolved.id)
-        if resolved.model.endpoint is not None:
+        is_real_time = resolved.model.endpoint is not None
+        named = resolved.link_id if is_real_time else resolved.id
+        token = picture_token(service.settings.protection, request, named)
+        if is_real_time:
             url = _picture_url(request, generation, token)
         else:
             url = f"{request.origin}{image_url(request.root, service.enqueue(call, resolved))}"
@@ -250,7 +270,7 @@ def _picture_url(request: Request, generation: GenerationRequest, token: str | N
 
 
 def _data(generation: GenerationRequest, picture: dict[str, Any]) -> dict[str, Any]:
-    return {**picture, "seed": generation.seed}
+    return picture if generation.seed is None else {**picture, "seed": generation.seed}
 
 
 def _response(
@@ -264,7 +284,7 @@ def _response(
         "created": int(time.time()),
         "data": data,
         "model": first.model,
-        "output_format": first.format,
+        "output_format": first.file_format,
     }
     if first.width is not None and first.height is not None:
         body["size"] = f"{first.width}x{first.height}"

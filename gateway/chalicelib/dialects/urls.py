@@ -138,13 +138,15 @@ def random_picture(service: ImageService, request: Request) -> Response:
     if "prompt" in request.query:
         generation = read_form(request)
         apply_tags(generation)  # what is wrong with them is reported before the redirect
-        return see_other(request.picture_url(generation.prompt, _seed_of(generation)))
+        return see_other(
+            request.picture_url(generation.prompt, _url_seed(service.settings, generation))
+        )
     generation = read_query(request, DEFAULT_PROMPT)
     seed = _seed_of(generation)
     prompt = random_sentence(seed, _vocabulary(service.settings, generation))
     # The sentence's own URL can be shared, and shows the same picture when it is reloaded.
     if request.is_navigation:
-        return see_other(request.picture_url(prompt, seed))
+        return see_other(request.picture_url(prompt, _url_seed(service.settings, generation, seed)))
     return picture(service, request, prompt, seed)
 
 
@@ -152,7 +154,8 @@ def sentence(settings: Settings, request: Request) -> Response:
     """Return the random sentence of a seed, without its picture; raises InvalidRequest."""
     generation = read_query(request, DEFAULT_PROMPT)
     seed = _seed_of(generation)
-    complete(settings, generation)  # a wrong model has no words
+    # A wrong model has no words; the seed is the sentence's, whatever the model takes.
+    complete(settings, replace(generation, seed=None))
     text = random_sentence(seed, _vocabulary(settings, generation))
     return json_response({"sentence": text, "seed": seed})
 
@@ -247,6 +250,16 @@ def _vocabulary(settings: Settings, generation: GenerationRequest) -> Vocabulary
     """Return the words of the model that a request names; an unknown one has none."""
     model = settings.models.get(generation.model or settings.default_model)
     return model.description.vocabulary if model else None
+
+
+def _url_seed(
+    settings: Settings, generation: GenerationRequest, seed: int | None = None
+) -> int | None:
+    """Return the seed for a picture's URL: the request's own, or one if its model takes any."""
+    model = settings.models.get(generation.model or settings.default_model)
+    if generation.seed is not None or (model and not model.backend.repeats):
+        return generation.seed
+    return random_seed() if seed is None else seed
 
 
 def _seed_of(generation: GenerationRequest) -> int:

@@ -21,6 +21,7 @@ from typing import TypeVar
 from chalicelib.aws.deadline import Deadline, ending, sharing
 from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import AsyncEndpoint, QueuedRun, QueueTimeouts, failure_of
+from chalicelib.backends.setting import EASEL
 from chalicelib.errors import (
     CallerFault,
     EndpointFailed,
@@ -178,14 +179,14 @@ class Jobs:
         Raises:
             BadPicture: if what SageMaker wrote is not a complete picture.
         """
-        return self._read_picture(job.output, job.request.format)
+        return self._read_picture(job.output, job.request.file_format)
 
     def stored_picture(self, resolved: ResolvedRequest) -> Finished | None:
         """Return the picture of a request that may have one; otherwise as `picture`."""
         if self._endpoint is None:
             # Only SageMaker may choose another place, which is in the record: one call is enough.
             request = resolved.request
-            return self._read_picture(_picture_key(resolved.id, request), request.format)
+            return self._read_picture(_picture_key(resolved.id, request), request.file_format)
         record = self.claims.read(resolved.id)
         return self.picture(self._waiting(record)) if record else None
 
@@ -336,7 +337,10 @@ class Jobs:
     def _failure(self, claim: Claim) -> GatewayError | None:
         key = self._store.key_of(claim.failure)
         written = self._store.read(key) if key else None
-        return failure_of(written.body.decode(errors="replace")) if written else None
+        if written is None:
+            return None
+        backend = self._endpoint.backend if self._endpoint else EASEL
+        return failure_of(written.body.decode(errors="replace"), backend)
 
     def _waiting(self, record: Record) -> Job:
         """Return the job of a record that waits, as each does until S3 says otherwise."""
@@ -367,4 +371,4 @@ def check_locations(store: Store, *locations: str | None) -> None:
 
 def _picture_key(identifier: str, request: GenerationRequest) -> str:
     """Return the key of a real-time picture, which SageMaker is asked for as well."""
-    return f"outputs/{digest_of(identifier)}/picture.{request.format}"
+    return f"outputs/{digest_of(identifier)}/picture.{request.file_format}"

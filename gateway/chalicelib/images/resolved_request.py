@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chalicelib.errors import InvalidRequest
-from chalicelib.generation import GenerationRequest
+from chalicelib.generation import GenerationRequest, InvalidField
 from chalicelib.settings import Model, Settings
 
 
@@ -18,9 +18,11 @@ class ResolvedRequest:
     """A complete request with its model and its id.
 
     Attributes:
-        request: has a seed and a model.
+        request: has a model and, if that takes one, a seed.
         model: the model that it names.
         id: the same for the same picture; names its job, its cache entry and its use of a quota.
+            Where no picture can be repeated, each has another one.
+        link_id: the id that a URL of this picture alone names: the same for the same request.
         changed: when the file of one of its adapters was changed last, in seconds since 1970; None
             if it has none that can change.
     """
@@ -28,6 +30,7 @@ class ResolvedRequest:
     request: GenerationRequest
     model: Model
     id: str
+    link_id: str
     changed: int | None = None
 
     def require_queue(self) -> None:
@@ -39,25 +42,32 @@ class ResolvedRequest:
 def complete(
     settings: Settings, request: GenerationRequest, seed: int | None = None
 ) -> GenerationRequest:
-    """Return the request with a seed and a model.
+    """Return the request with a model, and with what the model's backend needs.
 
     Args:
         settings: has the models and the default among them.
         request: its own seed and model are kept.
-        seed: used if the request has none; None for a random one.
+        seed: used if the request has none; None for a random one. A model whose backend takes no
+            seed gets none.
 
     Raises:
         InvalidRequest: naming `model`, if there is no model of that name, or the field that is
-            outside the limits of the model.
+            outside the limits of the model, or that its backend cannot carry out.
     """
-    # A seed is always chosen here, so that every picture can be generated again.
-    seed = random_seed() if seed is None else seed
-    request = request.complete(seed=seed, model=settings.default_model)
+    request = request.complete(model=settings.default_model)
     if request.model not in settings.models:
         names = ", ".join(settings.models)
         raise InvalidRequest(f"model: must be one of {names}", field="model")
-    _check_limits(settings.models[str(request.model)], request)
-    return request
+    model = settings.models[str(request.model)]
+    if model.backend.repeats:
+        # A seed is always chosen here, so that every picture can be generated again.
+        request = request.complete(seed=random_seed() if seed is None else seed)
+    _check_limits(model, request)
+    try:
+        model.backend.check(request)
+        return model.backend.complete(request, model.defaults)
+    except InvalidField as error:
+        raise InvalidRequest(str(error), field=error.field) from error
 
 
 def _check_limits(model: Model, request: GenerationRequest) -> None:
@@ -75,7 +85,7 @@ def job_id(request: GenerationRequest, revision: str, versions: Sequence[str] = 
     """Return the id of a complete request: the model's name and 128 bits of SHA-256.
 
     Args:
-        request: has a seed and a model.
+        request: made by `complete`.
         revision: names the model's weights: other weights make another picture.
         versions: of the files of its adapters, if they can change.
     """

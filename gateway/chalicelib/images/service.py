@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
 import uuid
 from collections.abc import Iterator
@@ -154,9 +155,12 @@ class ImageService:
         request = complete(self.settings, request, seed)
         model = self.settings.models[str(request.model)]
         versions = self.adapters.versions(model, request)
-        identifier = job_id(request, model.revision, versions.tags)
-        check_picture(call.payment.principal, identifier)
-        return ResolvedRequest(request, model, identifier, versions.changed)
+        link_id = job_id(request, model.revision, versions.tags)
+        check_picture(call.payment.principal, link_id)
+        # The same request leads to another picture each time where no seed repeats one.
+        chance = () if model.backend.repeats else (secrets.token_hex(16),)
+        identifier = job_id(request, model.revision, (*versions.tags, *chance))
+        return ResolvedRequest(request, model, identifier, link_id, versions.changed)
 
     def check_prompt(self, call: Call, prompt: str) -> None:
         """Apply the prompt filter as the settings say. Negative prompts are not filtered.
@@ -249,8 +253,9 @@ class ImageService:
             GatewayError: any other, if it certainly was not queued.
         """
         resolved.require_queue()
-        queue = self.settings.models[resolved.model.name].queue
-        endpoint = AsyncEndpoint(self._runtime, queue.endpoint if queue else "")
+        model = resolved.model
+        name_of_endpoint = model.queue.endpoint if model.queue else ""
+        endpoint = AsyncEndpoint(self._runtime, name_of_endpoint, model.backend)
         with self._paid(call, resolved):
             return endpoint.submit(
                 resolved.request, folder, file, timeouts, call.trace, resolved.changed, name
@@ -322,7 +327,8 @@ class ImageService:
             return None
 
     def _invoke(self, call: Call, resolved: ResolvedRequest, name: str) -> bytes:
-        endpoint, started = Endpoint(self._runtime, name), call.log.elapsed
+        endpoint = Endpoint(self._runtime, name, resolved.model.backend)
+        started = call.log.elapsed
         try:
             with self._leases.used(resolved.model, wakes=call.wakes):
                 body = endpoint.invoke(
@@ -423,7 +429,7 @@ class ImageService:
         if model.queue is None:
             jobs = Jobs(store, Claims(store, self.settings.deadline_seconds + _STORING))
         else:
-            endpoint = AsyncEndpoint(self._runtime, model.queue.endpoint)
+            endpoint = AsyncEndpoint(self._runtime, model.queue.endpoint, model.backend)
             jobs = Jobs(store, Claims(store, timeouts.longest), endpoint, timeouts)
         return _Stored(jobs, ConcurrencyLimiter(store, most_waiting))
 

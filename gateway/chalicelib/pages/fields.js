@@ -29,8 +29,7 @@ function fieldOf(name, schema) {
 function controlOf(schema) {
   if (schema.enum) {
     const select = document.createElement("select");
-    select.append(...schema.enum.map((each) => new Option(each, each, each === schema.default)));
-    select.value = schema.default ?? schema.enum[0];
+    offer(select, schema);
     return select;
   }
   if (schema.type === "string") {
@@ -44,8 +43,20 @@ function controlOf(schema) {
   return number;
 }
 
-/** Let a number be what its field, or the model at hand, allows. */
-function limit(control, { type, minimum, maximum, multipleOf }) {
+/** Let a choice have the words that its field, or the model at hand, has; what is chosen stays if it can. */
+function offer(select, schema) {
+  const usual = schema.default ?? schema.enum[0];
+  const kept = select.value !== select.dataset.usual && schema.enum.includes(select.value);
+  const chosen = kept ? select.value : usual;
+  select.replaceChildren(...schema.enum.map((each) => new Option(each, each, each === usual)));
+  select.value = chosen;
+  select.dataset.usual = usual;
+}
+
+/** Let a number or a choice be what its field, or the model at hand, allows. */
+function limit(control, schema) {
+  const { type, minimum, maximum, multipleOf } = schema;
+  if (schema.enum) offer(control, schema);
   if (control.type !== "number") return;
   const step = type === "number" ? "any" : multipleOf ?? 1;
   Object.assign(control, { min: minimum ?? "", max: maximum ?? "", step });

@@ -22,6 +22,9 @@ async function loadOptions() {
 
 const optionNames = () => Object.keys(studio.fields).filter((name) => !ELSEWHERE.includes(name));
 
+/** Whether a model can carry out a field; what it cannot is refused by the gateway. */
+const takes = (model, name) => !model?.unsupported?.includes(name);
+
 /** Show what the chosen model is, and what it would take. */
 function showModel() {
   showDescription();
@@ -50,8 +53,9 @@ function showFacts() {
 function showDefaults() {
   const model = modelNamed(at("model").value);
   for (const name of optionNames()) {
-    const schema = { ...studio.fields[name], ...model?.limits?.[name] };
+    const schema = schemaOf(model, name);
     limit(at(`option-${name}`), schema);
+    at(`option-${name}`).parentElement.hidden = !takes(model, name);
     const fallback = model?.defaults?.[name] ?? schema.default ?? schema["x-unset"] ?? "";
     at(`option-${name}`).placeholder = fallback || (schema.examples ?? [])[0] || "";
   }
@@ -59,6 +63,12 @@ function showDefaults() {
     at("hint-lora").textContent = `${studio.fields.lora.description} This one has ${model.loras.join(", ")}.`;
   }
   showChosen();
+}
+
+/** Return the values of a field that a model can carry out. */
+function schemaOf(model, name) {
+  const schema = { ...studio.fields[name], ...model?.limits?.[name] };
+  return name === "format" && model?.formats ? { ...schema, enum: model.formats, default: model.formats[0] } : schema;
 }
 
 /** Folded options are easily forgotten: say how many are chosen. */
@@ -70,8 +80,9 @@ function showChosen() {
 /** Return the options that are chosen, as the contract types them. */
 function chosenOptions() {
   const chosen = {};
-  for (const name of optionNames()) {
-    const { type, default: usual } = studio.fields[name];
+  const model = modelNamed(at("model").value);
+  for (const name of optionNames().filter((each) => takes(model, each))) {
+    const { type, default: usual } = schemaOf(model, name);
     const text = at(`option-${name}`).value.trim();
     if (text && text !== usual) chosen[name] = type === "string" ? text : Number(text);
   }

@@ -53,6 +53,10 @@ function showWords(work) {
   at("facts").textContent = factsOf(work).join(" · ");
   showUnknown(work);
   at("open").href = linkOf(request);
+  // Without a seed its address shows another picture.
+  const isPassing = request.seed === undefined;
+  at("vary").hidden = isPassing;
+  for (const id of ["copy-link", "open"]) at(id).hidden ||= isPassing;
   if (work.state !== "done") return;
   at("download").href = work.url;
   at("download").download = fileName(request);
@@ -60,7 +64,7 @@ function showWords(work) {
 
 function factsOf({ request, model, state, seconds, width, height, painted }) {
   const { prompt, seed, model: wished, width: _, height: __, ...others } = request;
-  const facts = [`seed ${seed}`, model || wished];
+  const facts = [seed !== undefined && `seed ${seed}`, model || wished];
   if (state === "done") {
     const scaled = painted ? `, scaled up from ${painted.replace("x", " × ")}, this model's largest` : "";
     facts.push(`${width} × ${height}${scaled}`, `painted in ${duration(seconds)}`);

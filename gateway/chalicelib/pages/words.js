@@ -14,11 +14,12 @@ function duration(seconds) {
   return whole < 100 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
-/** Return a file's name that any system takes: the prompt's first words, and the seed. */
+/** Return a file's name that any system takes: the prompt's first words, and the seed, if it has one. */
 function fileName(request) {
   const words = request.prompt.toLowerCase().match(/[\p{L}\p{M}\p{N}]+/gu) ?? ["picture"];
   const name = [...words.join("-")].slice(0, 60).join("");
-  return `${name}-${request.seed}.${request.format ?? "png"}`;
+  const seed = request.seed === undefined ? "" : `-${request.seed}`;
+  return `${name}${seed}.${request.format ?? modelNamed(request.model)?.formats?.[0] ?? "png"}`;
 }
 
 /** Quote for a POSIX shell: inside single quotes everything is itself, but the quote. */

@@ -3,11 +3,14 @@
 const gallery = new Gallery();
 let works = []; // the newest first
 
+/** Whether a model's pictures can be made again. */
+const repeats = ({ model }) => takes(modelNamed(model), "seed");
+
 /** Start a picture. The seed is chosen here, so that its link exists before the picture does. */
-function paint(request) {
+function paint({ seed = anySeed(), ...request }) {
   const work = {
     id: `${Date.now()}-${anySeed()}`,
-    request: { ...request, seed: request.seed ?? anySeed() },
+    request: repeats(request) ? { ...request, seed } : request,
     made: Date.now(),
   };
   works.unshift(work);

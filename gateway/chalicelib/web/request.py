@@ -161,13 +161,15 @@ class Request:
         scheme = self.headers.get("x-forwarded-proto", "http").partition(",")[0].strip()
         return f"{scheme}://{self.headers.get('host', 'localhost')}"
 
-    def picture_url(self, prompt: str, seed: int) -> str:
+    def picture_url(self, prompt: str, seed: int | None) -> str:
         """Return the public path of a prompt's picture, with the request's own parameters.
+
+        The seed replaces theirs; None for a model that takes none.
 
         Parameters without a value, as a form with empty fields sends them, are left out.
         """
         filled = {name: text for name, text in self.parameters().items() if text}
-        parameters = {**filled, "seed": seed}
+        parameters = filled if seed is None else {**filled, "seed": seed}
         parameters.pop("prompt", None)
         if DRY_RUN in self.query:
             parameters[DRY_RUN] = self.query[DRY_RUN][0]

@@ -70,10 +70,10 @@ def picture_response(
     """
     cached = _FOR_EVER if lasting else _REVALIDATED
     headers = {
-        "Content-Type": MEDIA_TYPES[generation.format],
+        "Content-Type": MEDIA_TYPES[generation.file_format],
         "Content-Disposition": content_disposition(generation),
         "Cache-Control": cached if fixed else _NEVER,
-        "X-Seed": str(generation.seed),
+        **({} if generation.seed is None else {"X-Seed": str(generation.seed)}),
         "X-Model": str(generation.model),
         "X-Prompt": _prompt_header(generation.prompt),
         **painted_header(painted),
@@ -105,7 +105,7 @@ def response_without_picture(request: Request, generation: GenerationRequest) ->
         headers = {"Content-Type": "text/plain; charset=utf-8", "Retry-After": "1"}
         return Response(503, b"A prefetch generates no picture.\n", headers)
     if request.method == "HEAD":
-        return Response(200, b"", {"Content-Type": MEDIA_TYPES[generation.format]})
+        return Response(200, b"", {"Content-Type": MEDIA_TYPES[generation.file_format]})
     return None
 
 
@@ -220,7 +220,8 @@ def file_names(generation: GenerationRequest) -> tuple[str, str]:
     """Return a name in ASCII and one in the prompt's own letters, both safe as file names."""
     words = re.sub(r"[^\w]+", "-", generation.prompt).strip("-_")[:_FILE_NAME_LENGTH].rstrip("-_")
     plain = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-") or "easel"
-    ending = f"-{generation.seed}.{generation.format}"
+    seed = "" if generation.seed is None else f"-{generation.seed}"
+    ending = f"{seed}.{generation.file_format}"
     return plain + ending, (words or "easel") + ending
 
 

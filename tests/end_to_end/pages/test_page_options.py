@@ -85,3 +85,29 @@ def test_without_its_options_the_page_paints_and_says_what_is_missing(page, chal
 
     expect(page.get_by_text("The options are not there yet.")).to_be_visible()
     studio.paint("a red apple")
+
+
+def test_what_a_models_backend_cannot_do_is_not_offered(studio, chalice_local):
+    missing = ["negative_prompt", "seed", "lora"]
+    models = [
+        {"name": "theirs", "backend": "another", "unsupported": missing, "formats": ["jpeg"]},
+        {"name": "own"},
+    ]
+    studio.offer(chalice_local, models=models).open().unfold()
+    for name in ("Seed", "Negative prompt", "LoRA"):
+        expect(studio.option(name)).to_be_hidden()
+    expect(studio.option("Steps")).to_be_visible()
+    assert studio.option("Format").locator("option").all_inner_texts() == ["jpeg"]
+    studio.option("Model").select_option("own")
+    expect(studio.option("Seed")).to_be_visible()
+    expect(studio.option("Format")).to_have_value("png")
+    studio.option("Seed").fill("7")
+    studio.option("Model").select_option("theirs")
+    with studio.page.expect_request("**/inference/**") as asking:
+        studio.ask("a red apple")
+
+    assert "seed" not in asking.value.url
+    assert "format" not in asking.value.url
+    expect(studio.page.locator("#facts")).not_to_contain_text("seed")
+    for button in ("Vary seed", "Copy link"):
+        expect(studio.button(button)).to_be_hidden()

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint.catalogue import benchmarks, models
+from endpoint.catalogue import benchmarks, models, prices
 from endpoint.catalogue.benchmarks import Benchmark
 
 
 def test_a_published_benchmark_names_a_model_a_type_and_its_source():
     for benchmark in benchmarks.known():
-        assert benchmark.instance_type in models.read()[benchmark.model].instance_types
+        types = models.read()[benchmark.model].instance_types
+        assert benchmark.instance_type in types or prices.is_inferentia(benchmark.instance_type)
         assert benchmark.seconds
         assert "https://" in benchmark.source
 

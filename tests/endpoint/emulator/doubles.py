@@ -38,20 +38,20 @@ class ContainerHandler(QuietHandler):
         self.answer(status, headers, answer)
 
 
-def create_endpoint(clients, asynchronous=None, name=None):
+EASEL = {"Image": "image", "Environment": {"SAGEMAKER_PROGRAM": "inference.py"}}
+
+
+def create_endpoint(clients, asynchronous=None, name=None, *, container=EASEL, **variant_options):
     name = name or f"test-{uuid.uuid4().hex[:12]}"
     sagemaker = clients.get("sagemaker", REGION)
     role = "arn:aws:iam::123456789012:role/easel"
-    sagemaker.create_model(
-        ModelName=name,
-        ExecutionRoleArn=role,
-        PrimaryContainer={"Image": "image", "Environment": {"SAGEMAKER_PROGRAM": "inference.py"}},
-    )
+    sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer=container)
     variant = {
         "VariantName": "AllTraffic",
         "ModelName": name,
         "InstanceType": "ml.g5.xlarge",
         "InitialInstanceCount": 1,
+        **variant_options,
     }
     more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **more)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chalicelib.access_settings import Protection
 from chalicelib.aws.deadline import Deadline, sharing
 from chalicelib.aws.s3 import Store
+from chalicelib.backends.setting import read as read_backend
 from chalicelib.batch_runs import output
 from chalicelib.batch_runs.files import MOST_FILES
 from chalicelib.batch_runs.part_runs import LONGEST
@@ -18,7 +19,7 @@ from chalicelib.batch_runs.runs import BatchRuns
 from chalicelib.batches import places
 from chalicelib.calendar_month import month_of
 from chalicelib.errors import RateLimited
-from chalicelib.settings import Model
+from chalicelib.settings import Model, Queue
 from tests.conftest import ALL
 from tests.gateway.batch_runs.world import World, line
 from tests.gateway.doubles import Breaks, Bucket, Provided, key, refusal
@@ -534,3 +535,18 @@ def test_a_key_has_a_limited_number_of_files():
     files.create(places.owner_of("bob"), "in.jsonl", b"{}", "batch", world.now)
     files.delete(owner, expected)
     files.create(owner, "in.jsonl", b"{}", "batch", world.now)
+
+
+def test_a_batch_of_a_model_without_a_seed_is_sent_without_one():
+    queue = Queue("theirs", "bucket", "jobs/")
+    world = World(slow=Model("slow", None, queue, backend=read_backend("hugging-face")))
+    batch = world.create(line(1, n=2), line(2, size="512x512"))
+    refused = world.create(line(1), line(2, seed=7))
+    world.deliver_all()
+
+    sent = [json.loads(run["Body"]) for run in world.runtime.queued]
+    assert [body["inputs"] for body in sent] == ["a cat 1", "a cat 1", "a cat 2"]
+    assert sent[0]["parameters"] == {}
+    assert sent[2]["parameters"] == {"width": 512, "height": 512}
+    assert world.batch(batch).status == "in_progress"
+    assert errors(world, refused) == [(2, "seed")]

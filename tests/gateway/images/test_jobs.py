@@ -32,7 +32,8 @@ WISHES = [GenerationRequest(prompt=f"cat {n}", seed=n, model="sdxl") for n in ra
 
 
 def resolved(request):
-    return ResolvedRequest(request, MODEL, job_id(request, MODEL.revision))
+    identifier = job_id(request, MODEL.revision)
+    return ResolvedRequest(request, MODEL, identifier, identifier)
 
 
 def picture(request):

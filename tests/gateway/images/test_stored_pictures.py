@@ -536,7 +536,8 @@ class World:
         """Request a picture as a caller that can wait so long for another one's run."""
         call = Call(Payment(), LogRecord(), Deadline(60 + time.monotonic()), "trace", seconds)
         call.names_seed = True
-        resolved = ResolvedRequest(request, MODEL, job_id(request, MODEL.revision))
+        identifier = job_id(request, MODEL.revision)
+        resolved = ResolvedRequest(request, MODEL, identifier, identifier)
         return self.service.generate(call, resolved)
 
     def is_stored(self, request):

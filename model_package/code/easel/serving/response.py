@@ -37,8 +37,10 @@ def check_accept(accept: str | None, request: GenerationRequest) -> None:
         raise InvalidRequest(
             f"Accept must be application/json or one of {', '.join(_IMAGES)}.", "Accept"
         )
-    if _IMAGES[accepted] != request.format:
-        raise InvalidRequest(f"format: is {request.format}, but Accept is {accepted}", "format")
+    if _IMAGES[accepted] != request.file_format:
+        raise InvalidRequest(
+            f"format: is {request.file_format}, but Accept is {accepted}", "format"
+        )
 
 
 def encode_response(
@@ -61,7 +63,7 @@ def encode_response(
     return json.dumps(
         {
             "image": base64.b64encode(file).decode("ascii"),
-            "format": request.format,
+            "format": request.file_format,
             "request": request.to_dict(),
         }
     )
@@ -69,7 +71,7 @@ def encode_response(
 
 def encode_file(image: GeneratedImage) -> bytes:
     """Return the image as a file of the request's format."""
-    provenance, kind = image.provenance, image.provenance.request.format
+    provenance, kind = image.provenance, image.provenance.request.file_format
     if kind == "png":
         return encode_png(image.pixels, provenance.text() if image.metadata else None)
     options: dict[str, Any] = {"exif": provenance.exif()} if image.metadata else {}

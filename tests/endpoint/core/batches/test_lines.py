@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endpoint.core.batches import lines
-from endpoint.core.batches.lines import FileRefused, read_file
+from endpoint.core.batches.lines import FileRefused, ModelFacts, read_file
 from endpoint.core.generation import GenerationRequest
 
 PROMPTS = st.text(
@@ -123,7 +123,13 @@ def test_a_table_has_the_names_of_the_contract_of_openai_or_of_the_web_ui():
     first, second, third = read(".csv", text)
 
     assert first.pictures[0].request == GenerationRequest(
-        prompt="a cat, asleep", guidance_scale=4, seed=7, width=512, height=512, model="sd"
+        prompt="a cat, asleep",
+        guidance_scale=4,
+        seed=7,
+        width=512,
+        height=512,
+        model="sd",
+        format="png",
     )
     assert (second.custom_id, len(second.pictures)) == ("0004", 2)
     assert (third.custom_id, third.number) == ("third", 5)
@@ -175,7 +181,9 @@ def test_openais_lines_and_flat_ones_mean_the_same():
 def test_a_quality_takes_its_share_of_the_models_own_steps():
     text = openai_line(prompt="a", quality="high")
 
-    assert requests(".jsonl", text, own_steps={"sd": 20}) == [{"prompt": "a", "steps": 30}]
+    assert requests(".jsonl", text, facts={"sd": ModelFacts(steps=20)}) == [
+        {"prompt": "a", "steps": 30}
+    ]
     assert requests(".jsonl", text) == [{"prompt": "a"}]
 
 
@@ -285,3 +293,15 @@ def test_any_file_is_read_or_refused(suffix, content):
     except FileRefused:
         return
     assert lines.read_lines(lines.to_jsonl(read_lines)) == read_lines
+
+
+def test_a_model_without_a_seed_gets_none_and_its_own_format():
+    facts = {"sd": ModelFacts(format="jpeg", repeats=False)}
+    content = b'{"prompt": "a", "n": 2}\n{"prompt": "b", "seed": 7, "output_format": "png"}'
+
+    first, second = read_file(".jsonl", content, ["sd"], facts)
+
+    assert [picture.request.to_dict().get("seed") for picture in first.pictures] == [None, None]
+    assert [picture.file for picture in first.pictures] == ["0001-1.jpeg", "0001-2.jpeg"]
+    # What the line names stays, to be refused by name.
+    assert (second.pictures[0].request.seed, second.pictures[0].request.format) == (7, "png")
