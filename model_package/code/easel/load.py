@@ -186,6 +186,8 @@ def _round(pipelines: Sequence[Any], loras: Loras, form: str, device: torch.devi
     loras.keep_originals(rounded.layers)
     try:
         rounded.start(device)
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, RuntimeError, TypeError) as error:
         raise SettingInvalid(
             f"EASEL_QUANTISE is {form}, which this device does not support "
