@@ -20,11 +20,11 @@ def python():
     return PYTHON
 
 
-# The adapter is in model_package/training, and `neuron` in a container is found as it is here.
-@pytest.mark.parametrize("file", ["jobs.py", "pictures.py"])
-def test_the_real_optimum_neuron_compiles_and_paints(python, file):
+# One process for both files, because it imports for ten seconds.
+def test_the_real_optimum_neuron_compiles_and_paints(python):
+    files = [HERE / "on_chip" / name for name in ("jobs.py", "pictures.py")]
     command = [python, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider",
-               "-o", "filterwarnings=", "-n", "0", HERE / "on_chip" / file]  # fmt: skip
+               "-o", "filterwarnings=", "-n", "0", *files]  # fmt: skip
     path = os.pathsep.join(str(folder) for folder in (HERE / "runtime", ROOT / "model_package"))
     finished = subprocess.run(
         command,
@@ -32,7 +32,7 @@ def test_the_real_optimum_neuron_compiles_and_paints(python, file):
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
     )
     assert finished.returncode == 0, finished.stdout[-12_000:] + finished.stderr[-2_000:]
     assert " passed" in finished.stdout

@@ -88,8 +88,8 @@ def paint_plainly(pipeline, **arguments):
     return (result.images[0] * 255).round().astype(int)
 
 
-def run_job(home, source, file=None, **fields):
-    """Run the job, as the container does; return its exit code."""
+def prepare(home, source, file=None, **fields):
+    """Write the channels of a job."""
     channels = home / "input" / "data"
     (channels / "job").mkdir(parents=True, exist_ok=True)
     if not (channels / "model").exists():
@@ -98,6 +98,11 @@ def run_job(home, source, file=None, **fields):
         (channels / "lora").symlink_to(file.parent)
     job = {"width": WIDTH, "height": HEIGHT, "lora": None, **fields}
     (channels / "job" / "job.json").write_text(json.dumps(job))
+
+
+def run_job(home, source, file=None, **fields):
+    """Run the job, as the container does; return its exit code."""
+    prepare(home, source, file, **fields)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EASEL_TRAINING_HOME", str(home))
         return main()

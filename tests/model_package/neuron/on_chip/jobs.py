@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from optimum.exporters import neuron as exporter
 from optimum.neuron.utils import instance, system
 
 from easel.errors import ModelUnusable
-from tests.model_package.neuron.on_chip.conftest import run_job, train
+from tests.model_package.neuron.on_chip.conftest import prepare, run_job, train
 
 RECORDED = Path(__file__).parent.parent / "recorded.json"
 
@@ -86,6 +88,40 @@ def test_each_part_is_compiled_for_inferentia_with_its_shapes(compiled, tmp_path
     )
 
 
+# As the job's entry point and the serving toolkit do, with nothing of the project but the code.
+IN_A_CONTAINER = """
+import os, sys
+from neuron.__main__ import main
+assert main() == 0
+from optimum.neuron.utils import instance, system
+system.get_available_cores = lambda: 2
+instance.current_instance_type = lambda: "trn1"
+import inference
+model = inference.model_fn(os.path.join(os.environ["EASEL_TRAINING_HOME"], "model"))
+request = inference.input_fn('{"prompt": "a cat", "seed": 7}', "application/json")
+sys.stdout.buffer.write(inference.output_fn(inference.predict_fn(request, model), "image/png"))
+"""
+
+
+def test_the_code_of_a_container_compiles_and_serves_on_its_own(compiled, tmp_path):
+    package = Path(__file__).parents[4] / "model_package"
+    ignored = shutil.ignore_patterns("__pycache__")
+    code = shutil.copytree(package / "code", tmp_path / "code", ignore=ignored)
+    shutil.copytree(package / "neuron", code / "neuron", ignore=ignored)
+    home = tmp_path / "ml"
+    prepare(home, compiled("sd").source)
+    path = os.pathsep.join([str(RECORDED.parent / "runtime"), str(code)])
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_A_CONTAINER],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "EASEL_TRAINING_HOME": str(home)},
+        capture_output=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr[-4_000:].decode()
+    assert finished.stdout.endswith(b"IEND\xaeB`\x82")
+
+
 def test_the_progress_names_each_part(compiled):
     lines = progress(compiled("sd", lora=True).home)
     assert [(line["stage"], line["component"], line["done"], line["of"]) for line in lines] == [
@@ -109,7 +145,7 @@ def test_the_result_says_what_it_was_compiled_for(compiled):
         "lora": {"name": "watercolour", "weight": 0.7},
         "pipeline": "StableDiffusionPipeline",
         "compiler_version": sys.modules["neuronxcc"].__version__,
-        "optimum_neuron": "0.4.5",
+        "optimum_neuron": version("optimum-neuron"),
     }
 
 
