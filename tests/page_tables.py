@@ -22,6 +22,8 @@ from chalicelib.generation import describe
 from endpoint.catalogue import benchmarks, facts, models, prices, quantisation, training
 from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
+from endpoint.core.backends import setting
+from endpoint.core.backends.backend import OPTIONAL
 from endpoint.core.training_jobs import price
 from endpoint.core.training_jobs.job import Job
 from endpoint.costs import compiling, estimate, leases
@@ -45,6 +47,7 @@ def tables() -> dict[tuple[Path, str], Callable[[], str]]:
         (DOCS / "model-package.md", "servers"): cases.table,
         (DOCS / "dialects.md", "qualities"): quality_table,
         (DOCS / "prove.md", "beliefs"): lambda: belief_table(proof()),
+        (DOCS / "backends.md", "backends"): backend_table,
         (README, "proof"): lambda: proof_sentence(proof()),
         (DOCS / "models.md", "models"): model_table,
         (DOCS / "models.md", "duties"): duty_table,
@@ -129,6 +132,37 @@ def quantised_table() -> str:
         rows.append(f"| `{model.name}` | {' | '.join(cells)} |\n")
     names = " | ".join(f"`{name}`" for name in quantisation.NAMES)
     return f"| model | {names} |\n|---|{'---|' * len(quantisation.NAMES)}\n" + "".join(rows)
+
+
+# What depends on how the endpoint was made.
+_TAKEN_ALSO = {
+    "vllm-omni": "; LoRA with adapters in the model's folder",
+    "openai-images": "; more with `--accepts`",
+}
+
+
+def backend_table() -> str:
+    """Return what each backend can carry out, and who creates its endpoints."""
+    rows = ["| `--backend` | Server | Takes | Formats | Asynchronous | Created by Easel for |"]
+    rows.append("|---|---|---|---|---|---|")
+    for name in setting.NAMES:
+        backend = setting.read(name)
+        abilities = backend.abilities
+        fields = [field.replace("_", " ") for field in OPTIONAL if field in abilities.fields]
+        taken = "everything" if not backend.missing else ", ".join(fields)
+        taken += _TAKEN_ALSO.get(name, "")
+        served = [model.name for model in models.read().values() if name in model.backends]
+        own = "every model" if name == "easel" else ", ".join(f"`{one}`" for one in served)
+        cells = (
+            f"`{name}`",
+            backend.title,
+            taken,
+            ", ".join(abilities.formats),
+            "yes" if abilities.raw else "no",
+            own or "no model: `deploy --endpoint`",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, ""])
 
 
 def training_table() -> str:

@@ -352,12 +352,7 @@ def _model(name: str, entry: dict[str, Any]) -> Model:
 def _check_backend(model: Model) -> None:
     """Raise ValueError if a model's backend cannot do what is configured."""
     backend = model.backend
-    for name in sorted(backend.abilities.required):
-        if name not in model.defaults:
-            raise ValueError(
-                f"{model.name!r} needs {name} in its defaults, because {backend.title} has another"
-                " default for all models"
-            )
+    _check_defaults(model)
     if model.queue and not backend.abilities.raw:
         raise ValueError(
             f"{model.name!r} cannot be asynchronous: {backend.title} answers with JSON instead of"
@@ -369,6 +364,24 @@ def _check_backend(model: Model) -> None:
         )
     if (model.loras or model.adapters) and ("lora" in backend.missing or backend.adapters):
         raise ValueError(f"{model.name!r} has adapters that {backend.title} cannot use")
+
+
+def _check_defaults(model: Model) -> None:
+    backend = model.backend
+    for name in sorted(backend.abilities.required):
+        if name not in model.defaults:
+            raise ValueError(
+                f"{model.name!r} needs {name} in its defaults, because {backend.title} has another"
+                " default for all models"
+            )
+    for name, rule in backend.abilities.rules.items():
+        try:
+            if name in model.defaults:
+                rule.clean(model.defaults[name])
+        except ValueError as error:
+            raise ValueError(
+                f"{model.name!r}: the default of {name} {error} for {backend.title}"
+            ) from error
 
 
 def _lease(name: str, entry: dict[str, Any]) -> Lease:

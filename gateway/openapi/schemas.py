@@ -137,7 +137,7 @@ def _easel() -> dict[str, Schema]:
             "description": "The fields that its backend cannot carry out; refused by name.",
         },
         "formats": {
-            **listed(fields["format"]),
+            **listed({"type": "string", "enum": fields["format"]["enum"]}),
             "description": "Of its pictures; the first is the default. Absent for all of them.",
         },
         "facts": {

@@ -231,6 +231,7 @@ def test_a_format_that_a_backend_has_not_is_refused_by_name(behind):
 
     assert (picture.status_code, error_of(picture)["field"]) == (400, "format")
     assert (openai.status_code, error_of(openai)["param"]) == (400, "output_format")
+    assert error_of(openai)["message"].startswith("output_format: must be one of jpeg for")
     assert answer_of(web_ui)["detail"][0]["loc"] == ["body", "override_settings"]
     assert client.asked == []
 
@@ -567,6 +568,10 @@ def test_a_queued_400_of_a_toolkit_is_no_refusal():
         ({"backend": "vllm"}, "'vllm' is none of easel, hugging-face"),
         ({"backend": {"name": "easel", "port": 1}}, "'port' is no option of easel"),
         ({"backend": "vllm-omni", "defaults": {"width": 64}}, "'m' needs steps in its defaults"),
+        (
+            {"backend": "vllm-omni", "defaults": {"steps": 4, "width": 520}},
+            "the default of width must be a multiple of 16",
+        ),
         ({"backend": "vllm-omni", "largest_area": 262_144}, "vLLM-Omni scales nothing up"),
         ({"backend": "hugging-face", "loras": ["a"]}, "has adapters that Hugging Face's"),
         ({"backend": "jumpstart", "adapters": "s3://bucket/a/"}, "has adapters that JumpStart's"),

@@ -341,3 +341,13 @@ def test_the_sizes_of_the_bundled_model(asked, painted):
 
 def test_a_model_without_a_largest_area_paints_every_size():
     assert painted_size(1_536, 1_536, None) == (1_536, 1_536)
+
+
+def test_a_format_that_is_not_set_is_png_and_is_not_in_the_json():
+    unset, named = (
+        GenerationRequest(prompt="a cat", **fields) for fields in ({}, {"format": "webp"})
+    )
+
+    assert (unset.format, unset.file_format, named.file_format) == (None, "png", "webp")
+    assert "format" not in unset.to_dict()
+    assert unset.complete(format="jpeg").file_format == "jpeg"

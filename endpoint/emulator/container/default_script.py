@@ -73,8 +73,11 @@ def _encode(image: Image.Image, accept: str) -> str | bytes:
 
 
 def _unsupported(content_type: str) -> str:
+    # With the indentation of its source, which the library means to remove and does not.
+    indentation = " " * 12
     return (
-        f"Content type {content_type} is not supported by this framework.\n\nPlease implement"
-        " input_fn to to deserialize the request data or an output_fn to\nserialize the response."
-        " For more information, see the SageMaker Python SDK README."
+        f"Content type {content_type} is not supported by this framework.\n\n"
+        f"{indentation}Please implement input_fn to to deserialize the request data or an output_fn"
+        f" to\n{indentation}serialize the response. For more information, see the SageMaker Python"
+        " SDK README."
     )

@@ -12,7 +12,6 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
 from endpoint.core.compiled_models import Compiled
 from endpoint.core.problems import BadArgument
-from endpoint.provision.backends import EASEL
 from endpoint.provision.files import compiled, payload, weights
 from endpoint.provision.files.payload import File
 
@@ -81,10 +80,6 @@ def check(model: Model, options: EndpointOptions) -> Model:
                 f" loading the compiled model takes more ({family.host_gib} GiB are safe).",
                 f"Choose --instance-type {family.serving_types()[0]}.",
             )
-    if model.backend != EASEL:
-        raise BadArgument(
-            f"--backend {model.backend} does not run on Inferentia2.", "Leave it out there."
-        )
     if model.quantise != NONE:
         raise BadArgument(
             f"--quantise {model.quantise} has no effect on a compiled model.", "Leave it out."

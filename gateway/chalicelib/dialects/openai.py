@@ -172,7 +172,10 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
         first = complete(service.settings, first)
     except InvalidRequest as error:
         field = error.field and their_name(error.field, data)
-        raise InvalidRequest(error.message, field=field) from error
+        message = error.message
+        if error.field and message.startswith(f"{error.field}: "):
+            message = f"{field}{message[len(error.field) :]}"
+        raise InvalidRequest(message, field=field) from error
     generations = with_seeds(first, read_count(data.get("n", 1), "n"))
     if not as_url:
         check_weight(generations, "n", _ADVICE)

@@ -17,40 +17,19 @@ from PIL import Image
 from endpoint.core.backends.setting import read
 from endpoint.core.generation import GenerationRequest, InvalidField
 from endpoint.emulator.container.imitations.openai_images import OpenAiImages
-from tests.endpoint.emulator.container.imitations.doubles import Images
+from tests.endpoint.emulator.container.imitations.doubles import (
+    ADAPTERS,
+    CONTAINERS,
+    GATED,
+    HOST,
+    SETTINGS,
+    VLLM_OMNI,
+    Images,
+    register,
+)
 from tests.endpoint.emulator.doubles import BUCKET, REGION, create_endpoint
 from tests.endpoint.emulator.sagemaker.doubles import eventually, key
 
-ECR = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
-TOOLKIT = f"{ECR}/huggingface-pytorch-inference:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04"
-KLEIN = {"SM_VLLM_MODEL": "black-forest-labs/FLUX.2-klein-4B"}
-VLLM_OMNI = {"Image": f"{ECR}/vllm:omni-sagemaker-cuda-v1.5", "Environment": KLEIN}
-HOST = {"InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-1"}
-JUMPSTART = "s3://jumpstart-cache-prod-us-east-1/stabilityai-infer/prepack/sd.tar.gz"
-GATED = "s3://jumpstart-private-cache-prod-us-east-1/stabilityai-infer/prepack/sd.tar.gz"
-ACCEPTS = ["seed", "steps", "guidance_scale", "negative_prompt", "format"]
-# The same in the words of the server, which need not be told of formats.
-SERVER_ACCEPTS = ["seed", "num_inference_steps", "guidance_scale", "negative_prompt"]
-ADAPTERS = {"pixel": "/opt/ml/model/loras/pixel.safetensors"}
-# The backend's setting in the gateway, and its model in SageMaker.
-CONTAINERS = {
-    "vllm-omni": VLLM_OMNI,
-    "hugging-face": {
-        "Image": TOOLKIT,
-        "Environment": {"HF_MODEL_ID": "stabilityai/sd-turbo", "HF_TASK": "text-to-image"},
-    },
-    "jumpstart": {
-        "Image": TOOLKIT,
-        "Environment": {"SAGEMAKER_PROGRAM": "inference.py"},
-        "ModelDataUrl": JUMPSTART,
-    },
-    "openai-images": {"Image": f"{ECR}/mine:latest", "Environment": {}},
-}
-SETTINGS = {
-    **{name: name for name in CONTAINERS},
-    "vllm-omni": {"name": "vllm-omni", "adapters": ADAPTERS},
-    "openai-images": {"name": "openai-images", "accepts": ACCEPTS},
-}
 DEFAULTS = {"steps": 4, "guidance_scale": 1.0, "width": 64, "height": 48}
 
 
@@ -107,10 +86,7 @@ def behind(aws, clients, runtime, images):
         definition = {**CONTAINERS[name], **container}
         endpoint = create_endpoint(clients, container=definition, **more)
         if name == "openai-images":
-            server = OpenAiImages(
-                images, accepts=[*ACCEPTS[:1], "num_inference_steps", *ACCEPTS[2:4]]
-            )
-            aws.registry.register(endpoint, server)
+            register(aws, endpoint, images)
         return Model(runtime, endpoint, name, setting)
 
     return create

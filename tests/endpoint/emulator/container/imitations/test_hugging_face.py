@@ -66,9 +66,7 @@ def test_one_image_is_made_whatever_the_number(container, images):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"seed": 7}, "got an unexpected keyword argument 'seed'"),
         ({"generator": 7}, "'int' object has no attribute 'device'"),
-        ({"lora": "pixel:1"}, "got an unexpected keyword argument 'lora'"),
         ({"width": 70}, "`height` and `width` have to be divisible by 8 but are None and 70."),
         ({"guidance_rescale": 0.7}, "the imitation has no guidance_rescale of 0.7"),
     ],
@@ -80,6 +78,16 @@ def test_whatever_the_pipeline_raises_is_a_400(container, images, parameters, me
     assert content["type"] == "InternalServerException"
     assert message in content["message"]
     assert images.requests == []
+
+
+def test_an_unknown_argument_is_ignored_by_older_pipelines_and_refused_by_newer_ones(images):
+    parameters = {"seed": 7, "lora": "pixel:1"}
+    assert ask(HuggingFace(images), parameters).status == 200
+    assert (images.last.seed, images.last.lora) == (None, None)
+    refused = ask(HuggingFace(images, ignores_unknown=False), parameters)
+    assert refused.status == 400
+    message = json.loads(refused.body)["message"]
+    assert message == "ZImagePipeline.__call__() got an unexpected keyword argument 'seed'"
 
 
 @pytest.mark.parametrize(
