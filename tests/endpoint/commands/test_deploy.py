@@ -37,6 +37,7 @@ from endpoint.provision.files import payload
 from endpoint.provision.gateway import gateway_project
 from endpoint.provision.model_metadata import read
 from endpoint.provision.settings_check import MODEL_PACKAGE
+from tests.conftest import ALL
 from tests.emulated_aws import empty_aws
 from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
 from tests.endpoint.emulator.container.imitations.doubles import CONTAINERS, Images
@@ -352,6 +353,7 @@ def test_a_proof_of_the_emulated_aws_finds_what_the_emulator_believes(cloud, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not ALL, reason="two deployments; part of --all")
 def test_the_url_speaks_to_vllm_omni_and_to_somebodys_jumpstart_model(cloud, capsys):
     images = Images()
     cloud.server.imitations.images_from = images
