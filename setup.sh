@@ -246,6 +246,16 @@ install_policy_tools() {
 install_programs() {
   install_apart programs tests/requirements-programs.txt
   [ -z "${ALL_TESTS:-}" ] || install_apart generators tests/requirements-generators.txt
+  [ -z "${ALL_TESTS:-}" ] || install_neuron
+}
+
+# optimum-neuron runs on no Python but these.
+install_neuron() {
+  case $(describe_python .venv/bin/python) in
+    *' 3.11') install_apart neuron tests/requirements-neuron.txt ;;
+    *) say "the tests of Inferentia2 are skipped: optimum-neuron requires Python 3.11, and .venv" \
+      "has another one (PYTHON=python3.11 makes it with that)" ;;
+  esac
 }
 
 # Install one file of requirements into .cache/NAME, unless this very set is installed already.

@@ -18,6 +18,7 @@ COPIES = {
     "gateway/chalicelib/picture_files.py": "endpoint/core/picture_files.py",
     "gateway/chalicelib/description.py": f"{RULE}/description.py",
     "model_package/batch/job_folder.py": f"{TRAINER}/job_folder.py",
+    "model_package/neuron/job_folder.py": f"{TRAINER}/job_folder.py",
     "gateway/chalicelib/usage_days.py": "endpoint/core/usage_days.py",
     "gateway/chalicelib/usage_records.py": "endpoint/core/usage_records.py",
     "model_package/server/log.py": f"{EASEL}/log.py",

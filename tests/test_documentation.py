@@ -20,7 +20,7 @@ TOPS = dict.fromkeys(["docs", "endpoint", "gateway", "model_package", "tests"], 
     "easel": ROOT / "model_package" / "code",
 }
 # The code appends _ID and _REVISION to these.
-PREFIXES = {"EASEL_MODEL", "EASEL_REFINER"}
+PREFIXES = {"EASEL_MERGED_LORA", "EASEL_MODEL", "EASEL_QUANTISED", "EASEL_REFINER"}
 # Words of this project's former vocabulary; STYLE's standard terms replace them.
 FORMER_WORDS = re.compile(
     r"\b(visit(s|ors?)?|guests?|paint(s|ed|ers?|ing)?|anew|beside|patience|waiters?|ledger"

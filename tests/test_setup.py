@@ -66,6 +66,7 @@ case "$*" in
   *"-m pytest"*--ignore*) eval "$REST" ;;
   *"-m pytest"*) eval "$ENDS" ;;
   *"-m venv"*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
+  *version_info*) echo "True $VERSION" ;;
 esac
 [ "$(basename "$0")" != mypy ] || eval "$TYPES"
 """
@@ -126,6 +127,22 @@ def test_arguments_go_to_pytest_and_all_selects_everything(pretended):
     assert "python -m pytest tests/a.py -k b c" in shown.stdout
     assert "all: 1" in shown.stdout
     assert "ruff" not in shown.stdout
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_optimum_neuron_is_installed_for_the_python_that_it_supports(pretended, python):
+    shown = subprocess.run(
+        [*pretended, "--all", "tests/a.py"],
+        env={**variables(), "VERSION": python},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+
+    said = "the tests of Inferentia2 are skipped: optimum-neuron requires Python 3.11"
+    assert ("installing tests/requirements-neuron.txt" in shown.stderr) == (python == "3.11")
+    assert (said in shown.stderr) == (python != "3.11")
 
 
 @pytest.fixture

@@ -90,6 +90,7 @@ def to_dict(model: Model) -> dict[str, Any]:
         "gated": model.gated,
         **{name: model.defaults.get(name) for name in ("steps", "width", "height")},
         "asynchronous": model.asynchronous,
+        "backends": [model.backend, *model.backends],
         "quantise": model.quantise,
         "memory_gb": gigabytes(model),
         "instance_types": [_type_to_dict(one) for one in on_types(model)],

@@ -114,6 +114,13 @@ class KnownImage:
         """Return the URI with the digest, if there is one, in place of the tag."""
         return f"{uri.rpartition(':')[0]}@{self.digest}" if self.digest else uri
 
+    def has_diffusers(self, version: str) -> bool:
+        """Whether it contains this version of diffusers or a newer one; true if it has none."""
+        if not self.diffusers or not version:
+            return True
+        own, needed = (re.findall(r"\d+", text) for text in (self.diffusers, version))
+        return [int(part) for part in own[: len(needed)]] >= [int(part) for part in needed]
+
     def known_trouble(self, today: date) -> Iterator[Trouble]:
         """Yield what is wrong with the image, and that its support has ended or ends soon."""
         yield from self.trouble

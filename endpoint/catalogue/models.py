@@ -75,6 +75,7 @@ class Model:
         gated: whether the hub requires an account that accepted its terms; None if unknown.
         dtype: the number format to compute in: auto, fp16, bf16 or fp32.
         variant: the infix in the names of its 16-bit weight files, if it has such files.
+        diffusers: the first version of diffusers that has its pipeline; empty for all.
         sampler: the name of a scheduler for EASEL_SAMPLER; `own` for the model's.
         wide_vae: whether its VAE overflows in fp16 and so computes in 32 bits without bf16.
         components: the parts of its pipeline with their parameters; empty if unknown.
@@ -102,6 +103,7 @@ class Model:
     gated: bool | None = None
     dtype: str = "auto"
     variant: str | None = "fp16"
+    diffusers: str = ""
     sampler: str = "own"
     wide_vae: bool = False
     components: tuple[Component, ...] = ()

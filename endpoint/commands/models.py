@@ -42,6 +42,8 @@ def lines(model: Model) -> Iterator[str]:
         if name in {model.quantise, NONE} or size < facts.gigabytes(model)[model.quantise]
     ]
     yield f"  memory    {'; '.join(sizes)}"
+    if model.backends:
+        yield f"  backends  {', '.join(f'--backend {name}' for name in model.backends)}"
     for one in facts.on_types(model):
         price = f"{one.usd_per_hour:.3f} USD/h" if one.usd_per_hour else "price unknown"
         speed = "not measured"

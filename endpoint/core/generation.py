@@ -115,6 +115,8 @@ class Whole(Rule):
         return schema if self.step == 1 else {**schema, "multipleOf": self.step}
 
     def _expected(self) -> str:
+        if self.least == self.most:
+            return f"must be {self.least:,}"
         kind = "whole number" if self.step == 1 else f"multiple of {self.step}"
         return f"must be a {kind} from {self.least:,} to {self.most:,}"
 

@@ -81,7 +81,7 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
         ),
         (
             ["--instance-type", "ml.inf2.xlarge", "--quantise", "fp8", "--weights", "s3"],
-            "models are compiled",
+            "--quantise fp8 has no effect on a compiled model",
         ),
         (
             ["--model", "flux2-klein", "--quantise", "gguf", "--image", HUGGING_FACE],
@@ -90,6 +90,10 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
         (
             ["--model", "flux2-klein", "--quantise", "nunchaku_lite", "--image", HUGGING_FACE],
             "Pass an image with kernels: --image URI",
+        ),
+        (
+            ["--model", "flux3-klein", "--image", HUGGING_FACE],
+            "contains diffusers 0.38.0, and FLUX.3 Image Klein needs 0.42",
         ),
     ],
 )

@@ -8,8 +8,8 @@
     easel.json                    the model's own defaults
     compiled/                     code that was compiled for it
 
-A modular pipeline of diffusers has a `modular_model_index.json` instead. Names that begin with a dot
-never count: they are the remains of other programs.
+A modular pipeline of diffusers has a `modular_model_index.json` instead.
+Names that begin with a dot never count: they are the remains of other programs.
 Most functions work on relative paths, because they serve folders as well as a hub's list of files.
 """
 
@@ -202,8 +202,8 @@ def read_defaults(path: Path) -> dict[str, Any]:
 def components(index: Mapping[str, Any], without: Collection[str] = ()) -> list[str]:
     """Return the names of the pipeline's components, which are its subfolders' names."""
     # A component is [library, class]; [null, null] is an optional one that the model lacks. Other
-    # lists, such as _ignore_files, have names of diffusers' own. A modular pipeline's component has a
-    # third item, which says where it is from.
+    # lists, such as _ignore_files, have names of diffusers' own. A modular pipeline's components
+    # have a third item, which says where they are.
     return [
         name
         for name, value in index.items()

@@ -18,13 +18,13 @@ from endpoint.core.model_folder import files
 from endpoint.core.model_folder.check import Fault, check, check_pipeline
 from endpoint.core.model_folder.files import (
     BASE,
-    INDEX,
     MERGED_LORA,
     QUANTISED,
     REFINER,
     SHARED,
     FolderUnusable,
     components,
+    holds_model,
     index_in,
     index_of,
     list_files,
@@ -107,10 +107,8 @@ def pipeline_of(folder: Path) -> str:
     Raises:
         BadArgument: if the folder contains none that can be read.
     """
-    index = folder / INDEX
-    if not index.is_file():
-        index = folder / BASE / INDEX
-    return str(_read_index(index).get("_class_name", "model without a class"))
+    home = folder if holds_model(folder) else folder / BASE
+    return str(_read_index(home / index_of(home)).get("_class_name", "model without a class"))
 
 
 def _refuse(faults: Sequence[Fault], source: object) -> None:

@@ -246,12 +246,18 @@ def _confirm(
 def _require_packages(
     context: Context, image: Image, options: EndpointOptions, model: Model
 ) -> None:
-    """Refuse an image without the packages of a quantisation, or without PyPI to get its own.
+    """Refuse an image without the packages of a model, or without PyPI to get its own.
 
     Raises:
         BadArgument: if that is what the options ask for.
     """
     known = known_image(image)
+    if known and not known.has_diffusers(model.diffusers):
+        raise BadArgument(
+            f"{known.title} contains diffusers {known.diffusers}, and {model.title} needs"
+            f" {model.diffusers}.",
+            "Leave out --image, for Easel's own image.",
+        )
     package, own = quantisation.package(model.quantise), own_image.is_own(context, image)
     if package and (known or (own and package not in _OWN_PACKAGES)):
         name = known.title if known else "Easel's own image"

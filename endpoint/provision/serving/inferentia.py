@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from endpoint.catalogue import inferentia, prices
 from endpoint.catalogue.inferentia import Compilable
-from endpoint.catalogue.models import Model
+from endpoint.catalogue.models import NONE, Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
 from endpoint.core.compiled_models import Compiled
@@ -80,13 +80,18 @@ def check(model: Model, options: EndpointOptions) -> Model:
                 f" loading the compiled model takes more ({family.host_gib} GiB are safe).",
                 f"Choose --instance-type {family.serving_types()[0]}.",
             )
+    if model.quantise != NONE:
+        raise BadArgument(
+            f"--quantise {model.quantise} has no effect on a compiled model.", "Leave it out."
+        )
     if options.weights == "fetch":
         raise BadArgument(
             "On Inferentia2, the compiled model is in the bucket; there is nothing to fetch.",
             "Leave out --weights.",
         )
-    # Base and refiner together need the memory of more than one accelerator.
-    return replace(model, refiner=None)
+    # Base and refiner together need the memory of more than one accelerator. The data type was
+    # chosen when it was compiled.
+    return replace(model, refiner=None, dtype="auto")
 
 
 def chosen(context: Context, model: Model, options: EndpointOptions) -> Compiled | None:

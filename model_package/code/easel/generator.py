@@ -127,6 +127,7 @@ class ImageGenerator:
     def describe(self) -> dict[str, object]:
         """Return what a request to this model may contain besides a prompt and a seed, for JSON.
 
+        `merged_lora` is an adapter in the weights of a compiled model, as `name:weight`.
         `published` are those of the adapters that can change while the model runs, after `update`.
         """
         largest, published = self._defaults.largest_area, self._loras.published
@@ -138,6 +139,7 @@ class ImageGenerator:
             "multiple": self.capabilities.multiple,
             "limits": self.capabilities.limits,
             "loras": self._loras.names,
+            **({"merged_lora": self._loras.merged} if self._loras.merged else {}),
             **({"published": published} if published else {}),
             "speed": self._speed.report,
             **self._description.to_dict(),

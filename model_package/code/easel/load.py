@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from easel import log
+from easel import log, static
 from easel.defaults import Defaults, read_description
 from easel.errors import ModelUnusable, SettingInvalid
 from easel.generator import ImageGenerator
-from easel.loading import vae
+from easel.loading import compiled, vae
 from easel.loading.dtype import choose_device, choose_dtype
 from easel.loading.merged_lora import find_merged_lora, merge_lora
 from easel.loading.pipeline import find_folder, find_home, load_pipeline, software
@@ -24,8 +24,8 @@ from easel.lora.file import find_files
 from easel.lora.places import place_at
 from easel.model_folder.description import Description
 from easel.settings import PREPARED, Settings
-from easel.speed.compiler import Compiler
 from easel.speed import eight_bits
+from easel.speed.compiler import Compiler
 from easel.speed.speed import Speed, SpeedSettings
 from easel.startup import gc_pause
 from easel.startup.read_ahead import read_ahead
@@ -98,13 +98,14 @@ class _Loaded:
     def describe(self) -> dict[str, object]:
         """Return the fields of the log's `model_loaded`."""
         base, *refiners = (type(pipeline).__name__ for pipeline in self.pipelines)
+        accelerator = getattr(self.pipelines[0], "accelerator", None)
         return {
             "pipeline": base,
             "model": self.settings.model_name,
             "refiner": refiners[0] if refiners else None,
             "loras": self.loras.names,
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": accelerator or str(self.device),
+            "dtype": "compiled" if accelerator else str(self.dtype).removeprefix("torch."),
             "speed": self.speed.report,
             "software": software(),
         }
@@ -120,6 +121,8 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     merged = find_merged_lora(model_dir, home, settings)
     quantised = find_quantised(model_dir, home, settings)
     stopwatch.mark("find")
+    if compiled.is_compiled(folders[0]):
+        static.refuse(settings, speed_settings, folders, _adapters([model_dir, home], settings))
     rounds = settings.quantise in eight_bits.FORMATS
     # Rounded weights are moved one by one: a GPU need not hold the model in 16 bits.
     first = torch.device("cpu") if rounds else device
@@ -143,6 +146,9 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     # The order of precedence: EASEL_DEFAULTS, the model's folder, the pipeline's own folder.
     defaults = settings.defaults.over(Defaults.from_folder(model_dir))
     defaults = defaults.over(Defaults.from_folder(home)).over(Defaults.from_folder(folders[0]))
+    static_size = getattr(pipelines[0], "static_size", None)
+    if static_size is not None:
+        static.check_defaults(defaults, static_size)
     described = [read_description(folder) for folder in (model_dir, home, folders[0])]
     description = next((each for each in described if each.to_dict()), Description())
     return _Loaded(settings, defaults, description, pipelines, device, dtype, loras, speed)
@@ -195,10 +201,19 @@ def _load_loras(
     pipelines: Sequence[Any],
     environ: Mapping[str, str],
 ) -> Loras:
-    own = dict.fromkeys(home / "loras" for home in homes)
-    folders = [*own, *([settings.loras] if settings.loras else [])]
     place = place_at(settings.loras_from, environ) if settings.loras_from else None
     obstacle = None
     if settings.quantise in PREPARED:
         obstacle = f"this model's weights are quantised ({settings.quantise}), and take no LoRA"
-    return Loras(find_files(folders), pipelines, place, obstacle=obstacle)
+    files = find_files(_folders(homes, settings))
+    merged = getattr(pipelines[0], "merged_lora", None)
+    return Loras(files, pipelines, place, merged=merged, obstacle=obstacle)
+
+
+def _adapters(homes: Sequence[Path], settings: Settings) -> list[Path]:
+    return [path for _, path in find_files(_folders(homes, settings))]
+
+
+def _folders(homes: Sequence[Path], settings: Settings) -> list[Path]:
+    own = dict.fromkeys(home / "loras" for home in homes)
+    return [*own, *([settings.loras] if settings.loras else [])]

@@ -13,6 +13,23 @@ from endpoint.core.problems import BadArgument
 KNOWN = images.read()
 
 
+@pytest.mark.parametrize(
+    ("own", "needed", "enough"),
+    [
+        ("0.38.0", "0.42", False),
+        ("0.42.1", "0.42", True),
+        ("0.38.0", "0.38", True),
+        ("1.0.0", "0.42", True),
+        ("0.35.x", "0.38", False),
+        (None, "0.42", True),
+        ("0.33.1", "", True),
+    ],
+)
+def test_an_image_has_a_version_of_diffusers_or_not(own, needed, enough):
+    image = replace(KNOWN[images.DEFAULT], diffusers=own)
+    assert image.has_diffusers(needed) == enough
+
+
 @pytest.mark.parametrize("image", KNOWN.values(), ids=KNOWN)
 def test_an_entry_is_complete_and_names_its_sources(image):
     assert image.uri or image.lookup

@@ -19,6 +19,7 @@ def test_every_model_is_listed_with_licence_duties_memory_steps_and_price(capsys
     assert "  picture   1 step, 512 x 512, in real time" in output
     assert "  memory    22.6 GB; --quantise fp8 12.8; --quantise int8 12.8" in output
     assert "3.6 s, published: 0.95 USD per 1,000" in output
+    assert "  backends  --backend hugging-face, --backend vllm-omni\n" in output
     assert "no legal advice" in output
 
 

@@ -9,6 +9,7 @@ weights. Stable Diffusion, SDXL and its refiner are made by `model_package/stand
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
+    Flux3AutoBlocks,
     Flux3DistilledAutoBlocks,
     Flux3Transformer2DModel,
     ModularPipeline,
@@ -43,6 +45,13 @@ from model_package.stand_in import _vocabulary
 
 HIDDEN = 32
 PUBLISHED = "somebody/published"
+UPSAMPLER = {
+    "pretrained_model_name_or_path": "somebody/upsampler",
+    "revision": None,
+    "subfolder": "",
+    "type_hint": ["transformers", "Qwen3_5ForConditionalGeneration"],
+    "variant": None,
+}
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>",
             "<|vision_start|>", "<|vision_end|>")  # fmt: skip
 _CHAT = (
@@ -69,6 +78,8 @@ def make_family(name: str, folder: Path) -> Path:
         if isinstance(value, list):
             # As in a published index: a place on the hub, also for what is next to it.
             value[2] |= {"pretrained_model_name_or_path": PUBLISHED, "subfolder": part}
+    # A language model that rewrites prompts, which is not here.
+    index["prompt_upsampler"] = ["transformers", "Qwen3_5ForConditionalGeneration", {**UPSAMPLER}]
     index["tokenizer"][:2] = ["transformers", "Qwen3VLProcessor"]
     path.write_text(json.dumps(index), "utf-8")
     return folder
@@ -177,8 +188,8 @@ def ernie_image():
     )
 
 
-def flux3_klein():
-    blocks = Flux3DistilledAutoBlocks()
+def flux3_klein(blocks_class=Flux3DistilledAutoBlocks, *, flow_map=True):
+    blocks = blocks_class()
     blocks.sub_blocks.pop("prompt_upsampler")
     pipeline = blocks.init_pipeline()
     words = _words()
@@ -222,7 +233,7 @@ def flux3_klein():
             joint_attention_dim=8 * HIDDEN,
             timestep_channels=32,
             axes_dims_rope=(4, 4, 4, 4),
-            flow_map=True,
+            flow_map=flow_map,
         ).eval(),
     )
     return pipeline
@@ -233,6 +244,8 @@ FAMILIES = {
     "z-image": z_image,
     "ernie-image": ernie_image,
     "flux3-klein": flux3_klein,
+    # Not distilled: with a guider, and so with a guidance scale and a negative prompt.
+    "flux3-klein-base": partial(flux3_klein, Flux3AutoBlocks, flow_map=False),
 }
 
 

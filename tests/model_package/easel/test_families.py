@@ -21,31 +21,41 @@ FAMILIES = (
     ("FLUX.1", "FluxPipeline", "FluxTransformer2DModel"),
     ("FLUX.2 klein", "Flux2KleinPipeline", "Flux2Transformer2DModel"),
     ("Z-Image", "ZImagePipeline", "ZImageTransformer2DModel"),
+    ("ERNIE-Image", "ErnieImagePipeline", "ErnieImageTransformer2DModel"),
+    ("FLUX.3 klein", "Flux3DistilledModularPipeline", "Flux3Transformer2DModel"),
 )
 
 
 def family_table():
     head = (
-        "| family | steps, guidance | `regional` compiles | 8 bits | cut-off | steps on host "
-        "| VAE of an fp16 model |\n|---|---|---|---|---|---|---|\n"
+        "| family | steps, guidance | `regional` compiles | cut-off | steps on host "
+        "| VAE of an fp16 model |\n|---|---|---|---|---|---|\n"
     )
     return head + "".join(family_row(*family) for family in FAMILIES)
 
 
 def family_row(title, pipeline, denoiser):
-    call = inspect.signature(getattr(diffusers, pipeline).__call__).parameters
-    steps, scale = (call[name].default for name in ("num_inference_steps", "guidance_scale"))
+    steps, scale = own_recipe(getattr(diffusers, pipeline))
     blocks = getattr(diffusers, denoiser)._repeated_blocks or []
     cells = [
         title,
-        f"{steps}, {scale:g}",
+        f"{steps}, {'none' if scale is None else f'{scale:g}'}",
         "nothing" if not blocks else ", ".join(f"`{block}`" for block in blocks),
-        yes(denoiser == "UNet2DConditionModel"),
         yes(pipeline in guidance._INPUTS),
         yes(pipeline in host_timesteps._PIPELINES),
         "fp16" if pipeline in vae._FP16_SAFE else "as its configuration says",
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def own_recipe(pipeline):
+    """Return the default steps and guidance scale of a pipeline's class."""
+    if issubclass(pipeline, diffusers.ModularPipeline):
+        blocks = getattr(diffusers, pipeline.default_blocks_name)().get_workflow("text2image")
+        defaults = {each.name: each.default for each in blocks.inputs}
+        return defaults["num_inference_steps"], defaults.get("guidance_scale")
+    call = inspect.signature(pipeline.__call__).parameters
+    return call["num_inference_steps"].default, call["guidance_scale"].default
 
 
 def yes(value):

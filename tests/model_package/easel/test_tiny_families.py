@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import diffusers
 import numpy as np
@@ -16,7 +17,9 @@ import torch
 from transformers import AutoTokenizer
 
 from easel.load import load_generator
+from easel.speed import eight_bits
 from easel.startup.quiet import without_warnings
+from endpoint.catalogue import memory
 from endpoint.catalogue import models as catalogue
 from generation import GenerationRequest
 from tests.model_package.doubles import families
@@ -219,3 +222,80 @@ def test_a_lora_is_applied_as_by_diffusers(folder_of, painter, tmp_path, name):
     if tiny.made != "ensemble":  # diffusers would need the file in two pipelines
         assert difference(styled, plain(name, folder, path)) <= 1
     assert (paint(generator) == bare).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("flux2-klein", "fp8"),
+        ("z-image-turbo", "int8"),
+        ("ernie-image-turbo", "fp8"),
+        ("flux3-klein", "int8"),
+    ],
+)
+def test_a_transformer_in_8_bits_paints_nearly_the_same(
+    folder_of, painter, monkeypatch, name, form
+):
+    monkeypatch.setattr(eight_bits, "LARGE", 1_000)  # so that the text encoders are, too
+    tiny = TINY[name]
+    small = load(folder_of(tiny.made), tiny, EASEL_QUANTISE=form)
+    whole = paint(painter(name)).astype(int)
+
+    # At this size the VAE, which stays as it is, takes most of it.
+    assert size(small) < 0.95 * size(painter(name))
+    assert abs(paint(small) - whole).mean() < (1.5 if form == "fp8" else 0.3)
+    assert (paint(small) == paint(small)).all()
+
+
+def size(generator):
+    """Return the bytes of all weights of a generator's pipeline."""
+    components = generator._pipeline.components.values()
+    parts = [part for part in components if isinstance(part, torch.nn.Module)]
+    tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
+    return sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_formula_gives_what_the_weights_take(folder_of, painter, name):
+    folder = folder_of(TINY[name].made)
+    components = [part for part in memory.of_folder(folder) if "/" not in part.name]
+
+    assert memory.weights(components, "fp32") == pytest.approx(size(painter(name)), rel=0.1)
+
+
+# The transformers of the catalogue in their own size; the numbers are those of their config.json.
+FULL = {
+    "flux2-klein": {
+        "num_layers": 5,
+        "num_single_layers": 20,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 7_680,
+        "guidance_embeds": False,
+    },
+    "z-image-turbo": {},
+    "ernie-image-turbo": {
+        "hidden_size": 4_096,
+        "num_attention_heads": 32,
+        "num_layers": 36,
+        "ffn_hidden_size": 12_288,
+        "text_in_dim": 3_072,
+    },
+    "flux3-klein": {"flow_map": True},
+}
+
+
+@pytest.mark.parametrize("form", eight_bits.FORMATS)
+@pytest.mark.parametrize("name", FULL)
+def test_the_formula_gives_what_8_bits_take_at_full_size(painter, name, form):
+    kind = type(painter(name).denoiser)
+    with torch.device("meta"):  # sizes without numbers
+        transformer = kind(**FULL[name]).to(torch.bfloat16)
+    (entry,) = (each for each in catalogue.read()[name].components if each.is_denoiser)
+    count = sum(parameter.numel() for parameter in transformer.parameters())
+    pipeline = SimpleNamespace(transformer=transformer)
+    eight_bits.EightBits(eight_bits.denoiser_layers([pipeline]), form).start()
+    tensors = (*transformer.parameters(), *transformer.buffers())
+    taken = sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+
+    assert entry.parameters == pytest.approx(count, rel=0.005)
+    assert entry.size("bf16", form) == pytest.approx(taken, rel=0.1)

@@ -145,7 +145,9 @@ def _earlier_download(model_id: str, revision: str | None) -> Path:
         )
         return Path(path).parents[index.count("/")]
 
-    *others, last = (root + name for root in ("", model_folder.BASE) for name in model_folder.INDEXES)
+    *others, last = (
+        root + name for root in ("", model_folder.BASE) for name in model_folder.INDEXES
+    )
     for index in others:
         with suppress(errors.LocalEntryNotFoundError):
             return find(index)

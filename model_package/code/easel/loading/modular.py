@@ -93,7 +93,9 @@ class TextProcessor:
         from transformers import AutoTokenizer
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(
-            spec.pretrained_model_name_or_path, subfolder=spec.subfolder or "", revision=spec.revision
+            spec.pretrained_model_name_or_path,
+            subfolder=spec.subfolder or "",
+            revision=spec.revision,
         )
 
     def apply_chat_template(self, messages: Any, **options: Any) -> Any:
@@ -126,22 +128,24 @@ def adapt(pipeline: Any) -> Any:
 
 def _signature(defaults: Mapping[str, Any]) -> inspect.Signature:
     keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
-    parameters.append(inspect.Parameter("prompt", keyword))
-    for name in (*_NEEDED[1:], *_OPTIONAL, CALLBACK, _INPUTS):
-        if name in defaults or name in (CALLBACK, _INPUTS):
-            parameters.append(inspect.Parameter(name, keyword, default=defaults.get(name)))
-    return inspect.Signature(parameters)
+    names = [*_NEEDED[1:], *filter(defaults.__contains__, _OPTIONAL), CALLBACK, _INPUTS]
+    return inspect.Signature(
+        [
+            inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY),
+            inspect.Parameter("prompt", keyword),
+            *(inspect.Parameter(name, keyword, default=defaults.get(name)) for name in names),
+        ]
+    )
 
 
 @contextmanager
 def _guided(pipeline: Any, scale: float | None) -> Iterator[None]:
-    """A context with another guidance scale; a guider keeps its own."""
-    if scale is None:
+    """A context with a guider of the run's own, since a guider keeps state, and with its scale."""
+    own = getattr(pipeline, "guider", None)
+    if own is None:
         yield
         return
-    own = pipeline.guider
-    pipeline.guider = own.new(guidance_scale=scale)
+    pipeline.guider = own.new() if scale is None else own.new(guidance_scale=scale)
     try:
         yield
     finally:

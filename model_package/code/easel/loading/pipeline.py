@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from easel.errors import ModelUnusable
-from easel.loading import hub, modular
+from easel.loading import compiled, hub, modular
 from easel.model_folder import check
 from easel.model_folder import files as model_folder
 from easel.settings import PREPARED, Settings
@@ -97,6 +97,9 @@ def load_pipeline(
 ) -> Any:
     """Return the pipeline of a folder, on `device`, with its safety checker if it has one.
 
+    A compiled model is loaded onto its accelerator; then the arguments besides the folder have no
+    effect.
+
     Args:
         folder: a diffusers pipeline's folder.
         dtype: the type to compute in.
@@ -116,6 +119,10 @@ def load_pipeline(
     _repeat_exactly()
     index = read_index(folder)
     shared, stopwatch = shared or {}, stopwatch or Stopwatch()
+    if compiled.is_compiled(folder):
+        pipeline = compiled.load(folder)
+        stopwatch.mark("weights")
+        return pipeline
     given = {**shared, **(parts or {})}
     name = str(index.get("_class_name"))
     arguments = _arguments(folder, index, given, dtype=dtype, allow_pickle=allow_pickle)

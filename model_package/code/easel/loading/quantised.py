@@ -1,7 +1,7 @@
 """A transformer whose weights were quantised before: one GGUF file, or nunchaku_lite's.
 
-The rest of the pipeline is loaded as usual. diffusers' own quantizers do the work; what they need
-(a package, a kind of GPU) is not checked here a second time, and their refusal is passed on.
+The rest of the pipeline is loaded as usual. diffusers' own quantizers do the work. What GPU they
+need is not checked here a second time: their refusal is passed on.
 """
 
 from __future__ import annotations
@@ -37,15 +37,20 @@ def find_quantised(model_dir: Path, home: Path, settings: Settings) -> Path | No
         ModelUnusable: if there is none, or if it cannot be fetched.
     """
     kind = settings.quantise
-    if kind not in PREPARED:
-        return None
     for folder in (model_dir, home):
         paths = model_folder.quantised_files(model_folder.list_files(folder))
+        files = [path for path in paths if path.lower().endswith(model_folder.GGUF)]
+        if paths and kind not in PREPARED:
+            raise SettingInvalid(
+                f"{folder / model_folder.QUANTISED} has a quantised transformer; set "
+                f"EASEL_QUANTISE={'gguf' if files else 'nunchaku_lite'}, or delete it"
+            )
         if paths and kind == "nunchaku_lite":
             return folder / model_folder.QUANTISED
-        for path in paths:
-            if path.lower().endswith(model_folder.GGUF):
-                return folder / path
+        if files and kind == "gguf":
+            return folder / files[0]
+    if kind not in PREPARED:
+        return None
     if settings.quantised_id is None or (kind == "gguf" and settings.quantised_file is None):
         raise SettingInvalid(
             f"EASEL_QUANTISE is {kind}, and there is no quantised transformer: put it into "
@@ -58,7 +63,9 @@ def find_quantised(model_dir: Path, home: Path, settings: Settings) -> Path | No
 def _fetch(repository: str, settings: Settings) -> Path:
     file = (settings.quantised_file or "").strip("/")
     inside = f"{file}/" if file else ""
-    wanted = [file] if settings.quantise == "gguf" else [f"{inside}*.json", f"{inside}*.safetensors"]
+    wanted = (
+        [file] if settings.quantise == "gguf" else [f"{inside}*.json", f"{inside}*.safetensors"]
+    )
     folder = hub.fetch_files(
         repository, settings.quantised_revision, wanted, variables="EASEL_QUANTISED"
     )
@@ -90,12 +97,14 @@ def load_quantised(
             f"EASEL_QUANTISE is {kind}, which this model does not support, because it has no "
             "transformer; set EASEL_QUANTISE to fp8, int8 or none"
         )
-    load = _load_gguf if kind == "gguf" else _load_nunchaku
+    class_ = getattr(diffusers, value[1])
     try:
         with without_warnings():
-            return {PART: load(getattr(diffusers, value[1]), place, folder, dtype)}
-    except ModelUnusable:
-        raise
+            if kind == "gguf":
+                return {PART: _load_gguf(class_, place, folder, dtype)}
+            return {PART: _load_nunchaku(class_, place, dtype)}
+    except model_folder.FolderUnusable as error:
+        raise ModelUnusable(str(error)) from error
     except LOADING_ERRORS as error:
         raise ModelUnusable(
             f"EASEL_QUANTISE is {kind}, which cannot be loaded here: {error}; set it to fp8, int8 "
@@ -104,6 +113,11 @@ def load_quantised(
 
 
 def _load_gguf(kind: Any, file: Path, folder: Path, dtype: torch.dtype) -> Any:
+    if not diffusers.utils.is_gguf_available():  # diffusers would say that the file is unreadable
+        raise SettingInvalid(
+            "EASEL_QUANTISE is gguf, which needs the Python package gguf, and this container lacks "
+            "it; use Easel's own image, or set it to fp8, int8 or none"
+        )
     if not hasattr(kind, "from_single_file"):
         raise SettingInvalid(
             f"EASEL_QUANTISE is gguf, which diffusers does not read for {kind.__name__}; set it to "
@@ -136,7 +150,7 @@ def _restore_others(transformer: Any, dtype: torch.dtype) -> None:
                     module._parameters[name] = torch.nn.Parameter(plain, requires_grad=False)
 
 
-def _load_nunchaku(kind: Any, place: Path, folder: Path, dtype: torch.dtype) -> Any:
+def _load_nunchaku(kind: Any, place: Path, dtype: torch.dtype) -> Any:
     place = place if (place / "config.json").is_file() else place / PART
     config = model_folder.read_object(place / "config.json")
     method = config.get("quantization_config", {}).get("quant_method")

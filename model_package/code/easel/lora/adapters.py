@@ -77,6 +77,7 @@ class Loras:
         files: names and files.
         pipelines: the base, and the refiner if there is one.
         place: where more adapters are published while the model runs.
+        merged: an adapter that is part of a compiled model's weights, which no other can change.
         obstacle: why no adapter can be added to these weights; None if they can.
     """
 
@@ -86,8 +87,10 @@ class Loras:
         pipelines: Sequence[Any],
         place: Place | None = None,
         *,
+        merged: str | None = None,
         obstacle: str | None = None,
     ) -> None:
+        self.merged = merged
         self._obstacle = obstacle
         self._adapters: dict[str, Adapter] = {}
         self._refused: dict[str, str] = {}
@@ -184,10 +187,14 @@ class Loras:
             except LoraUnusable as error:
                 raise _unusable(name, str(error)) from error
         if adapter is None:
-            names = ", ".join(self.names)[:1_000]  # an error is no place for a long list
-            available = f"available: {names}" if names else "this model has no adapters"
-            raise InvalidField("lora", f"unknown adapter {name}; {available}")
+            raise InvalidField("lora", f"unknown adapter {name}; {self._available()}")
         return adapter
+
+    def _available(self) -> str:
+        if self.merged:
+            return f"this model is compiled with {self.merged}, and applies no other"
+        names = ", ".join(self.names)[:1_000]  # an error is no place for a long list
+        return f"available: {names}" if names else "this model has no adapters"
 
     @contextmanager
     def applied(self, lora: str | Selection) -> Iterator[None]:

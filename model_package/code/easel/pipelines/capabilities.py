@@ -109,7 +109,7 @@ class Capabilities:
         return width, height
 
     def _least(self, side: str) -> int:
-        rule = RULES[side]
+        rule = self.rules.get(side, RULES[side])
         assert isinstance(rule, Whole)  # noqa: S101 - for the type checker
         return math.ceil(rule.least / self.multiple) * self.multiple
 
@@ -154,7 +154,15 @@ def _rules(pipeline: Any, takes: frozenset[str], multiple: int) -> dict[str, Who
     for side in ("width", "height"):
         if side in takes:
             rules[side] = replace(rules[side], step=multiple)
+    for side, pixels in zip(("width", "height"), _static_size(pipeline), strict=False):
+        rules[side] = replace(rules[side], least=pixels, most=pixels)
     return {name: rule for name, rule in rules.items() if rule != RULES[name]}
+
+
+def _static_size(pipeline: Any) -> tuple[int, ...]:
+    """Return width and height in pixels of a model that is compiled for one size, else nothing."""
+    size: tuple[int, ...] = getattr(pipeline, "static_size", None) or ()
+    return size
 
 
 def _own_defaults(
@@ -180,6 +188,9 @@ def _own_defaults(
 
 def _own_size(pipeline: Any) -> tuple[int | None, int | None]:
     """Return width and height in pixels: the denoiser's sample size times the VAE's scale."""
+    if static := _static_size(pipeline):
+        width, height = static
+        return width, height
     denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     sample = getattr(pipeline, "default_sample_size", None)
     sample = sample or getattr(getattr(denoiser, "config", None), "sample_size", None)

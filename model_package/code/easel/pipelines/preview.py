@@ -29,11 +29,14 @@ class Preview:
 
         Args:
             pipeline: that made them; its VAE decodes once.
-            latents: shaped (images, channels, height, width); None is returned for others.
+            latents: shaped (images, channels, height, width); None is returned for others, and for
+                a VAE that is compiled for one size.
         """
         vae = getattr(pipeline, "vae", None)
         channels = getattr(getattr(vae, "config", None), "latent_channels", None)
         if not isinstance(latents, torch.Tensor) or latents.ndim != 4:
+            return None
+        if getattr(pipeline, "static_size", None) is not None:
             return None
         if latents.shape[1] != channels:
             return None

@@ -82,7 +82,10 @@ class TimeLimit:
 
     def _report(self, watch: Watch, pipeline: Any, tensors: dict[str, Any]) -> None:
         self._done += 1
-        steps = int(self._steps or getattr(pipeline, "num_timesteps", 0) or self._done)
+        # Not every pipeline has the property; the noise levels always have a length.
+        levels = getattr(getattr(pipeline, "scheduler", None), "timesteps", None)
+        own = getattr(pipeline, "num_timesteps", 0) or (0 if levels is None else len(levels))
+        steps = int(self._steps or own or self._done)
         # Some schedulers call the denoiser more often than the request has steps.
         watch.progressed(min(self._done, steps), steps)
         if self._preview is not None and watch.wants_preview():

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 
 from easel.prompts.prompt_weights import parse
-from easel.prompts.text_encoder import Embedding, TextEncoder
+from easel.prompts.text_encoder import CannotEncode, Embedding, TextEncoder
+from generation import InvalidField
 
 # Of cached embeddings, on the model's device. In 16 bits a prompt takes 0.3 MB for SDXL and 0.1 MB
 # for SD 1.5.
 KEPT_BYTES = 64 * 2**20
-_CLIP = {"CLIPTextModel", "CLIPTextModelWithProjection"}
+# The last one is optimum-neuron's, for an encoder that is compiled.
+_CLIP = {"CLIPTextModel", "CLIPTextModelWithProjection", "NeuronModelTextEncoder"}
 
 Arguments = dict[str, torch.Tensor]
 
@@ -71,6 +73,9 @@ class PromptEncoder:
             negative_prompt: what it should not show; empty is the same as None.
             guided: whether the pipeline will use the negative prompt.
             state: what else the embeddings depend on: the LoRA adapters.
+
+        Raises:
+            InvalidField: naming the prompt that a compiled encoder cannot encode.
         """
         with torch.no_grad():
             return self._embed(prompt, negative_prompt or "", guided=guided, state=state)
@@ -80,7 +85,12 @@ class PromptEncoder:
         texts = {"": prompt}
         if guided and (negative_prompt or not self._zeros):
             texts["negative_"] = negative_prompt
-        encoded = {prefix: self._encode(text, state) for prefix, text in texts.items()}
+        encoded = {}
+        for prefix, text in texts.items():
+            try:
+                encoded[prefix] = self._encode(text, state)
+            except CannotEncode as error:
+                raise InvalidField(f"{prefix}prompt", str(error)) from error
         longest = max(one.hidden.shape[1] for embeddings in encoded.values() for one in embeddings)
         arguments = {}
         for prefix, embeddings in encoded.items():

@@ -26,6 +26,10 @@ _SENTENCE_ENDS = {".</w>"}
 _PHRASE_ENDS = {".</w>", ",</w>", ";</w>", ":</w>"}
 
 
+class CannotEncode(ValueError):
+    """A compiled encoder cannot encode this text; says why."""
+
+
 @dataclass(frozen=True)
 class Embedding:
     """One encoder's output for one prompt.
@@ -64,10 +68,19 @@ class TextEncoder:
         config = encoder.config
         self._length = min(int(tokenizer.model_max_length), int(config.max_position_embeddings))
         self._uses_mask = bool(getattr(config, "use_attention_mask", False))
+        # optimum-neuron describes there what the encoder was compiled for: one chunk, no mask.
+        self._compiled = hasattr(config, "neuron")
 
     def encode(self, fragments: Sequence[Fragment]) -> Embedding:
-        """Return the embedding of a prompt's fragments."""
+        """Return the embedding of a prompt's fragments.
+
+        Raises:
+            CannotEncode: if the encoder is compiled, and the prompt takes more than one chunk, or
+                has a weight below 1.
+        """
         chunks = self._split(self._tokenize(fragments))
+        if self._compiled:
+            self._check_compiled(fragments, chunks)
         runs = [self._run(chunk) for chunk in chunks]
         pooled = runs[0].pooled
         # Without weights the result must be the encoder's own, bit for bit.
@@ -83,6 +96,17 @@ class TextEncoder:
     def empty(self) -> Embedding:
         """Return the embedding of the empty prompt."""
         return self._run(self._chunk([]))
+
+    def _check_compiled(
+        self, fragments: Sequence[Fragment], chunks: Sequence[list[_Token]]
+    ) -> None:
+        if len(chunks) > 1:
+            raise CannotEncode(
+                f"must be at most {self._length - 2} tokens long, about "
+                f"{(self._length - 2) * 3 // 4} words, for this compiled model"
+            )
+        if _lowered(fragments):
+            raise CannotEncode("must have no weight below 1 for this compiled model")
 
     @property
     def _end(self) -> int:

@@ -47,7 +47,7 @@ class _Fp8Conv2d(nn.Conv2d):
 class _Scaled:
     """A layer whose weight is whole numbers, times one scale for each output."""
 
-    weight: nn.Parameter
+    weight: torch.Tensor
     weight_scale: torch.Tensor
 
     def full_weight(self, dtype: torch.dtype) -> torch.Tensor:

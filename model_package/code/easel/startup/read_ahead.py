@@ -39,7 +39,9 @@ def read_ahead(folder: Path, environ: Mapping[str, str]) -> threading.Thread | N
 
 def weights(folder: Path) -> list[Path]:
     """Return the files that a loader will most likely read: 16-bit ones if there are both."""
-    files = sorted(path for path in folder.glob("**/*.safetensors") if path.is_file())
+    patterns = ("**/*.safetensors", "**/*.neuron")
+    paths = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
+    files = [path for path in paths if path.is_file()]
     files = [path for path in files if path.relative_to(folder).parts[0] != "loras"]
     small = [path for path in files if ".fp16." in path.name or ".fp16-" in path.name]
     components = {path.parent for path in small}

@@ -87,6 +87,8 @@ def test_a_compiled_model_is_served_with_its_code_and_its_machine_image(world, d
     # A request without a size has the only one that there is.
     defaults = json.loads(variables["EASEL_DEFAULTS"])
     assert (defaults["width"], defaults["height"], defaults["steps"]) == (448, 512, 25)
+    # A setting that has no effect on a compiled model is refused when it is loaded.
+    assert variables["EASEL_DTYPE"] == "auto"
     assert "EASEL_MODEL_ID" not in variables
     assert "EASEL_LORAS_FROM" not in variables
     variant = only_config(world)["ProductionVariants"][0]
@@ -153,6 +155,14 @@ def test_what_was_compiled_of_other_weights_is_not_served(world, deployed, capsy
             "need different images",
         ),
         (["--instance-type", "ml.inf2.xlarge", "--weights", "fetch"], "nothing to fetch"),
+        (
+            ["--instance-type", "ml.inf2.xlarge", "--quantise", "int8"],
+            "--quantise int8 has no effect",
+        ),
+        (
+            ["--instance-type", "ml.inf2.xlarge", "--backend", "hugging-face"],
+            "Inferentia2 is served by Easel's own container alone",
+        ),
         (["--lora", "watercolour"], "--lora is for compiled models"),
         (["--size", "512x512"], "--size is for compiled models"),
     ],

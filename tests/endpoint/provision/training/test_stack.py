@@ -201,8 +201,10 @@ def test_the_jobs_write_below_their_own_folders_only():
 
     assert writes == [
         "batches/*/checkpoints/*",
+        "compiled/models/*/checkpoints/*",
         "training/jobs/*/checkpoints/*",
         "batches/*/output/*",
+        "compiled/models/*/output/*",
         "training/jobs/*/output/*",
     ]
 

@@ -65,6 +65,50 @@ FAMILIES = {
             attention_kwargs={},
         ),
     ),
+    "ERNIE-Image": (
+        "ErnieImageTransformer2DModel",
+        {
+            "hidden_size": 64,
+            "num_attention_heads": 2,
+            "num_layers": 1,
+            "ffn_hidden_size": 64,
+            "in_channels": 16,
+            "out_channels": 16,
+            "text_in_dim": 32,
+            "rope_axes_dim": (8, 12, 12),
+        },
+        lambda seed: (
+            (),
+            {
+                "hidden_states": noise(seed, 1, 16, SIDE, SIDE),
+                "timestep": torch.full((1,), 500.0 + seed),
+                "text_bth": noise(seed + 50, 1, TEXT, 32),
+                "text_lens": torch.tensor([TEXT]),
+                "return_dict": False,
+            },
+        ),
+    ),
+    "FLUX.3": (
+        "Flux3Transformer2DModel",
+        {
+            **{name: value for name, value in SMALL.items() if name != "patch_size"},
+            "num_single_layers": 1,
+            "cond_in_channels": 16,
+            "timestep_channels": 32,
+            "axes_dims_rope": (4,) * 4,
+        },
+        lambda seed: (
+            (),
+            {
+                "hidden_states": noise(seed, 1, SIDE * SIDE, 16),
+                "encoder_hidden_states": noise(seed + 50, 1, TEXT, 32),
+                "timestep": torch.tensor([0.5 + seed / 10]),
+                "txt_ids": torch.zeros(TEXT, 4),
+                "img_ids": places(4),
+                "return_dict": False,
+            },
+        ),
+    ),
     # Takes each image, and each prompt, as an item of a list.
     "Z-Image": (
         "ZImageTransformer2DModel",
@@ -94,6 +138,9 @@ def test_an_image_is_the_same_whoever_shares_its_call(family, size):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         transformer = getattr(diffusers, name)(**config).eval()
+        for parameter in transformer.parameters():
+            if not parameter.any():  # training begins with zeros, which would hide all differences
+                torch.nn.init.normal_(parameter, std=0.1)
     calls = []
     part = StandIn(transformer, calls.append, name="transformer", shared=True)
     for seed in range(size):

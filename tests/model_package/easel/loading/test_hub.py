@@ -1,5 +1,6 @@
 """The real huggingface_hub against a stand-in of the hub, in a process of its own."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -158,3 +159,90 @@ def test_pickled_weights_are_chosen_if_they_are_allowed_and_are_the_only_ones():
         "vae/config.json",
         "vae/a.safetensors",
     ]
+
+
+# What else a model needs from other repositories, in one process: the start of one takes seconds.
+OTHERS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from easel.errors import ModelUnusable
+from easel.loading.merged_lora import find_merged_lora
+from easel.loading.pipeline import find_home
+from easel.loading.quantised import find_quantised
+from easel.settings import Settings
+
+nothing = Path(sys.argv[2])
+model = {"EASEL_MODEL_ID": "somebody/modular"}
+gguf = {**model, "EASEL_QUANTISE": "gguf", "EASEL_QUANTISED_ID": "somebody/quantised"}
+nunchaku = {**gguf, "EASEL_QUANTISE": "nunchaku_lite"}
+lora = {"EASEL_MERGED_LORA_ID": "somebody/few-steps"}
+
+def show(call, environ):
+    settings = Settings.from_environ(environ)
+    try:
+        found = call(settings)
+        inside = [found] if found.is_file() else sorted(found.rglob("*"))
+        print([path.name for path in inside if path.is_file()])
+    except ModelUnusable as error:
+        print("refused:", error)
+
+show(lambda settings: find_home(nothing, settings), {**gguf, "EASEL_QUANTISED_FILE": "a.gguf"})
+show(lambda settings: find_home(nothing, settings), model)
+quantised = lambda settings: find_quantised(nothing, nothing, settings)
+show(quantised, {**gguf, "EASEL_QUANTISED_FILE": "a.gguf"})
+show(quantised, {**gguf, "EASEL_QUANTISED_FILE": "b.gguf"})
+show(quantised, {**nunchaku, "EASEL_QUANTISED_FILE": "transformer"})
+merged = lambda settings: find_merged_lora(nothing, nothing, settings)
+show(merged, {**lora, "EASEL_MERGED_LORA_FILE": "few.safetensors"})
+show(merged, {**lora, "EASEL_MERGED_LORA_FILE": "many.safetensors"})
+other = {"EASEL_MERGED_LORA_REVISION": "x"}
+show(merged, {**lora, **other, "EASEL_MERGED_LORA_FILE": "few.safetensors"})
+"""
+
+
+def test_what_comes_from_other_repositories_is_fetched_file_by_file(tmp_path):
+    modular, quantised, few = (tmp_path / name for name in ("modular", "quantised", "few"))
+    for path, text in (
+        (modular / "modular_model_index.json", MODULAR),
+        (modular / "transformer/config.json", "{}"),
+        (modular / "transformer/diffusion_pytorch_model.safetensors", ""),
+        (modular / "vae/config.json", "{}"),
+        (modular / "upsampler/model.safetensors", ""),
+        (quantised / "a.gguf", "GGUF"),
+        (quantised / "transformer/config.json", "{}"),
+        (quantised / "transformer/model.safetensors", ""),
+        (few / "few.safetensors", ""),
+        (few / "other.safetensors", ""),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    names = ("somebody/modular", "somebody/quantised", "somebody/few-steps")
+    folders = dict(zip(names, (modular, quantised, few), strict=True))
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    with Hub(folders).serve() as hub:
+        printed = fetch(hub.address, tmp_path / "cache", str(nothing), code=OTHERS)
+
+    index = "modular_model_index.json"
+    weights = "diffusion_pytorch_model.safetensors"
+    gguf, whole, file, no_file, folder, lora, no_lora, no_revision = printed.splitlines()
+    assert gguf == str([index, "config.json", "config.json"])
+    assert whole == str([index, "config.json", weights, "config.json"])
+    assert file == "['a.gguf']"
+    assert no_file.startswith("refused: EASEL_QUANTISED_FILE is b.gguf, which somebody/quantised")
+    assert folder == "['config.json', 'model.safetensors']"
+    assert lora == "['few.safetensors']"
+    assert no_lora.startswith("refused: EASEL_MERGED_LORA_FILE is many.safetensors, which")
+    assert no_revision.endswith("has no revision x: check EASEL_MERGED_LORA_REVISION")
+    assert "upsampler/model.safetensors" not in hub.fetched
+
+
+MODULAR = json.dumps(
+    {
+        "_class_name": "Flux3DistilledModularPipeline",
+        "transformer": ["diffusers", "Flux3Transformer2DModel", {}],
+        "vae": ["diffusers", "AutoencoderKLFlux2", {}],
+        "prompt_upsampler": ["transformers", "Qwen3_5ForConditionalGeneration", {}],
+    }
+)

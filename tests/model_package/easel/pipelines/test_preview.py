@@ -61,3 +61,9 @@ def test_other_latents_have_no_preview():
     assert Preview().of(pipeline, torch.zeros(1, 64, 16)) is None
     assert Preview().of(pipeline, None) is None
     assert Preview().of(SimpleNamespace(), latents()) is None
+
+
+def test_a_vae_that_is_compiled_for_one_size_makes_no_preview():
+    pipeline = SimpleNamespace(vae=Linear(), static_size=(56, 40))
+    assert Preview().of(pipeline, latents()) is None
+    assert pipeline.vae.calls == 0

@@ -8,6 +8,7 @@ from easel.prompts.embeddings import PromptEncoder
 from easel.prompts.prompt_weights import Fragment
 from easel.prompts.text_encoder import TextEncoder
 from easel.startup.quiet import without_warnings
+from generation import InvalidField
 from tests.model_package.doubles.pipelines import BarePipeline, PlainPipeline
 
 PROMPTS = ["a cat", "", "A  Cat, 猫 & <|endoftext|> dogs", "x" * 75]
@@ -186,3 +187,32 @@ def test_the_picture_is_the_one_that_the_pipeline_generates_itself(stand_in):
             for texts in ({"prompt": "a cat"}, ours(pipeline, "a cat"))
         )
     assert (theirs == mine).all()
+
+
+@pytest.fixture
+def compiled(stand_in, monkeypatch):
+    """A pipeline whose encoders take one chunk and no mask, as their configurations say."""
+    pipeline = load(stand_in())
+    monkeypatch.setattr(pipeline.text_encoder.config, "neuron", {}, raising=False)
+    return pipeline
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "x" * 75, "a (red:1.3) cat"])
+def test_a_compiled_encoder_encodes_what_fits_as_any_other(compiled, stand_in, prompt):
+    expected = ours(load(stand_in()), prompt)
+    actual = ours(compiled, prompt)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "field", "words"),
+    [
+        (("x" * 76, None), "prompt", "must be at most 75 tokens long, about 56 words"),
+        (("a (red:0.9) cat", None), "prompt", "must have no weight below 1"),
+        (("a cat", "x" * 76), "negative_prompt", "must be at most 75 tokens long"),
+    ],
+)
+def test_what_a_compiled_encoder_cannot_encode_is_refused_by_name(compiled, prompts, field, words):
+    with pytest.raises(InvalidField, match=words) as refusal:
+        ours(compiled, *prompts)
+    assert refusal.value.field == field

@@ -1,11 +1,13 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from easel.defaults import Defaults
+from easel.errors import ModelUnusable
 from easel.generator import ImageGenerator
 from easel.load import load_generator
 from easel.loading.pipeline import load_pipeline
@@ -14,10 +16,11 @@ from easel.lora.formulas import Decomposed, LowRank, Whole
 from easel.lora.weights import Addition, Bias, Computed, Weights
 from easel.pipelines.ensemble import Ensemble
 from easel.speed.compiler import Compiler
-from easel.speed.eight_bits import EightBits, denoiser_layers
+from easel.speed.eight_bits import EightBits, denoiser_layers, large_layers
 from easel.speed.speed import Speed, SpeedSettings
 from generation import GenerationRequest
 from tests.model_package.conftest import QUICK
+from tests.model_package.doubles import families
 from tests.model_package.doubles.lora_files import random_layers, write_kohya
 from tests.model_package.doubles.pipelines import PlainPipeline
 
@@ -97,6 +100,70 @@ def test_a_compiled_model_stays_in_as_many_pieces(stand_in):
     torch.testing.assert_close(picture, plain, atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kind", [nn.Linear(48, 32), nn.Conv2d(8, 16, 3)])
+def test_whole_numbers_with_a_scale_for_each_output_are_close_to_the_weight(kind):
+    torch.manual_seed(0)
+    kind.weight.data *= torch.logspace(-4, 2, len(kind.weight)).view(
+        -1, *[1] * (kind.weight.ndim - 1)
+    )
+    kind.weight.data[3] = 0
+    before, sample = kind.weight.detach().clone(), torch.randn(1, *kind.weight.shape[1:2], 5, 5)
+    sample = sample if kind.weight.ndim == 4 else sample[0, :, 0, 0].expand(2, -1)
+    expected = kind(sample)
+    storage = EightBits([kind], "int8")
+    storage.start()
+    largest = before.flatten(1).abs().amax(dim=1).view(-1, *[1] * (before.ndim - 1))
+
+    assert kind.weight.dtype == torch.int8
+    assert (abs(kind.full_weight(torch.float32) - before) <= 0.51 * largest / 127).all()
+    assert abs(kind(sample) - expected).max() < 0.02 * abs(expected).max()
+    storage.stop()
+    assert type(kind) in (nn.Linear, nn.Conv2d)
+    assert kind.weight.dtype == torch.float32
+    assert not list(kind.buffers())
+
+
+def test_an_addition_to_whole_numbers_comes_off_without_a_trace():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 64)
+    addition = Addition(torch.randn(1, 64) * 0.5, torch.randn(64, 1) * 0.5, 1.0)
+    expected = (layer.weight + addition.up @ addition.down).detach()
+    weights = Weights()
+    weights.keep([layer])
+    EightBits([layer], "int8").start()
+    before = layer.weight.detach().clone(), layer.weight_scale.clone()
+    weights.change({layer: [addition]})
+    assert (
+        abs(layer.full_weight(torch.float32) - expected).max() <= 0.51 * abs(expected).max() / 127
+    )
+    weights.restore()
+    assert torch.equal(layer.weight, before[0])
+    assert torch.equal(layer.weight_scale, before[1])
+
+
+def test_a_transformers_repeated_blocks_are_stored_and_its_type_is_that_of_the_computation():
+    transformer = families.build("z-image").transformer
+    layers = denoiser_layers([SimpleNamespace(transformer=transformer)])
+    names = {name for name, layer in transformer.named_modules() if layer in layers}
+    EightBits(layers).start()
+
+    assert "layers.0.attention.to_q" in names
+    # Z-Image reads the type of these weights, and diffusers keeps them precise.
+    assert not [name for name in names if name.startswith(("t_embedder", "cap_embedder"))]
+    assert transformer.dtype == torch.float32
+    assert denoiser_layers([SimpleNamespace(transformer=transformer)], transformers=False) == []
+
+
+def test_text_encoders_are_stored_so_if_they_are_large(monkeypatch):
+    pipeline = families.build("ernie-image")
+    small = large_layers([pipeline])
+    monkeypatch.setattr("easel.speed.eight_bits.LARGE", 1_000)
+    large = large_layers([pipeline])
+
+    assert small == denoiser_layers([pipeline])
+    assert len(large) > len(small)
+
+
 def test_a_small_addition_is_not_lost_in_the_rounding_and_comes_off_without_a_trace():
     torch.manual_seed(0)
     layer = nn.Linear(64, 64)
@@ -148,6 +215,29 @@ def test_a_served_model_wears_adapters_over_8_bits(stand_in, tmp_path, capsys):
     actual, expected = (model.generate(applied).pixels.astype(int) for model in (small, full))
     assert abs(actual - expected).mean() < 0.5 * abs(actual - first).mean()
     assert (small.generate(bare).pixels == first).all()
+
+
+@pytest.mark.parametrize("form", ["fp8", "int8"])
+def test_a_quantised_model_is_served_smaller_and_nearly_the_same(stand_in, form):
+    environ = {"EASEL_DEFAULTS": QUICK, "EASEL_DTYPE": "fp32", "EASEL_COMPILE": "off"}
+    request = GenerationRequest(prompt="a cat", seed=7)
+    full = load_generator(stand_in(), environ)
+    small = load_generator(stand_in(), {**environ, "EASEL_QUANTISE": form})
+    painted, whole = (each.generate(request).pixels.astype(int) for each in (small, full))
+
+    assert size(small.denoiser) < 0.27 * size(full.denoiser)
+    assert 0 < abs(painted - whole).mean() < 4
+    assert small.describe()["speed"]["storage"] == form
+    # The setting for speed does the same to a UNet, and once is enough.
+    twice = load_generator(stand_in(), {**environ, "EASEL_QUANTISE": form, "EASEL_STORAGE": "fp8"})
+    assert (twice.generate(request).pixels == painted).all()
+
+
+def test_a_device_without_8_bits_is_refused_with_what_to_set(stand_in, monkeypatch):
+    monkeypatch.delattr(torch, "float8_e4m3fn")
+    reason = r"EASEL_QUANTISE is fp8, which this device does not support.*set it to int8 or none"
+    with pytest.raises(ModelUnusable, match=reason):
+        load_generator(stand_in(), {"EASEL_DTYPE": "fp32", "EASEL_QUANTISE": "fp8"})
 
 
 def test_a_model_without_a_unet_does_not_change():

@@ -29,6 +29,11 @@ def test_the_weights_that_will_be_loaded_are_read_and_no_others(tmp_path):
     ]
 
 
+def test_compiled_programs_are_read_too(tmp_path):
+    folder = write(tmp_path, "unet/model.neuron", "vae_decoder/model.neuron", "unet/config.json")
+    assert names(folder) == ["unet/model.neuron", "vae_decoder/model.neuron"]
+
+
 def test_a_folder_is_read_once_and_to_its_end(tmp_path):
     thread = read_ahead(write(tmp_path, "unet/model.safetensors"), {})
     thread.join(timeout=30)
