@@ -23,6 +23,7 @@ from endpoint.commands import (
     destroy,
     doctor,
     estimate,
+    models,
     plan,
     prove,
     start,
@@ -31,6 +32,7 @@ from endpoint.commands import (
     train,
     usage,
 )
+from endpoint.commands import compile as compile_model
 
 
 class Command(Protocol):
@@ -57,6 +59,8 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "usage": usage,
     "train": train,
+    "compile": compile_model,
+    "models": models,
     "estimate": estimate,
     "build_image": build_image,
     "create-key": create_key,

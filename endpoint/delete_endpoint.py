@@ -34,6 +34,7 @@ def delete(context: Context, options: ModelOptions) -> Result:
     """Delete one model's endpoint, or all of the deployment's resources."""
     found = removal.search(context, options.model)
     trained = [] if options.model else removal.trained_adapters(context)
+    trained += [] if options.model else removal.compiled_models(context)
     kept = removal.files_to_keep(context, options.model)
     for line in (*found.lines(context.name), *trained, *kept):
         context.console.say(line)

@@ -19,7 +19,9 @@ from endpoint.cli import script
 from endpoint.cli.context import Context
 from endpoint.cli.options import CommonOptions, common_parser, number
 from endpoint.cli.script import Result
+from endpoint.core.backends.backend import Backend
 from endpoint.core.problems import NotReady, ScriptError, UploadFailed
+from endpoint.provision.backends import of_endpoint
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,13 @@ def parser() -> argparse.ArgumentParser:
 def use(context: Context, options: UseOptions) -> Result:
     """Generate a picture and write it to a file."""
     endpoint = context.choose_endpoint(options.model)
-    request = options.request()
+    config = _config(context, endpoint)
+    served = of_endpoint(context, endpoint, config or {})
+    request = served.prepared(options.request())
     if context.dry_run:
         return Result({"endpoint": endpoint, "request": request}, [f"{endpoint}: {request}"])
     start = context.clock.monotonic()
-    picture = _generate(context, endpoint, request)
+    picture = _generate(context, endpoint, request, served.backend, config)
     seconds = round(context.clock.monotonic() - start, 2)
     try:
         options.output.write_bytes(picture)
@@ -90,17 +94,30 @@ def use(context: Context, options: UseOptions) -> Result:
     return Result(data, [f"{options.output}: {len(picture)} bytes in {seconds} s from {endpoint}"])
 
 
-def _generate(context: Context, endpoint: str, request: dict[str, Any]) -> bytes:
+def _config(context: Context, endpoint: str) -> dict[str, Any] | None:
+    """Return the configuration of an endpoint; None if there is no such endpoint."""
     description = context.endpoints.find(endpoint)
     if description is None:
+        return None
+    return context.models.find_config(description["EndpointConfigName"]) or {}
+
+
+def _generate(
+    context: Context,
+    endpoint: str,
+    request: dict[str, Any],
+    backend: Backend,
+    config: dict[str, Any] | None,
+) -> bytes:
+    if config is None:
         raise ScriptError(
             f"There is no endpoint {endpoint}.", "`python -m endpoint status` lists the endpoints."
         )
-    if is_asynchronous(context.models.find_config(description["EndpointConfigName"]) or {}):
+    if is_asynchronous(config):
         # A new name for every request, because SageMaker overwrites an existing output.
-        return context.runtime.generate_async(endpoint, request, f"{time.time_ns()}.png")
+        return context.runtime.generate_async(endpoint, request, f"{time.time_ns()}.png", backend)
     try:
-        return context.runtime.generate(endpoint, request)
+        return context.runtime.generate(endpoint, request, backend=backend)
     except NotReady as error:
         raise ScriptError(
             f"{endpoint} does not answer: {error}",

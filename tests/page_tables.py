@@ -19,12 +19,14 @@ from typing import Any
 from chalicelib import errors
 from chalicelib.batches.openai import QUALITIES
 from chalicelib.generation import describe
-from endpoint.catalogue import benchmarks, prices, training
+from endpoint.catalogue import benchmarks, facts, models, prices, quantisation, training
 from endpoint.catalogue.beliefs import Belief, beliefs
 from endpoint.catalogue.benchmarks import Benchmark
+from endpoint.core.backends import setting
+from endpoint.core.backends.backend import OPTIONAL
 from endpoint.core.training_jobs import price
 from endpoint.core.training_jobs.job import Job
-from endpoint.costs import estimate, leases
+from endpoint.costs import compiling, estimate, leases
 from tests.model_package.servers import cases
 from tests.packages import ROOT
 
@@ -45,9 +47,15 @@ def tables() -> dict[tuple[Path, str], Callable[[], str]]:
         (DOCS / "model-package.md", "servers"): cases.table,
         (DOCS / "dialects.md", "qualities"): quality_table,
         (DOCS / "prove.md", "beliefs"): lambda: belief_table(proof()),
+        (DOCS / "backends.md", "backends"): backend_table,
         (README, "proof"): lambda: proof_sentence(proof()),
+        (DOCS / "models.md", "models"): model_table,
+        (DOCS / "models.md", "duties"): duty_table,
+        (DOCS / "models.md", "quantised"): quantised_table,
         (DOCS / "costs.md", "training"): training_table,
         (DOCS / "costs.md", "leases"): leases.lease_table,
+        (DOCS / "inferentia.md", "compared"): compiling.comparison_table,
+        (DOCS / "inferentia.md", "compiling"): compiling.compile_table,
         (DOCS / "costs.md", "woken"): leases.woken,
         **growth,
     }
@@ -85,6 +93,76 @@ def default(name: str, field: Mapping[str, Any]) -> str:
     if name in describe()["required"]:
         return "required, in the path"
     return str(field.get("x-unset") or (f"`{field['default']}`" if field["default"] else "none"))
+
+
+def model_table() -> str:
+    """Return the memory, the steps and the price of each model on each instance type."""
+    rows = []
+    for model in models.read().values():
+        gigabytes = facts.gigabytes(model)[model.quantise]
+        for on_type in facts.on_types(model):
+            known = on_type.benchmark
+            price = "not measured"
+            if known and known.per_thousand:
+                how = "computed" if known.computed else "published"
+                price = f"{known.per_thousand:.2f}, {how}"
+            rows.append(
+                f"| `{model.name}` | {model.defaults['steps']} | {gigabytes:g} | {on_type.name} "
+                f"| {on_type.gpu} | {on_type.fit} | {price} |\n"
+            )
+    head = "| model | steps | GB of GPU memory | instance type | GPU | | USD for 1,000 pictures |\n"
+    return head + "|---|---|---|---|---|---|---|\n" + "".join(rows)
+
+
+def duty_table() -> str:
+    """Return what the licence of each model requires."""
+    rows = [
+        f"| `{model.name}` | {model.title} | {model.licence} | {model.duties} |\n"
+        for model in models.read().values()
+    ]
+    return "| model | | licence | duties |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def quantised_table() -> str:
+    """Return the GB of GPU memory of each model by quantisation."""
+    rows = []
+    for model in models.read().values():
+        sizes = facts.gigabytes(model)
+        cells = [f"{sizes[name]:g}" if name in sizes else "" for name in quantisation.NAMES]
+        rows.append(f"| `{model.name}` | {' | '.join(cells)} |\n")
+    names = " | ".join(f"`{name}`" for name in quantisation.NAMES)
+    return f"| model | {names} |\n|---|{'---|' * len(quantisation.NAMES)}\n" + "".join(rows)
+
+
+# What depends on how the endpoint was made.
+_TAKEN_ALSO = {
+    "vllm-omni": "; LoRA with adapters in the model's folder",
+    "openai-images": "; more with `--accepts`",
+}
+
+
+def backend_table() -> str:
+    """Return what each backend can carry out, and who creates its endpoints."""
+    rows = ["| `--backend` | Server | Takes | Formats | Asynchronous | Created by Easel for |"]
+    rows.append("|---|---|---|---|---|---|")
+    for name in setting.NAMES:
+        backend = setting.read(name)
+        abilities = backend.abilities
+        fields = [field.replace("_", " ") for field in OPTIONAL if field in abilities.fields]
+        taken = "everything" if not backend.missing else ", ".join(fields)
+        taken += _TAKEN_ALSO.get(name, "")
+        served = [model.name for model in models.read().values() if name in model.backends]
+        own = "every model" if name == "easel" else ", ".join(f"`{one}`" for one in served)
+        cells = (
+            f"`{name}`",
+            backend.title,
+            taken,
+            ", ".join(abilities.formats),
+            "yes" if abilities.raw else "no",
+            own or "no model: `deploy --endpoint`",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, ""])
 
 
 def training_table() -> str:

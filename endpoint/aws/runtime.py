@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
+from endpoint.core.backends.backend import Backend, BadAnswer, Invocation
+from endpoint.core.backends.fields import GenerationRequest
+from endpoint.core.backends.setting import EASEL
 from endpoint.core.picture_files import is_whole
 from endpoint.core.problems import InvocationError, NotReady, PictureFailed, code_of, message_of
 from endpoint.core.waiting import Waiting
@@ -49,16 +52,31 @@ class Runtime:
         self._waiting = waiting
 
     def generate(
-        self, endpoint: str, request: Mapping[str, Any], accept: str = "image/png"
+        self,
+        endpoint: str,
+        request: Mapping[str, Any],
+        accept: str = "image/png",
+        backend: Backend = EASEL,
     ) -> bytes:
         """Return the picture that a real-time endpoint generates for a request.
+
+        Args:
+            endpoint: its name.
+            request: with what the backend needs.
+            accept: the media type of the picture.
+            backend: what answers in the endpoint's container.
 
         Raises:
             NotReady: if a later attempt can succeed.
             PictureFailed: if the container returns an error, or something other than a picture of
                 this type.
         """
-        return _checked(self._invoke(endpoint, request, accept), accept)
+        invocation = _invocation(request, accept, backend)
+        body, kind = self._invoke(endpoint, invocation, backend)
+        try:
+            return _checked(backend.picture(body, kind), accept)
+        except BadAnswer as error:
+            raise PictureFailed(f"The endpoint returned {error}.") from error
 
     def describe(self, endpoint: str) -> bytes:
         """Return the JSON in which a real-time endpoint's model describes itself, unchecked.
@@ -67,37 +85,37 @@ class Runtime:
             NotReady: if a later attempt can succeed.
             PictureFailed: if the container returns an error.
         """
-        return self._invoke(endpoint, _DESCRIBE, "application/json")
+        invocation = _invocation(_DESCRIBE, "application/json", EASEL)
+        return self._invoke(endpoint, invocation, EASEL)[0]
 
-    def _invoke(self, endpoint: str, request: Mapping[str, Any], accept: str) -> bytes:
+    def _invoke(self, endpoint: str, invocation: Invocation, backend: Backend) -> tuple[bytes, str]:
+        """Return the body and the media type of an endpoint's answer."""
         try:
-            response = self._client.invoke_endpoint(
-                EndpointName=endpoint,
-                ContentType="application/json",
-                Accept=accept,
-                Body=json.dumps(request).encode(),
-            )
+            response = self._client.invoke_endpoint(EndpointName=endpoint, **_sent(invocation))
             body: bytes = response["Body"].read()
         # No response: the container can still be working on the request.
         except (ReadTimeoutError, ConnectionClosedError) as error:
             raise NotReady(f"{endpoint} did not answer in time") from error
         except ClientError as error:
-            raise _translate(error) from error
-        return body
+            raise _translate(error, backend) from error
+        return body, str(response.get("ContentType", ""))
 
-    def generate_async(self, endpoint: str, request: dict[str, Any], key: str) -> bytes:
+    def generate_async(
+        self, endpoint: str, request: Mapping[str, Any], key: str, backend: Backend = EASEL
+    ) -> bytes:
         """Return the PNG that an asynchronous endpoint generates, polling S3 for it.
 
         Args:
             endpoint: its name.
             request: the generation request.
             key: the output's file name, 1 to 32 characters with one dot.
+            backend: as in `generate`.
 
         Raises:
             PictureFailed: if the container returns an error, or something other than a PNG.
             TookTooLong: after an hour.
         """
-        job = self.begin_async(endpoint, request, key)
+        job = self.begin_async(endpoint, request, key, backend=backend)
         phase = f"{endpoint}: waiting for the picture (an idle endpoint starts in minutes)"
         return _checked(self._output(job, phase, LONGEST_RUN_SECONDS))
 
@@ -138,6 +156,7 @@ class Runtime:
         accept: str = "image/png",
         folder: str | None = None,
         queue_seconds: int | None = None,
+        backend: Backend = EASEL,
     ) -> AsyncJob:
         """Enqueue a request.
 
@@ -149,6 +168,7 @@ class Runtime:
             folder: what SageMaker appends to the endpoint's output, before the file name.
             queue_seconds: how long it may wait for an instance, from 60 to 21,600; None for
                 SageMaker's default, which is the most.
+            backend: as in `generate`.
         """
         more: dict[str, Any] = {
             "S3OutputPathExtension": folder,
@@ -157,10 +177,8 @@ class Runtime:
         }
         response = self._client.invoke_endpoint_async(
             EndpointName=endpoint,
-            ContentType="application/json",
-            Accept=accept,
-            Body=json.dumps(request).encode(),
             Filename=key,
+            **_sent(_invocation(request, accept, backend)),
             **{name: value for name, value in more.items() if value is not None},
         )
         return AsyncJob(response["OutputLocation"], response.get("FailureLocation"))
@@ -201,7 +219,25 @@ class Runtime:
         return body
 
 
-def _translate(error: ClientError) -> InvocationError:
+def _invocation(request: Mapping[str, Any], accept: str, backend: Backend) -> Invocation:
+    """Return what is sent for a request, in the words of its backend."""
+    # Easel's own container checks requests itself, and takes some that are for no picture.
+    if backend.name == EASEL.name:
+        return Invocation(json.dumps(request).encode(), accept, "")
+    return backend.invocation(GenerationRequest.from_dict(request), "")
+
+
+def _sent(invocation: Invocation) -> dict[str, Any]:
+    attributes = invocation.attributes
+    return {
+        "ContentType": "application/json",
+        "Accept": invocation.accept,
+        "Body": invocation.body,
+        **({"CustomAttributes": attributes} if attributes else {}),
+    }
+
+
+def _translate(error: ClientError, backend: Backend) -> InvocationError:
     code, message = code_of(error), message_of(error)
     if code == "ModelError":
         status = int(error.response.get("OriginalStatusCode") or 500)
@@ -209,6 +245,7 @@ def _translate(error: ClientError) -> InvocationError:
         # The container also reports 500 for "Worker died.", after which it starts a new worker.
         if status >= 500:
             return NotReady(message)
+        message = str(backend.report(status, message).get("message") or message)
         return PictureFailed(f"The model rejected the request: {message}")
     if code in _NOT_YET:
         return NotReady(message or code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from endpoint.catalogue import models, prices
@@ -19,12 +19,14 @@ class Benchmark:
     Attributes:
         seconds: None if there is no published value.
         source: the publication, or a remark where there is none.
+        computed: whether the seconds follow from published ones of other steps or another size.
     """
 
     model: str
     instance_type: str
     seconds: float | None
     source: str
+    computed: bool = False
 
     @property
     def usd_per_hour(self) -> float:
@@ -46,7 +48,16 @@ class Benchmark:
 
 def published() -> list[Benchmark]:
     """Return the published benchmarks; each is for the catalogue's defaults."""
-    entries = json.loads(_FILE.read_text("utf-8"))["published"]
+    return _read("published")
+
+
+def known() -> list[Benchmark]:
+    """Return the published benchmarks, and those that were computed from others."""
+    return [*published(), *(replace(each, computed=True) for each in _read("computed"))]
+
+
+def _read(kind: str) -> list[Benchmark]:
+    entries = json.loads(_FILE.read_text("utf-8"))[kind]
     return [
         Benchmark(entry["model"], entry["instance_type"], entry["seconds"], entry["source"])
         for entry in entries
@@ -54,11 +65,11 @@ def published() -> list[Benchmark]:
 
 
 def by_model() -> list[Benchmark]:
-    """Return the benchmarks of each model of the catalogue.
+    """Return the benchmarks of each model of the catalogue, published or computed.
 
     A model without any has one entry, for its first instance type, without seconds.
     """
-    listed = published()
+    listed = known()
     benchmarks: list[Benchmark] = []
     for model in models.read().values():
         unmeasured = Benchmark(model.name, model.instance_types[0], None, "no published value")

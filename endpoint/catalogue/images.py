@@ -23,6 +23,7 @@ from endpoint.core.problems import BadArgument
 _FILE = Path(__file__).with_name("images.json")
 DEFAULT = "huggingface-5.5.3"
 TRAINING = "training-5.3.0"
+INFERENTIA = "neuron-2.26"
 # Its name as well, whichever it is.
 AWS = "aws"
 # A URI has a slash.
@@ -34,6 +35,9 @@ _SOON_DAYS = 90
 AMI_OF_NEWER_CUDA = "al2-ami-sagemaker-inference-gpu-3-1"
 # CUDA 13 requires the driver 580, which this one alone has: botocore's model of ProductionVariant.
 AMI_OF_CUDA_13 = "al2023-ami-sagemaker-inference-gpu-4-1"
+# Without it, containers get Neuron's driver 2.10, which fails:
+# https://github.com/awslabs/llm-hosting-container/pull/156
+AMI_OF_NEURON = "al2-ami-sagemaker-inference-neuron-2"
 _CUDA_OF_TAG = re.compile(r"(?:^|[-_.])cu(\d{2})(\d)(?:[-_.]|$)")
 
 
@@ -64,12 +68,15 @@ class KnownImage:
         repository: its repository in ECR.
         tag: its tag.
         digest: `sha256:` and 64 digits, which take the place of the tag; None if not pinned.
-        torch: the version of torch in it; also cuda and diffusers.
+        torch: the version of torch in it; None if AWS does not publish it. Likewise diffusers.
+        cuda: the version of CUDA in it; None for Inferentia.
+        neuron: the version of the Neuron SDK; empty for GPUs.
         inference_ami: the InferenceAmiVersion that it requires; None for SageMaker's default.
         support_ends: the day after which it receives no more patches, if there is one.
         support_source: where that day was published.
         trouble: what is known to be wrong with it.
         ray_serve: whether it serves an application of Ray Serve, and not inference.py.
+        backends: which backends of `core/backends` can run in it.
         scope: inference or training.
     """
 
@@ -80,15 +87,28 @@ class KnownImage:
     repository: str
     tag: str
     digest: str | None
-    torch: str
-    cuda: str
-    diffusers: str
+    torch: str | None
+    cuda: str | None
+    diffusers: str | None
     inference_ami: str | None
     support_ends: date | None
     support_source: str
     trouble: tuple[Trouble, ...]
     ray_serve: bool = False
+    backends: tuple[str, ...] = ("easel",)
     scope: str = "inference"
+    neuron: str = ""
+
+    @property
+    def content(self) -> str:
+        """The versions of what is in it, in words."""
+        versions = {
+            "torch": self.torch,
+            "Neuron SDK": self.neuron,
+            "CUDA": self.cuda,
+            "diffusers": self.diffusers,
+        }
+        return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
     def pinned(self, uri: str) -> str:
         """Return the URI with the digest, if there is one, in place of the tag."""
@@ -135,7 +155,9 @@ def _image(name: str, entry: dict[str, Any]) -> KnownImage:
         support_source=support["source"],
         trouble=tuple(Trouble(**trouble) for trouble in entry["trouble"]),
         ray_serve=entry.get("ray_serve", False),
+        backends=tuple(entry.get("backends", ["easel"])),
         scope=entry.get("scope", "inference"),
+        neuron=entry.get("neuron", ""),
     )
 
 
@@ -157,6 +179,11 @@ def by_name(name: str, scope: str = "inference") -> KnownImage | None:
     return read(scope)[name]
 
 
+def for_backend(backend: str) -> KnownImage:
+    """Return the image that serves with a backend other than Easel's own, by default."""
+    return next(image for image in read().values() if backend in image.backends)
+
+
 def by_content(repository: str, tag: str | None, digest: str | None) -> KnownImage | None:
     """Return what is known about an image that was given by its URI."""
     for image in _read():
@@ -169,7 +196,9 @@ def by_content(repository: str, tag: str | None, digest: str | None) -> KnownIma
 
 
 def needed_ami(tag: str | None) -> str | None:
-    """Return the InferenceAmiVersion that an image's CUDA requires, as far as its tag tells."""
+    """Return the InferenceAmiVersion that an image requires, as far as its tag tells."""
+    if "neuronx" in (tag or ""):
+        return AMI_OF_NEURON
     match = _CUDA_OF_TAG.search(tag or "")
     if match and int(match[1]) >= 13:
         return AMI_OF_CUDA_13

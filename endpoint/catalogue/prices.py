@@ -24,14 +24,17 @@ _INTERFACE_ENDPOINTS, _ENDPOINT_ZONES = 3, 2
 
 @dataclass(frozen=True)
 class InstanceType:
-    """An instance type for endpoints.
+    """An instance type for endpoints, with a GPU or an Inferentia2.
 
     Attributes:
         usd_per_hour: the on-demand price for hosting in us-east-1.
+        gpu: its GPU, or other accelerator.
         gpu_gib: the memory of its GPU.
         ram_gib: its main memory.
         bf16: whether its GPU computes in bfloat16.
+        compute: the GPU's compute capability, such as 8.9; None if it is not NVIDIA's.
         quota_code: the code of its quota "for endpoint usage", if known.
+        remembered: whether no publication was read for its price.
     """
 
     name: str
@@ -40,7 +43,33 @@ class InstanceType:
     gpu_gib: int
     ram_gib: int
     bf16: bool
+    compute: float | None
     quota_code: str | None
+    remembered: bool = False
+
+    @property
+    def is_inferentia(self) -> bool:
+        """Whether models must be compiled for it."""
+        return is_inferentia(self.name)
+
+
+@dataclass(frozen=True)
+class CpuType:
+    """An instance type without a GPU, for jobs that compile.
+
+    Attributes:
+        usd_per_hour: the on-demand price for training jobs in us-east-1.
+        ram_gib: its main memory.
+    """
+
+    name: str
+    usd_per_hour: float
+    ram_gib: int
+
+
+def is_inferentia(instance_type: str) -> bool:
+    """Whether an instance type, of whatever size, has the accelerator Inferentia2."""
+    return instance_type.startswith("ml.inf2.")
 
 
 # Cached, because one `status` reads prices for every resource.
@@ -59,6 +88,15 @@ def instance_types() -> dict[str, InstanceType]:
     }
 
 
+@cache
+def cpu_types() -> dict[str, CpuType]:
+    """Return the instance types without a GPU, by name, the cheapest first."""
+    return {
+        name: CpuType(name, entry["usd"], entry["ram_gib"])
+        for name, entry in _read()["cpu_per_hour"].items()
+    }
+
+
 def _without(entry: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name != key}
 
@@ -72,7 +110,7 @@ def dearest(types: Iterable[str]) -> float | None:
 
 
 def _price(name: str) -> float | None:
-    instance_type = instance_types().get(name)
+    instance_type = instance_types().get(name) or cpu_types().get(name)
     return instance_type.usd_per_hour if instance_type else None
 
 

@@ -16,7 +16,7 @@ from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.catalogue import prices
 from endpoint.cli.context import Context
 from endpoint.core.leases import Scheduled
-from endpoint.core.naming import APP, owner
+from endpoint.core.naming import APP, others_in, owner
 from endpoint.core.problems import AccessDenied, translated
 
 _ENDPOINT_LOGS = f"/aws/sagemaker/Endpoints/{APP}-"
@@ -28,6 +28,7 @@ GATEWAY_KINDS = {"Lambda function", "REST API"}
 REPOSITORY, PROJECT, BUILD, RULE = "image repository", "build project", "image build", "rule"
 TRAINING, PIPELINE = "training job", "pipeline"
 LEASE, GUARD = "lease", "guard"
+OTHERS = "endpoint of others"
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,13 @@ class Inventory:
         resources: the most expensive first.
         notes: what could not be searched.
         unscaled: the asynchronous endpoints without their scaling.
+        others: endpoints that somebody else made, which Easel invokes and never ends.
     """
 
     resources: list[Resource] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unscaled: list[str] = field(default_factory=list)
+    others: list[Resource] = field(default_factory=list)
 
     @property
     def usd_per_hour(self) -> float:
@@ -124,9 +127,30 @@ def scan(context: Context, deployment: str | None) -> Inventory:
     inventory = Inventory(resources)
     names = {resource.name for resource in resources if resource.kind == "endpoint"}
     inventory.unscaled = [name for name in without if name in names]
+    inventory.others = list(of_others(context, deployment))
     _add_tagged(context, deployment, inventory)
     inventory.resources.sort(key=lambda resource: -(resource.usd_per_hour or 0.0))
     return inventory
+
+
+def of_others(context: Context, deployment: str | None) -> Iterator[Resource]:
+    """Yield the endpoints of others that gateways are in front of; arguments as for `scan`."""
+    for stack in context.stacks.every():
+        name = owner(stack["StackName"])
+        if not name or deployment not in {None, name}:
+            continue
+        for arn in others_in(_parameters(stack)):
+            yield _of_others(context, name, arn.rpartition("/")[2])
+
+
+def _of_others(context: Context, deployment: str, name: str) -> Resource:
+    description = context.endpoints.find(name)
+    if description is None:
+        return Resource(OTHERS, name, deployment, remark="does not exist any more")
+    resource = _endpoint(context, name, deployment, description)
+    return replace(
+        resource, kind=OTHERS, remark=f"{resource.remark}; somebody else's, Easel does not end it"
+    )
 
 
 def unscaled(context: Context, prefix: str) -> list[str]:
@@ -191,7 +215,7 @@ def _endpoint(
         remark = f"failed: {description.get('FailureReason', '')}"
         return Resource("endpoint", name, deployment, since, 0.0, None, remark)
     config = context.models.find_config(description["EndpointConfigName"]) or {}
-    per_hour, count, types = _price_of(description, config)
+    per_hour, count, types = price_of(description, config)
     hours = max((context.clock.now() - since).total_seconds() / 3600, 0)
     return Resource(
         "endpoint",
@@ -204,7 +228,7 @@ def _endpoint(
     )
 
 
-def _price_of(description: dict[str, Any], config: dict[str, Any]) -> tuple[float | None, int, str]:
+def price_of(description: dict[str, Any], config: dict[str, Any]) -> tuple[float | None, int, str]:
     """Return an endpoint's price per hour, its number of instances, and their types."""
     variants = description.get("ProductionVariants") or [{}]
     pools = variants[0].get("InstancePools") or []
@@ -362,11 +386,13 @@ def _stacks(context: Context) -> Iterator[Resource]:
             yield Resource("stack", name, deployment, stack["CreationTime"], usd, remark=status)
 
 
+def _parameters(stack: dict[str, Any]) -> dict[str, str]:
+    return {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
+
+
 def _network_price(stack: dict[str, Any]) -> float:
     """Return the price per hour of the interface endpoints in a stack's private network."""
-    parameters = {
-        item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])
-    }
+    parameters = _parameters(stack)
     if parameters.get("InterfaceEndpoints") != "yes":
         return 0.0
     return prices.network_per_hour("endpoints", int(parameters.get("ZoneCount", 2)))

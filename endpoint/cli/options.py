@@ -8,13 +8,16 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from endpoint.aws.registry import Image
-from endpoint.catalogue import images
+from endpoint.catalogue import images, quantisation
+from endpoint.core.backends import setting
+from endpoint.core.compiled_models import INSTANCES
+from endpoint.core.generation import RULES, Weighted
 from endpoint.core.leases import DEFAULT_HOURS, Lease
 from endpoint.core.problems import BadArgument
 
@@ -29,6 +32,11 @@ CONCURRENCY = 30
 NETWORKS = ("s3", "endpoints")
 # A mistake is caught here; whether it is somebody's, nobody but its server knows.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+# The most that SageMaker allows: letters, digits and single hyphens.
+_ENDPOINT = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}")
+# A compiled model has one adapter at most.
+_ADAPTER = replace(cast(Weighted, RULES["lora"]), most_names=1)
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
 
 
@@ -86,9 +94,15 @@ class EndpointOptions(CommonOptions):
         lease: of a real-time endpoint; None for the one that it has, or of the default length.
         monthly_cap: USD of GPUs per month; 0 for no cap, None for the one that exists.
         wake: whether the gateway may start an endpoint that its lease has ended; None for as it is.
+        backend: what answers in the container, a name in `core/backends`; None for the model's own.
+        lora: on Inferentia2, the name and weight of the adapter in the compiled model; None for
+            none.
+        size: on Inferentia2, width and height in pixels of the compiled model; None for the model's
+            own.
+        quantise: how to store the weights; None for the model's own way.
     """
 
-    model: str
+    model: str | None
     revision: str | None
     weights: str | None
     instance_type: tuple[str, ...] | None
@@ -103,6 +117,10 @@ class EndpointOptions(CommonOptions):
     lease: Lease | None
     monthly_cap: float | None
     wake: bool | None
+    backend: str | None
+    lora: tuple[str, float] | None
+    size: tuple[int, int] | None
+    quantise: str | None
 
 
 @dataclass(frozen=True)
@@ -145,9 +163,20 @@ class AccessOptions:
 
 @dataclass(frozen=True)
 class DeployOptions(EndpointOptions, AccessOptions):
-    """How to deploy endpoints and the gateway."""
+    """How to deploy endpoints and the gateway.
+
+    Attributes:
+        endpoint: somebody else's endpoint, to put the gateway in front of; the backend is its.
+        without_endpoint: the endpoints of others that the gateway offers no more.
+        accepts: the fields that a server of OpenAI's images API takes besides prompt and size.
+        accept_eula: whether the licence of a gated JumpStart model is accepted.
+    """
 
     also: tuple[str, ...]
+    endpoint: str | None
+    without_endpoint: tuple[str, ...]
+    accepts: tuple[str, ...]
+    accept_eula: bool
     requests_per_second: float
     burst: int
     concurrency: int
@@ -155,6 +184,21 @@ class DeployOptions(EndpointOptions, AccessOptions):
     training: bool | None
     training_image: str | None
     trainings_per_month: int | None
+
+    @property
+    def own(self) -> tuple[str | None, ...]:
+        """The models that get endpoints of the deployment's own; None for the default model.
+
+        With an endpoint of others, --model says what that serves; --also adds own ones.
+        """
+        if self.endpoint or (self.without_endpoint and self.model is None):
+            return self.also
+        return (self.model, *self.also)
+
+    def own_options(self) -> list[DeployOptions]:
+        """Return the options of each of those models; --backend may be of another's endpoint."""
+        backend = None if self.endpoint else self.backend
+        return [replace(self, model=model, backend=backend) for model in self.own]
 
 
 @dataclass(frozen=True)
@@ -196,6 +240,30 @@ class TrainOptions(CommonOptions):
     watch: str | bool | None
     stop: str | None
     resume: str | None
+    list: bool
+
+
+@dataclass(frozen=True)
+class CompileOptions(CommonOptions):
+    """What to compile, and which job to stop.
+
+    Attributes:
+        lora: the name and weight of the adapter to merge; None for none.
+        instance: the family of instances to compile for.
+        size: width and height in pixels; None for the model's own.
+        instance_type: to compile on; None for the cheapest with enough memory.
+        spot: whether to use a spot instance.
+        stop: stop the job of this compilation.
+    """
+
+    model: str
+    lora: tuple[str, float] | None
+    instance: str
+    size: tuple[int, int] | None
+    image: str | None
+    instance_type: str | None
+    spot: bool
+    stop: bool
     list: bool
 
 
@@ -292,11 +360,51 @@ def arn(text: str) -> str:
     return text
 
 
+def endpoint_name(text: str) -> str:
+    """Read the name of an endpoint; whether it exists, SageMaker decides."""
+    if not _ENDPOINT.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of an endpoint")
+    return text
+
+
+def field_names(text: str) -> tuple[str, ...]:
+    """Read names with commas between them."""
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
 def instance_type(text: str) -> str:
     """Read the name of an instance type for endpoints; which of them exist, a region decides."""
     if not _INSTANCE_TYPE.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no instance type, such as ml.g5.xlarge")
     return text
+
+
+def lora(text: str) -> tuple[str, float]:
+    """Read an adapter's name, with or without its weight, such as `watercolour:0.8`."""
+    try:
+        pairs = _ADAPTER.pairs(text)
+    except ValueError:
+        pairs = []
+    if not pairs:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no adapter such as watercolour or watercolour:0.8, with a weight from"
+            f" {_ADAPTER.least:g} to {_ADAPTER.most:g}"
+        )
+    return pairs[0]
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read a width and a height in pixels, such as 512x512."""
+    match = _SIZE.fullmatch(text.lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512x512")
+    width, height = int(match[1]), int(match[2])
+    try:
+        RULES["width"].clean(width)
+        RULES["height"].clean(height)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: each side {error}") from error
+    return width, height
 
 
 def training_image(text: str) -> str:
@@ -352,6 +460,23 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list all jobs")
 
 
+def add_compile_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `CompileOptions`."""
+    add = parser.add_argument
+    add("--model", default="sd", help="a name in the catalogue, or a folder")
+    merged = "an adapter to merge into the weights, by its name; its weight is 1 without one"
+    add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
+    add("--instance", choices=INSTANCES, default=INSTANCES[0], help="what to compile for (inf2)")
+    add("--size", type=size, metavar="WIDTHxHEIGHT", help="of all pictures (the model's own)")
+    add("--image", type=image, help="the image with the compiler: a name, or a URI in ECR")
+    ram = "to compile on (the cheapest with enough memory that your quota allows)"
+    add("--instance-type", type=instance_type, help=ram)
+    spot = "use a spot instance: cheaper, and interruptions cost time"
+    add("--spot", action="store_true", help=spot)
+    add("--stop", action="store_true", help="stop the job of this compilation")
+    add("--list", action="store_true", help="list the compiled models and the jobs that run")
+
+
 def add_usage_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `UsageOptions`."""
     add = parser.add_argument
@@ -369,13 +494,15 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
 def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `EndpointOptions`."""
     add = parser.add_argument
-    add("--model", default="sd", help="a name in the catalogue, org/name on the hub, or a folder")
+    add("--model", help="a name in the catalogue (sd), org/name on the hub, or a folder")
     add("--revision", help="commit, tag or branch of a hub repository")
     weights = "fetch: the container downloads the weights; s3: upload them from here (default: s3"
     weights += " for asynchronous models, which would download them at every start; else fetch)"
     add("--weights", choices=["fetch", "s3"], help=weights)
     repeatable = "repeatable: tried in this order"
     add("--instance-type", type=instance_type, action="append", help=repeatable)
+    fewer = "store the weights in fewer bits, which needs less GPU memory and changes the pictures"
+    add("--quantise", choices=quantisation.NAMES, help=f"{fewer} (default: the model's own way)")
     add("--most-instances", type=count, default=1, help="limit of an asynchronous endpoint (1)")
     own = "the serving image: aws, a name in the catalogue, or a URI in ECR (default: Easel's own,"
     own += " which the first deployment builds)"
@@ -391,6 +518,12 @@ def add_endpoint_options(parser: argparse.ArgumentParser) -> None:
     wake = "let callers with a key start an endpoint that its lease has ended (stays as it is)"
     add("--wake", action=argparse.BooleanOptionalAction, default=None, help=wake)
     add("--log-prompts", action="store_true", help="allow the container to log prompts")
+    backend = "what answers in the container (default: easel; docs/backends.md has the others)"
+    add("--backend", choices=setting.NAMES, help=backend)
+    merged = "on Inferentia2: the adapter that is merged into the compiled model"
+    add("--lora", type=lora, metavar="NAME[:WEIGHT]", help=merged)
+    compiled = "on Inferentia2: which of the compiled sizes (the model's own)"
+    add("--size", type=size, metavar="WIDTHxHEIGHT", help=compiled)
     replace = "delete the endpoint before its new version is created: needs no second instance"
     add("--replace", action="store_true", help=replace)
 
@@ -414,6 +547,15 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     add_endpoint_options(parser)
     add = parser.add_argument
     add("--also", action="append", default=[], metavar="MODEL", help="another model; repeatable")
+    others = "put the URL in front of an endpoint that somebody else made; needs --backend"
+    add("--endpoint", type=endpoint_name, metavar="NAME", help=others)
+    without = "take the URL away from such an endpoint; repeatable"
+    add("--without-endpoint", type=endpoint_name, action="append", default=[], metavar="NAME",
+        help=without)  # fmt: skip
+    accepts = "with openai-images: what it takes besides prompt and size, such as seed,steps"
+    add("--accepts", type=field_names, default=(), metavar="FIELDS", help=accepts)
+    eula = "with jumpstart: you accept the licence of its gated model"
+    add("--accept-eula", action="store_true", help=eula)
     add("--requests-per-second", type=float, default=4, help="for pictures (default: 4)")
     add("--burst", type=int, default=20, help="pictures at once (default: 20)")
     stored = (

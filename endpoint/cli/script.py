@@ -20,6 +20,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _SELECTING = (
     "name", "region", "profile", "model", "also", "revision", "image", "inference_ami",
     "instance_type", "change_set", "label", "stack_role", "adapter", "watch", "stop", "resume",
+    "endpoint", "without_endpoint",
 )  # fmt: skip
 ScriptOptions = TypeVar("ScriptOptions", bound=CommonOptions)
 

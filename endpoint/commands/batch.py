@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from endpoint.cli.options import CommonOptions, common_parser, count, instance_t
 from endpoint.cli.script import Result
 from endpoint.core.batches import lines as files
 from endpoint.core.batches import results
-from endpoint.core.batches.lines import FileRefused, Line, ModelFacts
+from endpoint.core.batches.lines import FileRefused, Line, ModelFacts, Picture
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console, elapsed
 from endpoint.core.generation import GenerationRequest
@@ -34,6 +34,7 @@ from endpoint.core.problems import BadArgument, UploadFailed
 from endpoint.core.usage_records import Kind
 from endpoint.costs import batch as costs
 from endpoint.costs.batch import Estimate
+from endpoint.provision.backends import EASEL, Served
 from endpoint.provision.batches import deployed, spot
 from endpoint.provision.batches.deployed import Deployed
 from endpoint.provision.batches.direct import Direct
@@ -96,7 +97,8 @@ def batch(context: Context, options: BatchOptions) -> Result:
     if options.instance_type:
         raise BadArgument("--instance-type is for --spot; an endpoint has its own.")
     endpoint = deployed.find(context, options.model, options.most_instances)
-    lines = _read(options, [endpoint.model, *_others(context, endpoint.model)])
+    names = [endpoint.model, *_others(context, endpoint.model)]
+    lines = _for_backend(options, _read(options, names, endpoint.served), endpoint.served)
     _say_counts(context.console, options, lines)
     if context.dry_run:
         deployed.require_ready(context, endpoint)
@@ -187,12 +189,19 @@ def _stop(context: Context, job: SpotJob, run: Run) -> Result:
 # --- The file ------------------------------------------------------------------------------------
 
 
-def _read(options: BatchOptions, names: Sequence[str], *, several: bool = False) -> list[Line]:
+def _read(
+    options: BatchOptions,
+    names: Sequence[str],
+    served: Served | None = None,
+    *,
+    several: bool = False,
+) -> list[Line]:
     """Return the lines of the file.
 
     Args:
         options: with the file.
         names: of the models on offer; the first is that of lines that name none.
+        served: how the first is asked; None for one in Easel's own container.
         several: whether the lines may name different models.
 
     Raises:
@@ -209,6 +218,9 @@ def _read(options: BatchOptions, names: Sequence[str], *, several: bool = False)
         for name in names
         if name in listed and "steps" in listed[name].defaults
     }
+    if served is not None and served.backend.name != EASEL:
+        backend, steps = served.backend, served.defaults.get("steps")
+        facts[names[0]] = ModelFacts(steps, backend.abilities.formats[0], backend.repeats)
     try:
         lines = files.read_file(options.file.suffix.lower(), content, names, facts)
     except FileRefused as error:
@@ -222,6 +234,33 @@ def _read(options: BatchOptions, names: Sequence[str], *, several: bool = False)
             "Make a file, and a batch with --model, for each model.",
         )
     return lines
+
+
+def _for_backend(options: BatchOptions, lines: list[Line], served: Served) -> list[Line]:
+    """Return the lines with what the endpoint's backend has to be sent.
+
+    Raises:
+        BadArgument: if it cannot carry them out.
+    """
+    if served.backend.name == EASEL:
+        return lines
+    prepared, faults = [], []
+    for line in lines:
+        try:
+            pictures = tuple(_prepared(picture, served) for picture in line.pictures)
+            prepared.append(replace(line, pictures=pictures))
+        except BadArgument as error:
+            faults.append(f"line {line.number}: {error}")
+    if faults:
+        more = f"\n  and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
+        listed = "\n  ".join(faults[:_NAMED])
+        raise BadArgument(f"{options.file} cannot be used:\n  {listed}{more}")
+    return prepared
+
+
+def _prepared(picture: Picture, served: Served) -> Picture:
+    request = GenerationRequest.from_dict(served.prepared(picture.request.to_dict()))
+    return replace(picture, request=request)
 
 
 def _count(lines: Sequence[Line]) -> int:
@@ -333,6 +372,7 @@ def _recovered(context: Context, run: Run, endpoint: Deployed) -> Window | None:
         instances=endpoint.instances,
         seconds=_estimate(requests, endpoint).each,
         usage=Usage(context, endpoint.model, Kind.ASYNCHRONOUS, price),
+        backend=endpoint.served.backend,
     )
     window.recover()
     _say_collected(context.console, run)

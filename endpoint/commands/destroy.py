@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from endpoint.cli import script
@@ -21,13 +22,22 @@ def parser() -> argparse.ArgumentParser:
 def destroy(context: Context, _: CommonOptions) -> Result:
     """Delete the gateway, then everything that `delete` deletes."""
     found = removal.search(context, gateway=True)
+    others = list(removal.of_others(context))
+    kept = [*removal.files_to_keep(context), *others]
     lines = (*found.lines(context.name), *removal.trained_adapters(context),
-             *removal.files_to_keep(context))  # fmt: skip
+             *removal.compiled_models(context), *kept)  # fmt: skip
     for line in lines:
         context.console.say(line)
     if found.own:
         context.console.ask(f"Delete all of it in {context.account.region}?")
-    return removal.delete_everything(context, found)
+    result = removal.delete_everything(context, found)
+    if not others:
+        return result
+    said = [
+        line.replace("nothing costs anything", "nothing of Easel's costs anything")
+        for line in result.lines
+    ]
+    return replace(result, lines=[*said, *others])
 
 
 def main(argv: Sequence[str] | None = None, **overrides: Any) -> int:

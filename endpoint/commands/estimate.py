@@ -104,7 +104,7 @@ def _benchmark(options: EstimateOptions) -> Benchmark:
     # Your own measurement wins, because it was made with your settings.
     if options.seconds is not None:
         return Benchmark(model.name, instance_type, options.seconds, "your measurement")
-    for benchmark in benchmarks.published():
+    for benchmark in benchmarks.known():
         if (benchmark.model, benchmark.instance_type) == (model.name, instance_type):
             return benchmark
     raise BadArgument(f"No benchmark for {model.name} on {instance_type}; pass --seconds")

@@ -16,6 +16,7 @@ from endpoint.cli.script import Result
 from endpoint.core.leases import Lease
 from endpoint.core.naming import TAG
 from endpoint.core.problems import ScriptError
+from endpoint.provision import backends
 from endpoint.provision.self_description import store_description
 from endpoint.provision.serving import capacity, in_service, lease, own_image
 from endpoint.provision.serving.warm_up import warm_up
@@ -85,9 +86,11 @@ def _start(
     tags = context.deployment.tags
     in_service.bring_into_service(context, endpoint, name, tags, lease=length)
     context.begin("warm-up: a first picture")
-    warm_up(context, endpoint, asynchronous=is_asynchronous(config))
+    served = backends.of_endpoint(context, endpoint, context.models.find_config(name) or config)
+    warm_up(context, endpoint, served, asynchronous=is_asynchronous(config))
     # Again: on another machine, the sizes of its batches can differ.
-    store_description(context, endpoint)
+    if served.backend.name == backends.EASEL:
+        store_description(context, endpoint)
 
 
 def _is_in_service(context: Context, model: str) -> bool:

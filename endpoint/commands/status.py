@@ -37,6 +37,7 @@ def status(context: Context, options: CommonOptions) -> Result:
         "notes": scanned.notes,
         "without_scaling": scanned.unscaled,
         "spent": spent,
+        "endpoints_of_others": [resource.to_dict() for resource in scanned.others],
     }
     return Result(data, _lines(context, scanned, spent))
 
@@ -69,10 +70,13 @@ def _lines(context: Context, scanned: Inventory, spent: dict[str, dict[str, Any]
     for deployment in sorted({resource.deployment for resource in scanned.resources}):
         lines.append(f"\n{deployment or 'no deployment'}")
         resources = [item for item in scanned.resources if item.deployment == deployment]
-        lines += [f"  {resource.line()}" for resource in resources]
+        others = [item for item in scanned.others if item.deployment == deployment]
+        lines += [f"  {resource.line()}" for resource in (*resources, *others)]
         lines += [f"  {line}" for line in _spent(spent.get(deployment))]
         lines += [f"  {advice}" for advice in _advice(deployment, resources)]
     lines.append(f"\nTotal: {prices.in_words(scanned.usd_per_hour)}. {prices.provenance()}")
+    if usd := sum(item.usd_per_hour or 0.0 for item in scanned.others):
+        lines.append(f"Not counted, because it is not Easel's to end: {prices.in_words(usd)}.")
     return [*lines, *scanned.scaling_advice(), *scanned.notes]
 
 

@@ -36,6 +36,7 @@ from endpoint.core.training_jobs.price import (
     estimate,
 )
 from endpoint.core.training_jobs.state import Record
+from endpoint.provision.files import weights_of_jobs
 from endpoint.provision.gateway.gateway_project import PROJECTS
 from endpoint.provision.training import jobs, look, setting, stack, trainer
 from endpoint.provision.training.capacity import choose_type
@@ -276,7 +277,7 @@ def _say_price(context: Context, plan: Plan) -> None:
 
 
 def _say_weights(context: Context, model: Model) -> None:
-    if not model.source or trainer.are_stored(context.bucket, model):
+    if not model.source or weights_of_jobs.are_stored(context.bucket, model):
         return
     context.console.say(
         "Its weights, several GB, are downloaded to this machine and uploaded to S3 once"

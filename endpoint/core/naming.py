@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,6 +235,15 @@ def owner(name: str) -> str | None:
     """Return the deployment that a resource belongs to by its name; None if not Easel's."""
     match = _OWNED.fullmatch(name)
     return match.group(1) if match else None
+
+
+def others_in(parameters: Mapping[str, str]) -> list[str]:
+    """Return the ARNs of the endpoints of others in front of which a deployment's URL is.
+
+    Args:
+        parameters: of its stack.
+    """
+    return [arn for arn in parameters.get("OtherEndpoints", "").split(",") if arn]
 
 
 def digest(content: Any) -> str:

@@ -116,7 +116,8 @@ def price_table() -> str:
         ("---",) * 6,
     ]
     for benchmark in benchmarks.by_model():
-        seconds = f"{benchmark.seconds:g}, published" if benchmark.seconds else "not measured"
+        how = "computed" if benchmark.computed else "published"
+        seconds = f"{benchmark.seconds:g}, {how}" if benchmark.seconds else "not measured"
         thousand = f"{benchmark.per_thousand:.2f}" if benchmark.per_thousand else ""
         idle = f"{benchmark.usd_per_hour * prices.HOURS_PER_MONTH:,.0f} USD"
         rows.append(

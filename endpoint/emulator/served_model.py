@@ -89,4 +89,11 @@ def _from_hub(name: str, repository: str, entry: catalogue.Model | None) -> Serv
     environment = {"EASEL_MODEL_ID": repository}
     if entry is not None:
         environment["EASEL_DEFAULTS"] = json.dumps(entry.defaults)
+        environment |= entry.settings
+        if entry.lora:
+            environment |= {
+                "EASEL_MERGED_LORA_ID": entry.lora.name,
+                "EASEL_MERGED_LORA_REVISION": entry.lora.ref,
+                "EASEL_MERGED_LORA_FILE": entry.lora.file,
+            }
     return ServedModel(name, empty, environment)

@@ -102,7 +102,12 @@ def _running_type(subject: Subject, endpoint: str) -> str:
 def _other_type(subject: Subject, endpoint: str) -> str:
     """Return the cheapest type that the endpoint does not have, and the quota has room for."""
     present = instance_types(_config(subject, endpoint))
-    others = [name for name in prices.instance_types() if name not in present]
+    # The image of GPUs does not run on the others.
+    others = [
+        name
+        for name, kind in prices.instance_types().items()
+        if name not in present and not kind.is_inferentia
+    ]
     rooms = capacity.read(subject.context, others)
     if rooms is not None:
         others = [name for name, room in rooms.items() if room.quota and room.has_one]

@@ -5,6 +5,7 @@ rights        actions that the caller's policies do not allow, as far as IAM can
 quota         instances of the model's types, with the command that raises the quota
 model         licence, gate and revision, from the hub
 files         a local folder's files: whether the container can load them, and what is left out
+compiled      on Inferentia2: whether the model is compiled, with this adapter and size
 bucket        whether its name is free, or taken by another account
 image         whether the serving image exists or has to be built, whether SageMaker takes its
               manifest, and what is known to be wrong with it
@@ -14,7 +15,7 @@ lease, cap    what ends the endpoint, and what the month has cost already
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,10 +39,10 @@ from endpoint.core.problems import (
     message_of,
     translated,
 )
-from endpoint.provision import rights
+from endpoint.provision import backends, rights
 from endpoint.provision.files.weights import shortened
 from endpoint.provision.rights import Denial
-from endpoint.provision.serving import capacity, lease, own_image
+from endpoint.provision.serving import capacity, fit, inferentia, lease, own_image, pins
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 from endpoint.provision.training import trainer
 
@@ -95,8 +96,9 @@ def examine(
         BadArgument: if the model does not exist.
         AwsError: if there are no credentials: no other check can run then.
     """
-    model = models.resolve(options.model, options.revision)
+    model = inferentia.check(backends.resolve(options), options)
     types = options.instance_type or model.instance_types
+    weights = "s3" if inferentia.is_served_on(types) else options.weights or model.weights
     account = context.account
     results = [
         Check("credentials", "good", f"{account.caller['Arn']} in {account.region}"),
@@ -104,10 +106,13 @@ def examine(
         *_quotas(
             context, context.deployment.endpoint(model.name), types, replace=options.replace
         ),
-        _model(model, options.weights or model.weights, ask_hub or ask_the_hub),
+        *_model(context, model, weights, ask_hub or ask_the_hub),
+        *_memory(model, types),
         *_files(model),
+        *_backend(model, options),
+        *_compiled(context, options, model),
         _bucket(context),
-        *_image(context, options, types[0]),
+        *_image(context, options, types[0], model.backend),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
               prices.provenance()),
         *_lease(context, options, model),
@@ -269,20 +274,50 @@ def _training_quotas(context: Context, types: tuple[str, ...]) -> Iterator[Check
         yield Check("training", "note", finding, command)
 
 
-def _model(model: Model, weights: str, ask_hub: AskHub) -> Check:
+def _model(context: Context, model: Model, weights: str, ask_hub: AskHub) -> Iterator[Check]:
+    """Yield what the hub says of a model, and what its licence requires."""
+    yield _on_hub(pins.recorded(context, model), weights, ask_hub)
+    if model.duties:
+        yield Check("licence", "good", model.licence, model.duties)
+
+
+def _on_hub(model: Model, weights: str, ask_hub: AskHub) -> Check:
     if model.source is None:
         upload = "" if weights == "s3" else " It must be uploaded: add --weights s3."
         return Check("model", "good", f"{model.folder}", f"Check its licence yourself.{upload}")
-    summary = f"{model.repository} at {model.source.revision[:12]}, licence: {model.licence}"
+    summary = f"{model.repository} at {model.source.ref[:12]}, licence: {model.licence}"
+    unpinned = [at.name for at in model.repositories.values() if at.revision is None]
+    pinning = ""
+    if unpinned:
+        pinning = f"`create` asks the hub for the newest commit of {', '.join(unpinned)}, and keeps"
+        pinning += " it for this deployment."
     try:
         hub = ask_hub(model)
     except Exception as error:  # noqa: BLE001 - the hub library documents no set of errors
-        return Check("model", "note", summary, f"The hub did not answer: {str(error)[:120]}")
+        unheard = f"The hub did not answer: {str(error)[:120]}"
+        return Check("model", "note", summary, " ".join(filter(None, (unheard, pinning))))
     gated = bool(hub.get("gated", model.gated))
     if gated and weights == "fetch":
         advice = "Accept its terms on its page, set HF_TOKEN here, and use --weights s3."
         return Check("model", "bad", f"{summary}; gated", advice)
-    return Check("model", "good", f"{summary}; {'gated' if gated else 'not gated'}")
+    state: State = "note" if unpinned else "good"
+    return Check("model", state, f"{summary}; {'gated' if gated else 'not gated'}", pinning)
+
+
+def _memory(model: Model, types: Iterable[str]) -> Iterator[Check]:
+    """Yield whether a model fits on each instance type, and what would make it fit."""
+    for name in types:
+        compared = fit.of_type(model, name)
+        if isinstance(compared, str):
+            yield Check("memory", "note", compared)
+        elif compared.refused:
+            yield Check("memory", "bad", compared.refused)
+        else:
+            state: State = _STATE_OF_FIT[compared.fit.state]
+            yield Check("memory", state, f"{name}: {compared.fit.finding}", compared.advice)
+
+
+_STATE_OF_FIT: dict[str, State] = {"fits": "good", "tight": "note", "too large": "bad"}
 
 
 def _files(model: Model) -> Iterator[Check]:
@@ -303,6 +338,18 @@ def _files(model: Model) -> Iterator[Check]:
         yield Check("files", "note", f"no part of the model: {names}", "They are not uploaded.")
 
 
+def _compiled(context: Context, options: EndpointOptions, model: Model) -> Iterator[Check]:
+    """Yield whether what an endpoint on Inferentia2 serves is compiled."""
+    try:
+        chosen = inferentia.chosen(context, model, options)
+    except ScriptError as error:
+        yield Check("compiled", "bad", str(error), error.advice)
+        return
+    if chosen is not None:
+        finding = f"{chosen.target.title}, {chosen.size / 1e9:.2f} GB"
+        yield Check("compiled", "good", finding, f"s3://{context.bucket.name}/{chosen.root}")
+
+
 def ask_the_hub(model: Model) -> dict[str, Any]:
     """Return the hub's information on a model; raises what huggingface_hub raises."""
     import huggingface_hub  # slow to import, and needed here only
@@ -310,7 +357,7 @@ def ask_the_hub(model: Model) -> dict[str, Any]:
     if model.source is None:
         return {}
     info = huggingface_hub.HfApi().model_info(
-        model.source.name, revision=model.source.revision, timeout=10
+        model.source.name, revision=model.source.ref, timeout=10
     )
     return {"gated": bool(info.gated)}
 
@@ -326,9 +373,23 @@ def _bucket(context: Context) -> Check:
     return Check("bucket", "good", f"{name} {'exists' if exists else 'is free'}")
 
 
-def _image(context: Context, options: EndpointOptions, instance_type: str) -> Iterator[Check]:
+def _backend(model: Model, options: EndpointOptions) -> Iterator[Check]:
+    """Yield what serves the model, and what it cannot do."""
+    catalogued = models.resolve(options.model, options.revision)
+    lines = backends.lacking(model, catalogued)
+    if lines:
+        yield Check("backend", "note", lines[0], " ".join(lines[1:]))
+    others = [name for name in catalogued.backends if name != model.backend]
+    if others:
+        finding = f"{model.name} can also be served with --backend {' or '.join(others)}"
+        yield Check("backend", "good", finding, "docs/backends.md says what each cannot do.")
+
+
+def _image(
+    context: Context, options: EndpointOptions, instance_type: str, backend: str
+) -> Iterator[Check]:
     try:
-        image = choose_image(context, options.image, instance_type)
+        image = choose_image(context, options.image, instance_type, backend)
     except ScriptError as error:
         yield Check("image", "bad", str(error), error.advice)
         return
@@ -338,7 +399,8 @@ def _image(context: Context, options: EndpointOptions, instance_type: str) -> It
         yield Check("image", "note", trouble.finding, f"{trouble.advice} Source: {trouble.source}")
     ami = inference_ami(context, image, options.inference_ami)
     if ami and not options.inference_ami:
-        yield Check("image", "note", f"its CUDA requires the machine image {ami}",
+        needs = "Neuron" if known is not None and known.neuron else "CUDA"
+        yield Check("image", "note", f"its {needs} requires the machine image {ami}",
                     "`create` sets it; --inference-ami chooses another.")  # fmt: skip
 
 
@@ -360,5 +422,4 @@ def _stored(context: Context, image: Image, known: KnownImage | None) -> Check:
         return Check("image", "bad", finding, own_image.unservable_advice(image))
     if known is None:
         return Check("image", "good", image.uri)
-    content = f"torch {known.torch}, CUDA {known.cuda}, diffusers {known.diffusers}"
-    return Check("image", "good", f"{image.uri} ({content})")
+    return Check("image", "good", f"{image.uri} ({known.content})")

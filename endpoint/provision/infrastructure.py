@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from endpoint.aws.network import MOST_ZONES
 from endpoint.aws.registry import Image
 from endpoint.catalogue import prices
 from endpoint.cli.context import Context
-from endpoint.cli.options import EndpointOptions
-from endpoint.core.naming import digest
+from endpoint.cli.options import DeployOptions, EndpointOptions
+from endpoint.core.naming import digest, others_in
 from endpoint.core.problems import BadArgument, StackFailed
 
 # CloudFormation passes S3's message on, here without and there with its code.
@@ -147,9 +148,33 @@ def parameters(
         "MonthlyCap": cap,
         "PicturePrice": f"{prices.gateway_per_picture(_PICTURE_SECONDS):.6f}",
         "Wake": wake,
+        "OtherEndpoints": ",".join(_others(context, before, options)),
         "AlarmEmail": email,
         "BudgetVersion": budget_version(email),
     }
+
+
+def endpoint_of(arn: str) -> str:
+    """Return the name of an endpoint, in lower case as in every ARN of one."""
+    return arn.rpartition("/")[2].lower()
+
+
+def _others(
+    context: Context, before: Mapping[str, str], options: EndpointOptions | None
+) -> list[str]:
+    known = others_in(before)
+    if not isinstance(options, DeployOptions):
+        return known
+    without = {name.lower() for name in options.without_endpoint}
+    kept = [arn for arn in known if endpoint_of(arn) not in without]
+    if options.endpoint:
+        description = context.endpoints.find(options.endpoint)
+        if description is None:
+            raise BadArgument(
+                f"There is no endpoint {options.endpoint} in {context.account.region}."
+            )
+        kept.append(str(description["EndpointArn"]))
+    return list(dict.fromkeys(kept))
 
 
 def _yes(value: bool) -> str:

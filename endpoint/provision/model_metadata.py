@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.models import Models
 from endpoint.catalogue import models as catalogue
+from endpoint.core.backends.vllm_omni import ADAPTERS, VllmOmni
+from endpoint.core.generation import adapter_files
 from endpoint.core.model_folder.description import FIELDS as DESCRIPTION
 from endpoint.core.model_folder.description import Description
 from endpoint.core.naming import digest
@@ -24,6 +26,10 @@ from endpoint.provision.files.payload import adapters_prefix, description_key
 FIELDS = ("steps", "guidance_scale", "width", "height")
 _AREA = "largest_area"
 _ADAPTER = ".safetensors"
+# Of a container that is not Easel's own: its backend, a name in `core/backends`.
+BACKEND = "EASEL_BACKEND"
+# Of a file that another container opens by a path in the request.
+_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 # Schedulers of diffusers that choose their steps among those of a distillation, and the values of
 # EASEL_SAMPLER that select them.
 _DISTILLED = {"LCMScheduler", "TCDScheduler"}
@@ -39,11 +45,13 @@ class Described(NamedTuple):
         description: what it says about itself to people; empty if it says nothing.
         batch: the sizes of its batches, in its own words, on which the bits of a picture depend;
             empty if it has none, or if its container did not say.
+        backend: the setting of its backend; None for Easel's own container.
     """
 
     metadata: dict[str, Any]
     description: dict[str, Any]
     batch: str = ""
+    backend: str | dict[str, Any] | None = None
 
     def revision(self, sagemaker_model: str) -> str:
         """Return what changes with a model's pictures, so that stored ones are not reused."""
@@ -77,6 +85,8 @@ def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Des
     described = _said(bucket.get(description_key(name, sagemaker_model)), seconds)
     container = (models.find_model(sagemaker_model) or {}).get("PrimaryContainer", {})
     variables = container.get("Environment", {})
+    if backend := variables.get(BACKEND):
+        return _of_another(backend, variables, bucket, _prefix(container, bucket))
     published = _published(variables, bucket)
     if described is not None:
         own = {"loras": described.metadata.get("loras", [])} if published else {}
@@ -97,6 +107,21 @@ def read(models: Models, bucket: Bucket, name: str, sagemaker_model: str) -> Des
             f"easel.json in s3://{bucket.name}/{prefix} cannot be used: {error}.",
             "Correct easel.json in the model's folder, and create the endpoint again.",
         ) from error
+
+
+def _of_another(
+    backend: str, variables: Mapping[str, str], bucket: Bucket, prefix: str
+) -> Described:
+    """Return what is known of a model whose container is not Easel's own: it says nothing."""
+    known = metadata(json.loads(variables.get("EASEL_DEFAULTS") or "{}"), None, ())
+    if backend != VllmOmni.name or not prefix:
+        return Described(known, {}, backend=backend)
+    # SageMaker copies the model's folder to where the container expects it.
+    folder = f"{prefix}loras/"
+    paths = (key.removeprefix(folder) for key in bucket.sizes(folder))
+    files = adapter_files(path for path in paths if _PLAIN_PATH.fullmatch(path))
+    adapters = {name: f"{ADAPTERS}{path}" for name, path in files.items()}
+    return Described(known, {}, backend=VllmOmni(adapters).setting)
 
 
 def _published(variables: Mapping[str, str], bucket: Bucket) -> dict[str, str]:

@@ -9,9 +9,10 @@ apply       that change set and no other: of this template, these options, and t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from endpoint.aws.change_sets import REVIEW, Change, ChangeSet
+from endpoint.aws.registry import Image
 from endpoint.aws.templates import changes
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
@@ -20,7 +21,7 @@ from endpoint.core.problems import AccessDenied, PlanUnusable, translated
 from endpoint.provision import infrastructure
 from endpoint.provision.gateway import gateway
 from endpoint.provision.ownership import Ownership
-from endpoint.provision.serving import endpoint
+from endpoint.provision.serving import endpoint, fit, own_image
 from endpoint.provision.serving.image import choose_image
 
 PLAN_AGAIN = "Plan again, and apply the new change set."
@@ -51,12 +52,16 @@ def wanted(context: Context, options: DeployOptions) -> Wanted:
     infrastructure.check_budget(options, context.account.region)
     gateway.check_options(context, options)
     types: list[str] = []
-    for name in (options.model, *options.also):
-        model_options = replace(options, model=name)
+    image: Image | None = None
+    for model_options in options.own_options():
         model = endpoint.check_options(model_options)
         Ownership(context).refuse_others(context.deployment.endpoint(model.name))
-        types += endpoint.types_of(context, model_options, model)
-    image = choose_image(context, options.image, types[0])
+        own_types = endpoint.types_of(context, model_options, model)
+        for line in fit.lines(model, own_types):
+            context.console.say(line)
+        image = image or choose_image(context, options.image, own_types[0], model.backend)
+        types += own_types
+    image = image or own_image.address(context)
     return Wanted(
         infrastructure.template(context.account.region),
         infrastructure.parameters(context, image, tuple(dict.fromkeys(types)), options),

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from endpoint.aws.logs import group_of
 from endpoint.aws.scaling import alarm_name
+from endpoint.catalogue import prices
 from endpoint.cli import inventory
 from endpoint.cli.context import Context
 from endpoint.cli.inventory import (
@@ -40,7 +41,7 @@ from endpoint.cli.inventory import (
 from endpoint.cli.script import Result
 from endpoint.core.naming import TAG, Deployment
 from endpoint.core.problems import StackFailed, TookTooLong
-from endpoint.provision.files import payload
+from endpoint.provision.files import compiled, payload
 from endpoint.provision.gateway.gateway_project import GatewayProject
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.serving import in_service
@@ -208,12 +209,27 @@ def files_to_keep(context: Context, model: str | None = None) -> list[str]:
     return payload.lines([payload.everything(bucket) for bucket in buckets])
 
 
+def of_others(context: Context) -> Iterator[str]:
+    """Yield which endpoints of others stay and what they cost, as lines of text."""
+    for resource in inventory.of_others(context, context.name):
+        if resource.costs:
+            yield (
+                f"Not Easel's, so it stays: the endpoint {resource.name},"
+                f" {prices.in_words(resource.usd_per_hour)}."
+            )
+
+
 def trained_adapters(context: Context) -> list[str]:
     """Return which trained adapters will be deleted, as lines of text."""
     keys = payload.trained(context.bucket) if _owns_bucket(context) else []
     addresses = [f"  s3://{context.bucket.name}/{key}" for key in keys]
     head = "With the bucket, these trained adapters; download those that you need first:"
     return [head, *addresses] if addresses else []
+
+
+def compiled_models(context: Context) -> list[str]:
+    """Return which compiled models will be deleted, as lines of text."""
+    return compiled.in_words(context.bucket) if _owns_bucket(context) else []
 
 
 def _owns_bucket(context: Context, name: str = "") -> bool:

@@ -14,6 +14,7 @@ from chalicelib.backends.backend import Backend
 from chalicelib.backends.setting import EASEL
 from chalicelib.backends.setting import read as read_backend
 from chalicelib.description import Description
+from chalicelib.facts import Facts
 from chalicelib.generation import (
     LARGEST_AREA,
     RULES,
@@ -111,6 +112,7 @@ class Model:
             for a model that paints every size.
         rules: of the fields whose limits are narrower for this model than the contract's.
         description: what the model says about itself to people.
+        facts: what the catalogue says of it.
         lease: of the real-time endpoint; None if it has none.
         backend: what answers in the container of its endpoints.
     """
@@ -128,6 +130,7 @@ class Model:
     largest_area: int | None = None
     rules: Mapping[str, Whole] = field(default_factory=dict)
     description: Description = field(default_factory=Description)
+    facts: Facts = field(default_factory=Facts)
     lease: Lease | None = None
     backend: Backend = EASEL
 
@@ -139,8 +142,9 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
-        `limits`, the largest area and the parts of the description are there only for models that
-        have them; what is missing, and the formats, only for a backend other than Easel's own.
+        `limits`, the largest area, the facts and the parts of the description are there only for
+        models that have them; what is missing, and the formats, only for a backend other than
+        Easel's own.
         """
         rules = {**self.backend.abilities.rules, **self.rules}
         limits = {name: rule.describe() for name, rule in rules.items()}
@@ -153,6 +157,7 @@ class Model:
             **({"largest_area": self.largest_area} if self.largest_area else {}),
             **({"limits": limits} if limits else {}),
             **self._backend(),
+            **({"facts": facts} if (facts := self.facts.to_dict()) else {}),
             **self.description.to_dict(),
         }
 
@@ -216,8 +221,7 @@ class Settings:
         models = read("EASEL_MODELS", _models, '{"sd": {"endpoint": "easel-sd"}}')
         settings = cls(
             models={
-                name: replace(model, description=descriptions.get(name, model.description))
-                for name, model in models.items()
+                name: replace(model, **descriptions.get(name, {})) for name, model in models.items()
             },
             deadline_seconds=read("EASEL_DEADLINE_SECONDS", _deadline, "24", default="24"),
             log_prompts=read("EASEL_LOG_PROMPTS", _switch, "on", default="off"),
@@ -290,8 +294,17 @@ def _packaged() -> str:
     return DESCRIPTIONS.read_text(encoding="utf-8") if DESCRIPTIONS.is_file() else "{}"
 
 
-def _descriptions(text: str) -> dict[str, Description]:
-    return {name: Description.from_dict(entry) for name, entry in json.loads(text).items()}
+def _descriptions(text: str) -> dict[str, dict[str, Any]]:
+    """Return the description and the facts of each model, as fields of `Model`."""
+    return {name: _description(entry) for name, entry in json.loads(text).items()}
+
+
+def _description(entry: object) -> dict[str, Any]:
+    if not isinstance(entry, Mapping) or "facts" not in entry:
+        return {"description": Description.from_dict(entry)}
+    rest = {name: value for name, value in entry.items() if name != "facts"}
+    facts = Facts.from_dict(entry["facts"])
+    return {"description": Description.from_dict(rest), "facts": facts}
 
 
 def _models(text: str) -> dict[str, Model]:

@@ -140,6 +140,18 @@ def _easel() -> dict[str, Schema]:
             **listed({"type": "string", "enum": fields["format"]["enum"]}),
             "description": "Of its pictures; the first is the default. Absent for all of them.",
         },
+        "facts": {
+            "type": "object",
+            "description": "What the catalogue says of the model; absent if it says nothing.",
+            "properties": {
+                "title": TEXT,
+                "licence": TEXT,
+                "duties": {**TEXT, "description": "What the licence requires, in short."},
+                "memory_gb": {**NUMBER, "description": "Of the GPU, in 10**9 bytes."},
+                "usd_per_1000": {**NUMBER, "description": "Of pictures, on a busy instance."},
+                "instance_types": listed(TEXT),
+            },
+        },
         "about": {**TEXT, **about},
         "examples": {**listed(TEXT), "description": "Example prompts."},
         "vocabulary": {

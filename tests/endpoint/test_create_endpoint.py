@@ -5,9 +5,15 @@ import json
 import pytest
 
 from endpoint import create_endpoint
+from endpoint.catalogue import images
 from endpoint.emulator.moto_ import service_quotas
 from tests.endpoint.doubles import create, only_config
 from tests.endpoint.world import IMAGE, contents
+
+HUGGING_FACE = (
+    "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:"
+    f"{images.read()[images.DEFAULT].tag}"
+)
 
 
 def test_an_endpoint_is_created_and_its_price_reported(world, capsys):
@@ -61,6 +67,34 @@ def test_unreadable_quotas_prevent_nothing(world, capsys):
 )
 def test_unusable_options_are_refused_with_advice(world, capsys, arguments, message):
     assert world.run(create_endpoint.main, "--image", IMAGE, "--yes", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert contents(world) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quantise", "gguf"], "no file for gguf is known of sd; it has none, fp8, int8"),
+        (
+            ["--model", "ernie-image-turbo", "--instance-type", "ml.g4dn.xlarge"],
+            "ERNIE-Image-Turbo does not fit on ml.g4dn.xlarge: 26.0 of 16 GB",
+        ),
+        (
+            ["--instance-type", "ml.inf2.xlarge", "--quantise", "fp8", "--weights", "s3"],
+            "models are compiled",
+        ),
+        (
+            ["--model", "flux2-klein", "--quantise", "gguf", "--image", HUGGING_FACE],
+            "lacks the package gguf, which --quantise gguf needs",
+        ),
+        (
+            ["--model", "flux2-klein", "--quantise", "nunchaku_lite", "--image", HUGGING_FACE],
+            "Pass an image with kernels: --image URI",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_created(world, capsys, arguments, message):
+    assert create(world, *arguments) == 2
     assert message in capsys.readouterr().err
     assert contents(world) == []
 

@@ -14,7 +14,7 @@ from endpoint.commands import status
 
 ROOT = Path(__file__).parents[2]
 FILES = {"create": "create_endpoint", "use": "use_endpoint", "delete": "delete_endpoint"}
-WITHOUT_AWS = {"create-key", "estimate"}
+WITHOUT_AWS = {"create-key", "estimate", "models"}
 WITH_AWS = [name for name in COMMANDS if name not in WITHOUT_AWS]
 COMMON = ["--name", "--region", "--profile", "--yes", "--dry-run", "--json"]
 

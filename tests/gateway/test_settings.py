@@ -268,6 +268,39 @@ def test_a_model_is_described_as_it_describes_itself():
     assert set(models["sdxl"].describe()) & {"about", "examples", "vocabulary"} == set()
 
 
+def test_what_the_catalogue_says_of_a_model_is_part_of_its_description():
+    facts = {"licence": "Apache-2.0", "memory_gb": 18.1, "instance_types": ["ml.g6.2xlarge"]}
+    described = {"sd": {**ZOO, "facts": facts}}
+    variables = {"EASEL_MODELS": MODELS, "EASEL_DESCRIPTIONS": json.dumps(described)}
+    models = Settings.from_environment(variables).models
+
+    assert {**ZOO, "facts": facts}.items() <= models["sd"].describe().items()
+    assert "facts" not in models["sdxl"].describe()
+
+
+@pytest.mark.parametrize(
+    ("facts", "field"),
+    [
+        ([], "facts: must be a JSON object"),
+        ({"license": "MIT"}, "facts: license"),
+        ({"licence": 7}, "facts.licence"),
+        ({"duties": "x" * 501}, "facts.duties"),
+        ({"title": "a\nb"}, "facts.title"),
+        ({"memory_gb": "much"}, "facts.memory_gb"),
+        ({"memory_gb": True}, "facts.memory_gb"),
+        ({"usd_per_1000": 0}, "facts.usd_per_1000"),
+        ({"instance_types": "ml.g5.xlarge"}, "facts.instance_types"),
+        ({"instance_types": [7]}, "facts.instance_types"),
+        ({"instance_types": ["ml.g5.xlarge"] * 11}, "facts.instance_types"),
+    ],
+)
+def test_other_facts_are_refused_by_their_field(facts, field):
+    described = {"sd": {"facts": facts}}
+    variables = {"EASEL_MODELS": MODELS, "EASEL_DESCRIPTIONS": json.dumps(described)}
+    with pytest.raises(BadSetting, match=field):
+        Settings.from_environment(variables)
+
+
 def test_the_descriptions_in_the_package_need_no_variable(monkeypatch, tmp_path):
     monkeypatch.setattr(settings, "DESCRIPTIONS", tmp_path / "descriptions.json")
     (tmp_path / "descriptions.json").write_text(json.dumps({"sd": ZOO}), "utf-8")

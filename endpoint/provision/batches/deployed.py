@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.cli.context import Context
 from endpoint.core.problems import BadArgument, NotReady, PictureFailed, ScriptError
+from endpoint.provision.backends import Served, of_endpoint
 from endpoint.provision.batches.direct import Busy, Failed
 from endpoint.provision.batches.folder import Folder
 from endpoint.provision.batches.run import Task
@@ -30,6 +31,7 @@ class Deployed:
         output: where an asynchronous one stores pictures; None for one in real time.
         instances: the most it may have, or has in real time.
         exists: false for an asynchronous one that is stopped, whose pictures can be collected.
+        served: how to ask it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Deployed:
     output: str | None
     instances: int
     exists: bool = True
+    served: Served = field(default_factory=Served)
 
 
 def find(context: Context, model: str | None, most_instances: int | None) -> Deployed:
@@ -61,11 +64,13 @@ def find(context: Context, model: str | None, most_instances: int | None) -> Dep
         raise _missing(name)
     version, config = newest
     types = instance_types(config)
+    served = of_endpoint(context, name, config)
     if description is None:
         if not is_asynchronous(config):
             raise _missing(name)
         output = config["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"]
-        return Deployed(name, model, version, types[0], output, most_instances or 1, exists=False)
+        most = most_instances or 1
+        return Deployed(name, model, version, types[0], output, most, exists=False, served=served)
     if not is_asynchronous(config):
         lease.require_room(context, config)
         if most_instances:
@@ -74,12 +79,13 @@ def find(context: Context, model: str | None, most_instances: int | None) -> Dep
             )
         variants = description.get("ProductionVariants") or [{}]
         running = int(variants[0].get("CurrentInstanceCount") or 1)
-        return Deployed(name, model, version, types[0], None, running)
+        return Deployed(name, model, version, types[0], None, running, served=served)
     limit = context.scaling.limits(context.deployment.prefix).get(name)
     if limit is None:
         raise ScriptError(f"{name} does not scale.", "`python -m endpoint start` repairs it.")
     output = config["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"]
-    return Deployed(name, model, version, types[0], output, most_instances or limit)
+    most = most_instances or limit
+    return Deployed(name, model, version, types[0], output, most, served=served)
 
 
 def choose(context: Context, model: str | None) -> str:
@@ -165,7 +171,10 @@ def in_real_time(context: Context, endpoint: Deployed, usage: Usage) -> Callable
         began = context.clock.monotonic()
         try:
             picture = context.runtime.generate(
-                endpoint.name, request.to_dict(), f"image/{request.file_format}"
+                endpoint.name,
+                request.to_dict(),
+                f"image/{request.file_format}",
+                endpoint.served.backend,
             )
         except NotReady as error:
             raise Busy(str(error)) from error

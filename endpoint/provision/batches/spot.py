@@ -32,8 +32,9 @@ from endpoint.provision.batches.run import Run
 from endpoint.provision.batches.usage import Usage
 from endpoint.provision.files import payload
 from endpoint.provision.files.payload import File
+from endpoint.provision.model_metadata import BACKEND
 from endpoint.provision.serving import lease
-from endpoint.provision.training import stack
+from endpoint.provision.training import cap, stack
 from endpoint.provision.training.capacity import choose_type
 
 _PACKAGE = Path(__file__).parents[3] / "model_package" / "batch"
@@ -99,8 +100,18 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
             "`python -m endpoint create` stores its files and settings.",
         )
     version, config = newest
+    if any(map(prices.is_inferentia, instance_types(config))):
+        raise ScriptError(
+            f"{model} is served on Inferentia2, which training jobs and spot instances lack.",
+            "Leave out --spot, so that its endpoint generates the pictures.",
+        )
     definition = context.models.find_model(config["ProductionVariants"][0]["ModelName"]) or {}
     container = definition.get("PrimaryContainer", {})
+    if BACKEND in container.get("Environment", {}):
+        raise ScriptError(
+            f"{model} is not served by Easel's own container, whose code a spot job runs.",
+            "Leave out --spot: the batch then goes through the endpoint.",
+        )
     if "ModelDataSource" not in container:
         raise ScriptError(
             f"The files of {model} are not there.", "`python -m endpoint create` stores them."
@@ -133,47 +144,7 @@ def with_room(context: Context, definition: Definition) -> Definition:
     lease.require_room(context, {"ProductionVariants": [{"InstanceType": definition.types[0]}]})
     chosen = choose_type(context, definition.types, spot=True)
     lease.require_room(context, {"ProductionVariants": [{"InstanceType": chosen}]})
-    return replace(definition, instance_type=chosen, most_seconds=_most_seconds(context, chosen))
-
-
-def _most_seconds(context: Context, instance_type: str) -> float:
-    """Return how long a job may run until the monthly cap and an hour beyond it are spent.
-
-    The guard deletes endpoints and no jobs: a job has to end by itself.
-
-    Raises:
-        ScriptError: if other jobs may spend all that is left.
-    """
-    limit, price = lease.cap(context), prices.dearest([instance_type])
-    if not limit or not price:
-        return math.inf
-    spent = float((lease.spending(context) or {"usd": 0.0})["usd"])
-    # The full price: what a spot instance costs is known afterwards.
-    reserved = _reserved(context)
-    left = limit - spent - reserved
-    if left <= 0:
-        # Each job may run for an hour beyond the cap, if several could start at it.
-        raise ScriptError(
-            f"Of the monthly cap of {limit:g} USD, {spent:.2f} USD are spent, and spot jobs that"
-            f" run may spend {reserved:.2f} USD.",
-            "Wait until they end, or raise it with --monthly-cap of `create` or `deploy`.",
-        )
-    return left / price * 3_600 + 3_600
-
-
-def _reserved(context: Context) -> float:
-    """Return the USD that the deployment's running jobs can cost at most.
-
-    The whole of their longest runs: what they have cost so far is recorded only when their pictures
-    are fetched.
-    """
-    usd = 0.0
-    for summary in context.training.running(places.sagemaker_prefix(context.name)):
-        job = context.training.find(summary["TrainingJobName"]) or {}
-        seconds = job.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0)
-        price = prices.dearest([job.get("ResourceConfig", {}).get("InstanceType", "")])
-        usd += (price or 0.0) * seconds / 3_600
-    return usd
+    return replace(definition, instance_type=chosen, most_seconds=cap.most_seconds(context, chosen))
 
 
 class SpotJob:

@@ -25,6 +25,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from endpoint.aws.bucket import Bucket
 from endpoint.aws.runtime import LONGEST_RUN_SECONDS, AsyncJob, Runtime
 from endpoint.cli.context import Context
+from endpoint.core.backends.backend import Backend
+from endpoint.core.backends.setting import EASEL
 from endpoint.core.batches import places
 from endpoint.core.picture_files import is_whole
 from endpoint.core.problems import ScriptError, code_of
@@ -70,6 +72,7 @@ class Window:
         instances: the most that the endpoint may have.
         seconds: of a picture, as estimated; None if that is unknown.
         usage: records the pictures.
+        backend: what answers in the endpoint's container.
     """
 
     def __init__(
@@ -83,8 +86,9 @@ class Window:
         instances: int,
         seconds: float | None,
         usage: Usage,
+        backend: Backend = EASEL,
     ) -> None:
-        self._usage = usage
+        self._usage, self._backend = usage, backend
         self._runtime: Runtime = context.runtime
         self._bucket: Bucket = context.bucket_called(urlsplit(output).netloc)
         self._find_endpoint = context.endpoints.find
@@ -222,6 +226,7 @@ class Window:
                 accept=f"image/{task.picture.request.file_format}",
                 folder=self._folder,
                 queue_seconds=QUEUE_SECONDS,
+                backend=self._backend,
             )
         except (ReadTimeoutError, ConnectionClosedError):
             return Queued(now)
@@ -302,7 +307,11 @@ class Window:
         self._run.folder.note({"ended": self._entry(number)})
         status = _STATUS.search(reason)
         self._tries[number] = self._tries.get(number, 0) + 1
-        refused = status is not None and status[1] in _REFUSALS and _ACCIDENT not in reason
+        if self._backend.name == EASEL.name:
+            refused = status is not None and status[1] in _REFUSALS and _ACCIDENT not in reason
+        else:
+            report = self._backend.report(int(status[1]) if status else None, reason)
+            refused = report.get("code") == "invalid_request"
         if refused or self._tries[number] == _TRIES:
             self._run.fail(number, reason, int(status[1]) if status and refused else 500)
 

@@ -18,7 +18,8 @@ from endpoint.core.problems import ScriptError
 _PACKAGE = Path(__file__).parents[3] / "model_package"
 CODE = _PACKAGE / "code"
 # What the gateway and the containers store: results, counters of links, records of usage, training
-# jobs and pictures for them, batches; and the image's sources, which other programs can upload too.
+# jobs and pictures for them, batches, compilations; and the image's sources, which other programs
+# can upload too.
 _MANAGED = (
     "jobs/",
     "pictures/",
@@ -30,6 +31,7 @@ _MANAGED = (
     "datasets/",
     "batches/",
     "files/",
+    "compiled/",
 )
 _MOST_LISTED = 20
 # Tests, caches and editors' files stay here. So does bytecode: each serving image has a Python of
@@ -92,10 +94,17 @@ def ray_serve_files() -> list[File]:
     return [File.read(path, place) for place, path in places.items()]
 
 
-def prefix_of(model: str, files: list[File]) -> str:
-    """Return the prefix for exactly these files: `models/<model>/<hash>/`."""
+def prefix_of(model: str, files: list[File], compiled: str = "") -> str:
+    """Return the prefix for exactly these files: `models/<model>/<hash>/`.
+
+    Args:
+        model: its name.
+        files: the local ones.
+        compiled: what else belongs to them, as a text that stands for its content.
+    """
     # Sorted, so that the order of the files does not change the hash.
     content = sorted([file.place, file.sha256] for file in files)
+    content += [[compiled]] if compiled else []
     return f"models/{model}/{digest(content)}/"
 
 

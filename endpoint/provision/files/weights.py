@@ -7,7 +7,8 @@ which files belong to the model; the container has the same.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ from endpoint.core.console import Console
 from endpoint.core.model_folder import files
 from endpoint.core.model_folder.check import Fault, check, check_pipeline
 from endpoint.core.model_folder.files import (
+    BASE,
     INDEX,
+    MERGED_LORA,
+    QUANTISED,
     REFINER,
     SHARED,
     FolderUnusable,
     components,
+    index_in,
+    index_of,
     list_files,
     pickled_only,
     read_object,
@@ -28,6 +34,8 @@ from endpoint.core.model_folder.files import (
 )
 from endpoint.core.problems import AGAIN, BadArgument, UploadFailed
 from endpoint.provision.files.payload import File
+
+TRANSFORMER = "transformer"
 
 
 def gather(model: Model, console: Console) -> list[File]:
@@ -53,13 +61,19 @@ def _gather(model: Model, console: Console) -> list[File]:
         if model.folder is None:
             raise ValueError("a model requires a repository or a folder")
         return _local(model.folder, console)
-    gathered = _files(_fetch(model.source, model.variant, console), model.variant)
+    # A quantised denoiser takes the place of the model's own weights.
+    without = (TRANSFORMER,) if model.denoiser else ()
+    folder = _fetch(model.source, model.variant, console, without)
+    gathered = _files(folder, model.variant, without)
     if model.refiner:
         folder = _fetch(model.refiner, model.variant, console, SHARED)
         gathered += [
             File(file.path, f"{REFINER}{file.place}", file.size, file.sha256)
             for file in _files(folder, model.variant, SHARED)
         ]
+    for place, repository in ((MERGED_LORA, model.lora), (QUANTISED, model.denoiser)):
+        if repository:
+            gathered += _part(repository, place, console)
     return gathered
 
 
@@ -87,6 +101,18 @@ def require_usable(model: Model, console: Console) -> None:
     _refuse([fault for fault in faults if fault.fatal], model.folder)
 
 
+def pipeline_of(folder: Path) -> str:
+    """Return the class of the pipeline in a local folder, as diffusers names it.
+
+    Raises:
+        BadArgument: if the folder contains none that can be read.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        index = folder / BASE / INDEX
+    return str(_read_index(index).get("_class_name", "model without a class"))
+
+
 def _refuse(faults: Sequence[Fault], source: object) -> None:
     if faults:
         advice = "\n".join(f"{fault}." for fault in faults)
@@ -111,7 +137,7 @@ def shortened(names: Sequence[str], most: int = 20) -> str:
 
 
 def _files(folder: Path, variant: str | None, without: Collection[str] = ()) -> list[File]:
-    index = _read_index(folder / INDEX)
+    index = _read_index(folder / index_of(folder))
     _refuse(check_pipeline(folder, index, without, allow_pickle=False), folder)
     chosen = choose(list_files(folder), index, variant, without)
     return [File.read(folder / place, place) for place in sorted(chosen)]
@@ -125,6 +151,8 @@ def choose(
 ) -> list[str]:
     """Return the files that a model's pipeline requires; arguments as in `model_folder.files`.
 
+    Of a transformer that is left out, its configuration is one of them.
+
     Raises:
         BadArgument: if a component has weights, but no safetensors.
     """
@@ -135,7 +163,11 @@ def choose(
             f"The weights of {', '.join(pickled)} are not in the safetensors format.",
             "Convert the model first: files in other formats can run code when they are loaded.",
         )
-    return files.choose(available, index, variant, without)
+    chosen = files.choose(available, index, variant, without)
+    if TRANSFORMER in without:
+        texts = files.choose_component(files.within(available, TRANSFORMER), variant)
+        chosen += [path for path in texts if not files.is_replaced(path)]
+    return chosen
 
 
 def _read_index(path: Path) -> dict[str, Any]:
@@ -150,21 +182,56 @@ def _fetch(
 ) -> Path:
     """Return the folder of a repository's snapshot; download the missing files first."""
     import huggingface_hub  # slow to import, and needed here only
-    from huggingface_hub.errors import GatedRepoError
 
-    console.say(f"  downloading {repository.name} at {repository.revision[:12]}")
-    try:
-        info = huggingface_hub.HfApi().model_info(repository.name, revision=repository.revision)
+    _announce(repository, console)
+    with _translated(repository):
+        info = huggingface_hub.HfApi().model_info(repository.name, revision=repository.ref)
         paths = [item.rfilename for item in info.siblings or []]
         index = huggingface_hub.hf_hub_download(
-            repository.name, INDEX, revision=repository.revision
+            repository.name, index_in(paths), revision=repository.ref
         )
         chosen = choose(paths, _read_index(Path(index)), variant, without)
         return Path(
             huggingface_hub.snapshot_download(
-                repository.name, revision=repository.revision, allow_patterns=chosen
+                repository.name, revision=repository.ref, allow_patterns=chosen
             )
         )
+
+
+def _part(repository: Repository, place: str, console: Console) -> list[File]:
+    """Return the file, or those of the folder, that a repository is read for; download them first.
+
+    Raises:
+        UploadFailed: if the repository has none.
+    """
+    import huggingface_hub
+
+    _announce(repository, console)
+    with _translated(repository):
+        snapshot = huggingface_hub.snapshot_download(
+            repository.name,
+            revision=repository.ref,
+            allow_patterns=[repository.file, f"{repository.file}/*"],
+        )
+    part = Path(snapshot) / repository.file
+    if part.is_file():
+        return [File.read(part, f"{place}{part.name}")]
+    files = [File.read(part / name, f"{place}{name}") for name in list_files(part)]
+    if not files:
+        raise UploadFailed(f"{repository.name} has no {repository.file}.", AGAIN)
+    return files
+
+
+def _announce(repository: Repository, console: Console) -> None:
+    console.say(f"  downloading {repository.name} at {repository.ref[:12]}")
+
+
+@contextmanager
+def _translated(repository: Repository) -> Iterator[None]:
+    from huggingface_hub.errors import GatedRepoError  # slow to import, and needed here only
+
+    try:
+        yield
     except GatedRepoError as error:  # first: it is a subclass of HfHubHTTPError
         raise BadArgument(
             f"{repository.name} is gated.",

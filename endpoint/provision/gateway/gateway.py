@@ -16,11 +16,14 @@ from endpoint.aws.models import instance_types, is_asynchronous
 from endpoint.catalogue import models, prices
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
+from endpoint.core.backends import setting
+from endpoint.core.backends.backend import Backend
 from endpoint.core.leases import Scheduled
 from endpoint.core.naming import TAG, digest
 from endpoint.core.problems import AGAIN, BadArgument, ScriptError
-from endpoint.provision import model_metadata
+from endpoint.provision import backends, model_facts, model_metadata
 from endpoint.provision.files.payload import adapters_prefix
+from endpoint.provision.gateway import external
 from endpoint.provision.gateway.gateway_access import access_of, requires_keys
 from endpoint.provision.gateway.gateway_project import (
     GatewayProject,
@@ -100,6 +103,13 @@ def deploy(
     return url_of(api, deployment.region, endpoint), access.smoke_key
 
 
+def default_backend(context: Context) -> Backend:
+    """Return what serves the deployed gateway's default model."""
+    variables = _variables(context.gateway.function(context.deployment.function))
+    entries = json.loads(variables["EASEL_MODELS"])
+    return setting.read(next(iter(entries.values())).get("backend"))
+
+
 def check(context: Context, options: DeployOptions) -> None:
     """Have the gateway read what it would be deployed with; ask before it is open to everybody.
 
@@ -113,7 +123,13 @@ def check(context: Context, options: DeployOptions) -> None:
     Ownership(context).refuse_other_function()
     deployment = context.deployment
     before = context.gateway.function(deployment.function)
+    external.check_removal(context, options, _variables(before))
     offered = _offered_models(context, options, _variables(before))
+    if not offered and not options.own:
+        raise BadArgument(
+            "The URL would be left without a model.",
+            "Deploy another one with --model, or take everything down: `./setup.sh destroy`.",
+        )
     variables = _check_settings(context, options, offered, _variables(before))
     if requires_keys(variables):
         return
@@ -142,7 +158,11 @@ def check_options(context: Context, options: DeployOptions) -> None:
         BadArgument: if an option has a value that the gateway, or AWS, does not accept.
     """
     _check_limits(options)
-    _check_settings(context, options, (), {})
+    offered = tuple(external.offered(context, options, {}, stored=True))
+    if not (offered or options.own):  # the options change nothing but what is deployed
+        before = _variables(context.gateway.function(context.deployment.function))
+        offered = _offered_models(context, options, before)
+    _check_settings(context, options, offered, {})
 
 
 def _check_settings(
@@ -155,8 +175,8 @@ def _check_settings(
     access = access_of(options, before, context.deployment.bucket).variables
     planned = {model.name: model for model in offered}
     stored = _stores_pictures(options, before)
-    for name in (options.model, *options.also):
-        model = models.resolve(name, options.revision)
+    for own in options.own_options():
+        model = backends.resolve(own)
         planned[model.name] = _planned(context, model, options.instance_type, stored=stored)
     settings = GatewaySettings(
         tuple(planned.values()), log_prompts=options.log_prompts, access=access
@@ -187,7 +207,12 @@ def _stores_pictures(options: DeployOptions, before: Mapping[str, str]) -> bool:
     # What anybody else set there is replaced.
     with suppress(ValueError, TypeError, AttributeError):
         entries = json.loads(before["EASEL_MODELS"]).values() if "EASEL_MODELS" in before else ()
-        real_time = [entry for entry in entries if "endpoint" in entry]
+        # Of pictures that cannot be repeated none is stored, whatever the option says.
+        real_time = [
+            entry
+            for entry in entries
+            if "endpoint" in entry and setting.read(entry.get("backend")).repeats
+        ]
         return not real_time or any("pictures" in entry for entry in real_time)
     return True
 
@@ -205,11 +230,15 @@ def _planned(
     """
     bucket = context.deployment.bucket
     known = model_metadata.metadata(model.defaults, model.seconds, ())
-    known["adapters"] = f"s3://{bucket}/{adapters_prefix(model.name)}"
+    if model.backend == backends.EASEL:
+        known["adapters"] = f"s3://{bucket}/{adapters_prefix(model.name)}"
     known |= _price(types or model.instance_types)
+    stored = stored and setting.read(model.backend).repeats
     jobs, pictures = _places(context, model.name, asynchronous=model.asynchronous, stored=stored)
     endpoint, revision = context.deployment.endpoint(model.name), digest(model.name)
-    return OfferedModel(model.name, endpoint, revision, jobs, known, pictures=pictures)
+    return OfferedModel(
+        model.name, endpoint, revision, jobs, known, pictures=pictures, backend=model.backend
+    )
 
 
 def _places(
@@ -225,7 +254,10 @@ def _places(
 def _offered_models(
     context: Context, options: DeployOptions, before: Mapping[str, str]
 ) -> tuple[OfferedModel, ...]:
-    """Return the deployment's models, the one of --model first: it becomes the default."""
+    """Return the deployment's models, the one of --model first: it becomes the default.
+
+    Those that endpoints of others serve are among them.
+    """
     stored = _stores_pictures(options, before)
     deployment = context.deployment
     names = filter(deployment.owns, context.endpoints.names(f"{deployment.prefix}-"))
@@ -242,8 +274,20 @@ def _offered_models(
         for name in (*own, *asleep)
         if (model := _offered(context, name, leases.get(name), wake=wake, stored=stored))
     ]
-    first = models.resolve(options.model, options.revision).name
+    offered += external.offered(context, options, before, stored=stored)
+    first = _first(options, before)
     return tuple(sorted(offered, key=lambda model: (model.name != first, model.name)))
+
+
+def _first(options: DeployOptions, before: Mapping[str, str]) -> str | None:
+    """Return the name of the model that is the default; as it was, where no option says so."""
+    if options.endpoint:
+        return external.model_name(options)
+    if options.own:
+        return models.resolve(options.own[0], options.revision).name
+    with suppress(ValueError, TypeError, StopIteration):
+        return str(next(iter(json.loads(before.get("EASEL_MODELS", "{}")))))
+    return None
 
 
 def _offered(
@@ -256,16 +300,26 @@ def _offered(
         return None
     name = context.deployment.model_of(endpoint)
     sagemaker_model = config["ProductionVariants"][0]["ModelName"]
-    jobs, pictures = _places(context, name, asynchronous=is_asynchronous(config), stored=stored)
     known = model_metadata.read(context.models, context.bucket, name, sagemaker_model)
+    stored = stored and setting.read(known.backend).repeats
+    jobs, pictures = _places(context, name, asynchronous=is_asynchronous(config), stored=stored)
     revision = known.revision(sagemaker_model)
     group = context.deployment.lease_group
     # Without an end there is nothing to renew.
     has_lease = scheduled is not None and scheduled.lease.hours is not None
     lease = {"schedule": f"{group}/{endpoint}", "wake": wake} if has_lease else {}
-    metadata = {**known.metadata, **_price(instance_types(config))}
+    types = instance_types(config)
     return OfferedModel(
-        name, endpoint, revision, jobs, metadata, known.description, lease, pictures
+        name,
+        endpoint,
+        revision,
+        jobs,
+        {**known.metadata, **_price(types)},
+        known.description,
+        lease,
+        pictures,
+        model_facts.of_deployed(context.models, name, sagemaker_model, types),
+        known.backend,
     )
 
 

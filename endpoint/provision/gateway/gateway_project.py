@@ -49,6 +49,8 @@ class OfferedModel:
         lease: what the gateway needs to renew it, `schedule` and `wake`; empty without one.
         pictures: the S3 address below which the gateway stores pictures of a real-time endpoint;
             None if it does not.
+        facts: what the catalogue says of it; empty for a model that is not in it.
+        backend: the setting of what answers in its container; None for Easel's own.
     """
 
     name: str
@@ -59,9 +61,20 @@ class OfferedModel:
     description: Mapping[str, Any] = field(default_factory=dict)
     lease: Mapping[str, Any] = field(default_factory=dict)
     pictures: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    backend: str | Mapping[str, Any] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Return what it says about itself, with what the catalogue says of it."""
+        facts = {"facts": self.facts} if self.facts else {}
+        return {**self.description, **facts}
 
     def entry(self) -> dict[str, Any]:
         """Return it in the form of the gateway's settings."""
+        backend = {"backend": self.backend} if self.backend not in (None, "easel") else {}
+        return {**self._place(), **backend}
+
+    def _place(self) -> dict[str, Any]:
         if self.jobs is None:
             kept = {"pictures": self.pictures} if self.pictures else {}
             lease = {"lease": self.lease} if self.lease else {}
@@ -161,7 +174,7 @@ class GatewayProject:
         # After the copy, which gives folders the modes of their originals.
         make_private_folder(self.folder)
         # A vocabulary takes more than Lambda allows for environment variables.
-        descriptions = {model.name: model.description for model in settings.models}
+        descriptions = {model.name: model.described() for model in settings.models}
         (self.folder / DESCRIPTIONS).write_text(json.dumps(descriptions), "utf-8")
         text = json.dumps(self.configuration(settings, role), indent=2)
         write_private(self._configuration, text)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from endpoint.aws.endpoints import VARIANT
-from endpoint.catalogue.models import Model
+from endpoint.catalogue.models import Model, Repository
+from endpoint.provision.backends import EASEL
+from endpoint.provision.model_metadata import BACKEND
 
 # Until the container passes its health check. The default container passes it before its model is
 # loaded, but another one can load the model first.
@@ -31,9 +34,10 @@ class Serving:
     Attributes:
         image: the container image's URI.
         role: the ARN of the container's role.
-        data: the S3 address of the code, and of the weights if they are in S3; ends in /.
+        data: the S3 address of the code, and of the weights if they are in S3; ends in /. Empty
+            for a container that takes no code and fetches the weights.
         adapters: the S3 address where the container looks for LoRA adapters; ends in /. It has no
-            version, so that adapters outlive versions of the code.
+            version, so that adapters outlive versions of the code. Empty for a compiled model.
         weights_in_s3: whether the weights are stored there as well.
         instance_types: the types to try, in this order.
         output: the S3 address below which asynchronous pictures are stored; ends in /.
@@ -62,7 +66,7 @@ class Serving:
         definition: dict[str, Any] = {
             "PrimaryContainer": {
                 "Image": self.image,
-                "ModelDataSource": {"S3DataSource": _prefix(self.data)},
+                **({"ModelDataSource": {"S3DataSource": _prefix(self.data)}} if self.data else {}),
                 "Environment": self.environment(model),
             },
             "ExecutionRoleArn": self.role,
@@ -83,7 +87,10 @@ class Serving:
         variables = container_environment(
             model, weights_in_s3=self.weights_in_s3, log_prompts=self.log_prompts
         )
-        variables["EASEL_LORAS_FROM"] = self.adapters
+        if model.backend != EASEL:
+            return variables
+        if self.adapters:
+            variables["EASEL_LORAS_FROM"] = self.adapters
         if self.ray_serve:
             # How long its adapter waits for Ray Serve: 300 s by default.
             variables["RAYSERVE_BACKEND_TIMEOUT"] = str(_LONGEST_INVOCATION)
@@ -148,6 +155,12 @@ def container_environment(
     model: Model, *, weights_in_s3: bool, log_prompts: bool
 ) -> dict[str, str]:
     """Return the environment of a model's container."""
+    if model.backend in _OTHERS:
+        variables = _OTHERS[model.backend](model, weights_in_s3)
+        variables[BACKEND] = model.backend
+        # For the gateway: the container does not read it.
+        variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
+        return variables
     variables = {
         "SAGEMAKER_PROGRAM": "inference.py",
         # One worker for the one GPU: the default is one per CPU core, each with its own model.
@@ -162,24 +175,78 @@ def container_environment(
         variables["EASEL_REQUEST_SECONDS"] = str(_LONGEST_INVOCATION)
     if model.defaults:
         variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
-    return variables | (_OFFLINE if weights_in_s3 else _fetched(model))
+    variables |= model.settings
+    if model.quantise == "nunchaku_lite":
+        # Without it diffusers does not load the kernels, which are code from the hub.
+        variables["DIFFUSERS_TRUST_REMOTE_KERNELS"] = "true"
+    return variables | (_stored(model) if weights_in_s3 else _fetched(model))
+
+
+def _hugging_face(model: Model, weights_in_s3: bool) -> dict[str, str]:
+    """Return the environment of the toolkit's own handler, which SAGEMAKER_PROGRAM would replace.
+
+    https://github.com/aws/sagemaker-huggingface-inference-toolkit
+    """
+    variables = {
+        "HF_TASK": "text-to-image",
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
+        "MMS_MAX_RESPONSE_SIZE": str(_LARGEST_RESPONSE),
+    }
+    if weights_in_s3:
+        return variables | _OFFLINE
+    source = _source_of(model)
+    return variables | {"HF_MODEL_ID": source.name, "HF_MODEL_REVISION": source.ref}
+
+
+def _vllm_omni(model: Model, weights_in_s3: bool) -> dict[str, str]:
+    """Return the environment of AWS's image, which makes options of vLLM from SM_VLLM_*.
+
+    https://github.com/aws/deep-learning-containers/blob/main/scripts/docker/vllm/sagemaker_args.py
+    """
+    variables = {"SM_VLLM_DTYPE": _DTYPES[model.dtype]}
+    if weights_in_s3:
+        # Where SageMaker puts the files.
+        return variables | {"SM_VLLM_MODEL": "/opt/ml/model"} | _OFFLINE
+    source = _source_of(model)
+    return variables | {"SM_VLLM_MODEL": source.name, "SM_VLLM_REVISION": source.ref}
+
+
+_OFFLINE = {"HF_HUB_OFFLINE": "1"}
+_DTYPES = {"auto": "auto", "fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+_OTHERS = {"hugging-face": _hugging_face, "vllm-omni": _vllm_omni}
+
+
+def _source_of(model: Model) -> Repository:
+    if model.source is None:
+        raise ValueError("a model without a repository must have its weights in S3")
+    return model.source
 
 
 # SageMaker's limit for an asynchronous invocation, in seconds.
 _LONGEST_INVOCATION = 3600
-_OFFLINE = {"HF_HUB_OFFLINE": "1"}
+
+
+def _stored(model: Model) -> dict[str, str]:
+    # What is in the bucket is read first. A commit that the catalogue does not have is kept here.
+    recorded = {name: at for name, at in model.repositories.items() if at.recorded}
+    return {**_OFFLINE, **_of_repositories(recorded)}
 
 
 def _fetched(model: Model) -> dict[str, str]:
     if model.source is None:
         raise ValueError("a model without a repository must have its weights in S3")
-    variables = {
-        "EASEL_MODEL_ID": model.source.name,
-        "EASEL_MODEL_REVISION": model.source.revision,
+    return {
+        **_of_repositories(model.repositories),
         # On the instance's local disk, if it has one; the container's own disk is small.
         "HF_HOME": "/tmp/huggingface",  # noqa: S108 - a path in the container, which is alone there
     }
-    if model.refiner:
-        variables["EASEL_REFINER_ID"] = model.refiner.name
-        variables["EASEL_REFINER_REVISION"] = model.refiner.revision
+
+
+def _of_repositories(repositories: Mapping[str, Repository]) -> dict[str, str]:
+    variables = {}
+    for name, repository in repositories.items():
+        variables[f"{name}_ID"] = repository.name
+        variables[f"{name}_REVISION"] = repository.ref
+        if repository.file:
+            variables[f"{name}_FILE"] = repository.file
     return variables

@@ -1,8 +1,10 @@
 """Create a model's endpoint, or update it to the options; the steps from top to bottom.
 
     infrastructure   the stack: bucket, roles, dashboard, and a private network if requested
-    image            the deployment's own, built once, unless another one is requested
-    files            the serving code into the bucket, and the weights with --weights s3
+    image            the deployment's own, built once, unless another one is requested; AWS's for
+                     Inferentia2, and for a backend that is not Easel's own
+    files            the serving code into the bucket, and the weights with --weights s3; on
+                     Inferentia2 what `compile` has made of them
     model            SageMaker's record of image, files and environment
     configuration    the instance types, in the order to try them
     lease            the schedule that deletes a real-time endpoint when nobody has used it for long
@@ -21,11 +23,12 @@ from dataclasses import dataclass, replace
 from endpoint.aws.logs import group_of
 from endpoint.aws.models import MOST_INSTANCES_TAG
 from endpoint.aws.registry import Image
-from endpoint.catalogue import models, prices
+from endpoint.catalogue import images, models, prices, quantisation
 from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
-from endpoint.core.leases import Lease
+from endpoint.core.backends import setting
+from endpoint.core.compiled_models import Compiled
 from endpoint.core.naming import TAG
 from endpoint.core.problems import (
     AGAIN,
@@ -33,17 +36,20 @@ from endpoint.core.problems import (
     ScriptError,
     UploadFailed,
 )
-from endpoint.provision import infrastructure
+from endpoint.provision import backends, infrastructure
 from endpoint.provision.files import payload, weights
 from endpoint.provision.files.upload import Upload
 from endpoint.provision.ownership import Ownership
 from endpoint.provision.self_description import store_description
-from endpoint.provision.serving import capacity, in_service, own_image
+from endpoint.provision.serving import capacity, fit, in_service, inferentia, own_image, pins
 from endpoint.provision.serving import lease as leases
 from endpoint.provision.serving.definitions import Serving, container_environment
 from endpoint.provision.serving.image import choose_image, inference_ami, known_image
 from endpoint.provision.serving.warm_up import warm_up
 from endpoint.provision.settings_check import check_container
+
+# Of those that quantisations need: model_package/server/requirements-cuda.lock.
+_OWN_PACKAGES = {"gguf"}
 
 
 @dataclass(frozen=True)
@@ -73,24 +79,30 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
     model = check_options(options)
     infrastructure.check_budget(options, context.account.region)
     weights.require_usable(model, context.console)
+    compiled = inferentia.chosen(context, model, options)
+    model = inferentia.with_size(model, compiled) if compiled else model
     Ownership(context).refuse_others(context.deployment.endpoint(model.name))
     types = types_of(context, options, model)
     capacity.require_room(context, {context.deployment.endpoint(model.name): types})
-    # One type stands for all: each of them has an NVIDIA GPU, so the image is the same.
-    image = choose_image(context, options.image, types[0])
-    _require_packages(image, options)
-    here = _are_fetched_here(model, options)
+    # One type stands for all: each of them has the same kind of accelerator, and so the image is
+    # the same.
+    image = choose_image(context, options.image, types[0], model.backend)
+    _require_packages(context, image, options, model)
+    model = pins.pin(context, model)
+    here = compiled is None and _are_fetched_here(model, options)
+    if compiled:
+        context.console.say(f"Compiled: {compiled.target.title}. Not tried on AWS by this project.")
     if network := prices.network_per_hour(options.private_network):
         context.console.say(f"The private network's endpoints: {prices.in_words(network)}.")
-    _confirm(context, model, types, image, here=here, replace=options.replace, lease=options.lease)
+    _confirm(context, model, types, image, options, here=here)
     in_service.repair_scaling(context)
 
     # Before the stack, so that unusable weights leave nothing behind.
-    weight_files = _weight_files(context, model, options)
+    weight_files = [] if compiled else _weight_files(context, model, options)
     infrastructure.ensure(context, image, types, options)
     if own_image.is_own(context, image):
         image = own_image.ensure(context)
-    serving = _ensure_files(context, model, image, types, options, weight_files)
+    serving = _ensure_files(context, model, image, types, options, weight_files, compiled)
 
     deployment, tags = context.deployment, context.deployment.tags
     endpoint = deployment.endpoint(model.name)
@@ -122,11 +134,14 @@ def create(context: Context, options: EndpointOptions) -> CreatedEndpoint:
         context.scaling.ensure(endpoint, options.most_instances, deployment.name)
 
     context.begin("warm-up: a first picture")
-    seconds = warm_up(context, endpoint, asynchronous=model.asynchronous)
-    store_description(context, endpoint)
+    served = backends.Served(setting.read(model.backend), model.defaults, model.name)
+    seconds = warm_up(context, endpoint, served, asynchronous=model.asynchronous)
+    if model.backend == backends.EASEL:
+        store_description(context, endpoint)
 
     # Only now: the previous version stays until the new one has returned a picture.
-    _remove_superseded(context, model.name, [model_name, config], _prefix(serving, context))
+    prefix = _prefix(context, model.name, serving)
+    _remove_superseded(context, model.name, [model_name, config], prefix)
     return CreatedEndpoint(endpoint, model, types, seconds)
 
 
@@ -136,20 +151,23 @@ def check_options(options: EndpointOptions) -> Model:
     Raises:
         BadArgument: if an option has an unusable value, or options contradict each other.
     """
-    model = models.resolve(options.model, options.revision)
+    model = inferentia.check(backends.resolve(options), options)
     _check_weights(model, options)
+    fit.require(model, options.instance_type or model.instance_types)
     if options.budget and not options.email:
         raise BadArgument("--budget requires --email.")
-    check_container(
-        container_environment(
-            model, weights_in_s3=_in_s3(model, options), log_prompts=options.log_prompts
+    if model.backend == backends.EASEL:
+        check_container(
+            container_environment(
+                model, weights_in_s3=_in_s3(model, options), log_prompts=options.log_prompts
+            )
         )
-    )
     return model
 
 
 def _in_s3(model: Model, options: EndpointOptions) -> bool:
-    return (options.weights or model.weights) == "s3"
+    types = options.instance_type or model.instance_types
+    return inferentia.is_served_on(types) or (options.weights or model.weights) == "s3"
 
 
 def _are_fetched_here(model: Model, options: EndpointOptions) -> bool:
@@ -187,18 +205,22 @@ def _confirm(
     model: Model,
     types: tuple[str, ...],
     image: Image,
+    options: EndpointOptions,
     *,
     here: bool,
-    replace: bool,
-    lease: Lease | None,
 ) -> None:
     endpoint = context.deployment.endpoint(model.name)
     price = prices.in_words(prices.dearest(types))
     idle = ", and nothing while idle" if model.asynchronous else ""
     context.console.say(f"{model.title} ({model.repository}); licence: {model.licence}.")
+    said = [model.duties] if model.duties else []
+    said += fit.lines(model, types)
+    said += backends.lacking(model, models.resolve(options.model, options.revision))
+    for line in said:
+        context.console.say(line)
     context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
     if not model.asynchronous:
-        context.console.say(leases.in_words(context, endpoint, lease))
+        context.console.say(leases.in_words(context, endpoint, options.lease))
     for line in own_image.plan(context, image):
         context.console.say(line)
     known = known_image(image)
@@ -211,7 +233,7 @@ def _confirm(
             " its instances start without the hub; --weights fetch leaves the download to them."
         )
         by_way_of = " with weights by way of this machine"
-    if replace and context.endpoints.find(endpoint):
+    if options.replace and context.endpoints.find(endpoint):
         context.console.say(
             f"--replace deletes {endpoint} before the new version is created: it answers nothing"
             " for about ten minutes. No instance is paid for twice."
@@ -221,13 +243,23 @@ def _confirm(
         context.console.ask(f"Create {endpoint} in {context.account.region}{by_way_of}?")
 
 
-def _require_packages(image: Image, options: EndpointOptions) -> None:
-    """Refuse an image that installs packages when it starts, in a network without PyPI.
+def _require_packages(
+    context: Context, image: Image, options: EndpointOptions, model: Model
+) -> None:
+    """Refuse an image without the packages of a quantisation, or without PyPI to get its own.
 
     Raises:
         BadArgument: if that is what the options ask for.
     """
     known = known_image(image)
+    package, own = quantisation.package(model.quantise), own_image.is_own(context, image)
+    if package and (known or (own and package not in _OWN_PACKAGES)):
+        name = known.title if known else "Easel's own image"
+        advice = "Leave out --image, for Easel's own image."
+        raise BadArgument(
+            f"{name} lacks the package {package}, which --quantise {model.quantise} needs.",
+            advice if package in _OWN_PACKAGES else f"Pass an image with {package}: --image URI.",
+        )
     if options.private_network and known and known.ray_serve:
         raise BadArgument(
             f"{known.title}, installs packages from PyPI when it starts, which --private-network"
@@ -243,32 +275,51 @@ def _ensure_files(
     types: tuple[str, ...],
     options: EndpointOptions,
     weight_files: list[payload.File],
+    compiled: Compiled | None,
 ) -> Serving:
     """Store code and weights in the bucket; return how to serve the model with them."""
     known = known_image(image)
     is_ray_serve = known is not None and known.ray_serve
-    code = payload.code_files() + (payload.ray_serve_files() if is_ray_serve else [])
-    prefix = payload.prefix_of(model.name, code + weight_files)
+    code = _code_files(model, is_ray_serve=is_ray_serve)
+    code += inferentia.code_files() if compiled else []
+    prefix = payload.prefix_of(model.name, code + weight_files, compiled.root if compiled else "")
     address = f"s3://{context.deployment.bucket}/{prefix}"
-    context.begin(f"files below {address}")
+    if code or weight_files:
+        context.begin(f"files below {address}")
     payload.ensure_code(context.bucket, prefix, code)
-    payload.ensure_adapters(context.bucket, model.name)
-    if weight_files:
+    if model.backend == backends.EASEL:
+        payload.ensure_adapters(context.bucket, model.name)
+    if compiled:
+        inferentia.ensure_files(context, prefix, compiled)
+    elif weight_files:
         upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
         upload.ensure(prefix, weight_files)
     serving = Serving(
         image=image.uri,
         role=context.deployment.endpoint_role,
-        data=address,
-        adapters=f"s3://{context.deployment.bucket}/{payload.adapters_prefix(model.name)}",
-        weights_in_s3=bool(weight_files),
+        data=address if code or weight_files else "",
+        adapters=(
+            f"s3://{context.deployment.bucket}/{payload.adapters_prefix(model.name)}"
+            if compiled is None
+            else ""
+        ),
+        weights_in_s3=bool(weight_files or compiled),
         instance_types=types,
         output=f"s3://{context.deployment.bucket}/jobs/",
-        inference_ami=inference_ami(context, image, options.inference_ami),
+        inference_ami=inference_ami(
+            context, image, options.inference_ami or (images.AMI_OF_NEURON if compiled else None)
+        ),
         ray_serve=is_ray_serve,
         log_prompts=options.log_prompts,
     )
     return _with_network(context, serving) if options.private_network else serving
+
+
+def _code_files(model: Model, *, is_ray_serve: bool) -> list[payload.File]:
+    """Return the files of the serving code; other backends take none."""
+    if model.backend != backends.EASEL:
+        return []
+    return payload.code_files() + (payload.ray_serve_files() if is_ray_serve else [])
 
 
 def _weight_files(context: Context, model: Model, options: EndpointOptions) -> list[payload.File]:
@@ -312,8 +363,10 @@ def _with_network(context: Context, serving: Serving) -> Serving:
     )
 
 
-def _prefix(serving: Serving, context: Context) -> str:
-    return serving.data.removeprefix(f"s3://{context.deployment.bucket}/")
+def _prefix(context: Context, model: str, serving: Serving) -> str:
+    """Return the prefix of the files in use; without files, one that has none."""
+    own = serving.data.removeprefix(f"s3://{context.deployment.bucket}/")
+    return own or payload.prefix_of(model, [])
 
 
 def _remove_superseded(context: Context, model: str, keep: list[str], prefix: str) -> None:

@@ -1,30 +1,46 @@
-"""The container image that serves a model: by default the deployment's own."""
+"""The container image that serves a model: by default the deployment's own on a GPU."""
 
 from __future__ import annotations
 
 from endpoint.aws.registry import Image
 from endpoint.catalogue import images
 from endpoint.catalogue.images import KnownImage
+from endpoint.catalogue.prices import is_inferentia
 from endpoint.cli.context import Context
 from endpoint.core.problems import BadArgument, ScriptError
+from endpoint.provision.backends import EASEL
 from endpoint.provision.serving import own_image
 
 
-def choose_image(context: Context, wanted: str | None, instance_type: str) -> Image:
+def choose_image(
+    context: Context, wanted: str | None, instance_type: str, backend: str = EASEL
+) -> Image:
     """Return the image to serve with; `own_image.ensure` builds it, if it is the deployment's own.
 
     Args:
         context: the deployment; its region selects the AWS registry to pull from.
-        wanted: `aws`, a name of the catalogue, or a URI; None for the deployment's own.
-        instance_type: one of the types to run it on; selects the image for GPUs.
+        wanted: `aws`, a name of the catalogue, or a URI; None for the deployment's own, and for
+            AWS's on Inferentia2.
+        instance_type: one of the types to run it on; selects the image for GPUs or Inferentia2.
+        backend: what serves in it, which may have an image of AWS's by default.
 
     Raises:
-        BadArgument: if it is neither a name nor a URI, or AWS has no such image in the region.
+        BadArgument: if it is neither a name nor a URI, AWS has no such image in the region, or it
+            is for the other kind of instance.
         ScriptError: if the core of the SageMaker SDK is not installed and there is no URI.
     """
-    if wanted is None:
+    if wanted is None and backend != EASEL:
+        wanted = images.for_backend(backend).name
+    if wanted is None and not is_inferentia(instance_type):
         return own_image.address(context)
-    return named_image(wanted, context.account.region, instance_type)
+    name = wanted or images.INFERENTIA
+    known = images.by_name(name) or known_image(Image.parse(name))
+    if known is not None and bool(known.neuron) != is_inferentia(instance_type):
+        raise BadArgument(
+            f"{known.title}, does not run on {instance_type}.",
+            "Leave out --image, for the one that does.",
+        )
+    return named_image(name, context.account.region, instance_type)
 
 
 def named_image(wanted: str, region: str, instance_type: str, scope: str = "inference") -> Image:

@@ -9,7 +9,6 @@ by its log and its answers (`LoadWatch`), and costs nothing more if the operator
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from endpoint.aws.logs import group_of
 from endpoint.aws.models import instance_types
@@ -24,9 +23,10 @@ from endpoint.core.problems import (
     PictureFailed,
     TookTooLong,
 )
+from endpoint.provision.backends import Served
 from endpoint.provision.serving import in_service
 
-REQUEST: dict[str, Any] = {"prompt": "a warm-up", "seed": 0, "format": "png"}
+_PROMPT = "a warm-up"
 _MOST_SECONDS = 1800
 # Between two looks into the log, which a broken container fills within seconds.
 _LOOK_SECONDS = 10
@@ -91,8 +91,14 @@ def _start_of_log(context: Context, endpoint: str) -> float:
     return float(start.timestamp())
 
 
-def warm_up(context: Context, endpoint: str, *, asynchronous: bool) -> float | None:
+def warm_up(context: Context, endpoint: str, served: Served, *, asynchronous: bool) -> float | None:
     """Generate a picture; return the seconds that it took, or None in a dry run.
+
+    Args:
+        context: the deployment.
+        endpoint: its name.
+        served: how to ask it.
+        asynchronous: whether its pictures are stored in S3.
 
     Raises:
         NeverHealthy: if the container cannot load its model (the endpoint is then deleted, if the
@@ -104,9 +110,9 @@ def warm_up(context: Context, endpoint: str, *, asynchronous: bool) -> float | N
     watch = LoadWatch(context, endpoint)
     try:
         if asynchronous:
-            _wait_for_result(context, endpoint, watch)
+            _wait_for_result(context, endpoint, served, watch)
         else:
-            _retry_until_loaded(context, endpoint, watch)
+            _retry_until_loaded(context, endpoint, served, watch)
     except (PictureFailed, TookTooLong) as error:
         watch.refused(str(error))
         if proof := watch.proof():
@@ -115,10 +121,14 @@ def warm_up(context: Context, endpoint: str, *, asynchronous: bool) -> float | N
     return round(context.clock.monotonic() - start, 1)
 
 
-def _retry_until_loaded(context: Context, endpoint: str, watch: LoadWatch) -> None:
+def _retry_until_loaded(context: Context, endpoint: str, served: Served, watch: LoadWatch) -> None:
+    request = served.sample(_PROMPT)
+
     def poll() -> str | None:
         try:
-            context.runtime.generate(endpoint, REQUEST)
+            context.runtime.generate(
+                endpoint, request, f"image/{request['format']}", served.backend
+            )
         except NotReady as error:
             watch.refused(str(error))
             if watch.proof():
@@ -129,10 +139,10 @@ def _retry_until_loaded(context: Context, endpoint: str, watch: LoadWatch) -> No
     context.waiting.until_done(poll, at_most=_MOST_SECONDS, every=_LOOK_SECONDS)
 
 
-def _wait_for_result(context: Context, endpoint: str, watch: LoadWatch) -> None:
+def _wait_for_result(context: Context, endpoint: str, served: Served, watch: LoadWatch) -> None:
     # At most 32 characters.
     key = f"warm-up-{int(context.clock.now().timestamp())}.png"
-    job = context.runtime.begin_async(endpoint, REQUEST, key)
+    job = context.runtime.begin_async(endpoint, served.sample(_PROMPT), key, backend=served.backend)
     looked = context.clock.monotonic()
 
     def poll() -> str | None:

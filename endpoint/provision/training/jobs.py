@@ -26,6 +26,7 @@ from endpoint.core.training_jobs.dataset import set_of
 from endpoint.core.training_jobs.job import Job
 from endpoint.core.training_jobs.price import Estimate
 from endpoint.core.training_jobs.state import Record
+from endpoint.provision.files import weights_of_jobs
 from endpoint.provision.training import trainer
 from endpoint.provision.training.look import look, read
 from endpoint.provision.training.pictures import Picture, Report
@@ -66,7 +67,7 @@ def start(context: Context, plan: Plan) -> Record:
         ScriptError: if AWS refuses a step; the name is given back.
     """
     code = trainer.ensure_code(context.bucket)
-    weights = trainer.ensure_weights(context, plan.model)
+    weights = weights_of_jobs.ensure(context, plan.model)
     identifier, dataset = places.new_id(), places.new_id()
     record = _record(context, plan, identifier, dataset)
     _claim(context, record)

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from endpoint.aws.registry import Image
-from endpoint.catalogue import models, prices, training
+from endpoint.catalogue import prices, training
 from endpoint.catalogue.models import Model
 from endpoint.catalogue.training import Trainable
 from endpoint.cli.context import Context
 from endpoint.cli.options import DeployOptions
 from endpoint.core.problems import BadArgument
+from endpoint.provision import backends
+from endpoint.provision.files import weights_of_jobs
 from endpoint.provision.serving.image import named_image
 from endpoint.provision.training import trainer
 from endpoint.provision.training.capacity import choose_type
@@ -46,7 +48,7 @@ def check(context: Context, options: DeployOptions) -> None:
         )
     for model, family in chosen:
         choose_type(context, family.instance_types, spot=True)
-        if model.source and not trainer.are_stored(context.bucket, model):
+        if model.source and not weights_of_jobs.are_stored(context.bucket, model):
             context.console.say(
                 f"For training, the weights of {model.name}, several GB, are downloaded to this"
                 " machine and uploaded to S3 once."
@@ -100,7 +102,7 @@ def _entry(context: Context, model: Model, family: Trainable) -> dict[str, Any]:
     instance_type = choose_type(context, family.instance_types, spot=True)
     seconds = training.seconds_per_step(family, instance_type)
     return {
-        "weights": trainer.ensure_weights(context, model),
+        "weights": weights_of_jobs.ensure(context, model),
         "instance_type": instance_type,
         "usd_per_hour": prices.dearest([instance_type]),
         "spot_share": training.spot_share(),
@@ -112,8 +114,9 @@ def _entry(context: Context, model: Model, family: Trainable) -> dict[str, Any]:
 
 def _trainable(options: DeployOptions) -> list[tuple[Model, Trainable]]:
     """Return the models of the options that can be trained, with their families."""
-    resolved = [models.resolve(name, options.revision) for name in (options.model, *options.also)]
-    return list(_with_family(resolved))
+    resolved = [backends.resolve(own) for own in options.own_options()]
+    # Other containers do not look for adapters that are published while they run.
+    return list(_with_family(model for model in resolved if model.backend == backends.EASEL))
 
 
 def _with_family(resolved: Iterable[Model]) -> Iterable[tuple[Model, Trainable]]:

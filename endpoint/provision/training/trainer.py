@@ -1,8 +1,7 @@
-"""The trainer's code and a model's weights in the bucket, where training jobs read them."""
+"""The trainer's code in the bucket, where training jobs read it, and what it can train."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 from dataclasses import replace
@@ -10,15 +9,13 @@ from pathlib import Path
 
 from endpoint.aws.bucket import Bucket
 from endpoint.catalogue import training
-from endpoint.catalogue.models import Model, Repository
+from endpoint.catalogue.models import Model
 from endpoint.catalogue.training import Trainable
-from endpoint.cli.context import Context
-from endpoint.core.model_folder.files import INDEX, FolderUnusable, read_object
 from endpoint.core.problems import BadArgument
 from endpoint.core.training_jobs import places
 from endpoint.provision.files import payload, weights
 from endpoint.provision.files.payload import File
-from endpoint.provision.files.upload import Upload
+from endpoint.provision.files.weights_of_jobs import digest
 
 _PACKAGE = Path(__file__).parents[3] / "model_package"
 _PRODIGY = "prodigyopt"
@@ -55,7 +52,7 @@ def _prodigy() -> Path | None:
 
 def code_prefix() -> str:
     """Return the prefix of exactly these files."""
-    return places.code(_digest([[file.place, file.sha256] for file in code_files()]))
+    return places.code(digest([[file.place, file.sha256] for file in code_files()]))
 
 
 def ensure_code(bucket: Bucket) -> str:
@@ -81,64 +78,14 @@ def family_of(model: Model) -> Trainable:
             f"Of the catalogue, these can: {names}; or pass a folder with a model in diffusers'"
             " format.",
         )
-    family = training.families().get(_pipeline(model.folder))
+    pipeline = weights.pipeline_of(model.folder)
+    family = training.families().get(pipeline)
     if family is None:
         raise BadArgument(
-            f"{model.folder} contains a {_pipeline(model.folder)}, which cannot be trained.",
+            f"{model.folder} contains a {pipeline}, which cannot be trained.",
             f"These can: {', '.join(training.families())}.",
         )
     return replace(family, resolution=_resolution(model.folder) or family.resolution)
-
-
-def are_stored(bucket: Bucket, model: Model) -> bool:
-    """Whether all weights of a model's revision are in the bucket; false for a folder."""
-    if model.source is None:
-        return False
-    prefix = places.weights(model.name, _digest(_revision(model.source, model.variant)))
-    return bucket.current(payload.manifest_key(prefix)) is not None
-
-
-def _revision(source: Repository, variant: str | None) -> list[str | None]:
-    # It stands for the content, which is known only after the download.
-    return [source.name, source.revision, variant]
-
-
-def ensure_weights(context: Context, model: Model) -> str:
-    """Upload a model's weights, unless they are there; return their prefix.
-
-    They have a place of their own, because each version of an endpoint has another one, which also
-    contains its code and a refiner, and is deleted with it.
-
-    Raises:
-        ScriptError: as `weights.gather`.
-    """
-    content = None
-    if model.source:
-        content = _revision(model.source, model.variant)
-        prefix = places.weights(model.name, _digest(content))
-        if are_stored(context.bucket, model):
-            return prefix
-        context.begin(f"weights below s3://{context.bucket.name}/{prefix}")
-        if context.dry_run:  # which downloads nothing
-            return prefix
-    # A refiner is not trained.
-    files = weights.gather(replace(model, refiner=None), context.console)
-    prefix = places.weights(
-        model.name, _digest(content or [[file.place, file.sha256] for file in files])
-    )
-    upload = Upload(context.bucket, context.console, context.clock, pretend=context.dry_run)
-    upload.ensure(prefix, files, like=f"models/{model.name}/")
-    return prefix
-
-
-def _pipeline(folder: Path) -> str:
-    index = folder / INDEX
-    if not index.is_file():
-        index = folder / "base" / INDEX
-    try:
-        return str(read_object(index).get("_class_name", "model without a class"))
-    except FolderUnusable as error:
-        raise BadArgument(f"{error}.") from error
 
 
 def _resolution(folder: Path) -> int | None:
@@ -151,8 +98,3 @@ def _resolution(folder: Path) -> int | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
-
-
-def _digest(content: object) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -28,7 +28,25 @@ const takes = (model, name) => !model?.unsupported?.includes(name);
 /** Show what the chosen model is, and what it would take. */
 function showModel() {
   showDescription();
+  showFacts();
   showDefaults();
+}
+
+/** Show what the catalogue says of the model, and what its licence requires. */
+function showFacts() {
+  const { facts, defaults = {} } = modelNamed(at("model").value) ?? {};
+  at("model-facts").hidden = !facts;
+  if (!facts) return;
+  const { steps } = defaults;
+  const parts = [
+    facts.title,
+    facts.licence,
+    steps && `${steps} ${steps === 1 ? "step" : "steps"}`,
+    facts.memory_gb && `${facts.memory_gb} GB of GPU memory`,
+    facts.usd_per_1000 && `about ${facts.usd_per_1000.toFixed(2)} USD per 1,000 pictures`,
+    facts.instance_types?.join(" or "),
+  ];
+  at("model-facts").textContent = `${parts.filter(Boolean).join(" · ")}. ${facts.duties ?? ""}`.trim();
 }
 
 /** Show, where nothing is chosen, what the model at hand would take. */

@@ -11,18 +11,21 @@ import torch
 
 from easel import log
 from easel.defaults import Defaults, read_description
-from easel.errors import ModelUnusable
+from easel.errors import ModelUnusable, SettingInvalid
 from easel.generator import ImageGenerator
 from easel.loading import vae
 from easel.loading.dtype import choose_device, choose_dtype
+from easel.loading.merged_lora import find_merged_lora, merge_lora
 from easel.loading.pipeline import find_folder, find_home, load_pipeline, software
+from easel.loading.quantised import find_quantised, load_quantised
 from easel.loading.refiner import find_refiner, load_refiner
 from easel.lora.adapters import Loras
 from easel.lora.file import find_files
 from easel.lora.places import place_at
 from easel.model_folder.description import Description
-from easel.settings import Settings
+from easel.settings import PREPARED, Settings
 from easel.speed.compiler import Compiler
+from easel.speed import eight_bits
 from easel.speed.speed import Speed, SpeedSettings
 from easel.startup import gc_pause
 from easel.startup.read_ahead import read_ahead
@@ -114,18 +117,28 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     dtype = choose_dtype(settings.dtype, device)
     home = find_home(model_dir, settings)
     folders = _find_folders(model_dir, home, settings, environ)
+    merged = find_merged_lora(model_dir, home, settings)
+    quantised = find_quantised(model_dir, home, settings)
     stopwatch.mark("find")
-    how = {"dtype": dtype, "device": device, "allow_pickle": settings.allow_pickle}
-    pipelines = _load_pipelines(folders, {**how, "stopwatch": stopwatch})
+    rounds = settings.quantise in eight_bits.FORMATS
+    # Rounded weights are moved one by one: a GPU need not hold the model in 16 bits.
+    first = torch.device("cpu") if rounds else device
+    how = {"dtype": dtype, "device": first, "allow_pickle": settings.allow_pickle}
+    parts = load_quantised(quantised, folders[0], settings, dtype=dtype) if quantised else None
+    pipelines = _load_pipelines(folders, parts, {**how, "stopwatch": stopwatch})
+    if merged is not None:
+        merge_lora(merged, pipelines, settings)
     # After the pipelines, because each file is checked against their layers.
     loras = _load_loras([model_dir, home], settings, pipelines, environ)
     stopwatch.mark("loras")
-    if speed_settings.storage == "fp8":  # before Speed rounds the weights
-        loras.keep_originals()
+    if rounds:
+        _round(pipelines, loras, settings.quantise, device)
+    elif speed_settings.storage == "fp8":  # before Speed rounds the weights
+        loras.keep_originals(eight_bits.denoiser_layers(pipelines, transformers=False))
     vae.prepare(pipelines[0], device=device, tiling=settings.vae_tiling)
     caches = [speed_settings.compile_cache, model_dir / "compiled", folders[0] / "compiled"]
     compiler = Compiler(pipelines, [folder for folder in caches if folder is not None])
-    speed = Speed(pipelines, speed_settings, compiler)
+    speed = Speed(pipelines, speed_settings, compiler, quantised=settings.quantise)
     stopwatch.mark("speed")
     # The order of precedence: EASEL_DEFAULTS, the model's folder, the pipeline's own folder.
     defaults = settings.defaults.over(Defaults.from_folder(model_dir))
@@ -148,9 +161,32 @@ def _find_folders(
     return folders
 
 
-def _load_pipelines(folders: Sequence[Path], how: dict[str, Any]) -> list[Any]:
-    base = load_pipeline(folders[0], **how)
+def _load_pipelines(
+    folders: Sequence[Path], parts: Mapping[str, Any] | None, how: dict[str, Any]
+) -> list[Any]:
+    base = load_pipeline(folders[0], parts=parts, **how)
     return [base, *(load_refiner(folder, base, **how) for folder in folders[1:])]
+
+
+def _round(pipelines: Sequence[Any], loras: Loras, form: str, device: torch.device) -> None:
+    """Store weights in 8 bits, and move the pipelines to the device that they compute on."""
+    rounded = eight_bits.EightBits(eight_bits.large_layers(pipelines), form)
+    if not rounded.layers:
+        raise SettingInvalid(
+            f"EASEL_QUANTISE is {form}, which this model does not support, because it has neither "
+            "a UNet nor a transformer; unset it"
+        )
+    loras.keep_originals(rounded.layers)
+    try:
+        rounded.start(device)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise SettingInvalid(
+            f"EASEL_QUANTISE is {form}, which this device does not support "
+            f"({type(error).__name__}: {str(error)[:300]}); set it to "
+            f"{'int8 or ' if form == 'fp8' else ''}none"
+        ) from error
+    for pipeline in pipelines:
+        pipeline.to(device)
 
 
 def _load_loras(
@@ -162,4 +198,7 @@ def _load_loras(
     own = dict.fromkeys(home / "loras" for home in homes)
     folders = [*own, *([settings.loras] if settings.loras else [])]
     place = place_at(settings.loras_from, environ) if settings.loras_from else None
-    return Loras(find_files(folders), pipelines, place)
+    obstacle = None
+    if settings.quantise in PREPARED:
+        obstacle = f"this model's weights are quantised ({settings.quantise}), and take no LoRA"
+    return Loras(find_files(folders), pipelines, place, obstacle=obstacle)

@@ -22,6 +22,8 @@ _RUNNER = "setup.sh run, or the script that creates the endpoint"
 # Bucket names: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _S3 = re.compile(r"s3://[a-z0-9.-]{3,63}/(?:[^/]+/)*")
 _dtype = one_of("auto", "fp16", "bf16", "fp32")
+PREPARED = ("gguf", "nunchaku_lite")  # quantisations of a transformer that was quantised before
+QUANTISATIONS = ("none", "fp8", "int8", *PREPARED)
 
 
 def _place(value: str) -> str:
@@ -53,6 +55,16 @@ class Settings:
             model runs, and can be added, replaced and deleted.
         vae_tiling: whether the VAE decodes sizes above its own in tiles, which needs less memory.
         dtype: the number type to compute in; auto is fp16 on CUDA, bf16 or fp32 on a CPU.
+        quantise: how the weights are stored: `fp8` and `int8` round the denoiser's and large text
+            encoders' when they are loaded; `gguf` and `nunchaku_lite` take a transformer that was
+            quantised before, from `quantised` in the model folder or from the hub.
+        quantised_id: the hub repository of that transformer.
+        quantised_revision: its branch, tag or commit.
+        quantised_file: the GGUF file in it, or the folder of the transformer for nunchaku_lite.
+        merged_lora_id: the hub repository of a LoRA that is merged into the weights when they are
+            loaded, such as one that reduces the number of steps.
+        merged_lora_revision: its branch, tag or commit.
+        merged_lora_file: the file in it.
         defaults: the model's own steps, guidance scale, width and height, and its largest area.
         metadata: whether the image file includes the prompt and the parameters.
         log_prompts: whether prompts are logged.
@@ -94,6 +106,41 @@ class Settings:
     )
     dtype: str = field(
         default="auto", metadata=variable("EASEL_DTYPE", _dtype, _CREATOR, example="bf16")
+    )
+    quantise: str = field(
+        default="none",
+        metadata=variable("EASEL_QUANTISE", one_of(*QUANTISATIONS), _CREATOR, example="fp8"),
+    )
+    quantised_id: str | None = field(
+        default=None,
+        metadata=variable("EASEL_QUANTISED_ID", text, _CREATOR, example="city96/FLUX.1-dev-gguf"),
+    )
+    quantised_revision: str | None = field(
+        default=None,
+        metadata=variable("EASEL_QUANTISED_REVISION", text, _CREATOR, example="main"),
+    )
+    quantised_file: str | None = field(
+        default=None,
+        metadata=variable("EASEL_QUANTISED_FILE", text, _CREATOR, example="flux1-dev-Q4_K_S.gguf"),
+    )
+    merged_lora_id: str | None = field(
+        default=None,
+        metadata=variable(
+            "EASEL_MERGED_LORA_ID", text, _CREATOR, example="ByteDance/SDXL-Lightning"
+        ),
+    )
+    merged_lora_revision: str | None = field(
+        default=None,
+        metadata=variable("EASEL_MERGED_LORA_REVISION", text, _CREATOR, example="main"),
+    )
+    merged_lora_file: str | None = field(
+        default=None,
+        metadata=variable(
+            "EASEL_MERGED_LORA_FILE",
+            text,
+            _CREATOR,
+            example="sdxl_lightning_4step_lora.safetensors",
+        ),
     )
     defaults: Defaults = field(
         default=Defaults(),

@@ -37,6 +37,27 @@ def test_a_field_that_the_page_has_never_heard_of_is_offered_too(studio, chalice
     assert "scheduler=euler" in asking.value.url
 
 
+def test_what_the_catalogue_says_of_the_chosen_model_is_shown(studio, chalice_local):
+    facts = {
+        "title": "FLUX.2 klein 4B",
+        "licence": "Apache-2.0",
+        "duties": "<b>None</b> for pictures.",
+        "memory_gb": 18.1,
+        "usd_per_1000": 1.44,
+        "instance_types": ["ml.g6.2xlarge", "ml.g5.2xlarge"],
+    }
+    models = [{"name": "sd"}, {"name": "flux2-klein", "defaults": {"steps": 4}, "facts": facts}]
+    studio.offer(chalice_local, models=models).open()
+    shown = studio.page.locator("#model-facts")
+    expect(shown).to_be_hidden()
+    studio.page.get_by_label("Model", exact=True).select_option("flux2-klein")
+
+    expect(shown).to_have_text(
+        "FLUX.2 klein 4B · Apache-2.0 · 4 steps · 18.1 GB of GPU memory · about 1.44 USD per 1,000"
+        " pictures · ml.g6.2xlarge or ml.g5.2xlarge. <b>None</b> for pictures."
+    )
+
+
 def test_the_models_own_defaults_and_adapters_are_shown_where_they_are_known(studio, chalice_local):
     models = [
         {

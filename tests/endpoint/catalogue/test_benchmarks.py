@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint.catalogue import benchmarks, models
+from endpoint.catalogue import benchmarks, models, prices
 from endpoint.catalogue.benchmarks import Benchmark
 
 
 def test_a_published_benchmark_names_a_model_a_type_and_its_source():
-    for benchmark in benchmarks.published():
-        assert benchmark.instance_type in models.read()[benchmark.model].instance_types
+    for benchmark in benchmarks.known():
+        types = models.read()[benchmark.model].instance_types
+        assert benchmark.instance_type in types or prices.is_inferentia(benchmark.instance_type)
         assert benchmark.seconds
         assert "https://" in benchmark.source
 
@@ -26,6 +27,12 @@ def test_a_thousand_pictures_cost_their_seconds_of_the_instance_and_the_gateway(
 
     benchmark = Benchmark("sd", "ml.g4dn.xlarge", 3.6, "a test")
     assert benchmark.per_thousand == pytest.approx(gpu + lambdas + requests + traffic + s3)
+
+
+def test_a_computed_duration_says_so_and_is_not_published():
+    computed = [one for one in benchmarks.known() if one.computed]
+    assert computed
+    assert not {one.model for one in computed} & {one.model for one in benchmarks.published()}
 
 
 def test_without_a_measurement_there_is_no_price():

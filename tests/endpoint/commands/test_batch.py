@@ -559,7 +559,7 @@ def test_a_running_spot_jobs_money_is_reserved_when_another_starts(queue, starte
     assert run(queue, prompts, "--spot", "--out", str(prompts.parent / "other")) == 1
 
     # An hour of a g5.xlarge at 1.408 USD, which is more than what is left.
-    assert "spot jobs that run may spend 1.41 USD" in capsys.readouterr().err
+    assert "jobs that run may spend 1.41 USD" in capsys.readouterr().err
     assert len(started) == 1
 
 

@@ -84,6 +84,52 @@ def test_a_hub_that_does_not_answer_prevents_nothing(world, capsys, monkeypatch)
     assert "no route to host" in results["model"][0]["advice"]
 
 
+def test_little_memory_is_a_note_with_what_would_need_less(world, capsys):
+    options = ("--model", "z-image-turbo", "--instance-type", "ml.g6.2xlarge")
+    results = examine(world, capsys, *options)
+    assert results["memory"] == [
+        {
+            "subject": "memory",
+            "state": "note",
+            "finding": "ml.g6.2xlarge: 22.6 of 24 GB: tight",
+            "advice": "--quantise fp8 needs 12.8 GB.",
+        }
+    ]
+    results = examine(world, capsys, *options, "--quantise", "fp8")
+    assert results["memory"][0]["finding"] == "ml.g6.2xlarge: 12.8 of 24 GB: fits"
+
+
+def test_too_little_memory_and_a_quantisation_without_a_file_are_bad(world, capsys):
+    options = ("--model", "ernie-image-turbo", "--instance-type", "ml.g4dn.xlarge")
+    results = examine(world, capsys, *options, code=1)
+    assert results["memory"][0]["state"] == "bad"
+    assert results["memory"][0]["advice"] == "It fits on ml.g6e.xlarge."
+    results = examine(world, capsys, "--model", "sd", "--quantise", "gguf", code=1)
+    assert "no file for gguf" in results["memory"][0]["finding"]
+
+
+def test_the_memory_of_an_unknown_model_or_type_is_not_known(world, capsys):
+    results = examine(world, capsys, "--model", "some/model")
+    assert {check["state"] for check in results["memory"]} == {"note"}
+    assert "the parameters of model are not" in results["memory"][0]["finding"]
+    results = examine(world, capsys, "--instance-type", "ml.p99.xlarge")
+    assert "its GPU is not in" in results["memory"][0]["finding"]
+
+
+def test_the_licence_comes_with_its_duties(world, capsys):
+    (licence,) = examine(world, capsys, "--model", "sd-turbo")["licence"]
+    assert licence["finding"].startswith("Stability AI Community")
+    assert "Powered by Stability AI" in licence["advice"]
+
+
+def test_a_model_that_is_not_pinned_says_what_create_does(world, capsys):
+    options = ("--model", "flux3-klein", "--instance-type", "ml.g6e.xlarge")
+    (model,) = examine(world, capsys, *options)["model"]
+    assert model["state"] == "note"
+    assert "flux-3-image-klein at main" in model["finding"]
+    assert "asks the hub for the newest commit" in model["advice"]
+
+
 def test_expired_credentials_end_the_examination(world, capsys):
     world.fail("GetCallerIdentity", "ExpiredToken", "The security token is expired")
     assert world.run(doctor.main, "--image", IMAGE) == 1

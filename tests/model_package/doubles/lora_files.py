@@ -28,7 +28,7 @@ def random_layers(pipeline, *, rank=4, seed=0, ends=ATTENTION, parts=PARTS, size
 
 def _published(part, name):
     """Text encoders' layers have one level more in published files than in transformers 5."""
-    inside = part == "unet" or name.startswith("text_model.")
+    inside = part in {"unet", "transformer"} or name.startswith("text_model.")
     return name if inside else f"text_model.{name}"
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from endpoint.emulator.moto_.patching import replace
-from endpoint.emulator.moto_.stacks import change_sets
+from endpoint.emulator.moto_.stacks import change_sets, updates
 from endpoint.emulator.moto_.stacks.cloudfront import CloudFrontResource
 from endpoint.emulator.moto_.stacks.codebuild import Project
 from endpoint.emulator.moto_.stacks.pipeline import Pipeline
@@ -70,6 +70,7 @@ def install() -> None:
     _delete_with_contents()
     _describe_lists_as_text()
     _refuse_updates()
+    updates.install()
     change_sets.install()
 
 

@@ -13,7 +13,7 @@ is used: `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ def fetch(
     *,
     allow_pickle: bool,
     without: Collection[str] | None = None,
+    replaced: bool = False,
     variables: str = "EASEL_MODEL",
 ) -> Path:
     """Return a local folder with the model; fetch the files that are missing there.
@@ -48,6 +49,7 @@ def fetch(
         allow_pickle: fetch `.bin` weights of components that have no others.
         without: components that are not needed of a refiner's repository, of which nothing but the
             pipeline is fetched; None for a model's.
+        replaced: leave out the weights that a quantised transformer replaces.
         variables: the prefix of the two settings that these come from, for messages.
 
     Raises:
@@ -56,15 +58,47 @@ def fetch(
     """
     with _translated(model_id, revision, variables):
         try:
-            return _download(model_id, revision, without, allow_pickle=allow_pickle)
+            return _download(
+                model_id, revision, without, replaced=replaced, allow_pickle=allow_pickle
+            )
         except _DEFINITE:
             raise
         except Exception:  # noqa: BLE001 - the hub's HTTP library, and its errors, change between versions
             return _earlier_download(model_id, revision)
 
 
+def fetch_files(
+    repository: str, revision: str | None, paths: Collection[str], *, variables: str
+) -> Path:
+    """Return a local folder with some of a repository's files, in their folders.
+
+    Args:
+        repository: its name.
+        revision: a branch, tag or commit; None for the main branch.
+        paths: files, or patterns of them such as `transformer/*`.
+        variables: the prefix of the settings that these come from, for messages.
+
+    Raises:
+        ModelUnusable: if it cannot be fetched and there is no earlier download.
+    """
+    with _translated(repository, revision, variables):
+        download: Any = huggingface_hub.snapshot_download
+        chosen = {"revision": revision, "allow_patterns": sorted(paths)}
+        try:
+            return Path(download(repository, **chosen))
+        except _DEFINITE:
+            raise
+        except Exception:  # noqa: BLE001 - as in `fetch`
+            return Path(download(repository, **chosen, local_files_only=True))
+
+
 def _download(
-    model_id: str, revision: str | None, without: Collection[str] | None, *, allow_pickle: bool
+    model_id: str,
+    revision: str | None,
+    without: Collection[str] | None,
+    *,
+    replaced: bool,
+    allow_pickle: bool,
 ) -> Path:
     api = huggingface_hub.HfApi()
     info = api.model_info(model_id, revision=revision)
@@ -75,17 +109,21 @@ def _download(
 
     def choose(place: str, left_out: Collection[str]) -> list[str]:
         names = model_folder.components(read_index(place), left_out)
-        inside = [path.removeprefix(place) for path in files if path.startswith(place)]
+        inside = _below(files, place)
+        if replaced:
+            inside = [path for path in inside if not model_folder.is_replaced(path)]
         return [place + path for path in choose_files(inside, names, allow_pickle=allow_pickle)]
 
     def read_index(place: str) -> dict[str, Any]:
-        path = api.hf_hub_download(model_id, place + model_folder.INDEX, revision=revision)
+        name = model_folder.index_in(_below(files, place))
+        path = api.hf_hub_download(model_id, place + name, revision=revision)
         return model_folder.read_object(Path(path))
 
     chosen = choose(root, without or ())
     if without is None:
         chosen += [path for path in files if path == model_folder.DEFAULTS]
         chosen += [path for path in files if model_folder.is_adapter(path)]
+        chosen += model_folder.quantised_files(files) + model_folder.merged_loras(files)
         refiner = model_folder.REFINER
         if refiner + model_folder.INDEX in files:
             shared = model_folder.shared_components(read_index(root), read_index(refiner))
@@ -94,19 +132,24 @@ def _download(
     return Path(api.snapshot_download(model_id, revision=revision, allow_patterns=chosen))
 
 
+def _below(files: Collection[str], place: str) -> list[str]:
+    return [path.removeprefix(place) for path in files if path.startswith(place)]
+
+
 def _earlier_download(model_id: str, revision: str | None) -> Path:
     """Return the folder of an earlier download, which has a part of the repository only."""
 
-    def find(root: str) -> Path:
+    def find(index: str) -> Path:
         path = huggingface_hub.hf_hub_download(
-            model_id, root + model_folder.INDEX, revision=revision, local_files_only=True
+            model_id, index, revision=revision, local_files_only=True
         )
-        return Path(path).parents[root.count("/")]
+        return Path(path).parents[index.count("/")]
 
-    try:
-        return find("")
-    except errors.LocalEntryNotFoundError:
-        return find(model_folder.BASE)
+    *others, last = (root + name for root in ("", model_folder.BASE) for name in model_folder.INDEXES)
+    for index in others:
+        with suppress(errors.LocalEntryNotFoundError):
+            return find(index)
+    return find(last)
 
 
 def choose_files(files: list[str], names: list[str], *, allow_pickle: bool) -> list[str]:
@@ -119,7 +162,8 @@ def choose_files(files: list[str], names: list[str], *, allow_pickle: bool) -> l
     if pickled and not allow_pickle:
         raise ModelUnusable(model_folder.pickle_refusal(pickled))
     # easel.json is Easel's own file of defaults, which a repository may have.
-    chosen = [path for path in files if path in {model_folder.INDEX, model_folder.DEFAULTS}]
+    wanted = {*model_folder.INDEXES, model_folder.DEFAULTS}
+    chosen = [path for path in files if path in wanted]
     for name in names:
         chosen += _choose_weights(model_folder.within(files, name), pickled=name in pickled)
     return chosen

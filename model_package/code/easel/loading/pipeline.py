@@ -18,14 +18,14 @@ import torch
 from safetensors import SafetensorError
 
 from easel.errors import ModelUnusable
-from easel.loading import hub
+from easel.loading import hub, modular
 from easel.model_folder import check
 from easel.model_folder import files as model_folder
-from easel.settings import Settings
+from easel.settings import PREPARED, Settings
 from easel.startup.stopwatch import Stopwatch
 
 # Neither diffusers nor transformers has an exception of its own for a folder that it cannot read.
-_LOADING_ERRORS = (
+LOADING_ERRORS = (
     AttributeError,
     ImportError,
     LookupError,
@@ -41,6 +41,8 @@ _LOADING_ERRORS = (
 # diffusers' AutoPipelineForText2Image, which imports every pipeline and takes seconds.
 TEXT_TO_IMAGE = frozenset(
     {
+        "ErnieImagePipeline",
+        "Flux2KleinPipeline",
         "FluxPipeline",
         "LatentConsistencyModelPipeline",
         "PixArtAlphaPipeline",
@@ -75,7 +77,12 @@ def find_home(model_dir: Path, settings: Settings) -> Path:
             f"{model_dir} has no {model_folder.INDEX}, and EASEL_MODEL_ID is not set to a hub "
             f"repository, such as EASEL_MODEL_ID=stabilityai/sd-turbo{faults}"
         )
-    return hub.fetch(settings.model_id, settings.revision, allow_pickle=settings.allow_pickle)
+    return hub.fetch(
+        settings.model_id,
+        settings.revision,
+        allow_pickle=settings.allow_pickle,
+        replaced=settings.quantise in PREPARED,
+    )
 
 
 def load_pipeline(
@@ -85,6 +92,7 @@ def load_pipeline(
     device: torch.device,
     allow_pickle: bool,
     shared: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Any] | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> Any:
     """Return the pipeline of a folder, on `device`, with its safety checker if it has one.
@@ -96,6 +104,7 @@ def load_pipeline(
         allow_pickle: unpickle the weights of components that have no others.
         shared: components of another pipeline to use. With these, the pipeline is loaded as the
             class in its index; without, as text-to-image if diffusers supports that for the model.
+        parts: components that are loaded already, such as a quantised transformer.
         stopwatch: records the steps `imports`, `weights` and `to_device`.
 
     Raises:
@@ -107,18 +116,24 @@ def load_pipeline(
     _repeat_exactly()
     index = read_index(folder)
     shared, stopwatch = shared or {}, stopwatch or Stopwatch()
+    given = {**shared, **(parts or {})}
     name = str(index.get("_class_name"))
-    arguments = _arguments(folder, index, shared, dtype=dtype, allow_pickle=allow_pickle)
+    arguments = _arguments(folder, index, given, dtype=dtype, allow_pickle=allow_pickle)
     try:
         with without_warnings(), collecting_warnings() as messages:
             getattr(diffusers, name, None)  # imports the pipeline, and the classes of its parts
             stopwatch.mark("imports")
-            pipeline = _load(folder, name, {**arguments, **shared}, plainly=bool(shared))
+            if model_folder.index_of(folder) == model_folder.MODULAR_INDEX:
+                pipeline = modular.load(folder, index, arguments, given)
+            else:
+                left_out = dict.fromkeys(model_folder.REWRITERS & index.keys())
+                whole = {**arguments, **left_out, **given}
+                pipeline = _load(folder, name, whole, plainly=bool(shared))
             stopwatch.mark("weights")
             pipeline.to(device)
             stopwatch.mark("to_device")
-    except _LOADING_ERRORS as error:
-        reason = _fault(folder, index, shared, allow_pickle=allow_pickle) or error
+    except LOADING_ERRORS as error:
+        reason = _fault(folder, index, given, allow_pickle=allow_pickle) or error
         raise ModelUnusable(f"diffusers cannot load {folder}: {reason}") from error
     _check_complete(folder, messages.texts)
     pipeline.set_progress_bar_config(disable=True)
@@ -132,7 +147,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         ModelUnusable: if it cannot be read.
     """
     try:
-        return model_folder.read_object(folder / model_folder.INDEX)
+        return model_folder.read_object(folder / model_folder.index_of(folder))
     except model_folder.FolderUnusable as error:
         raise ModelUnusable(str(error)) from error
 

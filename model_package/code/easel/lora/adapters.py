@@ -31,6 +31,7 @@ from generation import RULES, InvalidField, Weighted
 
 _KEPT_BYTES = 2**30  # of adapters' tensors: SDXL at rank 32 takes 93 MB in 16 bits
 _PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
+_MERGED = "merged"  # the name of an adapter that has no other
 
 Layers = Mapping[str, nn.Module]
 Tensors = dict[Target, Formula]
@@ -76,6 +77,7 @@ class Loras:
         files: names and files.
         pipelines: the base, and the refiner if there is one.
         place: where more adapters are published while the model runs.
+        obstacle: why no adapter can be added to these weights; None if they can.
     """
 
     def __init__(
@@ -83,7 +85,10 @@ class Loras:
         files: Iterable[tuple[str, Path]],
         pipelines: Sequence[Any],
         place: Place | None = None,
+        *,
+        obstacle: str | None = None,
     ) -> None:
+        self._obstacle = obstacle
         self._adapters: dict[str, Adapter] = {}
         self._refused: dict[str, str] = {}
         self._weights = Weights()
@@ -107,11 +112,14 @@ class Loras:
         names = self._published.names if self._published else ()
         return [name for name in names if name not in self._adapters]
 
-    def keep_originals(self) -> None:
+    def keep_originals(self, stored: Iterable[nn.Module]) -> None:
         """Copy all weights that an adapter can change, before they are stored in 8 bits.
 
         Those are the layers of known adapters, or all that are stored so, if adapters can be
         published later.
+
+        Args:
+            stored: the layers that will be stored in 8 bits.
         """
         layers = {
             layer
@@ -120,9 +128,7 @@ class Loras:
             for layer in targets
         }
         if self._published:
-            unets = self._tables.get("unet", ())
-            every = {layer for table in unets for layer in table.values()}
-            layers |= {layer for layer in every if isinstance(layer, nn.Linear | nn.Conv2d)}
+            layers |= {*stored}
         self._weights.keep(layers)
 
     def is_outdated(self, lora: str | None, changed: float = -math.inf) -> bool:
@@ -262,6 +268,8 @@ class Loras:
 
     def _read(self, path: Path, version: str = "") -> Adapter:
         """Return the adapter of a file; raises LoraUnusable."""
+        if self._obstacle is not None:
+            raise LoraUnusable(self._obstacle)
         try:
             file = LoraFile(path)
             return Adapter(file, _fit(file.changes, self._tables), version)
@@ -280,6 +288,19 @@ class Loras:
     def _refuse(self, name: str, path: Path, reason: str) -> None:
         self._refused[name] = reason
         log.event("lora_unusable", lora=name, path=path, error=reason)
+
+
+def merge(path: Path, pipelines: Sequence[Any]) -> None:
+    """Add a LoRA to the weights for good, at weight 1; requests' own adapters work on top of it.
+
+    Raises:
+        LoraUnusable: if the file cannot be read, or does not fit the model.
+    """
+    loras = Loras([(_MERGED, path)], pipelines)
+    try:
+        loras._apply(loras.select(f"{_MERGED}:1"))  # and never restored
+    except InvalidField as error:
+        raise LoraUnusable(str(error).partition("cannot be used: ")[2] or str(error)) from error
 
 
 def _unusable(name: str, reason: str) -> InvalidField:

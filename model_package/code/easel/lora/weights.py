@@ -95,7 +95,7 @@ class Weights:
 
     def _restore(self, layers: set[Layer]) -> None:
         for layer in list(layers):
-            weight_of(layer).copy_(self._originals[layer])
+            _store(layer, self._originals[layer])
             self._changed.discard(layer)
 
     def _add(self, layer: Layer, terms: Sequence[Addition | Computed]) -> torch.Tensor:
@@ -123,9 +123,18 @@ class Weights:
                 torch.addmm(changed, up, down, out=_as_matrix(weight))
                 return torch.isfinite(weight).all()
             changed = torch.addmm(changed, up, down)
-        weight.copy_(changed.view(weight.shape))
+        _store(layer, changed.view(weight.shape))
         # 8-bit types have no `isfinite`, and store infinity as their largest number.
         return torch.isfinite(changed if weight.itemsize == 1 else weight).all()
+
+
+def _store(layer: Layer, values: torch.Tensor) -> None:
+    """Set a layer's weight; a layer that stores it in another form has a method for that."""
+    store_weight = getattr(layer, "store_weight", None)
+    if store_weight is None:
+        weight_of(layer).copy_(values)
+    else:
+        store_weight(values)
 
 
 def _as_matrix(weight: torch.Tensor) -> torch.Tensor:

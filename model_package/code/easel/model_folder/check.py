@@ -16,7 +16,7 @@ from . import files as rule
 from .description import FIELDS as DESCRIPTION
 from .description import Description
 from .files import BASE, DEFAULTS, INDEX, REFINER, SAFE, VARIANT, FolderUnusable
-from .weights_file import AGAIN, WeightsUnusable, check_kind, check_weights
+from .weights_file import AGAIN, WeightsUnusable, check_gguf, check_kind, check_weights
 
 CONVERT = "python model_package/convert.py"
 _AGAIN = "copy it from the model's source again"
@@ -32,7 +32,10 @@ REQUIRED: Mapping[str, Sequence[str]] = {
     "StableDiffusion3Pipeline": (*_TRANSFORMER, *_TWO_ENCODERS),
     **dict.fromkeys(
         (
+            "ErnieImagePipeline",
             "Flux2KleinPipeline",
+            "Flux3DistilledModularPipeline",
+            "Flux3ModularPipeline",
             "PixArtAlphaPipeline",
             "PixArtSigmaPipeline",
             "QwenImagePipeline",
@@ -42,6 +45,8 @@ REQUIRED: Mapping[str, Sequence[str]] = {
         _TRANSFORMER,
     ),
 }
+# diffusers makes a modular pipeline's scheduler itself, if its index names none.
+_MADE = {"scheduler"}
 _COMPONENTS = {name for names in REQUIRED.values() for name in names} | {
     *("safety_checker", "feature_extractor", "image_encoder", "text_encoder_3", "tokenizer_3")
 }
@@ -140,6 +145,7 @@ class _Checker:
                 yield from self.pipeline(root, base, ())
                 if REFINER + INDEX in self._paths:
                     yield from self._refiner(base)
+            yield from self._extras()
         for place in {DEFAULTS, f"{root or ''}{DEFAULTS}"} & {*self._paths}:
             yield from self._defaults(place)
         for path in filter(rule.is_adapter, self._paths):
@@ -154,7 +160,12 @@ class _Checker:
         for path in checkpoints:
             yield single_file(self._folder / path)
         if not checkpoints:
-            inside = {p.removesuffix(INDEX) for p in self._paths if p.endswith(f"/{INDEX}")}
+            inside = {
+                path.removesuffix(name)
+                for path in self._paths
+                for name in rule.INDEXES
+                if path.endswith(f"/{name}")
+            }
             # A base and its refiner are one model, in the folder of both.
             models = {p.removesuffix(BASE).removesuffix(REFINER) for p in inside}
             # The one that is least deep is meant.
@@ -164,20 +175,21 @@ class _Checker:
 
     def _index(self, root: str) -> Any:
         """Yield the faults of an index, and return its content if that is usable."""
+        path = root + rule.index_of(self._folder / root)
         try:
-            index = rule.read_object(self._folder / root / INDEX)
+            index = rule.read_object(self._folder / path)
         except FolderUnusable as error:
-            yield self._unreadable(root + INDEX, error)
+            yield self._unreadable(path, error)
             return None
         name = index.get("_class_name")
         if not isinstance(name, str) or not name:
-            yield Fault(root + INDEX, "names no pipeline in _class_name", _AGAIN)
+            yield Fault(path, "names no pipeline in _class_name", _AGAIN)
             return None
         for key, value in index.items():
             must_be = key in _COMPONENTS or (isinstance(value, list) and not key.startswith("_"))
             if must_be and not _is_component(value):
                 finding = f"has {key} that is not [library, class]"
-                yield Fault(root + INDEX, finding, _AGAIN)
+                yield Fault(path, finding, _AGAIN)
                 return None
         return index
 
@@ -185,13 +197,38 @@ class _Checker:
         self, root: str, index: Mapping[str, Any], shared: Collection[str]
     ) -> Iterator[Fault]:
         names = rule.components(index)
+        path = root + rule.index_of(self._folder / root)
+        made = _MADE if path.endswith(rule.MODULAR_INDEX) else set()
         required = () if shared else REQUIRED.get(str(index.get("_class_name")), ())
         for name in required:
-            if name not in names:
-                yield Fault(root + INDEX, f"does not name {name}", _AGAIN)
+            if name not in names and name not in made:
+                yield Fault(path, f"does not name {name}", _AGAIN)
         for name in rule.components(index, shared):
-            library, kind = index[name]
-            yield from self._component(f"{root}{name}", str(library), str(kind))
+            library, kind, *_ = index[name]
+            place = f"{root}{name}"
+            source = rule.is_elsewhere(index[name], rule.within(self._paths, place))
+            if source is None:
+                yield from self._component(place, str(library), str(kind))
+            else:
+                finding = f"is not here, and {path} names {source}"
+                advice = "it is fetched from the hub when the model loads"
+                yield Fault(f"{place}/", finding, advice, fatal=False)
+
+    def _extras(self) -> Iterator[Fault]:
+        """Yield the faults of a quantised transformer, and of a LoRA to merge."""
+        merged = rule.merged_loras(self._paths)
+        if len(merged) > 1:
+            finding = f"has {len(merged)} files, and one LoRA is merged"
+            yield Fault(rule.MERGED_LORA, finding, "keep the one to merge")
+        quantised = rule.quantised_files(self._paths)
+        for path in [*merged, *(path for path in quantised if rule.is_safe(path))]:
+            yield from self._read_weights(path, formats=False)
+        files = [path for path in quantised if path.lower().endswith(rule.GGUF)]
+        for path in files:
+            yield from self._look(path, check_gguf)
+        if len(files) > 1:
+            finding = f"has {len(files)} files in GGUF, and one is loaded"
+            yield Fault(rule.QUANTISED, finding, "keep the one to load")
 
     def _component(self, place: str, library: str, kind: str) -> Iterator[Fault]:
         names = {PurePosixPath(path).name for path in rule.within(self._paths, place)}
@@ -208,7 +245,8 @@ class _Checker:
             yield from _one_of(place, names, {"preprocessor_config.json", "processor_config.json"})
         else:
             yield from _one_of(place, names, {"config.json"})
-            yield from self._weights(place, names, library)
+            if not (place.endswith("transformer") and rule.quantised_files(self._paths)):
+                yield from self._weights(place, names, library)
 
     def _texts(self, place: str, names: Collection[str]) -> Iterator[Fault]:
         for name in sorted(names):
@@ -334,11 +372,11 @@ class _Checker:
 
 
 def _is_component(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and (value == [None, None] or all(isinstance(v, str) for v in value))
-    )
+    if not isinstance(value, list) or len(value) not in {2, 3}:
+        return False
+    names, place = value[:2], value[2:]  # a modular pipeline's index also says where it is from
+    kinds = names == [None, None] or all(isinstance(name, str) for name in names)
+    return kinds and all(isinstance(each, dict) for each in place)
 
 
 def _one_of(place: str, names: Collection[str], needed: set[str]) -> Iterator[Fault]:

@@ -3,10 +3,13 @@
     model_index.json, unet/ ...   a diffusers pipeline, in the folder itself or in base/
     refiner/                      the pipeline that runs the last steps
     loras/                        LoRA adapters
+    merged_lora/                  one LoRA that is merged into the weights when the model loads
+    quantised/                    a quantised transformer, which replaces the pipeline's own weights
     easel.json                    the model's own defaults
     compiled/                     code that was compiled for it
 
-Names that begin with a dot never count: they are the remains of other programs.
+A modular pipeline of diffusers has a `modular_model_index.json` instead. Names that begin with a dot
+never count: they are the remains of other programs.
 Most functions work on relative paths, because they serve folders as well as a hub's list of files.
 """
 
@@ -14,18 +17,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 INDEX = "model_index.json"
+MODULAR_INDEX = "modular_model_index.json"
+INDEXES = (INDEX, MODULAR_INDEX)  # the first that there is describes the pipeline
 DEFAULTS = "easel.json"
 BASE, REFINER, LORAS, COMPILED = "base/", "refiner/", "loras/", "compiled/"
+MERGED_LORA, QUANTISED = "merged_lora/", "quantised/"
 VARIANT = "fp16"
 SAFE = ".safetensors"
 # The usual names of files by torch.save, which are Python pickles.
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+GGUF = ".gguf"
+# Language models that rewrite a prompt before it is painted: ERNIE-Image's and FLUX.3's. They take
+# as much memory as the model itself, and a prompt would not be painted as it was written.
+REWRITERS = {"pe", "pe_tokenizer", "prompt_upsampler", "prompt_upsampler_processor"}
 # SDXL's refiner shares these with its base, which passes them on.
 SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 # Configurations, vocabularies, sentencepiece models and chat templates.
@@ -62,26 +72,40 @@ def select(folder: Path) -> Selection:
     root = root_of(paths)
     if root is None:
         raise FolderUnusable(f"{folder} contains no {INDEX}, neither itself nor in {BASE}")
-    index = read_object(folder / root / INDEX)
+    index = read_object(folder / root / index_in(_below(paths, root)))
     chosen = {root + path for path in choose(_below(paths, root), index, VARIANT)}
+    if quantised_files(paths):
+        chosen -= {path for path in chosen if is_replaced(path.removeprefix(root))}
     if REFINER + INDEX in paths:
         shared = shared_components(index, refiner := read_object(folder / REFINER / INDEX))
         inside = choose(_below(paths, REFINER), refiner, VARIANT, shared)
         # Its own defaults and compiled code are never read.
         chosen |= {REFINER + path for path in inside if path == INDEX or _is_inside(path, refiner)}
     chosen |= {path for path in paths if _is_extra(path) or is_adapter(path)}
+    chosen |= {*quantised_files(paths), *merged_loras(paths)}
     chosen = set(filter(is_utf8, chosen))
     return Selection(sorted(chosen), sorted(map(printable, _summary(paths, chosen))))
 
 
 def root_of(paths: Collection[str]) -> str | None:
     """Return where the pipeline is: in the folder itself, in `base/`, or (None) nowhere."""
-    return next((root for root in ("", BASE) if root + INDEX in paths), None)
+    roots = (root for root in ("", BASE) for name in INDEXES if root + name in paths)
+    return next(roots, None)
+
+
+def index_in(paths: Collection[str]) -> str:
+    """Return the name of the index among the paths of a pipeline's folder."""
+    return next((name for name in INDEXES if name in paths), INDEX)
+
+
+def index_of(folder: Path) -> str:
+    """Return the name of the index in a pipeline's folder."""
+    return index_in([name for name in INDEXES if (folder / name).is_file()])
 
 
 def holds_model(folder: Path) -> bool:
     """Whether the folder itself is a diffusers pipeline."""
-    return (folder / INDEX).is_file()
+    return any((folder / name).is_file() for name in INDEXES)
 
 
 def contains_model(folder: Path) -> bool:
@@ -117,7 +141,7 @@ def choose(
         without: components to leave out.
     """
     available = [path for path in paths if not _is_hidden(path)]
-    chosen = [path for path in available if path == INDEX or _is_extra(path)]
+    chosen = [path for path in available if path in INDEXES or _is_extra(path)]
     for name in components(index, without):
         chosen += choose_component(within(available, name), variant)
     return chosen
@@ -178,13 +202,26 @@ def read_defaults(path: Path) -> dict[str, Any]:
 def components(index: Mapping[str, Any], without: Collection[str] = ()) -> list[str]:
     """Return the names of the pipeline's components, which are its subfolders' names."""
     # A component is [library, class]; [null, null] is an optional one that the model lacks. Other
-    # lists, such as _ignore_files, have names of diffusers' own.
+    # lists, such as _ignore_files, have names of diffusers' own. A modular pipeline's component has a
+    # third item, which says where it is from.
     return [
         name
         for name, value in index.items()
-        if isinstance(value, list) and len(value) == 2 and value[1] and name not in without
-        if not name.startswith("_")
+        if isinstance(value, list) and len(value) in {2, 3} and value[1] and name not in without
+        if not name.startswith("_") and name not in REWRITERS
     ]
+
+
+def is_elsewhere(value: Sequence[Any], names: Collection[str]) -> str | None:
+    """Return the repository from which a modular pipeline takes a component; None if it has it.
+
+    Args:
+        value: of the component in the index: library, class, and where it is.
+        names: of the files in the component's folder; a local copy precedes every other place.
+    """
+    place = value[2] if len(value) == 3 and isinstance(value[2], Mapping) else {}
+    source = place.get("pretrained_model_name_or_path")
+    return None if names or not isinstance(source, str) else source
 
 
 def list_files(folder: Path) -> list[str]:
@@ -234,6 +271,22 @@ def is_safe(path: str) -> bool:
 def is_adapter(path: str) -> bool:
     """Whether a relative path is a LoRA adapter's; the suffix may be in capitals."""
     return path.startswith(LORAS) and path.lower().endswith(SAFE) and not _is_hidden(path)
+
+
+def quantised_files(paths: Iterable[str]) -> list[str]:
+    """Return the files of a quantised transformer: a GGUF file, or weights and a configuration."""
+    inside = (path for path in paths if path.startswith(QUANTISED) and not _is_hidden(path))
+    return [path for path in inside if path.lower().endswith((GGUF, SAFE, ".json"))]
+
+
+def merged_loras(paths: Iterable[str]) -> list[str]:
+    """Return the LoRAs that are merged when the model loads; more than one is a mistake."""
+    return [path for path in paths if path.startswith(MERGED_LORA) and is_safe(path)]
+
+
+def is_replaced(path: str) -> bool:
+    """Whether a pipeline's file is of the weights that a quantised transformer replaces."""
+    return path.startswith("transformer/") and path.endswith((SAFE, f"{SAFE}.index.json"))
 
 
 def within(files: Iterable[str], component: str) -> list[str]:

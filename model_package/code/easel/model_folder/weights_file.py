@@ -62,6 +62,18 @@ def check_kind(path: Path) -> None:
             raise WeightsUnusable(finding, advice)
 
 
+def check_gguf(path: Path) -> None:
+    """Refuse a file that is not in the GGUF format; raises as `check_kind`.
+
+    The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+    """
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        check_kind(path)
+        raise WeightsUnusable("is not a GGUF file", "download the GGUF file itself")
+
+
 def check_weights(path: Path, *, formats: bool = False) -> None:
     """Refuse a file that the safetensors library would not open, or only with random contents.
 

@@ -18,7 +18,7 @@ import torch
 from easel.env_fields import one_of, read_variables, switch, variable
 from easel.pipelines import schedulers
 from easel.speed.compiler import Compiler, Unavailable
-from easel.speed.fp8 import Fp8Storage
+from easel.speed.eight_bits import EightBits, denoiser_layers
 from easel.speed.host_timesteps import keep_steps_on_the_host
 from generation import RULES
 
@@ -169,6 +169,7 @@ class Speed:
         pipelines: the base, and the refiner if there is one; they are changed in place.
         settings: the requested optimisations.
         compiler: compiles the pipelines' parts.
+        quantised: how EASEL_QUANTISE has stored the weights already; `none` for no other way.
     """
 
     def __init__(
@@ -176,11 +177,14 @@ class Speed:
         pipelines: Sequence[Any] = (),
         settings: SpeedSettings | None = None,
         compiler: Compiler | None = None,
+        *,
+        quantised: str = "none",
     ) -> None:
         self.settings = settings or SpeedSettings()
         self.report: dict[str, str] = {}
         self._compiler = compiler or Compiler([])
-        self._storage = Fp8Storage(pipelines)
+        self._quantised = quantised
+        self._storage = EightBits(denoiser_layers(pipelines, transformers=False))
         if pipelines:
             self._apply(pipelines)
 
@@ -190,8 +194,7 @@ class Speed:
         self.report["sampler"] = schedulers.choose(pipelines[0], settings.sampler)
         self.report["compile"] = self._compile()
         self.report["channels_last"] = _lay_out(pipelines, self._wants_channels_last(pipelines[0]))
-        # After the layout: not every backend can permute 8-bit numbers.
-        self.report["storage"] = self._storage.start() if settings.storage == "fp8" else "full"
+        self.report["storage"] = self._store()
         self.report["steps_on_host"] = (
             keep_steps_on_the_host(pipelines) if settings.steps_on_host else "off"
         )
@@ -209,6 +212,19 @@ class Speed:
             )
         except Unavailable as reason:
             return f"off: {reason}"
+
+    def _store(self) -> str:
+        if self._quantised != "none":
+            return self._quantised
+        if self.settings.storage == "full":
+            return "full"
+        if not self._storage.layers:
+            return "off: the model has no UNet"
+        try:
+            self._storage.start()
+        except (AttributeError, RuntimeError, TypeError) as error:
+            return f"off: {type(error).__name__}: {str(error)[:300]}"
+        return "fp8"
 
     def _wants_channels_last(self, pipeline: Any) -> bool:
         if self.settings.channels_last != "auto":
@@ -243,6 +259,9 @@ def _lay_out(pipelines: Sequence[Any], channels_last: bool) -> str:
     ]
     if not channels_last or not parts:
         return "off"
-    for part in parts:
-        part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parameter in (each for part in parts for each in part.parameters() if each.ndim == 4):
+        # Not every backend can permute 8-bit floating-point numbers, but all can permute bytes.
+        own = torch.uint8 if parameter.itemsize == 1 else parameter.dtype
+        values = parameter.data.view(own).contiguous(memory_format=torch.channels_last)
+        parameter.data = values.view(parameter.dtype)
     return "on"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -77,6 +78,19 @@ def test_weights_that_can_run_code_are_refused():
         choose(["unet/model.bin"], {"unet": ["a", "b"]}, None)
 
 
+def test_of_a_transformer_that_is_quantised_elsewhere_the_configuration_is_selected():
+    index = {"transformer": ["diffusers", "A"], "vae": ["diffusers", "B"]}
+    paths = [
+        "model_index.json",
+        "transformer/config.json",
+        "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "transformer/diffusion_pytorch_model.safetensors.index.json",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
+    assert choose(paths, index, None, ("transformer",)) == [paths[0], paths[4], paths[1]]
+    assert sorted(choose(paths, index, None)) == paths
+
+
 def _folder(tmp_path):
     folder = tmp_path / "tiny"
     for place in REPOSITORY:
@@ -104,6 +118,38 @@ def test_a_refiners_files_are_in_a_folder_of_their_own(world, tmp_path, monkeypa
     files = gather(Model("sdxl", "SDXL", source, {}, refiner=source), Console(world))
     places = {file.place for file in files}
     assert {"model_index.json", "refiner/model_index.json", "unet/config.json"} <= places
+
+
+def test_what_is_merged_and_what_is_quantised_have_folders_of_their_own(
+    world, tmp_path, monkeypatch
+):
+    import huggingface_hub
+
+    hub = tmp_path / "hub"
+    for place in ("lora.safetensors", "transformer/config.json", "transformer/model.safetensors"):
+        (hub / place).parent.mkdir(parents=True, exist_ok=True)
+        write_file(hub / place)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(hub))
+    monkeypatch.setattr(weights, "_fetch", lambda *_: _folder(tmp_path))
+    model = Model(
+        "xl",
+        "XL",
+        Repository("some/model", "main"),
+        {},
+        lora=Repository("some/lora", "main", "lora.safetensors"),
+        quantise="nunchaku_lite",
+        quantised={"nunchaku_lite": Repository("some/four-bits", "main", "transformer")},
+    )
+    places = {file.place for file in gather(model, Console(world))}
+    assert {
+        "merged_lora/lora.safetensors",
+        "quantised/config.json",
+        "quantised/model.safetensors",
+    } <= places
+
+    gone = replace(model, lora=Repository("some/lora", "main", "other.safetensors"))
+    with pytest.raises(UploadFailed, match=r"some/lora has no other\.safetensors"):
+        gather(gone, Console(world))
 
 
 def test_a_refiner_shares_its_bases_components():

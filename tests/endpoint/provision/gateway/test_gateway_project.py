@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from endpoint.aws.registry import Image
+from endpoint.catalogue import facts, models
 from endpoint.core.naming import Deployment
 from endpoint.core.problems import ScriptError
 from endpoint.provision.gateway import gateway_project
@@ -195,3 +196,18 @@ def test_descriptions_are_a_file_of_the_package_where_the_gateway_reads_it(proje
     assert read.models["sd"].describe()["vocabulary"] == words
     assert "vocabulary" not in read.models["sdxl"].describe()
     assert not settings.DESCRIPTIONS.exists()
+
+
+def test_what_the_catalogue_says_of_a_model_is_in_the_same_file(project):
+    from chalicelib import settings
+
+    shown = facts.for_page(models.read()["flux2-klein"], ["ml.g6.2xlarge"])
+    offered = OfferedModel("sd", "easel-main-sd", "0123abcd", facts=shown)
+    project.write(GatewaySettings((offered, SDXL)), DEPLOYMENT.gateway_role)
+
+    file = project.folder / gateway_project.DESCRIPTIONS
+    read = settings.Settings.from_environment(
+        {**SETTINGS.environment(), "EASEL_DESCRIPTIONS": file.read_text("utf-8")}
+    )
+    assert read.models["sd"].describe()["facts"] == shown
+    assert "facts" not in read.models["sdxl"].describe()

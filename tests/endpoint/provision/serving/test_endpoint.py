@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from endpoint import create_endpoint
 from endpoint.aws.scaling import alarm_name
+from endpoint.catalogue import models
 from endpoint.provision.files import payload, weights
+from endpoint.provision.serving import pins
+from endpoint.provision.serving.definitions import container_environment
 from tests.endpoint.doubles import BUCKET, create, names, only_config
 from tests.endpoint.world import IMAGE, contents
 from tests.model_folders import write_file
@@ -40,6 +44,70 @@ def test_the_containers_environment_has_its_settings_and_no_secret(world, monkey
     assert source["S3Uri"].startswith(f"s3://{BUCKET}/models/sd/")
     assert source["S3Uri"].endswith("/")
     assert source["CompressionType"] == "None"
+
+
+def test_a_quantised_model_says_so_to_its_container(world, capsys):
+    assert create(world, "--quantise", "fp8") == 0
+    assert container_of(world, "easel-main-sd")["Environment"]["EASEL_QUANTISE"] == "fp8"
+    assert "Memory on ml.g4dn.xlarge: 2.8 of 16 GB: fits." in capsys.readouterr().err
+
+
+def test_a_file_of_a_quantised_denoiser_is_named_with_its_commit(world):
+    assert create(world, "--quantise", "gguf", model="flux2-klein") == 0
+    environment = container_of(world, "easel-main-flux2-klein")["Environment"]
+    file = models.read()["flux2-klein"].quantised["gguf"]
+    assert environment["EASEL_QUANTISED_ID"] == file.name
+    assert environment["EASEL_QUANTISED_REVISION"] == file.revision
+    assert environment["EASEL_QUANTISED_FILE"] == "flux-2-klein-4b-Q8_0.gguf"
+    assert "DIFFUSERS_TRUST_REMOTE_KERNELS" not in environment
+
+
+def test_a_model_of_few_steps_names_its_adapter_and_its_sampler(world):
+    assert create(world, model="sdxl-lightning") == 0
+    environment = container_of(world, "easel-main-sdxl-lightning")["Environment"]
+    assert environment["EASEL_MERGED_LORA_ID"] == "ByteDance/SDXL-Lightning"
+    assert environment["EASEL_MERGED_LORA_FILE"] == "sdxl_lightning_4step_lora.safetensors"
+    assert environment["EASEL_SAMPLER"] == "euler-trailing"
+    assert "EASEL_QUANTISE" not in environment
+
+
+def test_a_model_that_is_not_pinned_keeps_the_commit_of_its_first_create(world, monkeypatch):
+    commits = iter(["1" * 40, "2" * 40])
+    monkeypatch.setattr(pins, "newest_commit", lambda _: next(commits))
+    for _ in range(2):
+        assert create(world, "--log-prompts", model="flux3-klein") == 0
+        environment = container_of(world, "easel-main-flux3-klein")["Environment"]
+        assert environment["EASEL_MODEL_REVISION"] == "1" * 40
+
+
+def test_without_the_hub_a_model_that_is_not_pinned_cannot_be_created(world, capsys, monkeypatch):
+    def no_network(_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(pins, "newest_commit", no_network)
+    assert create(world, model="flux3-klein") == 1
+    assert "The commit of black-forest-labs/flux-3-image-klein is not known" in (
+        capsys.readouterr().err
+    )
+    assert contents(world) == []
+
+
+def test_a_recorded_commit_is_kept_where_the_weights_are_in_the_bucket():
+    source = models.Repository("some/model", "1" * 40, recorded=True)
+    model = models.Model("m", "M", source, {})
+    variables = container_environment(model, weights_in_s3=True, log_prompts=False)
+    assert variables["EASEL_MODEL_REVISION"] == "1" * 40
+    pinned = replace(model, source=replace(source, recorded=False))
+    assert "EASEL_MODEL_REVISION" not in container_environment(
+        pinned, weights_in_s3=True, log_prompts=False
+    )
+
+
+def test_kernels_of_the_hub_are_trusted_for_the_quantisation_that_needs_them():
+    model = replace(models.read()["flux2-klein"], quantise="nunchaku_lite")
+    variables = container_environment(model, weights_in_s3=False, log_prompts=False)
+    assert variables["DIFFUSERS_TRUST_REMOTE_KERNELS"] == "true"
+    assert variables["EASEL_QUANTISED_REVISION"] == "main"
 
 
 def test_the_serving_code_is_stored_below_code_in_the_bucket(world):

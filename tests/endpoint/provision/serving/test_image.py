@@ -53,6 +53,14 @@ def test_aws_is_aws_own_image_with_the_torch_that_works():
     assert image.tag == "2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04"
 
 
+def test_inferentia_gets_the_image_with_its_compiler():
+    pytest.importorskip("sagemaker.core", reason="endpoint/requirements-deploy.txt")
+    image = named_image(images.INFERENTIA, "us-east-1", "ml.inf2.xlarge")
+    known = known_image(image)
+    assert known is not None
+    assert (image.account, image.tag, known.neuron) == ("763104351884", known.tag, "2.26.0")
+
+
 def test_a_region_without_an_image_is_refused():
     pytest.importorskip("sagemaker.core", reason="endpoint/requirements-deploy.txt")
     with pytest.raises(BadArgument, match="no inference image for mars-1"):
@@ -100,6 +108,7 @@ def test_what_is_known_about_an_image_is_found_by_its_uri_in_any_registry():
         ("2.8.0-gpu-py312-cu129-ubuntu22.04", images.AMI_OF_NEWER_CUDA),
         ("2.6.0-gpu-py312-cu128-ubuntu22.04", None),
         ("2.6.0-gpu-py312-cu124-ubuntu22.04", None),
+        ("2.8.0-transformers4.55.4-neuronx-py310-sdk2.26.0-ubuntu22.04", images.AMI_OF_NEURON),
         ("1.0", None),
     ],
 )

@@ -109,7 +109,9 @@ def test_what_is_text_to_image_itself_is_so_to_diffusers_too():
     from diffusers.pipelines import auto_pipeline
 
     supported = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
-    assert {kind.__name__ for kind in supported} >= easel.loading.pipeline.TEXT_TO_IMAGE
+    # ERNIE-Image has no automatic class in 0.42.
+    known = {kind.__name__ for kind in supported} | {"ErnieImagePipeline"}
+    assert known >= easel.loading.pipeline.TEXT_TO_IMAGE
 
 
 def test_loading_what_is_text_to_image_itself_does_not_import_every_pipeline(stand_in):

@@ -17,6 +17,7 @@ from easel.errors import ModelUnusable
 from easel.loading.pipeline import TEXT_TO_IMAGE, find_folder, load_pipeline
 from easel.loading.refiner import find_refiner, load_refiner
 from easel.model_folder.check import LIMITS, REQUIRED, check
+from easel.model_folder.files import REWRITERS
 from easel.settings import Settings
 from tests.conftest import ALL
 from tests.model_folders import safetensors, write_ensemble, write_file, write_pipeline
@@ -218,7 +219,19 @@ def test_neither_a_file_nor_nothing_is_a_model_folder(tmp_path):
     assert fatal(write_file(tmp_path / "a.json"))
 
 
-@pytest.mark.parametrize("kind", REQUIRED)
+MODULAR = [kind for kind in REQUIRED if kind.endswith("ModularPipeline")]
+
+
+@pytest.mark.parametrize("kind", MODULAR)
+def test_the_required_components_are_expected_by_their_modular_pipelines_blocks(kind):
+    blocks = getattr(diffusers, getattr(diffusers, kind).default_blocks_name)()
+    known = {spec.name for spec in blocks.expected_components}
+    made = {"guider", "image_processor"}
+
+    assert {*REQUIRED[kind]} == known - made - REWRITERS
+
+
+@pytest.mark.parametrize("kind", [kind for kind in REQUIRED if kind not in MODULAR])
 def test_the_required_components_are_parameters_of_their_pipeline(kind):
     pipeline = getattr(diffusers, kind)
     known = {*pipeline._get_signature_keys(pipeline)[0]}
@@ -226,7 +239,7 @@ def test_the_required_components_are_parameters_of_their_pipeline(kind):
 
     assert {*REQUIRED[kind]} <= known
     assert known - optional - {"text_encoder_3", "tokenizer_3"} <= {*REQUIRED[kind]}
-    assert kind in TEXT_TO_IMAGE | {"Flux2KleinPipeline"}
+    assert kind in TEXT_TO_IMAGE
 
 
 def test_the_limits_of_defaults_are_the_contracts():

@@ -1,6 +1,5 @@
 import json
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from easel.lora.formulas import Decomposed, LowRank, Whole
 from easel.lora.weights import Addition, Bias, Computed, Weights
 from easel.pipelines.ensemble import Ensemble
 from easel.speed.compiler import Compiler
-from easel.speed.fp8 import Fp8Storage
+from easel.speed.eight_bits import EightBits, denoiser_layers
 from easel.speed.speed import Speed, SpeedSettings
 from generation import GenerationRequest
 from tests.model_package.conftest import QUICK
@@ -90,7 +89,7 @@ def test_a_compiled_model_stays_in_as_many_pieces(stand_in):
 
     pipeline = load_pipeline(stand_in(), **HOW)
     pieces, _ = graphs(pipeline)
-    Fp8Storage([pipeline]).start()
+    EightBits(denoiser_layers([pipeline])).start()
     request = {"prompt": "a", "width": 64, "height": 64, "num_inference_steps": 2}
     plain = Ensemble(pipeline).run(request, seed=7, state="").images
     again, picture = graphs(pipeline)
@@ -100,13 +99,12 @@ def test_a_compiled_model_stays_in_as_many_pieces(stand_in):
 
 def test_a_small_addition_is_not_lost_in_the_rounding_and_comes_off_without_a_trace():
     torch.manual_seed(0)
-    pipeline = SimpleNamespace(unet=nn.Sequential(nn.Linear(64, 64)))
-    (layer,) = pipeline.unet
+    layer = nn.Linear(64, 64)
     addition = Addition(torch.randn(1, 64) * 0.03, torch.randn(64, 1) * 0.03, 1.0)
     expected = (layer.weight + addition.up @ addition.down).detach().to(FP8).float()
     weights = Weights()
     weights.keep([layer])
-    Fp8Storage([pipeline]).start()
+    EightBits([layer]).start()
     before = layer.weight.detach().clone()
     weights.change({layer: [addition]})
     assert torch.equal(layer.weight.float(), expected)
@@ -117,15 +115,14 @@ def test_a_small_addition_is_not_lost_in_the_rounding_and_comes_off_without_a_tr
 
 def test_any_method_is_added_to_the_weight_before_it_was_rounded():
     torch.manual_seed(0)
-    pipeline = SimpleNamespace(unet=nn.Sequential(nn.Linear(64, 64)))
-    (layer,) = pipeline.unet
+    layer = nn.Linear(64, 64)
     change = LowRank(torch.randn(1, 64) * 0.03, torch.randn(64, 1) * 0.03)
     formula = Decomposed(change, torch.ones(64), by_input=False)
     whole = (layer.weight + change.up @ change.down).detach()
     expected = (whole / whole.norm(dim=1, keepdim=True)).to(FP8).float()
     weights = Weights()
     weights.keep([layer, Bias(layer)])
-    Fp8Storage([pipeline]).start()
+    EightBits([layer]).start()
     before, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
     terms = {layer: [Computed(formula, 1.0)], Bias(layer): [Computed(Whole(torch.ones(64, 1)), 2)]}
     weights.change(terms)
@@ -168,8 +165,9 @@ def test_a_pytorch_without_8_bits_does_not_change_the_model(stand_in, monkeypatc
 
 def test_a_unet_that_two_pipelines_share_is_stored_once_and_given_back(stand_in):
     pipeline = load_pipeline(stand_in(), **HOW)
-    storage = Fp8Storage([pipeline, pipeline])
-    assert storage.start() == "fp8"
+    storage = EightBits(denoiser_layers([pipeline, pipeline]))
+    storage.start()
+    assert storage.active
     storage.stop()
     assert {parameter.dtype for parameter in pipeline.unet.parameters()} == {torch.float32}
     assert not storage.active

@@ -1,0 +1,1 @@
+"""Compiling models for Inferentia2, as jobs on instances without one."""

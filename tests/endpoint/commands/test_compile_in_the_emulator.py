@@ -1,0 +1,226 @@
+"""`compile` against emulated training jobs: real processes, channels, checkpoints and stops.
+
+The compiler is a script of a few lines in the place of `model_package/neuron`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+
+import boto3
+import pytest
+
+from endpoint.commands import compile as compile_model
+from endpoint.commands import destroy
+from endpoint.core.clock import Clock
+from endpoint.emulator.client import EmulatorClient
+from endpoint.emulator.process import clients
+from endpoint.provision.files import compiled, payload
+from tests.conftest import ALL
+from tests.emulated_aws import empty_aws
+from tests.endpoint.doubles import BUCKET
+from tests.endpoint.world import REGION
+from tests.model_folders import safetensors, write_pipeline
+
+IMAGE = (
+    f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-inference-neuronx:some-tag"
+)
+COMPILER = """
+import json, os, pathlib, signal, sys, time
+import generation
+home = pathlib.Path(os.environ["EASEL_TRAINING_HOME"])
+channels = home / "input" / "data"
+job = json.loads((channels / "job" / "job.json").read_text())
+assert (channels / "model" / "unet" / "config.json").is_file()
+assert job["batch"] == 1 and job["instance"] == "inf2", job
+adapters = [path.stem for path in (channels / "lora").glob("*")]
+assert adapters == ([job["lora"]["name"]] if job["lora"] else []), adapters
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+checkpoints, output = home / "checkpoints", home / "model"
+checkpoints.mkdir(exist_ok=True)
+def step(stage, component, done):
+    line = {"time": time.time(), "stage": stage, "component": component, "done": done, "of": 2}
+    with (checkpoints / "progress.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\\n")
+width = job["width"]
+went_before = (checkpoints / "unet.neuron").is_file()
+step("compile", "unet", 0)
+(checkpoints / "unet.neuron").write_bytes(b"unet of %d" % width)
+if width == 128 and not went_before:
+    time.sleep(60)
+if width == 136:
+    (home / "output" / "failure").write_text("The model has no UNet.")
+    sys.exit(1)
+if width == 144:
+    sys.exit(137)
+step("compile", "vae_decoder", 1)
+for name in ("unet", "vae_decoder"):
+    (output / name).mkdir()
+    (output / name / "config.json").write_text(json.dumps({"neuron": {"static_width": width}}))
+    if width != 152:
+        (output / name / "model.neuron").write_bytes(b"a" * width)
+(output / "model_index.json").write_text("{}")
+about = {"compiler_version": "2.21", "width": width - 8 * (width == 160), "height": job["height"]}
+(output / "neuron.json").write_text(json.dumps(about))
+"""
+
+
+class Ticking(Clock):
+    """The system's clock, on which no wait is longer than a moment."""
+
+    def sleep(self, seconds):
+        time.sleep(min(seconds, 0.1))
+
+
+@pytest.fixture(scope="module")
+def aws():
+    with empty_aws() as server, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in clients.environment(server.url, REGION).items():
+            patch.setenv(name, value)
+        EmulatorClient(server.url).set_training(mirror_seconds=0.1)
+        bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": BUCKET}}
+        boto3.client("cloudformation").create_stack(
+            StackName="easel-main",
+            TemplateBody=json.dumps({"Resources": {"Bucket": bucket}}),
+            Tags=[{"Key": "easel", "Value": "main"}],
+        )
+        yield server
+
+
+@pytest.fixture
+def run(aws, tmp_path, monkeypatch):
+    """Return a function that runs `compile` for a tiny model."""
+    package = tmp_path / "package" / "neuron"
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_text(COMPILER)
+    monkeypatch.setattr(compiled, "_PACKAGE", package)
+    code = tmp_path / "package" / "code"
+    code.mkdir()
+    for name in ("inference.py", "generation.py"):
+        (code / name).write_text("")
+    monkeypatch.setattr(payload, "CODE", code)
+    model = write_pipeline(tmp_path / "tiny")
+
+    def start(*more):
+        arguments = ("--model", str(model), "--image", IMAGE, "--yes", *more)
+        return compile_model.main(arguments, clock=Ticking())
+
+    return start
+
+
+def jobs():
+    listed = boto3.client("sagemaker").list_training_jobs(MaxResults=100)["TrainingJobSummaries"]
+    return {job["TrainingJobName"] for job in listed if "-compile-" in job["TrainingJobName"]}
+
+
+def stored(prefix):
+    listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+    return [item["Key"] for item in listed.get("Contents", [])]
+
+
+def test_a_job_compiles_with_an_adapter_and_the_same_content_needs_no_job(run, capsys):
+    boto3.client("s3").put_object(
+        Bucket=BUCKET, Key="loras/tiny/watercolour.safetensors", Body=safetensors()
+    )
+    arguments = ("--size", "64x72", "--lora", "watercolour:0.5", "--json")
+    before = jobs()
+    assert run(*arguments) == 0
+
+    output = capsys.readouterr()
+    made = json.loads(output.out)
+    assert (made["model"], made["lora"], made["lora_weight"]) == ("tiny", "watercolour", 0.5)
+    assert (made["width"], made["height"], made["compiler"]) == (64, 72, "2.21")
+    assert "on one ml.m5.2xlarge (on demand)" in output.err
+    assert "costs about 0.38 USD" in output.err
+    assert "not measured" in output.err
+    root = made["place"].removeprefix(f"s3://{BUCKET}/")
+    names = [key.removeprefix(root) for key in stored(root)]
+    assert {"model_index.json", "neuron.json", "unet/model.neuron"} <= set(names)
+    assert made["bytes"] > 128
+    # What the job continues with is not needed any more.
+    assert not [key for key in stored("compiled/models/tiny/") if "/checkpoints/" in key]
+    (name,) = jobs() - before
+    description = boto3.client("sagemaker").describe_training_job(TrainingJobName=name)
+    assert description["EnableNetworkIsolation"]
+    assert not description["EnableManagedSpotTraining"]
+    assert description["ResourceConfig"]["InstanceType"] == "ml.m5.2xlarge"
+
+    assert run(*arguments) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["place"] == made["place"]
+    assert jobs() - before == {name}
+
+    # Another adapter under the same name is other content.
+    boto3.client("s3").put_object(
+        Bucket=BUCKET, Key="loras/tiny/watercolour.safetensors", Body=safetensors(8)
+    )
+    assert run(*arguments) == 0
+    assert json.loads(capsys.readouterr().out)["id"] != made["id"]
+    assert run("--list", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["compiled"]) == 2
+
+
+def test_a_job_is_left_joined_interrupted_stopped_and_continued(run, aws, capsys):
+    before = jobs()
+    arguments = ("--size", "128x128", "--spot")
+
+    def later():
+        until = time.monotonic() + 60
+        while not any("unet.neuron" in key for key in stored("compiled/models/tiny/")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(0.5)  # until the next look at the job
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    assert run(*arguments) == 130
+    thread.join()
+    said = capsys.readouterr().err
+    assert "The job goes on and costs money" in said
+    assert "compiling unet, 0 of 2 done" in said
+    (name,) = jobs() - before
+    assert run(*arguments, "--stop") == 0
+    assert f"{name} is stopped" in capsys.readouterr().out
+    assert run(*arguments, "--stop") == 0
+    assert "No job compiles tiny at 128 x 128" in capsys.readouterr().out
+
+    assert run(*arguments) == 0
+    output = capsys.readouterr()
+    assert "is compiled" in output.out
+    assert "--instance-type ml.inf2.xlarge --size 128x128` serves it" in output.out
+    assert jobs() - before == {name, f"{name[:-1]}2"}
+
+
+FAILURES = [
+    (144, "The compiler ran out of memory on ml.m5.2xlarge."),
+    (152, "has left no compiled model"),
+    (136, "The job failed: The model has no UNet."),
+    (160, "has compiled a width of 152 and not 160"),
+]
+
+
+@pytest.mark.parametrize(("width", "sentence"), FAILURES if ALL else FAILURES[:2])
+def test_a_job_that_leaves_nothing_usable_says_why(run, capsys, width, sentence):
+    assert run("--size", f"{width}x64") == 1
+
+    assert sentence in capsys.readouterr().err
+    assert run("--list", "--json") == 0
+    made = json.loads(capsys.readouterr().out)["compiled"]
+    assert width not in [one["width"] for one in made]
+
+
+def test_destroy_names_what_took_hours_and_deletes_it(run, capsys):
+    assert run("--size", "168x64") == 0
+    assert stored("compiled/")
+    capsys.readouterr()
+
+    assert destroy.main(["--yes"], clock=Ticking()) in {0, 1}
+    assert "these compiled models" in capsys.readouterr().err
+    assert not stored("compiled/")
