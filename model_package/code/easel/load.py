@@ -136,6 +136,7 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     stopwatch.mark("loras")
     if rounds:
         _round(pipelines, loras, settings.quantise, device)
+        stopwatch.mark("quantise")
     elif speed_settings.storage == "fp8":  # before Speed rounds the weights
         loras.keep_originals(eight_bits.denoiser_layers(pipelines, transformers=False))
     vae.prepare(pipelines[0], device=device, tiling=settings.vae_tiling)
@@ -185,6 +186,8 @@ def _round(pipelines: Sequence[Any], loras: Loras, form: str, device: torch.devi
     loras.keep_originals(rounded.layers)
     try:
         rounded.start(device)
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, RuntimeError, TypeError) as error:
         raise SettingInvalid(
             f"EASEL_QUANTISE is {form}, which this device does not support "
