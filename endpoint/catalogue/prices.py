@@ -179,13 +179,24 @@ def gateway_per_picture(seconds: float, size: int = 1_500_000) -> float:
     return float(requests + store + traffic + seconds * rates["lambda_per_gb_second"])
 
 
-def provenance() -> str:
-    """Return one sentence on the region, date and source of these prices."""
+def provenance(types: Iterable[str] = ()) -> str:
+    """Return one or two sentences on the region, date and source of these prices.
+
+    Args:
+        types: the instance types whose prices are shown.
+    """
     data = _read()
+    remembered = [name for name in types if _is_remembered(name)]
+    source = f" Nothing was read for {' and '.join(remembered)}." if remembered else ""
     return (
         f"Prices are for {data['region']} as of {data['as_of']}, from secondary sources; "
-        "only your bill is authoritative."
+        f"only your bill is authoritative.{source}"
     )
+
+
+def _is_remembered(instance_type: str) -> bool:
+    kind = instance_types().get(instance_type)
+    return kind.remembered if kind else instance_type in cpu_types()
 
 
 def in_words(usd_per_hour: float | None, count: int = 1) -> str:

@@ -25,6 +25,7 @@ from endpoint.cli.script import Result
 from endpoint.core import compiled_models
 from endpoint.core.compiled_models import Compiled, Target
 from endpoint.core.console import elapsed
+from endpoint.core.model_folder.files import REFINER, holds_model
 from endpoint.core.problems import BadArgument, ScriptError
 from endpoint.costs import compiling as costs
 from endpoint.provision.compiling.job import CompileJob, Plan
@@ -49,6 +50,7 @@ def compile_model(context: Context, options: CompileOptions) -> Result:
     model = models.resolve(options.model)
     family = inferentia.family_of(model)
     _check_type(options, family)
+    _refuse_refiner(model)
     weights.require_usable(model, context.console)
     stack.require_deployment(context)
     image = choose_image(context, options.image, family.serving_types()[0])
@@ -108,6 +110,15 @@ def _check_type(options: CompileOptions, family: Compilable) -> None:
     )
 
 
+def _refuse_refiner(model: Model) -> None:
+    """Refuse a folder with a refiner, which would be uploaded and be of no use."""
+    if model.folder is not None and holds_model(model.folder / REFINER):
+        raise BadArgument(
+            f"{model.folder} has a refiner, and one accelerator has no room for both.",
+            f"Move {REFINER} out of the folder.",
+        )
+
+
 def _adapter(
     context: Context, model: Model, lora: tuple[str, float] | None
 ) -> tuple[bytes, str] | None:
@@ -165,7 +176,7 @@ def _plan(
     """
     types = [options.instance_type] if options.instance_type else family.compile_types()
     lease.require_room(context, {"ProductionVariants": [{"InstanceType": types[0]}]})
-    chosen = choose_type(context, types, spot=options.spot)
+    chosen = choose_type(context, types, spot=options.spot, on_demand="leave out --spot")
     price = prices.dearest([chosen])
     if price is None:
         raise ScriptError(f"The price of {chosen} is not known.", "Choose another --instance-type.")
@@ -179,7 +190,7 @@ def _plan(
         f"It takes about {elapsed(made.seconds.expected)} ({elapsed(made.seconds.low)} to"
         f" {elapsed(made.seconds.most)}) and costs about {made.usd.expected:.2f} USD"
         f" ({made.usd.low:.2f} to {made.usd.most:.2f}); it is stopped after"
-        f" {elapsed(made.max_runtime)}. Estimated, not measured. {prices.provenance()}"
+        f" {elapsed(made.max_runtime)}. Estimated, not measured. {prices.provenance([chosen])}"
     )
     if model.refiner:
         say("Its refiner is not compiled: both together do not fit on one accelerator.")

@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f" {benchmark.usd_per_hour:.3f} USD per hour;"
     )
     print(f"{benchmark.seconds:g} s for a picture: {benchmark.source}.")
-    print(f"{prices.provenance()} Requests, storage and logs are not included.")
+    sources = prices.provenance([benchmark.instance_type])
+    print(f"{sources} Requests, storage and logs are not included.")
     print(prices.image_in_words())
     if options.private_network:
         month = prices.network_per_hour(options.private_network) * prices.HOURS_PER_MONTH

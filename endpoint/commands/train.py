@@ -132,7 +132,7 @@ def _plan(context: Context, options: TrainOptions) -> Plan:
 
     spot = not options.on_demand
     types = [options.instance_type] if options.instance_type else list(family.instance_types)
-    instance_type = choose_type(context, types, spot=spot)
+    instance_type = choose_type(context, types, spot=spot, on_demand="pass --on-demand")
     seconds = training.seconds_per_step(family, instance_type)
     usd = prices.dearest([instance_type])
     if seconds is None or usd is None:

@@ -114,7 +114,7 @@ def examine(
         _bucket(context),
         *_image(context, options, types[0], model.backend),
         Check("cost", "good", f"at most {prices.in_words(prices.dearest(types))}",
-              prices.provenance()),
+              prices.provenance(types)),
         *_lease(context, options, model),
     ]  # fmt: skip
     results += _training(context, model) if training else []

@@ -24,7 +24,6 @@ from endpoint.catalogue.models import Model
 from endpoint.cli.context import Context
 from endpoint.core import compiled_models
 from endpoint.core.compiled_models import Compiled, Target
-from endpoint.core.model_folder.files import list_files, root_of
 from endpoint.core.problems import TrainingFailed
 from endpoint.core.training_jobs import request, state
 from endpoint.core.training_jobs.places import OPERATOR
@@ -130,7 +129,7 @@ class CompileJob:
         channels = {
             "code": code,
             "job": compiled_models.job_channel(target),
-            "model": weights + _root(plan.model),
+            "model": weights,
         }
         if plan.adapter is not None:
             context.bucket.put(compiled_models.lora_file(target), plan.adapter)
@@ -271,11 +270,6 @@ def _read(content: bytes | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
-
-
-def _root(model: Model) -> str:
-    """Return where the pipeline is below the weights' prefix: `base/` in some local folders."""
-    return (root_of(list_files(model.folder)) or "") if model.folder else ""
 
 
 def code_files() -> list[payload.File]:

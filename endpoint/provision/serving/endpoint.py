@@ -218,7 +218,8 @@ def _confirm(
     said += backends.lacking(model, models.resolve(options.model, options.revision))
     for line in said:
         context.console.say(line)
-    context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {prices.provenance()}")
+    sources = prices.provenance(types)
+    context.console.say(f"On {' or '.join(types)}: at most {price}{idle}. {sources}")
     if not model.asynchronous:
         context.console.say(leases.in_words(context, endpoint, options.lease))
     for line in own_image.plan(context, image):

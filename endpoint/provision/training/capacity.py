@@ -9,10 +9,22 @@ from endpoint.cli.context import Context
 from endpoint.core.problems import QuotaTooSmall
 
 
-def choose_type(context: Context, types: Sequence[str], *, spot: bool) -> str:
+def choose_type(
+    context: Context,
+    types: Sequence[str],
+    *,
+    spot: bool,
+    on_demand: str = "",
+) -> str:
     """Return the first instance type that the account's quota for training allows.
 
     Without the right to read quotas it is the first one.
+
+    Args:
+        context: the account.
+        types: in the order to try them.
+        spot: whether it is to be a spot instance, whose quota is another one.
+        on_demand: what the operator can do to get one that is none; empty for nothing.
 
     Raises:
         QuotaTooSmall: if the quotas allow none; names the command that raises the first.
@@ -26,8 +38,8 @@ def choose_type(context: Context, types: Sequence[str], *, spot: bool) -> str:
             return name
     command = request_command(context, types[0], spot=spot)
     advice = f"Request an increase, which takes from minutes to days:\n  {command}"
-    if spot:
-        advice += "\nor pass --on-demand, for the full price: its quota is another one."
+    if spot and on_demand:
+        advice += f"\nor {on_demand}, for the full price: its quota is another one."
     usage = SPOT if spot else TRAINING
     raise QuotaTooSmall(
         f"This account can run no instance of {', '.join(types)} for {usage} (the quota is 0).",

@@ -22,6 +22,7 @@ WORDS = {
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 # Every backend has these in some form.
 _ALWAYS = {"prompt", "model", "format"}
+_SIDES = {"width", "height"}
 # The fields of which a backend may lack some, in the contract's order.
 OPTIONAL = tuple(name for name in RULES if name not in _ALWAYS)
 # SageMaker accepts so many characters of CustomAttributes:
@@ -51,7 +52,7 @@ class Abilities:
         fields: of the contract, those of `OPTIONAL` that it takes.
         formats: in which it answers; the first is its own default.
         rules: of the fields whose limits are narrower than the contract's.
-        required: fields of which a model behind it must have a default, which is always sent.
+        required: fields of which a model behind it must have a default.
         raw: whether the answer is the picture itself: only then can it be asynchronous, because
             SageMaker stores an answer as it is.
         compressed: whether its PNG files are.
@@ -144,7 +145,10 @@ class Backend(ABC):
     def complete(
         self, request: GenerationRequest, defaults: Mapping[str, object]
     ) -> GenerationRequest:
-        """Return the request with the fields that the backend needs and the model decides.
+        """Return the request with the model's defaults, which its container does not know.
+
+        The pipeline of such a container has defaults of its own, such as 50 steps, which are wrong
+        for many a model.
 
         Args:
             request: has passed `check`.
@@ -153,9 +157,10 @@ class Backend(ABC):
         Raises:
             InvalidField: if something is needed of which there is no default.
         """
-        values: dict[str, object] = {
-            name: defaults[name] for name in sorted(self.abilities.required) if name in defaults
-        }
+        values = {name: defaults[name] for name in self.abilities.fields & defaults.keys()}
+        if not values.keys() >= _SIDES:
+            # One side alone is no size.
+            values = {name: value for name, value in values.items() if name not in _SIDES}
         request = request.complete(**values, format=self.abilities.formats[0])
         for name in sorted(self.abilities.required):
             if getattr(request, name) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +24,14 @@ class Easel(Backend):
     @property
     def abilities(self) -> Abilities:
         return _ABILITIES
+
+    def complete(
+        self,
+        request: GenerationRequest,
+        defaults: Mapping[str, object],  # noqa: ARG002 - see below
+    ) -> GenerationRequest:
+        # The container applies the model's defaults itself.
+        return super().complete(request, {})
 
     def invocation(self, request: GenerationRequest, trace: str) -> Invocation:
         body = json.dumps(request.to_dict()).encode()

@@ -7,10 +7,11 @@ let works = []; // the newest first
 const repeats = ({ model }) => takes(modelNamed(model), "seed");
 
 /** Start a picture. The seed is chosen here, so that its link exists before the picture does. */
-function paint({ seed = anySeed(), ...request }) {
+function paint(request) {
+  const { seed, ...others } = request;
   const work = {
     id: `${Date.now()}-${anySeed()}`,
-    request: repeats(request) ? { ...request, seed } : request,
+    request: repeats(request) ? { ...request, seed: seed ?? anySeed() } : others,
     made: Date.now(),
   };
   works.unshift(work);

@@ -87,9 +87,9 @@ def test_a_prompt_becomes_a_picture(url, model, images, prompt):
     assert (request.prompt, request.width, request.height) == (prompt, 128, 64)
 
 
-def test_the_models_steps_are_used_and_not_the_servers(url, images, prompt):
-    picture(get(picture_url(url, prompt, model="vllm-omni")))
-    assert images.last.steps == DEFAULTS["steps"]
+def test_the_models_defaults_are_used_and_not_the_containers(url, model, images, prompt):
+    assert picture(get(picture_url(url, prompt, model=model))).size == (96, 64)
+    assert (images.last.steps, images.last.guidance_scale) == (4, 1.0)
 
 
 def test_a_seed_is_repeated_or_refused(url, model, images, prompt):

@@ -13,6 +13,20 @@ def test_the_prices_say_from_where_and_as_of_when_they_are():
     assert DATA["as_of"] in prices.provenance()
 
 
+def test_a_price_that_was_not_read_says_so():
+    assert "Nothing was read" not in prices.provenance(["ml.g5.xlarge"])
+    types = ["ml.inf2.xlarge", "ml.g5.xlarge", "ml.m5.2xlarge"]
+    assert "Nothing was read for ml.inf2.xlarge and ml.m5.2xlarge." in prices.provenance(types)
+    assert DATA["remembered_source"]
+
+
+def test_the_types_without_a_gpu_have_a_price_and_the_cheapest_is_first():
+    kinds = list(prices.cpu_types().values())
+    assert kinds == sorted(kinds, key=lambda kind: kind.usd_per_hour)
+    assert prices.dearest(prices.cpu_types()) == kinds[-1].usd_per_hour
+    assert not prices.cpu_types().keys() & prices.instance_types().keys()
+
+
 def test_quota_codes_look_like_quota_codes():
     codes = [kind.quota_code for kind in prices.instance_types().values() if kind.quota_code]
     assert codes

@@ -5,6 +5,7 @@ The compiler is a script of a few lines in the place of `model_package/neuron`.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from tests.conftest import ALL
 from tests.emulated_aws import empty_aws
 from tests.endpoint.doubles import BUCKET
 from tests.endpoint.world import REGION
-from tests.model_folders import safetensors, write_pipeline
+from tests.model_folders import REFINER, safetensors, write_pipeline
 
 IMAGE = (
     f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-inference-neuronx:some-tag"
@@ -139,6 +140,7 @@ def test_a_job_compiles_with_an_adapter_and_the_same_content_needs_no_job(run, c
     assert "on one ml.m5.2xlarge (on demand)" in output.err
     assert "costs about 0.38 USD" in output.err
     assert "not measured" in output.err
+    assert "Nothing was read for ml.m5.2xlarge" in output.err
     root = made["place"].removeprefix(f"s3://{BUCKET}/")
     names = [key.removeprefix(root) for key in stored(root)]
     assert {"model_index.json", "neuron.json", "unet/model.neuron"} <= set(names)
@@ -214,6 +216,55 @@ def test_a_job_that_leaves_nothing_usable_says_why(run, capsys, width, sentence)
     assert run("--list", "--json") == 0
     made = json.loads(capsys.readouterr().out)["compiled"]
     assert width not in [one["width"] for one in made]
+
+
+@pytest.mark.skipif(not ALL, reason="imports diffusers")
+def test_the_program_of_the_model_package_is_complete_without_this_repository(
+    run, capsys, monkeypatch
+):
+    """The channel `code` has all that `python3 -m neuron` imports; the compiler is not here."""
+    monkeypatch.undo()
+    if importlib.util.find_spec("optimum"):
+        pytest.skip("the compiler's library is installed")
+    assert run("--size", "176x64") == 1
+
+    said = capsys.readouterr().err
+    assert "The job failed:" in said
+    (failed,) = [line for line in said.splitlines() if "The job failed:" in line]
+    assert "This image has no compiler for Inferentia2" in failed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--lora", "nothing"), "tiny has no adapter called nothing"),
+        (("--instance-type", "ml.g5.xlarge"), "compiling needs no accelerator"),
+        (("--model", "sdxl", "--instance-type", "ml.m5.2xlarge"), "needs 64"),
+        (("--model", "flux2-klein"), "cannot be compiled"),
+        (("--name", "nobody"), "There is no deployment nobody"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_costs(run, capsys, options, message):
+    before = jobs()
+    assert run(*options) in {1, 2}
+    assert message in capsys.readouterr().err
+    assert jobs() == before
+
+
+def test_a_folder_with_a_refiner_is_refused(run, tmp_path, capsys):
+    write_pipeline(tmp_path / "tiny" / "refiner", "StableDiffusionXLImg2ImgPipeline", REFINER)
+    assert run() == 2
+    assert "has a refiner" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_the_price_and_starts_nothing(run, capsys):
+    before = jobs()
+    assert run("--size", "184x64", "--dry-run") == 0
+    said = capsys.readouterr()
+    assert "costs about" in said.err
+    assert "would call sagemaker.CreateTrainingJob" in said.err
+    assert "Dry run" in said.out
+    assert jobs() == before
 
 
 def test_destroy_names_what_took_hours_and_deletes_it(run, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import PurePosixPath
 
 import boto3
 import pytest
+from PIL import Image
 
 from endpoint import create_endpoint
 from endpoint.aws.bucket import Bucket
@@ -35,8 +37,10 @@ from endpoint.provision.files import payload
 from endpoint.provision.gateway import gateway_project
 from endpoint.provision.model_metadata import read
 from endpoint.provision.settings_check import MODEL_PACKAGE
+from tests.conftest import ALL
 from tests.emulated_aws import empty_aws
 from tests.endpoint.doubles import BUCKET, PNG, Container, EmulatorClock, InstantClock
+from tests.endpoint.emulator.container.imitations.doubles import CONTAINERS, Images
 from tests.endpoint.world import ACCOUNT, REGION
 
 DESCRIPTION = {
@@ -106,18 +110,23 @@ def cloud(tmp_path, monkeypatch, serving_code, builds):
             server.registry.register(f"easel-main-{model}", behind.url)
         monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
         monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
-        ecr = boto3.client("ecr")
-        ecr.create_repository(repositoryName="serving")
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            "config": {"digest": "sha256:" + "0" * 64, "size": 1},
-            "layers": [],
-        }
-        ecr.put_image(repositoryName="serving", imageManifest=json.dumps(manifest), imageTag="1")
         cloud = Cloud(server, builds)
+        push(cloud, "serving", "1")
         cloud.find_builds()
         yield cloud
+
+
+def push(cloud, repository, tag):
+    """Push an image without layers."""
+    ecr = cloud.client("ecr")
+    ecr.create_repository(repositoryName=repository)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": {"digest": "sha256:" + "0" * 64, "size": 1},
+        "layers": [],
+    }
+    ecr.put_image(repositoryName=repository, imageManifest=json.dumps(manifest), imageTag=tag)
 
 
 def remaining(cloud):
@@ -338,3 +347,51 @@ def test_a_proof_of_the_emulated_aws_finds_what_the_emulator_believes(cloud, tmp
     checked = {each.id for each in beliefs() if each.check}
     assert {name: observed[name] for name in checked if observed[name][0] != "held"} == {}
     assert (proof["left"], code) == ([], 0)
+
+
+# --- Other backends ------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ALL, reason="two deployments; part of --all")
+def test_the_url_speaks_to_vllm_omni_and_to_somebodys_jumpstart_model(cloud, capsys):
+    images = Images()
+    cloud.server.imitations.images_from = images
+    push(cloud, "vllm", "omni-sagemaker-cuda-v1.5")
+    image = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/vllm:omni-sagemaker-cuda-v1.5"
+    own = ("--model", "flux2-klein", "--backend", "vllm-omni", "--weights", "fetch", "--open")
+    assert cloud.run(deploy, "--image", image, *own, fetch=cloud.fetch) == 0
+    # The warm-up, and the smoke test through the URL: both with the model's own steps.
+    assert [request.steps for request in images.requests] == [4, 4]
+
+    jumpstart = create_endpoint_of_others(cloud, CONTAINERS["jumpstart"])
+    argv = ("--endpoint", jumpstart, "--backend", "jumpstart", "--open")
+    assert cloud.run(deploy, *argv, fetch=cloud.fetch) == 0
+    picture = cloud.fetch(f"{cloud.public}/inference/a%20fox?model={jumpstart}&steps=7&seed=3")
+    assert Image.open(io.BytesIO(picture)).format == "JPEG"
+    assert (images.last.prompt, images.last.steps, images.last.seed) == ("a fox", 7, 3)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        cloud.fetch(f"{cloud.public}/inference/a%20fox?model={jumpstart}&lora=pixel")
+    assert caught.value.code == 400
+    assert "JumpStart" in caught.value.read().decode()
+
+    assert cloud.run(destroy) == 0
+    left = cloud.client("sagemaker").list_endpoints()["Endpoints"]
+    assert [item["EndpointName"] for item in left] == [jumpstart]
+    assert f"so it stays: the endpoint {jumpstart}" in capsys.readouterr().out
+
+
+def create_endpoint_of_others(cloud, container):
+    """Create an endpoint as JumpStart's own notebooks do; return its name."""
+    sagemaker, name = cloud.client("sagemaker"), "jumpstart-sd-of-others"
+    role = f"arn:aws:iam::{ACCOUNT}:role/theirs"
+    sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=role)
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": name,
+        "InstanceType": "ml.g5.2xlarge",
+        "InitialInstanceCount": 1,
+    }
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    return name

@@ -30,7 +30,7 @@ from tests.endpoint.emulator.container.imitations.doubles import (
 from tests.endpoint.emulator.doubles import BUCKET, REGION, create_endpoint
 from tests.endpoint.emulator.sagemaker.doubles import eventually, key
 
-DEFAULTS = {"steps": 4, "guidance_scale": 1.0, "width": 64, "height": 48}
+DEFAULTS = {"steps": 4, "guidance_scale": 1.0, "width": 96, "height": 64}
 
 
 @pytest.fixture
@@ -141,9 +141,11 @@ def test_a_lack_of_memory_is_recognised_whatever_the_status(aws, model, behind):
 # --- The traps -------------------------------------------------------------------------------
 
 
-def test_the_models_steps_are_sent_because_the_servers_default_is_50(behind, images):
-    behind("vllm-omni").file()
-    assert images.last.steps == DEFAULTS["steps"]
+def test_the_models_defaults_are_sent_because_the_containers_own_are_50_steps(model, images):
+    model.file()
+    request = images.last
+    assert (request.steps, request.guidance_scale) == (4, 1.0)
+    assert (request.width, request.height) == (96, 64)
 
 
 def test_the_model_is_left_out_because_any_name_but_the_servers_is_refused(behind, switches):
@@ -268,4 +270,4 @@ def test_an_asynchronous_endpoint_stores_the_picture_itself(clients, runtime, s3
     )
     stored = eventually(lambda: s3.get_object(Bucket=BUCKET, Key=key(answer["OutputLocation"])))
     assert stored["ContentType"] == "image/png"
-    assert Image.open(io.BytesIO(stored["Body"].read())).size == (64, 48)
+    assert Image.open(io.BytesIO(stored["Body"].read())).size == (96, 64)

@@ -17,6 +17,8 @@ from tests.endpoint.doubles import BUCKET, PNG, create, only_config
 from tests.endpoint.world import IMAGE, contents
 
 KLEIN = ("--backend", "vllm-omni")
+# The pipeline's arguments for the defaults of `sd`, which the handler does not know.
+DEFAULTS = {"num_inference_steps": 25, "guidance_scale": 7.5, "width": 512, "height": 512}
 
 
 def container(world):
@@ -82,7 +84,7 @@ def test_the_default_handler_gets_its_task_and_no_program(world):
     assert environment["HF_MODEL_REVISION"] == models.read()["sd"].source.revision
     assert "SAGEMAKER_PROGRAM" not in environment
     ((body, sent),) = invocations(world)
-    assert body == {"inputs": "a warm-up", "parameters": {}}
+    assert body == {"inputs": "a warm-up", "parameters": DEFAULTS}
     assert sent["Accept"] == "image/png"
 
 
@@ -96,8 +98,8 @@ def test_it_is_stopped_started_and_used_in_its_own_words(world, tmp_path):
     assert world.run(use_endpoint.main, *asked) == 0
     bodies = [body for body, _ in invocations(world)]
     assert bodies == [
-        {"inputs": "a warm-up", "parameters": {}},
-        {"inputs": "a red fox", "parameters": {"num_inference_steps": 7}},
+        {"inputs": "a warm-up", "parameters": DEFAULTS},
+        {"inputs": "a red fox", "parameters": {**DEFAULTS, "num_inference_steps": 7}},
     ]
     assert picture.read_bytes() == PNG
 
@@ -201,7 +203,9 @@ def test_a_batch_through_the_default_handler_has_no_seeds_and_refuses_a_named_on
     assert "line 2: seed: the model sd cannot repeat a picture" in capsys.readouterr().err
     file.write_text("prompt\na red fox\n")
     assert world.run(batch.main, *asked) == 0
-    assert [body for body, _ in invocations(world)] == [{"inputs": "a red fox", "parameters": {}}]
+    assert [body for body, _ in invocations(world)] == [
+        {"inputs": "a red fox", "parameters": DEFAULTS}
+    ]
 
 
 def test_a_spot_job_without_easels_code_is_refused(world, tmp_path, capsys):

@@ -100,8 +100,29 @@ def test_a_plain_request_passes_every_backend(name):
     backend.check(request)
     _, wire, fields = sent_of(backend, backend.complete(request, {"steps": 4}))
 
-    assert set(fields) - {"lora", "negative_prompt"} == set(backend.abilities.required)
+    takes_steps = "steps" in backend.abilities.fields and name != "easel"
+    assert set(fields) - {"lora", "negative_prompt"} == ({"steps"} if takes_steps else set())
     assert wire.get("n", 1) == wire.get("num_images_per_prompt", 1) == 1
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_the_models_defaults_are_sent_to_a_container_that_does_not_know_them(setting):
+    backend = read(setting)
+    request = GenerationRequest(prompt="a cat", model="sd", format=backend.abilities.formats[0])
+    _, _, fields = sent_of(backend, backend.complete(request, DEFAULTS))
+
+    taken = {name: DEFAULTS[name] for name in DEFAULTS if name in backend.abilities.fields}
+    sent = {name: value for name, value in fields.items() if name in DEFAULTS}
+    assert sent == ({} if backend.name == "easel" else taken)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_a_default_of_one_side_alone_is_left_out(setting):
+    backend = read(setting)
+    request = GenerationRequest(prompt="a cat", model="sd", format=backend.abilities.formats[0])
+    _, _, fields = sent_of(backend, backend.complete(request, {"steps": 4, "width": 1_024}))
+
+    assert not fields.keys() & {"width", "height"}
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)

@@ -21,12 +21,12 @@ def body(asked, backend=BACKEND):
     return json.loads(backend.invocation(asked, "trace-1").body)
 
 
-def test_the_steps_of_the_model_are_always_sent():
+def test_the_steps_and_the_guidance_of_the_model_are_always_sent():
     completed = BACKEND.complete(request(steps=None), {"steps": 4, "guidance_scale": 1.0})
 
-    # Its default would be 50. A default that is the same in the server is left to it.
+    # The server's defaults would be 50 steps, and for ERNIE-Image a guidance scale of 4.
     assert body(completed)["num_inference_steps"] == 4
-    assert "guidance_scale" not in body(completed)
+    assert body(completed)["guidance_scale"] == 1.0
 
 
 def test_a_request_without_steps_is_not_sent_without_a_default():

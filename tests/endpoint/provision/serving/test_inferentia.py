@@ -9,7 +9,7 @@ import pytest
 
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.catalogue import images, models
-from endpoint.commands import doctor
+from endpoint.commands import batch, doctor
 from endpoint.core import compiled_models
 from endpoint.core.compiled_models import Compiled, Target
 from endpoint.provision import checks
@@ -205,3 +205,13 @@ def test_deleting_the_endpoint_keeps_what_took_hours(world, deployed, capsys):
     capsys.readouterr()
     assert world.run(delete_endpoint.main, "--yes") == 0
     assert "these compiled models" in capsys.readouterr().err
+
+
+def test_a_spot_batch_cannot_use_a_compiled_model(world, deployed, tmp_path, capsys):
+    store(deployed, world)
+    assert make(world, *ON_INF2) == 0
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a cat")
+    arguments = (str(prompts), "--out", str(tmp_path / "out"), "--spot", "--yes")
+    assert world.run(batch.main, *arguments) == 1
+    assert "Leave out --spot" in capsys.readouterr().err
