@@ -103,6 +103,7 @@ def sagemaker_prefix(deployment: str) -> str:
 #     batches/<id>/go                        its writing is the event that continues the work
 #     batches/owners/<owner>/<id>            whose it is
 #     batches/open/<id>                      that it is not over
+#     batches/requests/<owner>/<digest>.json  which batch the request with an Idempotency-Key has
 #     files/<owner>/<id>.json                a file's name, size and purpose
 #     files/<owner>/<id>.jsonl               its content
 
@@ -190,6 +191,12 @@ def owned(owner: str, identifier: str = "") -> str:
 def opened(identifier: str = "") -> str:
     """Return the key that says that a batch is not over; without an id, the prefix of these."""
     return f"{BATCHES}open/{identifier and _checked(_ID, identifier)}"
+
+
+def requested(owner: str, idempotency_key: str) -> str:
+    """Return the key of the object that names the batch of a request with an Idempotency-Key."""
+    digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
+    return f"{BATCHES}requests/{_checked(_OWNER, owner)}/{digest}.json"
 
 
 def batch_of(key: str) -> str | None:
