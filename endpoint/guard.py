@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 NAME, BUCKET, TOPIC = map(os.environ.get, ("NAME", "BUCKET", "TOPIC"))
 CAP, DEAREST, PICTURE = (float(os.environ[key]) for key in ("CAP", "DEAREST", "PICTURE"))
+PRICES = json.loads(os.environ["PRICES"])
 GROUP, USD = f"easel-{NAME}", "easel:usd-per-hour"
 sagemaker, scheduler, s3, sns = map(boto3.client, ("sagemaker", "scheduler", "s3", "sns"))
 
@@ -76,15 +77,24 @@ def is_over(name, seen, now):
     return lease["ScheduleExpression"] <= moment
 
 
-def instances(seen):
+def priced(seen):
+    # How many instances there are, and what all of them cost in an hour.
+    fleets = [seen, seen.get("PendingDeploymentSummary") or {}]  # during an update there are two
+    dearest, current, number, usd = float(seen.get(USD, DEAREST)), "CurrentInstanceCount", 0, 0
     if seen["EndpointStatus"] == "Failed":
-        return 0
-    # During an update there is a second fleet.
-    fleets = seen, seen.get("PendingDeploymentSummary") or {}
-    variants = [each for fleet in fleets for each in fleet.get("ProductionVariants", ())]
-    counts = "CurrentInstanceCount", "DesiredInstanceCount"
-    # A variant without a count is one that is being started.
-    return sum(max([each[key] for key in counts if key in each] or [1]) for each in variants)
+        fleets = []
+    for each in [each for fleet in fleets for each in fleet.get("ProductionVariants", ())]:
+        # A variant without a count is one that is being started.
+        counts = [each[key] for key in (current, "DesiredInstanceCount") if key in each] or [1]
+        pools = {
+            pool["InstanceType"]: pool.get(current, 0) for pool in each.get("InstancePools", ())
+        }
+        known = sum(pools.values())
+        # An instance whose type SageMaker does not report may be one of the dearest.
+        more = max(*counts, known) - known
+        number += known + more
+        usd += more * dearest + sum(pools[name] * PRICES.get(name, dearest) for name in pools)
+    return number, usd
 
 
 def count(found, now):
@@ -99,19 +109,18 @@ def count(found, now):
     begin = timegm(time.strptime(month, "%Y-%m"))
     last = old.get("updated", begin)
     for name in {*before, *found}:
-        nothing = {"usd": 0, "usd_per_hour": DEAREST, "instances": 0}
-        entry = nothing | before.get(name, {})
-        since, number = last, entry["instances"]
-        entry["instances"] = 0
+        entry = {"usd": 0, "usd_per_hour": 0, "instances": 0} | before.get(name, {})
+        since, rate = last, entry["usd_per_hour"]
+        entry["instances"] = entry["usd_per_hour"] = 0
         if seen := found.get(name):
-            entry |= {"usd_per_hour": float(seen.get(USD, DEAREST)), "instances": instances(seen)}
+            entry["instances"], entry["usd_per_hour"] = priced(seen)
             since = max(last, seen["CreationTime"].timestamp())
             if not old and "AsyncInferenceConfig" in seen and now - begin > 600:
                 # The first run of all. What an instance that comes and goes did before is unknown.
                 since = now
             # What was made since the last run is not what was there.
-            number = max(entry["instances"], number * (since == last))
-        entry["usd"] += max(now - since, 0) / 3600 * number * entry["usd_per_hour"]
+            rate = max(entry["usd_per_hour"], rate * (since == last))
+        entry["usd"] += max(now - since, 0) / 3600 * rate
         after[name] = entry
     usd, until = old.get("pictures_usd", 0), old.get("counted_until", "")
     prefix = f"usage/records/{month}/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -50,8 +51,8 @@ _BUDGET = re.compile(r"^  Budget:\n(?:    .*\n)+", re.M)
 _BUILDS = re.compile(r"^  (?:BuildProject|BuildRule):\n(?:    .*\n)+", re.M)
 
 
-# What only the readers of the files need: CloudFormation takes 51,200 bytes in a call.
-_COMMENTS = re.compile(r"^ *#.*\n|^\n", re.M)
+# What only the readers of the files and a linter need: CloudFormation takes 51,200 bytes in a call.
+_COMMENTS = re.compile(r"^ *#.*\n|^\n|^    Metadata:\n      checkov:\n(?:        .*\n)+", re.M)
 _DOCSTRING = re.compile(r'\A""".*?"""\n', re.S)
 _CODE = re.compile(r'^( *)ZipFile: "endpoint/guard.py"\n', re.M)
 
@@ -145,6 +146,9 @@ def parameters(
         "ZoneCount": str(len(zones)),
         "MonthlyBudget": budget,
         "MonthlyCap": cap,
+        "Prices": json.dumps(
+            {name: each.usd_per_hour for name, each in prices.instance_types().items()}
+        ),
         "PicturePrice": f"{prices.gateway_per_picture(_PICTURE_SECONDS):.6f}",
         "Wake": wake,
         "AlarmEmail": email,

@@ -25,6 +25,7 @@ CODE = compile(GUARD.read_text("utf-8"), "index.py", "exec")
 MINUTE, HOUR = 60, 3600
 # A day before a month ends.
 START = timegm((2026, 11, 29, 22, 0, 0))
+PRICES = {"ml.cheap": 0.5, "ml.dear": 2.0}
 EXAMPLES = 2_000 if ALL else 60
 TOPIC = "arn:aws:sns:us-east-1:123456789012:easel-main-spend"
 
@@ -38,7 +39,7 @@ class Account:
         self.mails, self.refused, self.spent = [], set(), 0.0
         self.hours = {}  # of the leases, where they are not two
         variables = {"NAME": "main", "BUCKET": "bucket", "TOPIC": TOPIC, "CAP": cap}
-        variables |= {"DEAREST": 2.0, "PICTURE": 0.001}
+        variables |= {"DEAREST": 2.0, "PICTURE": 0.001, "PRICES": json.dumps(PRICES)}
         self.variables = {key: str(value) for key, value in variables.items()}
 
     def run(self):
@@ -114,12 +115,14 @@ class Account:
             "EndpointName": EndpointName,
             "EndpointStatus": status,
             "CreationTime": datetime.fromtimestamp(found["created"], UTC),
-            "ProductionVariants": [
+            "ProductionVariants": found.get("variants")
+            or [
                 {
                     "CurrentInstanceCount": found["instances"],
                     "DesiredInstanceCount": found["instances"],
                 }
             ],
+            **found.get("described", {}),
             **({"AsyncInferenceConfig": {}} if found.get("asynchronous") else {}),
         }
 
@@ -224,6 +227,62 @@ def test_the_spending_is_counted_by_the_hour_and_each_picture_a_little():
     }  # fmt: skip
     assert ledger["endpoints"]["easel-main-sdxl"]["usd"] == 0
     assert (ledger["cap_usd"], ledger["state"], ledger["mailed"]) == (None, "under", [])
+
+
+def pooled(current, desired=0, **types):
+    pools = [
+        {"InstanceType": f"ml.{name}", "CurrentInstanceCount": count}
+        for name, count in types.items()
+    ]
+    counts = {"CurrentInstanceCount": current, "DesiredInstanceCount": desired}
+    return {**counts, "InstancePools": pools}
+
+
+@pytest.mark.parametrize(
+    ("variants", "number", "usd"),
+    [
+        # The type that runs, and not the dearest of the pool.
+        ([pooled(1, 1, dear=0, cheap=1)], 1, 0.5),
+        ([pooled(3, 1, dear=1, cheap=2)], 3, 3.0),
+        # One whose type is not reported yet, or that has no price, may be the dearest.
+        ([pooled(0, 1, dear=0, cheap=0)], 1, 2.0),
+        ([pooled(1, 2, dear=0, cheap=1)], 2, 2.5),
+        ([pooled(1, 1, unknown=1)], 1, 2.0),
+        ([{"InstancePools": [{"InstanceType": "ml.cheap"}]}], 1, 2.0),
+        ([pooled(1, 1, dear=1, cheap=1)], 2, 2.5),
+        ([pooled(1, 1, cheap=1), {"CurrentInstanceCount": 1}], 2, 2.5),
+        ([pooled(0, 0, dear=0, cheap=0)], 0, 0.0),
+        ([{}], 1, 2.0),
+    ],
+)
+def test_an_instance_counts_at_the_price_of_its_own_type(variants, number, usd):
+    account = Account()
+    account.create("easel-main-sd", price=2.0, lease=9 * HOUR, variants=variants)
+    account.run()
+    account.pass_time(HOUR)
+    account.run()
+    assert account.ledger["endpoints"]["easel-main-sd"] == {
+        "usd": pytest.approx(usd), "usd_per_hour": usd, "instances": number
+    }  # fmt: skip
+
+
+def test_both_fleets_of_an_update_count():
+    account = Account()
+    second = {"PendingDeploymentSummary": {"ProductionVariants": [pooled(0, 1, cheap=1)]}}
+    variants = [pooled(1, 1, dear=1)]
+    account.create("easel-main-sd", lease=9 * HOUR, variants=variants, described=second)
+    account.run()
+    assert account.ledger["endpoints"]["easel-main-sd"]["usd_per_hour"] == 2.5
+
+
+def test_a_type_that_was_replaced_since_the_last_run_counts_until_this_one():
+    account = Account()
+    account.create("easel-main-sd", lease=9 * HOUR, variants=[pooled(1, 1, dear=1)])
+    account.run()
+    account.endpoints["easel-main-sd"]["variants"] = [pooled(1, 1, cheap=1)]
+    account.pass_time(HOUR)
+    account.run()
+    assert account.ledger["usd"] == pytest.approx(2.0)
 
 
 def test_a_record_that_arrives_late_is_counted_and_none_twice():

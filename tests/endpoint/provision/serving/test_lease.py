@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from endpoint.catalogue import prices
 from endpoint.commands import start, status, stop
 from endpoint.core.leases import Lease
 from endpoint.emulator.lambda_.inline import InlineFunction
@@ -105,6 +106,27 @@ def test_an_asynchronous_endpoint_has_no_schedule_and_says_its_price(world):
     (endpoint,) = world.client("sagemaker").list_endpoints()["Endpoints"]
     tags = world.client("sagemaker").list_tags(ResourceArn=endpoint["EndpointArn"])["Tags"]
     assert {"Key": "easel:usd-per-hour", "Value": "2.61"} in tags
+
+
+def test_during_an_update_the_price_is_that_of_the_dearer_fleet(world):
+    assert create(world, "--instance-type", "ml.g6e.xlarge") == 0
+    world.forget_calls()
+    assert create(world, "--instance-type", "ml.g4dn.xlarge") == 0
+    steps = [
+        arguments["Tags"][0]["Value"] if model.name == "AddTags" else model.name
+        for model, arguments in world.requests
+        if model.name in ("AddTags", "UpdateEndpoint")
+    ]
+    assert steps == ["2.61", "UpdateEndpoint", "0.736"]
+
+
+def test_the_guard_has_the_price_of_every_type(world):
+    assert create(world) == 0
+    function = world.client("lambda").get_function(FunctionName="easel-main-guard")
+    variables = function["Configuration"]["Environment"]["Variables"]
+    assert json.loads(variables["PRICES"]) == {
+        name: each.usd_per_hour for name, each in prices.instance_types().items()
+    }
 
 
 def test_over_the_cap_nothing_is_created_or_started_until_it_is_raised(world, capsys):
