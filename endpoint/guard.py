@@ -5,7 +5,8 @@ imports only what Lambda's runtime has. `provision/infrastructure.py` puts it in
 without its comments: the whole template has a limit of 51,200 bytes.
 
 Each run: endpoints whose lease is over are deleted; the month's spending is counted in
-`spend/<YYYY-MM>.json`; 80 and 100 % of the cap are mailed; at 100 % all endpoints are deleted.
+`spend/<YYYY-MM>.json`; 80 and 100 % of the cap are mailed; at 100 % all endpoints are deleted, and
+batch jobs on spot instances are stopped.
 """
 
 import json
@@ -39,6 +40,8 @@ def handler(event, context):
     spend, place = count(found, now)
     if spend["state"] == "reached":
         end(found)
+        for name in [name for name, job in spend["jobs"].items() if job["runs"]]:
+            tried(sagemaker.stop_training_job, TrainingJobName=name)
     spend["mailed"] = mailed(spend["mailed"], spend["usd"])
     # Refused if another run has counted meanwhile; the next run counts what is lost.
     tried(s3.put_object, **place, Body=json.dumps(spend).encode())
@@ -97,6 +100,33 @@ def priced(seen):
     return number, usd
 
 
+def counted_jobs(before, begin, now):
+    # The batch jobs of the month: USD, and whether they run.
+    after = dict(before)
+    pages = [
+        page
+        for status in ("InProgress", "Stopping")
+        for page in sagemaker.get_paginator("list_training_jobs").paginate(
+            NameContains=f"{GROUP}-batch-", StatusEquals=status
+        )
+    ]
+    listed = {job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]}
+    for name in listed | {name for name in before if before[name]["runs"]}:
+        job = tried(sagemaker.describe_training_job, TrainingJobName=name)
+        entry = after[name] = before.get(name, {"usd": 0}) | {"runs": name in listed}
+        # It costs nothing while it waits for its first instance.
+        if "TrainingStartTime" in job:
+            until = job.get("TrainingEndTime")
+            until = until.timestamp() if until else now
+            seconds = max(until - max(job["TrainingStartTime"].timestamp(), begin), 0)
+            # What a spot instance costs is known at the end: less than what is counted until then.
+            seconds = min(seconds, job.get("BillableTimeInSeconds", seconds))
+            kind = job["ResourceConfig"]
+            usd = PRICES.get(kind["InstanceType"], DEAREST) * kind.get("InstanceCount", 1)
+            entry["usd"] = seconds / 3600 * usd
+    return after
+
+
 def count(found, now):
     month = time.strftime("%Y-%m", time.gmtime(now))
     place = {"Bucket": BUCKET, "Key": f"spend/{month}.json"}
@@ -130,11 +160,10 @@ def count(found, now):
     pages = s3.get_paginator("list_objects_v2").paginate(**where)
     for key in [each["Key"] for page in pages for each in page.get("Contents", ())]:
         if key < limit:
-            kind, _, micro = key.split("/")[-4:-1]
-            # Endpoints are counted by the hour; a spot job costs money of its own.
-            usd += PICTURE + (int(micro) / 1e6 if kind == "batch" else 0)
+            usd += PICTURE
             until = key
-    hours = sum(entry["usd"] for entry in after.values())
+    jobs = counted_jobs(old.get("jobs", {}), begin, now)
+    hours = sum(entry["usd"] for part in (after, jobs) for entry in part.values())
     share = (hours + usd) / CAP if CAP else 0
     return {
         "month": month,
@@ -146,6 +175,7 @@ def count(found, now):
         "updated": max(now, last),
         "counted_until": until,
         "endpoints": after,
+        "jobs": jobs,
         "mailed": old.get("mailed", []) if old.get("cap_usd") == CAP else [],
     }, place | ({"IfMatch": answer["ETag"]} if old else {"IfNoneMatch": "*"})
 

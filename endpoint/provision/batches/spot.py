@@ -126,7 +126,7 @@ def with_room(context: Context, definition: Definition) -> Definition:
     Its instance type is the first that the account may run.
 
     Raises:
-        ScriptError: if the monthly cap is reached, or is reserved for other jobs.
+        ScriptError: if the monthly cap is reached.
         QuotaTooSmall: if the account can run no such spot instance.
     """
     # Before the quotas: where no money is left, a larger quota would not help.
@@ -139,41 +139,14 @@ def with_room(context: Context, definition: Definition) -> Definition:
 def _most_seconds(context: Context, instance_type: str) -> float:
     """Return how long a job may run until the monthly cap and an hour beyond it are spent.
 
-    The guard deletes endpoints and no jobs: a job has to end by itself.
-
-    Raises:
-        ScriptError: if other jobs may spend all that is left.
+    The guard stops it earlier, at the cap; without the guard, the job ends by itself.
     """
     limit, price = lease.cap(context), prices.dearest([instance_type])
     if not limit or not price:
         return math.inf
     spent = float((lease.spending(context) or {"usd": 0.0})["usd"])
     # The full price: what a spot instance costs is known afterwards.
-    reserved = _reserved(context)
-    left = limit - spent - reserved
-    if left <= 0:
-        # Each job may run for an hour beyond the cap, if several could start at it.
-        raise ScriptError(
-            f"Of the monthly cap of {limit:g} USD, {spent:.2f} USD are spent, and spot jobs that"
-            f" run may spend {reserved:.2f} USD.",
-            "Wait until they end, or raise it with --monthly-cap of `create` or `deploy`.",
-        )
-    return left / price * 3_600 + 3_600
-
-
-def _reserved(context: Context) -> float:
-    """Return the USD that the deployment's running jobs can cost at most.
-
-    The whole of their longest runs: what they have cost so far is recorded only when their pictures
-    are fetched.
-    """
-    usd = 0.0
-    for summary in context.training.running(places.sagemaker_prefix(context.name)):
-        job = context.training.find(summary["TrainingJobName"]) or {}
-        seconds = job.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0)
-        price = prices.dearest([job.get("ResourceConfig", {}).get("InstanceType", "")])
-        usd += (price or 0.0) * seconds / 3_600
-    return usd
+    return (limit - spent) / price * 3_600 + 3_600
 
 
 class SpotJob:
@@ -207,7 +180,7 @@ class SpotJob:
         """Choose what a new job would paint with, unless one runs; after `collect`.
 
         Raises:
-            ScriptError: if the monthly cap is reached, or is reserved for other jobs.
+            ScriptError: if the monthly cap is reached.
             QuotaTooSmall: if the account can run no such spot instance.
         """
         if not self._running:

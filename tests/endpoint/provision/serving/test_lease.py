@@ -168,6 +168,9 @@ def test_every_statement_of_the_leases_role_and_the_guards_is_needed_and_none_is
         # A file that does not exist yet, which S3 tells from a forbidden one by this.
         iam.Request("s3:ListBucket", arn, {"s3:prefix": "spend/2026-11.json"}),
     ]
+    # Such a job runs in test_batch.py.
+    job = iam.ARN.format("sagemaker", "training-job/easel-main-batch-0123456789ab-1")
+    jobs = [iam.Request(f"sagemaker:{name}TrainingJob", job) for name in ("Describe", "Stop")]
     begun = len(world.requests)
     guard = InlineFunction(ACCOUNT, REGION, "easel-main-guard")
     guard.invoke({}, world.session.client, lambda: world.now().timestamp())
@@ -177,7 +180,7 @@ def test_every_statement_of_the_leases_role_and_the_guards_is_needed_and_none_is
     # The cap is reached now: a mail, and the endpoint is deleted.
     guard.invoke({}, world.session.client, lambda: world.now().timestamp())
     made = [each for call in world.requests[begun:] for each in iam.requests_of(*call)]
-    _is_exactly_needed(world, "guard", [*made, *by_aws])
+    _is_exactly_needed(world, "guard", [*made, *by_aws, *jobs])
 
     world.schedules_run = True
     world.sleep(2 * 3600 + 60)
