@@ -21,6 +21,7 @@ _ID = re.compile(r"[0-9a-f]{24}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _OWNER = re.compile(r"[0-9a-f]{16}")
 _RESULTS = re.compile(r"(\d{6})-(\d+)-(\d+)\.jsonl")
+_RECORDED = re.compile(r"\d{6}(?:-\d{6})*")
 # Of an object of a batch or a picture of one, or of what is named after a run of one.
 _NAMED = re.compile(r"batches/([0-9a-f]{24})/|easel-batch-([0-9a-f]{24})-\d{6}")
 # An id begins with its age, so that a list has the newest first: milliseconds until this moment.
@@ -70,8 +71,21 @@ def output(identifier: str) -> str:
 
 
 def recorded(identifier: str) -> str:
-    """Return the key of the list of a managed-spot job's pictures whose usage is recorded."""
-    return f"{batch(identifier)}recorded.txt"
+    """Return the prefix of the names of the batch's pictures whose usage is recorded."""
+    return f"{batch(identifier)}recorded/"
+
+
+def recorded_files(numbers: Iterable[int]) -> list[str]:
+    """Return names of objects that have the numbers of pictures in them, and no content."""
+    texts = [f"{number:06}" for number in numbers]
+    # S3's keys have at most 1,024 bytes.
+    return ["-".join(texts[start : start + 100]) for start in range(0, len(texts), 100)]
+
+
+def recorded_numbers(key: str) -> list[int]:
+    """Return the numbers that the name of such an object has; none of any other key."""
+    name = key.rpartition("/")[2]
+    return [int(text) for text in name.split("-")] if _RECORDED.fullmatch(name) else []
 
 
 def code(digest: str) -> str:

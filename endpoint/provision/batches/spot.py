@@ -29,7 +29,7 @@ from endpoint.core.training_jobs.places import OPERATOR
 from endpoint.core.usage_records import Kind
 from endpoint.provision.batches.deployed import choose, newest_config
 from endpoint.provision.batches.run import Run
-from endpoint.provision.batches.usage import Usage
+from endpoint.provision.batches.usage import Recorded, Usage
 from endpoint.provision.files import payload
 from endpoint.provision.files.payload import File
 from endpoint.provision.serving import lease
@@ -164,9 +164,9 @@ class SpotJob:
         self._context, self._run, self.definition = context, run, definition
         self._name: str | None = None  # of the latest attempt
         self._running = False
-        self._recorded: set[str] | None = None  # the files of recorded pictures
         self._id = places.batch_id(run.folder.lines, definition.version, "spot")
         self._prefix = places.checkpoints(self._id)
+        self._recorded = Recorded(context.bucket, self._id)
         self._files = {
             number: places.output_file(number, task.picture) for number, task in run.left.items()
         }
@@ -309,27 +309,21 @@ class SpotJob:
                 continue
             if is_whole(body, self._run.left[number].picture.request.format):
                 self._run.add(number, body)
-                came.append(self._files[number])
+                came.append(number)
         if came:
             self._record(came)
 
-    def _record(self, files: Sequence[str]) -> None:
+    def _record(self, numbers: Sequence[int]) -> None:
         """Record pictures, unless they were recorded when another folder fetched them."""
-        bucket, place = self._context.bucket, places.recorded(self._id)
-        if self._recorded is None:
-            content = bucket.get(place) or b""
-            self._recorded = set(content.decode(errors="replace").splitlines())
-        new = [file for file in files if file not in self._recorded]
+        new = self._recorded.claim(numbers)
         if not new:
             return
         price = prices.dearest([self.definition.instance_type])
         usd = None if price is None else price * training.spot_share()
         usage = Usage(self._context, self.definition.model, Kind.BATCH, usd)
         measured = self._measured()
-        for file in new:
-            usage.record(measured.get(file, self._run.seconds_each or 0.0))
-        self._recorded.update(new)
-        bucket.put(place, "\n".join(sorted(self._recorded)).encode())
+        for number in new:
+            usage.record(measured.get(self._files[number], self._run.seconds_each or 0.0))
 
     def _measured(self) -> dict[str, float]:
         """Return the seconds of pictures, as the job has measured them, by their files."""

@@ -453,6 +453,15 @@ def test_each_picture_is_recorded_once(world, prompts, model, kind):
     assert [(one.model, one.kind) for one in recorded(world)] == [(model, kind)] * 4
 
 
+def test_a_picture_that_a_second_folder_fetches_is_recorded_once(queue, prompts, tmp_path):
+    assert run(queue, prompts) == 0
+    assert run(queue, prompts, "--out", str(tmp_path / "other")) == 0
+
+    assert sorted(path.name for path in (tmp_path / "other").glob("0*.png")) == PICTURES
+    assert sum(invoked(queue).values()) == 4
+    assert len(recorded(queue)) == 4
+
+
 @pytest.mark.parametrize("options", [(), ("--spot",)])
 def test_at_the_monthly_cap_nothing_begins(queue, prompts, options, capsys):
     assert create(queue, "--monthly-cap", "20", model="sdxl") == 0
