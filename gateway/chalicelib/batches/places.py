@@ -131,6 +131,11 @@ def new_id(now: float) -> str:
     return f"{_END - int(now * 1_000):011x}{secrets.token_hex(7)[:13]}"
 
 
+def created_at(identifier: str) -> int:
+    """Return when `new_id` made an id, in seconds since 1970."""
+    return (_END - int(_checked(_ID, identifier)[:11], 16)) // 1_000
+
+
 def owner_of(key_name: str) -> str:
     """Return the owner that a key of the gateway stands for: 16 digits of its name's SHA-256."""
     return hashlib.sha256(key_name.encode()).hexdigest()[:16]

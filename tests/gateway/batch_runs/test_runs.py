@@ -534,3 +534,27 @@ def test_a_key_has_a_limited_number_of_files():
     files.create(places.owner_of("bob"), "in.jsonl", b"{}", "batch", world.now)
     files.delete(owner, expected)
     files.create(owner, "in.jsonl", b"{}", "batch", world.now)
+
+
+def test_content_without_a_description_is_listed_and_can_be_deleted():
+    world = World()
+    owner, files = places.owner_of("ada"), world.runs.files
+    expected, _ = files.expect(owner, "last.jsonl", 2, "batch", world.now)
+    # Its URL is still valid.
+    files.delete(owner, expected)
+    world.bucket.objects[expected.key] = b"{}"
+    # A Lambda is lost before it has written the description.
+    world.crash(
+        lambda: files.create(owner, "in.jsonl", b"{}\n", "batch", world.now + 5), 2, after=False
+    )
+    found = files.read(owner, files.every(owner))
+
+    assert [(file.name, file.created - world.now, file.size) for file in found] == [
+        ("unnamed.jsonl", 5, 3),
+        ("unnamed.jsonl", 0, 2),
+    ]
+    assert files.content(files.find(owner, expected.id), 10) == b"{}"
+    for file in found:
+        files.delete(owner, file)
+    assert files.every(owner) == []
+    assert not [key for key in world.bucket.objects if key.startswith(places.FILES)]

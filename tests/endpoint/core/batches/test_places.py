@@ -42,3 +42,7 @@ def test_the_names_of_recorded_pictures_have_their_numbers_and_fit_into_a_key():
     assert [n for name in names for n in places.recorded_numbers(prefix + name)] == numbers
     assert places.recorded_files([]) == []
     assert places.recorded_numbers(f"{prefix}painted.jsonl") == []
+
+
+def test_an_id_says_when_it_was_made():
+    assert places.created_at(places.new_id(1_795_000_000.25)) == 1_795_000_000
