@@ -103,17 +103,14 @@ def priced(seen):
 def counted_jobs(before, begin, now):
     # The batch jobs of the month: USD, and whether they run.
     after = dict(before)
-    pages = [
-        page
-        for status in ("InProgress", "Stopping")
-        for page in sagemaker.get_paginator("list_training_jobs").paginate(
-            NameContains=f"{GROUP}-batch-", StatusEquals=status
-        )
-    ]
-    listed = {job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]}
-    for name in listed | {name for name in before if before[name]["runs"]}:
+    pages = sagemaker.get_paginator("list_training_jobs").paginate(
+        NameContains=f"{GROUP}-batch-", StatusEquals="InProgress"
+    )
+    names = {job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]}
+    for name in names | {name for name in before if before[name]["runs"]}:
         job = tried(sagemaker.describe_training_job, TrainingJobName=name)
-        entry = after[name] = before.get(name, {"usd": 0}) | {"runs": name in listed}
+        entry = {"usd": 0} | before.get(name, {}) | {"runs": "TrainingEndTime" not in job}
+        after[name] = entry
         # It costs nothing while it waits for its first instance.
         if "TrainingStartTime" in job:
             until = job.get("TrainingEndTime")

@@ -156,7 +156,7 @@ class Account:
         return SimpleNamespace(paginate=listed_objects)
 
     def _list_jobs(self, NameContains, StatusEquals):
-        assert NameContains == "easel-main-batch-"
+        assert (NameContains, StatusEquals) == ("easel-main-batch-", "InProgress")
         names = [name for name in self.jobs if self._status(name) == StatusEquals]
         return [{"TrainingJobSummaries": [{"TrainingJobName": name} for name in names]}]
 
