@@ -23,7 +23,7 @@ def stored_picture(subject: Subject) -> Observation:
     model, prompt = _model(subject, subject.real_time), "a stored apple"
     first = subject.visitor.picture(prompt, model, _SEED)
     path = f"inference/{prompt.replace(' ', '%20')}?model={model}&seed={_SEED}"
-    answer = subject.visitor.get(path)
+    answer = subject.visitor.patiently(lambda: subject.visitor.get(path))
     cost, same = answer.headers.get("x-cost-usd", "unknown"), answer.body == first
     words = f"{'the same' if same else 'another'} picture for {cost} USD"
     return Observation(same and cost == "0.000000", words)
@@ -31,7 +31,8 @@ def stored_picture(subject: Subject) -> Observation:
 
 def usage_records(subject: Subject) -> Observation:
     """Whether the proof's pictures are in the report of usage."""
-    answer = subject.visitor.get("usage?days=1", Accept="application/json")
+    visitor = subject.visitor
+    answer = visitor.patiently(lambda: visitor.get("usage?days=1", Accept="application/json"))
     used = _content(answer, "GET /usage")
     words = f"{used['pictures']} pictures for {used['usd']:.4f} USD"
     return Observation(used["pictures"] > 0 and used["usd"] > 0, words)
@@ -69,11 +70,13 @@ def _start_batch(subject: Subject) -> str:
         '--proof\r\nContent-Disposition: form-data; name="file"; filename="proof.jsonl"\r\n\r\n'
         f"{json.dumps(line)}\r\n--proof--\r\n"
     )
-    media_type = "multipart/form-data; boundary=proof"
-    answer = visitor.send(f"{visitor.url}v1/files", form.encode(), media_type)
+    address, media_type = f"{visitor.url}v1/files", "multipart/form-data; boundary=proof"
+    answer = visitor.patiently(lambda: visitor.send(address, form.encode(), media_type))
     file = _content(answer, "POST /v1/files")["id"]
     wanted = {"input_file_id": file, "endpoint": _URL, "completion_window": "24h"}
-    answer = visitor.post("v1/batches", wanted, Accept="application/json")
+    answer = visitor.patiently(
+        lambda: visitor.post("v1/batches", wanted, Accept="application/json")
+    )
     return str(_content(answer, "POST /v1/batches")["id"]).removeprefix("batch_")
 
 
