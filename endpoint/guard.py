@@ -5,7 +5,8 @@ imports only what Lambda's runtime has. `provision/infrastructure.py` puts it in
 without its comments: the whole template has a limit of 51,200 bytes.
 
 Each run: endpoints whose lease is over are deleted; the month's spending is counted in
-`spend/<YYYY-MM>.json`; 80 and 100 % of the cap are mailed; at 100 % all endpoints are deleted.
+`spend/<YYYY-MM>.json`; 80 and 100 % of the cap are mailed; at 100 % all endpoints are deleted, and
+the jobs of `batch --spot` and of `compile` are stopped.
 """
 
 import json
@@ -18,6 +19,7 @@ from botocore.exceptions import ClientError
 
 NAME, BUCKET, TOPIC = map(os.environ.get, ("NAME", "BUCKET", "TOPIC"))
 CAP, DEAREST, PICTURE = (float(os.environ[key]) for key in ("CAP", "DEAREST", "PICTURE"))
+PRICES = json.loads(os.environ["PRICES"])
 GROUP, USD = f"easel-{NAME}", "easel:usd-per-hour"
 sagemaker, scheduler, s3, sns = map(boto3.client, ("sagemaker", "scheduler", "s3", "sns"))
 
@@ -38,6 +40,8 @@ def handler(event, context):
     spend, place = count(found, now)
     if spend["state"] == "reached":
         end(found)
+        for name in [name for name, job in spend["jobs"].items() if job["runs"]]:
+            tried(sagemaker.stop_training_job, TrainingJobName=name)
     spend["mailed"] = mailed(spend["mailed"], spend["usd"])
     # Refused if another run has counted meanwhile; the next run counts what is lost.
     tried(s3.put_object, **place, Body=json.dumps(spend).encode())
@@ -76,15 +80,49 @@ def is_over(name, seen, now):
     return lease["ScheduleExpression"] <= moment
 
 
-def instances(seen):
+def priced(seen):
+    # How many instances there are, and what all of them cost in an hour.
+    fleets = [seen, seen.get("PendingDeploymentSummary") or {}]  # during an update there are two
+    dearest, current, number, usd = float(seen.get(USD, DEAREST)), "CurrentInstanceCount", 0, 0
     if seen["EndpointStatus"] == "Failed":
-        return 0
-    # During an update there is a second fleet.
-    fleets = seen, seen.get("PendingDeploymentSummary") or {}
-    variants = [each for fleet in fleets for each in fleet.get("ProductionVariants", ())]
-    counts = "CurrentInstanceCount", "DesiredInstanceCount"
-    # A variant without a count is one that is being started.
-    return sum(max([each[key] for key in counts if key in each] or [1]) for each in variants)
+        fleets = []
+    for each in [each for fleet in fleets for each in fleet.get("ProductionVariants", ())]:
+        # A variant without a count is one that is being started.
+        counts = [each[key] for key in (current, "DesiredInstanceCount") if key in each] or [1]
+        pools = {
+            pool["InstanceType"]: pool.get(current, 0) for pool in each.get("InstancePools", ())
+        }
+        known = sum(pools.values())
+        # An instance whose type SageMaker does not report may be one of the dearest.
+        more = max(*counts, known) - known
+        number += known + more
+        usd += more * dearest + sum(pools[name] * PRICES.get(name, dearest) for name in pools)
+    return number, usd
+
+
+def counted_jobs(before, begin, now):
+    # The jobs of the month: USD, and whether they run.
+    after, names = dict(before), set()
+    for kind in "batch", "compile":
+        pages = sagemaker.get_paginator("list_training_jobs").paginate(
+            NameContains=f"{GROUP}-{kind}-", StatusEquals="InProgress"
+        )
+        names |= {job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]}
+    for name in names | {name for name in before if before[name]["runs"]}:
+        job = tried(sagemaker.describe_training_job, TrainingJobName=name)
+        entry = {"usd": 0} | before.get(name, {}) | {"runs": "TrainingEndTime" not in job}
+        after[name] = entry
+        # It costs nothing while it waits for its first instance.
+        if "TrainingStartTime" in job:
+            until = job.get("TrainingEndTime")
+            until = until.timestamp() if until else now
+            seconds = max(until - max(job["TrainingStartTime"].timestamp(), begin), 0)
+            # What a spot instance costs is known at the end: less than what is counted until then.
+            seconds = min(seconds, job.get("BillableTimeInSeconds", seconds))
+            kind = job["ResourceConfig"]
+            usd = PRICES.get(kind["InstanceType"], DEAREST) * kind.get("InstanceCount", 1)
+            entry["usd"] = seconds / 3600 * usd
+    return after
 
 
 def count(found, now):
@@ -99,19 +137,18 @@ def count(found, now):
     begin = timegm(time.strptime(month, "%Y-%m"))
     last = old.get("updated", begin)
     for name in {*before, *found}:
-        nothing = {"usd": 0, "usd_per_hour": DEAREST, "instances": 0}
-        entry = nothing | before.get(name, {})
-        since, number = last, entry["instances"]
-        entry["instances"] = 0
+        entry = {"usd": 0, "usd_per_hour": 0, "instances": 0} | before.get(name, {})
+        since, rate = last, entry["usd_per_hour"]
+        entry["instances"] = entry["usd_per_hour"] = 0
         if seen := found.get(name):
-            entry |= {"usd_per_hour": float(seen.get(USD, DEAREST)), "instances": instances(seen)}
+            entry["instances"], entry["usd_per_hour"] = priced(seen)
             since = max(last, seen["CreationTime"].timestamp())
             if not old and "AsyncInferenceConfig" in seen and now - begin > 600:
                 # The first run of all. What an instance that comes and goes did before is unknown.
                 since = now
             # What was made since the last run is not what was there.
-            number = max(entry["instances"], number * (since == last))
-        entry["usd"] += max(now - since, 0) / 3600 * number * entry["usd_per_hour"]
+            rate = max(entry["usd_per_hour"], rate * (since == last))
+        entry["usd"] += max(now - since, 0) / 3600 * rate
         after[name] = entry
     usd, until = old.get("pictures_usd", 0), old.get("counted_until", "")
     prefix = f"usage/records/{month}/"
@@ -121,11 +158,10 @@ def count(found, now):
     pages = s3.get_paginator("list_objects_v2").paginate(**where)
     for key in [each["Key"] for page in pages for each in page.get("Contents", ())]:
         if key < limit:
-            kind, _, micro = key.split("/")[-4:-1]
-            # Endpoints are counted by the hour; a spot job costs money of its own.
-            usd += PICTURE + (int(micro) / 1e6 if kind == "batch" else 0)
+            usd += PICTURE
             until = key
-    hours = sum(entry["usd"] for entry in after.values())
+    jobs = counted_jobs(old.get("jobs", {}), begin, now)
+    hours = sum(entry["usd"] for part in (after, jobs) for entry in part.values())
     share = (hours + usd) / CAP if CAP else 0
     return {
         "month": month,
@@ -137,6 +173,7 @@ def count(found, now):
         "updated": max(now, last),
         "counted_until": until,
         "endpoints": after,
+        "jobs": jobs,
         "mailed": old.get("mailed", []) if old.get("cap_usd") == CAP else [],
     }, place | ({"IfMatch": answer["ETag"]} if old else {"IfNoneMatch": "*"})
 

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import urllib3
 
 from endpoint.core.problems import ScriptError
+from endpoint.emulator import local_pictures
 from endpoint.emulator.account import TRUST
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.container import easel_server
@@ -60,6 +61,7 @@ _PASSIVE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 # Loading Stable Diffusion from a laptop's disk takes a minute; fetching it may take an hour.
 WARM_UP_SECONDS = 2 * 3600.0
 GATEWAY_SECONDS = 60.0
+_TRIM_SECONDS = 30.0
 
 
 class CannotRun(RuntimeError):
@@ -94,12 +96,16 @@ def run(options: Options) -> int:
     signal.signal(signal.SIGINT, _end)
     try:
         with ExitStack() as stack:
-            children = _start(options, stack)
+            children, s3 = _start(options, stack)
             print(f"Easel is at http://127.0.0.1:{options.port}/api/", flush=True)
+            trimmed = time.monotonic()
             while True:
                 for child in children:
                     child.check()
                 time.sleep(0.2)
+                if time.monotonic() - trimmed > _TRIM_SECONDS:
+                    local_pictures.trim(s3, BUCKET)
+                    trimmed = time.monotonic()
     except (CannotRun, NoModel, NoImage, ChildEnded, TimeoutError) as error:
         print(f"Easel: {error}", file=sys.stderr, flush=True)
         return 1
@@ -131,7 +137,8 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
     raise _Ended(130 if number == signal.SIGINT else 0)
 
 
-def _start(options: Options, stack: ExitStack) -> list[Child]:
+def _start(options: Options, stack: ExitStack) -> tuple[list[Child], Any]:
+    """Start everything; return what has to go on running, and a client of the emulated S3."""
     for port, lowest, option in ((options.port, 1, "--port"), (options.aws_port, 0, "--aws-port")):
         if not lowest <= port <= LARGEST_PORT:
             raise CannotRun(f"{option} {port} is no port: ports are {lowest} to {LARGEST_PORT}")
@@ -168,7 +175,8 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     _warm_up(runtime, endpoint, server, model)
     variables = environment(aws.url, REGION)
     described = _describe(runtime, endpoint)
-    offered = {model.name: {"endpoint": endpoint, **_metadata(described, adapters)}}
+    pictures = {"pictures": local_pictures.place(BUCKET, model.name)}
+    offered = {model.name: {"endpoint": endpoint, **pictures, **_metadata(described, adapters)}}
     variables["EASEL_MODELS"] = json.dumps(offered)
     variables["EASEL_DESCRIPTIONS"] = json.dumps({model.name: _description(described)})
     variables |= links
@@ -181,7 +189,7 @@ def _start(options: Options, stack: ExitStack) -> list[Child]:
     gateway = stack.enter_context(_gateway(options, variables))
     health = f"http://127.0.0.1:{options.port}/api/health"
     gateway.wait_until(lambda: _healthy(health), GATEWAY_SECONDS)
-    return [server.child, gateway]
+    return [server.child, gateway], clients.get("s3", REGION)
 
 
 def _adapters(model: ServedModel) -> str:

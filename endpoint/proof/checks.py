@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from endpoint.aws.endpoints import VARIANT
-from endpoint.core.problems import code_of
+from endpoint.core.problems import ScriptError, code_of
 from endpoint.core.waiting import Waiting
 from endpoint.proof.afterwards import (
     gateway_timeout,
@@ -23,6 +23,7 @@ from endpoint.proof.afterwards import (
     throttled_function,
 )
 from endpoint.proof.leases import guard_counts, lease_ends
+from endpoint.proof.pictures import batch_events, stored_picture, usage_records
 from endpoint.proof.subject import Check, Observation, Subject, changes
 from endpoint.proof.training import TRAINING
 from endpoint.proof.updates import update_in_progress, update_quota, update_rollback, update_scaled
@@ -69,6 +70,20 @@ def endpoint_states(subject: Subject) -> Observation:
     held = all(states[:2] in (["Creating", "InService"], ["InService"]) for states in seen.values())
     words = "; ".join(f"{name}: {', '.join(states)}" for name, states in seen.items())
     return Observation(held and bool(seen), words or "no state was seen")
+
+
+def instance_pools(subject: Subject) -> Observation:
+    """Whether SageMaker reports the type of each instance, which the guard counts by."""
+    sagemaker = subject.client("sagemaker")
+    (variant,) = sagemaker.describe_endpoint(EndpointName=subject.real_time)["ProductionVariants"]
+    if not variant.get("InstancePools"):
+        raise ScriptError(f"{subject.real_time} has one instance type")
+    counts = {
+        pool["InstanceType"]: pool.get("CurrentInstanceCount") for pool in variant["InstancePools"]
+    }
+    held = sum(count or 0 for count in counts.values()) == variant["CurrentInstanceCount"]
+    words = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    return Observation(held, words)
 
 
 def wake_from_zero(subject: Subject) -> Observation:
@@ -260,6 +275,10 @@ WITH_BOTH = (
     binary_body,
     asynchronous_output,
     asynchronous_failure,
+    instance_pools,
+    stored_picture,
+    usage_records,
+    batch_events,
     throttled_method,
     cold_start,
     guard_counts,

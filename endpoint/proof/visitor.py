@@ -71,17 +71,17 @@ class Visitor:
     def picture(self, prompt: str, model: str, seed: int) -> bytes:
         """Return a picture of Easel's own URL, following redirects while it is generated."""
         path = f"inference/{quote(prompt, safe='')}?model={model}&seed={seed}"
-        return self._followed(self._patiently(lambda: self.get(path)))
+        return self._followed(self.patiently(lambda: self.get(path)))
 
     def job(self, prompt: str, model: str, seed: int) -> bytes:
         """Return the picture of a job: 202, then its picture once it is there."""
         body = {"prompt": prompt, "model": model, "seed": seed}
         headers = {"Accept": "application/json", "Prefer": "respond-async"}
-        answer = self._patiently(lambda: self.post("jobs", body, **headers))
+        answer = self.patiently(lambda: self.post("jobs", body, **headers))
         if answer.status not in {200, 202}:
             raise NoPicture(_described("POST /jobs", answer))
         path = f"jobs/{answer.json()['id']}/image"
-        return self._followed(self._patiently(lambda: self.get(path)))
+        return self._followed(self.patiently(lambda: self.get(path)))
 
     def images_api(self, prompt: str, model: str) -> bytes:
         """Return a picture of OpenAI's Images API."""
@@ -95,12 +95,12 @@ class Visitor:
         return _checked("AUTOMATIC1111's API", base64.b64decode(answer["images"][0]))
 
     def _read(self, path: str, body: Mapping[str, object]) -> Any:
-        answer = self._patiently(lambda: self.post(path, body, Accept="application/json"))
+        answer = self.patiently(lambda: self.post(path, body, Accept="application/json"))
         if answer.status != 200:
             raise NoPicture(_described(f"POST /{path}", answer))
         return answer.json()
 
-    def _patiently(self, send: Callable[[], Answer]) -> Answer:
+    def patiently(self, send: Callable[[], Answer]) -> Answer:
         """Return the answer; a throttled request, or a model being loaded, is asked again."""
         answer = send()
         for _ in range(_MOST_REPEATS):
@@ -116,7 +116,7 @@ class Visitor:
             if answer.status not in {303, 307}:
                 break
             url = urljoin(url, answer.headers["location"])
-            answer = self._patiently(partial(self._send, "GET", url, None, {}))
+            answer = self.patiently(partial(self._send, "GET", url, None, {}))
         if answer.status != 200:
             raise NoPicture(_described("GET", answer))
         return _checked("the gateway", answer.body)

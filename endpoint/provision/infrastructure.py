@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,10 +52,10 @@ _BUDGET = re.compile(r"^  Budget:\n(?:    .*\n)+", re.M)
 _BUILDS = re.compile(r"^  (?:BuildProject|BuildRule):\n(?:    .*\n)+", re.M)
 
 
-# What only the readers of the files need: CloudFormation takes 51,200 bytes in a call.
-_COMMENTS = re.compile(r"^ *#.*\n|^\n", re.M)
-_REASONS = re.compile(r"^    Metadata:\n      checkov:\n(?:        .*\n)+", re.M)
+# What only the readers of the files and a linter need: CloudFormation takes 51,200 bytes in a call.
+_COMMENTS = re.compile(r"^ *#.*\n|^\n|^    Metadata:\n      checkov:\n(?:        .*\n)+", re.M)
 _DOCSTRING = re.compile(r'\A""".*?"""\n', re.S)
+_INDENTATION = re.compile(r"^(?: {4})+", re.M)
 _CODE = re.compile(r'^( *)ZipFile: "endpoint/guard.py"\n', re.M)
 
 
@@ -66,12 +67,14 @@ def template(region: str) -> str:
     text = TEMPLATE.read_text("utf-8")
     text = text if region in BUDGET_REGIONS else _BUDGET.sub("", text)
     text = _BUILDS.sub("", text) if region in REGIONS_WITHOUT_BUILDS else text
-    return _CODE.sub(_guard, _REASONS.sub("", _COMMENTS.sub("", text)))
+    return _CODE.sub(_guard, _COMMENTS.sub("", text))
 
 
 def _guard(place: re.Match[str]) -> str:
     """Return the guard's code as a block of the template."""
     code = _COMMENTS.sub("", _DOCSTRING.sub("", GUARD.read_text("utf-8")))
+    # With one space for four, because every byte counts.
+    code = _INDENTATION.sub(lambda spaces: " " * (len(spaces[0]) // 4), code)
     lines = "".join(f"{place[1]}  {line}\n" for line in code.splitlines())
     return f"{place[1]}ZipFile: |\n{lines}"
 
@@ -150,6 +153,9 @@ def parameters(
         "ZoneCount": str(len(zones)),
         "MonthlyBudget": budget,
         "MonthlyCap": cap,
+        "Prices": json.dumps(
+            {name: each.usd_per_hour for name, each in prices.instance_types().items()}
+        ),
         "PicturePrice": f"{prices.gateway_per_picture(_PICTURE_SECONDS):.6f}",
         "Wake": wake,
         "OtherEndpoints": ",".join(_others(context, before, options)),

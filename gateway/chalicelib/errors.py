@@ -41,7 +41,8 @@
     ├── BatchFault                     files and batches, never a single picture
     │   ├── BatchNeedsKey          403  links and open gateways have no files and no batches
     │   ├── BatchUnknown           404  unknown or expired file or batch
-    │   └── BatchOver              409  the batch cannot be cancelled any more
+    │   ├── BatchOver              409  the batch cannot be cancelled any more
+    │   └── IdempotencyKeyReused   422  an earlier request with this key was another one
     ├── TrainingFault                  fine-tuning, never a picture
     │   ├── TrainingUnavailable    404  the gateway was deployed without it
     │   ├── TrainingNeedsKey       403  links and open gateways do not train
@@ -433,6 +434,15 @@ class BatchOver(BatchFault):
 
     status = 409
     code = "batch_over"
+    resend = False
+
+
+class IdempotencyKeyReused(BatchFault):
+    """An earlier request with this `Idempotency-Key` had another body; use a new key."""
+
+    # https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/, section 2.7
+    status = 422
+    code = "idempotency_key_reused"
     resend = False
 
 

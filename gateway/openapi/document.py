@@ -149,7 +149,8 @@ def _status(error: type[GatewayError], problem: str) -> int:
 
 
 def _failure(status: int, errors: Sequence[type[GatewayError]], operation: Operation) -> Schema:
-    shapes = [ref("WebUIBadField" if status == 422 else operation.problem)] if errors else []
+    bad_field = status == 422 and operation.problem == "WebUIProblem"
+    shapes = [ref("WebUIBadField" if bad_field else operation.problem)] if errors else []
     if status in _API_GATEWAYS_OWN:
         shapes.append(ref("ApiGatewayProblem"))
     content: Schema = {JSON: {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.dialects.automatic1111_lists import EMPTY, FROM_PICTURES, REFRESHED
-from chalicelib.dialects.openai_batches import LIMIT
+from chalicelib.dialects.openai_batches import LIMIT, LONGEST_NAME
 from chalicelib.dialects.usage import DAYS, FORMATS
 from chalicelib.errors import (
     BatchFault,
@@ -18,6 +18,7 @@ from chalicelib.errors import (
     CapReached,
     DeletionFault,
     GatewayError,
+    IdempotencyKeyReused,
     InternalError,
     InvalidRequest,
     JobUnknown,
@@ -238,6 +239,12 @@ _BATCH_FINDING = (NotOffered, BatchNeedsKey, BatchUnknown, StoreUnavailable, Int
 _BATCH_READING = (NotOffered, BatchNeedsKey, InvalidRequest, StoreUnavailable, InternalError)
 _FILE = _in_path("name", "The file's id.")
 _BATCH = _in_path("name", "The batch's id.")
+_IDEMPOTENCY_KEY: Schema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A repeated request with the same key and body has the batch of the first one.",
+    "schema": {**TEXT, "minLength": 1, "maxLength": LONGEST_NAME},
+}
 _PAGE: list[Schema] = [
     {"name": "after", "in": "query", "description": "The id before the page.", "schema": TEXT},
     {
@@ -411,8 +418,9 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             "create_batch",
             "Start a batch.",
             _json(ref("OpenAIBatch")),
-            (*_BATCH_READING, CapReached, BudgetUsed),
+            (*_BATCH_READING, IdempotencyKeyReused, CapReached, BudgetUsed),
             body="BatchRequest",
+            parameters=[_IDEMPOTENCY_KEY],
         ),
         "get": _batch(
             "list_batches",

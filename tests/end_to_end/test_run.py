@@ -83,6 +83,20 @@ def test_the_same_url_gives_the_same_bytes_and_another_seed_does_not(easel):
     assert bodies[0] == bodies[1] != bodies[2]
 
 
+def test_a_picture_whose_request_names_the_seed_is_stored(easel):
+    _, _, url = easel
+    address = f"{url}/inference/a stored apple"
+
+    def stored(**parameters):
+        (picture,) = get(address, dry_run=1, **parameters).json()["pictures"]
+        return picture["exists"]
+
+    assert not stored(seed=7, steps=2)
+    assert get(address, seed=7, steps=2).status_code == 200
+    assert stored(seed=7, steps=2)
+    assert not stored(seed=8, steps=2)
+
+
 def test_the_file_says_what_made_it(easel):
     _, _, url = easel
     response = get(f"{url}/inference/a red apple", seed=7, steps=3, negative_prompt="a worm")

@@ -11,6 +11,7 @@ import json
 import time
 from calendar import timegm
 from datetime import UTC, datetime
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -25,8 +26,17 @@ CODE = compile(GUARD.read_text("utf-8"), "index.py", "exec")
 MINUTE, HOUR = 60, 3600
 # A day before a month ends.
 START = timegm((2026, 11, 29, 22, 0, 0))
-EXAMPLES = 2_000 if ALL else 60
+SPOT = 0.4  # of the price on demand
+PRICES = {"cheap": 0.5, "dear": 2.0}
+EXAMPLES = 5_000 if ALL else 100
 TOPIC = "arn:aws:sns:us-east-1:123456789012:easel-main-spend"
+
+
+def pooled(current, desired=0, **types):
+    """Return a variant with instance pools, as DescribeEndpoint shows it."""
+    pools = [{"InstanceType": name, "CurrentInstanceCount": count} for name, count in types.items()]
+    counts = {"CurrentInstanceCount": current, "DesiredInstanceCount": desired}
+    return {**counts, "InstancePools": pools}
 
 
 class Account:
@@ -37,15 +47,23 @@ class Account:
         self.endpoints, self.schedules, self.objects = {}, {}, {}
         self.mails, self.refused, self.spent = [], set(), 0.0
         self.hours = {}  # of the leases, where they are not two
+        self.jobs, self.stopped = {}, []
+        self._handler = self._loaded = None
         variables = {"NAME": "main", "BUCKET": "bucket", "TOPIC": TOPIC, "CAP": cap}
-        variables |= {"DEAREST": 2.0, "PICTURE": 0.001}
+        variables |= {"DEAREST": 2.0, "PICTURE": 0.001, "PRICES": json.dumps(PRICES)}
         self.variables = {key: str(value) for key, value in variables.items()}
 
     def run(self):
-        """Run the guard once."""
+        """Run the guard once; as in Lambda, its module is loaded once for the same variables."""
+        variables = dict(self.variables)
+        if self._loaded != variables:
+            self._handler, self._loaded = self._load(variables), variables
+        self._handler({}, None)
+
+    def _load(self, variables):
         replaced = {
             "boto3": SimpleNamespace(client=lambda _: self),
-            "os": SimpleNamespace(environ=self.variables),
+            "os": SimpleNamespace(environ=variables),
             "time": SimpleNamespace(
                 time=lambda: self.now,
                 strftime=time.strftime,
@@ -59,7 +77,7 @@ class Account:
 
         own = {"__builtins__": vars(builtins) | {"__import__": imported, "print": lambda *_: None}}
         exec(CODE, own)  # noqa: S102 - the project's own
-        own["handler"]({}, None)
+        return own["handler"]
 
     def create(self, name, price=1.0, lease=2 * HOUR, busy=0, **more):
         """Create an endpoint that cannot be deleted for `busy` seconds."""
@@ -73,9 +91,27 @@ class Account:
             **more,
         }
 
+    def create_pool(self, name, kind, lease):
+        """Create an endpoint of several types whose instance is of one kind, as is seen later."""
+        self.create(name, PRICES[kind], lease=lease, busy=7 * MINUTE, pool=kind)
+        self.endpoints[name]["tags"]["easel:usd-per-hour"] = str(max(PRICES.values()))
+
+    def start_job(self, name="easel-main-batch-0123456789ab-1", wait=0, price="dear"):
+        """Start a batch job whose spot instance comes after `wait` seconds."""
+        begin = self.now + wait
+        self.jobs[name] = {"begin": begin, "end": None, "type": price, "status": "InProgress"}
+
+    def end_job(self, name="easel-main-batch-0123456789ab-1", seconds=0, status="Completed"):
+        """Let a job end in some seconds."""
+        self.jobs[name] |= {"end": self.now + seconds, "status": status}
+
     def pass_time(self, seconds):
         """Let time pass, and count what it really costs."""
         self.spent += self.per_hour * seconds / HOUR
+        for job in self.jobs.values():
+            end = min(self.now + seconds, job["end"] or self.now + seconds)
+            running = max(end - max(job["begin"], self.now), 0)
+            self.spent += PRICES[job["type"]] * SPOT * running / HOUR
         before = datetime.fromtimestamp(self.now, UTC).month
         self.now += seconds
         if datetime.fromtimestamp(self.now, UTC).month != before:
@@ -86,9 +122,22 @@ class Account:
         return sum(each["price"] * each["instances"] for each in self.endpoints.values())
 
     @property
+    def is_reached(self):
+        return (self.ledger or {}).get("state") == "reached"
+
+    @property
     def ledger(self):
         key = f"spend/{datetime.fromtimestamp(self.now, UTC):%Y-%m}.json"
         return json.loads(self.objects[key]) if key in self.objects else None
+
+    @property
+    def jobs_per_hour(self):
+        """What the jobs that run cost at most."""
+        return sum(
+            PRICES[job["type"]]
+            for job in self.jobs.values()
+            if job["end"] is None or job["end"] > self.now
+        )
 
     # What the guard calls
 
@@ -97,11 +146,43 @@ class Account:
             listed = [{"EndpointName": n, "EndpointArn": n} for n in list(self.endpoints)]
             return SimpleNamespace(paginate=lambda **_: [{"Endpoints": listed}])
 
+        if operation == "list_training_jobs":
+            return SimpleNamespace(paginate=self._list_jobs)
+
         def listed_objects(Bucket, Prefix, StartAfter):
             keys = sorted(k for k in self.objects if k.startswith(Prefix) and k > StartAfter)
             return [{"Contents": [{"Key": key} for key in keys]}, {}]
 
         return SimpleNamespace(paginate=listed_objects)
+
+    def _list_jobs(self, NameContains, StatusEquals):
+        assert (NameContains, StatusEquals) == ("easel-main-batch-", "InProgress")
+        names = [name for name in self.jobs if self._status(name) == StatusEquals]
+        return [{"TrainingJobSummaries": [{"TrainingJobName": name} for name in names]}]
+
+    def _status(self, name):
+        job = self.jobs[name]
+        if job["end"] is not None and job["end"] <= self.now:
+            return job["status"]
+        return "InProgress" if job["end"] is None else "Stopping"
+
+    def describe_training_job(self, TrainingJobName):
+        if "describe" in self.refused:
+            raise ClientError({"Error": {"Code": "ThrottlingException"}}, "x")
+        job, described = self.jobs[TrainingJobName], {}
+        if job["begin"] <= self.now:
+            described["TrainingStartTime"] = datetime.fromtimestamp(job["begin"], UTC)
+        if self._status(TrainingJobName) in ("Completed", "Stopped"):
+            described["TrainingEndTime"] = datetime.fromtimestamp(job["end"], UTC)
+            described["BillableTimeInSeconds"] = max(job["end"] - job["begin"], 0) * SPOT
+        resources = {"InstanceType": job["type"], "InstanceCount": 1}
+        return {**described, "ResourceConfig": resources}
+
+    def stop_training_job(self, TrainingJobName):
+        self.stopped.append(TrainingJobName)
+        if self._status(TrainingJobName) != "InProgress":
+            raise ClientError({"Error": {"Code": "ValidationException"}}, "x")
+        self.end_job(TrainingJobName, 2 * MINUTE, "Stopped")
 
     def list_tags(self, ResourceArn):
         tags = self._existing(ResourceArn)["tags"]
@@ -114,14 +195,16 @@ class Account:
             "EndpointName": EndpointName,
             "EndpointStatus": status,
             "CreationTime": datetime.fromtimestamp(found["created"], UTC),
-            "ProductionVariants": [
-                {
-                    "CurrentInstanceCount": found["instances"],
-                    "DesiredInstanceCount": found["instances"],
-                }
-            ],
+            "ProductionVariants": found.get("variants") or [self._variant(found)],
+            **found.get("described", {}),
             **({"AsyncInferenceConfig": {}} if found.get("asynchronous") else {}),
         }
+
+    def _variant(self, found):
+        if "pool" not in found:
+            return {f"{key}InstanceCount": found["instances"] for key in ("Current", "Desired")}
+        serves = int(self.now >= found["busy"])
+        return pooled(serves, 1, **{kind: serves * (found["pool"] == kind) for kind in PRICES})
 
     def _existing(self, name):
         if name not in self.endpoints:
@@ -216,14 +299,120 @@ def test_the_spending_is_counted_by_the_hour_and_each_picture_a_little():
         account.pass_time(5 * MINUTE)
     ledger = account.ledger
     assert ledger["instances_usd"] == pytest.approx(1.5)
-    # Only a batch's spot job is not in the hours of an endpoint.
-    assert ledger["pictures_usd"] == pytest.approx(0.003 + 0.375)
+    # What their GPUs cost is in the hours of endpoints and jobs.
+    assert ledger["pictures_usd"] == pytest.approx(0.003)
     assert ledger["usd"] == pytest.approx(ledger["instances_usd"] + ledger["pictures_usd"])
     assert ledger["endpoints"]["easel-main-sd"] == {
         "usd": pytest.approx(1.5), "usd_per_hour": 1.5, "instances": 1
     }  # fmt: skip
     assert ledger["endpoints"]["easel-main-sdxl"]["usd"] == 0
     assert (ledger["cap_usd"], ledger["state"], ledger["mailed"]) == (None, "under", [])
+
+
+@pytest.mark.parametrize(
+    ("variants", "number", "usd"),
+    [
+        # The type that runs, and not the dearest of the pool.
+        ([pooled(1, 1, dear=0, cheap=1)], 1, 0.5),
+        ([pooled(3, 1, dear=1, cheap=2)], 3, 3.0),
+        # One whose type is not reported yet, or that has no price, may be the dearest.
+        ([pooled(0, 1, dear=0, cheap=0)], 1, 2.0),
+        ([pooled(1, 2, dear=0, cheap=1)], 2, 2.5),
+        ([pooled(1, 1, unknown=1)], 1, 2.0),
+        ([{"InstancePools": [{"InstanceType": "cheap"}]}], 1, 2.0),
+        ([pooled(1, 1, dear=1, cheap=1)], 2, 2.5),
+        ([pooled(1, 1, cheap=1), {"CurrentInstanceCount": 1}], 2, 2.5),
+        ([pooled(0, 0, dear=0, cheap=0)], 0, 0.0),
+        ([{}], 1, 2.0),
+    ],
+)
+def test_an_instance_counts_at_the_price_of_its_own_type(variants, number, usd):
+    account = Account()
+    account.create("easel-main-sd", price=2.0, lease=9 * HOUR, variants=variants)
+    account.run()
+    account.pass_time(HOUR)
+    account.run()
+    assert account.ledger["endpoints"]["easel-main-sd"] == {
+        "usd": pytest.approx(usd), "usd_per_hour": usd, "instances": number
+    }  # fmt: skip
+
+
+def test_both_fleets_of_an_update_count():
+    account = Account()
+    second = {"PendingDeploymentSummary": {"ProductionVariants": [pooled(0, 1, cheap=1)]}}
+    variants = [pooled(1, 1, dear=1)]
+    account.create("easel-main-sd", lease=9 * HOUR, variants=variants, described=second)
+    account.run()
+    assert account.ledger["endpoints"]["easel-main-sd"]["usd_per_hour"] == 2.5
+
+
+def test_a_type_that_was_replaced_since_the_last_run_counts_until_this_one():
+    account = Account()
+    account.create("easel-main-sd", lease=9 * HOUR, variants=[pooled(1, 1, dear=1)])
+    account.run()
+    account.endpoints["easel-main-sd"]["variants"] = [pooled(1, 1, cheap=1)]
+    account.pass_time(HOUR)
+    account.run()
+    assert account.ledger["usd"] == pytest.approx(2.0)
+
+
+def test_a_spot_job_counts_in_full_while_it_runs_and_as_it_is_billed_afterwards():
+    account = Account()
+    account.start_job(wait=30 * MINUTE)
+    account.run()
+    assert (account.ledger["usd"], account.ledger["state"]) == (0, "under")
+    account.pass_time(90 * MINUTE)
+    account.run()
+    assert account.ledger["jobs"] == {
+        "easel-main-batch-0123456789ab-1": {"usd": pytest.approx(2.0), "runs": True}
+    }
+    assert account.ledger["usd"] == account.ledger["instances_usd"] == pytest.approx(2.0)
+    account.pass_time(30 * MINUTE)
+    account.end_job()
+    account.pass_time(HOUR)
+    for _ in range(2):
+        account.run()
+        account.pass_time(5 * MINUTE)
+    assert account.ledger["jobs"] == {
+        "easel-main-batch-0123456789ab-1": {"usd": pytest.approx(1.5 * 2.0 * SPOT), "runs": False}
+    }
+    assert account.ledger["usd"] == pytest.approx(account.spent)
+    assert account.stopped == []
+
+
+def test_a_job_that_cannot_be_described_counts_as_before():
+    account = Account()
+    account.start_job()
+    account.pass_time(HOUR)
+    account.run()
+    account.refused = {"describe"}
+    account.end_job()
+    account.run()
+    assert account.ledger["usd"] == pytest.approx(2.0)
+
+
+def test_a_spot_job_of_an_earlier_month_counts_from_the_first_on():
+    account = Account()
+    account.start_job(price="cheap")
+    account.pass_time(27 * HOUR)
+    account.run()
+    assert account.ledger["month"] == "2026-12"
+    assert account.ledger["usd"] == pytest.approx(0.5)
+
+
+def test_at_the_cap_spot_jobs_are_stopped_and_then_count_as_they_are_billed():
+    account = Account(cap=3.0)
+    account.start_job()
+    while not account.stopped:
+        account.run()
+        account.pass_time(5 * MINUTE)
+    assert account.stopped == ["easel-main-batch-0123456789ab-1"]
+    assert account.spent <= 3.0 + 2.0
+    account.run()
+    account.run()
+    assert account.jobs_per_hour == 0
+    assert account.ledger["usd"] == pytest.approx(account.spent)
+    assert account.stopped == ["easel-main-batch-0123456789ab-1"]
 
 
 def test_a_record_that_arrives_late_is_counted_and_none_twice():
@@ -336,17 +525,70 @@ def test_a_second_run_at_the_same_time_counts_nothing_twice():
     assert account.ledger["usd"] == pytest.approx(2.0)
 
 
-NAMES = st.sampled_from(["easel-main-a", "easel-main-b"])
-STEPS = st.one_of(
-    st.tuples(st.just("create"), NAMES, st.integers(1, 6)),
-    st.tuples(st.just("use"), NAMES, st.just(0)),
-    st.tuples(st.just("stop"), NAMES, st.just(0)),
-    st.tuples(st.just("time"), NAMES, st.integers(1, 12)),  # runs of the guard
-    # Lost runs, or a clock that jumps.
-    st.tuples(st.just("jump"), NAMES, st.integers(1, 40)),
-    # S3, or SNS, fails for one run.
-    st.tuples(st.sampled_from(["put", "mail"]), NAMES, st.just(0)),
-)
+# Each step of a history has a name and a number.
+
+
+def _create(account, name, number):
+    # Over the cap, the scripts and the gateway refuse it.
+    if name not in account.endpoints and not account.is_reached:
+        lease, price = number * HOUR / 2, 0.5 * number
+        account.create(name, price, lease=lease, busy=MINUTE)
+
+
+def _create_pool(account, name, number):
+    if name not in account.endpoints and not account.is_reached:
+        account.create_pool(name, ["cheap", "dear"][number % 2], lease=number * HOUR / 2)
+
+
+def _use(account, name, _):
+    if name in account.endpoints and account.schedules[name][0] > account.now:
+        account.schedules[name] = (account.now + HOUR, "ENABLED")
+
+
+def _stop(account, name, _):
+    account.endpoints.pop(name, None)
+
+
+def _start_job(account, name, number):
+    if name not in account.jobs and not account.is_reached:
+        account.start_job(name, wait=number * MINUTE)
+
+
+def _end_job(account, name, _):
+    if name in account.jobs and account.jobs[name]["end"] is None:
+        account.end_job(name)
+
+
+def _time(account, _, number):
+    for _ in range(2 * number):
+        account.pass_time(5 * MINUTE)
+        account.run()
+
+
+def _jump(account, _, number):
+    """Lose runs, or let a clock jump."""
+    account.pass_time(6 * number * MINUTE)
+    account.run()
+
+
+def _failing(*operations):
+    """Let an operation of AWS fail in one run."""
+
+    def run(account, _, number):
+        account.refused = {operations[number % len(operations)]}
+        account.run()
+        account.refused = set()
+
+    return run
+
+
+NAMES = ["easel-main-a", "easel-main-b"]
+JOBS = ["easel-main-batch-0123456789ab-1", "easel-main-batch-0123456789ab-2"]
+OF_ENDPOINTS = (_create, _create_pool, _use, _stop, _time, _jump, _failing("put", "mail"))
+OF_JOBS = (_start_job, _end_job, _failing("describe"))
+NUMBERS = range(1, 7)
+# One choice for a step: to choose cost more than the steps themselves.
+STEPS = st.sampled_from([*product(OF_ENDPOINTS, NAMES, NUMBERS), *product(OF_JOBS, JOBS, NUMBERS)])
 
 
 @settings(max_examples=EXAMPLES)
@@ -354,37 +596,14 @@ STEPS = st.one_of(
 def test_no_history_outlives_a_lease_or_spends_more_than_the_cap_and_an_hour(cap, history):
     account = Account(cap)
     most = 0.0
-    for kind, name, number in history:
-        _take(account, kind, name, number)
-        most = max(most, account.per_hour)
+    for step, name, number in history:
+        step(account, name, number)
+        most = max(most, account.per_hour + account.jobs_per_hour)
         # What is counted is never less than what is spent, apart from what a run has not seen yet.
         assert not cap or account.spent <= cap + most + 0.01, account.ledger
         late = [n for n in account.endpoints if account.schedules[n][0] + 5 * MINUTE < account.now]
         # Only what SageMaker refused to delete.
         assert all(account.endpoints[n]["busy"] + 5 * MINUTE > account.now for n in late)
-
-
-def _take(account, kind, name, number):
-    exists = name in account.endpoints
-    match kind:
-        # Over the cap, the scripts and the gateway refuse it.
-        case "create" if not exists and (account.ledger or {}).get("state") != "reached":
-            account.create(name, 0.5 * number, lease=number * HOUR / 2, busy=MINUTE)
-        case "use" if exists and account.schedules[name][0] > account.now:
-            account.schedules[name] = (account.now + HOUR, "ENABLED")
-        case "stop":
-            account.endpoints.pop(name, None)
-        case "time":
-            for _ in range(number):
-                account.pass_time(5 * MINUTE)
-                account.run()
-        case "jump":
-            account.pass_time(number * MINUTE)
-            account.run()
-        case "put" | "mail":
-            account.refused = {kind}
-            account.run()
-            account.refused = set()
 
 
 def test_the_template_has_the_guards_code_without_its_comments():

@@ -29,7 +29,7 @@ from endpoint.core.training_jobs.places import OPERATOR
 from endpoint.core.usage_records import Kind
 from endpoint.provision.batches.deployed import choose, newest_config
 from endpoint.provision.batches.run import Run
-from endpoint.provision.batches.usage import Usage
+from endpoint.provision.batches.usage import Recorded, Usage
 from endpoint.provision.files import payload
 from endpoint.provision.files.payload import File
 from endpoint.provision.model_metadata import BACKEND
@@ -137,7 +137,7 @@ def with_room(context: Context, definition: Definition) -> Definition:
     Its instance type is the first that the account may run.
 
     Raises:
-        ScriptError: if the monthly cap is reached, or is reserved for other jobs.
+        ScriptError: if the monthly cap is reached.
         QuotaTooSmall: if the account can run no such spot instance.
     """
     # Before the quotas: where no money is left, a larger quota would not help.
@@ -162,9 +162,9 @@ class SpotJob:
         self._context, self._run, self.definition = context, run, definition
         self._name: str | None = None  # of the latest attempt
         self._running = False
-        self._recorded: set[str] | None = None  # the files of recorded pictures
         self._id = places.batch_id(run.folder.lines, definition.version, "spot")
         self._prefix = places.checkpoints(self._id)
+        self._recorded = Recorded(context.bucket, self._id)
         self._files = {
             number: places.output_file(number, task.picture) for number, task in run.left.items()
         }
@@ -178,7 +178,7 @@ class SpotJob:
         """Choose what a new job would paint with, unless one runs; after `collect`.
 
         Raises:
-            ScriptError: if the monthly cap is reached, or is reserved for other jobs.
+            ScriptError: if the monthly cap is reached.
             QuotaTooSmall: if the account can run no such spot instance.
         """
         if not self._running:
@@ -307,27 +307,21 @@ class SpotJob:
                 continue
             if is_whole(body, self._run.left[number].picture.request.file_format):
                 self._run.add(number, body)
-                came.append(self._files[number])
+                came.append(number)
         if came:
             self._record(came)
 
-    def _record(self, files: Sequence[str]) -> None:
+    def _record(self, numbers: Sequence[int]) -> None:
         """Record pictures, unless they were recorded when another folder fetched them."""
-        bucket, place = self._context.bucket, places.recorded(self._id)
-        if self._recorded is None:
-            content = bucket.get(place) or b""
-            self._recorded = set(content.decode(errors="replace").splitlines())
-        new = [file for file in files if file not in self._recorded]
+        new = self._recorded.claim(numbers)
         if not new:
             return
         price = prices.dearest([self.definition.instance_type])
         usd = None if price is None else price * training.spot_share()
         usage = Usage(self._context, self.definition.model, Kind.BATCH, usd)
         measured = self._measured()
-        for file in new:
-            usage.record(measured.get(file, self._run.seconds_each or 0.0))
-        self._recorded.update(new)
-        bucket.put(place, "\n".join(sorted(self._recorded)).encode())
+        for number in new:
+            usage.record(measured.get(self._files[number], self._run.seconds_each or 0.0))
 
     def _measured(self) -> dict[str, float]:
         """Return the seconds of pictures, as the job has measured them, by their files."""

@@ -14,7 +14,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndp
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -32,7 +32,7 @@ from endpoint.core.picture_files import is_whole
 from endpoint.core.problems import ScriptError, code_of
 from endpoint.provision.batches.folder import Queued
 from endpoint.provision.batches.run import Run, Task
-from endpoint.provision.batches.usage import Usage
+from endpoint.provision.batches.usage import Recorded, Usage
 
 QUEUE_SECONDS = 21_600  # SageMaker's most, and its default
 # One instance must be able to empty the window in this time: others may not come.
@@ -95,7 +95,9 @@ class Window:
         self._clock, self._run = context.clock, run
         self._endpoint, self._instances, self._seconds = endpoint, instances, seconds
         self._version = version
-        self._folder = places.output_folder(places.batch_id(run.folder.lines, version))
+        identifier = places.batch_id(run.folder.lines, version)
+        self._folder = places.output_folder(identifier)
+        self._recorded = Recorded(context.bucket, identifier)
         # Where it should be; SageMaker's responses say where it is.
         self._expected = f"{output.rstrip('/')}/{self._folder}"
         self._files = {
@@ -262,14 +264,19 @@ class Window:
             if number in self._run.left and key == f"{prefix}{self._files[number]}":
                 came[number] = key
         bodies = self._map(self._bucket.get, came.values())
-        taken = [
-            self._take(number, body)
-            for number, body in zip(came, bodies, strict=True)
-            if body is not None
-        ]
-        # The last ones are not recorded if the process ends here.
-        self._map(self._usage.record, taken)
+        self._record(
+            {
+                number: self._take(number, body)
+                for number, body in zip(came, bodies, strict=True)
+                if body is not None
+            }
+        )
         return len(came)
+
+    def _record(self, seconds: Mapping[int, float]) -> None:
+        """Record pictures by their numbers, unless they came into another folder before."""
+        # The last ones are not recorded if the process ends here.
+        self._map(self._usage.record, [seconds[number] for number in self._recorded.claim(seconds)])
 
     def _take(self, number: int, body: bytes) -> float:
         """Store a picture; return the seconds that it took, as far as that is known."""
@@ -291,7 +298,7 @@ class Window:
         jobs = [self._queued[number] for number in numbers]
         for number, (picture, reason) in zip(numbers, self._map(self._ask, jobs), strict=True):
             if picture is not None:
-                self._usage.record(self._take(number, picture))
+                self._record({number: self._take(number, picture)})
             elif reason is not None:
                 self._fail(number, reason)
             elif _is_over(self._queued[number], self._clock.now().timestamp()):

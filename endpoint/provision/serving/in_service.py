@@ -65,7 +65,10 @@ def bring_into_service(
     tags = [*tags, *leases.price_tags(definition)]
     leases.ensure(context, endpoint, config, lease, definition)
     if found := context.endpoints.find(endpoint):
-        context.endpoints.tag(found["EndpointArn"], leases.price_tags(definition))
+        # The guard counts both fleets of an update, of which the older may be the dearer.
+        running = context.models.find_config(found["EndpointConfigName"]) or {}
+        updating = leases.price_tags(running, definition)
+        context.endpoints.tag(found["EndpointArn"], updating)
     with scaled_again(context, [endpoint]):
         try:
             _change(context, endpoint, config, tags, replace=replace)
@@ -73,6 +76,8 @@ def bring_into_service(
             for line in context.logs.load_failures(group_of(endpoint), since):
                 context.console.say(f"  log: {line}")
             raise
+    if found and updating != leases.price_tags(definition):
+        context.endpoints.tag(found["EndpointArn"], leases.price_tags(definition))
     # Its creation took some of the lease.
     leases.renew(context, endpoint)
     restore_scaling(context, endpoint)

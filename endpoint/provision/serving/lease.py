@@ -25,9 +25,9 @@ from endpoint.core.problems import ScriptError, code_of
 PRICE_TAG = "easel:usd-per-hour"
 
 
-def price_tags(config: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the tag of an endpoint that says its price; none if that is unknown."""
-    price = prices.dearest(instance_types(config))
+def price_tags(*configs: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the tag of an endpoint that says its highest price; none if that is unknown."""
+    price = prices.dearest(name for config in configs for name in instance_types(config))
     return [] if price is None else [{"Key": PRICE_TAG, "Value": f"{price:g}"}]
 
 

@@ -26,6 +26,7 @@ _S3 = {
     "signature_version": "s3v4",
     "s3": {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
 }
+_SMALL_BODY = 65_536  # bytes
 # A session's clients must be made one after the other; they share the files that it has read.
 _making = threading.Lock()
 
@@ -84,7 +85,21 @@ class LazyClient:
                 ),
             )
         client.meta.events.register("before-send", _in_time)
+        client.meta.events.register_last("before-call.s3", _at_once)
         return client
+
+
+def _at_once(params: dict[str, Any], **_: Any) -> None:
+    """Send a small body together with its headers.
+
+    botocore waits with every body until S3 asks for it: a round trip for each object that is
+    written. Only before a large one, which S3 may refuse, the wait is the shorter way.
+    """
+    from botocore.utils import determine_content_length
+
+    length = determine_content_length(params.get("body"))
+    if length is not None and length <= _SMALL_BODY:
+        params["headers"].pop("Expect", None)
 
 
 def _in_time(**_: Any) -> None:

@@ -15,6 +15,7 @@ from chalicelib.errors import BatchUnknown, RateLimited
 # Of an owner, without the output of batches, so that no key fills the bucket.
 MOST_FILES = 100
 _LINK_SECONDS = 3_600
+_UNNAMED = "unnamed.jsonl"
 _DAY = 86_400
 
 
@@ -90,9 +91,9 @@ class Files:
 
     def every(self, owner: str) -> list[str]:
         """Return the ids of an owner's files, the newest first; raises StoreUnavailable."""
-        start, end = places.files(owner), ".json"
-        keys = [one.key for one in self._store.listed(start) if one.key.endswith(end)]
-        return [key.removeprefix(start).removesuffix(end) for key in keys]
+        start = places.files(owner)
+        names = [one.key.removeprefix(start) for one in self._store.listed(start)]
+        return list(dict.fromkeys(name.partition(".")[0] for name in names))
 
     def read(self, owner: str, identifiers: list[str]) -> list[File]:
         """Return the files with these ids that are still there."""
@@ -153,10 +154,20 @@ class Files:
     def _read(self, owner: str, identifier: str) -> File | None:
         stored = self._store.read(places.described(owner, identifier))
         if stored is None:
-            return None
+            return self._undescribed(owner, identifier)
         described: Mapping[str, Any] = json.loads(stored.body)
         file = File(**described)
         if file.uploaded:
             return file
         size = self._store.size(file.key)
         return file if size is None else replace(file, size=size, uploaded=True)
+
+    def _undescribed(self, owner: str, identifier: str) -> File | None:
+        """Return a file that has nothing but content.
+
+        A Lambda was lost before it wrote the description, or the file was deleted while its upload
+        was in progress. It counts as any other, and so it can be found and deleted.
+        """
+        key, created = places.content(owner, identifier), places.created_at(identifier)
+        size = self._store.size(key)
+        return None if size is None else File(identifier, _UNNAMED, "batch", created, size, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any
 from chalicelib.aws.json_object import JsonObject
 from chalicelib.aws.s3 import Store
 from chalicelib.batches import places
+from chalicelib.errors import IdempotencyKeyReused
 
 # OpenAI's only one.
 WINDOW_SECONDS = 86_400
@@ -107,6 +109,27 @@ class Batch:
         return cls(**{**content, "errors": tuple(content["errors"]), "place": place})
 
 
+@dataclass(frozen=True)
+class SentRequest:
+    """A request that its sender may repeat, such as a client library after a lost response.
+
+    Attributes:
+        owner: as `places.owner_of` returns it.
+        idempotency_key: the sender's name of the request.
+        body: what it asks for.
+    """
+
+    owner: str
+    idempotency_key: str
+    body: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the body, whatever the order of its fields."""
+        text = json.dumps(self.body, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
 class Batches:
     """The records of all batches.
 
@@ -118,13 +141,43 @@ class Batches:
         self._store = store
 
     def create(self, batch: Batch) -> None:
-        """Store a new batch; raises StoreUnavailable.
+        """Store a new batch, unless it exists; raises StoreUnavailable.
 
         Its place in the lists is written first: a batch that nobody lists would never be continued.
         """
         self._store.write(places.owned(batch.owner, batch.id), b"")
         self._store.write(places.opened(batch.id), b"")
-        self._store.write(places.record(batch.id), json.dumps(asdict(batch)).encode())
+        # A request that is repeated while the first one is in progress has the same batch.
+        self._store.create(places.record(batch.id), json.dumps(asdict(batch)).encode())
+
+    def of_request(self, sent: SentRequest) -> str | None:
+        """Return the id that an earlier request with the same Idempotency-Key has got, if any.
+
+        Raises:
+            IdempotencyKeyReused: if that request had another body.
+            StoreUnavailable: if S3 does not say.
+        """
+        stored = self._store.read(places.requested(sent.owner, sent.idempotency_key))
+        if stored is None:
+            return None
+        earlier = json.loads(stored.body)
+        if earlier["digest"] != sent.digest:
+            message = "Idempotency-Key: an earlier request with this key had another body"
+            raise IdempotencyKeyReused(message, field="Idempotency-Key")
+        return str(earlier["batch"])
+
+    def remember(self, sent: SentRequest, identifier: str) -> str:
+        """Return the id of a request's batch: this one, or that of a faster equal request.
+
+        Raises:
+            IdempotencyKeyReused: as `of_request`.
+            StoreUnavailable: if S3 did not confirm it.
+        """
+        content = json.dumps({"batch": identifier, "digest": sent.digest}).encode()
+        key = places.requested(sent.owner, sent.idempotency_key)
+        if self._store.create(key, content) is None:
+            return self.of_request(sent) or identifier
+        return identifier
 
     def read(self, identifier: str) -> Batch | None:
         """Return a batch, or None if there is none; raises StoreUnavailable."""

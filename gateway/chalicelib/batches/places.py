@@ -21,6 +21,7 @@ _ID = re.compile(r"[0-9a-f]{24}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _OWNER = re.compile(r"[0-9a-f]{16}")
 _RESULTS = re.compile(r"(\d{6})-(\d+)-(\d+)\.jsonl")
+_RECORDED = re.compile(r"\d{6}(?:-\d{6})*")
 # Of an object of a batch or a picture of one, or of what is named after a run of one.
 _NAMED = re.compile(r"batches/([0-9a-f]{24})/|easel-batch-([0-9a-f]{24})-\d{6}")
 # An id begins with its age, so that a list has the newest first: milliseconds until this moment.
@@ -70,8 +71,21 @@ def output(identifier: str) -> str:
 
 
 def recorded(identifier: str) -> str:
-    """Return the key of the list of a managed-spot job's pictures whose usage is recorded."""
-    return f"{batch(identifier)}recorded.txt"
+    """Return the prefix of the names of the batch's pictures whose usage is recorded."""
+    return f"{batch(identifier)}recorded/"
+
+
+def recorded_files(numbers: Iterable[int]) -> list[str]:
+    """Return names of objects that have the numbers of pictures in them, and no content."""
+    texts = [f"{number:06}" for number in numbers]
+    # S3's keys have at most 1,024 bytes.
+    return ["-".join(texts[start : start + 100]) for start in range(0, len(texts), 100)]
+
+
+def recorded_numbers(key: str) -> list[int]:
+    """Return the numbers that the name of such an object has; none of any other key."""
+    name = key.rpartition("/")[2]
+    return [int(text) for text in name.split("-")] if _RECORDED.fullmatch(name) else []
 
 
 def code(digest: str) -> str:
@@ -103,6 +117,7 @@ def sagemaker_prefix(deployment: str) -> str:
 #     batches/<id>/go                        its writing is the event that continues the work
 #     batches/owners/<owner>/<id>            whose it is
 #     batches/open/<id>                      that it is not over
+#     batches/requests/<owner>/<digest>.json  which batch the request with an Idempotency-Key has
 #     files/<owner>/<id>.json                a file's name, size and purpose
 #     files/<owner>/<id>.jsonl               its content
 
@@ -114,6 +129,11 @@ def new_id(now: float) -> str:
         now: seconds since 1970.
     """
     return f"{_END - int(now * 1_000):011x}{secrets.token_hex(7)[:13]}"
+
+
+def created_at(identifier: str) -> int:
+    """Return when `new_id` made an id, in seconds since 1970."""
+    return (_END - int(_checked(_ID, identifier)[:11], 16)) // 1_000
 
 
 def owner_of(key_name: str) -> str:
@@ -190,6 +210,12 @@ def owned(owner: str, identifier: str = "") -> str:
 def opened(identifier: str = "") -> str:
     """Return the key that says that a batch is not over; without an id, the prefix of these."""
     return f"{BATCHES}open/{identifier and _checked(_ID, identifier)}"
+
+
+def requested(owner: str, idempotency_key: str) -> str:
+    """Return the key of the object that names the batch of a request with an Idempotency-Key."""
+    digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
+    return f"{BATCHES}requests/{_checked(_OWNER, owner)}/{digest}.json"
 
 
 def batch_of(key: str) -> str | None:

@@ -19,7 +19,7 @@ from chalicelib.aws.deadline import Deadline, shared, sharing
 from chalicelib.aws.parallel import in_parallel
 from chalicelib.batch_runs.files import File
 from chalicelib.batch_runs.reading import LARGEST_FILE
-from chalicelib.batch_runs.records import Batch, Status
+from chalicelib.batch_runs.records import Batch, SentRequest, Status
 from chalicelib.batch_runs.runs import BatchRuns
 from chalicelib.batches import places
 from chalicelib.batches.lines import URL
@@ -51,7 +51,7 @@ _BATCH_FIELDS = {
 }  # fmt: skip
 _FILE_FIELDS = {"filename", "bytes", "purpose", "expires_after"}
 _SIZE = Whole("The file's size in bytes.", 1, LARGEST_FILE)
-_LONGEST_NAME = 255
+LONGEST_NAME = 255
 _METADATA = (16, 64, 512)  # pairs, characters of a name, characters of a value
 _FILE_ID, _BATCH_ID = re.compile(r"file-([0-9a-f]{24})"), re.compile(r"batch_([0-9a-f]{24})")
 _S3_OBJECT, _SCHEDULE = "Object Created", "aws.events"
@@ -162,12 +162,18 @@ class BatchApi:
     def create(self, request: Request) -> Response:
         """Handle `POST /v1/batches`. The file is read later, as OpenAI's are.
 
+        A repeated request with the same `Idempotency-Key` has the batch of the first one.
+
         Raises:
             InvalidRequest: naming the field that is wrong; `model`, if no model has a queue.
+            IdempotencyKeyReused: if the request with this key had another body.
             BillFault: if the key, or the deployment, has no money left.
         """
         with self._working(request) as key:
             body = read_json_object(request)
+            sent = _sent_request(request, key, body)
+            if sent and (batch := self._created(self._runs.batches.of_request(sent))):
+                return json_response(_batch(batch, self._runs.counts(batch)))
             _check_names(body, _BATCH_FIELDS)
             _check_choice(body, "endpoint", URL)
             _check_choice(body, "completion_window", WINDOW)
@@ -189,10 +195,17 @@ class BatchApi:
             self._service.spend.require_room()
             self._service.meter.check_queued(Payment(request.principal), [])
             now = self._now()
-            batch = Batch(places.new_id(now), key.name, file.id, int(now), metadata)
+            identifier = places.new_id(now)
+            if sent:
+                identifier = self._runs.batches.remember(sent, identifier)
+            batch = Batch(identifier, key.name, file.id, int(now), metadata)
             self._runs.batches.create(batch.at(Status.VALIDATING, now))
             request.log.add(batch=batch.id)
             return json_response(_batch(batch, (0, 0)))
+
+    def _created(self, identifier: str | None) -> Batch | None:
+        """Return a request's batch; None without one, or if a lost Lambda has left its id alone."""
+        return self._runs.batches.read(identifier) if identifier else None
 
     def batches(self, request: Request) -> Response:
         """Handle `GET /v1/batches`: the caller's, the newest first."""
@@ -322,8 +335,8 @@ def _check_purpose(purpose: object) -> None:
 
 
 def _file_name(name: str) -> str:
-    if len(name) > _LONGEST_NAME or not name.isprintable():
-        message = f"filename: must be at most {_LONGEST_NAME} printable characters"
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        message = f"filename: must be at most {LONGEST_NAME} printable characters"
         raise InvalidRequest(message, field="filename")
     return name
 
@@ -343,6 +356,17 @@ def _metadata(value: object) -> dict[str, str] | None:
 
 def _limit(parameters: Mapping[str, str], rule: Whole, usual: int) -> int:
     return read_whole(parameters["limit"], "limit", rule) if "limit" in parameters else usual
+
+
+def _sent_request(request: Request, key: Key, body: Mapping[str, Any]) -> SentRequest | None:
+    """Return the request by its `Idempotency-Key`, or None if it has none."""
+    text = request.headers.get("idempotency-key")
+    if text is None:
+        return None
+    if not 0 < len(text) <= LONGEST_NAME or not text.isprintable():
+        message = f"Idempotency-Key: must be 1 to {LONGEST_NAME} printable characters"
+        raise InvalidRequest(message, field="Idempotency-Key")
+    return SentRequest(places.owner_of(key.name), text, body)
 
 
 def _identifier(form: re.Pattern[str], name: str) -> str | None:

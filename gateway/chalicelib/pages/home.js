@@ -116,6 +116,20 @@ function showSign(signed) {
   at("sign").textContent = signed ? "Sign out" : "Sign in";
   at("teach").hidden = !studio.training || (studio.access === "key" && !signed);
   at("usage").hidden = !studio.usage || studio.access !== "key" || !signed;
+  warnOfCap();
+}
+
+/** From 80 % of the monthly cap on, say so to the owner; the page of usage always does. */
+async function warnOfCap() {
+  showMonth(null);
+  if (at("usage").hidden) return;
+  try {
+    const { month } = await (await ask("usage?days=1", { headers: { Accept: "application/json" } })).json();
+    if (!at("usage").hidden && month && month.state !== "under") showMonth(month);
+  } catch (error) {
+    // Nothing here depends on it.
+    if (!(error instanceof Problem)) throw error;
+  }
 }
 
 at("sign").addEventListener("click", async () => {

@@ -4,8 +4,6 @@ const WIDE = 1000, HIGH = 130, TOP = 18; // of the chart, in its own units
 const GAP = 0.2, WIDEST = 40; // between two bars, as a share of their distance, and of a bar
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Return dollars with as many digits as matter: $12.30, $0.0042. */
-const dollars = (usd) => `$${usd.toFixed(usd >= 0.1 || usd === 0 ? 2 : 4)}`;
 const counted = (number, word) => `${number.toLocaleString("en")} ${word}${number === 1 ? "" : "s"}`;
 
 function element(name, fields = {}, ...children) {
@@ -43,16 +41,6 @@ function show(used) {
   at("budgets").replaceChildren(...used.budgets.map(budgetOf));
   const tables = [["Key", "key", used.keys], ["Model", "model", used.models], ["Link", "link", used.links]];
   at("tables").replaceChildren(...tables.filter(([, name, rows]) => rows.length > (name === "key" && !used.owner ? 1 : 0)).map((table) => tableOf(...table)));
-}
-
-/** Say to the owner what the endpoints have cost, and how near that is to the cap. */
-function showMonth(month) {
-  at("month").hidden = !month;
-  if (!month) return;
-  const cap = month.cap_usd ? ` of the monthly cap of ${dollars(month.cap_usd)}` : "";
-  const ends = { under: "", warned: " At the cap, all endpoints are deleted.", reached: " The cap is reached: all endpoints are deleted, and nothing new is generated." };
-  at("month").textContent = `${month.month}: ${dollars(month.usd)}${cap}, endpoints by the hour.${ends[month.state]}`;
-  at("month").classList.toggle("wrong", month.state !== "under");
 }
 
 function showChart(days) {

@@ -65,7 +65,8 @@ def rows(client, identifier):
 def test_a_batch_from_the_file_to_the_pictures(guarded_url, prompt):
     client = client_of(guarded_url)
     content = lines(prompt, f"{prompt} two", "a naked child")
-    batch = start(client, content, metadata={"for": "the blog"})
+    named = {"metadata": {"for": "the blog"}, "extra_headers": {"Idempotency-Key": prompt}}
+    batch = start(client, content, **named)
     assert (batch.status, batch.metadata) == ("validating", {"for": "the blog"})
 
     batch = finished(client, batch)
@@ -81,6 +82,13 @@ def test_a_batch_from_the_file_to_the_pictures(guarded_url, prompt):
 
     assert client.files.content(batch.input_file_id).content == content
     assert client.files.retrieve(batch.output_file_id).purpose == "batch_output"
+    again = client.batches.create(
+        input_file_id=batch.input_file_id,
+        endpoint="/v1/images/generations",
+        completion_window="24h",
+        **named,
+    )
+    assert (again.id, again.status) == (batch.id, "completed")
     assert batch.id in [one.id for one in client.batches.list(limit=1)]
     listed = [file.id for file in client.files.list()]
     assert {batch.input_file_id, batch.output_file_id, batch.error_file_id} <= set(listed)

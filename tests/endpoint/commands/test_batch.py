@@ -11,11 +11,13 @@ import pytest
 
 from endpoint.commands import batch
 from endpoint.core.usage_records import Kind, UsageRecord
+from endpoint.emulator.lambda_.inline import InlineFunction
 from endpoint.emulator.moto_.training import training
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.training.service import Training
+from tests import iam
 from tests.endpoint.doubles import BUCKET, create
-from tests.endpoint.world import PNG, Crash
+from tests.endpoint.world import ACCOUNT, PNG, REGION, Crash, role_policy
 
 
 @pytest.fixture
@@ -451,6 +453,15 @@ def test_each_picture_is_recorded_once(world, prompts, model, kind):
     assert [(one.model, one.kind) for one in recorded(world)] == [(model, kind)] * 4
 
 
+def test_a_picture_that_a_second_folder_fetches_is_recorded_once(queue, prompts, tmp_path):
+    assert run(queue, prompts) == 0
+    assert run(queue, prompts, "--out", str(tmp_path / "other")) == 0
+
+    assert sorted(path.name for path in (tmp_path / "other").glob("0*.png")) == PICTURES
+    assert sum(invoked(queue).values()) == 4
+    assert len(recorded(queue)) == 4
+
+
 @pytest.mark.parametrize("options", [(), ("--spot",)])
 def test_at_the_monthly_cap_nothing_begins(queue, prompts, options, capsys):
     assert create(queue, "--monthly-cap", "20", model="sdxl") == 0
@@ -550,17 +561,34 @@ def test_at_the_monthly_cap_a_spot_job_is_collected_once_and_stopped(
     assert pictures(prompts) == PICTURES
 
 
-def test_a_running_spot_jobs_money_is_reserved_when_another_starts(queue, started, prompts, capsys):
+def test_the_guard_counts_a_running_spot_job_and_stops_it_at_the_cap(queue, started, prompts):
     assert create(queue, "--monthly-cap", "20", model="sdxl") == 0
-    spend(queue, 19.5)
+    guard = InlineFunction(ACCOUNT, REGION, "easel-main-guard")
+
+    def count():
+        guard.invoke({}, queue.session.client, lambda: queue.now().timestamp())
+        stored = queue.client("s3").get_object(Bucket=BUCKET, Key="spend/2026-11.json")
+        return json.loads(stored["Body"].read())
+
     assert interrupted(queue, prompts, "--spot") == 130
-    prompts.write_text("another batch")
-
-    assert run(queue, prompts, "--spot", "--out", str(prompts.parent / "other")) == 1
-
-    # An hour of a g5.xlarge at 1.408 USD, which is more than what is left.
-    assert "jobs that run may spend 1.41 USD" in capsys.readouterr().err
-    assert len(started) == 1
+    (job,) = started
+    # Its endpoint costs nothing here.
+    queue.client("sagemaker").delete_endpoint(EndpointName="easel-main-sdxl")
+    queue.sleep(600)
+    begun = len(queue.requests)
+    assert count()["jobs"] == {job.name: {"usd": 0, "runs": True}}
+    job.enter("Downloading")
+    queue.seconds += 13 * 3_600
+    counted = count()
+    # A g5.xlarge costs 1.408 USD an hour on demand.
+    assert counted["jobs"][job.name]["usd"] == pytest.approx(13 * 1.408, rel=0.02)
+    assert (counted["state"], job.status) == ("warned", "InProgress")
+    queue.seconds += 2 * 3_600
+    assert count()["state"] == "reached"
+    assert job.status == "Stopping"
+    made = [each for call in queue.requests[begun:] for each in iam.requests_of(*call)]
+    policy = role_policy(queue.client("iam"), f"easel-main-guard-{REGION}", "guard")
+    assert iam.refused(policy, made) == []
 
 
 def test_a_batch_renews_the_lease_of_a_real_time_endpoint(world, prompts):

@@ -33,11 +33,13 @@ class Front:
     # As AWS does: without free concurrency, after its timeout, and about the task folder.
     throttled, late = Answer(500), Answer(504)
     another = Answer(403)
+    # What a stored picture costs, and what all of them have cost.
+    stored, used = "0.000000", 0.01
 
     def __init__(self, fail=lambda _path: None):
         self.folder = {"refused": "Read-only file system", "bytecode": False}
         self.refused = 0
-        self.keys = set()
+        self.keys, self.painted = set(), set()
         self._fail = fail
 
     def __call__(self, method, url, headers, body=None):
@@ -86,12 +88,16 @@ class Front:
             f"jobs/sdxl-{'0' * 32}": Answer(404),
             "v1/images/generations": _json({"data": [{"b64_json": encoded}]}),
             "sdapi/v1/txt2img": _json({"images": [encoded]}),
+            "usage?days=1": _json({"pictures": 3, "usd": self.used}),
             "no/such/path": Answer(404, body=b"The base URL is ..."),
             "inference/a%2Fb?seed=no": Answer(400),
         }
         if path.startswith("inference/a%20lighthouse?model=sdxl"):
             return Answer(303, {"location": "/api/jobs/1/image?hop=1"})
-        return answers.get(path.partition("?hop")[0], Answer(200, body=PNG))
+        cost = self.stored if path in self.painted else "0.000736"
+        self.painted.add(path)
+        picture = Answer(200, {"x-cost-usd": cost}, PNG)
+        return answers.get(path.partition("?hop")[0], picture)
 
 
 def _json(data):
@@ -103,8 +109,9 @@ def world(serving_code, monkeypatch, tmp_path):
     """An account in which chalice's part is a call or two, since chalice needs a server."""
     monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
     monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
-    # A World has neither an autoscaler nor pipelines; the test with a real gateway has both.
-    for name in ("wake_from_zero", "event_value", "pipeline_failure", "pipeline_token"):
+    # A World has no autoscaler, no pipelines and no events; the test with a real gateway has them.
+    pipelines = ("event_value", "pipeline_failure", "pipeline_token")
+    for name in ("wake_from_zero", "batch_events", *pipelines):
         monkeypatch.setitem(proof_checks.CHECKS, name, _awake)
     # A proof of the quotas needs some that limit.
     monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 2.0))
@@ -271,6 +278,7 @@ def test_an_aws_that_does_something_else_refutes_each_belief(world, tmp_path, mo
     front = Front()
     front.throttled, front.late, front.another = Answer(429), Answer(200), Answer(204)
     front.folder = {"refused": "", "bytecode": True}
+    front.stored, front.used = "0.000736", 0.0
     # The quotas are shown, and do not limit.
     monkeypatch.setattr(service_quotas, "QUOTAS", {})
     monkeypatch.setattr(sagemaker, "_is_scaled", lambda *_: False)
@@ -280,7 +288,8 @@ def test_an_aws_that_does_something_else_refutes_each_belief(world, tmp_path, mo
 
     refuted = {
         "gateway-timeout", "read-only-task", "stack-rollback", "throttled-function",
-        "update-quota", "update-rollback", "update-scaled", "upload-policy",
+        "stored-picture", "update-quota", "update-rollback", "update-scaled", "upload-policy",
+        "usage-records",
     }  # fmt: skip
     assert {name for name, verdict in verdicts.items() if verdict == "did not hold"} >= refuted
     assert verdicts["update-in-progress"] == "held"

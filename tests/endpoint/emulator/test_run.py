@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -149,7 +150,9 @@ def easel(tmp_path):
 def test_run_serves_a_picture_and_leaves_no_process(easel):
     running = easel()
     running.started()
-    assert running.get("health") == b'{"sd":{"endpoint":"easel-sd"}}'
+    assert json.loads(running.get("health")) == {
+        "sd": {"endpoint": "easel-sd", "pictures": "s3://easel-local/pictures/sd/"}
+    }
     assert running.get("inference/cat") == b"\x89PNGinference.pycat"
     assert running.status("evil.example") == 403
     assert running.status(f"evil.example:{running.port}") == 403

@@ -51,6 +51,7 @@ WITHOUT_RESOURCE = {
     "ec2:DescribeVpcs",
     "ecr:GetAuthorizationToken",
     "sagemaker:ListEndpoints",
+    "sagemaker:ListTrainingJobs",
 }
 
 

@@ -1,10 +1,13 @@
 """The AWS clients."""
 
 import threading
+from io import BytesIO
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from urllib3 import HTTPResponse
 
 from chalicelib.aws.clients import LazyClient
 from chalicelib.aws.s3 import Store
@@ -73,3 +76,24 @@ def test_the_runtime_client_never_retries(monkeypatch):
 
     assert config.retries["total_max_attempts"] == 1
     assert config.connect_timeout + config.read_timeout < 29
+
+
+@pytest.mark.parametrize(
+    ("size", "waits"), [(0, False), (1, False), (65_536, False), (65_537, True), (2_000_000, True)]
+)
+def test_only_a_large_object_waits_until_s3_asks_for_its_body(monkeypatch, size, waits):
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    lazy, sent = LazyClient("s3", 5), []
+
+    def answer(request, **_):
+        sent.append(request.headers)
+        return AWSResponse(
+            request.url, 200, {"ETag": '"1"'}, HTTPResponse(BytesIO(), preload_content=False)
+        )
+
+    lazy.client().meta.events.register("before-send", answer)
+    Store(lazy, "bucket", "").write("key", bytes(size))
+
+    assert ["Expect" in headers for headers in sent] == [waits]

@@ -550,3 +550,27 @@ def test_a_batch_of_a_model_without_a_seed_is_sent_without_one():
     assert sent[2]["parameters"] == {"width": 512, "height": 512}
     assert world.batch(batch).status == "in_progress"
     assert errors(world, refused) == [(2, "seed")]
+
+
+def test_content_without_a_description_is_listed_and_can_be_deleted():
+    world = World()
+    owner, files = places.owner_of("ada"), world.runs.files
+    expected, _ = files.expect(owner, "last.jsonl", 2, "batch", world.now)
+    # Its URL is still valid.
+    files.delete(owner, expected)
+    world.bucket.objects[expected.key] = b"{}"
+    # A Lambda is lost before it has written the description.
+    world.crash(
+        lambda: files.create(owner, "in.jsonl", b"{}\n", "batch", world.now + 5), 2, after=False
+    )
+    found = files.read(owner, files.every(owner))
+
+    assert [(file.name, file.created - world.now, file.size) for file in found] == [
+        ("unnamed.jsonl", 5, 3),
+        ("unnamed.jsonl", 0, 2),
+    ]
+    assert files.content(files.find(owner, expected.id), 10) == b"{}"
+    for file in found:
+        files.delete(owner, file)
+    assert files.every(owner) == []
+    assert not [key for key in world.bucket.objects if key.startswith(places.FILES)]

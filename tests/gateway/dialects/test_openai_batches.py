@@ -10,7 +10,15 @@ from chalicelib.batches import places
 from chalicelib.calendar_month import month_of
 from tests.gateway.batch_runs.world import line
 from tests.gateway.dialects.test_pricing import as_documented
-from tests.gateway.doubles import KEY, OTHER_KEY, GuardedClient, error_of, guarded, key
+from tests.gateway.doubles import (
+    KEY,
+    OTHER_KEY,
+    GuardedClient,
+    error_of,
+    guarded,
+    key,
+    refusal,
+)
 
 BATCH = {"endpoint": "/v1/images/generations", "completion_window": "24h"}
 
@@ -158,6 +166,87 @@ def test_who_asks_for_a_batch_continues_it(client):
     assert (described["output_file_id"], client.queued) == (None, 2)
     response = post(client, f"/v1/batches/{batch['id']}/cancel", {})
     assert json.loads(response.body)["status"] == "cancelling"
+
+
+def repeat(client, body, name="retry-1", text=OTHER_KEY):
+    return client.post(
+        "/v1/batches", body, x_api_key=text, Content_Type="application/json", Idempotency_Key=name
+    )
+
+
+def batches(client, text=OTHER_KEY):
+    return [one["id"] for one in json.loads(get(client, "/v1/batches", text).body)["data"]]
+
+
+def test_a_repeated_request_has_the_batch_of_the_first_one(client):
+    file = json.loads(upload(client, line(0).encode()).body)["id"]
+    body = {**BATCH, "input_file_id": file, "metadata": {"a": "b"}}
+    first = json.loads(repeat(client, body).body)
+    get(client, f"/v1/batches/{first['id']}")  # which continues it
+    # Whatever the order of its fields, and whether or not its file is still there.
+    client.request("DELETE", f"/v1/files/{file}", x_api_key=OTHER_KEY)
+    again = as_documented(
+        json.loads(repeat(client, dict(reversed(body.items()))).body), "OpenAIBatch"
+    )
+
+    assert (again["id"], again["status"]) == (first["id"], "in_progress")
+    assert batches(client) == [first["id"]]
+    response = repeat(client, {**body, "metadata": {"a": "c"}})
+    assert response.status_code == 422
+    assert error_of(response)["code"] == "idempotency_key_reused"
+    assert response.headers["x-should-retry"] == "false"
+    # Another name is another request, and so is that of another key.
+    file = json.loads(upload(client, line(0).encode()).body)["id"]
+    body = {**BATCH, "input_file_id": file}
+    assert json.loads(repeat(client, body, "retry-2").body)["id"] in batches(client)
+    assert len(batches(client)) == 2
+    file = json.loads(upload(client, line(0).encode(), KEY).body)["id"]
+    assert repeat(client, {**BATCH, "input_file_id": file}, text=KEY).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256, "a\tb"])
+def test_an_idempotency_key_of_another_form_is_refused(client, name):
+    response = repeat(client, BATCH, name)
+
+    assert (response.status_code, error_of(response)["param"]) == (400, "Idempotency-Key")
+
+
+def test_a_refused_request_does_not_use_up_its_idempotency_key(client):
+    assert repeat(client, {**BATCH, "input_file_id": "file-x"}).status_code == 400
+    file = json.loads(upload(client, line(0).encode()).body)["id"]
+
+    assert repeat(client, {**BATCH, "input_file_id": file}).status_code == 200
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", range(6))
+def test_a_request_that_is_repeated_after_a_crash_has_one_batch(client, call, after):
+    file = json.loads(upload(client, line(0).encode()).body)["id"]
+    body = {**BATCH, "input_file_id": file}
+    breaks = client.bucket._breaks
+    breaks.error = refusal("SlowDown")
+    breaks.arm(call, after=after)
+    first = repeat(client, body)
+    breaks.left = None
+    again = json.loads(repeat(client, body).body)
+
+    assert first.status_code == 503 or json.loads(first.body) == again
+    assert batches(client) == [again["id"]]
+    described = json.loads(get(client, f"/v1/batches/{again['id']}").body)
+    assert (described["status"], client.queued) == ("in_progress", 1)
+
+
+@pytest.mark.parametrize("call", range(7))
+def test_two_equal_requests_at_a_time_have_one_batch(client, call):
+    file = json.loads(upload(client, line(0).encode()).body)["id"]
+    body, meanwhile = {**BATCH, "input_file_id": file}, []
+    breaks = client.bucket._breaks
+    breaks.interrupt(call, lambda: meanwhile.append(json.loads(repeat(client, body).body)["id"]))
+    first = json.loads(repeat(client, body).body)["id"]
+    breaks.left = None
+
+    assert {first, *meanwhile} == {*batches(client)}
+    assert len(batches(client)) == 1
 
 
 def test_the_events_of_s3_and_of_the_schedule_continue_it(client):

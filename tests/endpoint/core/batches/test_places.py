@@ -32,3 +32,17 @@ def test_a_jobs_name_is_short_enough_for_sagemaker():
 def test_another_text_is_no_part_of_a_key(text):
     with pytest.raises(ValueError, match="cannot be a part"):
         places.batch(text)
+
+
+def test_the_names_of_recorded_pictures_have_their_numbers_and_fit_into_a_key():
+    numbers = list(range(0, 999, 4))
+    names = places.recorded_files(numbers)
+    prefix = places.recorded("0" * 24)
+    assert all(len(prefix + name) < 1_024 for name in names)
+    assert [n for name in names for n in places.recorded_numbers(prefix + name)] == numbers
+    assert places.recorded_files([]) == []
+    assert places.recorded_numbers(f"{prefix}painted.jsonl") == []
+
+
+def test_an_id_says_when_it_was_made():
+    assert places.created_at(places.new_id(1_795_000_000.25)) == 1_795_000_000

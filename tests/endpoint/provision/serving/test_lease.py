@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from endpoint.catalogue import prices
 from endpoint.commands import start, status, stop
 from endpoint.core.leases import Lease
 from endpoint.emulator.lambda_.inline import InlineFunction
@@ -107,6 +108,27 @@ def test_an_asynchronous_endpoint_has_no_schedule_and_says_its_price(world):
     assert {"Key": "easel:usd-per-hour", "Value": "2.61"} in tags
 
 
+def test_during_an_update_the_price_is_that_of_the_dearer_fleet(world):
+    assert create(world, "--instance-type", "ml.g6e.xlarge") == 0
+    world.forget_calls()
+    assert create(world, "--instance-type", "ml.g4dn.xlarge") == 0
+    steps = [
+        arguments["Tags"][0]["Value"] if model.name == "AddTags" else model.name
+        for model, arguments in world.requests
+        if model.name in ("AddTags", "UpdateEndpoint")
+    ]
+    assert steps == ["2.61", "UpdateEndpoint", "0.736"]
+
+
+def test_the_guard_has_the_price_of_every_type(world):
+    assert create(world) == 0
+    function = world.client("lambda").get_function(FunctionName="easel-main-guard")
+    variables = function["Configuration"]["Environment"]["Variables"]
+    assert json.loads(variables["PRICES"]) == {
+        name: each.usd_per_hour for name, each in prices.instance_types().items()
+    }
+
+
 def test_over_the_cap_nothing_is_created_or_started_until_it_is_raised(world, capsys):
     assert create(world, "--monthly-cap", "5") == 0
     assert world.run(stop.main, "--yes") == 0
@@ -146,6 +168,9 @@ def test_every_statement_of_the_leases_role_and_the_guards_is_needed_and_none_is
         # A file that does not exist yet, which S3 tells from a forbidden one by this.
         iam.Request("s3:ListBucket", arn, {"s3:prefix": "spend/2026-11.json"}),
     ]
+    # Such a job runs in test_batch.py.
+    job = iam.ARN.format("sagemaker", "training-job/easel-main-batch-0123456789ab-1")
+    jobs = [iam.Request(f"sagemaker:{name}TrainingJob", job) for name in ("Describe", "Stop")]
     begun = len(world.requests)
     guard = InlineFunction(ACCOUNT, REGION, "easel-main-guard")
     guard.invoke({}, world.session.client, lambda: world.now().timestamp())
@@ -155,7 +180,7 @@ def test_every_statement_of_the_leases_role_and_the_guards_is_needed_and_none_is
     # The cap is reached now: a mail, and the endpoint is deleted.
     guard.invoke({}, world.session.client, lambda: world.now().timestamp())
     made = [each for call in world.requests[begun:] for each in iam.requests_of(*call)]
-    _is_exactly_needed(world, "guard", [*made, *by_aws])
+    _is_exactly_needed(world, "guard", [*made, *by_aws, *jobs])
 
     world.schedules_run = True
     world.sleep(2 * 3600 + 60)
