@@ -106,8 +106,8 @@ def deploy(
 def default_backend(context: Context) -> Backend:
     """Return what serves the deployed gateway's default model."""
     variables = _variables(context.gateway.function(context.deployment.function))
-    entries = json.loads(variables["EASEL_MODELS"])
-    return setting.read(next(iter(entries.values())).get("backend"))
+    entries = json.loads(variables.get("EASEL_MODELS", "{}"))
+    return setting.read(next(iter(entries.values()), {}).get("backend"))
 
 
 def check(context: Context, options: DeployOptions) -> None:
