@@ -48,6 +48,7 @@ LONGEST = (
     "tests/endpoint/provision/test_infrastructure.py",
     "tests/model_package/training/test_loop.py",
     "tests/model_package/servers/test_servers.py",
+    "tests/model_package/neuron/test_on_chip.py",
     "tests/test_workflows.py",
     "tests/end_to_end/pages/test_page_async.py",
     "tests/end_to_end/images/test_jobs_cold.py",

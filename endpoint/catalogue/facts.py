@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from endpoint.catalogue import benchmarks, memory, prices, quantisation
+from endpoint.catalogue import benchmarks, inferentia, memory, prices, quantisation
 from endpoint.catalogue.benchmarks import Benchmark
 from endpoint.catalogue.memory import GB
 from endpoint.catalogue.models import NONE, Model
@@ -24,7 +24,7 @@ class OnType:
         name: the type's.
         usd_per_hour: its price; None if it is unknown.
         gpu: its GPU, with the memory; empty if it is unknown.
-        fit: `fits`, `tight` or `too large`; empty if it is unknown.
+        fit: `fits`, `tight` or `too large`; `compiled` where it has to be; empty if it is unknown.
         benchmark: the duration of a picture; None if nothing is known of it.
     """
 
@@ -54,6 +54,13 @@ def on_types(model: Model, types: Iterable[str] | None = None) -> list[OnType]:
             )
         )
     return found
+
+
+def compiled(model: Model) -> list[OnType]:
+    """Return what is known of a model on the types that serve it once it is compiled for them."""
+    family = inferentia.of_model(model.name) if model.source else None
+    types = on_types(model, family.serving_types()) if family else []
+    return [replace(one, fit="compiled") for one in types]
 
 
 def _benchmark(model: Model, instance_type: str) -> Benchmark | None:
@@ -94,6 +101,7 @@ def to_dict(model: Model) -> dict[str, Any]:
         "quantise": model.quantise,
         "memory_gb": gigabytes(model),
         "instance_types": [_type_to_dict(one) for one in on_types(model)],
+        "compiled": [_type_to_dict(one) for one in compiled(model)],
     }
 
 

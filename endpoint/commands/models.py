@@ -44,7 +44,7 @@ def lines(model: Model) -> Iterator[str]:
     yield f"  memory    {'; '.join(sizes)}"
     if model.backends:
         yield f"  backends  {', '.join(f'--backend {name}' for name in model.backends)}"
-    for one in facts.on_types(model):
+    for one in [*facts.on_types(model), *facts.compiled(model)]:
         price = f"{one.usd_per_hour:.3f} USD/h" if one.usd_per_hour else "price unknown"
         speed = "not measured"
         if one.benchmark and one.benchmark.per_thousand:
@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for model in listed:
         print("\n".join(lines(model)), end="\n\n")
     print(f"Memory is computed: docs/models.md. {prices.provenance()}")
+    print("On ml.inf2, a model has to be compiled first: docs/inferentia.md.")
     print("A price per 1,000 pictures is of a busy instance, with the gateway.")
     print("What a licence requires is a summary and no legal advice: read the licence.")
     return 0

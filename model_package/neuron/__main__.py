@@ -78,7 +78,7 @@ def compile_model(home: Path) -> None:
     _keep_if_same(ready, fingerprint(job, channels / "model", adapter))
 
     progress.add("load")
-    pipeline = compiling.load_merged(folder, job.lora, adapter)
+    pipeline = compiling.load_merged(channels / "model", folder, job.lora, adapter)
     if adapter is not None:
         progress.add("merge")
     parts = compiling.Parts(pipeline, folder, job, ready / "pipeline")

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
+from easel.loading.merged_lora import find_merged_lora, merge_lora
 from easel.loading.pipeline import load_pipeline, read_index
 from easel.lora.adapters import Loras
 from easel.model_folder import files as model_folder
+from easel.settings import Settings
 from generation import InvalidField
 
 from .job import INSTANCE, CompileFailed, Job, MergedLora
@@ -57,18 +59,28 @@ def find_model(folder: Path) -> Path:
     return home
 
 
-def load_merged(folder: Path, lora: MergedLora | None, file: Path | None) -> Any:
+def load_merged(home: Path, folder: Path, lora: MergedLora | None, file: Path | None) -> Any:
     """Return the pipeline in 32 bits, with the adapter in its weights.
 
-    The formulas are those of a request that names the adapter.
+    The formulas are those of a request that names the adapter. A LoRA that belongs to the model
+    (`merged_lora/`) is added before, as it is when a model of weights is loaded.
+
+    Args:
+        home: the model's folder.
+        folder: of the pipeline, the same or one in it.
+        lora: the adapter's name and weight; None for none.
+        file: the adapter's.
 
     Raises:
         ModelUnusable: if the model cannot be loaded.
         InvalidField: naming `lora`, if the adapter does not fit the model.
     """
+    own = find_merged_lora(home, home, Settings())
     pipeline = load_pipeline(
         folder, dtype=torch.float32, device=torch.device("cpu"), allow_pickle=False
     )
+    if own is not None:
+        merge_lora(own, [pipeline], Settings())
     if lora is not None and file is not None:
         loras = Loras([(lora.name, file)], [pipeline])
         with loras.applied(str(lora)):

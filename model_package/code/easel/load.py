@@ -23,6 +23,7 @@ from easel.lora.adapters import Loras
 from easel.lora.file import find_files
 from easel.lora.places import place_at
 from easel.model_folder.description import Description
+from easel.model_folder.files import MERGED_LORA
 from easel.settings import PREPARED, Settings
 from easel.speed import eight_bits
 from easel.speed.compiler import Compiler
@@ -118,11 +119,11 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     dtype = choose_dtype(settings.dtype, device)
     home = find_home(model_dir, settings)
     folders = _find_folders(model_dir, home, settings, environ)
+    if compiled.is_compiled(folders[0]):
+        static.refuse(settings, speed_settings, folders, _adapters([model_dir, home], settings))
     merged = find_merged_lora(model_dir, home, settings)
     quantised = find_quantised(model_dir, home, settings)
     stopwatch.mark("find")
-    if compiled.is_compiled(folders[0]):
-        static.refuse(settings, speed_settings, folders, _adapters([model_dir, home], settings))
     rounds = settings.quantise in eight_bits.FORMATS
     # Rounded weights are moved one by one: a GPU need not hold the model in 16 bits.
     first = torch.device("cpu") if rounds else device
@@ -136,6 +137,7 @@ def _load(model_dir: Path, environ: Mapping[str, str], stopwatch: Stopwatch) -> 
     stopwatch.mark("loras")
     if rounds:
         _round(pipelines, loras, settings.quantise, device)
+        stopwatch.mark("quantise")
     elif speed_settings.storage == "fp8":  # before Speed rounds the weights
         loras.keep_originals(eight_bits.denoiser_layers(pipelines, transformers=False))
     vae.prepare(pipelines[0], device=device, tiling=settings.vae_tiling)
@@ -185,6 +187,8 @@ def _round(pipelines: Sequence[Any], loras: Loras, form: str, device: torch.devi
     loras.keep_originals(rounded.layers)
     try:
         rounded.start(device)
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, RuntimeError, TypeError) as error:
         raise SettingInvalid(
             f"EASEL_QUANTISE is {form}, which this device does not support "
@@ -211,7 +215,8 @@ def _load_loras(
 
 
 def _adapters(homes: Sequence[Path], settings: Settings) -> list[Path]:
-    return [path for _, path in find_files(_folders(homes, settings))]
+    merged = [home / MERGED_LORA for home in homes]
+    return [path for _, path in find_files([*_folders(homes, settings), *merged])]
 
 
 def _folders(homes: Sequence[Path], settings: Settings) -> list[Path]:

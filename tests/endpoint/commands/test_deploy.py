@@ -280,7 +280,7 @@ def test_the_serving_code_says_what_is_in_no_file_of_the_bucket(cloud):
             assert cloud.run(create_endpoint, *argv) == 0
             (name,) = [name for name in bucket.sizes("descriptions/") if f"/{model}/" in name]
             sagemaker_model = PurePosixPath(name).stem
-            metadata, described, _ = read(models, bucket, model, sagemaker_model)
+            metadata, described, *_ = read(models, bucket, model, sagemaker_model)
             assert (metadata["defaults"]["steps"], metadata["defaults"]["width"]) == (2, 64)
             assert metadata["limits"]["steps"]["maximum"] == 50
             assert metadata["largest_area"] == own["largest_area"]

@@ -20,6 +20,9 @@ def test_every_model_is_listed_with_licence_duties_memory_steps_and_price(capsys
     assert "  memory    22.6 GB; --quantise fp8 12.8; --quantise int8 12.8" in output
     assert "3.6 s, published: 0.95 USD per 1,000" in output
     assert "  backends  --backend hugging-face, --backend vllm-omni\n" in output
+    assert "compiled   0.990 USD/h   1.01 s, published: 0.45 USD per 1,000" in output
+    # SDXL does not load on the small one.
+    assert output.count("  ml.inf2.xlarge ") == 2
     assert "no legal advice" in output
 
 
@@ -32,4 +35,6 @@ def test_programs_get_the_same_as_json(capsys):
     assert sd["memory_gb"]["none"] == 3.6
     first = sd["instance_types"][0]
     assert (first["name"], first["fit"], first["usd_per_1000"]) == ("ml.g4dn.xlarge", "fits", 0.95)
+    assert [one["name"] for one in sd["compiled"]] == ["ml.inf2.xlarge", "ml.inf2.8xlarge"]
+    assert listed["flux3-klein"]["compiled"] == []
     assert listed["flux3-klein"]["revision"] is None

@@ -54,6 +54,16 @@ def test_a_plan_makes_nothing_and_applying_it_makes_what_deploy_would(world, cap
     assert create(world) == 0
 
 
+def test_a_plan_says_whether_the_model_fits_and_refuses_one_that_does_not(world, capsys):
+    options = ("--model", "z-image-turbo", "--instance-type", "ml.g6.2xlarge")
+    assert world.run(plan.main, "--image", IMAGE, *options) == 0
+    said = "Memory on ml.g6.2xlarge: 22.6 of 24 GB: tight. --quantise fp8 needs 12.8 GB."
+    assert said in capsys.readouterr().err
+    options = ("--model", "ernie-image-turbo", "--instance-type", "ml.g4dn.xlarge")
+    assert world.run(plan.main, "--image", IMAGE, *options) == 2
+    assert "does not fit on ml.g4dn.xlarge" in capsys.readouterr().err
+
+
 def test_an_update_is_planned_without_the_values_of_parameters(world, capsys):
     assert create(world) == 0
     planned = _plan(world, capsys, *BUDGET)

@@ -69,9 +69,10 @@ def test_a_container_without_the_loader_says_where_to_serve_it(folder, monkeypat
         load_generator(folder, {})
 
 
-def test_an_adapter_in_its_folder_ends_the_start(folder):
-    (folder / "loras").mkdir()
-    (folder / "loras" / "oil.safetensors").write_bytes(b"")
+@pytest.mark.parametrize("place", ["loras", "merged_lora"])
+def test_an_adapter_in_its_folder_ends_the_start(folder, place):
+    (folder / place).mkdir()
+    (folder / place / "oil.safetensors").write_bytes(b"")
     with pytest.raises(ModelUnusable, match=r"cannot apply adapters such as oil\.safetensors"):
         load_generator(folder, {})
 
@@ -89,6 +90,8 @@ def test_a_refiner_ends_the_start(folder, stand_in):
         ("EASEL_LORAS_FROM", "/opt/ml/loras"),
         ("EASEL_VAE_TILING", "on"),
         ("EASEL_DTYPE", "bf16"),
+        ("EASEL_QUANTISE", "fp8"),
+        ("EASEL_MERGED_LORA_ID", "somebody/lora"),
         ("EASEL_COMPILE", "full"),
         ("EASEL_STORAGE", "fp8"),
         ("EASEL_CHANNELS_LAST", "on"),

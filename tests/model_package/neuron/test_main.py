@@ -43,6 +43,13 @@ class Home:
         return (self.folder / "output" / "failure").read_text()
 
 
+def copy_of(model, folder):
+    folder.mkdir()
+    for path in model.iterdir():
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
 @pytest.fixture
 def run(monkeypatch):
     def run(home):
@@ -85,20 +92,39 @@ def test_the_parts_that_paint_are_compiled_and_nothing_else(
     assert defaults == {"steps": 2, "guidance_scale": 5.0, "width": 80, "height": 128}
 
 
+def write_adapter(path):
+    """Write a LoRA that adds 0.25 to each number of one weight."""
+    down, up = torch.ones(2, 64), torch.full((64, 2), 0.25)
+    # up @ down is 0.5 everywhere, times alpha / rank = 0.5.
+    tensors = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(1.0)}
+    path.parent.mkdir(exist_ok=True)
+    save_file({f"{ADAPTER}.{name}": tensor for name, tensor in tensors.items()}, path)
+
+
+def weight_of(unet):
+    return unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
+
+
 def test_an_adapter_is_in_the_weights_that_are_compiled(tmp_path, stand_in, run, exporter):
     optimum = exporter("sd")
     lora = {"name": "watercolour", "weight": 0.5}
     home = Home(tmp_path, stand_in(), lora=lora)
-    down, up = torch.ones(2, 64), torch.full((64, 2), 0.25)
-    tensors = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(1.0)}
-    save_file({f"{ADAPTER}.{name}": tensor for name, tensor in tensors.items()}, home.lora)
+    write_adapter(home.lora)
     assert run(home) == 0
-    weight = optimum.pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
     original = type(optimum.pipeline.unet).from_pretrained(stand_in() / "unet")
-    before = original.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
-    # up @ down is 0.5 everywhere, times alpha / rank = 0.5, times the weight of 0.5.
-    assert torch.allclose(weight, before + 0.125)
+    assert torch.allclose(weight_of(optimum.pipeline.unet), weight_of(original) + 0.125)
     assert json.loads((tmp_path / "model" / "neuron.json").read_text())["lora"] == lora
+
+
+def test_a_lora_that_belongs_to_the_model_is_merged_before(tmp_path, stand_in, run, exporter):
+    optimum = exporter("sd")
+    model = copy_of(stand_in(), tmp_path / "source")
+    write_adapter(model / "merged_lora" / "turbo.safetensors")
+    home = Home(tmp_path / "home", model, lora={"name": "watercolour", "weight": 0.5})
+    write_adapter(home.lora)
+    assert run(home) == 0
+    original = type(optimum.pipeline.unet).from_pretrained(stand_in() / "unet")
+    assert torch.allclose(weight_of(optimum.pipeline.unet), weight_of(original) + 0.375)
 
 
 def test_a_safety_checker_goes_along(tmp_path, stand_in, run, exporter):
@@ -110,10 +136,7 @@ def test_a_safety_checker_goes_along(tmp_path, stand_in, run, exporter):
 
 
 def test_defaults_without_a_meaning_are_left_out(tmp_path, stand_in, run, exporter):
-    model = tmp_path / "source"
-    for path in stand_in().iterdir():
-        model.mkdir(exist_ok=True)
-        (model / path.name).symlink_to(path)
+    model = copy_of(stand_in(), tmp_path / "source")
     (model / "easel.json").unlink()
     (model / "easel.json").write_text('{"steps": 4, "largest_area": 262144, "refiner_start": 0.8}')
     exporter("sd")

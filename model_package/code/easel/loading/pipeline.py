@@ -140,7 +140,7 @@ def load_pipeline(
             pipeline.to(device)
             stopwatch.mark("to_device")
     except LOADING_ERRORS as error:
-        reason = _fault(folder, index, given, allow_pickle=allow_pickle) or error
+        reason = _fault(folder, index, given, allow_pickle=allow_pickle) or _unknown(name) or error
         raise ModelUnusable(f"diffusers cannot load {folder}: {reason}") from error
     _check_complete(folder, messages.texts)
     pipeline.set_progress_bar_config(disable=True)
@@ -165,6 +165,13 @@ def _fault(
     """Return what is wrong with a folder's files, in words that say more than the libraries'."""
     faults = check.check_pipeline(folder, index, shared, allow_pickle=allow_pickle)
     return next((fault for fault in faults if fault.fatal), None)
+
+
+def _unknown(name: str) -> str | None:
+    """Return the reason if this version of diffusers does not have a pipeline's class."""
+    if name in dir(diffusers):
+        return None
+    return f"{software()} has no {name}; use an image with a newer one, such as Easel's own"
 
 
 def _check_complete(folder: Path, messages: list[str]) -> None:

@@ -3,10 +3,10 @@
 One archive for each kind of machine, made by `model_package/compile_cache.py` on such a machine. An
 archive holds code that is run, as the model's code folder does: take none from strangers.
 
-torch finds compiled code by a hash of what was traced, and the layers of `easel.speed.fp8` are in
-it with their module's path. Code of another version or layout would find nothing in the archive and
-compile for minutes at each start, so an archive says which code it was made by and is refused by
-any other. Make it again after an update that changes one of `_TRACED`.
+torch finds compiled code by a hash of what was traced, and the layers of `easel.speed.eight_bits`
+are in it with their module's path. Code of another version or layout would find nothing in the
+archive and compile for minutes at each start, so an archive says which code it was made by and is
+refused by any other. Make it again after an update that changes one of `_TRACED`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUFFIX = ".tar.gz"
 # In the archive: which code made it. Archives from before the first such note have none.
 _NOTE = "easel-code.json"
 # The modules, below `easel`, that decide what torch traces and how it compiles that.
-_TRACED = ("speed/compiler.py", "speed/fp8.py")
+_TRACED = ("speed/compiler.py", "speed/eight_bits.py")
 
 
 def machine_key() -> str:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from easel.speed.fp8 import Fp8Storage
+from easel.speed.eight_bits import EightBits, denoiser_layers
 from tests.benchmarks.lib.model_package.full_size import MODELS, make
 
 
@@ -21,5 +21,5 @@ def test_in_8_bits_the_unets_of_sdxl_and_its_refiner_take_half_of_9_gib():
         return round(sum(each.numel() * each.element_size() for each in weights) / 2**30, 1)
 
     before = gibibytes()
-    assert Fp8Storage(pipelines).start() == "fp8"
+    EightBits(denoiser_layers(pipelines)).start()
     assert (before, gibibytes()) == (9.0, 4.5)

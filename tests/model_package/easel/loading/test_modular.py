@@ -118,7 +118,7 @@ def test_a_component_of_another_repository_is_reported_and_no_fault(folder_of, t
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"_class_name": "Strange"}, "Strange is no modular pipeline of this diffusers"),
+        ({"_class_name": "Strange"}, "has no Strange; use an image with a newer one"),
         ({"_class_name": "StableDiffusionPipeline"}, "does not name unet"),
         ({"vae": [None, None, {}]}, "does not name vae"),
     ],

@@ -82,7 +82,7 @@ def test_a_cache_that_other_code_made_is_refused_with_a_line_in_the_log(tmp_path
 def test_a_change_of_the_code_that_is_traced_refuses_its_older_caches(compiled, monkeypatch):
     save_cache(compiled)
     assert use_cache([compiled]) is None
-    monkeypatch.setattr(compile_cache, "_TRACED", ("speed/fp8.py",))
+    monkeypatch.setattr(compile_cache, "_TRACED", ("speed/eight_bits.py",))
     assert "another version" in use_cache([compiled])
 
 
