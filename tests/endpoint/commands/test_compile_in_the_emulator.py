@@ -168,9 +168,9 @@ def test_a_job_compiles_with_an_adapter_and_the_same_content_needs_no_job(run, c
     assert len(json.loads(capsys.readouterr().out)["compiled"]) == 2
 
 
-def test_a_job_is_left_joined_interrupted_stopped_and_continued(run, aws, capsys):
+def leave(run, size):
+    """Start a job, and press Ctrl-C once its first part is in S3; return the job's name."""
     before = jobs()
-    arguments = ("--size", "128x128", "--spot")
 
     def later():
         until = time.monotonic() + 60
@@ -182,22 +182,43 @@ def test_a_job_is_left_joined_interrupted_stopped_and_continued(run, aws, capsys
 
     thread = threading.Thread(target=later)
     thread.start()
-    assert run(*arguments) == 130
+    assert run("--size", size, "--spot") == 130
     thread.join()
+    (name,) = jobs() - before
+    return name
+
+
+def test_a_job_is_left_stopped_and_continued(run, capsys):
+    name = leave(run, "128x128")
     said = capsys.readouterr().err
     assert "The job goes on and costs money" in said
     assert "compiling unet, 0 of 2 done" in said
-    (name,) = jobs() - before
+    arguments = ("--size", "128x128", "--spot")
+    assert run("--list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["running"] == [name]
     assert run(*arguments, "--stop") == 0
     assert f"{name} is stopped" in capsys.readouterr().out
     assert run(*arguments, "--stop") == 0
     assert "No job compiles tiny at 128 x 128" in capsys.readouterr().out
 
+    before = jobs()
     assert run(*arguments) == 0
     output = capsys.readouterr()
     assert "is compiled" in output.out
     assert "--instance-type ml.inf2.xlarge --size 128x128` serves it" in output.out
-    assert jobs() - before == {name, f"{name[:-1]}2"}
+    assert jobs() - before == {f"{name[:-1]}2"}
+
+
+@pytest.mark.skipif(not ALL, reason="another job")
+def test_an_interrupted_spot_job_goes_on_by_itself_and_is_joined(run, aws, capsys):
+    name = leave(run, "128x136")
+    EmulatorClient(aws.url).interrupt_training(name)
+    before = jobs()
+    assert run("--size", "128x136", "--spot") == 0
+    said = capsys.readouterr()
+    assert f"The job {name} runs already" in said.err
+    assert "is compiled" in said.out
+    assert jobs() == before
 
 
 FAILURES = [

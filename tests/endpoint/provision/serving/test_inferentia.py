@@ -77,6 +77,8 @@ def served(world):
 
 def test_a_compiled_model_is_served_with_its_code_and_its_machine_image(world, deployed, capsys):
     made = store(deployed, world, size=(448, 512))
+    assert make(world, *ON_INF2, "--dry-run") == 0
+    assert only_config(world)["ProductionVariants"][0].get("InstanceType") != "ml.inf2.xlarge"
     assert make(world, *ON_INF2) == 0
 
     files, container = served(world)
