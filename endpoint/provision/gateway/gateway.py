@@ -106,8 +106,9 @@ def deploy(
 def default_backend(context: Context) -> Backend:
     """Return what serves the deployed gateway's default model."""
     variables = _variables(context.gateway.function(context.deployment.function))
-    entries = json.loads(variables["EASEL_MODELS"])
-    return setting.read(next(iter(entries.values())).get("backend"))
+    entries: dict[str, dict[str, Any]] = json.loads(variables.get("EASEL_MODELS", "{}"))
+    first = next(iter(entries.values()), None)
+    return setting.EASEL if first is None else setting.read(first.get("backend"))
 
 
 def check(context: Context, options: DeployOptions) -> None:

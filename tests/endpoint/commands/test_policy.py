@@ -14,7 +14,7 @@ from endpoint.core.naming import LONGEST_NAME, Deployment
 from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
 from tests import iam
-from tests.endpoint.doubles import create, create_gateway, interrupted_build, only_config
+from tests.endpoint.doubles import PNG, create, create_gateway, interrupted_build, only_config
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
@@ -182,7 +182,7 @@ def calls(tmp_path_factory):
 
 
 def _png(_url, **_key):
-    return b"\x89PNG\r\n\x1a\n"
+    return PNG
 
 
 def _requests(calls):

@@ -153,7 +153,7 @@ def test_a_folders_own_defaults_are_sent_by_the_scripts(tmp_path, monkeypatch):
     (tmp_path / "model_index.json").write_text('{"_class_name": "ZImagePipeline"}')
     (tmp_path / "easel.json").write_text('{"steps": 6, "about": "x"}')
     options = create_endpoint.parser().parse_args(["--model", str(tmp_path), *KLEIN])
-    model = backends.resolve(options)  # type: ignore[arg-type] # a namespace with all its fields
+    model = backends.resolve(options)
     assert (model.backend, model.defaults) == ("vllm-omni", {"steps": 6})
     served = Served(setting.read("vllm-omni"), model.defaults)
     assert served.sample("x")["steps"] == 6
