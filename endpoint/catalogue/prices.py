@@ -97,6 +97,13 @@ def cpu_types() -> dict[str, CpuType]:
     }
 
 
+@cache
+def per_hour() -> dict[str, float]:
+    """Return the prices of all instance types, in USD per hour, by name."""
+    types = (*instance_types().values(), *cpu_types().values())
+    return {each.name: each.usd_per_hour for each in types}
+
+
 def _without(entry: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name != key}
 
@@ -110,8 +117,7 @@ def dearest(types: Iterable[str]) -> float | None:
 
 
 def _price(name: str) -> float | None:
-    instance_type = instance_types().get(name) or cpu_types().get(name)
-    return instance_type.usd_per_hour if instance_type else None
+    return per_hour().get(name)
 
 
 def storage_per_month(size: int) -> float:

@@ -368,8 +368,11 @@ def endpoint_name(text: str) -> str:
 
 
 def field_names(text: str) -> tuple[str, ...]:
-    """Read names with commas between them."""
-    return tuple(filter(None, (name.strip() for name in text.split(","))))
+    """Read one or more names with commas between them."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} are no names of fields, such as seed,steps")
+    return names
 
 
 def instance_type(text: str) -> str:

@@ -153,9 +153,7 @@ def parameters(
         "ZoneCount": str(len(zones)),
         "MonthlyBudget": budget,
         "MonthlyCap": cap,
-        "Prices": json.dumps(
-            {name: each.usd_per_hour for name, each in prices.instance_types().items()}
-        ),
+        "Prices": json.dumps(prices.per_hour()),
         "PicturePrice": f"{prices.gateway_per_picture(_PICTURE_SECONDS):.6f}",
         "Wake": wake,
         "OtherEndpoints": ",".join(_others(context, before, options)),

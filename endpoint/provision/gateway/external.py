@@ -87,13 +87,15 @@ def offered(
         options: the command's.
         before: the deployed function's variables.
         stored: whether pictures of real-time models are stored.
+
+    Raises:
+        BadArgument: if an option of theirs has an unusable value, or no effect.
     """
+    backend = _backend(options)
     if options.endpoint:
         model = models.find(options.model) if options.model else None
         defaults = model.defaults if model else {}
-        yield _offered(
-            context, options.endpoint, model_name(options), _backend(options), defaults, stored
-        )
+        yield _offered(context, options.endpoint, model_name(options), backend, defaults, stored)
     gone = {name.lower() for name in (*options.without_endpoint, options.endpoint or "")}
     for name, entry in _entries(context, before).items():
         endpoint = str(entry["endpoint"])

@@ -27,8 +27,10 @@ from typing import Any
 _FOLDER = Path(__file__).parents[1] / "pages"
 _INCLUDE = re.compile(r"<!-- ([a-z_]+\.html) -->|/\* ([a-z_]+\.(?:css|js)) \*/")
 
-# Lines that are only a comment, and the indentation of the others.
-_UNSENT = re.compile(r"^[ \t]*(?:(?://.*|/\*(?:(?!\*/).)*\*/)\n)?", re.MULTILINE)
+# Lines that are empty or only a comment, and the indentation of the others.
+_UNSENT = re.compile(r"^[ \t]*(?:(?://.*|/\*(?:(?!\*/).)*\*/)?\n)?", re.MULTILINE)
+# In CSS, white space around punctuation, but not before a colon, which begins a selector as well.
+_SPACE = re.compile(r";?\s*(\})\s*|\s*([{;,])\s*|(:)\s+")
 
 _REFUSED, _FAILED = "That cannot be painted", "No picture this time"
 _HEADINGS = {
@@ -140,11 +142,13 @@ def _assembled(name: str) -> str:
     """Return a file with the files that it includes.
 
     Pages have placeholders such as `$base`. Styles and scripts have none: their dollar signs are
-    doubled for the template; indentation and lines of comments are left out, a sixth of the page.
+    doubled for the template; lines of comments and most white space are left out, a fifth of the
+    page.
     """
     text = (_FOLDER / name).read_text(encoding="utf-8")
     if not name.endswith(".html"):
         text = _UNSENT.sub("", text)
+        text = _SPACE.sub(r"\1\2\3", text) if name.endswith(".css") else text
         text = text.replace("$", "$$")
     return _INCLUDE.sub(lambda include: _assembled(include[1] or include[2]).rstrip("\n"), text)
 

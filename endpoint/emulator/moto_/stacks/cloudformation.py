@@ -7,7 +7,6 @@ template chose, and rolls the update back.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -68,7 +67,6 @@ def install() -> None:
 
     replace(parsing, "resource_class_from_type", wrap)
     _make_whole_buckets()
-    _update_code_of_templates()
     _delete_with_contents()
     _describe_lists_as_text()
     _refuse_updates()
@@ -102,24 +100,6 @@ def _complete(bucket: Any, properties: dict[str, Any]) -> None:
     bucket.set_cors(
         [{_CORS[key]: _as_text(value) for key, value in rule.items()} for rule in rules]
     )
-
-
-def _update_code_of_templates() -> None:
-    """Update a function whose code is in the template, which moto takes for a ZIP file then."""
-    from moto.awslambda.models import LambdaFunction
-
-    def wrap(original: Callable[..., Any]) -> Any:
-        def update(_: Any, /, *, cloudformation_json: dict[str, Any], **options: Any) -> Any:
-            properties = dict(cloudformation_json["Properties"])
-            if code := properties.get("Code", {}).get("ZipFile"):
-                zipped = LambdaFunction._create_zipfile_from_plaintext_code(code)
-                properties["Code"] = {"ZipFile": base64.b64encode(zipped)}
-            changed = {**cloudformation_json, "Properties": properties}
-            return original(cloudformation_json=changed, **options)
-
-        return classmethod(update)
-
-    replace(LambdaFunction, "update_from_cloudformation_json", wrap)
 
 
 def _as_text(value: Any) -> Any:
