@@ -40,7 +40,7 @@ _OVERHEAD = 0.5 * GB
 # The libraries, and the first request.
 _LOADING = 2 * GB
 # Folders with files that are no component's.
-_NO_COMPONENTS = {"", "loras", "merged_lora", "quantised"}
+_NO_COMPONENTS = {"loras", "merged_lora", "quantised"}
 # The formula is right to within a tenth.
 _TIGHT, _TOO_LARGE = 0.9, 1.1
 
@@ -194,7 +194,8 @@ def of_folder(folder: Path) -> tuple[Component, ...]:
     found: dict[str, Component] = {}
     for place in select(folder).files:
         path = PurePosixPath(place)
-        if is_safe(place) and path.parent.name not in _NO_COMPONENTS:
+        folders = path.parts[:-1]
+        if is_safe(place) and folders and _NO_COMPONENTS.isdisjoint(folders):
             name = _component_of(path)
             before = found.get(name, Component(name, 0))
             count, kept = _count(folder / place)

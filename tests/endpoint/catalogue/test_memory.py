@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from endpoint.catalogue import memory, models, prices
 from endpoint.catalogue.memory import GB, Component
+from endpoint.core.model_folder.files import select
+from tests.model_folders import write_file, write_pipeline
 
 DEMO = Path(__file__).parents[3] / "model_package" / "demo" / "weights"
 TYPES = prices.instance_types()
@@ -146,6 +148,15 @@ def test_a_file_that_is_no_safetensors_file_is_an_error(tmp_path):
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1")
     with pytest.raises(ValueError, match="no safetensors file"):
         memory._count(file)
+
+
+def test_adapters_are_no_components_wherever_they_are(tmp_path):
+    folder = write_pipeline(tmp_path / "mine")
+    before = memory.of_folder(folder)
+    write_file(folder / "loras" / "water.safetensors")
+    write_file(folder / "loras" / "styles" / "oil.safetensors")
+    assert "loras/styles/oil.safetensors" in select(folder).files
+    assert memory.of_folder(folder) == before
 
 
 def test_a_refiners_components_have_names_of_their_own():
