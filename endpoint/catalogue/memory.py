@@ -41,7 +41,7 @@ _OVERHEAD = 0.5 * GB
 _LOADING = 2 * GB
 # Folders with files that are no component's.
 _NO_COMPONENTS = {"loras", "merged_lora", "quantised"}
-# The formula is right to within a tenth.
+# The formula is right to within a tenth, because of the activations: weights are counted.
 _TIGHT, _TOO_LARGE = 0.9, 1.1
 
 
@@ -163,8 +163,11 @@ class Fit:
 
 def fit(needed: Estimate, instance: InstanceType) -> Fit:
     """Compare what a model needs with what an instance type has."""
-    share = needed.total / (instance.gpu_gib * GB)
-    state = "fits" if share <= _TIGHT else "tight" if share <= _TOO_LARGE else "too large"
+    there = instance.gpu_gib * GB
+    share = needed.total / there
+    certain = needed.weights + needed.overhead
+    possible = share <= _TOO_LARGE and certain <= there
+    state = "fits" if share <= _TIGHT else "tight" if possible else "too large"
     finding = f"{needed.total / GB:.1f} of {instance.gpu_gib} GB: {state}"
     main = instance.ram_gib * 1024**3
     if needed.loading > main:

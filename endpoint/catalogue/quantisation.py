@@ -51,6 +51,8 @@ def refusal(model: Model, instance: InstanceType | None = None) -> str | None:
         return f"{instance.gpu} of {instance.name} has none: its models are compiled"
     if model.quantise == "nunchaku_lite" and not _TURING <= instance.compute < _HOPPER:
         return f"{instance.gpu} of {instance.name} has no kernels for nunchaku_lite"
+    if model.dtype == "bf16" and not instance.bf16:
+        return f"{instance.gpu} of {instance.name} lacks bf16, in which {model.name} is computed"
     return None
 
 

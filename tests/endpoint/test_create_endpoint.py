@@ -80,6 +80,14 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
             "ERNIE-Image-Turbo does not fit on ml.g4dn.xlarge: 26.0 of 16 GB",
         ),
         (
+            ["--model", "ernie-image-turbo", "--instance-type", "ml.g6.2xlarge"],
+            "ERNIE-Image-Turbo does not fit on ml.g6.2xlarge: 26.0 of 24 GB",
+        ),
+        (
+            ["--model", "z-image", "--instance-type", "ml.g4dn.xlarge", "--quantise", "fp8"],
+            "--quantise fp8: NVIDIA T4 of ml.g4dn.xlarge lacks bf16",
+        ),
+        (
             ["--instance-type", "ml.inf2.xlarge", "--quantise", "fp8", "--weights", "s3"],
             "--quantise fp8 has no effect on a compiled model",
         ),

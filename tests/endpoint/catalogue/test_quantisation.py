@@ -38,6 +38,15 @@ def test_4_bits_need_turing_or_newer_and_not_hopper(compute, refused):
     assert bool(quantisation.refusal(model, instance)) == refused
 
 
+@pytest.mark.parametrize("name", quantisation.NAMES[1:])
+def test_a_model_in_bf16_needs_a_gpu_that_has_it(name):
+    model = replace(MODELS["flux2-klein"], quantise=name)
+    assert "lacks bf16" in quantisation.refusal(model, TYPES["ml.g4dn.xlarge"])
+    assert quantisation.refusal(model, TYPES["ml.g6.2xlarge"]) is None
+    sd = replace(MODELS["sd"], quantise="fp8")
+    assert quantisation.refusal(sd, TYPES["ml.g4dn.xlarge"]) is None
+
+
 def test_a_folder_with_a_quantised_denoiser_has_that_and_no_other(tmp_path):
     folder = write_pipeline(tmp_path / "mine")
     plain = models.resolve(str(folder))
