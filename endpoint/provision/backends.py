@@ -5,7 +5,6 @@ The wire of each is in `core/backends`; docs/backends.md compares them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from endpoint.cli.options import EndpointOptions
 from endpoint.core.backends import setting
 from endpoint.core.backends.backend import Backend
 from endpoint.core.backends.fields import GenerationRequest, InvalidField
+from endpoint.core.model_folder.files import DEFAULTS, FolderUnusable, read_defaults
 from endpoint.core.problems import BadArgument
 from endpoint.provision import model_metadata
 
@@ -145,21 +145,25 @@ def _with_backend(model: Model, backend: str) -> Model:
         quantise=NONE,
         # Measured in Easel's own container.
         seconds=None,
-        defaults={**_folder_defaults(model.folder), **model.defaults},
+        defaults={**folder_defaults(model.folder), **model.defaults},
         instance_types=types,
     )
 
 
-def _folder_defaults(folder: Path | None) -> dict[str, Any]:
-    """Return the defaults in a folder's easel.json, which no container but Easel's own reads."""
-    file = folder / "easel.json" if folder else None
+def folder_defaults(folder: Path | None) -> dict[str, Any]:
+    """Return the defaults in a folder's easel.json, which no container but Easel's own reads.
+
+    Raises:
+        BadArgument: if it cannot be read.
+    """
+    file = folder / DEFAULTS if folder else None
     if file is None or not file.is_file():
         return {}
     try:
-        values = json.loads(file.read_text("utf-8"))
-        return {name: values[name] for name in model_metadata.FIELDS if name in values}
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BadArgument(f"{file} cannot be used: {error}.") from error
+        values = read_defaults(file)
+    except FolderUnusable as error:
+        raise BadArgument(f"{error}.") from error
+    return {name: values[name] for name in model_metadata.FIELDS if values.get(name) is not None}
 
 
 def _check_image(wanted: str | None, backend: str) -> None:

@@ -77,7 +77,8 @@ def command(
     model: Model, lora: tuple[str, float] | None, size: tuple[int, int], deployment: str
 ) -> str:
     """Return the command that compiles a model."""
-    listed = models.find(model.name) is not None
+    # A folder can have the name of a model in the catalogue.
+    listed = model.source is not None and models.find(model.name) is not None
     text = f"python -m endpoint compile --model {model.name if listed else model.repository}"
     return text + selection(lora, size, deployment)
 

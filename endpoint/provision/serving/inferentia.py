@@ -12,6 +12,7 @@ from endpoint.cli.context import Context
 from endpoint.cli.options import EndpointOptions
 from endpoint.core.compiled_models import Compiled
 from endpoint.core.problems import BadArgument
+from endpoint.provision.backends import folder_defaults
 from endpoint.provision.files import compiled, payload, weights
 from endpoint.provision.files.payload import File
 
@@ -50,9 +51,14 @@ def family_of(model: Model) -> Compilable:
 
 
 def usual_size(model: Model) -> tuple[int, int]:
-    """Return the width and height of a model's pictures, in pixels."""
+    """Return the width and height of a model's pictures, in pixels.
+
+    Raises:
+        BadArgument: if it cannot be compiled, or its easel.json cannot be read.
+    """
     side = family_of(model).size
-    return int(model.defaults.get("width", side)), int(model.defaults.get("height", side))
+    own = {**folder_defaults(model.folder), **model.defaults}
+    return int(own.get("width", side)), int(own.get("height", side))
 
 
 def check(model: Model, options: EndpointOptions) -> Model:

@@ -16,7 +16,7 @@ from endpoint.provision import checks
 from endpoint.provision.files import compiled, weights_of_jobs
 from tests.endpoint.doubles import BUCKET, create, only_config
 from tests.endpoint.world import IMAGE, contents
-from tests.model_folders import safetensors
+from tests.model_folders import safetensors, write_pipeline
 
 NEURON = IMAGE.replace("huggingface-pytorch-inference:", "huggingface-pytorch-inference-neuronx:")
 ON_INF2 = ("--instance-type", "ml.inf2.xlarge", "--image", NEURON)
@@ -134,6 +134,15 @@ def test_without_a_compiled_model_nothing_is_made_and_the_command_is_named(world
     assert "sd is not compiled at 512 x 512; compiled are: nothing of this model" in said
     assert "`python -m endpoint compile --model sd --size 512x512`" in said
     assert contents(world) == []
+
+
+def test_a_folders_own_size_is_compiled_whatever_the_folder_is_called(world, tmp_path, capsys):
+    folder = write_pipeline(tmp_path / "sdxl")
+    (folder / "easel.json").write_text('{"width": 128, "height": null}')
+    assert world.run(create_endpoint.main, "--model", str(folder), "--yes", *ON_INF2) == 1
+    said = capsys.readouterr().err
+    assert "sdxl is not compiled at 128 x 512" in said
+    assert f"`python -m endpoint compile --model {folder} --size 128x512`" in said
 
 
 def test_what_was_compiled_of_other_weights_is_not_served(world, deployed, capsys):
