@@ -35,6 +35,14 @@ def package(quantise: str) -> str | None:
     return {"gguf": "gguf", "nunchaku_lite": "kernels"}.get(quantise)
 
 
+def needs_hub(quantise: str) -> bool:
+    """Whether a quantisation loads kernels, which are code, from the hub at every start.
+
+    diffusers/quantizers/nunchaku/utils.py
+    """
+    return quantise == "nunchaku_lite"
+
+
 def refusal(model: Model, instance: InstanceType | None = None) -> str | None:
     """Return why a model cannot be stored the way it says; None if it can.
 

@@ -324,7 +324,7 @@ def _files(model: Model) -> Iterator[Check]:
     """Yield what is wrong with a local folder's files, or how many there are."""
     if model.folder is None:
         return
-    faults = check(model.folder)
+    faults = check(model.folder, offline=True)
     for fault in faults:
         state: State = "bad" if fault.fatal else "note"
         yield Check("files", state, f"{fault.path} {fault.finding}", f"{fault.advice}.")

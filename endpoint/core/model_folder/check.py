@@ -100,22 +100,29 @@ class Fault:
         return f"{self.path} {self.finding}: {self.advice}"
 
 
-def check(folder: Path, *, allow_pickle: bool = False) -> list[Fault]:
+def check(folder: Path, *, allow_pickle: bool = False, offline: bool = False) -> list[Fault]:
     """Return the faults of a model folder, those first that prevent its use.
 
     Args:
         folder: the folder.
         allow_pickle: whether weights in `.bin` files can be used where there are no others.
+        offline: whether nothing can be fetched from the hub when the model loads.
     """
-    faults = list(_Checker(folder, allow_pickle=allow_pickle).faults())
+    faults = list(_Checker(folder, allow_pickle=allow_pickle, offline=offline).faults())
     return sorted(faults, key=lambda fault: not fault.fatal)
 
 
 def check_pipeline(
-    folder: Path, index: Mapping[str, Any], shared: Collection[str], *, allow_pickle: bool
+    folder: Path,
+    index: Mapping[str, Any],
+    shared: Collection[str],
+    *,
+    allow_pickle: bool,
+    offline: bool = False,
 ) -> list[Fault]:
     """Return the faults of one pipeline's own folder, without the components in `shared`."""
-    return list(_Checker(folder, allow_pickle=allow_pickle).pipeline("", index, shared))
+    checker = _Checker(folder, allow_pickle=allow_pickle, offline=offline)
+    return list(checker.pipeline("", index, shared))
 
 
 def single_file(path: Path) -> Fault:
@@ -127,10 +134,10 @@ def single_file(path: Path) -> Fault:
 class _Checker:
     """Checks one folder; a method yields the faults of one thing."""
 
-    def __init__(self, folder: Path, *, allow_pickle: bool) -> None:
+    def __init__(self, folder: Path, *, allow_pickle: bool, offline: bool) -> None:
         self._folder = folder
         self._paths = rule.list_files(folder)
-        self._allow_pickle = allow_pickle
+        self._allow_pickle, self._offline = allow_pickle, offline
 
     def faults(self) -> Iterator[Fault]:
         if not self._folder.is_dir():
@@ -212,7 +219,9 @@ class _Checker:
             else:
                 finding = f"is not here, and {path} names {source}"
                 advice = "it is fetched from the hub when the model loads"
-                yield Fault(f"{place}/", finding, advice, fatal=False)
+                if self._offline:
+                    advice = "copy it from there, because the model loads without the hub"
+                yield Fault(f"{place}/", finding, advice, fatal=self._offline)
 
     def _extras(self) -> Iterator[Fault]:
         """Yield the faults of a quantised transformer, and of a LoRA to merge."""

@@ -94,11 +94,12 @@ def require_usable(model: Model, console: Console) -> None:
     """
     if model.folder is None:
         return
-    faults = check(model.folder)
+    # The container of weights in S3 is offline, as are jobs.
+    faults = check(model.folder, offline=True)
     for fault in faults:
         if not fault.fatal:
             console.say(f"{fault}.")
-    _refuse([fault for fault in faults if fault.fatal], model.folder)
+    _refuse(faults, model.folder)
 
 
 def pipeline_of(folder: Path) -> str:
@@ -112,8 +113,8 @@ def pipeline_of(folder: Path) -> str:
 
 
 def _refuse(faults: Sequence[Fault], source: object) -> None:
-    if faults:
-        advice = "\n".join(f"{fault}." for fault in faults)
+    if fatal := [fault for fault in faults if fault.fatal]:
+        advice = "\n".join(f"{fault}." for fault in fatal)
         raise BadArgument(f"The model in {source} cannot be used.", advice)
 
 
@@ -136,7 +137,8 @@ def shortened(names: Sequence[str], most: int = 20) -> str:
 
 def _files(folder: Path, variant: str | None, without: Collection[str] = ()) -> list[File]:
     index = _read_index(folder / index_of(folder))
-    _refuse(check_pipeline(folder, index, without, allow_pickle=False), folder)
+    faults = check_pipeline(folder, index, without, allow_pickle=False, offline=True)
+    _refuse(faults, folder)
     chosen = choose(list_files(folder), index, variant, without)
     return [File.read(folder / place, place) for place in sorted(chosen)]
 

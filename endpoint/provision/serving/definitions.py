@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from endpoint.aws.endpoints import VARIANT
+from endpoint.catalogue import quantisation
 from endpoint.catalogue.models import Model, Repository
 from endpoint.provision.backends import EASEL
 from endpoint.provision.model_metadata import BACKEND
@@ -176,8 +177,8 @@ def container_environment(
     if model.defaults:
         variables["EASEL_DEFAULTS"] = json.dumps(model.defaults, sort_keys=True)
     variables |= model.settings
-    if model.quantise == "nunchaku_lite":
-        # Without it diffusers does not load the kernels, which are code from the hub.
+    if quantisation.needs_hub(model.quantise):
+        # Without it diffusers does not load the kernels.
         variables["DIFFUSERS_TRUST_REMOTE_KERNELS"] = "true"
     return variables | (_stored(model) if weights_in_s3 else _fetched(model))
 
@@ -229,7 +230,10 @@ _LONGEST_INVOCATION = 3600
 def _stored(model: Model) -> dict[str, str]:
     # What is in the bucket is read first. A commit that the catalogue does not have is kept here.
     recorded = {name: at for name, at in model.repositories.items() if at.recorded}
-    return {**_OFFLINE, **_of_repositories(recorded)}
+    return {
+        **({} if quantisation.needs_hub(model.quantise) else _OFFLINE),
+        **_of_repositories(recorded),
+    }
 
 
 def _fetched(model: Model) -> dict[str, str]:

@@ -176,6 +176,11 @@ def _are_fetched_here(model: Model, options: EndpointOptions) -> bool:
 
 
 def _check_weights(model: Model, options: EndpointOptions) -> None:
+    if options.private_network and quantisation.needs_hub(model.quantise):
+        raise BadArgument(
+            f"{model.quantise} loads its kernels from the hub, which --private-network prevents.",
+            "Choose another --quantise, or leave out --private-network.",
+        )
     if _in_s3(model, options):
         return
     if model.folder:

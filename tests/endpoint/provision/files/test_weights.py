@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from endpoint.provision.files import weights
 from endpoint.provision.files.weights import choose, gather
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import contents
-from tests.model_folders import write_ensemble, write_file, write_pipeline
+from tests.model_folders import SD, write_ensemble, write_file, write_pipeline
 
 INDEX = {
     "_class_name": "TinyPipeline",
@@ -205,6 +206,31 @@ def test_unusable_files_are_refused_before_anything_is_created(world, tmp_path, 
     assert "unet/config.json is not complete JSON" in message
     assert "vae/diffusion_pytorch_model.safetensors is empty: download it again." in message
     assert contents(world) == []
+
+
+def _modular_without_its_unet(folder):
+    write_pipeline(folder)
+    (folder / "model_index.json").unlink()
+    shutil.rmtree(folder / "unet")
+    place = {"pretrained_model_name_or_path": "somebody/published"}
+    parts = {name: [*kind, place] for name, kind in SD.items()}
+    index = {"_class_name": "SomeModularPipeline", **parts}
+    (folder / "modular_model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_a_component_that_only_the_hub_has_is_refused_before_an_upload(
+    world, tmp_path, monkeypatch, capsys
+):
+    folder = _modular_without_its_unet(tmp_path / "tiny")
+    assert create(world, "--weights", "s3", model=str(folder)) == 2
+    said = "unet/ is not here, and modular_model_index.json names somebody/published: copy it"
+    assert said in capsys.readouterr().err
+    assert contents(world) == []
+    monkeypatch.setattr(weights, "_fetch", lambda *_: folder)
+    with pytest.raises(BadArgument) as caught:
+        gather(Model("sd", "SD", Repository("some/model", "main"), {}), Console(world))
+    assert f"{said} from there, because the model loads without the hub." in caught.value.advice
 
 
 @pytest.mark.parametrize("index", [b"\xef\xbb\xbf{}", b"{", b"[1]"])

@@ -108,6 +108,19 @@ def test_kernels_of_the_hub_are_trusted_for_the_quantisation_that_needs_them():
     variables = container_environment(model, weights_in_s3=False, log_prompts=False)
     assert variables["DIFFUSERS_TRUST_REMOTE_KERNELS"] == "true"
     assert variables["EASEL_QUANTISED_REVISION"] == "main"
+    stored = container_environment(model, weights_in_s3=True, log_prompts=False)
+    assert stored["DIFFUSERS_TRUST_REMOTE_KERNELS"] == "true"
+    # They are fetched although the weights are not.
+    assert "HF_HUB_OFFLINE" not in stored
+    plain = container_environment(models.read()["sd"], weights_in_s3=True, log_prompts=False)
+    assert plain["HF_HUB_OFFLINE"] == "1"
+
+
+def test_kernels_of_the_hub_are_refused_in_a_private_network(world, capsys):
+    options = ("--quantise", "nunchaku_lite", "--weights", "s3", "--private-network")
+    assert create(world, *options, model="flux2-klein") == 2
+    assert "nunchaku_lite loads its kernels from the hub" in capsys.readouterr().err
+    assert names(world, "Model") == []
 
 
 def test_the_serving_code_is_stored_below_code_in_the_bucket(world):

@@ -113,6 +113,9 @@ def test_a_component_of_another_repository_is_reported_and_no_fault(folder_of, t
         "text_encoder/ is not here, and modular_model_index.json names somebody/published: it is "
         "fetched from the hub when the model loads"
     )
+    (fault,) = check(folder, offline=True)
+    assert fault.fatal
+    assert str(fault).endswith("copy it from there, because the model loads without the hub")
 
 
 @pytest.mark.parametrize(
