@@ -18,7 +18,8 @@ from typing import Any
 
 from endpoint.aws.models import instance_types
 from endpoint.aws.registry import Image
-from endpoint.catalogue import prices, training
+from endpoint.catalogue import prices, quantisation, training
+from endpoint.catalogue.models import NONE
 from endpoint.cli.context import Context
 from endpoint.core.batches import places
 from endpoint.core.console import elapsed
@@ -116,6 +117,15 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
         raise ScriptError(
             f"The files of {model} are not there.", "`python -m endpoint create` stores them."
         )
+    environment = container.get("Environment", {})
+    has_weights = "EASEL_MODEL_ID" not in environment
+    quantise = environment.get("EASEL_QUANTISE", NONE)
+    if has_weights and quantisation.needs_hub(quantise):
+        raise ScriptError(
+            f"{model} is stored with {quantise}, which loads its kernels from the hub, and a spot"
+            " job with weights in S3 has no network.",
+            "Leave out --spot: the batch then goes through the endpoint.",
+        )
     start = f"s3://{context.deployment.bucket}/"
     data = str(container["ModelDataSource"]["S3DataSource"]["S3Uri"]).removeprefix(start)
     types = [instance_type] if instance_type else instance_types(config)
@@ -124,10 +134,10 @@ def find(context: Context, model: str | None, instance_type: str | None) -> Defi
         version,
         container["Image"],
         data,
-        container.get("Environment", {}),
+        environment,
         types,
         types[0],
-        "EASEL_MODEL_ID" not in container.get("Environment", {}),
+        has_weights,
     )
 
 
@@ -374,7 +384,7 @@ def _environment(definition: Definition) -> dict[str, str]:
     settings = {
         name: value
         for name, value in definition.environment.items()
-        if name.startswith(("EASEL_", "HF_"))
+        if name.startswith(("EASEL_", "HF_", "DIFFUSERS_"))
     }
     return {
         **settings,

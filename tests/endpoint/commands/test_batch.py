@@ -15,9 +15,11 @@ from endpoint.emulator.lambda_.inline import InlineFunction
 from endpoint.emulator.moto_.training import training
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.training.service import Training
+from endpoint.provision.serving import pins
 from tests import iam
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, PNG, REGION, Crash, role_policy
+from tests.model_folders import write_file, write_pipeline
 
 
 @pytest.fixture
@@ -559,6 +561,38 @@ def test_at_the_monthly_cap_a_spot_job_is_collected_once_and_stopped(
     started[0].enter("Stopped", status="Stopped")
     assert run(queue, prompts, "--spot", "--stop") == 0
     assert pictures(prompts) == PICTURES
+
+
+# Of another account, which cannot be looked into.
+KERNELS = f"999999999999.dkr.ecr.{REGION}.amazonaws.com/with-kernels:1"
+
+
+def test_a_spot_job_trusts_the_kernels_that_its_endpoint_trusts(
+    queue, started, prompts, monkeypatch
+):
+    monkeypatch.setattr(pins, "newest_commit", lambda _: "1" * 40)
+    options = ("--quantise", "nunchaku_lite", "--weights", "fetch", "--image", KERNELS)
+    assert create(queue, *options, model="flux2-klein") == 0
+    assert interrupted(queue, prompts, "--model", "flux2-klein", "--spot") == 130
+    (job,) = jobs(queue)
+    client = queue.client("sagemaker")
+    described = client.describe_training_job(TrainingJobName=job["TrainingJobName"])
+    assert described["Environment"]["DIFFUSERS_TRUST_REMOTE_KERNELS"] == "true"
+    assert not described["EnableNetworkIsolation"]
+
+
+def test_a_spot_job_without_a_network_is_refused_where_kernels_come_from_the_hub(
+    world, prompts, tmp_path, capsys
+):
+    folder = write_pipeline(tmp_path / "small")
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        write_file(folder / "quantised" / name)
+    assert create(world, "--weights", "s3", "--image", KERNELS, model=str(folder)) == 0
+    assert run(world, prompts, "--spot") == 1
+    said = capsys.readouterr().err
+    assert "small is stored with nunchaku_lite, which loads its kernels from the hub" in said
+    assert "Leave out --spot" in said
+    assert not jobs(world)
 
 
 def test_the_guard_counts_a_running_spot_job_and_stops_it_at_the_cap(queue, started, prompts):
