@@ -253,7 +253,7 @@ class CompileOptions(CommonOptions):
         size: width and height in pixels; None for the model's own.
         instance_type: to compile on; None for the cheapest with enough memory.
         spot: whether to use a spot instance.
-        stop: stop the job of this compilation.
+        stop: the name of a job to stop; True for that of this compilation.
     """
 
     model: str
@@ -263,7 +263,7 @@ class CompileOptions(CommonOptions):
     image: str | None
     instance_type: str | None
     spot: bool
-    stop: bool
+    stop: str | bool | None
     list: bool
 
 
@@ -364,6 +364,13 @@ def endpoint_name(text: str) -> str:
     """Read the name of an endpoint; whether it exists, SageMaker decides."""
     if not _ENDPOINT.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name of an endpoint")
+    return text
+
+
+def job_name(text: str) -> str:
+    """Read SageMaker's name of a job, whose rule is that of endpoints."""
+    if not _ENDPOINT.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a job")
     return text
 
 
@@ -476,7 +483,8 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     add("--instance-type", type=instance_type, help=ram)
     spot = "use a spot instance: cheaper, and interruptions cost time"
     add("--spot", action="store_true", help=spot)
-    add("--stop", action="store_true", help="stop the job of this compilation")
+    stop = "stop a job, by its name (that of this compilation)"
+    add("--stop", nargs="?", const=True, type=job_name, metavar="JOB", help=stop)
     add("--list", action="store_true", help="list the compiled models and the jobs that run")
 
 

@@ -47,6 +47,8 @@ def compile_model(context: Context, options: CompileOptions) -> Result:
     """Start a job or join it, stop one, or list what there is."""
     if options.list:
         return _list(context)
+    if isinstance(options.stop, str):
+        return _stop(context, options.stop)
     model = models.resolve(options.model)
     family = inferentia.family_of(model)
     _check_type(options, family)
@@ -56,9 +58,11 @@ def compile_model(context: Context, options: CompileOptions) -> Result:
     image = choose_image(context, options.image, family.serving_types()[0])
     adapter = _adapter(context, model, options.lora)
     target = _target(context, model, options, image, adapter)
-    if options.stop:
-        return _stop(context, target)
     job = CompileJob(context, target)
+    if options.stop:
+        if job.name is None or not job.runs:
+            raise _no_job(context, f"No job compiles {target.title}.")
+        return _stop(context, job.name)
     made = _made(context, target) or job.result()
     if made is not None:
         return _result(context, options, family, made, "is compiled already")
@@ -83,8 +87,8 @@ def _watch(context: Context, job: CompileJob) -> Compiled:
         return job.watch()
     except KeyboardInterrupt:
         context.console.say(
-            "The job goes on and costs money until it ends; the same command joins it, and with"
-            " --stop ends it."
+            "The job goes on and costs money until it ends; the same command joins it, and"
+            f" `{_stop_command(context, job.name or '')}` ends it."
         )
         raise
 
@@ -210,22 +214,47 @@ def _plan(
 # --- What there is -------------------------------------------------------------------------------
 
 
-def _stop(context: Context, target: Target) -> Result:
-    job = CompileJob(context, target)
-    if not job.runs:
-        return Result({"stopped": None}, [f"No job compiles {target.title}."])
-    context.console.ask(f"Stop the compile job {job.name}?")
-    job.stop()
+def _stop(context: Context, name: str) -> Result:
+    """Stop a running job; its checkpoints stay.
+
+    Of the job, its name is enough: what it was made of may have changed, or be gone.
+
+    Raises:
+        ScriptError: if the deployment has no such job that runs.
+    """
+    if name not in _running(context):
+        raise _no_job(context, f"No compile job {name} runs.")
+    context.console.ask(f"Stop the compile job {name}?")
+    context.begin(f"compile job {name}: stopped")
+    context.training.stop_and_wait([name])
     if context.dry_run:
-        return Result({"stopped": job.name}, ["Dry run: nothing was stopped."])
-    lines = [f"{job.name} is stopped; no instance runs for it. The command without --stop goes on."]
-    return Result({"stopped": job.name}, lines)
+        return Result({"stopped": name}, ["Dry run: nothing was stopped."])
+    lines = [
+        f"{name} is stopped; no instance runs for it. The command that started it goes on, if"
+        " model and adapter are the same."
+    ]
+    return Result({"stopped": name}, lines)
+
+
+def _no_job(context: Context, finding: str) -> ScriptError:
+    commands = ", ".join(f"`{_stop_command(context, name)}`" for name in _running(context))
+    advice = f"To stop what runs: {commands}." if commands else ""
+    return ScriptError(finding, advice or "No compile job of this deployment runs.")
+
+
+def _stop_command(context: Context, job: str) -> str:
+    which = compiled.selection(None, None, context.name)
+    return f"python -m endpoint compile --stop {job}{which}"
+
+
+def _running(context: Context) -> list[str]:
+    running = context.training.running(compiled_models.sagemaker_prefix(context.name))
+    return [str(job["TrainingJobName"]) for job in running]
 
 
 def _list(context: Context) -> Result:
     there = compiled.every(context.bucket)
-    running = context.training.running(compiled_models.sagemaker_prefix(context.name))
-    names = [str(job["TrainingJobName"]) for job in running]
+    names = _running(context)
     lines = [f"{name}: runs" for name in names]
     lines += [f"{one.target.title}: {_place(context, one)}" for one in there]
     data = {"compiled": [_data(context, one) for one in there], "running": names}

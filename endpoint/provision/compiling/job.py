@@ -1,4 +1,4 @@
-"""The job that compiles a model: start it or join it, watch it, stop it, and keep its result.
+"""The job that compiles a model: start it or join it, watch it, and keep its result.
 
     weights   in the bucket, where training reads them as well
     code      the package `neuron` and the serving code, by their content
@@ -171,12 +171,6 @@ class CompileJob:
         if self.description["TrainingJobStatus"] != "Completed":
             raise self._failure()
         return self._publish()
-
-    def stop(self) -> None:
-        """Stop the running attempt; its checkpoints stay."""
-        self._context.begin(f"compile job {self.name}: stopped")
-        self._context.training.stop_and_wait([self.name or ""])
-        self._find()
 
     # --- How far it is
 

@@ -57,6 +57,7 @@ BAD = {
     "--size": ["big", "512", "0x0", ""],
     "--stack-role": ["nonsense", ""],
     "--steps": ["many"],
+    "--stop": ["no/name", ""],
     "--training-image": ["nonsense", "no/uri:1", ""],
     "--trainings-per-month": ["0", "many"],
     "--weights": ["borrow"],

@@ -192,14 +192,24 @@ def test_a_job_is_left_stopped_and_continued(run, capsys):
     name = leave(run, "128x128")
     said = capsys.readouterr().err
     assert "The job goes on and costs money" in said
+    assert f"`python -m endpoint compile --stop {name}` ends it" in said
     assert "compiling unet, 0 of 2 done" in said
     arguments = ("--size", "128x128", "--spot")
     assert run("--list", "--json") == 0
     assert json.loads(capsys.readouterr().out)["running"] == [name]
-    assert run(*arguments, "--stop") == 0
+    assert run(*arguments, "--stop", "--dry-run") == 0
+    assert "Dry run: nothing was stopped" in capsys.readouterr().out
+    # Other inputs, as after a change of the adapter: another compilation, and the job still runs.
+    stop_it = f"`python -m endpoint compile --stop {name}`"
+    for other in (("--size", "128x152", "--stop"), ("--stop", f"{name}0")):
+        assert run(*other) == 1
+        assert stop_it in capsys.readouterr().err
+    assert run("--model", "sdxl", "--lora", "nothing", "--stop", name) == 0
     assert f"{name} is stopped" in capsys.readouterr().out
-    assert run(*arguments, "--stop") == 0
-    assert "No job compiles tiny at 128 x 128" in capsys.readouterr().out
+    assert run(*arguments, "--stop") == 1
+    said = capsys.readouterr().err
+    assert "No job compiles tiny at 128 x 128" in said
+    assert "No compile job of this deployment runs" in said
 
     before = jobs()
     assert run(*arguments) == 0
