@@ -100,7 +100,10 @@ def cpu_types() -> dict[str, CpuType]:
 @cache
 def per_hour() -> dict[str, float]:
     """Return the prices of all instance types, in USD per hour, by name."""
-    types = (*instance_types().values(), *cpu_types().values())
+    types: tuple[InstanceType | CpuType, ...] = (
+        *instance_types().values(),
+        *cpu_types().values(),
+    )
     return {each.name: each.usd_per_hour for each in types}
 
 

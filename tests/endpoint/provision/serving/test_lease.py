@@ -124,8 +124,9 @@ def test_the_guard_has_the_price_of_every_type(world):
     assert create(world) == 0
     function = world.client("lambda").get_function(FunctionName="easel-main-guard")
     variables = function["Configuration"]["Environment"]["Variables"]
+    types = {**prices.instance_types(), **prices.cpu_types()}
     assert json.loads(variables["PRICES"]) == {
-        name: each.usd_per_hour for name, each in prices.instance_types().items()
+        name: each.usd_per_hour for name, each in types.items()
     }
 
 
