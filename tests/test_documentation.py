@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from easel.errors import EaselError
+from endpoint.provision import infrastructure
+from endpoint.provision.training import stack
 from tests.recorded import BODIES, PROGRAMS
+from tests.role_policies import read_template
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "model_package" / "demo" / "MODEL_CARD.md"
@@ -128,6 +131,27 @@ def test_the_model_package_page_lists_its_errors():
 
     for error in (EaselError, *EaselError.__subclasses__()):
         assert f"| {error.status} | `{error.code}` |" in page
+
+
+def test_the_page_names_every_action_that_a_role_may_use_on_everything():
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    paragraphs = [" ".join(text.split()) for text in page.split("\n\n")]
+    (paragraph,) = [text for text in paragraphs if "allowed on `*`" in text]
+    actions = {
+        action
+        for template in (infrastructure.TEMPLATE, stack.TEMPLATE)
+        for resource in read_template(template)["Resources"].values()
+        if resource["Type"] == "AWS::IAM::Role"
+        for policy in resource["Properties"].get("Policies", ())
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Resource"] == "*"
+        for action in statement["Action"]
+    }
+    assert "sagemaker:ListEndpoints" in actions
+
+    # Those of the private network are named together.
+    single = {action for action in actions if not action.startswith("ec2:Describe")}
+    assert [action for action in sorted(single) if f"`{action}`" not in paragraph] == []
 
 
 def test_the_stated_size_of_the_bundled_model_is_that_of_its_files():

@@ -103,6 +103,10 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
             ["--model", "flux3-klein", "--image", HUGGING_FACE],
             "contains diffusers 0.38.0, and FLUX.3 Image Klein needs 0.42",
         ),
+        (
+            ["--model", "flux2-klein", "--image", "huggingface-4.51.3"],
+            "contains diffusers 0.33.1, and FLUX.2 klein 4B needs 0.37",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_created(world, capsys, arguments, message):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from endpoint.catalogue.models import Model, Repository
+from endpoint.core.backends import setting
 from endpoint.core.console import Console
 from endpoint.core.model_folder import files
 from endpoint.core.model_folder.check import Fault, check, check_pipeline
@@ -21,7 +23,9 @@ from endpoint.core.model_folder.files import (
     MERGED_LORA,
     QUANTISED,
     REFINER,
+    SAFE,
     SHARED,
+    VARIANT,
     FolderUnusable,
     components,
     holds_model,
@@ -51,6 +55,8 @@ def gather(model: Model, console: Console) -> list[File]:
         gathered = _gather(model, console)
     except OSError as error:
         raise _unreadable(error) from error
+    if model.backend != setting.EASEL.name:
+        gathered = _without_variant(gathered, model)
     size = sum(file.size for file in gathered)
     console.say(f"  {len(gathered)} files, {size / 1e9:.2f} GB of weights")
     return gathered
@@ -75,6 +81,47 @@ def _gather(model: Model, console: Console) -> list[File]:
         if repository:
             gathered += _part(repository, place, console)
     return gathered
+
+
+def _without_variant(gathered: Iterable[File], model: Model) -> list[File]:
+    """Return a model's files with its 16-bit weights under the names of plain ones.
+
+    The other servers load a folder without a variant, and then look for no other names.
+
+    Raises:
+        BadArgument: if 16-bit weights are in several files, whose index has their names.
+    """
+    gathered = list(gathered)
+    small = {
+        file.place
+        for file in gathered
+        if files.is_safe(file.place)
+        and files.is_variant(file.place)
+        and not files.is_adapter(file.place)
+    }
+    sharded = sorted(_folder_of(place) for place in small if f".{VARIANT}-" in place)
+    if sharded:
+        title = setting.read(model.backend).title
+        raise BadArgument(
+            f"The 16-bit weights of {', '.join(dict.fromkeys(sharded))} are several files each,"
+            f" whose names {title} does not look for.",
+            "Leave the download to the container with --weights fetch, or leave out --backend."
+            if model.source
+            else "Save the model again with `save_pretrained` and without `variant`.",
+        )
+    # An index next to them is of the shards in 32 bits, and would be read first.
+    unused = {_folder_of(place) for place in small}
+    return [
+        replace(file, place=file.place.replace(f".{VARIANT}.", "."))
+        if file.place in small
+        else file
+        for file in gathered
+        if _folder_of(file.place) not in unused or f"{SAFE}.index." not in file.place
+    ]
+
+
+def _folder_of(place: str) -> str:
+    return PurePosixPath(place).parent.as_posix()
 
 
 def _unreadable(error: OSError) -> UploadFailed:

@@ -8,7 +8,7 @@ are, so that later deployments keep both.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from endpoint.aws.models import instance_types, is_asynchronous
@@ -22,7 +22,6 @@ from endpoint.core.problems import BadArgument, NotReady
 from endpoint.provision import infrastructure, model_metadata
 from endpoint.provision.backends import EASEL
 from endpoint.provision.gateway.gateway_project import OfferedModel
-from endpoint.provision.ownership import Ownership
 
 
 def check(context: Context, options: DeployOptions) -> None:
@@ -49,7 +48,7 @@ def check(context: Context, options: DeployOptions) -> None:
             "`python -m endpoint deploy --model NAME` puts the URL in front of those.",
         )
     _check_kind(context, name)
-    _check_model(context, options)
+    _check_model(options)
     for line in _in_words(context, name):
         context.console.say(line)
 
@@ -77,6 +76,57 @@ def check_removal(context: Context, options: DeployOptions, before: Mapping[str,
             raise BadArgument(f"The URL is not in front of {name}; it is in front of {listed}.")
 
 
+def check_names(
+    context: Context, options: DeployOptions, before: Mapping[str, str], own: Collection[str]
+) -> None:
+    """Refuse two models of one name, of which the gateway would offer only one.
+
+    Args:
+        context: the deployment.
+        options: the command's.
+        before: the deployed function's variables.
+        own: the names of the deployment's own models, with those that are to be deployed.
+
+    Raises:
+        BadArgument: if an endpoint of others has the name of another model.
+    """
+    name = model_name(options) if options.endpoint else ""
+    if name in own:
+        raise BadArgument(
+            f"There is a model {name} already: {context.deployment.endpoint(name)} serves it.",
+            "Delete that first, or leave out --model: the endpoint then has its own name.",
+        )
+    kept = {
+        served: str(entry["endpoint"])
+        for served, entry in _kept(context, options, before).items()
+        if served == name or served in own
+    }
+    if options.model and name in kept:
+        previous = kept.pop(name)
+        context.console.say(
+            f"The model {name} moves from {previous} to {options.endpoint}. The gateway may still"
+            f" invoke {previous}, until --without-endpoint {previous}."
+        )
+    for served, endpoint in kept.items():
+        # One that does not exist any more prevents nothing.
+        if context.endpoints.find(endpoint) is not None:
+            raise _same_name(options, served, endpoint, is_own=served in own)
+
+
+def _same_name(options: DeployOptions, name: str, endpoint: str, *, is_own: bool) -> BadArgument:
+    away = f"take the URL away from {endpoint} with --without-endpoint {endpoint}"
+    if is_own:
+        return BadArgument(
+            f"There is a model {name} already: {endpoint}, which is somebody else's, serves it.",
+            f"Deploy another model, or {away}. One of the deployment's own is deleted by"
+            f" `python -m endpoint delete --model {name}`.",
+        )
+    return BadArgument(
+        f"{options.endpoint} and {endpoint} have the same name in requests, {name}.",
+        f"Say with --model what {options.endpoint} serves, or {away}.",
+    )
+
+
 def offered(
     context: Context, options: DeployOptions, before: Mapping[str, str], *, stored: bool
 ) -> Iterator[OfferedModel]:
@@ -91,18 +141,16 @@ def offered(
     Raises:
         BadArgument: if an option of theirs has an unusable value, or no effect.
     """
-    backend = _backend(options)
+    backend, first = _backend(options), ""
     if options.endpoint:
         model = models.find(options.model) if options.model else None
         defaults = model.defaults if model else {}
-        yield _offered(context, options.endpoint, model_name(options), backend, defaults, stored)
-    gone = {name.lower() for name in (*options.without_endpoint, options.endpoint or "")}
-    for name, entry in _entries(context, before).items():
-        endpoint = str(entry["endpoint"])
-        if endpoint.lower() not in gone:
-            yield _offered(
-                context, endpoint, name, entry["backend"], entry.get("defaults", {}), stored
-            )
+        first = model_name(options)
+        yield _offered(context, options.endpoint, first, backend, defaults, stored)
+    for name, entry in _kept(context, options, before).items():
+        if name != first:
+            endpoint, defaults = str(entry["endpoint"]), entry.get("defaults", {})
+            yield _offered(context, endpoint, name, entry["backend"], defaults, stored)
 
 
 def model_name(options: DeployOptions) -> str:
@@ -157,7 +205,7 @@ def _check_kind(context: Context, name: str) -> None:
         )
 
 
-def _check_model(context: Context, options: DeployOptions) -> None:
+def _check_model(options: DeployOptions) -> None:
     model = models.find(options.model) if options.model else None
     if options.model and model is None:
         raise BadArgument(
@@ -171,14 +219,6 @@ def _check_model(context: Context, options: DeployOptions) -> None:
             f"{backend.title} has to be sent {', '.join(sorted(missing))}, because its own default"
             " suits few models.",
             "Name what the endpoint serves with --model, which has the default.",
-        )
-    name = model_name(options)
-    own = context.deployment.endpoint(name)
-    others = [models.resolve(each, options.revision).name for each in options.also]
-    if name in others or Ownership(context).owns_endpoint(own):
-        raise BadArgument(
-            f"There is a model {name} already: {own} serves it.",
-            "Delete that first, or leave out --model: the endpoint then has its own name.",
         )
 
 
@@ -220,6 +260,18 @@ def _offered(
         pictures=f"s3://{context.deployment.bucket}/pictures/{name}/" if keeps else None,
         backend=backend,
     )
+
+
+def _kept(
+    context: Context, options: DeployOptions, before: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Return those of `_entries` whose endpoints the options do not name."""
+    named = {name.lower() for name in (*options.without_endpoint, options.endpoint or "")}
+    return {
+        name: entry
+        for name, entry in _entries(context, before).items()
+        if str(entry["endpoint"]).lower() not in named
+    }
 
 
 def _entries(context: Context, before: Mapping[str, str]) -> dict[str, dict[str, Any]]:

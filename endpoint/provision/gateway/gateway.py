@@ -131,6 +131,9 @@ def check(context: Context, options: DeployOptions) -> None:
             "The URL would be left without a model.",
             "Deploy another one with --model, or take everything down: `./setup.sh destroy`.",
         )
+    own = {model.name for model in offered if deployment.owns(model.endpoint)}
+    own |= {backends.resolve(each).name for each in options.own_options()}
+    external.check_names(context, options, _variables(before), own)
     variables = _check_settings(context, options, offered, _variables(before))
     if requires_keys(variables):
         return
@@ -275,7 +278,13 @@ def _offered_models(
         for name in (*own, *asleep)
         if (model := _offered(context, name, leases.get(name), wake=wake, stored=stored))
     ]
-    offered += external.offered(context, options, before, stored=stored)
+    own_names = {model.name for model in offered}
+    offered += [
+        model
+        for model in external.offered(context, options, before, stored=stored)
+        # `check` has refused it, unless the other endpoint does not exist any more.
+        if model.name not in own_names
+    ]
     first = _first(options, before)
     return tuple(sorted(offered, key=lambda model: (model.name != first, model.name)))
 

@@ -85,6 +85,19 @@ def test_a_model_of_few_steps_is_its_base_with_an_adapter_and_a_schedule():
     assert (few.sampler, few.defaults["steps"]) == ("euler-trailing", 4)
 
 
+def test_a_model_of_a_newer_family_says_which_diffusers_has_its_pipeline():
+    # By the list of pipelines in diffusers' releases; Stable Diffusion is in each of them.
+    needed = {name: model.diffusers for name, model in MODELS.items() if model.diffusers}
+    assert needed == {
+        "flux2-klein": "0.37",
+        "z-image-turbo": "0.36",
+        "z-image": "0.36",
+        "ernie-image-turbo": "0.38",
+        "flux3-klein": "0.42",
+    }
+    assert {name for name in MODELS if not name.startswith("sd")} == set(needed)
+
+
 def test_a_revision_pins_a_model_that_is_not_pinned():
     model = models.resolve("flux3-klein", "0123456")
     assert (model.name, model.source.revision) == ("flux3-klein", "0123456")

@@ -10,6 +10,7 @@ import pytest
 from endpoint.catalogue.models import Model, Repository
 from endpoint.core.console import Console
 from endpoint.core.problems import BadArgument, UploadFailed
+from endpoint.provision.backends import CREATED, EASEL
 from endpoint.provision.files import weights
 from endpoint.provision.files.weights import choose, gather
 from tests.endpoint.doubles import BUCKET, create
@@ -65,6 +66,67 @@ def test_shards_and_their_index_are_selected_together():
     assert sorted(choose(paths, {"unet": ["a", "b"]}, "fp16")) == sorted(paths)
     small = [path.replace("model-", "model.fp16-") for path in paths]
     assert sorted(choose(small, {"unet": ["a", "b"]}, "fp16")) == sorted(small)
+
+
+OTHERS = [name for name in CREATED if name != EASEL]
+
+
+def _stored(folder, backend, console):
+    """Return what is stored of a folder for a backend, by its place below the prefix."""
+    model = Model("tiny", "tiny", None, {}, folder=folder, backend=backend)
+    return {file.place: file.path for file in gather(model, console)}
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_servers_that_know_no_variant_get_the_16_bit_weights_under_plain_names(
+    world, tmp_path, backend
+):
+    folder = _folder(tmp_path)
+    for place in ("unet/diffusion_pytorch_model.safetensors.index.json",
+                  "loras/ink.fp16.safetensors"):  # fmt: skip
+        write_file(folder / place)
+    stored = _stored(folder, backend, Console(world))
+    small = folder / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    assert stored.pop("unet/diffusion_pytorch_model.safetensors") == small
+    assert set(stored) == {
+        "loras/ink.fp16.safetensors",
+        "model_index.json",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "unet/config.json",
+    }
+    own = _stored(folder, EASEL, Console(world))
+    assert own["unet/diffusion_pytorch_model.fp16.safetensors"] == small
+
+
+def test_plain_diffusers_loads_what_is_stored_for_them(world, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    from model_package.stand_in import make_stand_in
+
+    folder = make_stand_in(tmp_path / "tiny", variant="fp16")
+    for place, path in _stored(folder, "hugging-face", Console(world)).items():
+        copy = tmp_path / "stored" / place
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(path)
+    loaded = StableDiffusionPipeline.from_pretrained(tmp_path / "stored", local_files_only=True)
+    original = StableDiffusionPipeline.from_pretrained(folder, variant="fp16")
+    for name in ("unet", "text_encoder"):
+        before, after = (getattr(one, name).state_dict() for one in (original, loaded))
+        assert all(after[key].equal(value) for key, value in before.items())
+
+
+def test_16_bit_shards_are_refused_because_their_index_has_their_names(world, tmp_path):
+    folder = _folder(tmp_path)
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").unlink()
+    names = [f"diffusion_pytorch_model.fp16-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    for name in names:
+        write_file(folder / "unet" / name)
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.fp16.json"
+    index.write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=True))}))
+    with pytest.raises(BadArgument, match="16-bit weights of unet are several files") as caught:
+        _stored(folder, "vllm-omni", Console(world))
+    assert "without `variant`" in caught.value.advice
 
 
 def test_code_compiled_for_the_model_is_selected_with_it():

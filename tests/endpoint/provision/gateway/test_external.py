@@ -203,6 +203,71 @@ def test_it_is_taken_away_with_its_right_and_without_a_model_of_ones_own(world, 
     assert ARN not in rights(world)
 
 
+def test_a_model_moves_to_another_endpoint(world, capsys):
+    make(world, "their-new-one")
+    world.sleep(600)
+    klein = ("--model", "flux2-klein")
+    assert deployed(world, *IN_FRONT, *klein) == 0
+    moved = ("--endpoint", "their-new-one", "--backend", "jumpstart", *klein)
+    assert deployed(world, *moved, "--open", "--yes") == 0
+    assert f"flux2-klein moves from {THEIRS} to their-new-one" in capsys.readouterr().err
+    assert {name: entry["endpoint"] for name, entry in offered(world).items()} == {
+        "flux2-klein": "their-new-one"
+    }
+    assert ARN in rights(world)
+    assert deployed(world, "--without-endpoint", THEIRS, "--open", "--yes") == 0
+    assert rights(world)[1:] == [ARN.replace(THEIRS, "their-new-one")]
+
+
+# Names in requests have 27 characters at most.
+LONG = ("their-stable-diffusion-model-of-2023", "their-stable-diffusion-model-of-2024")
+
+
+def test_two_endpoints_whose_names_are_cut_to_the_same_are_refused(world, capsys):
+    for name in LONG:
+        make(world, name)
+    world.sleep(600)
+    options = ("--backend", "jumpstart", "--open", "--yes")
+    assert deployed(world, "--endpoint", LONG[0], *options) == 0
+    before = variables(world)
+    assert deployed(world, "--endpoint", LONG[1], *options) == 2
+    said = capsys.readouterr().err
+    assert f"{LONG[1]} and {LONG[0]} have the same name in requests, {LONG[0][:27]}" in said
+    assert f"--without-endpoint {LONG[0]}" in said
+    assert variables(world) == before
+    argv = ("--endpoint", LONG[1], *options, "--without-endpoint", LONG[0])
+    assert deployed(world, *argv) == 0
+    assert [entry["endpoint"] for entry in offered(world).values()] == [LONG[1]]
+
+
+def test_a_model_that_an_endpoint_of_others_serves_gets_no_own_one(world, capsys):
+    assert deployed(world, *IN_FRONT, "--model", "sd") == 0
+    assert deployed(world, *OWN, picture=PNG) == 2
+    said = capsys.readouterr().err
+    assert f"There is a model sd already: {THEIRS}, which is somebody else's, serves it" in said
+    assert f"--without-endpoint {THEIRS}" in said
+    endpoints = world.client("sagemaker").list_endpoints()["Endpoints"]
+    assert [item["EndpointName"] for item in endpoints] == [THEIRS]
+    assert deployed(world, *OWN, "--without-endpoint", THEIRS, picture=PNG) == 0
+    assert offered(world)["sd"]["endpoint"] == "easel-main-sd"
+
+
+def test_an_own_model_takes_the_name_of_an_endpoint_that_is_gone(world):
+    assert deployed(world, *IN_FRONT, "--model", "sd") == 0
+    world.client("sagemaker").delete_endpoint(EndpointName=THEIRS)
+    world.sleep(600)
+    assert deployed(world, *OWN, picture=PNG) == 0
+    assert offered(world)["sd"]["endpoint"] == "easel-main-sd"
+
+
+def test_an_own_model_that_sleeps_keeps_its_name(world, capsys):
+    assert deployed(world, *OWN, "--lease", "1h", picture=PNG) == 0
+    world.schedules_run = True
+    world.sleep(4_000)
+    assert deployed(world, *IN_FRONT, "--model", "sd") == 2
+    assert "There is a model sd already: easel-main-sd serves it" in capsys.readouterr().err
+
+
 def test_one_that_is_gone_is_named_and_prevents_nothing(world, capsys):
     assert deployed(world, *IN_FRONT) == 0
     world.client("sagemaker").delete_endpoint(EndpointName=THEIRS)
