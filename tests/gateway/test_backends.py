@@ -25,6 +25,7 @@ from chalicelib.settings import BadSetting, Settings
 from tests.gateway.doubles import (
     FORMATS,
     KEY,
+    ORIGIN,
     Breaks,
     Bucket,
     GuardedClient,
@@ -319,19 +320,38 @@ def test_the_url_of_a_picture_without_a_seed_leads_to_one(behind):
     assert client.get(url[url.index("/inference") :]).status_code == 200
 
 
-def test_the_url_of_a_picture_without_a_seed_needs_no_key(monkeypatch):
+def with_keys(monkeypatch, offered, runtime):
+    """Return a client of a gateway with keys, and with a bucket for links."""
     gateway = GuardedClient(monkeypatch, guarded())
-    gateway.settings = replace(gateway.settings, models=models("hugging-face"))
-    runtime, bucket = Provided(HuggingFace(None)), Provided(gateway.bucket)
-    gateway.service = ImageService(gateway.settings, runtime, bucket)
+    gateway.settings = replace(gateway.settings, models=offered)
+    gateway.service = ImageService(gateway.settings, Provided(runtime), Provided(gateway.bucket))
+    return gateway
 
-    body = {"prompt": "a cat", "response_format": "url"}
-    answer = gateway.post("/v1/images/generations", body, x_api_key=KEY)
-    url = answer_of(answer)["data"][0]["url"]
 
-    path = url[url.index("/inference") :]
+def paths_of(gateway, **fields):
+    """Return the paths of the URLs in OpenAI's answer to a caller with a key."""
+    body = {"prompt": "a cat", "response_format": "url", **fields}
+    answer = answer_of(gateway.post("/v1/images/generations", body, x_api_key=KEY))
+    return [row["url"].removeprefix(ORIGIN).removeprefix("/api") for row in answer["data"]]
+
+
+def test_the_url_of_a_picture_without_a_seed_needs_no_key(monkeypatch):
+    gateway = with_keys(monkeypatch, models("hugging-face"), HuggingFace(None))
+
+    (path,) = paths_of(gateway)
+
     assert gateway.get(path).status_code == 200
     assert gateway.get(path.replace("a%20cat", "a%20dog")).status_code == 401
+
+
+def test_each_url_of_a_picture_without_a_seed_pays_for_three_runs(monkeypatch):
+    gateway = with_keys(monkeypatch, models("hugging-face"), HuggingFace(None))
+
+    paths = paths_of(gateway, n=2)
+
+    assert len(set(paths)) == 2
+    for path in paths:
+        assert [gateway.get(path).status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
 # --- vLLM-Omni ------------------------------------------------------------------------------------

@@ -251,7 +251,9 @@ def _urls(
         resolved = service.resolve(call, generation)
         is_real_time = resolved.model.endpoint is not None
         named = resolved.link_id if is_real_time else resolved.id
-        token = picture_token(service.settings.protection, request, named)
+        # The pictures of one call without a seed have the same id, and each its own URL.
+        one = "" if resolved.id == resolved.link_id else resolved.id[-8:]
+        token = picture_token(service.settings.protection, request, named, one)
         if is_real_time:
             url = _picture_url(request, generation, token)
         else:
