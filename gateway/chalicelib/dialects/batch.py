@@ -152,7 +152,7 @@ def resume_batch(service: ImageService, call: Call, identifiers: str) -> Batch:
         raise InvalidRequest(f"A call has at most {MOST_PICTURES} pictures.")
 
     def wait(identifier: str) -> tuple[GenerationRequest, Outcome]:
-        job = service.find(identifier)
+        job = service.find(call, identifier)
         return job.request, service.wait(call, job)
 
     pairs = in_parallel(wait, ids)
