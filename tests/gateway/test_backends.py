@@ -3,7 +3,10 @@
 import base64
 import io
 import json
+import random
 import re
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -322,9 +325,10 @@ def test_the_url_of_a_picture_without_a_seed_leads_to_one(behind):
     assert client.get(url[url.index("/inference") :]).status_code == 200
 
 
-def with_keys(monkeypatch, offered, runtime):
+def with_keys(monkeypatch, offered, runtime, bucket=None):
     """Return a client of a gateway with keys, and with a bucket for links."""
     gateway = GuardedClient(monkeypatch, guarded())
+    gateway.bucket = bucket or gateway.bucket
     gateway.settings = replace(gateway.settings, models=offered)
     gateway.service = ImageService(gateway.settings, Provided(runtime), Provided(gateway.bucket))
     return gateway
@@ -592,6 +596,52 @@ def test_a_queued_picture_that_cannot_be_repeated_is_never_the_same_job(queued):
 
     assert len(set(jobs)) == len(client.endpoint.queued) == 2
     assert "seed" not in answer_of(client.get(f"/jobs/{jobs[0]}"))["request"]
+
+
+class Painting(Runs):
+    """Stores a file of a size at once for each run."""
+
+    def __init__(self, bucket, size):
+        super().__init__(Breaks())
+        self.bucket, self.body = bucket, png_of(size)
+
+    def _queue(self, asked):
+        places = super()._queue(asked)
+        self.bucket.objects[places["OutputLocation"].removeprefix("s3://bucket/")] = self.body
+        return places
+
+
+def png_of(size):
+    """Return a whole PNG file whose pixels cannot be compressed, of about a size in bytes."""
+    noise = zlib.compress(random.Random(1).randbytes(size), 0)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)), (b"IDAT", noise)]
+    chunks = [
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in [*parts, (b"IEND", b"")]
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, 1_900_000), (1, 5_400_000)])
+def test_queued_pictures_without_a_seed_that_do_not_fit_are_urls(monkeypatch, count, size):
+    queue = {"endpoint": "theirs", "jobs": "s3://bucket/jobs/"}
+    entry = {"asynchronous": queue, "backend": "hugging-face"}
+    offered = Settings.from_environment({"EASEL_MODELS": json.dumps({"m": entry})}).models
+    bucket = Bucket(Breaks())
+    client = with_keys(monkeypatch, offered, Painting(bucket, size), bucket)
+
+    answer = client.post("/v1/images/generations", {"prompt": "a cat", "n": count}, x_api_key=KEY)
+    urls = [row["url"] for row in answer_of(answer)["data"]]
+
+    assert len(set(urls)) == count
+    if size > LARGEST_PICTURE:
+        assert urls[0].startswith("https://bucket.example/jobs/outputs/")
+    else:
+        paths = [url.removeprefix(ORIGIN).removeprefix("/api") for url in urls]
+        assert {client.get(path).status_code for path in paths} == {200}
 
 
 def test_a_queued_failure_is_read_as_its_backend_means_it(queued):
