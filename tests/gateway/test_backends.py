@@ -599,11 +599,11 @@ def test_a_queued_picture_that_cannot_be_repeated_is_never_the_same_job(queued):
 
 
 class Painting(Runs):
-    """Stores a file of a size at once for each run."""
+    """Stores the same file at once for each run."""
 
-    def __init__(self, bucket, size):
+    def __init__(self, bucket, body):
         super().__init__(Breaks())
-        self.bucket, self.body = bucket, png_of(size)
+        self.bucket, self.body = bucket, body
 
     def _queue(self, asked):
         places = super()._queue(asked)
@@ -631,7 +631,7 @@ def test_queued_pictures_without_a_seed_that_do_not_fit_are_urls(monkeypatch, co
     entry = {"asynchronous": queue, "backend": "hugging-face"}
     offered = Settings.from_environment({"EASEL_MODELS": json.dumps({"m": entry})}).models
     bucket = Bucket(Breaks())
-    client = with_keys(monkeypatch, offered, Painting(bucket, size), bucket)
+    client = with_keys(monkeypatch, offered, Painting(bucket, png_of(size)), bucket)
 
     answer = client.post("/v1/images/generations", {"prompt": "a cat", "n": count}, x_api_key=KEY)
     urls = [row["url"] for row in answer_of(answer)["data"]]
@@ -642,6 +642,22 @@ def test_queued_pictures_without_a_seed_that_do_not_fit_are_urls(monkeypatch, co
     else:
         paths = [url.removeprefix(ORIGIN).removeprefix("/api") for url in urls]
         assert {client.get(path).status_code for path in paths} == {200}
+
+
+def test_a_queued_picture_without_compression_fits_the_response_of_the_web_ui(client):
+    sent = painted((1_536, 1_536), "png", compress_level=0)
+    bucket = Bucket(Breaks())
+    client.endpoint = Painting(bucket, sent)
+    queue = {"endpoint": "theirs", "jobs": "s3://bucket/jobs/"}
+    entry = {"asynchronous": queue, "defaults": DEFAULTS, "backend": "vllm-omni"}
+    offered = Settings.from_environment({"EASEL_MODELS": json.dumps({"m": entry})}).models
+    client.offer(offered, bucket)
+
+    answer = post(client, "/sdapi/v1/txt2img", override_settings={"samples_format": "png"})
+    (picture,) = map(base64.b64decode, answer_of(answer)["images"])
+
+    assert len(sent) > LARGEST_PICTURE > len(picture)
+    assert Image.open(io.BytesIO(picture)).getpixel((0, 0)) == (0, 128, 128)
 
 
 def test_a_queued_failure_is_read_as_its_backend_means_it(queued):
