@@ -21,6 +21,7 @@ from chalicelib.generation import (
     GenerationRequest,
     Name,
     Number,
+    Rule,
     Whole,
     painted_size,
 )
@@ -139,6 +140,11 @@ class Model:
         """Bucket and prefix where its pictures are stored; None if none of them are."""
         return self.queue.place if self.queue else self.pictures
 
+    @property
+    def limits(self) -> dict[str, Rule]:
+        """The rules of the fields whose limits are narrower, for the model or for its backend."""
+        return {**self.backend.abilities.rules, **self.rules}
+
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
@@ -146,8 +152,7 @@ class Model:
         models that have them; what is missing, and the formats, only for a backend other than
         Easel's own.
         """
-        rules = {**self.backend.abilities.rules, **self.rules}
-        limits = {name: rule.describe() for name, rule in rules.items()}
+        limits = {name: rule.describe() for name, rule in self.limits.items()}
         return {
             "name": self.name,
             "asynchronous": self.endpoint is None,

@@ -412,6 +412,18 @@ def test_the_models_own_steps_reach_vllm_omni(behind):
     assert client.endpoint.steps == (20, 9, 30, 20)
 
 
+@pytest.mark.parametrize(
+    ("size", "used"),
+    [("1792x1024", "1456x832"), ("1024x1792", "832x1456"), ("3840x2160", "1536x864")],
+)
+def test_a_size_of_openais_models_is_the_nearest_that_vllm_omni_has(behind, size, used):
+    client = behind("vllm-omni")
+
+    answer = post(client, "/v1/images/generations", size=size)
+
+    assert (answer.status_code, client.asked[0]["size"]) == (200, used)
+
+
 def test_an_adapter_reaches_vllm_omni_as_a_path_of_the_container(behind):
     client = behind({"name": "vllm-omni", "adapters": {"watercolour": PATH}})
 

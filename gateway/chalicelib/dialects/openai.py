@@ -21,6 +21,7 @@ from chalicelib.batches.openai import (
     check_fields,
     choice,
     read_generation,
+    side_step,
     steps_of,
     their_name,
 )
@@ -158,10 +159,13 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
         if str(data.get("model", "")).startswith("dall-e"):
             # The default of these models, on which their clients rely without sending it.
             data.setdefault("response_format", "url")
-        first = read_generation(data)
+        models = service.settings.models
+        name = data.get("model")
+        is_offered = isinstance(name, str) and name in models
+        model = models[str(name) if is_offered else service.settings.default_model]
+        first = read_generation(data, side_step(model.limits))
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
-    model = first.model if first.model in service.settings.models else None
-    first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    first = GenerationRequest.from_dict({**first.to_dict(), "model": model.name})
     names_seed = first.seed is not None
     with named_fields():
         quality = choice(data, "quality", tuple(QUALITIES))
