@@ -271,6 +271,24 @@ def test_narrower_limits_are_shown_and_kept(behind):
     assert (refused.status_code, error_of(refused)["field"]) == (400, "guidance_scale")
 
 
+def test_the_limits_of_a_model_and_of_its_backend_are_shown_and_kept_together(behind):
+    backend = {"name": "vllm-omni", "adapters": {"watercolour": PATH}}
+    own = {"width": {"maximum": 1_000, "multipleOf": 24}, "steps": {"maximum": 8}}
+    client = behind(backend, limits=own, defaults={"steps": 4})
+
+    (described,) = answer_of(client.get("/options"))["models"]
+    limits = described["limits"]
+    lora = read(backend).abilities.rules["lora"]
+
+    expected = {"type": "integer", "minimum": 64, "maximum": 1_000, "multipleOf": 48}
+    assert limits["width"] == expected
+    assert (limits["steps"]["maximum"], limits["height"]["multipleOf"]) == (8, 16)
+    for width, status in ((96, 200), (72, 400), (1_056, 400), (48, 400)):
+        path = f"/inference/a%20cat?width={width}&height=64"
+        assert client.get(path).status_code == status
+    assert [lora.clean(example) for example in limits["lora"]["examples"]] == ["watercolour:0.8"]
+
+
 # --- Models that repeat no picture ----------------------------------------------------------------
 
 
