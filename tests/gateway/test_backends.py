@@ -17,11 +17,11 @@ from PIL import Image
 
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.sagemaker import Endpoint, failure_of
-from chalicelib.backends.backend import OPTIONAL, WORDS
+from chalicelib.backends.backend import MEDIA_TYPES, OPTIONAL, WORDS
 from chalicelib.backends.setting import NAMES, read
 from chalicelib.errors import GatewayError, InvalidRequest, JobFailed, PictureTooLarge
 from chalicelib.generation import GenerationRequest
-from chalicelib.image_files import LARGEST_PICTURE, MEDIA_TYPES
+from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
 from chalicelib.settings import BadSetting, Settings
@@ -457,14 +457,6 @@ def test_an_adapter_reaches_vllm_omni_as_a_path_of_the_container(behind):
     assert described["loras"] == ["watercolour"]
 
 
-def test_a_trace_cannot_lead_vllm_omni_elsewhere(behind):
-    client = behind("vllm-omni")
-
-    response = client.get("/inference/a%20cat", **{"X-Amzn-Trace-Id": "Root=1 route=/v1/models"})
-
-    assert response.status_code == 200
-
-
 class Noise(RuntimeClient):
     """Paints pictures of low entropy that are stored without compression."""
 
@@ -502,6 +494,23 @@ def test_pictures_that_fit_together_only_with_compression_are_compressed(behind)
 
     assert all(len(row["b64_json"]) < 1_000_000 for row in answer_of(answer)["data"])
     assert [len(picture) < 1_000_000 for picture in answer_of(web_ui)["images"]] == [True, True]
+
+
+class Sized(Noise):
+    """The same, for the size in the words of Easel's own container."""
+
+    def invoke_endpoint(self, **arguments):
+        body = json.loads(arguments["Body"])
+        size = f"{body['width']}x{body['height']}"
+        return super().invoke_endpoint(**{**arguments, "Body": json.dumps({"size": size})})
+
+
+def test_pictures_of_a_server_that_compresses_are_not_compressed_again(behind):
+    client = behind("easel", Sized(None))
+
+    answer = post(client, "/v1/images/generations", size="1024x1024", n=2, seed=1)
+
+    assert all("seed=" in row["url"] for row in answer_of(answer)["data"])
 
 
 # --- Errors ---------------------------------------------------------------------------------------
