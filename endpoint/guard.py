@@ -101,14 +101,16 @@ def priced(seen):
 
 
 def counted_jobs(before, begin, now):
-    # The jobs of the month: USD, and whether they run.
-    after, names = dict(before), set()
+    # The jobs of the month: USD, and whether they run. One can have ended since the last run; none
+    # runs for more than a week.
+    after, names = dict(before), {name for name in before if before[name]["runs"]}
     for kind in "batch", "compile":
         pages = sagemaker.get_paginator("list_training_jobs").paginate(
-            NameContains=f"{GROUP}-{kind}-", StatusEquals="InProgress"
+            NameContains=f"{GROUP}-{kind}-", CreationTimeAfter=now - 8 * 86400
         )
-        names |= {job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]}
-    for name in names | {name for name in before if before[name]["runs"]}:
+        listed = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
+        names |= {*listed} - {*before}
+    for name in names:
         job = tried(sagemaker.describe_training_job, TrainingJobName=name)
         entry = {"usd": 0} | before.get(name, {}) | {"runs": "TrainingEndTime" not in job}
         after[name] = entry

@@ -16,6 +16,7 @@ from tests.packages import ROOT
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
 REPOSITORY = f"arn:aws:ecr:{REGION}:763104351884:repository/huggingface-pytorch-inference"
+OTHERS_ENDPOINT = "made-by-others"
 _BUCKET = f"arn:aws:s3:::{DEPLOYMENT.bucket}"
 _VALUES = {
     "AWS::AccountId": ACCOUNT,
@@ -29,6 +30,7 @@ _VALUES = {
     "InstanceTypes": ["ml.g5.xlarge"],
     "LeaseRole.Arn": DEPLOYMENT.lease_role,
     "LongestRun": "3600",
+    "OtherEndpoints": [f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:endpoint/{OTHERS_ENDPOINT}"],
     "Repository.Arn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{DEPLOYMENT.repository}",
     "SecurityGroup": "sg-1",
     "SourceBucket.Arn": f"arn:aws:s3:::{DEPLOYMENT.source_bucket}",
@@ -55,6 +57,8 @@ def _tagged(loader: Any, tag: str, node: Any) -> Any:
             return value
         case "If":
             return value[1]  # every option is on
+        case "Split":
+            return value[1]  # the values above are lists
     return value
 
 

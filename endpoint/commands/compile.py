@@ -171,7 +171,7 @@ def _plan(
 
     Raises:
         QuotaTooSmall: if the account can run none of the instance types.
-        ScriptError: if the monthly cap is reached.
+        ScriptError: if the monthly cap is reached, or will be before the job can end.
         Declined: if the operator does not confirm.
     """
     types = [options.instance_type] if options.instance_type else family.compile_types()
@@ -183,6 +183,13 @@ def _plan(
     made = costs.estimate(
         family, price, spot=options.spot, most_seconds=cap.most_seconds(context, chosen)
     )
+    left = cap.seconds_left(context, chosen)
+    if made.seconds.low > left:
+        raise ScriptError(
+            f"The job takes at least {elapsed(made.seconds.low)}, but the monthly cap ends it after"
+            f" {elapsed(left)}.",
+            "Raise the cap with --monthly-cap of `create` or `deploy`.",
+        )
     say = context.console.say
     how = "spot" if options.spot else "on demand"
     say(f"{model.title} ({target.title}), on one {chosen} ({how}).")
@@ -192,6 +199,8 @@ def _plan(
         f" ({made.usd.low:.2f} to {made.usd.most:.2f}); it is stopped after"
         f" {elapsed(made.max_runtime)}. Estimated, not measured. {prices.provenance([chosen])}"
     )
+    if made.seconds.expected > left:
+        say(f"The monthly cap ends it after {elapsed(left)}, which may be too early.")
     if model.refiner:
         say("Its refiner is not compiled: both together do not fit on one accelerator.")
     known = known_image(image)

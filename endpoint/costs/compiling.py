@@ -40,13 +40,14 @@ def estimate(
         family: of the model.
         usd_per_hour: the instance's price on demand.
         spot: whether to use a spot instance.
-        most_seconds: that the job may run; infinite for as long as it may take.
+        most_seconds: that the job may run, which limits the longest time alone; infinite for as
+            long as it may take.
     """
     low, expected, most = (
         inferentia.start_seconds() + 60 * minutes for minutes in family.compile_minutes
     )
     limit = int(min(most, most_seconds))
-    seconds = Range(min(low, limit), min(expected, limit), limit)
+    seconds = Range(low, expected, limit)
     hourly = usd_per_hour * (training.spot_share() if spot else 1.0)
     usd = Range(
         seconds.low / 3_600 * hourly,

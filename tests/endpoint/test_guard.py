@@ -99,8 +99,13 @@ class Account:
 
     def start_job(self, name="easel-main-batch-0123456789ab-1", wait=0, price="dear"):
         """Start a batch job whose spot instance comes after `wait` seconds."""
-        begin = self.now + wait
-        self.jobs[name] = {"begin": begin, "end": None, "type": price, "status": "InProgress"}
+        self.jobs[name] = {
+            "created": self.now,
+            "begin": self.now + wait,
+            "end": None,
+            "type": price,
+            "status": "InProgress",
+        }
 
     def end_job(self, name="easel-main-batch-0123456789ab-1", seconds=0, status="Completed"):
         """Let a job end in some seconds."""
@@ -156,10 +161,9 @@ class Account:
 
         return SimpleNamespace(paginate=listed_objects)
 
-    def _list_jobs(self, NameContains, StatusEquals):
-        assert StatusEquals == "InProgress"
-        names = [name for name in self.jobs if self._status(name) == StatusEquals]
-        names = [name for name in names if NameContains in name]
+    def _list_jobs(self, NameContains, CreationTimeAfter):
+        names = [name for name in self.jobs if NameContains in name]
+        names = [name for name in names if self.jobs[name]["created"] >= CreationTimeAfter]
         return [{"TrainingJobSummaries": [{"TrainingJobName": name} for name in names]}]
 
     def _status(self, name):
@@ -380,6 +384,17 @@ def test_a_spot_job_counts_in_full_while_it_runs_and_as_it_is_billed_afterwards(
     }
     assert account.ledger["usd"] == pytest.approx(account.spent)
     assert account.stopped == []
+
+
+def test_a_job_that_begins_and_ends_between_two_runs_is_counted():
+    account = Account()
+    account.run()
+    account.start_job()
+    account.pass_time(2 * MINUTE)
+    account.end_job()
+    account.pass_time(2 * MINUTE)
+    account.run()
+    assert account.ledger["usd"] == pytest.approx(account.spent) != 0
 
 
 def test_a_job_that_cannot_be_described_counts_as_before():

@@ -27,6 +27,7 @@ from tests.end_to_end.account import (
 )
 from tests.end_to_end.calls import async_url, get, is_picture, picture_url
 from tests.end_to_end.guarded_aws import GATEWAY_KEY
+from tests.role_policies import OTHERS_ENDPOINT
 
 GATEWAY_LOG = "log-group:/aws/lambda/easel-main:log-stream:2026/11/26/1"
 SOURCES = role_policies.DEPLOYMENT.source_bucket
@@ -37,6 +38,10 @@ BY_LAMBDA = [
     iam.Request(f"logs:{action}", iam.ARN.format("logs", GATEWAY_LOG))
     for action in ("CreateLogStream", "PutLogEvents")
 ]
+# A picture of an endpoint that somebody else has made.
+OTHERS = iam.Request(
+    "sagemaker:InvokeEndpoint", iam.ARN.format("sagemaker", f"endpoint/{OTHERS_ENDPOINT}")
+)
 # https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html#sagemaker-roles-createmodel-perms
 BY_SAGEMAKER = [
     iam.Request("s3:GetObject", f"arn:aws:s3:::{BUCKET}/models/sd/1/inference.py"),
@@ -143,17 +148,14 @@ def _renew_and_wake(aws, gateway):
 
 
 def policies():
-    for name, policy, calls in (
-        ("GatewayRole", role_policies.of_role("GatewayRole"), GATEWAY_KEY),
-        ("policy-dev.json", role_policies.of_plain_chalice(), GATEWAY_KEY),
-        ("EndpointRole", role_policies.of_role("EndpointRole"), SAGEMAKER_KEY),
+    for name, policy, calls, more in (
+        # Plain chalice is in front of the deployment's endpoints alone.
+        ("GatewayRole", role_policies.of_role("GatewayRole"), GATEWAY_KEY, [*BY_LAMBDA, OTHERS]),
+        ("policy-dev.json", role_policies.of_plain_chalice(), GATEWAY_KEY, BY_LAMBDA),
+        ("EndpointRole", role_policies.of_role("EndpointRole"), SAGEMAKER_KEY, BY_SAGEMAKER),
     ):
         for statement in policy["Statement"]:
-            yield pytest.param(policy, statement, calls, id=f"{name}-{statement['Sid']}")
-
-
-def _all(asked, caller):
-    return [*asked[caller], *(BY_LAMBDA if caller == GATEWAY_KEY else BY_SAGEMAKER)]
+            yield pytest.param(policy, statement, calls, more, id=f"{name}-{statement['Sid']}")
 
 
 @pytest.mark.parametrize(
@@ -170,10 +172,10 @@ def test_a_build_can_do_its_work_and_every_statement_is_needed(role, calls):
         assert set(statement["Action"]) <= used
 
 
-@pytest.mark.parametrize(("policy", "statement", "caller"), [*policies()])
-def test_every_statement_is_needed(asked, policy, statement, caller):
+@pytest.mark.parametrize(("policy", "statement", "caller", "more"), [*policies()])
+def test_every_statement_is_needed(asked, policy, statement, caller, more):
     rest = [other for other in policy["Statement"] if other is not statement]
-    requests_ = _all(asked, caller)
+    requests_ = [*asked[caller], *more]
     assert iam.refused(policy, requests_) == []
     assert iam.refused({"Statement": rest}, requests_)
 

@@ -21,6 +21,7 @@ from endpoint.core.clock import Clock
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process import clients
 from endpoint.provision.files import compiled, payload
+from endpoint.provision.serving import lease
 from tests.conftest import ALL
 from tests.emulated_aws import empty_aws
 from tests.endpoint.doubles import BUCKET
@@ -207,6 +208,16 @@ def test_a_job_is_left_stopped_and_continued(run, capsys):
     assert "is compiled" in output.out
     assert "--instance-type ml.inf2.xlarge --size 128x128` serves it" in output.out
     assert jobs() - before == {f"{name[:-1]}2"}
+
+
+def test_no_job_starts_that_the_monthly_cap_would_end_too_early(run, monkeypatch, capsys):
+    monkeypatch.setattr(lease, "cap", lambda _context: 0.1)
+    before = jobs()
+    assert run("--size", "168x64") == 1
+
+    assert "The job takes at least 25 min" in (said := capsys.readouterr().err), said
+    assert "but the monthly cap ends it after 13 min" in said
+    assert jobs() == before
 
 
 @pytest.mark.skipif(not ALL, reason="another job")
