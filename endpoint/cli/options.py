@@ -168,7 +168,8 @@ class DeployOptions(EndpointOptions, AccessOptions):
     Attributes:
         endpoint: somebody else's endpoint, to put the gateway in front of; the backend is its.
         without_endpoint: the endpoints of others that the gateway offers no more.
-        accepts: the fields that a server of OpenAI's images API takes besides prompt and size.
+        accepts: the fields that a server of OpenAI's images API takes besides prompt and size, or
+            a model of JumpStart besides the prompt.
         accept_eula: whether the licence of a gated JumpStart model is accepted.
     """
 
@@ -563,7 +564,7 @@ def add_deploy_options(parser: argparse.ArgumentParser) -> None:
     without = "take the URL away from such an endpoint; repeatable"
     add("--without-endpoint", type=endpoint_name, action="append", default=[], metavar="NAME",
         help=without)  # fmt: skip
-    accepts = "with openai-images: what it takes besides prompt and size, such as seed,steps"
+    accepts = "what it takes: openai-images besides prompt and size, jumpstart besides the prompt"
     add("--accepts", type=field_names, default=(), metavar="FIELDS", help=accepts)
     eula = "with jumpstart: you accept the licence of its gated model"
     add("--accept-eula", action="store_true", help=eula)

@@ -27,6 +27,7 @@ from endpoint.cli.script import Result
 from endpoint.core.batches import lines as files
 from endpoint.core.batches import results
 from endpoint.core.batches.lines import FileRefused, Line, ModelFacts, Picture
+from endpoint.core.batches.openai import side_step
 from endpoint.core.clock import Clock
 from endpoint.core.console import Console, elapsed
 from endpoint.core.generation import GenerationRequest
@@ -220,7 +221,9 @@ def _read(
     }
     if served is not None and served.backend.name != EASEL:
         backend, steps = served.backend, served.defaults.get("steps")
-        facts[names[0]] = ModelFacts(steps, backend.abilities.formats[0], backend.repeats)
+        abilities = backend.abilities
+        step = side_step(abilities.rules)
+        facts[names[0]] = ModelFacts(steps, abilities.formats[0], backend.repeats, step)
     try:
         lines = files.read_file(options.file.suffix.lower(), content, names, facts)
     except FileRefused as error:

@@ -58,7 +58,8 @@
 A branch is a class because code catches it: quota is refunded after NeverReachedGpu, a queue is
 tried after EndpointUnavailable, and a job's claim is kept after MayHaveReachedGpu.
 
-Messages are written for the caller: they contain no ARN, no account id and no text of a library.
+Messages are written for the caller: they contain no ARN, no account id and no path of a container.
+Of a library's text, they quote only why a backend refused the request.
 """
 
 from __future__ import annotations

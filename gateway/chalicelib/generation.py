@@ -248,7 +248,8 @@ class Weighted(Rule):
     def describe(self) -> dict[str, Any]:
         item = rf"{Name._SPELLING.pattern}(:-?[0-9.]+)?"
         pattern = rf"^({item}(, *{item}){{0,{self.most_names - 1}}})?$"
-        return {"type": "string", "pattern": pattern, "examples": ["watercolour:0.8,pixel:0.5"]}
+        example = ",".join(("watercolour:0.8", "pixel:0.5")[: self.most_names])
+        return {"type": "string", "pattern": pattern, "examples": [example]}
 
     def _pair(self, item: str) -> tuple[str, float]:
         name, colon, weight = (part.strip() for part in item.partition(":"))

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from chalicelib.errors import BadPicture
 from chalicelib.picture_files import is_whole
 
-MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
-
 # Lambda returns at most 6,291,556 bytes, in which a picture is base64 (4 bytes for 3) next to
 # headers of up to 10,240 bytes. https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 LARGEST_PICTURE = (6_291_556 - 12_000) // 4 * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from chalicelib.generation import (
     GenerationRequest,
     Name,
     Number,
+    Rule,
     Whole,
     painted_size,
 )
@@ -139,6 +141,12 @@ class Model:
         """Bucket and prefix where its pictures are stored; None if none of them are."""
         return self.queue.place if self.queue else self.pictures
 
+    @property
+    def limits(self) -> dict[str, Rule]:
+        """The rules of the fields whose limits are narrower, for the model or for its backend."""
+        rules = self.backend.abilities.rules
+        return {**rules, **{name: _both(rules.get(name), own) for name, own in self.rules.items()}}
+
     def describe(self) -> dict[str, Any]:
         """Return the public description; what is not configured is empty or null.
 
@@ -146,8 +154,7 @@ class Model:
         models that have them; what is missing, and the formats, only for a backend other than
         Easel's own.
         """
-        rules = {**self.backend.abilities.rules, **self.rules}
-        limits = {name: rule.describe() for name, rule in rules.items()}
+        limits = {name: rule.describe() for name, rule in self.limits.items()}
         return {
             "name": self.name,
             "asynchronous": self.endpoint is None,
@@ -436,6 +443,18 @@ def _narrowed(name: str, limits: Mapping[str, Any]) -> Whole:
         least=numbers.get("minimum", rule.least),
         most=numbers.get("maximum", rule.most),
         step=_STEP.clean(limits.get("multipleOf", rule.step)),
+    )
+
+
+def _both(backend: Rule | None, model: Whole) -> Whole:
+    """Return the rule of the values that a backend and a model both take."""
+    if not isinstance(backend, Whole):
+        return model
+    return replace(
+        model,
+        least=max(backend.least, model.least),
+        most=min(backend.most, model.most),
+        step=math.lcm(backend.step, model.step),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chalicelib.backends.backend import MEDIA_TYPES
 from chalicelib.dialects.automatic1111_lists import EMPTY, FROM_PICTURES, REFRESHED
 from chalicelib.dialects.openai_batches import LIMIT, LONGEST_NAME
 from chalicelib.dialects.usage import DAYS, FORMATS
@@ -41,7 +42,6 @@ from chalicelib.errors import (
     WrongState,
     every_error,
 )
-from chalicelib.image_files import MEDIA_TYPES
 from openapi.schemas import BINARY, OBJECT, TEXT, WHOLE, Schema, empty, query_parameters, ref
 
 JSON, HTML, PLAIN = "application/json", "text/html; charset=utf-8", "text/plain; charset=utf-8"

@@ -3,7 +3,10 @@
 import base64
 import io
 import json
+import random
 import re
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +17,19 @@ from PIL import Image
 
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.sagemaker import Endpoint, failure_of
-from chalicelib.backends.backend import OPTIONAL, WORDS
+from chalicelib.backends.backend import MEDIA_TYPES, OPTIONAL, WORDS
 from chalicelib.backends.setting import NAMES, read
 from chalicelib.errors import GatewayError, InvalidRequest, JobFailed, PictureTooLarge
 from chalicelib.generation import GenerationRequest
-from chalicelib.image_files import LARGEST_PICTURE, MEDIA_TYPES
+from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
 from chalicelib.settings import BadSetting, Settings
 from tests.gateway.doubles import (
+    BROWSER,
     FORMATS,
     KEY,
+    ORIGIN,
     Breaks,
     Bucket,
     GuardedClient,
@@ -117,7 +122,8 @@ class OpenAIImages(RuntimeClient):
         body = json.loads(arguments["Body"])
         if body.get("response_format") != "b64_json":
             raise model_error(400, {"error": {"message": "url needs cloud storage"}})
-        picture = painted((64, 64), body.get("output_format", "png"))
+        # SGLang's default is JPEG.
+        picture = painted((64, 64), body.get("output_format", "jpeg"))
         return as_json({"created": 1, "data": [{"b64_json": encoded(picture)}]})
 
 
@@ -265,6 +271,24 @@ def test_narrower_limits_are_shown_and_kept(behind):
     assert (refused.status_code, error_of(refused)["field"]) == (400, "guidance_scale")
 
 
+def test_the_limits_of_a_model_and_of_its_backend_are_shown_and_kept_together(behind):
+    backend = {"name": "vllm-omni", "adapters": {"watercolour": PATH}}
+    own = {"width": {"maximum": 1_000, "multipleOf": 24}, "steps": {"maximum": 8}}
+    client = behind(backend, limits=own, defaults={"steps": 4})
+
+    (described,) = answer_of(client.get("/options"))["models"]
+    limits = described["limits"]
+    lora = read(backend).abilities.rules["lora"]
+
+    expected = {"type": "integer", "minimum": 64, "maximum": 1_000, "multipleOf": 48}
+    assert limits["width"] == expected
+    assert (limits["steps"]["maximum"], limits["height"]["multipleOf"]) == (8, 16)
+    for width, status in ((96, 200), (72, 400), (1_056, 400), (48, 400)):
+        path = f"/inference/a%20cat?width={width}&height=64"
+        assert client.get(path).status_code == status
+    assert [lora.clean(example) for example in limits["lora"]["examples"]] == ["watercolour:0.8"]
+
+
 # --- Models that repeat no picture ----------------------------------------------------------------
 
 
@@ -319,19 +343,76 @@ def test_the_url_of_a_picture_without_a_seed_leads_to_one(behind):
     assert client.get(url[url.index("/inference") :]).status_code == 200
 
 
-def test_the_url_of_a_picture_without_a_seed_needs_no_key(monkeypatch):
+def with_keys(monkeypatch, offered, runtime, bucket=None):
+    """Return a client of a gateway with keys, and with a bucket for links."""
     gateway = GuardedClient(monkeypatch, guarded())
-    gateway.settings = replace(gateway.settings, models=models("hugging-face"))
-    runtime, bucket = Provided(HuggingFace(None)), Provided(gateway.bucket)
-    gateway.service = ImageService(gateway.settings, runtime, bucket)
+    gateway.bucket = bucket or gateway.bucket
+    gateway.settings = replace(gateway.settings, models=offered)
+    gateway.service = ImageService(gateway.settings, Provided(runtime), Provided(gateway.bucket))
+    return gateway
 
-    body = {"prompt": "a cat", "response_format": "url"}
-    answer = gateway.post("/v1/images/generations", body, x_api_key=KEY)
-    url = answer_of(answer)["data"][0]["url"]
 
-    path = url[url.index("/inference") :]
+def paths_of(gateway, **fields):
+    """Return the paths of the URLs in OpenAI's answer to a caller with a key."""
+    body = {"prompt": "a cat", "response_format": "url", **fields}
+    answer = answer_of(gateway.post("/v1/images/generations", body, x_api_key=KEY))
+    return [row["url"].removeprefix(ORIGIN).removeprefix("/api") for row in answer["data"]]
+
+
+def test_the_url_of_a_picture_without_a_seed_needs_no_key(monkeypatch):
+    gateway = with_keys(monkeypatch, models("hugging-face"), HuggingFace(None))
+
+    (path,) = paths_of(gateway)
+
     assert gateway.get(path).status_code == 200
     assert gateway.get(path.replace("a%20cat", "a%20dog")).status_code == 401
+
+
+def test_each_url_of_a_picture_without_a_seed_pays_for_three_runs(monkeypatch):
+    gateway = with_keys(monkeypatch, models("hugging-face"), HuggingFace(None))
+
+    paths = paths_of(gateway, n=2)
+
+    assert len(set(paths)) == 2
+    for path in paths:
+        assert [gateway.get(path).status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+class Down(Runs):
+    """The real-time endpoint is busy, and the other one queues."""
+
+    def invoke_endpoint(self, **_):
+        raise refusal("ThrottlingException")
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Return a client of a model with a real-time endpoint and a queue, and what it queued."""
+    runs = Down(Breaks())
+    queue = {"endpoint": "slow", "jobs": "s3://bucket/jobs/"}
+    return with_keys(monkeypatch, models("hugging-face", asynchronous=queue), runs), runs
+
+
+def test_the_url_of_a_picture_without_a_seed_leads_to_the_queue_as_well(both):
+    client, runs = both
+    path, other = paths_of(client)[0], paths_of(client, prompt="a dog")[0]
+    token, of_another = (one.partition("link=")[2] for one in (path, other))
+
+    receipt = client.get(path, **NO_WAIT)
+    hop = client.get(path)
+    page = client.get(path, **BROWSER)
+    identifiers = [answer_of(receipt)["id"], hop.headers["Location"].split("/")[-2]]
+
+    assert (receipt.status_code, hop.status_code, page.status_code) == (202, 303, 202)
+    assert hop.headers["Location"].endswith(f"link={token}")
+    assert hop.headers["Location"].count("link=") == 1
+    for run in runs.queued:
+        client.bucket.objects[run["output"].removeprefix("s3://bucket/")] = painted((64, 64), "png")
+    for identifier in identifiers:
+        for place in (f"/jobs/{identifier}", f"/jobs/{identifier}/image"):
+            assert client.get(f"{place}?link={token}").status_code == 200
+            assert client.get(f"{place}?link={of_another}").status_code == 401
+            assert client.request("DELETE", f"{place}?link={token}").status_code in {401, 405}
 
 
 # --- vLLM-Omni ------------------------------------------------------------------------------------
@@ -349,6 +430,18 @@ def test_the_models_own_steps_reach_vllm_omni(behind):
     assert client.endpoint.steps == (20, 9, 30, 20)
 
 
+@pytest.mark.parametrize(
+    ("size", "used"),
+    [("1792x1024", "1456x832"), ("1024x1792", "832x1456"), ("3840x2160", "1536x864")],
+)
+def test_a_size_of_openais_models_is_the_nearest_that_vllm_omni_has(behind, size, used):
+    client = behind("vllm-omni")
+
+    answer = post(client, "/v1/images/generations", size=size)
+
+    assert (answer.status_code, client.asked[0]["size"]) == (200, used)
+
+
 def test_an_adapter_reaches_vllm_omni_as_a_path_of_the_container(behind):
     client = behind({"name": "vllm-omni", "adapters": {"watercolour": PATH}})
 
@@ -362,14 +455,6 @@ def test_an_adapter_reaches_vllm_omni_as_a_path_of_the_container(behind):
     assert len(client.asked) == 1
     (described,) = answer_of(client.get("/options"))["models"]
     assert described["loras"] == ["watercolour"]
-
-
-def test_a_trace_cannot_lead_vllm_omni_elsewhere(behind):
-    client = behind("vllm-omni")
-
-    response = client.get("/inference/a%20cat", **{"X-Amzn-Trace-Id": "Root=1 route=/v1/models"})
-
-    assert response.status_code == 200
 
 
 class Noise(RuntimeClient):
@@ -409,6 +494,23 @@ def test_pictures_that_fit_together_only_with_compression_are_compressed(behind)
 
     assert all(len(row["b64_json"]) < 1_000_000 for row in answer_of(answer)["data"])
     assert [len(picture) < 1_000_000 for picture in answer_of(web_ui)["images"]] == [True, True]
+
+
+class Sized(Noise):
+    """The same, for the size in the words of Easel's own container."""
+
+    def invoke_endpoint(self, **arguments):
+        body = json.loads(arguments["Body"])
+        size = f"{body['width']}x{body['height']}"
+        return super().invoke_endpoint(**{**arguments, "Body": json.dumps({"size": size})})
+
+
+def test_pictures_of_a_server_that_compresses_are_not_compressed_again(behind):
+    client = behind("easel", Sized(None))
+
+    answer = post(client, "/v1/images/generations", size="1024x1024", n=2, seed=1)
+
+    assert all("seed=" in row["url"] for row in answer_of(answer)["data"])
 
 
 # --- Errors ---------------------------------------------------------------------------------------
@@ -484,7 +586,7 @@ def test_an_answer_without_a_picture_is_a_failure_of_the_model(behind, backend, 
     assert (response.status_code, error_of(response)["code"]) == (502, "bad_picture")
 
 
-@pytest.mark.parametrize("backend", ["hugging-face", "openai-images", "jumpstart"])
+@pytest.mark.parametrize("backend", ["hugging-face", "jumpstart"])
 def test_a_picture_that_is_too_large_is_not_read(behind, backend):
     answer = {**endpoint_response(b"", announced=9_000_000), "ContentType": "application/json"}
     client = behind(backend, RuntimeClient(answer))
@@ -533,6 +635,68 @@ def test_a_queued_picture_that_cannot_be_repeated_is_never_the_same_job(queued):
 
     assert len(set(jobs)) == len(client.endpoint.queued) == 2
     assert "seed" not in answer_of(client.get(f"/jobs/{jobs[0]}"))["request"]
+
+
+class Painting(Runs):
+    """Stores the same file at once for each run."""
+
+    def __init__(self, bucket, body):
+        super().__init__(Breaks())
+        self.bucket, self.body = bucket, body
+
+    def _queue(self, asked):
+        places = super()._queue(asked)
+        self.bucket.objects[places["OutputLocation"].removeprefix("s3://bucket/")] = self.body
+        return places
+
+
+def png_of(size):
+    """Return a whole PNG file whose pixels cannot be compressed, of about a size in bytes."""
+    noise = zlib.compress(random.Random(1).randbytes(size), 0)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)), (b"IDAT", noise)]
+    chunks = [
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in [*parts, (b"IEND", b"")]
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, 1_900_000), (1, 5_400_000)])
+def test_queued_pictures_without_a_seed_that_do_not_fit_are_urls(monkeypatch, count, size):
+    queue = {"endpoint": "theirs", "jobs": "s3://bucket/jobs/"}
+    entry = {"asynchronous": queue, "backend": "hugging-face"}
+    offered = Settings.from_environment({"EASEL_MODELS": json.dumps({"m": entry})}).models
+    bucket = Bucket(Breaks())
+    client = with_keys(monkeypatch, offered, Painting(bucket, png_of(size)), bucket)
+
+    answer = client.post("/v1/images/generations", {"prompt": "a cat", "n": count}, x_api_key=KEY)
+    urls = [row["url"] for row in answer_of(answer)["data"]]
+
+    assert len(set(urls)) == count
+    if size > LARGEST_PICTURE:
+        assert urls[0].startswith("https://bucket.example/jobs/outputs/")
+    else:
+        paths = [url.removeprefix(ORIGIN).removeprefix("/api") for url in urls]
+        assert {client.get(path).status_code for path in paths} == {200}
+
+
+def test_a_queued_picture_without_compression_fits_the_response_of_the_web_ui(client):
+    sent = painted((1_536, 1_536), "png", compress_level=0)
+    bucket = Bucket(Breaks())
+    client.endpoint = Painting(bucket, sent)
+    queue = {"endpoint": "theirs", "jobs": "s3://bucket/jobs/"}
+    entry = {"asynchronous": queue, "defaults": DEFAULTS, "backend": "vllm-omni"}
+    offered = Settings.from_environment({"EASEL_MODELS": json.dumps({"m": entry})}).models
+    client.offer(offered, bucket)
+
+    answer = post(client, "/sdapi/v1/txt2img", override_settings={"samples_format": "png"})
+    (picture,) = map(base64.b64decode, answer_of(answer)["images"])
+
+    assert len(sent) > LARGEST_PICTURE > len(picture)
+    assert Image.open(io.BytesIO(picture)).getpixel((0, 0)) == (0, 128, 128)
 
 
 def test_a_queued_failure_is_read_as_its_backend_means_it(queued):

@@ -25,24 +25,35 @@ class JumpStart(Backend):
 
     Attributes:
         accept_eula: whether the owner of the account has accepted the licence of a gated model.
+        accepts: the fields that the model takes besides the prompt, of `WORDS`; a model refuses
+            every other one.
     """
 
     name: ClassVar[str] = "jumpstart"
     title: ClassVar[str] = "JumpStart's Stable Diffusion"
-    options: ClassVar[tuple[str, ...]] = ("accept_eula",)
+    options: ClassVar[tuple[str, ...]] = ("accept_eula", "accepts")
 
     accept_eula: bool = False
+    accepts: tuple[str, ...] = tuple(WORDS)
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.accepts if name not in WORDS]:
+            raise ValueError(f"accepts: {unknown[0]!r} is none of {', '.join(WORDS)}")
 
     @property
     def abilities(self) -> Abilities:
-        return Abilities(frozenset(WORDS), formats=("jpeg",), raw=False)
+        return Abilities(frozenset(self.accepts), formats=("jpeg",), raw=False)
 
     @property
     def setting(self) -> str | dict[str, Any]:
-        return {"name": self.name, "accept_eula": True} if self.accept_eula else self.name
+        options: dict[str, Any] = {"accept_eula": True} if self.accept_eula else {}
+        if set(self.accepts) != set(WORDS):
+            options["accepts"] = list(self.accepts)
+        return {"name": self.name, **options} if options else self.name
 
     def invocation(self, request: GenerationRequest, trace: str) -> Invocation:
-        content = {"prompt": request.prompt, "num_images_per_prompt": 1, **words(request, WORDS)}
+        fields = words(request, self.accepts)
+        content = {"prompt": request.prompt, "num_images_per_prompt": 1, **fields}
         # How a gated model parses the header is not published: it gets exactly what AWS documents.
         text = "accept_eula=true" if self.accept_eula else attributes(trace)
         return Invocation(json.dumps(content).encode(), _ACCEPT, text)

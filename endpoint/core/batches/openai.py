@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from .fields import RULES, GenerationRequest, InvalidField, Whole
+from .fields import RULES, GenerationRequest, InvalidField, Rule, Whole
 from .prompt_tags import apply_tags
 from .values import read_switch, with_numbers
 
@@ -40,6 +40,7 @@ _ALIASES = {"cfg": "guidance_scale"}
 # A model that was distilled to this many steps or fewer makes worse pictures with any other number.
 _FEW_STEPS = 10
 _STEPS = cast(Whole, RULES["steps"])
+_STEP = cast(Whole, RULES["width"]).step
 # Sizes of OpenAI's own models that are beyond the contract; clients offer them in a list.
 _LARGER = {
     *((1792, 1024), (1024, 1792)),
@@ -70,14 +71,28 @@ def check_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     return {_ALIASES.get(name, name): value for name, value in data.items()}
 
 
-def read_generation(data: Mapping[str, Any]) -> GenerationRequest:
+def side_step(rules: Mapping[str, Rule]) -> int:
+    """Return the pixels of which a model's sides are a multiple.
+
+    Args:
+        rules: of the fields whose limits are narrower for the model than the contract's.
+    """
+    sides = [rules.get(side) for side in ("width", "height")]
+    return math.lcm(_STEP, *(side.step for side in sides if isinstance(side, Whole)))
+
+
+def read_generation(data: Mapping[str, Any], step: int = _STEP) -> GenerationRequest:
     """Return the request of fields that `check_fields` has returned, tags of the prompt applied.
+
+    Args:
+        data: the fields.
+        step: `side_step` of the model, for sizes that are beyond the contract.
 
     Raises:
         InvalidField: for the first field that is wrong.
     """
     fields: dict[str, Any] = {name: data[name] for name in _CONTRACT & set(data)}
-    sides = _sides(data.get("size", "auto"))
+    sides = _sides(data.get("size", "auto"), step)
     if sides and {"width", "height"} & set(fields):
         raise InvalidField("size", "is width and height; send either")
     fields |= sides
@@ -132,17 +147,17 @@ def _is_name(model: str) -> bool:
     return True
 
 
-def _nearest(width: int, height: int) -> tuple[int, int]:
-    """Return the largest sides of the same shape that the contract has."""
+def _nearest(width: int, height: int, step: int) -> tuple[int, int]:
+    """Return the largest sides of the same shape that the contract has, in steps of pixels."""
     shape = math.gcd(width, height)
     width, height = width // shape, height // shape
-    step, longest = math.lcm(8, width) // width, _LONGEST_SIDE // max(width, height)
-    step = math.lcm(step, math.lcm(8, height) // height)
-    factor = longest // step * step
+    longest = _LONGEST_SIDE // max(width, height)
+    steps = math.lcm(math.lcm(step, width) // width, math.lcm(step, height) // height)
+    factor = longest // steps * steps
     return width * factor, height * factor
 
 
-def _sides(size: object) -> dict[str, int]:
+def _sides(size: object, step: int) -> dict[str, int]:
     if size == "auto":
         return {}
     sides = _SIZE.fullmatch(size) if isinstance(size, str) else None
@@ -150,5 +165,5 @@ def _sides(size: object) -> dict[str, int]:
         raise InvalidField("size", "must be auto or WIDTHxHEIGHT, such as 512x512")
     width, height = int(sides[1]), int(sides[2])
     if (width, height) in _LARGER:
-        width, height = _nearest(width, height)
+        width, height = _nearest(width, height, step)
     return {"width": width, "height": height}

@@ -149,11 +149,19 @@ def new_link(
     return tokens.sign(protection.secrets[0], "link", claims), link
 
 
-def picture_token(protection: Protection, request: Request, picture: str) -> str | None:
+def picture_token(
+    protection: Protection, request: Request, picture: str, one: str = ""
+) -> str | None:
     """Return a token that gives access to one picture for an hour; None where no key is needed.
 
     A client of OpenAI's API passes the picture's URL to a browser, which does not have its key. A
     caller that came with a link gets that very link.
+
+    Args:
+        protection: the gateway's.
+        request: the caller's.
+        picture: the id that the URL names.
+        one: distinguishes several URLs of that id, each of which has a quota of its own.
     """
     principal = request.principal
     if principal.method is AuthMethod.LINK:
@@ -161,6 +169,8 @@ def picture_token(protection: Protection, request: Request, picture: str) -> str
     if principal.key is None:
         return None
     claims = {**_tie(principal.key), "pic": picture, "exp": int(time.time()) + PICTURE_SECONDS}
+    if one:
+        claims["one"] = one
     return tokens.sign(protection.secrets[0], "picture", claims)
 
 
@@ -227,8 +237,7 @@ def _check_scope(principal: Principal, request: Request) -> Principal:
     """Restrict the URL of one picture to the routes that return it; `check_picture` follows."""
     if principal.method is not AuthMethod.PICTURE:
         return principal
-    job = f"/jobs/{principal.picture}"
-    in_scope = request.path.startswith("/inference/") or request.path in {job, f"{job}/image"}
+    in_scope = request.path.startswith(("/inference/", "/jobs/"))
     if request.method in _SAFE_METHODS and in_scope:
         return principal
     raise Unauthorized("This link is for one picture only.")

@@ -5,7 +5,8 @@ Changes of it exclude each other (`aws/json_object.py`), so that exactly as many
 granted as the link's quota allows, however many requests arrive at once.
 
 The same request, sent again, is the same picture: it is charged once. But a real-time endpoint
-generates it again each time, so that is allowed a few times only.
+generates it again each time, so that is allowed a few times only. Of a model that takes no seed,
+each request is another picture, and is charged.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class LinkQuota:
 
         Args:
             link: one with a quota.
-            picture: the id of the request, the same for the same request.
+            picture: the id of the resolved request, or what the URL of one picture names.
 
         Returns:
             The number of pictures that are left.

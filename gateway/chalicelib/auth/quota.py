@@ -78,7 +78,7 @@ class Quota:
             with _as_often_as_allowed():
                 self._picture_runs.check(link.id, RUNS_PER_PICTURE)
         else:
-            self._link_quota().check(link, picture)
+            self._link_quota().check(link, _counted_as(payment.principal, picture))
 
     def spend(self, payment: Payment, picture: str) -> bool:
         """Charge a request for a picture; once, however often its run is tried.
@@ -118,7 +118,7 @@ class Quota:
             return
         try:
             with ending():
-                self._link_quota().refund(link, picture)
+                self._link_quota().refund(link, _counted_as(payment.principal, picture))
         except StoreUnavailable:
             return  # the same picture can be requested again at no further cost
 
@@ -130,7 +130,7 @@ class Quota:
             with _as_often_as_allowed():
                 self._picture_runs.take(link.id, RUNS_PER_PICTURE)
             return
-        left = self._link_quota().spend(link, picture)
+        left = self._link_quota().spend(link, _counted_as(principal, picture))
         if principal.link is not None:
             payment.headers[_LEFT] = str(left)
 
@@ -163,6 +163,14 @@ def _quota_of(principal: Principal) -> Link | None:
     """Return what has a quota: a link, or the URL of one picture; None if nothing is counted."""
     counted = principal.counted
     return None if counted is None or counted.pictures is None else counted
+
+
+def _counted_as(principal: Principal, picture: str) -> str:
+    """Return what a use is counted for: the picture that a URL names, or the requested one.
+
+    Without a seed the id is another one for each request, though the URL stays the same.
+    """
+    return principal.picture or picture
 
 
 @contextmanager

@@ -120,9 +120,10 @@ class AsyncEndpoint:
     Args:
         runtime: SageMaker Runtime.
         name: of the endpoint.
+        backend: what answers in its container, with the picture itself.
 
     Attributes:
-        backend: what answers in its container, with the picture itself.
+        backend: likewise.
     """
 
     def __init__(self, runtime: Client, name: str, backend: Backend = EASEL) -> None:

@@ -14,6 +14,11 @@ from .backend import BadAnswer
 # PyTorch's, for every device: "CUDA out of memory. Tried to allocate 2.00 GiB."
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError", re.IGNORECASE)
 _LONGEST_MESSAGE = 300
+# Objects in S3, ARNs and absolute paths tell of the account and the container; the path of a URL
+# and "width/height" do not.
+_PLACE = re.compile(
+    r"""\b(?:(?:s3|file)://|arn:)[^\s'"`,;)\]]+|(?<![\w/.])/(?:[\w.~@+-]+/)*[\w.~@+-]*[\w~@+-]/?"""
+)
 
 
 def objects_in(text: str, key: str) -> Iterator[dict[str, Any]]:
@@ -76,6 +81,7 @@ def named_in(message: str, names: Mapping[str, str]) -> str:
 
 
 def readable(message: str) -> str:
-    """Return a message on one line, cut to a length that suits an error."""
+    """Return a message on one line, without the container's places, cut to an error's length."""
     text = " ".join("".join(c if c.isprintable() else " " for c in message).split())
+    text = _PLACE.sub("…", text)
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"

@@ -1,8 +1,9 @@
 """Any server of OpenAI's images API.
 
 The wire is https://platform.openai.com/docs/api-reference/images/create with base64 as the answer.
-Only the prompt and the size are in every such server. What else one takes is configured, in the
-words of SGLang and vLLM-Omni, because servers tend to ignore fields that they do not know.
+Only the prompt, the size and the format are in every such server. What else one takes is
+configured, in the words of SGLang and vLLM-Omni, because servers tend to ignore fields that they do
+not know.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class OpenAIImages(Backend):
             frozenset({"width", "height", *self.accepts} - {"format"}),
             formats=tuple(MEDIA_TYPES) if "format" in self.accepts else ("png",),
             raw=False,
+            # Not every server compresses them.
+            compressed=False,
         )
 
     @property
@@ -55,10 +58,13 @@ class OpenAIImages(Backend):
         return with_both_sides(super().complete(request, defaults), defaults)
 
     def invocation(self, request: GenerationRequest, trace: str) -> Invocation:
-        # Some servers answer with a URL by default, which nobody but they can read.
-        content = {**openai_content(request, self.accepts), "response_format": "b64_json"}
-        if "format" in self.accepts:
-            content["output_format"] = request.file_format
+        content = {
+            **openai_content(request, self.accepts),
+            # Some servers answer with a URL by default, which nobody but they can read.
+            "response_format": "b64_json",
+            # OpenAI's default is PNG, SGLang's is JPEG.
+            "output_format": request.file_format,
+        }
         return Invocation(json.dumps(content).encode(), "application/json", attributes(trace))
 
     def picture(self, body: bytes, media_type: str) -> bytes:

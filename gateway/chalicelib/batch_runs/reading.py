@@ -10,6 +10,7 @@ from chalicelib.auth.quota import Payment
 from chalicelib.batch_runs.files import Files
 from chalicelib.batch_runs.records import Batch
 from chalicelib.batches.lines import FileRefused, Line, ModelFacts, read_file
+from chalicelib.batches.openai import side_step
 from chalicelib.errors import BatchUnknown, BillFault, InvalidRequest
 from chalicelib.images.resolved_request import complete
 from chalicelib.images.service import ImageService
@@ -58,6 +59,7 @@ def read(service: ImageService, files: Files, batch: Batch, payment: Payment | N
             model.defaults.get("steps"),
             model.backend.abilities.formats[0],
             repeats=model.backend.repeats,
+            step=side_step(model.limits),
         )
         for name, model in settings.models.items()
     }

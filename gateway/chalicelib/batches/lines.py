@@ -78,11 +78,17 @@ class ModelFacts:
         steps: its own number, for OpenAI's `quality`, if that is known.
         format: of pictures whose lines name none.
         repeats: whether it takes a seed.
+        step: the pixels of which its sides are a multiple.
     """
 
     steps: int | None = None
     format: str = "png"
     repeats: bool = True
+    step: int = openai.side_step({})
+
+
+# Of the model that a line names.
+_FactsOf = Callable[[object], ModelFacts]
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,10 @@ def _read_all(
 ) -> tuple[list[tuple[int, _Asked]], list[Fault]]:
     """Return what the lines ask for, by their numbers, and the first faults."""
     split, read = _FORMATS[suffix]
+
+    def facts_of(model: object) -> ModelFacts:
+        return facts.get(_offered(model, models), ModelFacts())
+
     asked: list[tuple[int, _Asked]] = []
     faults: list[Fault] = []
     for number, line in split(text):
@@ -189,7 +199,7 @@ def _read_all(
             faults.append(Fault(number, f"a file has at most {MOST_LINES:,} lines"))
             break
         try:
-            asked.append((number, _with_model(read(line), models, facts)))
+            asked.append((number, _with_model(read(line, facts_of), models, facts_of)))
         except InvalidField as error:
             faults.append(Fault(number, error.reason, error.field or None))
         except ValueError as error:
@@ -291,7 +301,7 @@ def _cells(header: list[str], row: list[str]) -> dict[str, str]:
 # --- A line of text -------------------------------------------------------------------------------
 
 
-def _of_prompt(line: str) -> _Asked:
+def _of_prompt(line: str, _: _FactsOf) -> _Asked:
     if not line.startswith("--"):
         # The web UI makes all of it the prompt, options too, which nobody wants painted.
         late = re.search(r"(?<!\S)--(\w+)", line)
@@ -342,20 +352,20 @@ def _options(line: str) -> dict[str, str]:
 # --- A row of a table, and a line of JSON ---------------------------------------------------------
 
 
-def _of_row(cells: dict[str, str]) -> _Asked:
+def _of_row(cells: dict[str, str], facts_of: _FactsOf) -> _Asked:
     if "" in cells:
         raise ValueError("has more cells than the header; put text with commas in quotes")
-    return _of_fields(cells)
+    return _of_fields(cells, facts_of)
 
 
-def _of_json(line: str) -> _Asked:
+def _of_json(line: str, facts_of: _FactsOf) -> _Asked:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError("is not JSON") from error
     if not isinstance(data, dict):
         raise ValueError("is not a JSON object")
-    return _of_fields(_body(data) if "body" in data else data)
+    return _of_fields(_body(data) if "body" in data else data, facts_of)
 
 
 def _body(data: dict[str, Any]) -> dict[str, Any]:
@@ -374,7 +384,7 @@ def _body(data: dict[str, Any]) -> dict[str, Any]:
     return {**data["body"], "custom_id": data["custom_id"]}
 
 
-def _of_fields(data: Mapping[str, Any]) -> _Asked:
+def _of_fields(data: Mapping[str, Any], facts_of: _FactsOf) -> _Asked:
     fields = dict(data)
     if "id" in fields and "custom_id" in fields:
         raise InvalidField("id", "is the same as custom_id; keep one of them")
@@ -389,7 +399,7 @@ def _of_fields(data: Mapping[str, Any]) -> _Asked:
     fields = openai.check_fields(fields)
     if "prompt" not in fields:
         raise InvalidField("prompt", "is missing")
-    request = openai.read_generation(fields)
+    request = openai.read_generation(fields, facts_of(fields.get("model")).step)
     quality = openai.choice(fields, "quality", tuple(openai.QUALITIES))
     openai.choice(fields, "response_format", ("b64_json", "url"))
     count = read_whole(fields.get("n", 1), "n", _COUNT)
@@ -406,7 +416,8 @@ def _checked_id(identifier: object) -> str | None:
     return identifier
 
 
-_FORMATS: dict[str, tuple[Callable[[str], Iterator[tuple[int, Any]]], Callable[[Any], _Asked]]] = {
+_Split = Callable[[str], Iterator[tuple[int, Any]]]
+_FORMATS: dict[str, tuple[_Split, Callable[[Any, _FactsOf], _Asked]]] = {
     ".txt": (_text_lines, _of_prompt),
     ".csv": (_rows, _of_row),
     ".jsonl": (_text_lines, _of_json),
@@ -416,9 +427,14 @@ _FORMATS: dict[str, tuple[Callable[[str], Iterator[tuple[int, Any]]], Callable[[
 # --- All lines together ---------------------------------------------------------------------------
 
 
-def _with_model(asked: _Asked, models: Sequence[str], facts: Mapping[str, ModelFacts]) -> _Asked:
-    model = asked.model if asked.model and asked.model in models else models[0]
-    own = facts.get(model, ModelFacts())
+def _offered(model: object, models: Sequence[str]) -> str:
+    """Return the model of a line that names one: any other name is the default."""
+    return model if isinstance(model, str) and model in models else models[0]
+
+
+def _with_model(asked: _Asked, models: Sequence[str], facts_of: _FactsOf) -> _Asked:
+    model = _offered(asked.model, models)
+    own = facts_of(model)
     request = replace(asked.request, model=model)
     steps = openai.steps_of(asked.quality, own.steps)
     return replace(asked, request=request.complete(steps=steps, format=own.format))

@@ -37,18 +37,22 @@ class Batch:
         ids: the ids of the pictures.
         outcomes: each one's picture, or the job that it is still waiting for.
         is_stored: whether the URL of a job leads to every picture.
+        is_compressed: whether their backends compress PNG files.
     """
 
     generations: tuple[GenerationRequest, ...]
     ids: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
     is_stored: bool
+    is_compressed: bool = True
 
     @property
     def finished(self) -> tuple[Finished, ...] | None:
-        """The pictures, or None while one of them is missing; compressed if they are large."""
+        """The pictures, or None while one of them is missing; compressed if they have to be."""
         done = tuple(outcome for outcome in self.outcomes if isinstance(outcome, Finished))
-        return fitting(done) if len(done) == len(self.outcomes) else None
+        if len(done) < len(self.outcomes):
+            return None
+        return done if self.is_compressed else fitting(done)
 
 
 def with_seeds(first: GenerationRequest, count: int) -> tuple[GenerationRequest, ...]:
@@ -138,7 +142,8 @@ def generate_batch(
         isinstance(outcome, Job) or one.model.endpoint is None or service.stores(call, one)
         for one, outcome in zip(resolved, outcomes, strict=True)
     )
-    return Batch(generations, tuple(one.id for one in resolved), outcomes, is_stored)
+    ids = tuple(one.id for one in resolved)
+    return Batch(generations, ids, outcomes, is_stored, _are_compressed(service, generations))
 
 
 def resume_batch(service: ImageService, call: Call, identifiers: str) -> Batch:
@@ -152,12 +157,18 @@ def resume_batch(service: ImageService, call: Call, identifiers: str) -> Batch:
         raise InvalidRequest(f"A call has at most {MOST_PICTURES} pictures.")
 
     def wait(identifier: str) -> tuple[GenerationRequest, Outcome]:
-        job = service.find(identifier)
+        job = service.find(call, identifier)
         return job.request, service.wait(call, job)
 
     pairs = in_parallel(wait, ids)
     generations, outcomes = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
-    return Batch(generations, ids, outcomes, is_stored=True)
+    is_compressed = _are_compressed(service, generations)
+    return Batch(generations, ids, outcomes, is_stored=True, is_compressed=is_compressed)
+
+
+def _are_compressed(service: ImageService, generations: Sequence[GenerationRequest]) -> bool:
+    backends = [service.settings.models[str(one.model)].backend for one in generations]
+    return all(backend.abilities.compressed for backend in backends)
 
 
 def redirect_to_pending(request: Request, batch: Batch, route: str) -> Response:

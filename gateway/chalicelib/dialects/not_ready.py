@@ -27,7 +27,7 @@ def not_ready(request: Request, job: Job) -> Response:
     if request.is_navigation:
         page = waiting_page(request.root, job.id, job.request.prompt, job.waited)
         return page_response(page, 202)
-    url = image_url(request.root, job)
+    url = image_url(request.root, job.id)
     return next_hop(request, url, f"The picture is not ready yet. It will be at {url}")
 
 
@@ -51,13 +51,13 @@ def _described(root: str, job: Job) -> dict[str, object]:
         "waited_seconds": round(job.waited, 1),
         "request": job.request.to_dict(),
         "url": f"{root}/jobs/{job.id}",
-        "image": image_url(root, job),
+        "image": image_url(root, job.id),
     }
     if job.error is not None:
         described["error"] = {"code": job.error.code, "message": job.error.message}
     return described
 
 
-def image_url(root: str, job: Job) -> str:
+def image_url(root: str, identifier: str) -> str:
     """Return the public path of a job's picture."""
-    return f"{root}/jobs/{job.id}/image"
+    return f"{root}/jobs/{identifier}/image"

@@ -21,6 +21,7 @@ from chalicelib.batches.openai import (
     check_fields,
     choice,
     read_generation,
+    side_step,
     steps_of,
     their_name,
 )
@@ -158,10 +159,13 @@ def read_images_request(service: ImageService, body: dict[str, Any]) -> ImagesRe
         if str(data.get("model", "")).startswith("dall-e"):
             # The default of these models, on which their clients rely without sending it.
             data.setdefault("response_format", "url")
-        first = read_generation(data)
+        models = service.settings.models
+        name = data.get("model")
+        is_offered = isinstance(name, str) and name in models
+        model = models[str(name) if is_offered else service.settings.default_model]
+        first = read_generation(data, side_step(model.limits))
     # An unknown name is most often one of OpenAI's, such as `gpt-image-1`.
-    model = first.model if first.model in service.settings.models else None
-    first = GenerationRequest.from_dict({**first.to_dict(), "model": model})
+    first = GenerationRequest.from_dict({**first.to_dict(), "model": model.name})
     names_seed = first.seed is not None
     with named_fields():
         quality = choice(data, "quality", tuple(QUALITIES))
@@ -209,11 +213,11 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
     finished = batch.finished
     if finished is None:
         return redirect_to_pending(request, batch, f"{ROUTE}/")
+    pairs = tuple(zip(batch.generations, finished, strict=True))
     # Lambda's response has a limit; URLs are the only way around it.
     if fit(finished):
         pictures = [{"b64_json": encoded(picture)} for picture in finished]
-    elif any(generation.seed is None for generation in batch.generations):
-        # The URL of such a picture would show another one.
+    elif not batch.is_stored and any(_has_no_url(*pair) for pair in pairs):
         raise PictureTooLarge(
             f"The pictures together do not fit one response; request fewer, or {_ADVICE}."
         )
@@ -221,8 +225,13 @@ def _finish(service: ImageService, request: Request, batch: Batch) -> Response:
         rows = zip(batch.generations, batch.ids, finished, strict=True)
         protection = service.settings.protection
         pictures = [{"url": _finished_url(protection, request, *row)} for row in rows]
-    pairs = zip(batch.generations, pictures, strict=True)
-    return _response(service, batch.generations, [_data(*pair) for pair in pairs])
+    data = [_data(*pair) for pair in zip(batch.generations, pictures, strict=True)]
+    return _response(service, batch.generations, data)
+
+
+def _has_no_url(generation: GenerationRequest, picture: Finished) -> bool:
+    """Whether a picture that is not stored cannot be repeated either."""
+    return generation.seed is None and picture.link is None
 
 
 def _finished_url(
@@ -234,7 +243,10 @@ def _finished_url(
 ) -> str:
     if picture.link is not None:
         return picture.link
-    return _picture_url(request, generation, picture_token(protection, request, identifier))
+    token = picture_token(protection, request, identifier)
+    if generation.seed is None:
+        return _job_url(request, identifier, token)
+    return _picture_url(request, generation, token)
 
 
 def _urls(
@@ -251,14 +263,20 @@ def _urls(
         resolved = service.resolve(call, generation)
         is_real_time = resolved.model.endpoint is not None
         named = resolved.link_id if is_real_time else resolved.id
-        token = picture_token(service.settings.protection, request, named)
+        # The pictures of one call without a seed have the same id, and each its own URL.
+        one = "" if resolved.id == resolved.link_id else resolved.id[-8:]
+        token = picture_token(service.settings.protection, request, named, one)
         if is_real_time:
             url = _picture_url(request, generation, token)
         else:
-            url = f"{request.origin}{image_url(request.root, service.enqueue(call, resolved))}"
-            url = f"{url}?link={token}" if token else url
+            url = _job_url(request, service.enqueue(call, resolved).id, token)
         data.append(_data(generation, {"url": url}))
     return data
+
+
+def _job_url(request: Request, identifier: str, token: str | None) -> str:
+    url = f"{request.origin}{image_url(request.root, identifier)}"
+    return f"{url}?link={token}" if token else url
 
 
 def _picture_url(request: Request, generation: GenerationRequest, token: str | None) -> str:

@@ -184,8 +184,8 @@ def submit(service: ImageService, request: Request) -> Response:
 
 def job(service: ImageService, request: Request, identifier: str) -> Response:
     """Return a job's state; raises JobUnknown."""
-    with calling(service.settings, request):
-        return receipt(request.root, service.find(identifier))
+    with calling(service.settings, request) as call:
+        return receipt(request.root, service.find(call, identifier))
 
 
 def delete_job(service: ImageService, request: Request, identifier: str) -> Response:
@@ -207,7 +207,7 @@ def job_picture(service: ImageService, request: Request, identifier: str) -> Res
     """
     with calling(service.settings, request) as call:
         call.starts_runs = not is_crawler(request)
-        job = service.find(identifier)
+        job = service.find(call, identifier)
         _log(service, call, job.request)
         response = response_without_picture(request, job.request)
         if response is None:

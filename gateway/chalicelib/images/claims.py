@@ -3,7 +3,8 @@
     records/<digest>.json    what was requested, and until when a run may be in progress
 
 A picture's id is a hash of the completed request and the model's revision, so the same request
-always leads to the same record. Whoever creates the record, or replaces one that has ended, has
+always leads to the same record; of a model that takes no seed, chance is in it as well, and each
+request has a record of its own. Whoever creates the record, or replaces one that has ended, has
 claimed the run; every other request finds the claim. A claim ends by itself when no run of it can
 be alive any more: so a claim whose owner died, at whatever moment, neither runs twice nor waits for
 ever.

@@ -21,6 +21,7 @@ from typing import TypeVar
 from chalicelib.aws.deadline import Deadline, ending, sharing
 from chalicelib.aws.s3 import Store
 from chalicelib.aws.sagemaker import AsyncEndpoint, QueuedRun, QueueTimeouts, failure_of
+from chalicelib.backends.backend import Backend
 from chalicelib.backends.setting import EASEL
 from chalicelib.errors import (
     CallerFault,
@@ -32,7 +33,7 @@ from chalicelib.errors import (
     StoreUnavailable,
 )
 from chalicelib.generation import GenerationRequest
-from chalicelib.image_files import LARGEST_PICTURE, check_picture
+from chalicelib.image_files import LARGEST_PICTURE, check_picture, compressed
 from chalicelib.images.claims import Claim, Claims, Record, digest_of
 from chalicelib.images.resolved_request import ResolvedRequest
 from chalicelib.telemetry import logger
@@ -43,6 +44,8 @@ _LAST_POLL, _SHORTEST_PAUSE = 0.5, 0.01
 # A failure is rarer than a picture, and finding one takes two more calls to S3.
 _POLLS_PER_FAILURE_CHECK = 4
 _LINK_SECONDS = 3_600
+# 1,536 x 1,536 pixels of 3 bytes, without compression, and the parameters next to them.
+_LARGEST_UNCOMPRESSED = 8_000_000
 Result = TypeVar("Result")
 # The model's name, and the 32 hexadecimal digits of `job_id`.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}-[0-9a-f]{32}")
@@ -324,23 +327,31 @@ class Jobs:
             return None
 
     def _read_picture(self, key: str, format: str) -> Finished | None:  # noqa: A002
-        stored = self._store.read(key, longest=LARGEST_PICTURE)
+        is_compressed = self._backend.abilities.compressed
+        longest = LARGEST_PICTURE if is_compressed else _LARGEST_UNCOMPRESSED
+        stored = self._store.read(key, longest)
         if stored is None:
             return None
-        if stored.size > LARGEST_PICTURE:
-            # SageMaker does not document which type the object in S3 has, so the link sets it.
-            link = self._store.link(key, _LINK_SECONDS, ResponseContentType=f"image/{format}")
-            return Finished(b"", link)
-        check_picture(stored.body, format)
-        return Finished(stored.body)
+        if stored.size <= longest:
+            check_picture(stored.body, format)
+            is_large = stored.size > LARGEST_PICTURE
+            body = compressed(stored.body) if is_large else stored.body
+            if len(body) <= LARGEST_PICTURE:
+                return Finished(body)
+        # SageMaker does not document which type the object in S3 has, so the link sets it.
+        link = self._store.link(key, _LINK_SECONDS, ResponseContentType=f"image/{format}")
+        return Finished(b"", link)
 
     def _failure(self, claim: Claim) -> GatewayError | None:
         key = self._store.key_of(claim.failure)
         written = self._store.read(key) if key else None
         if written is None:
             return None
-        backend = self._endpoint.backend if self._endpoint else EASEL
-        return failure_of(written.body.decode(errors="replace"), backend)
+        return failure_of(written.body.decode(errors="replace"), self._backend)
+
+    @property
+    def _backend(self) -> Backend:
+        return self._endpoint.backend if self._endpoint else EASEL
 
     def _waiting(self, record: Record) -> Job:
         """Return the job of a record that waits, as each does until S3 says otherwise."""

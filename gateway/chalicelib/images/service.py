@@ -274,9 +274,24 @@ class ImageService:
         with stored.limiter.slot() as slot:
             return self._wait(call, job, stored.jobs, slot)
 
-    def find(self, identifier: str) -> Job:
-        """Return a job by its id; raises JobUnknown."""
-        return self._stored_in(model_of(identifier)).jobs.find(identifier)
+    def find(self, call: Call, identifier: str) -> Job:
+        """Return a job by its id.
+
+        Raises:
+            JobUnknown: if there is none.
+            Unauthorized: if the caller has the URL of another picture only.
+        """
+        principal, name = call.payment.principal, model_of(identifier)
+        model = self.settings.models.get(name)
+        # Such an id can be computed, and whether there is a job of it is not for everyone to know.
+        if model is None or model.backend.repeats:
+            check_picture(principal, identifier)
+        job = self._stored_in(name).jobs.find(identifier)
+        if model is not None and principal.picture not in {None, identifier}:
+            # Without a seed, the job has an id of its own, and the URL names the request.
+            versions = self.adapters.versions(model, job.request)
+            check_picture(principal, job_id(job.request, model.revision, versions.tags))
+        return job
 
     def stores(self, call: Call, resolved: ResolvedRequest) -> bool:
         """Whether the picture of the real-time endpoint is stored, for all who request it."""

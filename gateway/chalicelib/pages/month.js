@@ -8,7 +8,7 @@ function showMonth(month) {
   at("month").hidden = !month;
   if (!month) return;
   const cap = month.cap_usd ? ` of the monthly cap of ${dollars(month.cap_usd)}` : "";
-  const ends = { under: "", warned: " At the cap, all endpoints are deleted.", reached: " The cap is reached: all endpoints are deleted, and nothing new is generated." };
-  at("month").textContent = `${month.month}: ${dollars(month.usd)}${cap}, endpoints by the hour.${ends[month.state]}`;
+  const ends = { under: "", warned: " At the cap, all endpoints are deleted, and these jobs stopped.", reached: " The cap is reached: all endpoints are deleted, these jobs are stopped, and nothing new is generated." };
+  at("month").textContent = `${month.month}: ${dollars(month.usd)}${cap}, endpoints, batch and compile jobs by the hour.${ends[month.state]}`;
   at("month").classList.toggle("wrong", month.state !== "under");
 }

@@ -25,7 +25,8 @@ async function check() {
     at("frame").style.setProperty("--shape", at("picture").naturalWidth + " / " + at("picture").naturalHeight);
     at("clock").hidden = true;
     at("picture").hidden = false;
-    end("Painted with seed " + described.request.seed + ".");
+    const { seed } = described.request;
+    end(seed === undefined ? "Painted." : "Painted with seed " + seed + ".");
   } else if (described.error) {
     end(described.error.message);
   } else {

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
+from chalicelib.backends.backend import MEDIA_TYPES
 from chalicelib.errors import GatewayError, StillPainting
 from chalicelib.generation import GenerationRequest
-from chalicelib.image_files import MEDIA_TYPES
 from chalicelib.web.pages import Page, error_page, preview_page
 from chalicelib.web.request import Request
 

@@ -16,7 +16,10 @@ PIXEL = base64.b64decode(
 TOKEN = "v1.a-b_c.d+e=&f"
 
 
-def test_the_waiting_page_keeps_the_link_that_it_was_opened_with(page):
+@pytest.mark.parametrize(
+    ("request_of_job", "said"), [({"seed": 7}, "Painted with seed 7."), ({}, "Painted.")]
+)
+def test_the_waiting_page_keeps_the_link_that_it_was_opened_with(page, request_of_job, said):
     links = []
 
     def serve(route):
@@ -27,11 +30,11 @@ def test_the_waiting_page_keeps_the_link_that_it_was_opened_with(page):
         links.append((url.path, parse_qs(url.query).get("link")))
         if url.path.endswith("/image"):
             return route.fulfill(body=PIXEL, content_type="image/png")
-        return route.fulfill(json={"state": "done", "request": {"seed": 7}})
+        return route.fulfill(json={"state": "done", "request": request_of_job})
 
     page.route("**/*", serve)
     page.goto("http://easel.test/api/jobs/slow-1/image?link=v1.a-b_c.d%2Be%3D%26f")
-    expect(page.get_by_text("Painted with seed 7.")).to_be_visible()
+    expect(page.get_by_text(said, exact=True)).to_be_visible()
 
     jobs = [each for each in links if "/jobs/" in each[0]]
     assert jobs == [("/api/jobs/slow-1", [TOKEN]), ("/api/jobs/slow-1/image", [TOKEN])]

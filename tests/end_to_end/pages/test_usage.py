@@ -62,8 +62,8 @@ def test_from_80_percent_of_the_cap_on_the_home_page_warns_the_owner(guarded_loc
     expect(line).to_be_hidden()
     sign_in(studio)
     expect(line).to_have_text(
-        "2026-11: $17.20 of the monthly cap of $20.00, endpoints by the hour."
-        " At the cap, all endpoints are deleted."
+        "2026-11: $17.20 of the monthly cap of $20.00, endpoints, batch and compile jobs by the"
+        " hour. At the cap, all endpoints are deleted, and these jobs stopped."
     )
     assert violations(page) == []
     answer |= counted("reached", 20.1)

@@ -18,6 +18,7 @@ SETTINGS = (
     {"name": "vllm-omni", "adapters": {"watercolour": PATH}},
     {"name": "openai-images", "accepts": ["seed", "steps", "guidance_scale", "format"]},
     {"name": "jumpstart", "accept_eula": True},
+    {"name": "jumpstart", "accepts": ["steps", "width", "height"]},
 )
 DEFAULTS = {"steps": 4, "guidance_scale": 1.0, "width": 1_024, "height": 768}
 PNG = b"\x89PNG\r\n\x1a\n...."
@@ -144,6 +145,7 @@ def test_no_setting_is_easel():
         ({"accepts": []}, "None is none of"),
         ({"name": "easel", "accepts": ["seed"]}, "'accepts' is no option of easel"),
         ({"name": "openai-images", "accepts": ["lora"]}, "'lora' is none of negative_prompt"),
+        ({"name": "jumpstart", "accepts": ["lora"]}, "'lora' is none of negative_prompt"),
         ({"name": "openai-images", "accepts": "seed"}, "accepts: must be a list"),
         ({"name": "openai-images", "accepts": [1]}, "accepts: must be a list"),
         ({"name": "jumpstart", "accept_eula": "yes"}, "accept_eula: must be true or false"),

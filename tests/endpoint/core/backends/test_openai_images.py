@@ -25,6 +25,8 @@ def test_a_plain_server_gets_prompt_and_size():
         "size": "512x512",
         # SGLang's own default is a URL, which needs cloud storage.
         "response_format": "b64_json",
+        # Its default format is JPEG.
+        "output_format": "png",
     }
     assert (invocation.accept, invocation.attributes) == ("application/json", "trace-1")
 

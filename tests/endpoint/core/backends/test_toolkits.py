@@ -50,6 +50,21 @@ def test_hugging_face_repeats_no_picture():
     )
 
 
+def test_a_model_of_jumpstart_without_a_seed_gets_what_it_takes_alone():
+    backend = read({"name": "jumpstart", "accepts": ["steps", "width", "height"]})
+    request_ = backend.complete(request(format="jpeg"), {"steps": 4, "guidance_scale": 1.0})
+
+    assert not backend.repeats
+    assert json.loads(backend.invocation(request_, "").body) == {
+        "prompt": "a cat",
+        "num_images_per_prompt": 1,
+        "num_inference_steps": 4,
+    }
+    for fields in ({"seed": 7}, {"guidance_scale": 2.0}):
+        with pytest.raises(InvalidField, match=next(iter(fields))):
+            backend.check(request(**fields))
+
+
 # sagemaker-huggingface-inference-toolkit raises PredictionException(str(e), 400) for everything.
 def toolkit_error(message):
     return json.dumps({"code": 400, "type": "InternalServerException", "message": message})

@@ -92,6 +92,22 @@ def test_without_adapters_no_adapter_is_taken():
         BACKEND.check(request(lora="watercolour"))
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("no file /opt/ml/model/loras/x.safetensors.", "no file …."),
+        ("'/opt/ml/model' is bad: s3://bucket/a/b, next", "'…' is bad: …, next"),
+        ("arn:aws:iam::123456789012:role/x cannot read file:///tmp/a", "… cannot read …"),
+        ("(/root/.cache/hub/): gone", "(…): gone"),
+        ("width/height must be 1/2 of https://x.org/a/b", None),
+    ],
+)
+def test_what_a_server_says_shows_no_place_in_its_container(said, shown):
+    report = BACKEND.report(400, json.dumps({"detail": said}))
+
+    assert report["message"].endswith(f": {shown or said}")
+
+
 # What FastAPI, pydantic and vLLM answer: `detail` as text or as a list, or an error object.
 @pytest.mark.parametrize(
     ("status", "answer", "field", "words"),

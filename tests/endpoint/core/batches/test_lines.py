@@ -295,6 +295,20 @@ def test_any_file_is_read_or_refused(suffix, content):
     assert lines.read_lines(lines.to_jsonl(read_lines)) == read_lines
 
 
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".jsonl", b'{"prompt": "a", "size": "1792x1024", "model": "flux"}'),
+        (".csv", b"prompt,size,model\na,1792x1024,flux"),
+    ],
+)
+def test_a_size_of_openais_models_is_the_nearest_that_the_model_has(suffix, content):
+    (line,) = read_file(suffix, content, ["sd", "flux"], {"flux": ModelFacts(step=16)})
+
+    request = line.pictures[0].request
+    assert (request.width, request.height) == (1456, 832)
+
+
 def test_a_model_without_a_seed_gets_none_and_its_own_format():
     facts = {"sd": ModelFacts(format="jpeg", repeats=False)}
     content = b'{"prompt": "a", "n": 2}\n{"prompt": "b", "seed": 7, "output_format": "png"}'
