@@ -10,9 +10,10 @@ from endpoint.emulator.moto_ import service_quotas
 from tests.endpoint.doubles import create, only_config
 from tests.endpoint.world import IMAGE, contents
 
-HUGGING_FACE = (
-    "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:"
-    f"{images.read()[images.DEFAULT].tag}"
+# By their URIs, which take no lookup in the SageMaker SDK.
+HUGGING_FACE, OLD_HUGGING_FACE = (
+    f"763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:{image.tag}"
+    for image in (images.read()[name] for name in (images.DEFAULT, "huggingface-4.51.3"))
 )
 
 
@@ -104,7 +105,7 @@ def test_unusable_options_are_refused_with_advice(world, capsys, arguments, mess
             "contains diffusers 0.38.0, and FLUX.3 Image Klein needs 0.42",
         ),
         (
-            ["--model", "flux2-klein", "--image", "huggingface-4.51.3"],
+            ["--model", "flux2-klein", "--image", OLD_HUGGING_FACE],
             "contains diffusers 0.33.1, and FLUX.2 klein 4B needs 0.37",
         ),
     ],

@@ -68,6 +68,7 @@ def test_a_first_picture_that_takes_longer_than_a_minute_is_asked_for_again(worl
 
 
 def test_without_an_image_it_gets_awss_and_the_machine_image_with_cuda_13(world):
+    pytest.importorskip("sagemaker.core", reason="endpoint/requirements-deploy.txt")
     world.images |= {image.tag for image in images.read().values()}
     arguments = ("--model", "z-image-turbo", *KLEIN, "--weights", "fetch", "--yes")
     assert world.run(create_endpoint.main, *arguments) == 0
