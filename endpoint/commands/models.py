@@ -51,7 +51,7 @@ def lines(model: Model) -> Iterator[str]:
             how = "computed" if one.benchmark.computed else "published"
             speed = f"{one.benchmark.seconds:g} s, {how}:"
             speed += f" {one.benchmark.per_thousand:.2f} USD per 1,000"
-        yield f"  {one.name:16}{one.gpu:20}{one.fit:11}{price:13} {speed}"
+        yield f"  {one.name:16}{one.gpu:24}{one.fit:11}{price:13} {speed}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
