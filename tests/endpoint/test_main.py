@@ -31,6 +31,15 @@ def run(*command, folder, **environment):
     return done.stdout
 
 
+def test_a_reader_that_has_enough_ends_the_output_without_a_traceback():
+    command = [sys.executable, "-m", "endpoint", "models", "--json"]
+    receiver, sender = os.pipe()
+    os.close(receiver)
+    done = subprocess.run(command, cwd=ROOT, stdout=sender, stderr=subprocess.PIPE, check=False)
+    os.close(sender)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_without_arguments_every_command_is_listed_with_one_line(capsys):
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
