@@ -17,13 +17,11 @@ import pytest
 
 from endpoint.commands import compile as compile_model
 from endpoint.commands import destroy
-from endpoint.core.clock import Clock
 from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.process import clients
 from endpoint.provision.files import compiled, payload
 from endpoint.provision.serving import lease
 from tests.conftest import ALL
-from tests.emulated_aws import empty_aws
+from tests.endpoint.batch_account import Ticking
 from tests.endpoint.doubles import BUCKET
 from tests.endpoint.world import REGION
 from tests.model_folders import REFINER, safetensors, write_pipeline
@@ -69,30 +67,6 @@ for name in ("unet", "vae_decoder"):
 about = {"compiler_version": "2.21", "width": width - 8 * (width == 160), "height": job["height"]}
 (output / "neuron.json").write_text(json.dumps(about))
 """
-
-
-class Ticking(Clock):
-    """The system's clock, on which no wait is longer than a moment."""
-
-    def sleep(self, seconds):
-        time.sleep(min(seconds, 0.1))
-
-
-@pytest.fixture(scope="module")
-def aws():
-    with empty_aws() as server, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in clients.environment(server.url, REGION).items():
-            patch.setenv(name, value)
-        EmulatorClient(server.url).set_training(mirror_seconds=0.1)
-        bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": BUCKET}}
-        boto3.client("cloudformation").create_stack(
-            StackName="easel-main",
-            TemplateBody=json.dumps({"Resources": {"Bucket": bucket}}),
-            Tags=[{"Key": "easel", "Value": "main"}],
-        )
-        yield server
 
 
 @pytest.fixture

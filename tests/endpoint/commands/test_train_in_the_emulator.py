@@ -6,23 +6,18 @@ The trainer is a script of a few lines; the real one is tested with the gateway.
 from __future__ import annotations
 
 import json
-import os
 import time
 
 import boto3
 import pytest
 
 from endpoint.commands import train
-from endpoint.core.clock import Clock
 from endpoint.core.training_jobs import places
-from endpoint.emulator.client import EmulatorClient
-from endpoint.emulator.process import clients
 from endpoint.provision.training import trainer
-from tests.emulated_aws import empty_aws
+from tests.endpoint.batch_account import Ticking
 from tests.endpoint.commands.test_train import IMAGE, draw_picture
 from tests.endpoint.core.training_jobs.test_adapter_file import tensors, written
 from tests.endpoint.doubles import BUCKET
-from tests.endpoint.world import REGION
 from tests.model_folders import write_pipeline
 
 TRAINER = """
@@ -52,30 +47,6 @@ for step in range(done + 1, job["steps"] + 1):
 name = job["name"] + ".safetensors"
 (home / "model" / name).write_bytes((channels / "code" / "adapter").read_bytes())
 """
-
-
-class Ticking(Clock):
-    """The system's clock, on which no wait is longer than a moment."""
-
-    def sleep(self, seconds):
-        time.sleep(min(seconds, 0.1))
-
-
-@pytest.fixture(scope="module")
-def aws():
-    with empty_aws() as server, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in clients.environment(server.url, REGION).items():
-            patch.setenv(name, value)
-        EmulatorClient(server.url).set_training(mirror_seconds=0.1)
-        bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": BUCKET}}
-        boto3.client("cloudformation").create_stack(
-            StackName="easel-main",
-            TemplateBody=json.dumps({"Resources": {"Bucket": bucket}}),
-            Tags=[{"Key": "easel", "Value": "main"}],
-        )
-        yield server
 
 
 @pytest.fixture
