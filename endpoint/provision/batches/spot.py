@@ -8,7 +8,6 @@ They are fetched from there as they come.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from endpoint.core.usage_records import Kind
 from endpoint.provision.batches.deployed import choose, newest_config
 from endpoint.provision.batches.run import Run
 from endpoint.provision.batches.usage import Recorded, Usage
-from endpoint.provision.files import payload
+from endpoint.provision.files import payload, weights_of_jobs
 from endpoint.provision.files.payload import File
 from endpoint.provision.model_metadata import BACKEND
 from endpoint.provision.serving import lease
@@ -240,8 +239,7 @@ class SpotJob:
             context, Image.parse(definition.image), [definition.instance_type], gateway=False
         )
         files = code_files()
-        content = json.dumps([[file.place, file.sha256] for file in files])
-        code = places.code(hashlib.sha256(content.encode()).hexdigest()[:16])
+        code = places.code(weights_of_jobs.code_digest(files))
         payload.ensure_code(context.bucket, code, files)
         payload.ensure_adapters(context.bucket, definition.model)
         context.bucket.put(places.lines(self._id), self._lines())

@@ -122,8 +122,7 @@ class CompileJob:
         weights = weights_of_jobs.ensure(context, plan.model)
         stack.ensure(context, plan.image, [plan.instance_type], gateway=False)
         files = code_files()
-        digest = weights_of_jobs.digest([[file.place, file.sha256] for file in files])
-        code = compiled_models.code(digest)
+        code = compiled_models.code(weights_of_jobs.code_digest(files))
         payload.ensure_code(context.bucket, code, files)
         context.bucket.put(compiled_models.job_file(target), target.job_json())
         channels = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 from endpoint.aws.bucket import Bucket
@@ -72,3 +73,8 @@ def digest(content: object) -> str:
     """Return 16 hexadecimal digits of the hash of any JSON value."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_digest(files: Sequence[File]) -> str:
+    """Return 16 hexadecimal digits of the hash of a program's files and their places."""
+    return digest([[file.place, file.sha256] for file in files])

@@ -15,7 +15,7 @@ from endpoint.core.problems import BadArgument
 from endpoint.core.training_jobs import places
 from endpoint.provision.files import payload, weights
 from endpoint.provision.files.payload import File
-from endpoint.provision.files.weights_of_jobs import digest
+from endpoint.provision.files.weights_of_jobs import code_digest
 
 _PACKAGE = Path(__file__).parents[3] / "model_package"
 _PRODIGY = "prodigyopt"
@@ -52,7 +52,7 @@ def _prodigy() -> Path | None:
 
 def code_prefix() -> str:
     """Return the prefix of exactly these files."""
-    return places.code(digest([[file.place, file.sha256] for file in code_files()]))
+    return places.code(code_digest(code_files()))
 
 
 def ensure_code(bucket: Bucket) -> str:
