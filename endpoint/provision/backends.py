@@ -24,8 +24,6 @@ from endpoint.provision import model_metadata
 EASEL = setting.EASEL.name
 # The others serve endpoints that somebody else made.
 CREATED = (EASEL, "hugging-face", "vllm-omni")
-# AWS tests its vLLM-Omni image on L4 and L40S; the T4 of this family has no bfloat16.
-_WITHOUT_BFLOAT16 = "ml.g4dn."
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,9 @@ def _require_known(model: Model, backend: str) -> None:
 def _with_backend(model: Model, backend: str) -> Model:
     types = model.instance_types
     if backend == "vllm-omni":
-        types = tuple(name for name in types if not name.startswith(_WITHOUT_BFLOAT16)) or types
+        # AWS tests its image on L4 and L40S; a T4 has no bfloat16.
+        known = prices.instance_types()
+        types = tuple(name for name in types if name not in known or known[name].bf16) or types
     return replace(
         model,
         backend=backend,
