@@ -3,9 +3,11 @@
 import gc
 import os
 import signal
+from functools import cache
 from pathlib import Path
 
 import pytest
+from botocore.loaders import JSONFileLoader, Loader
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
@@ -67,6 +69,13 @@ settings.load_profile("thorough" if ALL else "quick")
 # command in the background with SIGINT ignored, which the processes of the tests would inherit.
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.default_int_handler)
+
+
+# Each session of botocore parses the descriptions of its services anew, which takes tens of
+# milliseconds: all sessions of a process share them.
+descriptions = JSONFileLoader()
+descriptions.load_file = cache(descriptions.load_file)
+Loader.FILE_LOADER_CLASS = staticmethod(lambda: descriptions)
 
 
 class ByFile(LoadFileScheduling):

@@ -166,7 +166,9 @@ def without_browsers(tmp_path, pretended):
 
 
 def test_browsers_that_are_missing_are_installed(without_browsers):
-    assert "install -y firefox-esr" in without_browsers(0).stderr
+    shown = without_browsers(0).stderr
+    assert "install -y chromium-headless-shell" in shown
+    assert "install -y firefox-esr" in shown
     everything = without_browsers(0, "--all").stderr
     assert "install -y webkit2gtk-driver xvfb" in everything
     assert "install -y --no-install-recommends buildah podman runc" in everything
