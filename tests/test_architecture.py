@@ -115,6 +115,21 @@ def test_the_parts_do_not_import_one_another(part):
     assert crossing == []
 
 
+# Runs tests of other files in another browser.
+IN_ANOTHER_BROWSER = "tests/end_to_end/browsers/test_firefox.py"
+
+
+def test_no_file_of_tests_imports_from_another():
+    found = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"(from|import) tests\.([a-z_]+\.)*test_\w+( |$)", line)
+    ]
+
+    assert {line.partition(": ")[0] for line in found} == {IN_ANOTHER_BROWSER}, found
+
+
 def drawn():
     """Yield each path of the drawing of the layout; two spaces are one level."""
     (text,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)

@@ -60,3 +60,8 @@ def is_picture(content: bytes) -> bool:
 def bodies(emulator: EmulatorClient, endpoint: str = ENDPOINT) -> list[dict[str, Any]]:
     """Return the requests that an endpoint has received, in order."""
     return [json.loads(request["body"]) for request in emulator.requests(endpoint)]
+
+
+def prompts(emulator: EmulatorClient) -> list[str]:
+    """Return the prompts that the real-time endpoint has received, in order."""
+    return [body["prompt"] for body in bodies(emulator)]

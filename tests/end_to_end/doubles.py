@@ -41,3 +41,8 @@ class Album(QuietHandler):
         images = "".join(f'<img alt="" src="{escape(source)}">' for source in sources)
         page = f'<link rel="icon" href="data:,">{images}'
         self.answer(200, [("Content-Type", "text/html")], page.encode())
+
+
+def other_site(album, *sources):
+    """Return the address of a page of another site, which shows the pictures at `sources`."""
+    return f"{album.url.replace('127.0.0.1', 'localhost')}/?{'|'.join(sources)}"

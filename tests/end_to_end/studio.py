@@ -10,7 +10,10 @@ import re
 from typing import Any
 
 import requests
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
+
+from tests.end_to_end.access import KEY
 
 PAINTED = "image => image.decode().then(() => image.naturalWidth)"
 BYTES = "staged.blob.arrayBuffer().then(buffer => Array.from(new Uint8Array(buffer)))"
@@ -96,3 +99,24 @@ class Studio:
 
 def error(code, message, **more):
     return {"error": {"code": code, "message": message, **more}}
+
+
+def sign_in(studio):
+    studio.button("Sign in").click()
+    give_key(studio, KEY)
+    expect(studio.button("Sign out")).to_be_visible()
+    expect(studio.page.get_by_role("dialog")).to_be_hidden()
+
+
+def give_key(studio, key):
+    studio.page.get_by_role("dialog").get_by_label("Key").fill(key)
+    studio.page.keyboard.press("Enter")
+
+
+def violations(page):
+    """Return what axe-core finds wrong: the rule, and where."""
+    results = Axe().run(page)
+    return [
+        (violation["id"], [node["html"][:120] for node in violation["nodes"]])
+        for violation in results.response["violations"]
+    ]

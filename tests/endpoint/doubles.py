@@ -11,6 +11,8 @@ import time
 import zipfile
 from typing import Any
 
+from PIL import Image, ImageDraw
+
 from endpoint import create_endpoint
 from endpoint.aws.registry import SERVABLE
 from endpoint.commands import build_image
@@ -18,6 +20,9 @@ from endpoint.core.clock import Clock
 from endpoint.emulator.process.http_server import QuietHandler
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION
 
+TRAINING_IMAGE = (
+    f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-training:some-tag"
+)
 BUCKET = f"easel-main-{ACCOUNT}-{REGION}"
 # The signature and the last chunk, which is all that the gateway checks.
 PNG = b"\x89PNG\r\n\x1a\n" + b"a picture" * 10 + b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -157,3 +162,17 @@ def names(world, kind):
     operation = {"Endpoint": "endpoints", "EndpointConfig": "endpoint_configs", "Model": "models"}
     response: dict[str, Any] = getattr(world.client("sagemaker"), f"list_{operation[kind]}")()
     return [item[f"{kind}Name"] for item in response[f"{kind}s"]]
+
+
+def fetch_png(_url, **_key):
+    """Answer any address with a picture."""
+    return PNG
+
+
+def draw_picture(path, number, size=(512, 512)):
+    """Write a picture to train with, one for each number."""
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    for step in range(number + 2):
+        draw.ellipse((40 * step, 25 * number, 90 + 60 * step, 300 + 30 * step), fill=(9, step, 77))
+    image.save(path)

@@ -17,8 +17,8 @@ from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
 from tests import ci_roles, iam
 from tests.contract.deployment import _Loader
-from tests.endpoint.commands.test_policy import CHALICE, CLOUDFORMATION, _png
-from tests.endpoint.doubles import create_gateway
+from tests.endpoint.doubles import create_gateway, fetch_png
+from tests.endpoint.operator_calls import CHALICE, CLOUDFORMATION
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
 from tests.policy_tools import find_program
 
@@ -176,7 +176,7 @@ def recorded(tmp_path_factory):
             "Summaries"
         ]
         run("Apply", apply.main, "--yes", "--change-set", made["ChangeSetId"])
-        run("Deploy", deploy.main, "--yes", "--open", fetch=_png)
+        run("Deploy", deploy.main, "--yes", "--open", fetch=fetch_png)
         # A second version: of `deploy`, only chalice's part would differ.
         run("Deploy", create_endpoint.main, "--yes", "--log-prompts")
         run("Plan", plan.main, *role, "--budget", "5", "--email", "me@example.com")

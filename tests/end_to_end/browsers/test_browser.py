@@ -1,23 +1,18 @@
 """Addresses typed into a browser. The page itself has its tests in test_page*.py."""
 
-import json
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
 from endpoint.emulator.process.http_server import serving
 from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
-from tests.end_to_end.calls import async_url
+from tests.end_to_end.calls import async_url, prompts
 from tests.end_to_end.conftest import SHORT_DEADLINE
-from tests.end_to_end.doubles import Album
+from tests.end_to_end.doubles import Album, other_site
 from tests.end_to_end.studio import PAINTED
 
 pytestmark = pytest.mark.browser
 SHOWN = "image => image.complete && image.naturalWidth"
-
-
-def prompts(emulator):
-    return [json.loads(request["body"])["prompt"] for request in emulator.requests(ENDPOINT)]
 
 
 @pytest.mark.parametrize(
@@ -64,11 +59,6 @@ def test_a_navigation_that_fails_shows_a_page_with_a_way_back(gateway_url, emula
     assert page.get_by_text("502 Bad Gateway").is_visible()
     page.get_by_role("link", name="Back to the easel").click()
     assert page.get_by_role("textbox", name="Prompt", exact=True).is_visible()
-
-
-def other_site(album, *sources):
-    """Return the address of a page of another site, which shows the pictures at `sources`."""
-    return f"{album.url.replace('127.0.0.1', 'localhost')}/?{'|'.join(sources)}"
 
 
 def test_an_image_element_of_any_site_shows_the_picture(chalice_local, emulator, page, prompt):

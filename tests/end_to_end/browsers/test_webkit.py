@@ -11,10 +11,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 from endpoint.emulator.process.http_server import serving
 from tests.end_to_end.access import KEY
 from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
-from tests.end_to_end.browsers.test_browser import other_site, prompts
-from tests.end_to_end.calls import async_url
+from tests.end_to_end.calls import async_url, prompts
 from tests.end_to_end.conftest import SHORT_DEADLINE
-from tests.end_to_end.doubles import Album
+from tests.end_to_end.doubles import Album, other_site
 from tests.webkit import webkit
 
 pytestmark = [

@@ -4,12 +4,11 @@ https://github.com/dequelabs/axe-core
 """
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.end_to_end.account import ASYNC_ENDPOINT
 from tests.end_to_end.calls import held
-from tests.end_to_end.studio import BrowserSession, Studio, error
+from tests.end_to_end.studio import BrowserSession, Studio, error, violations
 from tests.end_to_end.teaching import Teaching, picture
 
 pytestmark = pytest.mark.browser
@@ -26,14 +25,6 @@ def look(request, browser):
 @pytest.fixture
 def studio(look, chalice_local):
     return Studio(look, chalice_local).open()
-
-
-def violations(page):
-    results = Axe().run(page)
-    return [
-        (violation["id"], [node["html"][:120] for node in violation["nodes"]])
-        for violation in results.response["violations"]
-    ]
 
 
 def test_an_empty_studio_with_its_options_open(studio):

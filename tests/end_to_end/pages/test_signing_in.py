@@ -8,21 +8,9 @@ from playwright.sync_api import expect
 
 from tests.end_to_end.access import AUTHORIZED, KEY, create_link
 from tests.end_to_end.account import ENDPOINT
-from tests.end_to_end.studio import BrowserSession, Studio
+from tests.end_to_end.studio import BrowserSession, Studio, give_key, sign_in
 
 pytestmark = pytest.mark.browser
-
-
-def sign_in(studio):
-    studio.button("Sign in").click()
-    give_key(studio, KEY)
-    expect(studio.button("Sign out")).to_be_visible()
-    expect(studio.page.get_by_role("dialog")).to_be_hidden()
-
-
-def give_key(studio, key):
-    studio.page.get_by_role("dialog").get_by_label("Key").fill(key)
-    studio.page.keyboard.press("Enter")
 
 
 def test_a_key_signs_in_once_and_paints_from_then_on(guarded_url, emulator, page):

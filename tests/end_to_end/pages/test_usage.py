@@ -4,9 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.end_to_end.account import ENDPOINT
-from tests.end_to_end.pages.test_accessibility import violations
-from tests.end_to_end.pages.test_signing_in import sign_in
-from tests.end_to_end.studio import BrowserSession, Studio
+from tests.end_to_end.studio import BrowserSession, Studio, sign_in, violations
 
 pytestmark = pytest.mark.browser
 

@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from PIL import Image, ImageDraw
 
 from endpoint.commands import destroy, doctor, status, train
 from endpoint.core.naming import Deployment
@@ -15,13 +14,12 @@ from endpoint.provision import rights
 from endpoint.provision.gateway import gateway_project
 from endpoint.provision.training import trainer
 from tests import iam
-from tests.endpoint.core.training_jobs.test_adapter_file import tensors, written
-from tests.endpoint.doubles import BUCKET, create
+from tests.endpoint.core.training_jobs.adapter_files import tensors, written
+from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, create, draw_picture
 from tests.endpoint.world import ACCOUNT, REGION, _answer, _error, contents
 from tests.model_folders import SDXL, write_pipeline
 
-IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-training:some-tag"
-START = ("--image", IMAGE, "--yes")
+START = ("--image", TRAINING_IMAGE, "--yes")
 
 
 class Jobs:
@@ -107,14 +105,6 @@ def photos(tmp_path):
         draw_picture(folder / f"my photo {number}.png", number)
         (folder / f"my photo {number}.txt").write_text(f"a house {number} in the rain")
     return folder
-
-
-def draw_picture(path, number, size=(512, 512)):
-    image = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(image)
-    for step in range(number + 2):
-        draw.ellipse((40 * step, 25 * number, 90 + 60 * step, 300 + 30 * step), fill=(9, step, 77))
-    image.save(path)
 
 
 def start(world, folder, model, *more, name="water"):
@@ -265,7 +255,7 @@ def test_a_dry_run_uploads_nothing_and_prints_the_request(world, jobs, photos, m
 
 
 def test_without_a_yes_nothing_is_started(world, jobs, photos, model, capsys):
-    arguments = (str(photos), "--model", model, "--name", "water", "--image", IMAGE)
+    arguments = (str(photos), "--model", model, "--name", "water", "--image", TRAINING_IMAGE)
     assert world.run(train.main, *arguments) == 1
 
     assert "Pass --yes to confirm" in capsys.readouterr().err

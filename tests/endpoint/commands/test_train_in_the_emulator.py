@@ -15,9 +15,8 @@ from endpoint.commands import train
 from endpoint.core.training_jobs import places
 from endpoint.provision.training import trainer
 from tests.endpoint.batch_account import Ticking
-from tests.endpoint.commands.test_train import IMAGE, draw_picture
-from tests.endpoint.core.training_jobs.test_adapter_file import tensors, written
-from tests.endpoint.doubles import BUCKET
+from tests.endpoint.core.training_jobs.adapter_files import tensors, written
+from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, draw_picture
 from tests.model_folders import write_pipeline
 
 TRAINER = """
@@ -75,7 +74,7 @@ def start(aws, tmp_path, monkeypatch):
 
     def run(name, trigger, *more):
         arguments = (str(photos), "--model", str(model), "--name", name, "--trigger", trigger)
-        arguments += ("--steps", "20", "--image", IMAGE, "--yes", *more)
+        arguments += ("--steps", "20", "--image", TRAINING_IMAGE, "--yes", *more)
         return train.main(arguments, clock=Ticking())
 
     return run

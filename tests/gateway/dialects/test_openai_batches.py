@@ -9,7 +9,7 @@ import app as gateway
 from chalicelib.batches import places
 from chalicelib.calendar_month import month_of
 from tests.gateway.batch_runs.world import line
-from tests.gateway.dialects.test_pricing import as_documented
+from tests.gateway.documented import as_documented
 from tests.gateway.doubles import (
     KEY,
     OTHER_KEY,

@@ -2,10 +2,9 @@
 
 import json
 
-import jsonschema
 import pytest
 
-from openapi.document import document
+from tests.gateway.documented import as_documented
 from tests.gateway.doubles import BROWSER, KEY, GuardedClient, error_of, guarded, key
 
 PATH = "/inference/a%20cat?seed=1"
@@ -16,16 +15,6 @@ ONE = {"model": "sd", "seed": 1, "exists": False, "seconds": 2, "usd": 0.002}
 def client(monkeypatch):
     keys = (key(usd_per_month=0.001),)  # not enough for a single picture
     return GuardedClient(monkeypatch, guarded(keys=keys), usd_per_hour=3.6)
-
-
-DOCUMENT = document()
-
-
-def as_documented(body, name):
-    """Check JSON against a schema of the document."""
-    schema = {**DOCUMENT["components"]["schemas"][name], "components": DOCUMENT["components"]}
-    jsonschema.validate(body, schema)
-    return body
 
 
 def unused(client):

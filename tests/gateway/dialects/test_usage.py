@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib.usage_records import Kind, UsageRecord
-from tests.gateway.dialects.test_pricing import as_documented
+from tests.gateway.documented import as_documented
 from tests.gateway.doubles import BROWSER, KEY, OTHER_KEY, GuardedClient, error_of, guarded, key
 
 TODAY = datetime.now(UTC)
