@@ -114,9 +114,20 @@ def pytest_collection_finish():
     Importing everything leaves more than a million objects, which no test frees; by default the
     collector would walk over all of them again and again.
     """
+    _leave_to_itself()
+    gc.set_threshold(10_000, 10, 10)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_earlier_files_left():
+    """Take what the tests before this file imported and keep out of the collector's sight too."""
+    _leave_to_itself()
+
+
+def _leave_to_itself():
+    """Free what nothing refers to, and have the collector pass over everything else from now on."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -44,6 +43,9 @@ def decode_all(paths: Iterable[Path]) -> Iterator[Decoded]:
     Raises:
         PictureUnusable: naming the first file that is no picture or exceeds a limit.
     """
+    paths = list(paths)
+    if not paths:
+        return
     command = [sys.executable, "-I", str(Path(__file__).resolve())]
     with subprocess.Popen(  # noqa: S603 - our own file
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}
@@ -95,8 +97,9 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey: `convert` would clip it to white
-        grey = (np.asarray(image).astype(np.int64) + 128) // 257
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+        # (grey + 128) // 257; half a unit more, so that no quotient is just below a whole number.
+        grey = image.convert("I").point(lambda value: value * (1 / 257) + 128.5 / 257)
+        return grey.convert("L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         # Transparent pixels have a colour of their own, which `convert` would show.
         image = image.convert("RGBA")

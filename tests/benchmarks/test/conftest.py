@@ -10,18 +10,22 @@ from tests.benchmarks.lib.model_package.full_size import ModelSpec
 HOW = {"dtype": torch.float32, "device": torch.device("cpu"), "allow_pickle": False}
 
 
+@pytest.fixture(scope="session")
+def tiny_ensemble(tmp_path_factory):
+    return make_stand_in(tmp_path_factory.mktemp("ensemble"), kind="ensemble")
+
+
 @pytest.fixture
-def narrow(monkeypatch, tmp_path):
+def narrow(monkeypatch, tiny_ensemble):
     """A model named "narrow", of SDXL's shape with its refiner, both tiny.
 
     Returns the pairs of pipelines that were made of it.
     """
-    folder = make_stand_in(tmp_path, kind="ensemble")
     made = []
 
     def pair():
-        base = load_pipeline(folder / "base", **HOW)
-        made.append([base, load_refiner(folder / "refiner", base, **HOW)])
+        base = load_pipeline(tiny_ensemble / "base", **HOW)
+        made.append([base, load_refiner(tiny_ensemble / "refiner", base, **HOW)])
         return made[-1]
 
     spec = ModelSpec(pair, steps=5, guidance_scale=5.0, side=64)

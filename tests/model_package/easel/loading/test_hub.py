@@ -23,10 +23,11 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from easel.errors import ModelUnusable
 from easel.loading.hub import fetch
-try:
-    print(fetch(sys.argv[2], sys.argv[3] or None, allow_pickle=False))
-except ModelUnusable as error:
-    print("refused:", error)
+for name, revision in zip(sys.argv[2::2], sys.argv[3::2]):
+    try:
+        print(fetch(name, revision or None, allow_pickle=False))
+    except ModelUnusable as error:
+        print("refused:", error)
 """
 
 
@@ -60,10 +61,10 @@ def hub(stand_in, tmp_path):
         yield serving
 
 
-def fetch(hub_address, cache, name, revision="", code=FETCH, **variables):
+def fetch(hub_address, cache, name, revision="", *others, code=FETCH, **variables):
     environ = {"PATH": os.environ["PATH"], "HF_HOME": str(cache), "HF_ENDPOINT": hub_address}
     finished = subprocess.run(
-        [sys.executable, "-c", code, str(CODE), name, revision],
+        [sys.executable, "-c", code, str(CODE), name, revision, *others],
         env={**environ, "HF_HUB_DISABLE_TELEMETRY": "1", **variables},
         capture_output=True,
         text=True,
@@ -127,21 +128,20 @@ def test_a_revision_may_be_a_commit(hub, tmp_path):
     assert fetch(hub.address, tmp_path / "cache", "somebody/full", COMMIT).endswith(COMMIT)
 
 
-@pytest.mark.parametrize(
-    ("name", "revision", "says"),
-    [
+def test_what_cannot_be_fetched_says_what_to_do(hub, tmp_path):
+    cases = [
         ("somebody/nothing", "", "does not exist on the hub, or is private: check EASEL_MODEL_ID"),
         ("not//a name", "", "does not exist on the hub"),
         ("somebody/full", "v9", "has no revision v9: check EASEL_MODEL_REVISION"),
         ("somebody/plain", "", "it is not a diffusers model"),
         ("somebody/pickled", "", "EASEL_ALLOW_PICKLE=on"),
         (GATED, "", "is gated: accept its terms on its page, and set HF_TOKEN"),
-    ],
-)
-def test_what_cannot_be_fetched_says_what_to_do(hub, tmp_path, name, revision, says):
-    response = fetch(hub.address, tmp_path / "cache", name, revision)
-    assert response.startswith("refused: ")
-    assert says in response
+    ]
+    names = [text for name, revision, _ in cases for text in (name, revision)]
+    refusals = fetch(hub.address, tmp_path / "cache", *names).splitlines()
+    for refusal, (name, _, says) in zip(refusals, cases, strict=True):
+        assert refusal.startswith("refused: "), name
+        assert says in refusal, name
 
 
 def test_a_hub_that_cannot_be_reached_is_said_so(tmp_path):

@@ -6,6 +6,7 @@ from tests.model_package.easel.lora.helpers import (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pipelines(stand_in):
+    """Pipelines by kind; a test that applies adapters restores the weights."""
     return {kind: load(stand_in(kind=kind)) for kind in KINDS}

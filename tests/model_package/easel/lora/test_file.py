@@ -1,7 +1,9 @@
+import io
 import json
 import os
 import re
 import shutil
+from contextlib import redirect_stdout
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from easel.lora.adapters import Loras
 from easel.lora.file import LoraFile, find_files
 from easel.lora.keys import LoraUnusable
 from generation import GenerationRequest, InvalidField
+from tests.model_package.conftest import QUICK
 from tests.model_package.doubles.lora_files import (
     random_layers,
     write_diffusers,
@@ -189,87 +192,104 @@ def dangling(path, layers):
 CONFIG = "lora_adapter_metadata"
 
 
+UNUSABLE = [
+    (broken, "it is not a LoRA in a safetensors file"),
+    (cut, "it is not a LoRA in a safetensors file"),
+    (empty, "it is empty"),
+    (pickled, "it is not a LoRA in a safetensors file"),
+    (half, "it has only one half of "),
+    (another_model, "it does not fit this model: unet down_blocks_7_attn_to_q"),
+    (another_size, "it does not fit this model: unet "),
+    (wrong_rank, "do not multiply"),
+    (lambda path, _: os.mkfifo(path), "its file cannot be read"),
+    (changed("x" * 9_999, torch.zeros(1)), "xxx, which is not part of a LoRA"),
+    (changed(".lora_A.x" * 60, torch.zeros(1)), "which is not part of a LoRA"),
+    (configured(alpha_pattern={".*.*.*.*.*x": 4}), "that is too complex"),
+    (pointer, "it is a pointer of Git LFS; download the file itself with git lfs pull"),
+    (dangling, "its file cannot be read"),
+    (whole_model, "input_blocks.0.0.weight, which is not part of a LoRA"),
+    (changed("lora_unet_x.a1.weight", torch.zeros(4)), "x.a1.weight (GLoRA), which is not"),
+    (changed("lora_unet_x.oft_blocks", torch.zeros(4)), "x.oft_blocks (OFT), which is not"),
+    (changed("lora_unet_x.on_input", torch.zeros(1)), "x.on_input (IA3), which is not"),
+    (changed("unet.x.lora_B.bias", torch.zeros(4)), "lora_B.bias (the bias of a LoRA), whic"),
+    (changed("unet.x.lora_embedding_A", torch.zeros(4)), "lora_embedding_A (an embedding), "),
+    (changed("bundle_emb.a.string_to_param.*", torch.zeros(4)), "(an embedding), which is no"),
+    (changed("lora_unet_x.dora_scale", torch.zeros(4)), "it has only one half of unet x"),
+    (changed(f"{NAME}.dora_scale", torch.zeros(7, 1)), "attn1_to_q has another size"),
+    (changed(f"{NAME}.dora_scale", torch.ones(2, 32)), "attn1_to_q has another size"),
+    (changed(f"{NAME}.alpha", torch.zeros(2)), "attn1_to_q is not one number"),
+    (changed(f"{NAME}.alpha", torch.tensor(torch.inf)), "alpha is not a finite number"),
+    (changed(f"{NAME}.alpha", torch.tensor(1j)), "alpha is not a finite number"),
+    (changed(f"{NAME}.lora_mid.weight", torch.zeros(4, 3, 1, 1)), "do not multiply"),
+    (changed(f"{NAME}.hada_t1", torch.zeros(4)), "it has only a part of unet mid_block"),
+    (changed(f"unet.{NAME[10:]}.lora_A.weight", torch.zeros(4, 4)), "attn1_to_q twice"),
+    (pair(torch.zeros(0, 64), torch.zeros(64, 0)), "has a tensor without numbers"),
+    (pair(torch.zeros(4, 64).int(), torch.zeros(64, 4)), "has numbers of type I32"),
+    (pair(torch.zeros(4), torch.zeros(4)), "do not multiply"),
+    (pair(torch.zeros(4, 64), torch.zeros(64, 4, 3, 3)), "is no LoRA layer"),
+    (method(lokr_w1=(4, 4)), "it has only a part of unet mid_block"),
+    (method(lokr_w1=(4,), lokr_w2=(4, 4)), "lokr_w1 of unet mid_block"),
+    (method(lokr_w1=(4, 4), lokr_w2_a=(4, 2), lokr_w2_b=(3, 4)), "do not multiply"),
+    (
+        method(hada_w1_a=(64, 2), hada_w1_b=(2, 64), hada_w2_a=(64, 2), hada_w2_b=(2, 32)),
+        "have different sizes",
+    ),
+    (odd_header, "it is not a LoRA in a safetensors file"),
+    (described({CONFIG: "{"}), "its metadata lora_adapter_metadata is not JSON"),
+    (described({CONFIG: "[" * 99_999}), "its metadata lora_adapter_metadata is not JSON"),
+    (described({CONFIG: "[1]"}), "its metadata lora_adapter_metadata is not an object"),
+    (configured(lora_alpha="4"), "has a lora_alpha that is not a number"),
+    (configured(lora_alpha=[4]), "has a lora_alpha that is not a number"),
+    (configured(lora_alpha=True), "has a lora_alpha that is not a number"),
+    (configured(lora_alpha=float("nan")), "has a lora_alpha that is not a number"),
+    (configured(lora_alpha=10**400), "has a lora_alpha that is not a number"),
+    (configured(use_rslora="yes"), "has a use_rslora that is not true or false"),
+    (configured(alpha_pattern=["to_q"]), "has a alpha_pattern that is not an object"),
+    (configured(alpha_pattern={"to_q": None}), "has a alpha_pattern that is not a number"),
+    (configured(alpha_pattern={"to_(": 4}), "that is no regular expression: to_("),
+    (configured(alpha_pattern={"(a+)+b": 4}), "that is too complex: (a+)+b"),
+    (configured(rank_pattern=3), "has a rank_pattern that is not an object"),
+]
+
+
+@pytest.fixture(scope="module")
+def unusable(stand_in, pipelines, tmp_path_factory):
+    """Load a model with all of these files and a good one; return its folder, it and its log."""
+    folder = tmp_path_factory.mktemp("unusable")
+    shutil.copytree(stand_in(), folder, dirs_exist_ok=True)
+    (folder / "loras").mkdir()
+    layers = random_layers(pipelines["sd"][0])
+    for place, (damage, _) in enumerate(UNUSABLE):
+        damage(folder / "loras" / f"bad{place}.safetensors", layers)
+    write_kohya(folder / "loras" / "good.safetensors", layers)
+    with redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EASEL_DEFAULTS", QUICK)
+        toolkit = Toolkit(folder)
+    return folder, toolkit, [json.loads(line) for line in printed.getvalue().splitlines()]
+
+
+def test_files_that_cannot_be_used_are_logged_and_the_model_is_loaded(unusable):
+    _, _, logged = unusable
+    assert [line["event"] for line in logged] == ["lora_unusable"] * len(UNUSABLE) + [
+        "model_loaded"
+    ]
+    assert logged[-1]["loras"] == ["good"]
+
+
 @pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (broken, "it is not a LoRA in a safetensors file"),
-        (cut, "it is not a LoRA in a safetensors file"),
-        (empty, "it is empty"),
-        (pickled, "it is not a LoRA in a safetensors file"),
-        (half, "it has only one half of "),
-        (another_model, "it does not fit this model: unet down_blocks_7_attn_to_q"),
-        (another_size, "it does not fit this model: unet "),
-        (wrong_rank, "do not multiply"),
-        (lambda path, _: os.mkfifo(path), "its file cannot be read"),
-        (changed("x" * 9_999, torch.zeros(1)), "xxx, which is not part of a LoRA"),
-        (changed(".lora_A.x" * 60, torch.zeros(1)), "which is not part of a LoRA"),
-        (configured(alpha_pattern={".*.*.*.*.*x": 4}), "that is too complex"),
-        (pointer, "it is a pointer of Git LFS; download the file itself with git lfs pull"),
-        (dangling, "its file cannot be read"),
-        (whole_model, "input_blocks.0.0.weight, which is not part of a LoRA"),
-        (changed("lora_unet_x.a1.weight", torch.zeros(4)), "x.a1.weight (GLoRA), which is not"),
-        (changed("lora_unet_x.oft_blocks", torch.zeros(4)), "x.oft_blocks (OFT), which is not"),
-        (changed("lora_unet_x.on_input", torch.zeros(1)), "x.on_input (IA3), which is not"),
-        (changed("unet.x.lora_B.bias", torch.zeros(4)), "lora_B.bias (the bias of a LoRA), whic"),
-        (changed("unet.x.lora_embedding_A", torch.zeros(4)), "lora_embedding_A (an embedding), "),
-        (changed("bundle_emb.a.string_to_param.*", torch.zeros(4)), "(an embedding), which is no"),
-        (changed("lora_unet_x.dora_scale", torch.zeros(4)), "it has only one half of unet x"),
-        (changed(f"{NAME}.dora_scale", torch.zeros(7, 1)), "attn1_to_q has another size"),
-        (changed(f"{NAME}.dora_scale", torch.ones(2, 32)), "attn1_to_q has another size"),
-        (changed(f"{NAME}.alpha", torch.zeros(2)), "attn1_to_q is not one number"),
-        (changed(f"{NAME}.alpha", torch.tensor(torch.inf)), "alpha is not a finite number"),
-        (changed(f"{NAME}.alpha", torch.tensor(1j)), "alpha is not a finite number"),
-        (changed(f"{NAME}.lora_mid.weight", torch.zeros(4, 3, 1, 1)), "do not multiply"),
-        (changed(f"{NAME}.hada_t1", torch.zeros(4)), "it has only a part of unet mid_block"),
-        (changed(f"unet.{NAME[10:]}.lora_A.weight", torch.zeros(4, 4)), "attn1_to_q twice"),
-        (pair(torch.zeros(0, 64), torch.zeros(64, 0)), "has a tensor without numbers"),
-        (pair(torch.zeros(4, 64).int(), torch.zeros(64, 4)), "has numbers of type I32"),
-        (pair(torch.zeros(4), torch.zeros(4)), "do not multiply"),
-        (pair(torch.zeros(4, 64), torch.zeros(64, 4, 3, 3)), "is no LoRA layer"),
-        (method(lokr_w1=(4, 4)), "it has only a part of unet mid_block"),
-        (method(lokr_w1=(4,), lokr_w2=(4, 4)), "lokr_w1 of unet mid_block"),
-        (method(lokr_w1=(4, 4), lokr_w2_a=(4, 2), lokr_w2_b=(3, 4)), "do not multiply"),
-        (
-            method(hada_w1_a=(64, 2), hada_w1_b=(2, 64), hada_w2_a=(64, 2), hada_w2_b=(2, 32)),
-            "have different sizes",
-        ),
-        (odd_header, "it is not a LoRA in a safetensors file"),
-        (described({CONFIG: "{"}), "its metadata lora_adapter_metadata is not JSON"),
-        (described({CONFIG: "[" * 99_999}), "its metadata lora_adapter_metadata is not JSON"),
-        (described({CONFIG: "[1]"}), "its metadata lora_adapter_metadata is not an object"),
-        (configured(lora_alpha="4"), "has a lora_alpha that is not a number"),
-        (configured(lora_alpha=[4]), "has a lora_alpha that is not a number"),
-        (configured(lora_alpha=True), "has a lora_alpha that is not a number"),
-        (configured(lora_alpha=float("nan")), "has a lora_alpha that is not a number"),
-        (configured(lora_alpha=10**400), "has a lora_alpha that is not a number"),
-        (configured(use_rslora="yes"), "has a use_rslora that is not true or false"),
-        (configured(alpha_pattern=["to_q"]), "has a alpha_pattern that is not an object"),
-        (configured(alpha_pattern={"to_q": None}), "has a alpha_pattern that is not a number"),
-        (configured(alpha_pattern={"to_(": 4}), "that is no regular expression: to_("),
-        (configured(alpha_pattern={"(a+)+b": 4}), "that is too complex: (a+)+b"),
-        (configured(rank_pattern=3), "has a rank_pattern that is not an object"),
-    ],
+    ("name", "reason"), [(f"bad{place}", reason) for place, (_, reason) in enumerate(UNUSABLE)]
 )
 def test_a_file_that_cannot_be_used_is_refused_in_few_words_and_does_no_harm(
-    stand_in, pipelines, tmp_path, capsys, damage, reason
+    unusable, name, reason
 ):
-    shutil.copytree(stand_in(), tmp_path, dirs_exist_ok=True)
-    (tmp_path / "loras").mkdir()
-    layers = random_layers(pipelines["sd"][0])
-    damage(tmp_path / "loras" / "bad.safetensors", layers)
-    write_kohya(tmp_path / "loras" / "good.safetensors", layers)
-    toolkit = Toolkit(tmp_path)
-    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(line["event"], line.get("loras")) for line in logged] == [
-        ("lora_unusable", None),
-        ("model_loaded", ["good"]),
-    ]
-    assert reason in logged[0]["error"]
-    response = toolkit.post({**REQUEST, "lora": "bad:0.5"})
+    folder, toolkit, logged = unusable
+    (line,) = [line for line in logged if line.get("lora") == name]
+    assert reason in line["error"]
+    response = toolkit.post({**REQUEST, "lora": f"{name}:0.5"})
     assert (response.status, response.error["field"]) == (400, "lora")
     assert reason in response.error["message"]
     assert len(response.error["message"]) < 200
-    assert str(tmp_path) not in response.body
+    assert str(folder) not in response.body
     assert toolkit.post({**REQUEST, "lora": "good"}).status == 200
 
 

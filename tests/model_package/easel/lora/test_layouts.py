@@ -1,6 +1,7 @@
 """Which layouts of files load: each against peft, which merges the same tensors itself."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -70,9 +71,19 @@ def sdxl(pipelines):
     return pipelines["sdxl"][0]
 
 
+@cache
+def of_method(pipeline, method):
+    return adapt(pipeline, METHODS[method])
+
+
+@cache
+def of_text(pipeline):
+    return adapt(pipeline, lora(target_modules=TEXT, lora_alpha=3), "text_encoder")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_gives_the_weights_that_peft_merges(sdxl, tmp_path, method):
-    adapted = adapt(sdxl, METHODS[method])
+    adapted = of_method(sdxl, method)
     path = layouts.write(tmp_path / "a", layouts.kohya(adapted))
     same(sdxl, applied(sdxl, path), adapted)
     path = layouts.write(tmp_path / "b", layouts.diffusers(adapted))
@@ -82,8 +93,8 @@ def test_each_method_gives_the_weights_that_peft_merges(sdxl, tmp_path, method):
 def test_the_methods_are_stored_in_all_of_their_forms(sdxl):
     kinds = {
         (method, kind)
-        for method, config in METHODS.items()
-        for of_layer in adapt(sdxl, config).layers.values()
+        for method in METHODS
+        for of_layer in of_method(sdxl, method).layers.values()
         for kind in of_layer
     }
     assert {
@@ -123,14 +134,13 @@ def test_the_methods_are_stored_in_all_of_their_forms(sdxl):
     ],
 )
 def test_each_spelling_reaches_unet_and_text_encoder(sdxl, tmp_path, spell):
-    unet = adapt(sdxl, lora(target_modules=ATTENTION))
-    text = adapt(sdxl, lora(target_modules=TEXT, lora_alpha=3), "text_encoder")
+    unet, text = of_method(sdxl, "LoRA"), of_text(sdxl)
     path = layouts.write(tmp_path / "a", spell(unet, sdxl), spell(text, sdxl))
     same(sdxl, applied(sdxl, path), unet, text)
 
 
 def test_kohyas_names_for_sdxl_and_those_of_simpletuner_reach_the_unet(sdxl, tmp_path):
-    adapted = adapt(sdxl, lokr(target_modules=BOTH))
+    adapted = of_method(sdxl, "LoKr")
     path = layouts.write(tmp_path / "a", layouts.kohya(adapted, layouts.stability(sdxl)))
     same(sdxl, applied(sdxl, path), adapted)
     path = layouts.write(tmp_path / "b", layouts.kohya(adapted, prefix="lycoris_"))
@@ -191,9 +201,9 @@ def _spelled(spell, method, text=False):
     """Return a function that makes a layout's adapters, and their files' parts."""
 
     def make(pipeline):
-        adapted = [adapt(pipeline, METHODS[method])]
+        adapted = [of_method(pipeline, method)]
         if text:
-            adapted.append(adapt(pipeline, lora(target_modules=TEXT, lora_alpha=3), "text_encoder"))
+            adapted.append(of_text(pipeline))
         return adapted, [spell(each, pipeline) for each in adapted]
 
     return make

@@ -1,3 +1,5 @@
+from copy import copy
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def generate(pipeline, share, **changes):
     return picture, inputs
 
 
-@pytest.fixture(params=["sd", "sdxl"])
+@pytest.fixture(scope="module", params=["sd", "sdxl"])
 def pipeline(request, stand_in):
     return load_pipeline(stand_in(kind=request.param), **HOW)
 
@@ -57,6 +59,7 @@ def test_one_step_is_guided_whatever_the_share(pipeline):
 def test_a_model_that_takes_guidance_as_a_number_does_not_change(pipeline):
     config = {**pipeline.unet.config, "time_cond_proj_dim": 8}
     torch.manual_seed(0)
+    pipeline = copy(pipeline)
     pipeline.unet = type(pipeline.unet).from_config(config).eval()
     picture, inputs = generate(pipeline, 0.4)
     assert inputs == [1] * 5

@@ -60,6 +60,11 @@ def file_of(generator, request, deadline=float("inf")):
     return encode_file(generator.generate(request, deadline))
 
 
+@pytest.fixture(scope="module")
+def alone(generator):
+    return file_of(generator, REQUEST)
+
+
 def abandon(generator, monkeypatch, after):
     """Start a picture whose time is up after some steps; return how many were checked."""
     clock = Ticking()
@@ -74,17 +79,16 @@ def abandon(generator, monkeypatch, after):
 
 @pytest.mark.parametrize("after", range(STEPS + 1))
 def test_it_stops_at_its_next_step_and_the_next_picture_is_as_if_it_had_never_been(
-    generator, monkeypatch, after
+    generator, alone, monkeypatch, after
 ):
-    alone = file_of(generator, REQUEST)
     looks = abandon(generator, monkeypatch, after)
 
     assert looks == after + 1
     assert file_of(generator, REQUEST) == alone
 
 
-def test_a_limit_that_is_kept_changes_no_byte(generator):
-    assert file_of(generator, REQUEST, time.monotonic() + 600) == file_of(generator, REQUEST)
+def test_a_limit_that_is_kept_changes_no_byte(generator, alone):
+    assert file_of(generator, REQUEST, time.monotonic() + 600) == alone
 
 
 def test_a_pipeline_that_does_not_call_back_runs_to_its_end_or_not_at_all():

@@ -5,6 +5,7 @@ import tarfile
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from torch._dynamo.utils import counters
 
 from easel.load import load_generator
@@ -20,6 +21,7 @@ from easel.speed.compile_cache import (
 from easel.speed.compiler import Compiler, Unavailable
 from generation import GenerationRequest
 from model_package.compile_cache import make_cache
+from tests.conftest import ALL
 from tests.model_package.conftest import QUICK
 
 
@@ -97,7 +99,17 @@ def test_a_model_with_a_refused_cache_loads_and_generates(stand_in, tmp_path):
 
 @pytest.mark.slow
 def test_what_was_compiled_ahead_is_not_compiled_again(stand_in, tmp_path, monkeypatch):
-    """With torch's own compiler, in two homes, as on two machines of one kind."""
+    """With torch's own compiler, in two homes, as on two machines of one kind.
+
+    The UNet's whole blocks are compiled with --all, and otherwise a small part of each: the C++
+    compiler takes seconds for each of their kernels.
+    """
+    if not ALL:
+        monkeypatch.setattr(UNet2DConditionModel, "_repeated_blocks", ["GEGLU"])
+        # Headers take as long as several kernels, and so small a part has one kernel.
+        monkeypatch.setattr(torch._inductor.config, "cpp_cache_precompile_headers", False)
+        # Else torch compiles a program for each of the CPU's instruction sets.
+        monkeypatch.setattr(torch._inductor.config.cpp, "vec_isa_ok", False)
     folder = shutil.copytree(stand_in(), tmp_path / "model")
     environ = {"EASEL_DEFAULTS": QUICK, "EASEL_DTYPE": "fp32"}
     for name, text in environ.items():

@@ -1,7 +1,9 @@
+import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from easel.loading.pipeline import load_pipeline
 from easel.lora.adapters import Loras
@@ -30,9 +32,31 @@ class Backend:
         module.compile(backend=self, **options)
 
 
+@pytest.fixture(scope="module")
+def parts():
+    """Return a UNet and a VAE with few layers, each of which torch traces slowly."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=32,
+            block_out_channels=(32,),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D",),
+            mid_block_type=None,
+            up_block_types=("CrossAttnUpBlock2D",),
+            attention_head_dim=4,
+            cross_attention_dim=32,
+        )
+        vae = AutoencoderKL(block_out_channels=(32,), latent_channels=4)
+    return {"unet": unet, "vae": vae}
+
+
 @pytest.fixture
-def pipeline(stand_in):
-    return load_pipeline(stand_in(), **HOW)
+def pipeline(stand_in, parts):
+    pipeline = load_pipeline(stand_in(), **HOW)
+    for name, part in parts.items():
+        setattr(pipeline, name, copy.deepcopy(part).eval())
+    return pipeline
 
 
 def generate(pipeline, **changes):
