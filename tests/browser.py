@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FIREFOX = ("firefox-esr", "firefox")
 # Without these Chromium looks for hosts of its maker's at every start.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

@@ -31,9 +31,11 @@ _HELD_SECONDS = 25
 
 
 @contextmanager
-def held(emulator: EmulatorClient, times: int | None = None) -> Iterator[None]:
+def held(
+    emulator: EmulatorClient, times: int | None = None, *, endpoint: str = ENDPOINT
+) -> Iterator[None]:
     """Hold all pictures back, or so many, until the context ends, however slow this machine is."""
-    with emulator.fault(ENDPOINT, "slow", seconds=_HELD_SECONDS, times=times):
+    with emulator.fault(endpoint, "slow", seconds=_HELD_SECONDS, times=times):
         try:
             yield
         finally:
