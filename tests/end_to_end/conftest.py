@@ -264,9 +264,15 @@ def browser():
 
 
 @pytest.fixture
-def page(browser):
+def motion():
+    """What the browser says of motion; painting it without a GPU takes much of a processor."""
+    return "reduce"
+
+
+@pytest.fixture
+def page(browser, motion):
     """A page in which no error and no refusal of the content security policy goes unnoticed."""
-    session = BrowserSession(browser)
+    session = BrowserSession(browser, reduced_motion=motion)
     yield session.page
     session.context.close()
     assert session.errors == []
