@@ -15,6 +15,7 @@ pytestmark = pytest.mark.browser
 def motion():
     return "no-preference"
 
+
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
