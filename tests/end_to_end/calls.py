@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,14 @@ def held(
             yield
         finally:
             emulator.set_clock(skip=_HELD_SECONDS)
+
+
+def wait_for_request(emulator: EmulatorClient) -> None:
+    """Wait until the endpoint has received a request."""
+    until = time.monotonic() + 30
+    while not emulator.requests(ENDPOINT):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def get(url: str, headers: dict[str, Any] | None = None, **options: Any) -> requests.Response:
