@@ -18,7 +18,7 @@ FIREFOX = ("firefox-esr", "firefox")
 # Without these Chromium looks for hosts of its maker's at every start.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # What moves on a page costs a machine without a GPU much of its time. Contexts cannot ask Firefox.
-STILL = {"ui.prefersReducedMotion": 1}
+STILL: dict[str, str | float | bool] = {"ui.prefersReducedMotion": 1}
 
 # On a busy machine, what a page requests of the emulated AWS takes longer than Playwright's 5 s.
 expect.set_options(timeout=30_000)
