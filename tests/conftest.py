@@ -52,10 +52,11 @@ LONGEST = (
     "tests/model_package/servers/test_servers.py",
     "tests/model_package/neuron/test_on_chip.py",
     "tests/test_workflows.py",
-    "tests/end_to_end/pages/test_page_async.py",
     "tests/end_to_end/images/test_jobs_cold.py",
+    "tests/end_to_end/images/test_failures.py",
     "tests/end_to_end/test_run.py",
-    "tests/end_to_end/pages/test_page_vocabulary.py",
+    "tests/end_to_end/dialects/test_openai_slow.py",
+    "tests/end_to_end/web/test_schema.py",
 )
 
 # A deadline for one example would fail on a busy machine. The quick profile tries the same examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def _tagged(loader: Any, tag: str, node: Any) -> Any:
 _Loader.add_multi_constructor("!", _tagged)
 
 
+@cache
 def read_template(path: Path) -> dict[str, Any]:
     """Return a template with its parameters filled in and every option on."""
     template: dict[str, Any] = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,13 +32,23 @@ _HELD_SECONDS = 25
 
 
 @contextmanager
-def held(emulator: EmulatorClient, times: int | None = None) -> Iterator[None]:
+def held(
+    emulator: EmulatorClient, times: int | None = None, *, endpoint: str = ENDPOINT
+) -> Iterator[None]:
     """Hold all pictures back, or so many, until the context ends, however slow this machine is."""
-    with emulator.fault(ENDPOINT, "slow", seconds=_HELD_SECONDS, times=times):
+    with emulator.fault(endpoint, "slow", seconds=_HELD_SECONDS, times=times):
         try:
             yield
         finally:
             emulator.set_clock(skip=_HELD_SECONDS)
+
+
+def wait_for_request(emulator: EmulatorClient) -> None:
+    """Wait until the endpoint has received a request."""
+    until = time.monotonic() + 30
+    while not emulator.requests(ENDPOINT):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def get(url: str, headers: dict[str, Any] | None = None, **options: Any) -> requests.Response:

@@ -43,14 +43,14 @@ from tests.end_to_end.account import (
 from tests.end_to_end.guarded_aws import GATEWAY_KEY, TRAINING_GATEWAY_KEY, GuardedAws
 from tests.end_to_end.studio import BrowserSession, Studio
 from tests.end_to_end.training_gateway import create_training_stack, training_setting
-from tests.packages import ROOT, package_gateway
+from tests.packages import ROOT, package_gateway, unpack
 
 # Enough for whatever is expected to be ready in time, also on a busy machine: the default.
 DEADLINE = 24
 # So short that tests of slow endpoints are not slow themselves.
 SHORT_DEADLINE = 4
-# From the first request to a cold endpoint on: longer than two requests can wait.
-COLD_SECONDS = 2.5 * SHORT_DEADLINE
+# From the first request to a cold endpoint on: longer than one request can wait, or than two.
+COLD_SECONDS, COLDER_SECONDS = 1.25 * SHORT_DEADLINE, 2.5 * SHORT_DEADLINE
 
 
 def pytest_itemcollected(item):
@@ -103,7 +103,10 @@ def impatient_environment(gateway_environment):
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory):
-    return package_gateway(tmp_path_factory.mktemp("package"))
+    """The folder with the package, whose zip is unpacked once for all that run it."""
+    folder = package_gateway(tmp_path_factory.mktemp("package"))
+    unpack(folder)
+    return folder
 
 
 @contextmanager
@@ -219,7 +222,20 @@ def prompt():
 
 @pytest.fixture
 def cold(aws, emulator):
-    """Scale the asynchronous endpoint to zero; it wakes COLD_SECONDS after its first request."""
+    """An asynchronous endpoint at zero, which wakes COLD_SECONDS after its first request."""
+    with _asleep(aws, emulator, COLD_SECONDS):
+        yield
+
+
+@pytest.fixture
+def colder(aws, emulator):
+    """An asynchronous endpoint at zero, which wakes COLDER_SECONDS after its first request."""
+    with _asleep(aws, emulator, COLDER_SECONDS):
+        yield
+
+
+@contextmanager
+def _asleep(aws, emulator, seconds):
     sagemaker = Clients(lambda: aws.url).get("sagemaker", REGION)
     over = threading.Event()
 
@@ -227,16 +243,18 @@ def cold(aws, emulator):
         while not emulator.requests(ASYNC_ENDPOINT):
             if over.wait(0.1):
                 return
-        if not over.wait(COLD_SECONDS):
+        if not over.wait(seconds):
             scale(sagemaker, 1)
 
     scale(sagemaker, 0)
     waking = threading.Thread(target=wake)
     waking.start()
-    yield
-    over.set()
-    waking.join()
-    scale(sagemaker, 1)
+    try:
+        yield
+    finally:
+        over.set()
+        waking.join()
+        scale(sagemaker, 1)
 
 
 @pytest.fixture(scope="session")
@@ -246,9 +264,15 @@ def browser():
 
 
 @pytest.fixture
-def page(browser):
+def motion():
+    """What the browser says of motion; painting it without a GPU takes much of a processor."""
+    return "reduce"
+
+
+@pytest.fixture
+def page(browser, motion):
     """A page in which no error and no refusal of the content security policy goes unnoticed."""
-    session = BrowserSession(browser)
+    session = BrowserSession(browser, reduced_motion=motion)
     yield session.page
     session.context.close()
     assert session.errors == []

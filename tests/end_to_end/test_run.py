@@ -190,7 +190,7 @@ def test_only_events_of_services_invoke_the_function(easel, headers, body, statu
 @pytest.mark.parametrize("format", ["webp", "jpeg"])
 def test_other_formats_come_from_the_model_itself(easel, format):
     _, _, url = easel
-    response = get(f"{url}/inference/a red apple", seed=7, format=format)
+    response = get(f"{url}/inference/a red apple", seed=7, steps=2, format=format)
 
     assert response.headers["Content-Type"] == f"image/{format}"
     assert Image.open(io.BytesIO(response.content)).format == format.upper()
@@ -198,7 +198,8 @@ def test_other_formats_come_from_the_model_itself(easel, format):
 
 def test_a_size_is_kept_and_one_that_is_too_small_for_the_contract_refused(easel):
     _, _, url = easel
-    picture = Image.open(io.BytesIO(get(f"{url}/inference/x", width=192, height=128).content))
+    response = get(f"{url}/inference/x", steps=2, width=192, height=128)
+    picture = Image.open(io.BytesIO(response.content))
 
     assert picture.size == (192, 128)
     assert get(f"{url}/inference/x", width=60).json()["error"]["field"] == "width"
@@ -211,7 +212,7 @@ def in_openais_dialect(url, size):
 
 def in_the_web_uis_dialect(url, size):
     width, height = map(int, size.split("x"))
-    body = {"prompt": "a red apple", "seed": 7, "width": width, "height": height}
+    body = {"prompt": "a red apple", "seed": 7, "steps": 2, "width": width, "height": height}
     return requests.post(f"{url}/sdapi/v1/txt2img", json=body, timeout=60)
 
 
@@ -235,7 +236,7 @@ def test_a_run_that_nobody_waits_for_is_refused_and_the_next_picture_is_as_ever(
     _, said, url = easel
     (aws,) = [line.rpartition(" ")[2] for line in said if line.startswith("AWS is emulated at")]
     runtime = Clients(lambda: aws).get("sagemaker-runtime", "us-east-1")
-    before = get(f"{url}/inference/a red apple", seed=7).content
+    before = get(f"{url}/inference/a red apple", seed=7, steps=4).content
 
     with pytest.raises(runtime.exceptions.ModelError) as raised:
         runtime.invoke_endpoint(
@@ -247,7 +248,7 @@ def test_a_run_that_nobody_waits_for_is_refused_and_the_next_picture_is_as_ever(
         )
     assert raised.value.response["OriginalStatusCode"] == 503
     assert json.loads(raised.value.response["OriginalMessage"])["error"]["code"] == "busy"
-    assert get(f"{url}/inference/a red apple", seed=7).content == before
+    assert get(f"{url}/inference/a red apple", seed=7, steps=4).content == before
 
 
 def colour(picture, box):
@@ -279,7 +280,7 @@ def test_the_picture_is_of_what_was_typed(easel, seed):
 def test_guidance_and_the_negative_prompt_matter(easel):
     _, _, url = easel
     plain, unguided, without = (
-        Image.open(io.BytesIO(get(f"{url}/inference/a red apple", seed=7, **more).content))
+        Image.open(io.BytesIO(get(f"{url}/inference/a red apple", seed=7, steps=4, **more).content))
         for more in ({}, {"guidance_scale": 0}, {"negative_prompt": "red"})
     )
 

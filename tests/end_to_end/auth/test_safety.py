@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 from tests.end_to_end.access import AUTHORIZED, FRIEND, KEY, create_link
 from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
 from tests.end_to_end.calls import is_picture
+from tests.end_to_end.conftest import SHORT_DEADLINE
 from tests.end_to_end.studio import Studio
 
 BROWSER = {"Accept": "text/html,*/*;q=0.8", "Sec-Fetch-Dest": "document"}
@@ -88,7 +89,7 @@ def test_a_slow_picture_costs_a_friend_one_picture_however_many_hops(guarded_url
     token = create_link(guarded_url, pictures=1)
     # A prompt of its own for either gateway_url: what exists already costs nothing.
     url = f"{guarded_url}/inference/{uuid.uuid4()}?model=sdxl&seed=3&link={token}"
-    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=6):
+    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=SHORT_DEADLINE + 1):
         first = requests.get(url, timeout=60)
 
     assert first.history

@@ -33,7 +33,7 @@ def test_a_picture_that_is_too_slow_is_not_asked_for_again(client, emulator, pro
     assert len(emulator.requests(ENDPOINT)) == 1
 
 
-def test_a_slow_model_is_one_post_one_run_and_a_picture(client, emulator, prompt, cold):
+def test_a_slow_model_is_one_post_one_run_and_a_picture(client, emulator, prompt, colder):
     answer = client.images.generate(prompt=prompt, model="sdxl")
 
     assert picture(answer.data[0]).format == "PNG"

@@ -138,7 +138,7 @@ def test_fifty_simultaneous_requests_for_one_picture_are_one_run(chalice_local, 
     assert emulator.runs(ASYNC_ENDPOINT) == 1
 
 
-def test_requests_over_the_limit_of_waiting_ones_receive_a_503(impatient_local, emulator, cold):
+def test_requests_over_the_limit_of_waiting_ones_receive_a_503(impatient_local, emulator, colder):
     with ThreadPoolExecutor(MOST_WAITING + 6) as clients:
         pending = [
             clients.submit(

@@ -16,7 +16,7 @@ from tests.end_to_end.account import ASYNC_ENDPOINT
 from tests.end_to_end.calls import async_url, get, is_picture, picture_url
 
 
-def test_requests_ends_with_the_picture(impatient_url, emulator, prompt, cold):
+def test_requests_ends_with_the_picture(impatient_url, emulator, prompt, colder):
     response = get(async_url(impatient_url, prompt))
 
     assert {hop.status_code for hop in response.history} == {303}
@@ -25,7 +25,7 @@ def test_requests_ends_with_the_picture(impatient_url, emulator, prompt, cold):
 
 
 def test_pages_and_fast_pictures_are_served_while_as_many_wait_as_can(
-    package, impatient_environment, emulator, prompt, cold
+    package, impatient_environment, emulator, prompt, colder
 ):
     # What `deploy` writes in a new account, whose ten functions the emulator has, too.
     settings = GatewaySettings(()).environment()
@@ -80,7 +80,7 @@ def test_curl_ends_with_the_picture(impatient_url, emulator, prompt, cold, tmp_p
 
 @pytest.mark.browser
 def test_a_browser_shows_a_page_that_waits_and_then_the_picture(
-    impatient_url, emulator, page, prompt, cold
+    impatient_url, emulator, page, prompt, colder
 ):
     response = page.goto(async_url(impatient_url, prompt))
     assert response.status == 202
@@ -123,7 +123,7 @@ def test_a_program_that_will_not_wait_gets_a_receipt_and_finds_its_picture(
 
 
 def test_a_client_that_has_followed_enough_redirects_learns_where_the_picture_will_be(
-    impatient_url, emulator, prompt, cold
+    impatient_url, emulator, prompt, colder
 ):
     job = get(async_url(impatient_url, prompt), {"Prefer": "respond-async"}).json()
     response = get(f"{impatient_url}/jobs/{job['id']}/image?hop=18", {"User-Agent": "some client"})

@@ -83,7 +83,7 @@ def test_the_reference_page_which_the_studio_leads_to(studio):
 
 
 def test_the_page_that_waits(look, impatient_local, emulator, prompt):
-    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=8, times=1):
+    with held(emulator, times=1, endpoint=ASYNC_ENDPOINT):
         look.goto(f"{impatient_local}/inference/{prompt}?model=sdxl")
         expect(look.get_by_role("heading", name=prompt)).to_be_visible()
         assert violations(look) == []

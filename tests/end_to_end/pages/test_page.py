@@ -10,6 +10,11 @@ from tests.end_to_end.studio import BYTES, PAINTED, Studio
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture
+def motion():
+    return "no-preference"
+
+
 def test_what_is_typed_is_painted_and_its_link_gives_the_same_picture(gateway_url, emulator, page):
     studio = Studio(page, gateway_url).open()
     studio.paint("a <b>red</b> apple & more")

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.end_to_end.account import ASYNC_ENDPOINT
+from tests.end_to_end.calls import held
 from tests.end_to_end.studio import PAINTED, Studio, error
 
 pytestmark = pytest.mark.browser
@@ -25,13 +26,13 @@ def queued(request, page, impatient_local):
 
 
 def test_an_asynchronous_picture_is_waited_for_while_others_are_painted(queued, emulator, prompt):
-    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=6, times=1):
+    with held(emulator, times=1, endpoint=ASYNC_ENDPOINT):
         queued.ask(prompt)
         queued.option("Model").select_option("sd")
         queued.ask("a quick cat")
         expect(queued.picture).to_be_visible()
         expect(queued.busy).to_have_count(1)
-        expect(queued.busy).to_have_count(0)
+    expect(queued.busy).to_have_count(0)
 
     queued.page.get_by_role("button", name=f"{prompt}, painted").click()
     assert queued.picture.evaluate(PAINTED) == 64
@@ -39,20 +40,20 @@ def test_an_asynchronous_picture_is_waited_for_while_others_are_painted(queued, 
 
 
 def test_a_reload_in_the_middle_goes_on_waiting(queued, emulator, prompt):
-    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=8, times=1):
+    with held(emulator, times=1, endpoint=ASYNC_ENDPOINT):
         with queued.page.expect_response(is_pending_job):
             queued.ask(prompt)
         expect(queued.page.get_by_text("waiting in the queue")).to_be_visible()
         queued.page.reload()
         expect(queued.busy).to_have_count(1)
-        expect(queued.picture).to_be_visible()
+    expect(queued.picture).to_be_visible()
 
     expect(queued.page.locator("#words")).to_have_text(prompt)
     assert emulator.runs(ASYNC_ENDPOINT) == 1
 
 
 def test_waiting_survives_errors_of_the_gateway(queued, emulator, prompt):
-    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=6, times=1):
+    with held(emulator, times=1, endpoint=ASYNC_ENDPOINT):
         with queued.page.expect_response(is_pending_job):
             queued.ask(prompt)
         busy = error("store_unavailable", "S3 did not answer.", retry_after=1)
@@ -60,7 +61,7 @@ def test_waiting_survives_errors_of_the_gateway(queued, emulator, prompt):
         with queued.page.expect_response(lambda answer: answer.status == 503):
             pass
         queued.page.unroute(f"{queued.url}jobs/*")
-        expect(queued.picture).to_be_visible()
+    expect(queued.picture).to_be_visible()
 
 
 def test_an_asynchronous_picture_that_fails_is_reported_and_tried_again(queued, emulator, prompt):
@@ -76,7 +77,7 @@ def test_an_asynchronous_picture_that_fails_is_reported_and_tried_again(queued, 
 def test_a_cancelled_asynchronous_picture_is_not_waited_for_after_a_reload(
     queued, emulator, prompt
 ):
-    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=6, times=1):
+    with held(emulator, times=1, endpoint=ASYNC_ENDPOINT):
         with queued.page.expect_response(is_pending_job):
             queued.ask(prompt)
         expect(queued.page.get_by_text("waiting in the queue")).to_be_visible()
@@ -91,11 +92,11 @@ def test_a_cancelled_asynchronous_picture_is_not_waited_for_after_a_reload(
 def test_a_slow_address_shows_how_long_it_takes_and_then_the_picture(
     impatient_url, emulator, page, prompt
 ):
-    with emulator.fault(ASYNC_ENDPOINT, "slow", seconds=6, times=1):
+    with held(emulator, times=1, endpoint=ASYNC_ENDPOINT):
         response = page.goto(f"{impatient_url}/inference/{prompt}?model=sdxl&seed=7")
         assert response.status == 202
         expect(page.get_by_role("heading", name=prompt)).to_be_visible()
-        expect(page.locator("#picture")).to_be_visible()
 
+    expect(page.locator("#picture")).to_be_visible()
     expect(page.get_by_role("status")).to_have_text("Painted with seed 7.")
     assert page.locator("#picture").evaluate(PAINTED) == 64

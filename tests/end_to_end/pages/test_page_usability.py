@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from tests.end_to_end.calls import bodies, held
+from tests.end_to_end.calls import bodies, held, wait_for_request
 from tests.end_to_end.studio import BrowserSession, Studio
 
 pytestmark = pytest.mark.browser
@@ -38,6 +38,7 @@ def test_escape_cancels_and_the_focus_is_not_lost(studio, emulator):
     studio.open()
     with held(emulator, times=1):
         studio.ask("a red apple")
+        wait_for_request(emulator)  # which would arrive in the next test otherwise
         studio.button("Cancel").focus()
         studio.page.keyboard.press("Escape")
 

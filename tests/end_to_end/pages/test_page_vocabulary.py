@@ -40,6 +40,15 @@ def zoo(page, zoo_url):
     return Studio(page, zoo_url).open()
 
 
+@pytest.fixture(scope="module")
+def zoo_page(browser, zoo_url):
+    """The same page, for what only its functions are asked for."""
+    session = BrowserSession(browser)
+    yield Studio(session.page, zoo_url).open().page
+    session.context.close()
+    assert session.errors == []
+
+
 def suggestions(studio):
     return studio.page.get_by_role("option").filter(visible=True)
 
@@ -202,10 +211,10 @@ def test_a_replacement_gets_the_article_that_fits(zoo):
         ("constructor toString __proto__", ["constructor", "tostring", "proto"]),
     ],
 )
-def test_known_and_unknown_words(zoo, prompt, words):
+def test_known_and_unknown_words(zoo_page, prompt, words):
     look = "prompt => unknownWords(prompt, lexiconOf(modelNamed('sd')))"
 
-    assert zoo.page.evaluate(look, prompt) == words
+    assert zoo_page.evaluate(look, prompt) == words
 
 
 @pytest.mark.parametrize(
@@ -224,10 +233,10 @@ def test_known_and_unknown_words(zoo, prompt, words):
         ("constructor", None),
     ],
 )
-def test_the_nearest_name(zoo, word, name):
+def test_the_nearest_name(zoo_page, word, name):
     look = "word => nearestName(word, lexiconOf(modelNamed('sd')))"
 
-    assert zoo.page.evaluate(look, word) == name
+    assert zoo_page.evaluate(look, word) == name
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

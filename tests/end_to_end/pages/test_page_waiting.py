@@ -10,6 +10,12 @@ from chalicelib.web.pages import waiting_page
 
 pytestmark = pytest.mark.browser
 
+
+@pytest.fixture
+def motion():
+    return "no-preference"
+
+
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )

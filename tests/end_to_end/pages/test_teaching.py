@@ -25,6 +25,7 @@ def test_pictures_become_an_adapter_that_can_be_used_and_deleted(teaching, train
     page = teaching.page
     teaching.page.goto(teaching.url)
     page.get_by_role("link", name="Teach it").click()
+    expect(page.locator("#ask")).to_be_visible()
     teaching.choose(picture(f"{NASTY}.png"), picture("b.jpg", kind="JPEG"), text("b.txt", NASTY))
     expect(page.get_by_label("Caption of b.jpg")).to_have_value(NASTY)
     page.get_by_label(f"Caption of {NASTY}.png").fill("a red zibbly")

@@ -1,6 +1,8 @@
 """Requests that schemathesis makes up from the OpenAPI document, through the emulated API Gateway.
 
-It looks for answers that the document does not know, and for what breaks the gateway.
+It looks for answers that the document does not know, and for what breaks the gateway. Of what it
+sends to cover the document systematically, a plain run has one request of each kind for each value
+of an operation, such as one with a wrong type for each parameter; --all has every one.
 """
 
 import json
@@ -9,6 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
+from schemathesis.generation.meta import CoveragePhaseData
 from schemathesis.specs.openapi import checks
 
 from chalicelib.web.pages import openapi_document
@@ -32,6 +35,19 @@ FEW = settings(
     suppress_health_check=list(HealthCheck),
 )
 
+covered = set()
+
+
+def is_like_another(case):
+    """Return whether a request covers what an earlier one has covered."""
+    covers = case.meta.phase.data
+    if ALL or not isinstance(covers, CoveragePhaseData):
+        return False
+    place = (case.operation.label, covers.parameter_location, covers.parameter, covers.location)
+    before = len(covered)
+    covered.add((place, covers.scenario))
+    return len(covered) == before
+
 
 @pytest.fixture(scope="module")
 def gateway(package, gateway_environment):
@@ -49,6 +65,8 @@ def gateway(package, gateway_environment):
 @schema.parametrize()
 @FEW
 def test_every_answer_is_one_that_the_document_knows(case, gateway):
+    if is_like_another(case):
+        return
     response = case.call(base_url=gateway, timeout=60)
     # Too long for API Gateway, which does not call the gateway then.
     if response.status_code != 431:
