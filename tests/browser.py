@@ -25,6 +25,8 @@ CHROMIUM = (
 FIREFOX = ("firefox-esr", "firefox")
 # Without these Chromium looks for hosts of its maker's at every start.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+# What moves on a page costs a machine without a GPU much of its time. Contexts cannot ask Firefox.
+STILL: dict[str, str | float | bool] = {"ui.prefersReducedMotion": 1}
 
 # On a busy machine, what a page requests of the emulated AWS takes longer than Playwright's 5 s.
 expect.set_options(timeout=30_000)
@@ -79,6 +81,7 @@ def firefox() -> Iterator[Browser]:
             executable_path=relay,
             channel="moz-firefox",
             env={**os.environ, "PATH": path, "FIREFOX": program},
+            firefox_user_prefs=STILL,
         )
         yield browser
         browser.close()
