@@ -68,8 +68,9 @@ class Cloud:
         return int(script.main(["--yes", *argv], clock=clock or InstantClock(), **more))
 
     def deploy(self, *more, fetch=None):
+        """Deploy two models, in all tests the same: chalice's package has their names in it."""
         fetch = fetch or self.fetch
-        arguments = ("--image", IMAGE, "--weights", "fetch", *more)
+        arguments = ("--image", IMAGE, "--weights", "fetch", "--also", "sdxl", *more)
         return self.run(deploy, *arguments, fetch=fetch)
 
     def fetch(self, url, key=None):
@@ -110,6 +111,8 @@ def cloud(tmp_path, monkeypatch, serving_code, builds):
             server.registry.register(f"easel-main-{model}", behind.url)
         monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
         monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
+        # For all tests: what the gateway's package says of its models is then the same in all.
+        monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 2.0))
         cloud = Cloud(server, builds)
         push(cloud, "serving", "1")
         cloud.find_builds()
@@ -149,7 +152,7 @@ def resources(cloud, api):
 
 @pytest.mark.slow
 def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
-    assert cloud.deploy("--also", "sdxl") == 0
+    assert cloud.deploy() == 0
     output = capsys.readouterr().out
     assert f"Easel is at {cloud.public}/" in output
 
@@ -334,7 +337,6 @@ def test_a_proof_of_the_emulated_aws_finds_what_the_emulator_believes(cloud, tmp
     # Shorter than API Gateway's 29 seconds, which are real ones.
     cloud.server.gateway.seconds = 5
     monkeypatch.setattr(afterwards, "SECONDS", 6)
-    monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 2.0))
     # The emulator's time passes faster than its work is done, so the limit is far away.
     argv = ["--name", "main", "--most", "50", "--image", IMAGE, "--output", str(tmp_path / "proof")]
     with transitions(Transitions(clock.monotonic, 240, 240, 60)):
