@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore import utils
 from botocore.auth import SigV4Auth
-from moto.cloudformation import models
+from moto.cloudformation import models as cloudformation_models
 from moto.core import serialize
 from moto.core.base_backend import BaseBackend
 from moto.moto_api._internal.moto_random import MotoRandom
@@ -36,6 +36,7 @@ def install() -> None:
 @cache
 def _parse_templates() -> None:
     """Moto parses each template in pure Python, which took half of these tests' time."""
+    models: Any = cloudformation_models
     load, known = models.yaml.load, {}
 
     def remembered(text: str, **options: Any) -> Any:

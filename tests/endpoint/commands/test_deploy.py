@@ -111,8 +111,6 @@ def cloud(tmp_path, monkeypatch, serving_code, builds):
             server.registry.register(f"easel-main-{model}", behind.url)
         monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
         monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
-        # For all tests: what the gateway's package says of its models is then the same in all.
-        monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 2.0))
         cloud = Cloud(server, builds)
         push(cloud, "serving", "1")
         cloud.find_builds()
@@ -337,6 +335,7 @@ def test_a_proof_of_the_emulated_aws_finds_what_the_emulator_believes(cloud, tmp
     # Shorter than API Gateway's 29 seconds, which are real ones.
     cloud.server.gateway.seconds = 5
     monkeypatch.setattr(afterwards, "SECONDS", 6)
+    monkeypatch.setattr(service_quotas, "QUOTAS", dict.fromkeys(service_quotas.LISTED, 2.0))
     # The emulator's time passes faster than its work is done, so the limit is far away.
     argv = ["--name", "main", "--most", "50", "--image", IMAGE, "--output", str(tmp_path / "proof")]
     with transitions(Transitions(clock.monotonic, 240, 240, 60)):
