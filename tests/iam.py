@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
@@ -78,6 +79,7 @@ def _holds(operator: str, key: str, values: list[str], context: Mapping[str, str
             raise NotImplementedError(operator)
 
 
+@cache  # the same few are compared for each statement of each policy
 def _matches(pattern: str, text: str) -> bool:
     # IAM knows `*` and `?`; a bracket is itself.
     return fnmatchcase(text, pattern.replace("[", "[[]"))

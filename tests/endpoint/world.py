@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import ast
 import json
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -27,8 +25,6 @@ from botocore.awsrequest import AWSResponse
 from botocore.endpoint import convert_to_response_dict
 from botocore.parsers import create_parser
 from moto import mock_aws
-from moto.cloudformation import models
-from moto.core.base_backend import BaseBackend
 from moto.core.botocore_stubber import MockRawResponse
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
@@ -45,6 +41,7 @@ from endpoint.emulator.sagemaker.faults import Fault, Faults
 from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.sagemaker.runtime import Runtime
 from tests import iam
+from tests.endpoint import fast_moto
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -524,40 +521,11 @@ def _error(fault: Fault) -> tuple[AWSResponse, dict[str, Any]]:
     return AWSResponse("", fault.status, {}, None), parsed
 
 
-@cache
-def _parse_templates_once() -> None:
-    """Moto parses each template in pure Python, which took half of these tests' time."""
-    load, known = models.yaml.load, {}
-
-    def remembered(text: str, **options: Any) -> Any:
-        if text not in known:
-            known[text] = pickle.dumps(load(text, **options))
-        return pickle.loads(known[text])  # noqa: S301 - made in the line above
-
-    models.yaml = SimpleNamespace(**{**vars(models.yaml), "load": remembered})
-
-
-@cache
-def _list_addresses_once() -> None:
-    """Moto lists a service's addresses again for each call, which took a tenth of the time."""
-    listed: Any = BaseBackend.urls
-    known: dict[type, dict[str, Any]] = {}
-
-    def urls(self: BaseBackend) -> dict[str, Any]:
-        kind = type(self)
-        if kind not in known:
-            known[kind] = listed.fget(self)
-        return known[kind]
-
-    BaseBackend.urls = property(urls)  # type: ignore[assignment]
-
-
 @contextmanager
 def empty_account() -> Iterator[World]:
     """Yield an account with nothing in it."""
-    _parse_templates_once()
-    _list_addresses_once()
-    with mock_aws():
+    fast_moto.install()
+    with mock_aws(), fast_moto.unhashed_signatures():
         world = World()
         with (
             transitions(world.endpoints),

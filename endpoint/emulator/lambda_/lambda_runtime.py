@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import threading
-import zipfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from endpoint.emulator.account import ACCOUNT, DEFAULT_REGION
 from endpoint.emulator.lambda_.lambda_environment import Instance, Result, Settings
+from endpoint.emulator.lambda_.unpacked import Unpacked, unpacked
 
 # Lambda's name of the Python that runs the instances: this one.
 RUNTIME = "python{}.{}".format(*sys.version_info)
@@ -60,16 +58,15 @@ class LambdaFunction:
         self._idle: list[Instance] = []
         self._all: list[Instance] = []
         self._busy = 0
-        self._stack = ExitStack()
+        self._unpacked: Unpacked | None = None
         self.folder = Path()
 
     def __enter__(self) -> LambdaFunction:
         if self._package.is_dir():
             self.folder = self._package.resolve()
         else:
-            self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-            with zipfile.ZipFile(self._package) as archive:
-                archive.extractall(self.folder)
+            self._unpacked = unpacked(self._package)
+            self.folder = self._unpacked.folder
         return self
 
     def __exit__(
@@ -80,7 +77,7 @@ class LambdaFunction:
     ) -> None:
         for instance in self._all:
             instance.close()
-        self._stack.close()
+        self._unpacked = None
 
     def _settings(self) -> Settings:
         variables = self.environment()

@@ -68,8 +68,9 @@ class Cloud:
         return int(script.main(["--yes", *argv], clock=clock or InstantClock(), **more))
 
     def deploy(self, *more, fetch=None):
+        """Deploy two models, in all tests the same: chalice's package has their names in it."""
         fetch = fetch or self.fetch
-        arguments = ("--image", IMAGE, "--weights", "fetch", *more)
+        arguments = ("--image", IMAGE, "--weights", "fetch", "--also", "sdxl", *more)
         return self.run(deploy, *arguments, fetch=fetch)
 
     def fetch(self, url, key=None):
@@ -149,7 +150,7 @@ def resources(cloud, api):
 
 @pytest.mark.slow
 def test_a_deployment_ends_in_a_picture_and_its_destruction_in_an_empty_account(cloud, capsys):
-    assert cloud.deploy("--also", "sdxl") == 0
+    assert cloud.deploy() == 0
     output = capsys.readouterr().out
     assert f"Easel is at {cloud.public}/" in output
 

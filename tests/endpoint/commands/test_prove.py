@@ -330,7 +330,7 @@ def calls_of_a_proof(world, tmp_path):
 
 
 # All of them take minutes.
-STRIDE = 1 if os.environ.get("ALL_TESTS") else 25
+STRIDE = 1 if os.environ.get("ALL_TESTS") else 40
 
 
 @pytest.mark.slow
