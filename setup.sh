@@ -15,7 +15,7 @@ Easel: your own text-to-image URL.
   ./setup.sh run [OPTIONS]   run Easel on this machine: the gateway, and an emulated AWS with a
                              real diffusers model behind it; prints the URL when it is ready.
                              `./setup.sh run --help` tells the options and the ports.
-  ./setup.sh test            run the linters and the tests; takes about thirteen minutes
+  ./setup.sh test            run the linters and the tests; takes about nine minutes
   ./setup.sh test --all      also run the tests that need an environment of their own (other
                              versions of libraries, WebKit), and more random examples of each test
   ./setup.sh test ARGS       pass ARGS to pytest, without the linters; --all can come first

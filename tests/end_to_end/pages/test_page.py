@@ -4,7 +4,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from tests.end_to_end.calls import bodies, held
+from tests.end_to_end.calls import bodies, held, wait_for_request
 from tests.end_to_end.studio import BYTES, PAINTED, Studio
 
 pytestmark = pytest.mark.browser
@@ -72,7 +72,7 @@ def test_several_pictures_are_under_way_at_once(studio, emulator):
     studio.open()
     with held(emulator, times=1):
         studio.ask("a slow cat")
-        expect(studio.busy).to_have_count(1)
+        wait_for_request(emulator)
         studio.ask("a quick cat")
         expect(studio.picture).to_be_visible()
         expect(studio.busy).to_have_count(1)
@@ -89,6 +89,7 @@ def test_a_picture_can_be_cancelled_and_tried_again(studio, emulator):
     studio.open()
     with held(emulator, times=1):
         studio.ask("a red apple")
+        wait_for_request(emulator)
         studio.button("Cancel").click()
         expect(studio.page.get_by_text("Cancelled. The model may finish it")).to_be_visible()
         expect(studio.busy).to_have_count(0)
