@@ -129,7 +129,7 @@ def _start(self: SageMakerResponse) -> str:
             given,
             known.arn,
             self.sagemaker_backend.region_name,
-            asked["ClientRequestToken"],
+            asked,
         )
     except InvalidDefinition as error:
         raise ValidationError(message=str(error)) from None
@@ -137,8 +137,6 @@ def _start(self: SageMakerResponse) -> str:
         raise ConflictException(
             "The ClientRequestToken belongs to an execution with other parameters."
         ) from None
-    more = {"given": given, "description": asked}
-    vars(execution).update(more)
     return json.dumps({"PipelineExecutionArn": execution.arn})
 
 
@@ -160,7 +158,6 @@ def _find(self: SageMakerResponse) -> tuple[Any, Execution]:
 
 def _describe(self: SageMakerResponse) -> str:
     known, execution = _find(self)
-    asked = vars(execution)["description"]
     shown = {
         "PipelineArn": known.arn,
         "PipelineExecutionArn": execution.arn,
@@ -171,8 +168,8 @@ def _describe(self: SageMakerResponse) -> str:
     }
     optional = {
         "FailureReason": execution.failure_reason,
-        "PipelineExecutionDisplayName": asked.get("PipelineExecutionDisplayName"),
-        "PipelineExecutionDescription": asked.get("PipelineExecutionDescription"),
+        "PipelineExecutionDisplayName": execution.request.get("PipelineExecutionDisplayName"),
+        "PipelineExecutionDescription": execution.request.get("PipelineExecutionDescription"),
     }
     return json.dumps(shown | {key: value for key, value in optional.items() if value})
 
@@ -222,9 +219,7 @@ def _list_steps(self: SageMakerResponse) -> str:
 
 def _list_parameters(self: SageMakerResponse) -> str:
     _, execution = _find(self)
-    given = vars(execution)["given"]
-    parameters = [{"Name": name, "Value": value} for name, value in given.items()]
-    return json.dumps({"PipelineParameters": parameters})
+    return json.dumps({"PipelineParameters": execution.request.get("PipelineParameters", [])})
 
 
 def _page(name: str, items: list[Any], asked: dict[str, Any]) -> dict[str, Any]:

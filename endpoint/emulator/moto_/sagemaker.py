@@ -80,8 +80,8 @@ def _create(original: Callable[..., Any]) -> Callable[..., Any]:
         fleet = _fleet(self, endpoint, endpoint_config_name, placed)
         states = Lifecycle(_transitions.value, fleet)
         states.create()
-        vars(endpoint)["lifecycle"] = states
         endpoint.creation_time = _transitions.value.moment().replace(tzinfo=None)
+        vars(endpoint)["lifecycle"] = states  # last: other threads see the endpoint from now on
         return endpoint
 
     return create
@@ -125,8 +125,8 @@ def _types(backend: SageMakerModelBackend, config_name: str) -> dict[str, set[st
 
 def _delete(original: Callable[..., Any]) -> Callable[..., Any]:
     def delete(self: SageMakerModelBackend, endpoint_name: str) -> None:
-        if endpoint_name not in settle(self):
-            original(self, endpoint_name)
+        if endpoint_name not in self.endpoints:
+            original(self, endpoint_name)  # which raises SageMaker's error
         lifecycle(_changeable(self, endpoint_name)).delete()
         settle(self)
 
@@ -137,6 +137,8 @@ def _describe(original: Callable[..., Any]) -> Callable[..., Any]:
     def describe(self: SageMakerModelBackend, endpoint_name: str) -> dict[str, Any]:
         endpoint = settle(self).get(endpoint_name)
         description: dict[str, Any] = original(self, endpoint_name)
+        if endpoint is None:
+            raise ValidationError(message=f'Could not find endpoint "{endpoint_name}".')
         states = lifecycle(endpoint)
         starting = states.status == CREATING
         description["ProductionVariants"] = states.fleet.described(starting=starting)

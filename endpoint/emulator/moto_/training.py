@@ -142,11 +142,16 @@ def _require_quota(service: Training, request: dict[str, Any], region: str) -> N
 
 def _job(self: SageMakerResponse) -> Job:
     name = json.loads(self.body)["TrainingJobName"]
-    known = self.sagemaker_backend.training_jobs.get(name)
-    if known is None:
+    job = _jobs(self.sagemaker_backend).get(name)
+    if job is None:
         raise ValidationError(message="Requested resource not found.")
-    job: Job = vars(known)["job"]
     return job
+
+
+def _jobs(backend: SageMakerModelBackend) -> dict[str, Job]:
+    """Return the jobs by name, without one that another thread is still creating."""
+    jobs = [(name, vars(known).get("job")) for name, known in list(backend.training_jobs.items())]
+    return {name: job for name, job in jobs if job is not None}
 
 
 def _describe(self: SageMakerResponse) -> str:
@@ -182,10 +187,7 @@ def _delete(self: SageMakerResponse) -> str:
 def _list(self: SageMakerResponse) -> str:
     asked = json.loads(self.body)
     request_check.check("ListTrainingJobs", asked)
-    jobs = [
-        vars(known)["job"].record.summary()
-        for known in self.sagemaker_backend.training_jobs.values()
-    ]
+    jobs = [job.record.summary() for job in _jobs(self.sagemaker_backend).values()]
     jobs = [job for job in jobs if _is_asked_for(job, asked)]
     key = {"Name": "TrainingJobName", "Status": "TrainingJobStatus"}.get(
         asked.get("SortBy", ""), "CreationTime"

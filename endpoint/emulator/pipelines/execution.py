@@ -55,6 +55,7 @@ class Execution:
 
     Attributes:
         arn: ends in the execution's id.
+        request: StartPipelineExecution's.
         status: of the execution.
         failure_reason: why it failed.
         steps: those that have begun, in this order.
@@ -66,11 +67,13 @@ class Execution:
         definition: Definition,
         values: Values,
         arn: str,
+        request: Mapping[str, Any],
         client: Callable[[str], Any],
         clock: Clock,
         date: Callable[[], float],
     ) -> None:
-        self._definition, self._values, self.arn = definition, values, arn
+        self._definition, self._values = definition, values
+        self.arn, self.request = arn, request
         self._client, self._clock, self._date = client, clock, date
         self.status, self.failure_reason = EXECUTING, ""
         self.steps: list[StepRecord] = []

@@ -51,7 +51,12 @@ class Pipelines:
         return self._epoch + self._clock.now()
 
     def start(
-        self, definition: Definition, given: Mapping[str, str], arn: str, region: str, token: str
+        self,
+        definition: Definition,
+        given: Mapping[str, str],
+        arn: str,
+        region: str,
+        request: Mapping[str, Any],
     ) -> Execution:
         """Start an execution; the same token returns the same one again.
 
@@ -60,19 +65,20 @@ class Pipelines:
             given: values of parameters.
             arn: the pipeline's.
             region: its region.
-            token: ClientRequestToken.
+            request: StartPipelineExecution's, with a ClientRequestToken.
 
         Raises:
             InvalidDefinition: for parameters that the pipeline cannot use.
             TokenInUse: for a known token with other parameters.
         """
+        token = request["ClientRequestToken"]
         with self._lock:
             known = self._starts.get((arn, token))
             if known is not None:
                 if known.given != given:
                     raise TokenInUse
                 return known.execution
-            execution = self._make(definition, given, arn, region)
+            execution = self._make(definition, given, arn, region, request)
             self._starts[arn, token] = Start(given, execution)
             self._executions.setdefault(arn, []).append(execution)
             thread = threading.Thread(target=execution.run, daemon=True, name="pipeline")
@@ -81,7 +87,12 @@ class Pipelines:
         return execution
 
     def _make(
-        self, definition: Definition, given: Mapping[str, str], arn: str, region: str
+        self,
+        definition: Definition,
+        given: Mapping[str, str],
+        arn: str,
+        region: str,
+        request: Mapping[str, Any],
     ) -> Execution:
         identity = "".join(random.choices(string.ascii_lowercase + string.digits, k=12))  # noqa: S311 - a name
         own = f"{arn}/execution/{identity}"
@@ -103,7 +114,7 @@ class Pipelines:
             return json.loads(client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
         values = Values(definition.values(given), variables, read_json)
-        return Execution(definition, values, own, client, self._clock, self.date)
+        return Execution(definition, values, own, request, client, self._clock, self.date)
 
     def executions(self, arn: str) -> list[Execution]:
         """Return the executions of a pipeline, the newest first."""

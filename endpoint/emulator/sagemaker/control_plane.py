@@ -95,8 +95,14 @@ def lifecycle(endpoint: Any) -> Lifecycle:
 
 
 def settle(backend: Any) -> dict[str, Any]:
-    """Bring moto's endpoints to this moment's states, and return them by name."""
+    """Bring moto's endpoints to this moment's states, and return them by name.
+
+    An endpoint that another thread is still creating is not among them.
+    """
+    endpoints: dict[str, Any] = {}
     for name, endpoint in list(backend.endpoints.items()):
+        if "lifecycle" not in vars(endpoint):
+            continue
         states = lifecycle(endpoint)
         status = states.status
         if status == GONE:
@@ -108,7 +114,7 @@ def settle(backend: Any) -> dict[str, Any]:
         endpoint.production_variants = states.fleet.variants
         # DescribeEndpoint shows it, too, which moto leaves out.
         endpoint.async_inference_config = states.fleet.async_config
-    endpoints: dict[str, Any] = backend.endpoints
+        endpoints[name] = endpoint
     return endpoints
 
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.moto_.sagemaker import transitions
-from endpoint.emulator.sagemaker.lifecycle import Transitions
+from endpoint.emulator.sagemaker.lifecycle import Lifecycle, Transitions
 from endpoint.emulator.sagemaker.provisioning import Capacity
 from tests.endpoint.emulator.doubles import BUCKET, REGION
 
@@ -102,6 +102,20 @@ def test_an_endpoint_goes_through_its_states(account):
     listed = account.sagemaker.list_endpoints(NameContains=account.name)
     assert listed["Endpoints"] == []
     account.create()
+
+
+def test_an_endpoint_that_is_being_created_is_not_there_yet(account, monkeypatch):
+    begin = Lifecycle.create
+
+    def look_and_begin(self):
+        for look in (lambda: account.status, account.delete):
+            with pytest.raises(ClientError, match="Could not find endpoint"):
+                look()
+        begin(self)
+
+    monkeypatch.setattr(Lifecycle, "create", look_and_begin)
+    account.create()
+    assert account.status == "Creating"
 
 
 def test_a_failed_endpoint_has_a_reason_and_can_only_be_deleted(account):

@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from endpoint.emulator.moto_ import service_quotas
+from endpoint.emulator.training.service import Training
 from tests.endpoint.emulator.doubles import BUCKET, REGION
 from tests.endpoint.emulator.training.doubles import channel, job_request, spot
 
@@ -56,6 +57,21 @@ def test_an_unknown_job_is_not_found(sagemaker):
     for call in (sagemaker.describe_training_job, sagemaker.stop_training_job):
         with refused("ValidationException", "Requested resource not found"):
             call(TrainingJobName="unknown")
+
+
+def test_a_job_that_is_being_created_is_not_there_yet(sagemaker, create, monkeypatch):
+    start, names = Training.create, []
+
+    def look_and_start(self, request, *arguments):
+        name = request["TrainingJobName"]
+        assert sagemaker.list_training_jobs(NameContains=name)["TrainingJobSummaries"] == []
+        with refused("ValidationException", "Requested resource not found"):
+            sagemaker.describe_training_job(TrainingJobName=name)
+        names.append(name)
+        return start(self, request, *arguments)
+
+    monkeypatch.setattr(Training, "create", look_and_start)
+    assert [create()] == names
 
 
 def test_jobs_are_listed_by_name_status_and_time(sagemaker, create, ended):
