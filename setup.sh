@@ -14,24 +14,24 @@ Easel: your own text-to-image URL.
 
   ./setup.sh run [OPTIONS]   run Easel on this machine: the gateway, and an emulated AWS with a
                              real diffusers model behind it; prints the URL when it is ready.
-                             `./setup.sh run --help` tells the options and the ports.
-  ./setup.sh test            run the linters and the tests; takes about nine minutes
-  ./setup.sh test --all      also run the tests that need an environment of their own (other
-                             versions of libraries, WebKit), and more random examples of each test
+                             `./setup.sh run --help` lists the options and the ports.
+  ./setup.sh test            run the linters, mypy and the tests; takes about nine minutes
+  ./setup.sh test --all      also run the slowest tests and those that need other libraries or
+                             programs, and try more random examples and interruptions
   ./setup.sh test ARGS       pass ARGS to pytest, without the linters; --all can come first
   ./setup.sh deploy [OPTIONS]   put Easel on AWS and print its URL; asks before it costs anything
   ./setup.sh destroy [OPTIONS]  delete all of it, and verify that nothing is left
   ./setup.sh prove [OPTIONS]    try all of it on AWS for at most 3 USD (--most), and delete it
   ./setup.sh install         only install what `run` needs
 
-Needs Python 3.11 or newer. Everything is installed into .venv, and nothing else is touched, but
-that `test` looks for Chromium and Firefox, with --all also for WebKit, for Buildah and
-Podman, and for Java, and installs what is missing if it can.
+Requires Python 3.11 or newer. Python packages are installed into .venv, and those of the tests'
+other environments into .cache. As root on Debian, `test` also installs Chromium and Firefox, and
+--all WebKit, Buildah, Podman, Java and nginx; elsewhere, tests of a missing program are skipped.
 
 Environment:
   PYTHON     the Python to make .venv with (else the first of python3.11 ... python3 that will do)
 
-An installation that was interrupted is made again by the next start.
+An interrupted installation is repeated at the next start.
 HELP
 }
 
@@ -294,7 +294,6 @@ find_headless_shell() {
 
 find_chromium() {
   command -v chromium chromium-browser google-chrome >/dev/null && return
-  [ -d "/Applications/Google Chrome.app" ] && return
   .venv/bin/python - <<'LOOK'
 import pathlib, sys
 from playwright.sync_api import sync_playwright
@@ -387,7 +386,7 @@ run_all_tests() {
   cores=$(getconf _NPROCESSORS_ONLN)
   logs=$(mktemp -d)
   trap 'rm -rf "$logs"' EXIT
-  say "running mypy and the end-to-end tests beside the other tests; their output comes after these"
+  say "running mypy and the end-to-end tests in parallel; their output follows that of the other tests"
   start .venv/bin/mypy > "$logs/mypy" 2>&1
   set -- .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder
   start "$@" -n 3 -p no:cacheprovider tests/end_to_end tests/test_setup.py \

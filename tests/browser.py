@@ -1,4 +1,4 @@
-"""Real browsers: Debian's or the system's; Chromium can also be Playwright's own."""
+"""Starts the browsers of this machine; Chromium can also be Playwright's own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CHROMIUM = (
     "google-chrome",
 )
 FIREFOX = ("firefox-esr", "firefox")
-# Without these Chromium looks for hosts of its maker's at every start.
+# Without these Chromium contacts hosts of Google's at every start.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-# What moves on a page costs a machine without a GPU much of its time. Contexts cannot ask Firefox.
+# Animations take much processor time without a GPU. Firefox has no setting for each context.
 STILL: dict[str, str | float | bool] = {"ui.prefersReducedMotion": 1}
 
 # On a busy machine, what a page requests of the emulated AWS takes longer than Playwright's 5 s.
@@ -62,7 +62,7 @@ def _playwright() -> Iterator[Playwright]:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start a headless Chromium; without its sandbox, which root may not use."""
+    """Start a headless Chromium; without its sandbox, which does not work as root."""
     with _playwright() as playwright:
         arguments = ["--no-sandbox", "--no-first-run", "--disable-quic", *QUIET]
         browser = playwright.chromium.launch(executable_path=find(*CHROMIUM), args=arguments)
@@ -72,7 +72,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def firefox() -> Iterator[Browser]:
-    """Start a headless Firefox by the relay, which finds its libraries with this Python."""
+    """Start a headless Firefox through `firefox_relay.py`, which runs in this Python."""
     program = find(*FIREFOX) or missing("Firefox (Debian's package firefox-esr)")
     relay = Path(__file__).with_name("firefox_relay.py")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

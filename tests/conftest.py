@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings, order and checks that apply to every test."""
 
 import gc
 import os
@@ -36,10 +36,9 @@ go_direct(os.environ)
 # Set by `./setup.sh test --all`.
 ALL = bool(os.environ.get("ALL_TESTS"))
 
-# Files whose tests take minutes each with --all, and need nothing of each other.
+# Files whose tests take minutes each with --all, and are independent.
 LONG = ("tests/endpoint/test_histories.py",)
-# Files that take long as a whole, the longest first: a process that started one of them as the last
-# would be alone with it.
+# The slowest files, the slowest first: started last, one of them would delay the end.
 LONGEST = (
     *LONG,
     "tests/test_setup.py",
@@ -72,7 +71,7 @@ for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.default_int_handler)
 
 
-# Each session of botocore parses the descriptions of its services anew, which takes tens of
+# Each session of botocore parses the descriptions of its services again, which takes tens of
 # milliseconds: all sessions of a process share them.
 descriptions = JSONFileLoader()
 descriptions.load_file = cache(descriptions.load_file)
@@ -95,13 +94,13 @@ def pytest_collection_modifyitems(config, items):
     """Order and choose the tests.
 
     The longest are first, so that no process is left with one when the others have ended. What
-    needs an environment of its own is left out, unless that or everything is asked for.
+    needs an environment of its own is left out without --all, unless `-m` names it.
     """
     places = {file: place for place, file in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
     if len({item.nodeid for item in items}) < len(items):
         raise pytest.UsageError("of tests that share a node id, pytest-xdist runs one alone")
-    if ALL or config.option.markexpr:
+    if ALL or "own_environment" in config.option.markexpr:
         return
     apart = [item for item in items if item.get_closest_marker("own_environment")]
     if apart:
@@ -121,7 +120,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="module")
 def _what_earlier_files_left():
-    """Take what the tests before this file imported and keep out of the collector's sight too."""
+    """Do the same for the objects that earlier files left."""
     _leave_to_itself()
 
 

@@ -1,6 +1,6 @@
 """The tables in the README and docs/ that are generated from the code and its data files.
 
-    PYTHONPATH=gateway python -m tests.page_tables
+    python -m tests.page_tables
 
 writes them again after a field, an error, a price, the catalogue or a scaling policy has changed;
 a test fails if this is necessary.
@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+# As pyproject.toml has it for pytest.
+sys.path.insert(0, str(Path(__file__).parents[1] / "gateway"))
 
 from chalicelib import errors
 from chalicelib.batches.openai import QUALITIES

@@ -13,6 +13,4 @@ GENERATED = tables()
 def test_a_table_in_a_page_is_up_to_date(page, name):
     (match,) = block(name).findall(page.read_text(encoding="utf-8"))
 
-    assert match[1] == GENERATED[page, name](), (
-        "generate it again: PYTHONPATH=gateway python -m tests.page_tables"
-    )
+    assert match[1] == GENERATED[page, name](), "generate it again: python -m tests.page_tables"

@@ -1,6 +1,7 @@
-"""What moto and botocore do again at each call, done once: most of these tests' time is calls.
+"""Work that moto and botocore repeat at each call, done once: these tests mostly make calls.
 
-Nothing here changes a response. Each function is called once in a process, which `cache` sees to.
+Nothing here changes a response, but for the random ids in them. `install` patches a process once;
+`unhashed_signatures` is undone at its end.
 """
 
 from __future__ import annotations
@@ -35,29 +36,30 @@ def install() -> None:
 
 @cache
 def _parse_templates() -> None:
-    """Moto parses each template in pure Python, which took half of these tests' time."""
+    """Moto parses each template in pure Python, at every call that needs it."""
     models: Any = cloudformation_models
-    load, known = models.yaml.load, {}
+    load, parsed = models.yaml.load, {}
 
-    def remembered(text: str, **options: Any) -> Any:
-        if text not in known:
-            known[text] = pickle.dumps(load(text, **options))
-        return pickle.loads(known[text])  # noqa: S301 - made in the line above
+    def parse_once(text: str, **options: Any) -> Any:
+        key = text, repr(options)
+        if key not in parsed:
+            parsed[key] = pickle.dumps(load(text, **options))
+        return pickle.loads(parsed[key])  # noqa: S301 - pickled above
 
-    models.yaml = SimpleNamespace(**{**vars(models.yaml), "load": remembered})
+    models.yaml = SimpleNamespace(**{**vars(models.yaml), "load": parse_once})
 
 
 @cache
 def _list_addresses() -> None:
-    """Moto lists a service's addresses again for each call, which took a tenth of the time."""
+    """Moto lists a service's addresses again for each call."""
     listed: Any = BaseBackend.urls
-    known: dict[type, dict[str, Any]] = {}
+    urls_by_type: dict[type, dict[str, Any]] = {}
 
     def urls(self: BaseBackend) -> dict[str, Any]:
         kind = type(self)
-        if kind not in known:
-            known[kind] = listed.fget(self)
-        return known[kind]
+        if kind not in urls_by_type:
+            urls_by_type[kind] = listed.fget(self)
+        return urls_by_type[kind]
 
     BaseBackend.urls = property(urls)  # type: ignore[assignment]
 
@@ -66,13 +68,13 @@ def _list_addresses() -> None:
 def _name_members() -> None:
     """Moto derives the names that a member of a response may have in an object of its own."""
     derive = serialize.XFormedAttributePicker.get_possible_keys
-    known: dict[tuple[type, Any, str], list[str]] = {}
+    names_by_member: dict[tuple[type, Any, str], list[str]] = {}
 
     def names(self: Any, context: serialize.AttributePickerContext) -> Any:
         place = (type(context.obj), context.shape, context.key)
-        if place not in known:
-            known[place] = list(dict.fromkeys(derive(self, context)))
-        return known[place]
+        if place not in names_by_member:
+            names_by_member[place] = list(dict.fromkeys(derive(self, context)))
+        return names_by_member[place]
 
     serialize.XFormedAttributePicker.get_possible_keys = names  # type: ignore[method-assign]
 

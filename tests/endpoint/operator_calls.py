@@ -1,12 +1,11 @@
-"""What is called with the rights of the operator by others than the scripts."""
+"""The AWS calls that chalice and CloudFormation make with the operator's rights."""
 
 from endpoint.core.naming import Deployment
 from tests import iam
 from tests.endpoint.world import ACCOUNT, REGION
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
-# chalice is a process of its own; these are its calls (chalice/deploy/executor.py), and those of
-# CloudFormation, which uses the operator's rights, for each kind of resource in the template.
+# Of chalice/deploy/executor.py, which runs as a process of its own.
 CHALICE = [
     iam.Request(f"lambda:{action}", DEPLOYMENT.function_arn)
     for action in (
@@ -24,6 +23,7 @@ CHALICE = [
                            ("PATCH", "/x"), ("DELETE", "/x"), ("POST", "/x/deployments"))
     ),
 ]  # fmt: skip
+# For each kind of resource in the template.
 CLOUDFORMATION = [
     *(
         iam.Request(f"s3:{action}", f"arn:aws:s3:::{bucket}")
@@ -53,7 +53,7 @@ CLOUDFORMATION = [
                               (DEPLOYMENT.guard_role, "lambda"),
                               (DEPLOYMENT.lease_role, "scheduler"))
     ),
-    # Of CloudFormation's schemas, by what the template uses of each resource.
+    # From CloudFormation's resource schemas, for the properties that the template sets.
     *(
         iam.Request(f"lambda:{action}", iam.ARN.format("lambda", "function:easel-main-guard"))
         for action in ("CreateFunction", "GetFunction", "TagResource", "UntagResource",

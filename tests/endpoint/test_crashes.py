@@ -6,8 +6,8 @@ account. That lets each moment be followed by another recovery, and all pairs be
 same reason, dying at a call that only reads leaves the account of the call before, unless time has
 passed in between: such calls are crashed at with `--all` only.
 
-Without `--all`, each test crashes at every third of the calls that change something. The tests of a
-script begin at different ones, so that together they crash at most of them.
+Without `--all`, each test crashes at every third of the calls that change something. The tests of
+`create` and of `delete` begin at different calls.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers against the OpenAPI document."""
+"""Responses checked against the OpenAPI document."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from endpoint.emulator.account import ACCOUNT, DEFAULT_REGION
 from endpoint.emulator.lambda_.lambda_environment import Instance, Result, Settings
-from endpoint.emulator.lambda_.unpacked import Unpacked, unpacked
+from endpoint.emulator.lambda_.unpacked import UnpackedPackage, unpack
 
 # Lambda's name of the Python that runs the instances: this one.
 RUNTIME = "python{}.{}".format(*sys.version_info)
@@ -58,14 +58,14 @@ class LambdaFunction:
         self._idle: list[Instance] = []
         self._all: list[Instance] = []
         self._busy = 0
-        self._unpacked: Unpacked | None = None
+        self._unpacked: UnpackedPackage | None = None
         self.folder = Path()
 
     def __enter__(self) -> LambdaFunction:
         if self._package.is_dir():
             self.folder = self._package.resolve()
         else:
-            self._unpacked = unpacked(self._package)
+            self._unpacked = unpack(self._package)
             self.folder = self._unpacked.folder
         return self
 

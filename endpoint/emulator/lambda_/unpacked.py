@@ -17,7 +17,7 @@ from pathlib import Path
 _lock = threading.Lock()
 
 
-class Unpacked:
+class UnpackedPackage:
     """A package's content in `folder`, which is deleted when nothing refers to it any more."""
 
     def __init__(self, package: Path) -> None:
@@ -27,16 +27,16 @@ class Unpacked:
             archive.extractall(self.folder)
 
 
-_known: weakref.WeakValueDictionary[str, Unpacked] = weakref.WeakValueDictionary()
-# Kept without a function: the next one often has the same package.
-_newest: list[Unpacked] = []
+_by_digest: weakref.WeakValueDictionary[str, UnpackedPackage] = weakref.WeakValueDictionary()
+# The latest stays between two functions: the next one often has the same package.
+_newest: list[UnpackedPackage] = []
 
 
-def unpacked(package: Path) -> Unpacked:
-    """Unpack a zip, unless another one with the same content is."""
+def unpack(package: Path) -> UnpackedPackage:
+    """Return a zip's content in a folder, which packages with equal content share."""
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
     with _lock:
-        content = _known.get(digest) or Unpacked(package)
-        _known[digest] = content
+        content = _by_digest.get(digest) or UnpackedPackage(package)
+        _by_digest[digest] = content
         _newest[:] = [content]
     return content
