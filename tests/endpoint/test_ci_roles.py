@@ -12,7 +12,6 @@ import yaml
 
 from endpoint import create_endpoint
 from endpoint.commands import apply, deploy, plan
-from endpoint.core.naming import Deployment
 from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
 from tests import ci_roles, iam
@@ -24,7 +23,6 @@ from tests.policy_tools import find_program
 
 TEXT = ci_roles.TEMPLATE.read_text("utf-8")
 TEMPLATE: dict[str, Any] = yaml.load(TEXT, _Loader)  # noqa: S506 - a safe loader
-DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
 ENVIRONMENTS = {"Push": "image", "Plan": "plan", "Apply": "production", "Deploy": "deploy"}
 ISSUER = "token.actions.githubusercontent.com"
 STACK_ROLE = f"arn:aws:iam::{ACCOUNT}:role/stack"
