@@ -15,7 +15,7 @@ from endpoint.provision.gateway import gateway_project
 from endpoint.provision.training import trainer
 from tests import iam
 from tests.endpoint.core.training_jobs.adapter_files import tensors, written
-from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, create, draw_picture
+from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, create, draw_picture, stored
 from tests.endpoint.world import ACCOUNT, REGION, _answer, _error, contents
 from tests.model_folders import SDXL, write_pipeline
 
@@ -109,11 +109,6 @@ def photos(tmp_path):
 
 def start(world, folder, model, *more, name="water"):
     return world.run(train.main, str(folder), "--model", model, "--name", name, *START, *more)
-
-
-def stored(world, prefix=""):
-    listed = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-    return [item["Key"] for item in listed.get("Contents", [])]
 
 
 def read(world, key):

@@ -7,16 +7,11 @@ import pytest
 from endpoint import delete_endpoint
 from endpoint.commands import destroy
 from endpoint.emulator.sagemaker.faults import Fault
-from endpoint.provision.gateway import gateway_project
 from tests.endpoint.doubles import create, create_api, create_gateway
 from tests.endpoint.world import ACCOUNT, REGION, _answer, _error
 
+pytestmark = pytest.mark.usefixtures("projects")
 GROUP = "/aws/sagemaker/Endpoints/easel-main-sd"
-
-
-@pytest.fixture(autouse=True)
-def _projects(tmp_path, monkeypatch):
-    monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
 
 
 def _tagged(*arns):

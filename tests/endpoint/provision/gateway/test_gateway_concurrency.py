@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint.cli.context import Context
-from endpoint.core.account import Account
-from endpoint.core.console import Console
 from endpoint.provision.gateway.gateway import _allowed_concurrency, _free_concurrency
 from tests.endpoint.doubles import create, create_gateway
 from tests.endpoint.world import _answer
-
-
-@pytest.fixture
-def context(world):
-    return Context(Account(world.session, world), Console(world, as_json=False, yes=True), "main")
 
 
 def limit(world, total, reserved):
