@@ -16,14 +16,14 @@ from endpoint.provision import checks
 from endpoint.provision.gateway import gateway, gateway_project
 from endpoint.provision.training import trainer
 from endpoint.provision.training.stack import TEMPLATE
-from tests.contract.deployment import _Loader
+from tests.contract.deployment import Loader
 from tests.endpoint.doubles import BUCKET, PNG, create_gateway, gateway_variables
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, contents
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, aws_response, contents
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
-PARSED = yaml.load(TEMPLATE.read_text("utf-8"), _Loader)  # noqa: S506 - a safe loader
+PARSED = yaml.load(TEMPLATE.read_text("utf-8"), Loader)  # noqa: S506 - a safe loader
 TRAINING_IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-training:2.9.0"
 
 
@@ -118,7 +118,7 @@ def deployed(world, tmp_path, monkeypatch):
 
     monkeypatch.setattr(gateway, "_run_chalice", chalice)
     # moto in this process cannot tag an API.
-    world._before_tag_resource = lambda _params: _answer({})
+    world._before_tag_resource = lambda _params: aws_response({})
     return run
 
 
