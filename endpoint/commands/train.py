@@ -38,10 +38,10 @@ from endpoint.core.training_jobs.price import (
 from endpoint.core.training_jobs.state import Record
 from endpoint.provision.files import weights_of_jobs
 from endpoint.provision.gateway.gateway_project import PROJECTS
-from endpoint.provision.training import jobs, look, setting, stack, trainer
+from endpoint.provision.training import job_status, jobs, setting, stack, trainer
 from endpoint.provision.training.capacity import choose_type
+from endpoint.provision.training.job_status import JobStatus
 from endpoint.provision.training.jobs import Plan
-from endpoint.provision.training.look import Look
 from endpoint.provision.training.pictures import Report, contact_sheet, examine
 
 _POLL_SECONDS = 5
@@ -68,7 +68,7 @@ def train(context: Context, options: TrainOptions) -> Result:
     if options.resume:
         return _resume(context, options)
     if isinstance(options.watch, str):
-        return watch(context, look.find(context, options.watch))
+        return watch(context, job_status.find(context, options.watch))
     plan = _plan(context, options)
     _ensure_stack(context, plan)
     record = jobs.start(context, plan)
@@ -82,7 +82,7 @@ def train(context: Context, options: TrainOptions) -> Result:
         " its end; a gateway that was deployed with --training publishes it without that.",
         f"`python -m endpoint train --stop {record.name}` stops it.",
     ]
-    return Result(look.look(context, record).to_dict(context.bucket.name), lines)
+    return Result(job_status.check(context, record).to_dict(context.bucket.name), lines)
 
 
 def _require_one(options: TrainOptions) -> None:
@@ -306,23 +306,23 @@ def _ensure_stack(context: Context, plan: Plan) -> None:
 
 
 def _list(context: Context) -> Result:
-    looks = [look.look(context, record) for record in look.every(context)]
+    statuses = [job_status.check(context, record) for record in job_status.every(context)]
     lines = [
-        f"{one.record.name} ({one.record.model}, {one.record.id}): {one.line()}" for one in looks
+        f"{one.record.name} ({one.record.model}, {one.record.id}): {one.line()}" for one in statuses
     ]
-    data = [one.to_dict(context.bucket.name) for one in looks]
+    data = [one.to_dict(context.bucket.name) for one in statuses]
     for entry in data:
         del entry["loss"], entry["validation"]
     return Result({"jobs": data}, lines or ["There are no training jobs."])
 
 
 def _stop(context: Context, which: str) -> Result:
-    record = look.find(context, which)
+    record = job_status.find(context, which)
     context.console.ask(f"Stop the training job {record.name} ({record.id})?")
     jobs.stop(context, record)
     if context.dry_run:
         return Result({"id": record.id}, ["Dry run: nothing was stopped."])
-    now = look.look(context, record)
+    now = job_status.check(context, record)
     lines = [
         f"{record.name}: {now.line()}.",
         f"No instance runs for it. `python -m endpoint train --resume {record.name}` goes on from"
@@ -332,7 +332,7 @@ def _stop(context: Context, which: str) -> Result:
 
 
 def _resume(context: Context, options: TrainOptions) -> Result:
-    record = look.find(context, options.resume or "")
+    record = job_status.find(context, options.resume or "")
     spot = record.spot and not options.on_demand
     context.console.ask(
         f"Resume the training job {record.name} ({record.id}), for at most {record.usd_most:.2f}"
@@ -347,7 +347,7 @@ def _resume(context: Context, options: TrainOptions) -> Result:
         f"The job {record.id} goes on.",
         f"`python -m endpoint train --watch {record.name}` follows it.",
     ]
-    return Result(look.look(context, again).to_dict(context.bucket.name), lines)
+    return Result(job_status.check(context, again).to_dict(context.bucket.name), lines)
 
 
 def watch(context: Context, record: Record) -> Result:
@@ -358,16 +358,16 @@ def watch(context: Context, record: Record) -> Result:
     """
     shown: set[str] = set()
     folder = PROJECTS / "training" / record.id
-    now = look.look(context, record)
+    now = job_status.check(context, record)
     last = -float(_QUIET_SECONDS)
 
     def poll() -> str | None:
         nonlocal now, last
-        now = look.look(context, look.read(context, record.id) or record)
+        now = job_status.check(context, job_status.read(context, record.id) or record)
         for step, key in now.samples.items():
             if key not in shown:
                 shown.add(key)
-                path = look.download(context, key, folder)
+                path = job_status.download(context, key, folder)
                 context.console.say(
                     f"samples of step {step:,}: {path} (s3://{context.bucket.name}/{key})"
                 )
@@ -390,7 +390,7 @@ def watch(context: Context, record: Record) -> Result:
         return Result(now.to_dict(context.bucket.name), lines)
 
 
-def _ended(context: Context, now: Look) -> Result:
+def _ended(context: Context, now: JobStatus) -> Result:
     record, bucket = now.record, context.bucket.name
     if now.state.name == "failed":
         jobs.release(context, record)
@@ -407,7 +407,7 @@ def _ended(context: Context, now: Look) -> Result:
     if now.state.name == "completed" and not context.dry_run:
         context.begin(f"adapter {record.name} of {record.model}: checked and published")
         jobs.publish(context, record)
-        now = look.look(context, look.read(context, record.id) or record)
+        now = job_status.check(context, job_status.read(context, record.id) or record)
     address = now.to_dict(bucket)["result"]
     lines = [
         f"{record.name} is trained and published: {address}",

@@ -16,7 +16,7 @@ from chalicelib.dialects.batch import MOST_PICTURES
 from chalicelib.dialects.openai_batches import PURPOSE, WINDOW
 from chalicelib.generation import RULES, describe
 from chalicelib.training import datasets
-from chalicelib.training.asked import MOST_PICTURES as MOST_TRAINED
+from chalicelib.training.training_request import MOST_PICTURES as MOST_TRAINED
 from chalicelib.training_jobs import job
 from chalicelib.training_jobs.state import STATES
 

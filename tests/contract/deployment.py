@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[2]
 GATEWAY = ROOT / "gateway"
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """Reads CloudFormation's short functions, too."""
 
 
-def _function(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
+def _function(loader: Loader, suffix: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return {f"!{suffix}": loader.construct_scalar(node)}
     if isinstance(node, yaml.SequenceNode):
@@ -32,7 +32,7 @@ def _function(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
     return {f"!{suffix}": loader.construct_mapping(node, deep=True)}
 
 
-_Loader.add_multi_constructor("!", _function)
+Loader.add_multi_constructor("!", _function)
 
 
 def infrastructure() -> Any:
@@ -53,7 +53,7 @@ def training() -> Any:
 
 def _template(name: str) -> Any:
     text = (ROOT / "endpoint" / name).read_text("utf-8")
-    return reduced(yaml.load(text, _Loader))  # noqa: S506 - a safe loader
+    return reduced(yaml.load(text, Loader))  # noqa: S506 - a safe loader
 
 
 def settings() -> dict[str, Any]:

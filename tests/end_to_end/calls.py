@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import time
@@ -66,6 +67,11 @@ def async_url(gateway_url: str, prompt: str, **parameters: Any) -> str:
 
 def is_picture(content: bytes) -> bool:
     return Image.open(io.BytesIO(content)).format == "PNG"
+
+
+def picture(data: Any) -> Image.Image:
+    """Return the picture in an item of an OpenAI client's response."""
+    return Image.open(io.BytesIO(base64.b64decode(data.b64_json)))
 
 
 def bodies(emulator: EmulatorClient, endpoint: str = ENDPOINT) -> list[dict[str, Any]]:

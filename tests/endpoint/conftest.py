@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from endpoint.provision.files import payload
+from endpoint.provision.gateway import gateway_project
 from tests.endpoint.world import empty_account
 
 
@@ -10,6 +11,14 @@ from tests.endpoint.world import empty_account
 def world(serving_code):
     with empty_account() as account:
         yield account
+
+
+@pytest.fixture
+def projects(tmp_path, monkeypatch):
+    """The folder of the gateways' projects, in the place of the caller's own."""
+    folder = tmp_path / ".easel"
+    monkeypatch.setattr(gateway_project, "PROJECTS", folder)
+    return folder
 
 
 @pytest.fixture

@@ -164,6 +164,23 @@ def names(world, kind):
     return [item[f"{kind}Name"] for item in response[f"{kind}s"]]
 
 
+def gateway_variables(world):
+    """Return the environment variables of the gateway's function."""
+    function = world.client("lambda").get_function_configuration(FunctionName="easel-main")
+    return function["Environment"]["Variables"]
+
+
+def stored(account, prefix=""):
+    """Return the keys in the deployment's bucket below a prefix.
+
+    Args:
+        account: a `World`, or `boto3` for an account over HTTP.
+        prefix: of the keys.
+    """
+    listed = account.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+    return [item["Key"] for item in listed.get("Contents", [])]
+
+
 def fetch_png(_url, **_key):
     """Answer any address with a picture."""
     return PNG

@@ -12,19 +12,17 @@ import yaml
 
 from endpoint import create_endpoint
 from endpoint.commands import apply, deploy, plan
-from endpoint.core.naming import Deployment
 from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
 from tests import ci_roles, iam
-from tests.contract.deployment import _Loader
+from tests.contract.deployment import Loader
 from tests.endpoint.doubles import create_gateway, fetch_png
 from tests.endpoint.operator_calls import CHALICE, CLOUDFORMATION
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, aws_response, empty_account
 from tests.policy_tools import find_program
 
 TEXT = ci_roles.TEMPLATE.read_text("utf-8")
-TEMPLATE: dict[str, Any] = yaml.load(TEXT, _Loader)  # noqa: S506 - a safe loader
-DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
+TEMPLATE: dict[str, Any] = yaml.load(TEXT, Loader)  # noqa: S506 - a safe loader
 ENVIRONMENTS = {"Push": "image", "Plan": "plan", "Apply": "production", "Deploy": "deploy"}
 ISSUER = "token.actions.githubusercontent.com"
 STACK_ROLE = f"arn:aws:iam::{ACCOUNT}:role/stack"
@@ -159,7 +157,7 @@ def recorded(tmp_path_factory):
         patch.setattr(gateway, "_run_chalice", lambda _context, _project: create_gateway(world))
         patch.setattr(rights, "simulate", lambda *_, **__: [])
         # moto in this process cannot tag an API.
-        world._before_tag_resource = lambda _params: _answer({})
+        world._before_tag_resource = lambda _params: aws_response({})
 
         def run(role, main, *options, **more):
             before = len(world.requests)

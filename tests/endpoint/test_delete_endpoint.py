@@ -115,9 +115,9 @@ def test_a_picture_that_arrives_late_does_not_prevent_deleting_the_bucket(world)
         if len(asked) == 1:
             world.client("s3").put_object(Bucket=BUCKET, Key="jobs/late.out", Body=b"x")
             world.stack_status = "DELETE_FAILED"
-            from tests.endpoint.world import _answer
+            from tests.endpoint.world import aws_response
 
-            return _answer({})
+            return aws_response({})
         return None
 
     world._before_delete_stack = late_picture

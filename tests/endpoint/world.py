@@ -292,7 +292,7 @@ class World(Clock):
         if self._trouble == (number, "refused"):
             fault = Fault("refused", code="InternalFailure", message="once", status=500)
         if fault:
-            return _error(fault)
+            return aws_error(fault)
         act = getattr(self, f"_before_{xform_name(model.name)}", None)
         if act:
             return act(context["world_params"])
@@ -354,10 +354,10 @@ class World(Clock):
         if self.stack_status == "UPDATE_ROLLBACK_FAILED":
             message = f"Stack:{params['StackName']} is in {self.stack_status} state"
             message += " and can not be updated."
-            return _error(Fault("refused", code="ValidationError", message=message))
+            return aws_error(Fault("refused", code="ValidationError", message=message))
         if self.stack_fails_with:
             self.stack_status = "UPDATE_ROLLBACK_COMPLETE"
-            return _answer({"StackId": params["StackName"]})
+            return aws_response({"StackId": params["StackName"]})
         return None
 
     def _after_update_stack(self, _: dict[str, Any], __: Any) -> None:
@@ -371,7 +371,7 @@ class World(Clock):
     def _before_continue_update_rollback(self, _: dict[str, Any]) -> Any:
         if not self.stack_fails_with:
             self.stack_status = "UPDATE_ROLLBACK_COMPLETE"
-        return _answer({})
+        return aws_response({})
 
     # Application Auto Scaling
 
@@ -383,7 +383,7 @@ class World(Clock):
         if states in (["InService"], []):  # a dry run scales what does not exist
             return None
         message = f"The endpoint {name} is not in service: {states}"
-        return _error(Fault("refused", code="ValidationException", message=message))
+        return aws_error(Fault("refused", code="ValidationException", message=message))
 
     def _before_describe_stack_events(self, params: dict[str, Any]) -> Any:
         if not self.stack_fails_with:
@@ -409,7 +409,7 @@ class World(Clock):
                 "ResourceStatusReason": "an earlier attempt",
             },
         ]
-        return _answer({"StackEvents": events})
+        return aws_response({"StackEvents": events})
 
     def _after_delete_stack(self, _: dict[str, Any], __: Any) -> None:
         self.stack_status = None
@@ -418,12 +418,12 @@ class World(Clock):
 
     def _before_filter_log_events(self, _: dict[str, Any]) -> Any:
         events = [{"eventId": str(n), "message": line} for n, line in enumerate(self.log_lines)]
-        return _answer({"events": events})
+        return aws_response({"events": events})
 
     def _before_get_caller_identity(self, _: dict[str, Any]) -> Any:
         if self.caller is None:
             return None
-        return _answer({"Arn": self.caller, "Account": ACCOUNT, "UserId": "1"})
+        return aws_response({"Arn": self.caller, "Account": ACCOUNT, "UserId": "1"})
 
     def _before_simulate_principal_policy(self, params: dict[str, Any]) -> Any:
         given = {
@@ -439,7 +439,7 @@ class World(Clock):
             for action in params["ActionNames"]
             for arn in params.get("ResourceArns", ["*"])
         ]
-        return _answer({"EvaluationResults": results})
+        return aws_response({"EvaluationResults": results})
 
     def _decision(self, request: iam.Request) -> str:
         if self.operator_policy is None or iam.allows(self.operator_policy, request):
@@ -450,14 +450,14 @@ class World(Clock):
         if not params.get("resourceArn", "").startswith("arn:aws:apigateway:"):
             return None
         api_gateway.tag_api(params["resourceArn"], params["tags"])
-        return _answer({})
+        return aws_response({})
 
     def _before_batch_get_image(self, params: dict[str, Any]) -> Any:
         tag = params["imageIds"][0].get("imageTag")
         if tag not in self.images and params["registryId"] == ACCOUNT:
             return None
         image = {"imageId": {"imageTag": tag}, "imageManifestMediaType": SERVABLE}
-        return _answer({"images": [image] if tag in self.images else []})
+        return aws_response({"images": [image] if tag in self.images else []})
 
 
 _KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -507,12 +507,14 @@ def _keep(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     context["world_params"] = dict(params)
 
 
-def _answer(parsed: dict[str, Any]) -> tuple[AWSResponse, dict[str, Any]]:
+def aws_response(parsed: dict[str, Any]) -> tuple[AWSResponse, dict[str, Any]]:
+    """Return what a call to AWS returns, in botocore's form."""
     metadata = {"HTTPStatusCode": 200, "HTTPHeaders": {}}
     return AWSResponse("", 200, {}, None), {**parsed, "ResponseMetadata": metadata}
 
 
-def _error(fault: Fault) -> tuple[AWSResponse, dict[str, Any]]:
+def aws_error(fault: Fault) -> tuple[AWSResponse, dict[str, Any]]:
+    """Return the error of a call to AWS, in botocore's form."""
     parsed = {
         "Error": {"Code": fault.code, "Message": fault.message},
         "ResponseMetadata": {"HTTPStatusCode": fault.status, "HTTPHeaders": {}},

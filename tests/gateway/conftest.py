@@ -5,13 +5,19 @@ import io
 import pytest
 
 from chalicelib import telemetry
-from tests.gateway.doubles import GatewayClient
+from tests.gateway.doubles import GatewayClient, GuardedClient, guarded
 
 
 @pytest.fixture
 def client(monkeypatch):
     """A client of an open gateway with two real-time models."""
     return GatewayClient(monkeypatch)
+
+
+@pytest.fixture
+def guarded_client(monkeypatch):
+    """A client of a gateway with one key."""
+    return GuardedClient(monkeypatch, guarded())
 
 
 @pytest.fixture

@@ -101,7 +101,26 @@ def refusal(code, message="", **more):
     return ClientError({"Error": {"Code": code, "Message": message}, **more}, "InvokeEndpoint")
 
 
+def model_error(status, body):
+    """Return the error of an invocation whose container answered with this status and body."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    return refusal("ModelError", OriginalStatusCode=status, OriginalMessage=text)
+
+
 # --- Failures at any call -------------------------------------------------------------------------
+
+
+class FailingClient:
+    """A client of any service that answers every call with the same error."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def __getattr__(self, name):
+        def call(**arguments):
+            raise self._error
+
+        return call
 
 
 class Crash(BaseException):
@@ -412,8 +431,10 @@ class GatewayClient:
         return self._http.request(method, path, headers=headers)
 
     def post(self, path, body):
+        """Post bytes as they are, and anything else as JSON."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
-        return self._http.request("POST", path, headers=headers, body=body)
+        return self._http.request("POST", path, headers=headers, body=content)
 
     @property
     def asked(self):

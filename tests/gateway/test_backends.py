@@ -38,6 +38,7 @@ from tests.gateway.doubles import (
     RuntimeClient,
     endpoint_response,
     guarded,
+    model_error,
     refusal,
 )
 
@@ -138,11 +139,6 @@ OTHERS = sorted(SERVERS)
 
 def encoded(body):
     return base64.b64encode(body).decode()
-
-
-def model_error(status, body):
-    text = body if isinstance(body, str) else json.dumps(body)
-    return refusal("ModelError", OriginalStatusCode=status, OriginalMessage=text)
 
 
 @pytest.fixture

@@ -27,8 +27,7 @@ from endpoint.core.training_jobs.job import Job
 from endpoint.core.training_jobs.price import Estimate
 from endpoint.core.training_jobs.state import Record
 from endpoint.provision.files import weights_of_jobs
-from endpoint.provision.training import trainer
-from endpoint.provision.training.look import look, read
+from endpoint.provision.training import job_status, trainer
 from endpoint.provision.training.pictures import Picture, Report
 
 _SUFFIX = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
@@ -155,12 +154,12 @@ def _holder(context: Context, model: str, name: str) -> str | None:
         return None
     try:
         identifier = str(json.loads(claim)["id"])
-        record = read(context, identifier) if places.is_id(identifier) else None
+        record = job_status.read(context, identifier) if places.is_id(identifier) else None
     except (ValueError, KeyError, TypeError):
         record = None
     if record is None:
         return None
-    ended = look(context, record).state.name in {"failed", "stopped"}
+    ended = job_status.check(context, record).state.name in {"failed", "stopped"}
     return None if ended and record.owner == places.OPERATOR else record.id
 
 
@@ -241,7 +240,7 @@ def _put(context: Context, key: str, body: bytes) -> None:
 
 def stop(context: Context, record: Record) -> None:
     """Stop a job; its checkpoints stay, so that it can be resumed."""
-    now = look(context, record)
+    now = job_status.check(context, record)
     if now.state.is_final or now.state.name == "completed":
         raise BadArgument(f"The job {record.id} is {now.state.name} already.")
     if not record.sagemaker_job:
@@ -261,7 +260,7 @@ def resume(context: Context, record: Record, *, spot: bool) -> Record:
         BadArgument: if it has not ended, or is published.
         ScriptError: if SageMaker has forgotten it.
     """
-    now = look(context, record)
+    now = job_status.check(context, record)
     if now.state.name not in {"failed", "stopped"}:
         raise BadArgument(
             f"The job {record.id} is {now.state.name}; only one that failed or was stopped can be"

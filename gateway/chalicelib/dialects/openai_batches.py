@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from chalicelib.access_settings import Key
 from chalicelib.auth.quota import Payment
@@ -55,7 +55,6 @@ LONGEST_NAME = 255
 _METADATA = (16, 64, 512)  # pairs, characters of a name, characters of a value
 _FILE_ID, _BATCH_ID = re.compile(r"file-([0-9a-f]{24})"), re.compile(r"batch_([0-9a-f]{24})")
 _S3_OBJECT, _SCHEDULE = "Object Created", "aws.events"
-Item = TypeVar("Item")
 
 
 class BatchApi:

@@ -23,10 +23,10 @@ from chalicelib.errors import (
 from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.settings import Settings
 from chalicelib.training import datasets, events
-from chalicelib.training.asked import MOST_PICTURES, Asked, read_flag
 from chalicelib.training.jobs import Training
 from chalicelib.training.planning import Plan
 from chalicelib.training.service import TrainingService
+from chalicelib.training.training_request import MOST_PICTURES, TrainingRequest, read_flag
 from chalicelib.training_jobs import job as jobs
 from chalicelib.training_jobs import places, price
 from chalicelib.training_jobs.progress import Progress, loss_svg, read, thinned
@@ -116,12 +116,12 @@ class TrainingApi:
         with self._working(request) as owner:
             if read_dry_run(request):
                 body = {**body, "dry_run": True}
-            asked = Asked.from_dict(body)
-            plan = self._service.plan(owner, asked)
+            requested = TrainingRequest.from_dict(body)
+            plan = self._service.plan(owner, requested)
             warning = {"X-Prompt-Warning": plan.warning} if plan.warning else {}
-            if asked.dry_run:
+            if requested.dry_run:
                 return json_response(_price(plan), headers=warning)
-            training = self._started(request, owner, asked, plan)
+            training = self._started(request, owner, requested, plan)
             described = {**_price(plan), **_short(request, training)}
             headers = {**_location(request, training.record.id), **warning}
             return json_response(described, 202, headers)
@@ -245,17 +245,17 @@ class TrainingApi:
         with self._working(request) as owner:
             dataset = self._dataset_at(owner, data["collection_s3_path"])
             with _guide_fields():
-                asked = Asked.from_dict(
+                requested = TrainingRequest.from_dict(
                     {
                         "dataset": dataset,
                         "instance_prompt": data["prompt"],
                         "name": data["output_dir_name"],
                     }
                 )
-                plan = self._service.plan(owner, asked)
+                plan = self._service.plan(owner, requested)
             if read_dry_run(request):
                 return json_response(_price(plan))
-            record = self._started(request, owner, asked, plan).record
+            record = self._started(request, owner, requested, plan).record
             described = {
                 "detail": "Training process started",
                 "output_s3_path": self._service.address(places.adapter(record.model, record.name)),
@@ -298,9 +298,11 @@ class TrainingApi:
         with sharing(deadline):
             yield self._owner_of(request)
 
-    def _started(self, request: Request, owner: str, asked: Asked, plan: Plan) -> Training:
+    def _started(
+        self, request: Request, owner: str, requested: TrainingRequest, plan: Plan
+    ) -> Training:
         with _naming_running(request):
-            training = self._service.start(owner, asked, plan)
+            training = self._service.start(owner, requested, plan)
         request.log.add(training=training.record.id, model=training.record.model)
         return training
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Listed, Store, UploadForm
 from chalicelib.errors import InvalidRequest, TrainingQuotaUsed, TrainingUnknown
-from chalicelib.training.asked import CAPTION, MOST_PICTURES, invalid
+from chalicelib.training.training_request import CAPTION, MOST_PICTURES, invalid
 from chalicelib.training_jobs import places
 from chalicelib.training_jobs.dataset import has_caption, with_trigger, without_pictures
 from chalicelib.training_jobs.job import Job

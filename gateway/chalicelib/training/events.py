@@ -18,9 +18,9 @@ from typing import Any
 
 from chalicelib.aws.deadline import Deadline, sharing
 from chalicelib.errors import InvalidRequest, TrainingRunning, TrainingUnknown
-from chalicelib.training.asked import Asked, invalid
 from chalicelib.training.jobs import Training
 from chalicelib.training.service import TrainingService
+from chalicelib.training.training_request import TrainingRequest, invalid
 from chalicelib.training_jobs import places
 from chalicelib.training_jobs.price import LONGEST_RUN, LONGEST_RUN_OF_OPERATOR
 
@@ -100,12 +100,12 @@ def check(
         raise ValueError("The event has no ARN of an execution.")
     if service.jobs.read(dataset) is not None:
         return _nothing_to_start()
-    asked = Asked.from_dict({**_fields(stored.body), "dataset": dataset})
-    if asked.on_demand or asked.dry_run:
+    requested = TrainingRequest.from_dict({**_fields(stored.body), "dataset": dataset})
+    if requested.on_demand or requested.dry_run:
         raise invalid("on_demand", "and dry_run are not for pipelines; use POST /api/train")
-    plan = service.plan(owner, asked, _longest(owner, longest))
+    plan = service.plan(owner, requested, _longest(owner, longest))
     try:
-        record = service.prepare(owner, dataset, asked, plan, execution)
+        record = service.prepare(owner, dataset, requested, plan, execution)
     except TrainingRunning as error:
         if error.job == dataset:  # by the same event, which has arrived twice
             return _nothing_to_start()

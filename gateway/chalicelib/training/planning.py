@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from chalicelib.generation import InvalidField
 from chalicelib.settings import Settings
-from chalicelib.training.asked import Asked, check_texts, invalid
 from chalicelib.training.datasets import DataSet, check_captions, with_captions
+from chalicelib.training.training_request import TrainingRequest, check_texts, invalid
 from chalicelib.training_jobs import price
 from chalicelib.training_jobs.job import Job
 from chalicelib.training_jobs.kohya import Row
@@ -41,7 +41,7 @@ class Plan:
 
 
 def plan(
-    asked: Asked,
+    requested: TrainingRequest,
     dataset: DataSet,
     settings: Settings,
     training: TrainingSettings,
@@ -50,7 +50,7 @@ def plan(
     """Return the plan of a job, without its name having been looked for.
 
     Args:
-        asked: by the caller.
+        requested: by the caller.
         dataset: of the caller.
         settings: the gateway's; its prompt filter is applied.
         training: of which models, and with which optimizers.
@@ -61,12 +61,12 @@ def plan(
         PromptRefused: if the prompt filter refuses one of the texts.
     """
     models = training.models
-    name = model_name(asked, models)
-    job, rows = asked.job(dataset.pictures, models[name].defaults, prodigy=training.prodigy)
-    captions = with_captions(dataset, asked.captions)
+    name = model_name(requested, models)
+    job, rows = requested.job(dataset.pictures, models[name].defaults, prodigy=training.prodigy)
+    captions = with_captions(dataset, requested.captions)
     check_captions(dataset, captions, job)
     warning = check_texts(settings.protection, job, captions)
-    estimate = _estimate(models[name], job, len(dataset.pictures), asked.on_demand, longest)
+    estimate = _estimate(models[name], job, len(dataset.pictures), requested.on_demand, longest)
     # Those in files next to the pictures stay there.
     written = {one: text for one, text in captions.items() if one not in dataset.in_files}
     return Plan(
@@ -74,16 +74,16 @@ def plan(
         job,
         estimate,
         dataset,
-        written if asked.captions else {},
+        written if requested.captions else {},
         rows,
-        asked.on_demand,
+        requested.on_demand,
         warning,
     )
 
 
-def model_name(asked: Asked, models: Mapping[str, TrainableModel]) -> str:
+def model_name(requested: TrainingRequest, models: Mapping[str, TrainableModel]) -> str:
     """Return the name of the model to train; raises InvalidRequest."""
-    name = asked.model or next(iter(models))
+    name = requested.model or next(iter(models))
     if name not in models:
         raise invalid("model", f"must be one of {', '.join(models)}")
     return name

@@ -34,13 +34,13 @@ from chalicelib.errors import (
 )
 from chalicelib.images.spend import Spend
 from chalicelib.settings import Settings
-from chalicelib.training.asked import Asked
 from chalicelib.training.claims import Claims
 from chalicelib.training.datasets import DataSet, DataSets
 from chalicelib.training.jobs import Jobs, Training, attempt_of, changed
 from chalicelib.training.months import Months
 from chalicelib.training.planning import Plan, model_name, plan
 from chalicelib.training.reservations import Reservations, running
+from chalicelib.training.training_request import TrainingRequest
 from chalicelib.training_jobs import places, request
 from chalicelib.training_jobs.job import Job
 from chalicelib.training_jobs.price import LONGEST_RUN
@@ -89,12 +89,12 @@ class TrainingService:
 
     # --- Starting ---------------------------------------------------------------------------------
 
-    def plan(self, owner: str, asked: Asked, longest: int = LONGEST_RUN) -> Plan:
+    def plan(self, owner: str, requested: TrainingRequest, longest: int = LONGEST_RUN) -> Plan:
         """Check what is asked as far as that costs nothing, and return it with its price.
 
         Args:
             owner: whose it will be.
-            asked: by the owner.
+            requested: by the owner.
             longest: the most seconds that the job may take.
 
         Raises:
@@ -104,19 +104,19 @@ class TrainingService:
             NameTaken: if the adapter's name is in use.
             TrainingQuotaUsed: if the month's jobs are used up.
         """
-        model_name(asked, self.training.models)
-        if asked.pictures is None:
-            dataset = self.datasets.read(owner, asked.dataset)
+        model_name(requested, self.training.models)
+        if requested.pictures is None:
+            dataset = self.datasets.read(owner, requested.dataset)
         else:
-            dataset = DataSet.to_come(asked.pictures)
-        planned = plan(asked, dataset, self.settings, self.training, longest)
+            dataset = DataSet.to_come(requested.pictures)
+        planned = plan(requested, dataset, self.settings, self.training, longest)
         with suppress(TrainingRunning):  # of which `start` says more
             self._reservations.check_name(planned.model, planned.job.name, owner)
         self._spend.require_room()
         self._months.check(owner)
         return planned
 
-    def start(self, owner: str, asked: Asked, plan: Plan) -> Training:
+    def start(self, owner: str, requested: TrainingRequest, plan: Plan) -> Training:
         """Start a job that was planned.
 
         Raises:
@@ -128,21 +128,26 @@ class TrainingService:
             StoreUnavailable: if S3 does not respond.
         """
         self._spend.require_room()
-        record = self.prepare(owner, places.new_id(), asked, plan)
+        record = self.prepare(owner, places.new_id(), requested, plan)
         named = replace(
             record, sagemaker_job=places.sagemaker_name(self.training.deployment, record.id, 1)
         )
         return self._launch(named, None)
 
     def prepare(
-        self, owner: str, identifier: str, asked: Asked, plan: Plan, execution: str = ""
+        self,
+        owner: str,
+        identifier: str,
+        requested: TrainingRequest,
+        plan: Plan,
+        execution: str = "",
     ) -> Record:
         """Claim everything that a job needs and write its files, but for the record.
 
         Args:
             owner: whose it will be.
             identifier: of the job.
-            asked: by the owner.
+            requested: by the owner.
             plan: of it.
             execution: the ARN of the pipeline's execution that will start it; empty without one.
 
@@ -154,7 +159,7 @@ class TrainingService:
             owner=owner,
             model=plan.model,
             name=plan.job.name,
-            dataset=asked.dataset,
+            dataset=requested.dataset,
             instance_type=model.instance_type,
             spot=not plan.on_demand,
             usd_per_hour=plan.estimate.usd_per_hour,
@@ -170,7 +175,7 @@ class TrainingService:
         self._reservations.take(record)
         try:
             if plan.captions:
-                digest = self.datasets.caption(owner, asked.dataset, plan.captions)
+                digest = self.datasets.caption(owner, requested.dataset, plan.captions)
                 record = replace(record, digest=digest)
             content = request.job_json(
                 plan.job, steps=record.steps, usd_per_hour=record.usd_per_hour

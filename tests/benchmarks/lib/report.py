@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +44,11 @@ class Figure:
     @classmethod
     def of(cls, samples: Samples) -> Figure:
         return cls(samples.median, samples.quartiles)
+
+
+def figure_of(values: Sequence[float]) -> Figure:
+    """Return the figure of numbers that were measured one by one."""
+    return Figure.of(Samples(tuple(values)))
 
 
 @dataclass(frozen=True)

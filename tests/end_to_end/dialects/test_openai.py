@@ -1,6 +1,5 @@
 """OpenAI's own client libraries, unmodified, with nothing changed but the base URL."""
 
-import base64
 import io
 
 import openai
@@ -9,17 +8,13 @@ import requests
 from PIL import Image
 
 from tests.end_to_end.account import MODELS
-from tests.end_to_end.calls import bodies
+from tests.end_to_end.calls import bodies, picture
 
 
 @pytest.fixture
 def client(gateway_url):
     with openai.OpenAI(base_url=f"{gateway_url}/v1", api_key="none") as client:
         yield client
-
-
-def picture(data):
-    return Image.open(io.BytesIO(base64.b64decode(data.b64_json)))
 
 
 def test_a_picture_comes_back_as_base64(client, emulator, prompt):

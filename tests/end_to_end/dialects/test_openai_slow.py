@@ -1,14 +1,11 @@
 """OpenAI's own library for Python, unmodified, with models that take long."""
 
-import base64
-import io
-
 import openai
 import pytest
-from PIL import Image
 
 from endpoint.emulator.process.http_server import serving
 from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
+from tests.end_to_end.calls import picture
 from tests.end_to_end.doubles import TimeoutProxy
 
 
@@ -16,10 +13,6 @@ from tests.end_to_end.doubles import TimeoutProxy
 def client(impatient_url):
     with openai.OpenAI(base_url=f"{impatient_url}/v1", api_key="none") as client:
         yield client
-
-
-def picture(data):
-    return Image.open(io.BytesIO(base64.b64decode(data.b64_json)))
 
 
 def test_a_picture_that_is_too_slow_is_not_asked_for_again(client, emulator, prompt):

@@ -8,9 +8,16 @@ import pytest
 
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.process import clients
+from endpoint.provision import checks
 from tests.emulated_aws import empty_aws
 from tests.endpoint.doubles import BUCKET
 from tests.endpoint.world import REGION
+
+
+@pytest.fixture
+def ungated_hub(monkeypatch):
+    """A hub, without a request to it, whose models need no token."""
+    monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from endpoint.provision.files import compiled, payload
 from endpoint.provision.serving import lease
 from tests.conftest import ALL
 from tests.endpoint.batch_account import Ticking
-from tests.endpoint.doubles import BUCKET
+from tests.endpoint.doubles import BUCKET, stored
 from tests.endpoint.world import REGION
 from tests.model_folders import REFINER, safetensors, write_pipeline
 
@@ -95,11 +95,6 @@ def jobs():
     return {job["TrainingJobName"] for job in listed if "-compile-" in job["TrainingJobName"]}
 
 
-def stored(prefix):
-    listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-    return [item["Key"] for item in listed.get("Contents", [])]
-
-
 def test_a_job_compiles_with_an_adapter_and_the_same_content_needs_no_job(run, capsys):
     boto3.client("s3").put_object(
         Bucket=BUCKET, Key="loras/tiny/watercolour.safetensors", Body=safetensors()
@@ -117,11 +112,11 @@ def test_a_job_compiles_with_an_adapter_and_the_same_content_needs_no_job(run, c
     assert "not measured" in output.err
     assert "Nothing was read for ml.m5.2xlarge" in output.err
     root = made["place"].removeprefix(f"s3://{BUCKET}/")
-    names = [key.removeprefix(root) for key in stored(root)]
+    names = [key.removeprefix(root) for key in stored(boto3, root)]
     assert {"model_index.json", "neuron.json", "unet/model.neuron"} <= set(names)
     assert made["bytes"] > 128
     # What the job continues with is not needed any more.
-    assert not [key for key in stored("compiled/models/tiny/") if "/checkpoints/" in key]
+    assert not [key for key in stored(boto3, "compiled/models/tiny/") if "/checkpoints/" in key]
     (name,) = jobs() - before
     description = boto3.client("sagemaker").describe_training_job(TrainingJobName=name)
     assert description["EnableNetworkIsolation"]
@@ -149,7 +144,7 @@ def leave(run, size):
 
     def later():
         until = time.monotonic() + 60
-        while not any("unet.neuron" in key for key in stored("compiled/models/tiny/")):
+        while not any("unet.neuron" in key for key in stored(boto3, "compiled/models/tiny/")):
             assert time.monotonic() < until
             time.sleep(0.05)
         time.sleep(0.5)  # until the next look at the job
@@ -285,9 +280,9 @@ def test_a_dry_run_says_the_price_and_starts_nothing(run, capsys):
 
 def test_destroy_names_what_took_hours_and_deletes_it(run, capsys):
     assert run("--size", "168x64") == 0
-    assert stored("compiled/")
+    assert stored(boto3, "compiled/")
     capsys.readouterr()
 
     assert destroy.main(["--yes"], clock=Ticking()) in {0, 1}
     assert "these compiled models" in capsys.readouterr().err
-    assert not stored("compiled/")
+    assert not stored(boto3, "compiled/")

@@ -10,17 +10,12 @@ import pytest
 from endpoint import create_endpoint
 from endpoint.catalogue import models
 from endpoint.commands import deploy
-from endpoint.provision import checks
 from endpoint.provision.files import weights
 from tests.endpoint.doubles import create_gateway
 from tests.endpoint.world import IMAGE, contents
 
+pytestmark = pytest.mark.usefixtures("ungated_hub")
 KEYS = {"name": "ada", "sha256": "0" * 64}
-
-
-@pytest.fixture(autouse=True)
-def _no_hub(monkeypatch):
-    monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
 
 
 def attempt(world, *argv):

@@ -8,17 +8,12 @@ import pytest
 
 from endpoint import create_endpoint, delete_endpoint
 from endpoint.commands import deploy, destroy, start, stop
-from endpoint.provision.gateway import gateway_project
 from tests.endpoint.doubles import BUCKET, create, create_api, create_gateway, names
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, contents
 
+pytestmark = pytest.mark.usefixtures("projects")
 BOTH = pytest.mark.parametrize("script", [destroy, delete_endpoint])
 SHOP = [{"Key": "team", "Value": "shop"}]
-
-
-@pytest.fixture(autouse=True)
-def _projects(tmp_path, monkeypatch):
-    monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
 
 
 def foreign_role(world):

@@ -11,10 +11,7 @@ from endpoint.provision import checks
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, contents
 from tests.model_folders import write_file, write_pipeline
 
-
-@pytest.fixture(autouse=True)
-def _hub(monkeypatch):
-    monkeypatch.setattr(checks, "ask_the_hub", lambda _model: {"gated": False})
+pytestmark = pytest.mark.usefixtures("ungated_hub")
 
 
 def examine(world, capsys, *more, code=0):

@@ -16,7 +16,7 @@ from endpoint.provision.gateway import gateway, gateway_project
 from tests import iam
 from tests.endpoint.doubles import create, create_gateway, fetch_png, interrupted_build, only_config
 from tests.endpoint.operator_calls import CHALICE, CLOUDFORMATION, DEPLOYMENT
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, empty_account
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, aws_response, empty_account
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
@@ -33,7 +33,7 @@ def calls(tmp_path_factory):
         patch.setattr(gateway, "_run_chalice", lambda _context, _project: create_gateway(world))
         patch.setattr(rights, "simulate", lambda *_, **__: [])
         # moto in this process cannot tag an API.
-        world._before_tag_resource = lambda _params: _answer({})
+        world._before_tag_resource = lambda _params: aws_response({})
         patch.chdir(folder)
         tiny = write_pipeline(folder / "tiny")
         budget = ("--budget", "5", "--email", "me@example.com", "--monthly-cap", "900")

@@ -15,8 +15,8 @@ from endpoint.provision.gateway import gateway_project
 from endpoint.provision.training import trainer
 from tests import iam
 from tests.endpoint.core.training_jobs.adapter_files import tensors, written
-from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, create, draw_picture
-from tests.endpoint.world import ACCOUNT, REGION, _answer, _error, contents
+from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, create, draw_picture, stored
+from tests.endpoint.world import ACCOUNT, REGION, aws_error, aws_response, contents
 from tests.model_folders import SDXL, write_pipeline
 
 START = ("--image", TRAINING_IMAGE, "--yes")
@@ -44,18 +44,20 @@ class Jobs:
         name = params["TrainingJobName"]
         state = {"TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting"}
         self.jobs[name] = {**params, **state, "CreationTime": self.world.now()}
-        return _answer({"TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/x"})
+        return aws_response(
+            {"TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/x"}
+        )
 
     def _describe(self, params):
         if params["TrainingJobName"] not in self.jobs:
             return self._missing()
-        return _answer(self.jobs[params["TrainingJobName"]])
+        return aws_response(self.jobs[params["TrainingJobName"]])
 
     def _stop(self, params):
         self.jobs[params["TrainingJobName"]] |= {
             "TrainingJobStatus": "Stopped", "SecondaryStatus": "Stopped",
         }  # fmt: skip
-        return _answer({})
+        return aws_response({})
 
     def _list(self, params):
         found = [
@@ -63,14 +65,14 @@ class Jobs:
             for name, job in self.jobs.items()
             if job["TrainingJobStatus"] == params["StatusEquals"]
         ]
-        return _answer({"TrainingJobSummaries": found})
+        return aws_response({"TrainingJobSummaries": found})
 
     @staticmethod
     def _missing():
         from endpoint.emulator.sagemaker.faults import Fault
 
         text = "Requested resource not found."
-        return _error(Fault("refused", code="ValidationException", message=text, status=400))
+        return aws_error(Fault("refused", code="ValidationException", message=text, status=400))
 
 
 @pytest.fixture
@@ -109,11 +111,6 @@ def photos(tmp_path):
 
 def start(world, folder, model, *more, name="water"):
     return world.run(train.main, str(folder), "--model", model, "--name", name, *START, *more)
-
-
-def stored(world, prefix=""):
-    listed = world.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-    return [item["Key"] for item in listed.get("Contents", [])]
 
 
 def read(world, key):
@@ -415,7 +412,7 @@ def test_a_quota_of_zero_says_how_to_raise_it(world, jobs, photos, model, capsys
                                                            "ml.g4dn.xlarge")), 0.0)  # fmt: skip
     answer = [{"QuotaName": name, "Value": value, "QuotaCode": "L-1"}
               for name, value in quotas.items()]  # fmt: skip
-    world._before_list_service_quotas = lambda _: _answer({"Quotas": answer})
+    world._before_list_service_quotas = lambda _: aws_response({"Quotas": answer})
     assert start(world, photos, model) == 1
 
     said = capsys.readouterr().err
@@ -583,7 +580,7 @@ def test_all_jobs_are_listed(world, jobs, photos, model, capsys):
 
 def test_a_running_job_is_in_the_status_and_destroy_stops_it(world, jobs, photos, model, capsys):
     world._before_list_tags = lambda params: (
-        _answer({"Tags": [{"Key": "easel", "Value": "main"}]})
+        aws_response({"Tags": [{"Key": "easel", "Value": "main"}]})
         if "training-job" in params["ResourceArn"]
         else None
     )

@@ -16,7 +16,7 @@ from endpoint.core.training_jobs import places
 from endpoint.provision.training import trainer
 from tests.endpoint.batch_account import Ticking
 from tests.endpoint.core.training_jobs.adapter_files import tensors, written
-from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, draw_picture
+from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, draw_picture, stored
 from tests.model_folders import write_pipeline
 
 TRAINER = """
@@ -80,18 +80,13 @@ def start(aws, tmp_path, monkeypatch):
     return run
 
 
-def stored(prefix):
-    listed = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-    return [item["Key"] for item in listed.get("Contents", [])]
-
-
 def test_a_job_runs_and_its_adapter_is_published(start, capsys):
     assert start("water", "wtr", "--watch", "--json") == 0
 
     data = json.loads(capsys.readouterr().out)
     assert (data["state"], data["step"], data["steps"]) == ("published", 20, 20)
     assert len(data["samples"]) == 1
-    assert stored(places.adapter("tiny", "water"))
+    assert stored(boto3, places.adapter("tiny", "water"))
 
 
 def test_a_failure_is_the_trainers_sentence(start, capsys):
@@ -109,7 +104,7 @@ def test_a_stopped_job_goes_on_where_it_was(start, capsys):
         .read()
     )["id"]
     until = time.monotonic() + 60
-    while not stored(places.progress(identifier)):
+    while not stored(boto3, places.progress(identifier)):
         assert time.monotonic() < until
         time.sleep(0.1)
     assert train.main(["--stop", "oil", "--yes"], clock=Ticking()) == 0

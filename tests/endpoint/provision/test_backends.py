@@ -218,34 +218,24 @@ def test_a_spot_job_without_easels_code_is_refused(world, tmp_path, capsys):
     assert "Leave out --spot" in capsys.readouterr().err
 
 
-def described(world, name):
+def described(world, context, name):
     (model,) = [item["ModelName"] for item in world.client("sagemaker").list_models()["Models"]]
-    context = world_context(world)
     return model_metadata.read(context.models, context.bucket, name, model)
 
 
-def world_context(world):
-    from endpoint.cli.context import Context
-    from endpoint.core.account import Account
-    from endpoint.core.console import Console
-
-    return Context(Account(world.session, world), Console(world, as_json=False, yes=True), "main")
-
-
-def test_the_gateway_is_told_the_backend_the_defaults_and_no_adapters(world):
+def test_the_gateway_is_told_the_backend_the_defaults_and_no_adapters(world, context):
     assert create(world, *KLEIN, model="flux2-klein") == 0
     world.client("s3").put_object(Bucket=BUCKET, Key="loras/flux2-klein/ink.safetensors", Body=b"x")
-    known = described(world, "flux2-klein")
+    known = described(world, context, "flux2-klein")
     assert known.backend == "vllm-omni"
     assert known.metadata == {"defaults": models.read()["flux2-klein"].defaults}
 
 
-def test_adapters_in_the_models_folder_get_their_places_in_vllm_omnis_container(world):
+def test_adapters_in_the_models_folder_get_their_places_in_vllm_omnis_container(world, context):
     world.client("s3").create_bucket(Bucket=BUCKET)
     variables = {"EASEL_BACKEND": "vllm-omni", "EASEL_DEFAULTS": '{"steps": 6}'}
     for path in ("ink.safetensors", "a/b c.safetensors", "readme.txt"):
         world.client("s3").put_object(Bucket=BUCKET, Key=f"models/m/1/loras/{path}", Body=b"x")
-    context = world_context(world)
     known = model_metadata._of_another("vllm-omni", variables, context.bucket, "models/m/1/")
     assert known.backend == {
         "name": "vllm-omni",

@@ -31,7 +31,7 @@ from endpoint.provision.infrastructure import (
 )
 from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create, put_image
-from tests.endpoint.world import ACCOUNT, REGION, _answer, contents, role_policy
+from tests.endpoint.world import ACCOUNT, REGION, aws_response, contents, role_policy
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
@@ -379,7 +379,7 @@ def test_a_region_with_fewer_zones_has_fewer_subnets(world, tmp_path, count):
     names = [f"{REGION}{letter}" for letter in "abcdef"[:count]]
     zones = [{"ZoneName": name, "ZoneType": "availability-zone"} for name in names]
     local = {"ZoneName": f"{REGION}-bos-1a", "ZoneType": "local-zone"}
-    world._before_describe_availability_zones = lambda _: _answer(
+    world._before_describe_availability_zones = lambda _: aws_response(
         {"AvailabilityZones": [local, *reversed(zones)]}
     )
     _create_privately(world, tmp_path)

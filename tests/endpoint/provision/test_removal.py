@@ -7,20 +7,17 @@ import pytest
 from endpoint import delete_endpoint
 from endpoint.commands import destroy
 from endpoint.emulator.sagemaker.faults import Fault
-from endpoint.provision.gateway import gateway_project
 from tests.endpoint.doubles import create, create_api, create_gateway
-from tests.endpoint.world import ACCOUNT, REGION, _answer, _error
+from tests.endpoint.world import ACCOUNT, REGION, aws_error, aws_response
 
+pytestmark = pytest.mark.usefixtures("projects")
 GROUP = "/aws/sagemaker/Endpoints/easel-main-sd"
 
 
-@pytest.fixture(autouse=True)
-def _projects(tmp_path, monkeypatch):
-    monkeypatch.setattr(gateway_project, "PROJECTS", tmp_path / ".easel")
-
-
 def _tagged(*arns):
-    return lambda _: _answer({"ResourceTagMappingList": [{"ResourceARN": arn} for arn in arns]})
+    return lambda _: aws_response(
+        {"ResourceTagMappingList": [{"ResourceARN": arn} for arn in arns]}
+    )
 
 
 def test_the_stack_goes_after_the_interfaces_in_its_network(world):
@@ -35,7 +32,9 @@ def test_the_stack_goes_after_the_interfaces_in_its_network(world):
         assert params["Filters"] == [{"Name": "group-id", "Values": ["sg-1"]}]
         calls.append(len(world.calls))
         busy = world.seconds < begun + 300
-        return _answer({"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1"}] if busy else []})
+        return aws_response(
+            {"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1"}] if busy else []}
+        )
 
     world._after_describe_stacks = with_group
     world._before_describe_network_interfaces = interfaces
@@ -50,7 +49,7 @@ def test_interfaces_that_stay_are_an_error_that_says_what_to_do(world, capsys):
     world._after_describe_stacks = lambda _params, parsed: parsed["Stacks"][0]["Outputs"].append(
         {"OutputKey": "SecurityGroupId", "OutputValue": "sg-1"}
     )
-    world._before_describe_network_interfaces = lambda _: _answer({"NetworkInterfaces": [{}]})
+    world._before_describe_network_interfaces = lambda _: aws_response({"NetworkInterfaces": [{}]})
     assert world.run(delete_endpoint.main, "--yes") == 1
     assert "1 network interfaces are being removed" in capsys.readouterr().err
     assert "cloudformation.DeleteStack" not in world.calls
@@ -110,7 +109,7 @@ def test_apis_are_deleted_one_every_half_minute(world):
     def delete(_params):
         if world.seconds - last[0] < 30:
             fault = Fault("refused", code="TooManyRequestsException", status=429)
-            return _error(fault)
+            return aws_error(fault)
         last[0] = world.seconds
         return None
 

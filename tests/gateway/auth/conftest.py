@@ -1,4 +1,4 @@
-"""A real S3 protocol, for what must hold however many requests arrive at once."""
+"""A gateway with a key, and a real S3 for what must hold however many requests arrive at once."""
 
 import boto3
 import pytest
@@ -6,6 +6,12 @@ from botocore.config import Config
 
 from endpoint.emulator.aws_server import AwsServer
 from endpoint.emulator.process.clients import environment
+
+
+@pytest.fixture
+def client(guarded_client):
+    """A client of a gateway with one key, in the place of that of an open gateway."""
+    return guarded_client
 
 
 @pytest.fixture(scope="package")

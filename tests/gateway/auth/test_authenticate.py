@@ -45,11 +45,6 @@ def basic(text):
     return "Basic " + base64.b64encode(text.encode()).decode()
 
 
-@pytest.fixture
-def client(monkeypatch):
-    return GuardedClient(monkeypatch, guarded())
-
-
 def is_guarded(client, path, method):
     return client.request(method, path.replace("{", "").replace("}", "")).status_code == 401
 

@@ -26,11 +26,6 @@ from tests.gateway.doubles import (
 QUEUED = "model=slow"
 
 
-@pytest.fixture
-def client(monkeypatch):
-    return GuardedClient(monkeypatch, guarded())
-
-
 def paths(token, *seeds, more=""):
     return [f"/inference/a%20cat?seed={seed}&link={token}{more}" for seed in seeds]
 

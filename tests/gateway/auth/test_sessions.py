@@ -10,11 +10,6 @@ from chalicelib.access_settings import Protection
 from tests.gateway.doubles import KEY, GuardedClient, error_of, guarded
 
 
-@pytest.fixture
-def client(monkeypatch):
-    return GuardedClient(monkeypatch, guarded())
-
-
 def test_a_link_is_an_address_to_be_sent_to_a_friend(client):
     response = client.post(
         "/links", {"pictures": 5, "expires_in": 3_600}, x_api_key=KEY, Host="easel.example"

@@ -12,21 +12,7 @@ from chalicelib.aws import clients, s3
 from chalicelib.aws.clients import LazyClient
 from chalicelib.aws.s3 import Store
 from chalicelib.errors import StoreUnavailable
-from tests.gateway.doubles import Breaks, Bucket, Provided
-
-
-class Refusing:
-    """An S3 client that answers every call with the same error."""
-
-    def __init__(self, error):
-        self._error = error
-
-    def __getattr__(self, name):
-        def call(**arguments):
-            raise self._error
-
-        return call
-
+from tests.gateway.doubles import Breaks, Bucket, FailingClient, Provided
 
 CALLS = {
     "read": lambda store: store.read("key"),
@@ -109,21 +95,22 @@ def test_a_location_below_the_prefix_is_distinguished_from_others(store):
 def test_whatever_else_s3_says_is_one_error_that_hides_it(call, code):
     error = ClientError({"Error": {"Code": code, "Message": "arn:aws:s3:::secret"}}, "Operation")
     with pytest.raises(StoreUnavailable) as raised:
-        CALLS[call](Store(Provided(Refusing(error)), "bucket", ""))
+        CALLS[call](Store(Provided(FailingClient(error)), "bucket", ""))
 
     assert "secret" not in raised.value.message
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_an_s3_that_does_not_respond_is_an_error(call):
+    silent = FailingClient(ReadTimeoutError(endpoint_url="u"))
     with pytest.raises(StoreUnavailable):
-        CALLS[call](Store(Provided(Refusing(ReadTimeoutError(endpoint_url="u"))), "bucket", ""))
+        CALLS[call](Store(Provided(silent), "bucket", ""))
 
 
 def test_two_writes_that_meet_leave_one_winner():
     error = ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, "PutObject")
 
-    assert Store(Provided(Refusing(error)), "bucket", "").create("key", b"1") is None
+    assert Store(Provided(FailingClient(error)), "bucket", "").create("key", b"1") is None
 
 
 # --- Lists, conditional deletions, parts and forms ------------------------------------------------

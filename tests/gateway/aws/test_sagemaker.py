@@ -31,7 +31,7 @@ from chalicelib.errors import (
 )
 from chalicelib.generation import GenerationRequest
 from chalicelib.image_files import LARGEST_PICTURE
-from tests.gateway.doubles import Provided, RuntimeClient, endpoint_response, refusal
+from tests.gateway.doubles import Provided, RuntimeClient, endpoint_response, model_error, refusal
 
 REQUEST = GenerationRequest(prompt="a cat", seed=7, model="sd")
 
@@ -45,11 +45,6 @@ def png():
 def invoke(outcome, request=REQUEST, deadline=None):
     endpoint = Endpoint(Provided(RuntimeClient(outcome)), "easel-sd")
     return endpoint.invoke(request, deadline or Deadline(float("inf")), trace="id")
-
-
-def model_error(status, body):
-    text = body if isinstance(body, str) else json.dumps(body)
-    return refusal("ModelError", OriginalStatusCode=status, OriginalMessage=text)
 
 
 def test_the_request_is_sent_as_json_and_the_picture_comes_back_as_bytes():

@@ -5,27 +5,14 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from chalicelib.aws.training import Refused, Trainings
 from chalicelib.errors import TrainingBusy, TrainingForbidden
-from tests.gateway.doubles import Breaks, Provided, TrainingJobs, refusal
+from tests.gateway.doubles import Breaks, FailingClient, Provided, TrainingJobs, refusal
 
 REQUEST = {"TrainingJobName": "easel-main-a"}
 SECRET = "arn:aws:iam::123456789012:role/secret"
 
 
-class Failing:
-    """A sagemaker client that answers every call with the same error."""
-
-    def __init__(self, error):
-        self._error = error
-
-    def __getattr__(self, name):
-        def call(**arguments):
-            raise self._error
-
-        return call
-
-
 def failing(code, message=SECRET):
-    return Trainings(Provided(Failing(refusal(code, message))))
+    return Trainings(Provided(FailingClient(refusal(code, message))))
 
 
 @pytest.fixture
@@ -85,7 +72,7 @@ def test_the_reason_of_a_refusal_is_in_the_log(log):
     "error", [ReadTimeoutError(endpoint_url="u"), EndpointConnectionError(endpoint_url="u")]
 )
 def test_without_an_answer_it_may_have_been_started(error):
-    silent = Trainings(Provided(Failing(error)))
+    silent = Trainings(Provided(FailingClient(error)))
     for call in (lambda: silent.start(REQUEST), lambda: silent.stop("x")):
         with pytest.raises(TrainingBusy):
             call()

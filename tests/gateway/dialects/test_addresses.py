@@ -36,11 +36,6 @@ TYPED = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_
 AUTHORIZED = {"x_api_key": KEY}
 
 
-@pytest.fixture
-def keyed(monkeypatch):
-    return GuardedClient(monkeypatch, guarded())
-
-
 def path_of(address):
     """Return what a client asks for: dots in the path are resolved, as in browsers."""
     parts, kept = urlsplit(address), []
@@ -66,15 +61,15 @@ def test_a_form_leads_to_the_picture_of_what_was_typed(client, prompt):
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_an_address_in_an_openai_response_is_that_of_the_prompt(keyed, prompt):
+def test_an_address_in_an_openai_response_is_that_of_the_prompt(guarded_client, prompt):
     body = {"prompt": prompt, "response_format": "url", "seed": 7}
-    response = keyed.post("/v1/images/generations", body, x_api_key=KEY)
+    response = guarded_client.post("/v1/images/generations", body, x_api_key=KEY)
     address = json.loads(response.body)["data"][0]["url"]
     # It carries a token of its own, so it is opened without a key.
-    shown = keyed.get(path_of(address))
+    shown = guarded_client.get(path_of(address))
 
     assert shown.status_code == 200
-    assert prompts(keyed.runtime) == [prompt]
+    assert prompts(guarded_client.runtime) == [prompt]
 
 
 def test_the_default_route_has_a_prompt_of_its_own(client):

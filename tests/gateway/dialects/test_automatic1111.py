@@ -22,20 +22,15 @@ SERVICE = ImageService(Settings.from_environment({"EASEL_MODELS": '{"sd": {"endp
 BODIES = {name: each["body"] for name, each in recorded.BODIES.items() if each["path"] == ROUTE}
 
 
-def post(client, body, path=ROUTE):
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return client.post(path, content)
-
-
 def generate(client, **body):
-    response = post(client, {"prompt": "a cat", **body})
+    response = client.post(ROUTE, {"prompt": "a cat", **body})
     assert response.status_code == 200, response.body
     response = json.loads(response.body)
     return response, json.loads(response["info"])
 
 
 def refused(client, **body):
-    response = post(client, {"prompt": "a cat", **body})
+    response = client.post(ROUTE, {"prompt": "a cat", **body})
     assert response.status_code == 422
     assert client.asked == []
     (detail,) = json.loads(response.body)["detail"]
@@ -140,7 +135,9 @@ def test_the_size_is_the_pictures_own(client):
 
 
 def test_nothing_of_the_body_is_sent_back_but_what_was_understood(client):
-    response = post(client, {"prompt": "a cat", "auth": "user:secret", "url": "http://private"})
+    response = client.post(
+        ROUTE, {"prompt": "a cat", "auth": "user:secret", "url": "http://private"}
+    )
 
     assert b"secret" not in response.body
     assert b"private" not in response.body
@@ -256,7 +253,7 @@ def test_a_field_that_is_turned_off_changes_nothing(client, fields):
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"[" * 100_000, b'"text"', b"\xff"])
 def test_a_body_that_is_not_a_json_object_is_a_422(client, body):
-    response = post(client, body)
+    response = client.post(ROUTE, body)
 
     assert response.status_code == 422
     assert json.loads(response.body)["detail"][0]["loc"] == ["body"]
@@ -277,7 +274,7 @@ def test_a_refused_picture_is_a_400():
 
 
 def test_the_log_says_how_many_pictures_and_not_of_what(client, log):
-    post(client, {"prompt": "a secret wish", "batch_size": 2})
+    client.post(ROUTE, {"prompt": "a secret wish", "batch_size": 2})
 
     lines = log()
     assert json.loads(lines[0])["pictures"] == 2

@@ -42,9 +42,7 @@ def offering(monkeypatch):
     ],
 )
 def test_a_value_outside_the_models_limits_is_named(client, path, body, status, field):
-    response = (
-        client.get(path) if body is None else client.post(path, json.dumps({"prompt": "a", **body}))
-    )
+    response = client.get(path) if body is None else client.post(path, {"prompt": "a", **body})
     said = response.body.decode()
 
     assert (response.status_code, client.asked) == (status, [])
@@ -60,7 +58,7 @@ def test_another_model_has_the_limits_of_the_contract(client):
 
 
 def test_a_quality_stays_within_the_models_limits(client):
-    order = json.dumps({"prompt": "a", "quality": "max"})
+    order = {"prompt": "a", "quality": "max"}
     client.post("/v1/images/generations", order)
 
     assert client.asked[0]["steps"] == 50

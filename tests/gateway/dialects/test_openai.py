@@ -25,14 +25,9 @@ DEFAULTS = {
 }
 
 
-def post(client, body, path="/v1/images/generations"):
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return client.post(path, content)
-
-
 @pytest.mark.parametrize("program", BODIES)
 def test_what_a_front_end_sends_generates_a_picture(client, program):
-    response = post(client, BODIES[program])
+    response = client.post(ROUTE, BODIES[program])
 
     data = json.loads(response.body)["data"]
     assert len(data) == BODIES[program]["n"]
@@ -66,20 +61,20 @@ def offering(client):
     ],
 )
 def test_quality_is_a_share_of_the_models_own_steps(client, model, quality, steps):
-    post(offering(client), {"prompt": "a cat", "model": model, "quality": quality})
+    offering(client).post(ROUTE, {"prompt": "a cat", "model": model, "quality": quality})
 
     (asked,) = client.asked
     assert asked.get("steps") == steps
 
 
 def test_steps_that_are_named_count_more_than_quality(client):
-    post(offering(client), {"prompt": "a cat", "quality": "high", "steps": 3})
+    offering(client).post(ROUTE, {"prompt": "a cat", "quality": "high", "steps": 3})
 
     assert client.asked[0]["steps"] == 3
 
 
 def test_an_unknown_quality_is_a_400_that_lists_the_qualities(client):
-    response = post(client, {"prompt": "a cat", "quality": "superb"})
+    response = client.post(ROUTE, {"prompt": "a cat", "quality": "superb"})
 
     error = json.loads(response.body)["error"]
     assert (response.status_code, error["param"]) == (400, "quality")
@@ -87,31 +82,31 @@ def test_an_unknown_quality_is_a_400_that_lists_the_qualities(client):
 
 
 def test_the_same_field_under_two_names_is_refused(client):
-    response = post(client, {"prompt": "a cat", "cfg": 3, "guidance_scale": 4})
+    response = client.post(ROUTE, {"prompt": "a cat", "cfg": 3, "guidance_scale": 4})
 
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "cfg")
 
 
 def test_a_model_that_is_not_text_is_refused(client):
-    response = post(client, {"prompt": "a cat", "model": 7})
+    response = client.post(ROUTE, {"prompt": "a cat", "model": 7})
 
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "model")
 
 
 @pytest.mark.parametrize("stream", [True, {}, [], "yes", 1, "", 2])
 def test_a_stream_of_any_kind_is_refused(client, stream):
-    response = post(client, {"prompt": "a cat", "stream": stream})
+    response = client.post(ROUTE, {"prompt": "a cat", "stream": stream})
 
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "stream")
 
 
 @pytest.mark.parametrize("stream", [False, 0, "false", "no", None])
 def test_no_stream_can_be_spelled_in_any_way(client, stream):
-    assert post(client, {"prompt": "a cat", "stream": stream}).status_code == 200
+    assert client.post(ROUTE, {"prompt": "a cat", "stream": stream}).status_code == 200
 
 
 def test_transparent_pictures_are_refused(client):
-    response = post(client, {"prompt": "a cat", "background": "transparent"})
+    response = client.post(ROUTE, {"prompt": "a cat", "background": "transparent"})
 
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (
         400,
@@ -119,12 +114,12 @@ def test_transparent_pictures_are_refused(client):
     )
     assert client.asked == []
     for background in ("auto", "opaque", "", None):
-        response = post(client, {"prompt": "a cat", "background": background})
+        response = client.post(ROUTE, {"prompt": "a cat", "background": background})
         assert response.status_code == 200
 
 
 def test_what_lobehub_calls_cfg_is_the_guidance_scale(client):
-    post(client, BODIES["lobehub_diffusion"])
+    client.post(ROUTE, BODIES["lobehub_diffusion"])
 
     (asked,) = client.asked
     assert (asked["guidance_scale"], asked["steps"], asked["seed"]) == (7.0, 20, 7)
@@ -133,7 +128,7 @@ def test_what_lobehub_calls_cfg_is_the_guidance_scale(client):
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"[" * 100_000, b'"text"', b"\xff"])
 def test_a_body_that_is_not_a_json_object_is_a_400(client, body):
-    response = post(client, body)
+    response = client.post(ROUTE, body)
 
     assert response.status_code == 400
     assert json.loads(response.body)["error"]["type"] == "invalid_request_error"
@@ -142,7 +137,7 @@ def test_a_body_that_is_not_a_json_object_is_a_400(client, body):
 
 @pytest.mark.parametrize("name", ["edits", "variations"])
 def test_what_starts_from_a_picture_is_refused_by_name(client, name):
-    response = post(client, b"--boundary", path=f"/v1/images/{name}")
+    response = client.post(f"/v1/images/{name}", b"--boundary")
 
     error = json.loads(response.body)["error"]
     assert (response.status_code, error["code"]) == (404, "not_offered")
@@ -158,7 +153,7 @@ def test_one_model_is_described_by_name(client):
 
 
 def test_the_log_says_how_many_pictures_and_not_of_what(client, log):
-    post(client, {"prompt": "a secret wish", "n": 2})
+    client.post(ROUTE, {"prompt": "a secret wish", "n": 2})
 
     lines = log()
     assert json.loads(lines[0])["pictures"] == 2
@@ -167,7 +162,7 @@ def test_the_log_says_how_many_pictures_and_not_of_what(client, log):
 
 @pytest.mark.parametrize("sides", [{"width": 64}, {"height": 64}, {"width": 512, "height": 512}])
 def test_two_sizes_contradict_each_other(client, sides):
-    response = post(client, {"prompt": "a cat", "size": "512x512", **sides})
+    response = client.post(ROUTE, {"prompt": "a cat", "size": "512x512", **sides})
 
     assert response.status_code == 400
     assert json.loads(response.body)["error"]["param"] == "size"
@@ -177,7 +172,7 @@ def test_two_sizes_contradict_each_other(client, sides):
 @pytest.mark.parametrize("spell", [int, float, str, lambda number: f"{number}.0"])
 def test_numbers_are_read_however_a_client_spells_them(client, spell):
     fields = {name: spell(number) for name, number in {"n": 2, "seed": 7, "steps": 20}.items()}
-    post(client, {"prompt": "a cat", **fields})
+    client.post(ROUTE, {"prompt": "a cat", **fields})
 
     assert sorted((asked["seed"], asked["steps"]) for asked in client.asked) == [(7, 20), (8, 20)]
 
@@ -195,7 +190,7 @@ def test_numbers_are_read_however_a_client_spells_them(client, spell):
     ],
 )
 def test_the_default_of_response_format_is_that_of_the_named_model(client, fields, kind):
-    data = json.loads(post(client, {"prompt": "a cat", **fields}).body)["data"]
+    data = json.loads(client.post(ROUTE, {"prompt": "a cat", **fields}).body)["data"]
 
     assert set(data[0]) == {kind, "seed"}
 
@@ -213,15 +208,15 @@ def test_the_default_of_response_format_is_that_of_the_named_model(client, field
 )
 @pytest.mark.parametrize("model", ["dall-e-3", "sd"])
 def test_a_size_of_openais_models_is_the_nearest_of_its_shape(client, size, used, model):
-    response = post(
-        client, {"prompt": "a cat", "size": size, "model": model, "output_format": "webp"}
+    response = client.post(
+        ROUTE, {"prompt": "a cat", "size": size, "model": model, "output_format": "webp"}
     )
 
     assert json.loads(response.body)["size"] == used
 
 
 def test_any_other_size_beyond_the_limits_is_refused(client):
-    response = post(client, {"prompt": "a cat", "size": "1800x1024", "model": "dall-e-3"})
+    response = client.post(ROUTE, {"prompt": "a cat", "size": "1800x1024", "model": "dall-e-3"})
 
     assert (response.status_code, json.loads(response.body)["error"]["param"]) == (400, "size")
 

@@ -5,7 +5,6 @@ import json
 from dataclasses import replace
 from urllib.parse import quote
 
-import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +15,10 @@ from chalicelib.access_settings import Protection
 from chalicelib.image_files import LARGEST_PICTURE
 from chalicelib.training_jobs import places
 from chalicelib.training_jobs.job import RULES
-from openapi.document import document
+from tests.gateway.documented import response_as_documented
 from tests.gateway.doubles import KEY, OTHER_KEY, TRAINING, GuardedClient, error_of, guarded, key
 from tests.gateway.training.doubles import OWNER, PNG, adapter
 
-DOCUMENT = document()
 PICTURE = {"type": "image/png", "size": 1_000}
 KEYS = {"x_api_key": KEY}
 
@@ -35,7 +33,7 @@ class TrainingClient(GuardedClient):
     def dataset(self, pictures=2):
         """Return the id of a data set that was uploaded as its forms say."""
         response = self.post("/datasets", {"files": [PICTURE] * pictures}, **KEYS)
-        described = as_documented("/datasets", "post", response)
+        described = response_as_documented("/datasets", "post", response)
         for upload in described["uploads"]:
             self.bucket.objects[upload["fields"]["key"]] = PNG
         return described["dataset"]
@@ -45,7 +43,7 @@ class TrainingClient(GuardedClient):
         fields = {"name": "fox", "trigger": "a fxo", **fields}
         fields.setdefault("dataset", self.dataset())
         response = self.post("/train", fields, **KEYS)
-        return as_documented("/train", "post", response)
+        return response_as_documented("/train", "post", response)
 
     def write(self, job, name, body):
         self.bucket.objects[f"{places.checkpoints(job)}{name}"] = body
@@ -57,21 +55,12 @@ class TrainingClient(GuardedClient):
 
     def show(self, job):
         response = self.get(f"/train/{job}", **KEYS)
-        return as_documented("/train/{identifier}", "get", response)
+        return response_as_documented("/train/{identifier}", "get", response)
 
 
 @pytest.fixture
 def client(monkeypatch):
     return TrainingClient(monkeypatch)
-
-
-def as_documented(path, method, response):
-    """Return the JSON of a response, checked against what the document has under its status."""
-    described = DOCUMENT["paths"][path][method]["responses"][str(response.status_code)]
-    schema = described["content"]["application/json"]["schema"]
-    body = json.loads(response.body)
-    jsonschema.validate(body, {**schema, "components": DOCUMENT["components"]})
-    return body
 
 
 # --- Data sets ------------------------------------------------------------------------------------
@@ -85,7 +74,7 @@ def test_a_data_set_has_a_form_for_each_file_with_a_name_of_the_servers(client):
         {"type": "image/webp", "size": 1},
     ]
     response = client.post("/datasets", {"files": files}, **KEYS)
-    described = as_documented("/datasets", "post", response)
+    described = response_as_documented("/datasets", "post", response)
 
     assert response.status_code == 201
     names = ["0001.png", "0002.txt", "0002.jpg", "0003.webp"]
@@ -103,7 +92,7 @@ def test_a_data_set_is_deleted_by_its_owner_unless_a_job_trains_on_it(client):
     def delete(identifier, **headers):
         response = client.request("DELETE", f"/datasets/{identifier}", **(headers or KEYS))
         if response.status_code != 204:
-            as_documented("/datasets/{identifier}", "delete", response)
+            response_as_documented("/datasets/{identifier}", "delete", response)
         return response.status_code
 
     assert delete(dataset, x_api_key=OTHER_KEY) == 404
@@ -163,7 +152,7 @@ def test_wrong_files_are_refused_by_name(client, case):
 
     assert response.status_code == 400
     assert error_of(response)["field"].startswith("files")
-    as_documented("/datasets", "post", response)
+    response_as_documented("/datasets", "post", response)
 
 
 # --- A job ----------------------------------------------------------------------------------------
@@ -281,7 +270,7 @@ def test_the_second_job_of_a_key_gets_the_url_of_the_first(client):
 
 def test_the_list_has_the_callers_jobs_alone(client):
     job = client.start()["id"]
-    mine = as_documented("/train", "get", client.get("/train", **KEYS))["jobs"]
+    mine = response_as_documented("/train", "get", client.get("/train", **KEYS))["jobs"]
     theirs = json.loads(client.get("/train", x_api_key=OTHER_KEY).body)["jobs"]
 
     assert [one["id"] for one in mine] == [job]
@@ -336,14 +325,15 @@ def test_a_sample_that_is_not_there_is_unknown(client, step):
 def test_a_job_is_cancelled_and_resumed(client):
     job = client.start()["id"]
     response = client.post(f"/train/{job}/cancel", {}, **KEYS)
-    assert as_documented("/train/{identifier}/cancel", "post", response)["state"] == "stopping"
+    stopped = response_as_documented("/train/{identifier}/cancel", "post", response)
+    assert stopped["state"] == "stopping"
     client.trainings.end(f"easel-main-{job}", "Stopped", BillableTimeInSeconds=360)
     assert client.show(job)["cost"]["so_far"] == pytest.approx(0.15)
     again = client.post(f"/train/{job}/cancel", {}, **KEYS)
     assert (again.status_code, error_of(again)["code"]) == (409, "wrong_state")
 
     response = client.request("POST", f"/train/{job}/resume", b"", **KEYS)
-    resumed = as_documented("/train/{identifier}/resume", "post", response)
+    resumed = response_as_documented("/train/{identifier}/resume", "post", response)
     assert response.status_code == 202
     assert (resumed["state"], resumed["attempt"]) == ("queued", 2)
     assert f"easel-main-{job}-2" in client.trainings.jobs

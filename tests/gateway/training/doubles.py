@@ -4,8 +4,8 @@ import json
 import struct
 
 from chalicelib.settings import Model, Settings
-from chalicelib.training.asked import Asked
 from chalicelib.training.service import TrainingService
+from chalicelib.training.training_request import TrainingRequest
 from chalicelib.training_jobs import places
 from tests.gateway.doubles import TRAINING, Breaks, Bucket, Provided, TrainingJobs, guarded
 
@@ -57,14 +57,14 @@ class Bench:
         return identifier
 
     def start(self, owner=OWNER, **fields):
-        asked = self.asked(owner, **fields)
-        return self.service.start(owner, asked, self.service.plan(owner, asked)).record
+        requested = self.requested(owner, **fields)
+        return self.service.start(owner, requested, self.service.plan(owner, requested)).record
 
-    def asked(self, owner=OWNER, **fields):
+    def requested(self, owner=OWNER, **fields):
         fields = {"name": "fox", "trigger": "a fxo", **fields}
         if "dataset" not in fields:
             fields["dataset"] = self.dataset(owner)
-        return Asked.from_dict(fields)
+        return TrainingRequest.from_dict(fields)
 
     def finish(self, record, body=None, **more):
         """Have a job complete with a file."""

@@ -22,15 +22,10 @@ EVERY_KIND = {
 }
 
 
-@pytest.fixture
-def client(monkeypatch):
-    return GuardedClient(monkeypatch, guarded())
-
-
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_every_answer_carries_them(client, kind):
+def test_every_answer_carries_them(guarded_client, kind):
     method, path, headers = EVERY_KIND[kind]
-    response = client.request(method, path, **headers).headers
+    response = guarded_client.request(method, path, **headers).headers
 
     assert response["X-Content-Type-Options"] == "nosniff"
     assert response["Referrer-Policy"] in {"no-referrer", "same-origin"}
@@ -41,14 +36,14 @@ def test_every_answer_carries_them(client, kind):
     assert "Strict-Transport-Security" not in response
 
 
-def test_browsers_are_told_to_use_https_behind_https(client):
-    response = client.get("/options", X_Forwarded_Proto="https")
+def test_browsers_are_told_to_use_https_behind_https(guarded_client):
+    response = guarded_client.get("/options", X_Forwarded_Proto="https")
 
     assert response.headers["Strict-Transport-Security"] == "max-age=63072000"
 
 
-def test_other_sites_can_embed_a_picture_and_no_index_lists_it(client):
-    response = client.get("/inference/a?seed=1", x_api_key=KEY).headers
+def test_other_sites_can_embed_a_picture_and_no_index_lists_it(guarded_client):
+    response = guarded_client.get("/inference/a?seed=1", x_api_key=KEY).headers
 
     assert response["Cross-Origin-Resource-Policy"] == "cross-origin"
     assert response["X-Robots-Tag"] == "noindex"
@@ -63,8 +58,8 @@ def test_other_sites_can_embed_a_picture_and_no_index_lists_it(client):
         ("HEAD", "/inference?prompt=a+cat", {}),
     ],
 )
-def test_an_image_of_another_site_can_follow_a_redirect(client, method, path, headers):
-    response = client.request(method, path, **{**headers, "x-api-key": KEY})
+def test_an_image_of_another_site_can_follow_a_redirect(guarded_client, method, path, headers):
+    response = guarded_client.request(method, path, **{**headers, "x-api-key": KEY})
 
     assert response.headers["Location"]
     assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
@@ -79,8 +74,8 @@ def test_whatever_the_redirect_leads_to(name, address):
     assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
 
 
-def test_a_pages_own_policy_is_kept(client):
-    assert "script-src 'sha256-" in client.get("/").headers["Content-Security-Policy"]
+def test_a_pages_own_policy_is_kept(guarded_client):
+    assert "script-src 'sha256-" in guarded_client.get("/").headers["Content-Security-Policy"]
 
 
 def test_all_headers_together_fit_api_gateway(monkeypatch):

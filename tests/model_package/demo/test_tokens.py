@@ -2,8 +2,6 @@ import pytest
 
 from model_package.demo.tokens import LENGTH, VOCABULARY, to_ids
 
-END = VOCABULARY - 1
-
 
 def test_the_tokenizer_is_clips_with_2048_entries(tokenizer):
     assert len(tokenizer) <= VOCABULARY

@@ -6,11 +6,6 @@ from inspect import Parameter, Signature
 from pathlib import Path
 from types import ModuleType
 
-CONFIGURATIONS = {
-    "text_encoder": {"model_type": "clip_text_model", "max_position_embeddings": 77},
-    "text_encoder_2": {"model_type": "clip_text_model", "max_position_embeddings": 77},
-}
-
 
 def write_compiled(folder, recorded, kind="sdxl", **changes):
     """Write a compiled model's folder with empty programs; `changes` are of each block."""

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from endpoint.emulator.process.processes import ROOT, free_port
 from tests.benchmarks.lib.measuring import Samples, in_turns
 from tests.benchmarks.lib.processes import processor_milliseconds
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, figure_of, print_section
 from tests.benchmarks.sections.model_package import start_up
 
 # As large as an SDXL image.
@@ -207,16 +207,12 @@ def _start(variables: dict[str, str]) -> float:
     return seconds
 
 
-def _of(values: Sequence[float]) -> Figure:
-    return Figure.of(Samples(tuple(values)))
-
-
 def measure(width: int, rounds: int, requests: int, callers: int) -> Section:
     """Measure all of it."""
     overhead = measure_overhead(rounds, requests)
     starts = measure_starts(width, rounds)
     pings = measure_pings(callers)
-    plain = _of(starts["plain"])
+    plain = figure_of(starts["plain"])
     return Section(
         "The model server",
         "What Easel's own model server adds to the model. A request for a PNG file of 1.5 MB that"
@@ -238,7 +234,7 @@ def measure(width: int, rounds: int, requests: int, callers: int) -> Section:
             Row(
                 "start to /ping 200",
                 "s",
-                _of(starts["ours"]),
+                figure_of(starts["ours"]),
                 "plain diffusers, first image",
                 plain,
                 Aim("ratio", at_most=1.05),
@@ -246,7 +242,7 @@ def measure(width: int, rounds: int, requests: int, callers: int) -> Section:
             Row(
                 "start to /ping 200, EASEL_BATCH=1",
                 "s",
-                _of(starts["unbatched"]),
+                figure_of(starts["unbatched"]),
                 "plain diffusers, first image",
                 plain,
             ),

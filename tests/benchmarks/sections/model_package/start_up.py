@@ -18,16 +18,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 from tempfile import TemporaryDirectory
 
 from tests.benchmarks.lib import against
-from tests.benchmarks.lib.measuring import Samples, milliseconds, table
+from tests.benchmarks.lib.measuring import milliseconds, table
 from tests.benchmarks.lib.model_package.narrow_sdxl import make_model
-from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
+from tests.benchmarks.lib.report import Aim, Figure, Row, Section, figure_of, print_section
 
 CODE = Path(__file__).parents[4] / "model_package" / "code"
 REQUEST = {"prompt": "a cat", "seed": 7, "steps": 2, "width": 64, "height": 64}
@@ -173,7 +172,7 @@ def compare(other: Path, quick: bool = False) -> Section:
             what,
             unit,
             {
-                name: _of([getattr(each, part) for each in starts_by_variant[name]])
+                name: figure_of([getattr(each, part) for each in starts_by_variant[name]])
                 for name in variants
             },
         )
@@ -214,7 +213,13 @@ def _in_turns(
 def _rows(starts_by_variant: dict[str, list[Start]]) -> list[Row]:
     plain, easel = starts_by_variant[PLAIN], starts_by_variant[EASEL]
     rows = [
-        Row(name, "s", _of([each.total for each in starts]), PLAIN, _of([p.total for p in plain]))
+        Row(
+            name,
+            "s",
+            figure_of([each.total for each in starts]),
+            PLAIN,
+            figure_of([p.total for p in plain]),
+        )
         for name, starts in starts_by_variant.items()
         if name not in (PLAIN, EASEL)
     ]
@@ -237,20 +242,16 @@ def _compiling(rounds: int) -> Figure:
         for text in texts:
             compile(text, "module", "exec")
 
-    return _of([milliseconds(compile_all, time.process_time) / 1_000 for _ in range(rounds)])
+    return figure_of([milliseconds(compile_all, time.process_time) / 1_000 for _ in range(rounds)])
 
 
 def _both(what: str, *each: list[Start]) -> list[Figure]:
-    return [_of([getattr(start, what) for start in starts]) for starts in each]
-
-
-def _of(values: Sequence[float]) -> Figure:
-    return Figure.of(Samples(tuple(values)))
+    return [figure_of([getattr(start, what) for start in starts]) for starts in each]
 
 
 def _parts(starts_by_variant: dict[str, list[Start]]) -> str:
     parts = [
-        [name, *(f"{_of([s.parts[place] for s in starts]).median:.2f}" for place in range(4))]
+        [name, *(f"{figure_of([s.parts[place] for s in starts]).median:.2f}" for place in range(4))]
         for name, starts in starts_by_variant.items()
     ]
     return table(["seconds, median", *PARTS], parts)
@@ -259,7 +260,7 @@ def _parts(starts_by_variant: dict[str, list[Start]]) -> str:
 def _details(starts_by_variant: dict[str, list[Start]]) -> str:
     easel = starts_by_variant[EASEL]
     steps = [
-        [f"`{step}`", f"{_of([start.steps[step] for start in easel]).median:.2f}"]
+        [f"`{step}`", f"{figure_of([start.steps[step] for start in easel]).median:.2f}"]
         for step in easel[0].steps
     ]
     heading = "The steps of Easel's start, from `model_loaded` in its log:"

@@ -1,7 +1,7 @@
 from easel.defaults import Defaults
 from easel.generator import ImageGenerator
 from tests.benchmarks.sections.model_package import batching
-from tests.model_package.easel.batching.painting import pipelines
+from tests.model_package.easel.batching.runs import pipelines
 
 
 def test_each_number_of_clients_is_compared_with_one_after_the_other(monkeypatch):

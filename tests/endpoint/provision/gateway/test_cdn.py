@@ -7,9 +7,6 @@ from types import SimpleNamespace
 import boto3
 import pytest
 
-from endpoint.cli.context import Context
-from endpoint.core.account import Account
-from endpoint.core.console import Console
 from endpoint.core.naming import Deployment
 from endpoint.core.problems import BadArgument
 from endpoint.provision import rights
@@ -31,11 +28,6 @@ OPTIONS = {
     "prompt_filter_words": None,
     "cors_origins": None,
 }
-
-
-@pytest.fixture
-def context(world):
-    return Context(Account(world.session, world), Console(world, as_json=False, yes=True), "main")
 
 
 def wanted(cdn_option):

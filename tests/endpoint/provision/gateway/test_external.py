@@ -22,7 +22,7 @@ from endpoint.commands import (
 )
 from endpoint.provision import checks
 from endpoint.provision.gateway import gateway, gateway_project
-from tests.endpoint.doubles import BUCKET, PNG, create_gateway
+from tests.endpoint.doubles import BUCKET, PNG, create_gateway, gateway_variables
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, role_policy
 
 THEIRS = "their-sdxl-of-2024"
@@ -89,13 +89,8 @@ def deployed(world, *argv, picture=JPEG):
     return world.run(deploy.main, *argv, fetch=fetched(picture)[0])
 
 
-def variables(world):
-    function = world.client("lambda").get_function_configuration(FunctionName="easel-main")
-    return function["Environment"]["Variables"]
-
-
 def offered(world):
-    return json.loads(variables(world)["EASEL_MODELS"])
+    return json.loads(gateway_variables(world)["EASEL_MODELS"])
 
 
 def rights(world):
@@ -229,12 +224,12 @@ def test_two_endpoints_whose_names_are_cut_to_the_same_are_refused(world, capsys
     world.sleep(600)
     options = ("--backend", "jumpstart", "--open", "--yes")
     assert deployed(world, "--endpoint", LONG[0], *options) == 0
-    before = variables(world)
+    before = gateway_variables(world)
     assert deployed(world, "--endpoint", LONG[1], *options) == 2
     said = capsys.readouterr().err
     assert f"{LONG[1]} and {LONG[0]} have the same name in requests, {LONG[0][:27]}" in said
     assert f"--without-endpoint {LONG[0]}" in said
-    assert variables(world) == before
+    assert gateway_variables(world) == before
     argv = ("--endpoint", LONG[1], *options, "--without-endpoint", LONG[0])
     assert deployed(world, *argv) == 0
     assert [entry["endpoint"] for entry in offered(world).values()] == [LONG[1]]

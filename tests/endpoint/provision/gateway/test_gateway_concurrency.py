@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from endpoint.cli.context import Context
-from endpoint.core.account import Account
-from endpoint.core.console import Console
 from endpoint.provision.gateway.gateway import _allowed_concurrency, _free_concurrency
 from tests.endpoint.doubles import create, create_gateway
-from tests.endpoint.world import _answer
-
-
-@pytest.fixture
-def context(world):
-    return Context(Account(world.session, world), Console(world, as_json=False, yes=True), "main")
+from tests.endpoint.world import aws_response
 
 
 def limit(world, total, reserved):
     free = {"UnreservedConcurrentExecutions": total - reserved}
-    world._before_get_account_settings = lambda _: _answer({"AccountLimit": free})
+    world._before_get_account_settings = lambda _: aws_response({"AccountLimit": free})
 
 
 @pytest.mark.parametrize(("total", "allowed"), [(110, 10), (119, 10), (109, None)])

@@ -16,14 +16,14 @@ from endpoint.provision import checks
 from endpoint.provision.gateway import gateway, gateway_project
 from endpoint.provision.training import trainer
 from endpoint.provision.training.stack import TEMPLATE
-from tests.contract.deployment import _Loader
-from tests.endpoint.doubles import BUCKET, PNG, create_gateway
-from tests.endpoint.world import ACCOUNT, IMAGE, REGION, _answer, contents
+from tests.contract.deployment import Loader
+from tests.endpoint.doubles import BUCKET, PNG, create_gateway, gateway_variables
+from tests.endpoint.world import ACCOUNT, IMAGE, REGION, aws_response, contents
 from tests.model_folders import write_pipeline
 from tests.policy_tools import find_program
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
-PARSED = yaml.load(TEMPLATE.read_text("utf-8"), _Loader)  # noqa: S506 - a safe loader
+PARSED = yaml.load(TEMPLATE.read_text("utf-8"), Loader)  # noqa: S506 - a safe loader
 TRAINING_IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/huggingface-pytorch-training:2.9.0"
 
 
@@ -118,19 +118,14 @@ def deployed(world, tmp_path, monkeypatch):
 
     monkeypatch.setattr(gateway, "_run_chalice", chalice)
     # moto in this process cannot tag an API.
-    world._before_tag_resource = lambda _params: _answer({})
+    world._before_tag_resource = lambda _params: aws_response({})
     return run
-
-
-def variables(world):
-    function = world.client("lambda").get_function_configuration(FunctionName="easel-main")
-    return function["Environment"]["Variables"]
 
 
 def test_deploy_with_training_sets_the_gateway_and_makes_the_stack(world, deployed, capsys):
     assert deployed("--training", "--training-image", TRAINING_IMAGE) == 0
 
-    setting = json.loads(variables(world)["EASEL_TRAINING"])
+    setting = json.loads(gateway_variables(world)["EASEL_TRAINING"])
     assert setting["role"] == DEPLOYMENT.training_role
     assert (setting["image"], setting["open"], setting["per_month"]) == (TRAINING_IMAGE, False, 20)
     entry = setting["models"]["tiny"]
@@ -145,9 +140,9 @@ def test_deploy_with_training_sets_the_gateway_and_makes_the_stack(world, deploy
 
     # Without the option it stays; with --no-training it goes.
     assert deployed("--trainings-per-month", "5") == 0
-    assert json.loads(variables(world)["EASEL_TRAINING"])["per_month"] == 5
+    assert json.loads(gateway_variables(world)["EASEL_TRAINING"])["per_month"] == 5
     assert deployed("--no-training") == 0
-    assert "EASEL_TRAINING" not in variables(world)
+    assert "EASEL_TRAINING" not in gateway_variables(world)
     assert not any("training" in one for one in contents(world))
 
     assert deployed("--training", "--training-image", TRAINING_IMAGE) == 0

@@ -20,7 +20,7 @@ from easel.errors import (
 from easel.generator import ImageGenerator
 from easel.lora.adapters import Loras
 from tests.model_package.doubles.lora_files import random_layers, write_kohya
-from tests.model_package.easel.batching.painting import (
+from tests.model_package.easel.batching.runs import (
     NAN_SEED,
     Caller,
     engine_of,

@@ -16,7 +16,7 @@ from easel.errors import EaselError, ModerationBlocked, OutOfMemory, TooSlow, gu
 from easel.generator import GeneratedImage
 from easel.startup.quiet import without_warnings
 from generation import GenerationRequest
-from tests.model_package.easel.batching.painting import (
+from tests.model_package.easel.batching.runs import (
     FAMILIES,
     NAN_SEED,
     Caller,

@@ -13,7 +13,7 @@ from easel.errors import SettingInvalid
 from easel.generator import ImageGenerator
 from easel.speed.speed import Speed, SpeedSettings
 from tests.model_package.doubles.pipelines import PlainPipeline
-from tests.model_package.easel.batching.painting import (
+from tests.model_package.easel.batching.runs import (
     Caller,
     paint,
     pipelines,

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from easel.batching.plan import has_room, next_batch, sizes_of
 from easel.batching.sizes import SIZES, Sizes
 
-STEP = "step"
-
 
 @dataclass
 class Run:

@@ -16,7 +16,7 @@ from easel.model_folder.check import check
 from easel.pipelines.time_limit import TimeLimit
 from generation import GenerationRequest
 from tests.model_package.doubles import families
-from tests.model_package.easel.batching.painting import Caller, paint
+from tests.model_package.easel.batching.runs import Caller, paint
 
 ENVIRON = {"EASEL_DTYPE": "fp32", "EASEL_COMPILE": "off"}
 QUICK = {"EASEL_DEFAULTS": '{"steps": 3, "width": 64, "height": 64}'}

@@ -17,11 +17,6 @@ NORM = "mid_block.resnets.0.norm1"
 OUT = "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
 
 
-@pytest.fixture(scope="module")
-def sdxl(pipelines):
-    return pipelines["sdxl"][0]
-
-
 def numbers(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.3
 

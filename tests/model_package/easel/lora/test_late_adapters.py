@@ -25,7 +25,7 @@ from easel.speed.compiler import Compiler
 from generation import GenerationRequest, InvalidField
 from tests.model_package.conftest import QUICK
 from tests.model_package.doubles.lora_files import random_layers, write_kohya
-from tests.model_package.easel.batching.painting import Caller, paint, request, run
+from tests.model_package.easel.batching.runs import Caller, paint, request, run
 from tests.model_package.easel.lora.helpers import REQUEST, SIZE, generator, load
 
 

@@ -66,11 +66,6 @@ def same(pipeline, weights, *adapted):
         assert torch.equal(right, original) == ((part, name) not in expected)
 
 
-@pytest.fixture(scope="module")
-def sdxl(pipelines):
-    return pipelines["sdxl"][0]
-
-
 @cache
 def of_method(pipeline, method):
     return adapt(pipeline, METHODS[method])

@@ -25,7 +25,7 @@ _OWN = ("dataset", "pictures", "model", "captions", "kohya", "on_demand", "dry_r
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrainingRequest:
     """What to train.
 
     Attributes:
@@ -50,7 +50,7 @@ class Asked:
     pictures: int | None = None
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Asked:
+    def from_dict(cls, data: Mapping[str, Any]) -> TrainingRequest:
         """Read decoded JSON; null means unset.
 
         Raises:
@@ -61,7 +61,7 @@ class Asked:
         own = set(_OWN) if isinstance(captions, Mapping) else set(_OWN) - {"captions"}
         dry_run = read_flag(data, "dry_run")
         pictures = _pictures(data, dry_run)
-        asked = cls(
+        requested = cls(
             dataset=_dataset(data.get("dataset")) if pictures is None else "",
             model=_text(data, "model"),
             fields={name: value for name, value in data.items() if name not in own},
@@ -71,10 +71,11 @@ class Asked:
             dry_run=dry_run,
             pictures=pictures,
         )
-        if len(asked.kohya.encode()) > _LARGEST_KOHYA:
+        if len(requested.kohya.encode()) > _LARGEST_KOHYA:
             raise invalid("kohya", f"must be at most {_LARGEST_KOHYA:,} bytes")
-        asked.job(["0001.png"])  # what is wrong with a field is said before anything is looked up
-        return asked
+        # What is wrong with a field is said before anything is looked up.
+        requested.job(["0001.png"])
+        return requested
 
     def job(
         self,

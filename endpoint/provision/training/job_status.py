@@ -15,7 +15,7 @@ from endpoint.core.training_jobs.state import Record, State
 
 
 @dataclass(frozen=True)
-class Look:
+class JobStatus:
     """A job as it is now.
 
     Attributes:
@@ -105,8 +105,8 @@ def find(context: Context, text: str) -> Record:
     return record
 
 
-def look(context: Context, record: Record) -> Look:
-    """Return a job as it is now."""
+def check(context: Context, record: Record) -> JobStatus:
+    """Return the status that a job has now."""
     described = context.training.find(record.sagemaker_job) if record.sagemaker_job else None
     lines = context.bucket.get(places.progress(record.id)) or b""
     sheets = {
@@ -114,7 +114,7 @@ def look(context: Context, record: Record) -> Look:
         for key in context.bucket.sizes(places.samples(record.id))
         if (step := places.step_of_sample(key)) is not None
     }
-    return Look(
+    return JobStatus(
         record,
         state.state_of(record, described),
         progress.read(lines.decode(errors="replace")),
