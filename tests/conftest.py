@@ -1,13 +1,14 @@
-"""Settings, order and checks that apply to every test."""
+"""Settings, order and checks that apply to every test.
+
+The tests of Inferentia2 read this file in an environment of their own, which has no boto3.
+"""
 
 import gc
 import os
 import signal
-from functools import cache
 from pathlib import Path
 
 import pytest
-from botocore.loaders import JSONFileLoader, Loader
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
@@ -69,13 +70,6 @@ settings.load_profile("thorough" if ALL else "quick")
 # command in the background with SIGINT ignored, which the processes of the tests would inherit.
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.default_int_handler)
-
-
-# Each session of botocore parses the descriptions of its services again, which takes tens of
-# milliseconds: all sessions of a process share them.
-descriptions = JSONFileLoader()
-descriptions.load_file = cache(descriptions.load_file)
-Loader.FILE_LOADER_CLASS = staticmethod(lambda: descriptions)
 
 
 class ByFile(LoadFileScheduling):

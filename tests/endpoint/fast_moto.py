@@ -16,6 +16,7 @@ from typing import Any
 
 from botocore import utils
 from botocore.auth import SigV4Auth
+from botocore.loaders import JSONFileLoader, Loader
 from moto.cloudformation import models as cloudformation_models
 from moto.core import serialize
 from moto.core.base_backend import BaseBackend
@@ -25,6 +26,7 @@ from moto.moto_api._internal.moto_random import MotoRandom
 def install() -> None:
     """Let this process make calls to moto in less time."""
     for once in (
+        _read_descriptions,
         _parse_templates,
         _list_addresses,
         _name_members,
@@ -32,6 +34,14 @@ def install() -> None:
         _choose_letters,
     ):
         once()
+
+
+@cache
+def _read_descriptions() -> None:
+    """Each session of botocore parses the descriptions of its services, which takes long."""
+    files: Any = JSONFileLoader()
+    files.load_file = cache(files.load_file)
+    Loader.FILE_LOADER_CLASS = staticmethod(lambda: files)  # type: ignore[assignment]
 
 
 @cache

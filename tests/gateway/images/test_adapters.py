@@ -193,7 +193,7 @@ def test_a_queued_picture_of_a_replaced_adapter_is_another_job(monkeypatch, clie
     client.offer({"slow": Model("slow", None, queue, adapters=PLACE, loras=())}, shelf)
     watch(client, shelf)
     shelf.publish("ink", at=5)
-    order = json.dumps({"prompt": "a cat", "seed": 7, "lora": "ink"})
+    order = {"prompt": "a cat", "seed": 7, "lora": "ink"}
     first = json.loads(client.post("/jobs", order).body)["id"]
 
     assert json.loads(client.post("/jobs", order).body)["id"] == first
@@ -203,7 +203,7 @@ def test_a_queued_picture_of_a_replaced_adapter_is_another_job(monkeypatch, clie
     shelf.now += 10
     assert json.loads(client.post("/jobs", order).body)["id"] != first
     assert told(client)[1] == "changed=6"
-    unknown = json.dumps({"prompt": "a cat <lora:oil:1>", "seed": 7})
+    unknown = {"prompt": "a cat <lora:oil:1>", "seed": 7}
     assert json.loads(client.post("/jobs", unknown).body)["error"]["field"] == "prompt"
 
 
