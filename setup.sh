@@ -305,7 +305,7 @@ LOOK
 install_chromium() {
   say "installing Chromium for the browser tests"
   can_use_apt && apt_install chromium-headless-shell fonts-noto-color-emoji && return
-  .venv/bin/playwright install chromium
+  find_chromium || .venv/bin/playwright install chromium
 }
 
 # Install the browser named $1 from the Debian packages after it. Playwright's own Firefox and

@@ -153,13 +153,17 @@ def without_browsers(tmp_path, pretended):
     tools.mkdir()
     for tool in ("basename", "cat", "cksum", "cp", "dirname", "ls", "mkdir", "rm", "touch"):
         (tools / tool).symlink_to(shutil.which(tool))
-    pretences = {"chromium": "", "apt-get": 'echo "apt-get $@" >&2', "id": "echo $USER_ID"}
+    pretences = {
+        "chromium": "",
+        "apt-get": 'echo "apt-get $@" >&2; exit $APT',
+        "id": "echo $USER_ID",
+    }
     for tool, script in pretences.items():
         (tools / tool).write_text(f"#!/bin/sh\n{script}\n")
         (tools / tool).chmod(0o755)
 
-    def run(user, *arguments):
-        environment = {"PATH": str(tools), "USER_ID": str(user)}
+    def run(user, *arguments, apt=0):
+        environment = {"PATH": str(tools), "USER_ID": str(user), "APT": str(apt)}
         command = [*pretended, *arguments, "tests/a.py"]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
 
@@ -173,6 +177,13 @@ def test_browsers_that_are_missing_are_installed(without_browsers):
     everything = without_browsers(0, "--all").stderr
     assert "install -y webkit2gtk-driver xvfb" in everything
     assert "install -y --no-install-recommends buildah podman runc" in everything
+
+
+def test_chromium_with_its_windows_will_do_where_packages_cannot_be_installed(without_browsers):
+    shown = without_browsers(0, apt=100)
+
+    assert "playwright" not in shown.stdout + shown.stderr
+    assert "python -m pytest tests/a.py" in shown.stdout
 
 
 def test_who_cannot_install_a_browser_is_told_what_is_skipped(without_browsers):
