@@ -122,11 +122,9 @@ def _start(self: SageMakerResponse) -> str:
     service = _service.value
     if service is None:
         raise ValidationError(message="No pipelines are emulated here.")
-    given = {item["Name"]: item["Value"] for item in asked.get("PipelineParameters", [])}
     try:
         execution = service.start(
             definition_of(known.pipeline_definition),
-            given,
             known.arn,
             self.sagemaker_backend.region_name,
             asked,

@@ -51,18 +51,12 @@ class Pipelines:
         return self._epoch + self._clock.now()
 
     def start(
-        self,
-        definition: Definition,
-        given: Mapping[str, str],
-        arn: str,
-        region: str,
-        request: Mapping[str, Any],
+        self, definition: Definition, arn: str, region: str, request: Mapping[str, Any]
     ) -> Execution:
         """Start an execution; the same token returns the same one again.
 
         Args:
             definition: of the pipeline, now.
-            given: values of parameters.
             arn: the pipeline's.
             region: its region.
             request: StartPipelineExecution's, with a ClientRequestToken.
@@ -72,6 +66,7 @@ class Pipelines:
             TokenInUse: for a known token with other parameters.
         """
         token = request["ClientRequestToken"]
+        given = {item["Name"]: item["Value"] for item in request.get("PipelineParameters", [])}
         with self._lock:
             known = self._starts.get((arn, token))
             if known is not None:
