@@ -141,11 +141,14 @@ is_whole() {
     "$1/bin/python" -c '' 2>/dev/null
 }
 
-# Make the environment $2 with the Python $1; what was there is deleted.
+# Make the environment $2 with the Python $1; what was there is deleted. The pip that comes with an
+# older Python takes half as long again to install everything; chalice 1.34 asks for one older than
+# 26.3.
 make_environment() {
   rm -f "$2"/.installed*
   "$1" -m venv --clear "$2" ||
     fail "$1 could not make $2; on Debian and Ubuntu, install the package python3-venv"
+  pip_install "$2" --upgrade 'pip<26.3'
 }
 
 # Install what the arguments after $1, an environment, name. Compiling every module of torch and its
@@ -195,9 +198,6 @@ make_venv() {
   if ! is_whole .venv; then
     say "making .venv with $python"
     make_environment "$python" .venv
-    # chalice 1.34 asks for a pip older than 26.3. The one that comes with an older Python takes
-    # half as long again to install everything.
-    pip_install .venv --upgrade 'pip<26.3'
     touch .venv/.installed-pip
   fi
   unlock
@@ -268,7 +268,6 @@ install_apart() {
   if ! is_apart "$environment" "$wanted"; then
     say "installing $requirements into $environment"
     make_environment .venv/bin/python "$environment"
-    pip_install "$environment" --upgrade 'pip<26.3'
     pip_install "$environment" -r "$requirements"
     printf '%s' "$wanted" > "$environment/.installed"
   fi
@@ -280,16 +279,22 @@ is_apart() { has_stamp "$1/.installed" "$2" && is_whole "$1"; }
 # --- Browsers for the tests ------------------------------------------------------------------
 
 require_browsers() {
-  find_headless_shell || install_chromium
+  require_chromium
   command -v firefox-esr firefox >/dev/null || install_browser Firefox firefox-esr
   [ -z "${ALL_TESTS:-}" ] || { command -v WebKitWebDriver && command -v Xvfb; } >/dev/null ||
     install_browser WebKit webkit2gtk-driver xvfb
 }
 
-# Chromium without its window, which needs half of Chromium's processor time.
-find_headless_shell() {
+# Chromium without its windows takes half of the processor time; with them it will do.
+require_chromium() {
   command -v chromium-headless-shell chrome-headless-shell >/dev/null && return
-  ! can_use_apt && find_chromium
+  if can_use_apt; then
+    say "installing Chromium for the browser tests"
+    apt_install chromium-headless-shell fonts-noto-color-emoji && return
+  fi
+  find_chromium && return
+  say "installing Playwright's Chromium for the browser tests"
+  .venv/bin/playwright install chromium
 }
 
 find_chromium() {
@@ -300,12 +305,6 @@ from playwright.sync_api import sync_playwright
 with sync_playwright() as playwright:
     sys.exit(not pathlib.Path(playwright.chromium.executable_path).exists())
 LOOK
-}
-
-install_chromium() {
-  say "installing Chromium for the browser tests"
-  can_use_apt && apt_install chromium-headless-shell fonts-noto-color-emoji && return
-  find_chromium || .venv/bin/playwright install chromium
 }
 
 # Install the browser named $1 from the Debian packages after it. Playwright's own Firefox and
