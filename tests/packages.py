@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -36,21 +34,6 @@ def package_gateway(folder: Path, checkout: Path = ROOT) -> Path:
     output = done.stdout + done.stderr
     if done.returncode or "Could not install" in output:
         raise RuntimeError(output)
-    return folder
-
-
-def unpack(package: Path) -> Path:
-    """Unpack the zip of a package beside it, and return the folder.
-
-    From then on `sam.json` names the folder, as SAM's own builds do: every function that runs it
-    would otherwise unpack three thousand files first.
-    """
-    folder = package / "unpacked"
-    with zipfile.ZipFile(package / "deployment.zip") as archive:
-        archive.extractall(folder)
-    template = json.loads((package / "sam.json").read_text("utf-8"))
-    template["Resources"]["APIHandler"]["Properties"]["CodeUri"] = folder.name
-    (package / "sam.json").write_text(json.dumps(template), "utf-8")
     return folder
 
 

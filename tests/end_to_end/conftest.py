@@ -43,7 +43,7 @@ from tests.end_to_end.account import (
 from tests.end_to_end.guarded_aws import GATEWAY_KEY, TRAINING_GATEWAY_KEY, GuardedAws
 from tests.end_to_end.studio import BrowserSession, Studio
 from tests.end_to_end.training_gateway import create_training_stack, training_setting
-from tests.packages import ROOT, package_gateway, unpack
+from tests.packages import ROOT, package_gateway
 
 # Enough for whatever is expected to be ready in time, also on a busy machine: the default.
 DEADLINE = 24
@@ -103,10 +103,7 @@ def impatient_environment(gateway_environment):
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory):
-    """The folder with the package, whose zip is unpacked once for all that run it."""
-    folder = package_gateway(tmp_path_factory.mktemp("package"))
-    unpack(folder)
-    return folder
+    return package_gateway(tmp_path_factory.mktemp("package"))
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def test_a_missing_setting_is_in_the_log_and_not_in_the_response(package, tmp_pa
     event = proxy_event("/inference/a", "/inference/{text}", text="a")
     with (
         log.open("wb") as output,
-        LambdaFunction(package / "unpacked", {}, output=output) as fn,
+        LambdaFunction(package / "deployment.zip", {}, output=output) as fn,
     ):
         payload = fn.invoke(event).payload
 
@@ -130,5 +130,7 @@ def _invoke(package, url):
     """Return what the packaged gateway answers when AWS is at `url`."""
     event = proxy_event("/inference/a", "/inference/{text}", text="a")
     variables = {"AWS_ENDPOINT_URL": url, "EASEL_MODELS": '{"sd": {"endpoint": "easel-sd"}}'}
-    with LambdaFunction(package / "unpacked", variables, output=subprocess.DEVNULL) as function:
+    with LambdaFunction(
+        package / "deployment.zip", variables, output=subprocess.DEVNULL
+    ) as function:
         return json.loads(base64.b64decode(function.invoke(event).payload["body"]))
