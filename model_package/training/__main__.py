@@ -162,7 +162,10 @@ def prepare(
 def fingerprint_of(job: Job, items: list[Item], class_items: list[Item], base: BaseModel) -> str:
     """Return a hash of all that the curve depends on."""
     fields = {name: value for name, value in job.to_dict().items() if name not in _FREE}
-    config: Any = {name: str(value) for name, value in base.unet.config.items()}
+    # Names with an underscore are diffusers' own, such as the folder that it was read from.
+    config: Any = {
+        name: str(value) for name, value in base.unet.config.items() if not name.startswith("_")
+    }
     parts = [fields, examples.digest(items), examples.digest(class_items), config]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -70,6 +70,18 @@ def test_a_stopped_run_writes_a_checkpoint_and_resumes(home, optimizer):
     assert stopped.losses() == whole.losses()
 
 
+def test_a_run_resumes_in_another_folder(home):
+    """As in the emulator, or where somebody continues on another machine."""
+    one = home(steps=2, checkpoint_seconds=0)
+    loop = one.loop(stopped=lambda: loop.step == 1)
+    with pytest.raises(Stopped):
+        loop.run()
+    other = home(name="other", steps=2)
+    one.checkpoints.rename(other.checkpoints)
+
+    assert other.loop().step == 1
+
+
 @pytest.mark.skipif(has_prodigy(), reason="prodigyopt is installed")
 def test_prodigy_without_its_package_is_refused_before_anything_is_computed(home):
     with pytest.raises(TrainingFailed, match="optimizer is prodigy.* prodigyopt.* adamw"):

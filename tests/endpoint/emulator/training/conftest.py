@@ -8,18 +8,20 @@ from tests.endpoint.emulator.training.doubles import job_request
 
 
 @pytest.fixture
-def jobs(clients, s3, switches, training_role):
+def jobs(clients, switches, training_role):
     """Training jobs; their rules and the clock's speed are those of before at the end."""
     switches.set_training(mirror_seconds=0.05)
-    yield Jobs(clients.get("sagemaker", REGION), s3)
+    yield Jobs(clients)
     switches.set_training(
         start_seconds=0, download_seconds=0, upload_seconds=0, fails_with=None, missing=[]
     )
 
 
 class Jobs:
-    def __init__(self, sagemaker, s3):
-        self.sagemaker, self.s3 = sagemaker, s3
+    def __init__(self, clients):
+        self.sagemaker, self.s3, self.logs = (
+            clients.get(service, REGION) for service in ("sagemaker", "s3", "logs")
+        )
 
     def start(self, script, **changes):
         request = job_request(self.s3, script, **changes)
@@ -54,3 +56,20 @@ class Jobs:
 
     def read(self, key):
         return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
+
+    def log(self, name):
+        """Return the lines of a job's log in CloudWatch; there is no group before the first."""
+        group = "/aws/sagemaker/TrainingJobs"
+        try:
+            streams = self.logs.describe_log_streams(
+                logGroupName=group, logStreamNamePrefix=f"{name}/algo-1-"
+            )["logStreams"]
+        except self.logs.exceptions.ResourceNotFoundException:
+            return []
+        return [
+            event["message"]
+            for stream in streams
+            for event in self.logs.get_log_events(
+                logGroupName=group, logStreamName=stream["logStreamName"]
+            )["events"]
+        ]

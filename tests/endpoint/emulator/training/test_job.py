@@ -287,27 +287,13 @@ def test_a_fault_fails_a_job_that_ended_well(jobs, switches):
         switches.set_training(no_such=1)
 
 
-def test_the_log_is_in_cloudwatch_line_by_line(jobs, clients):
+def test_the_log_is_in_cloudwatch_line_by_line(jobs):
     name = jobs.start('print("step=1 loss=0.5", flush=True)\ntime.sleep(600)')
-    logs, group = clients.get("logs", REGION), "/aws/sagemaker/TrainingJobs"
-
-    def lines():
-        streams = logs.describe_log_streams(
-            logGroupName=group, logStreamNamePrefix=f"{name}/algo-1-"
-        )
-        return [
-            event["message"]
-            for stream in streams["logStreams"]
-            for event in logs.get_log_events(
-                logGroupName=group, logStreamName=stream["logStreamName"]
-            )["events"]
-        ]
-
     jobs.wait(name, "Training")
-    wait_until(lambda: lines() == ["step=1 loss=0.5"])
+    wait_until(lambda: jobs.log(name) == ["step=1 loss=0.5"])
     jobs.stop(name)
     jobs.wait(name)
-    assert lines() == ["step=1 loss=0.5"]
+    assert jobs.log(name) == ["step=1 loss=0.5"]
 
 
 def test_what_an_entry_point_left_behind_ends_with_it(jobs):

@@ -32,7 +32,7 @@ def guarded(training_role):
     with GuardedAws().serve() as aws:
         clients = Clients(lambda: aws.url)
         clients.get("s3", REGION).create_bucket(Bucket="guarded")
-        yield aws, Jobs(clients.get("sagemaker", REGION), clients.get("s3", REGION))
+        yield aws, Jobs(clients)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.conftest import ALL
-from tests.endpoint.emulator.doubles import BUCKET
+from tests.endpoint.emulator.doubles import BUCKET, wait_until
 from tests.endpoint.emulator.training.doubles import channel, job_request, spot
 from tests.packages import ROOT
 
@@ -58,12 +58,14 @@ def test_the_trainer_runs_as_a_job_and_goes_on_after_an_interruption(jobs, s3, s
     name = request["TrainingJobName"]
     jobs.sagemaker.create_training_job(**request)
     # The first checkpoint is in S3 while the job runs.
-    jobs.wait_for(f"{name}/checkpoints/progress.jsonl")
+    wait_until(lambda: jobs.keys(f"{name}/checkpoints/step-"))
     switches.interrupt_training(name)
     described = jobs.wait(name)
-    assert described["TrainingJobStatus"] == "Completed", described
+    assert described.get("FailureReason") is None
+    assert described["TrainingJobStatus"] == "Completed"
     states = [item["Status"] for item in described["SecondaryStatusTransitions"]]
     assert states.count("Training") == 2
+    assert any(line.startswith("resumed at step ") for line in jobs.log(name))
     result = f"{name}/output/{name}/output/model/"
     assert jobs.keys(result) == [f"{result}zorble.safetensors"]
     lines = [
