@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from operator import itemgetter
 
 import pytest
 from hypothesis import given, settings
@@ -544,10 +545,15 @@ def test_a_batch_of_a_model_without_a_seed_is_sent_without_one():
     refused = world.create(line(1), line(2, seed=7))
     world.deliver_all()
 
-    sent = [json.loads(run["Body"]) for run in world.runtime.queued]
-    assert [body["inputs"] for body in sent] == ["a cat 1", "a cat 1", "a cat 2"]
-    assert sent[0]["parameters"] == {}
-    assert sent[2]["parameters"] == {"width": 512, "height": 512}
+    # In any order: they are sent in parallel.
+    sent = sorted(
+        (json.loads(run["Body"]) for run in world.runtime.queued), key=itemgetter("inputs")
+    )
+    assert [(body["inputs"], body["parameters"]) for body in sent] == [
+        ("a cat 1", {}),
+        ("a cat 1", {}),
+        ("a cat 2", {"width": 512, "height": 512}),
+    ]
     assert world.batch(batch).status == "in_progress"
     assert errors(world, refused) == [(2, "seed")]
 
