@@ -200,6 +200,12 @@ class Runtime:
         failure = self._fetch(job.failure) if job.failure else None
         return None, None if failure is None else failure.decode(errors="replace")[:500]
 
+    def forget_failure(self, job: AsyncJob) -> None:
+        """Delete the reason of a failure: the next run's may have the same place."""
+        if job.failure:
+            parts = urlsplit(job.failure)
+            self._s3.delete_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
+
     def _output_of(self, job: AsyncJob) -> bytes | None:
         output, reason = self.poll(job)
         if reason is not None:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 import json
+import time
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 
@@ -170,7 +171,8 @@ class Bucket:
     def __init__(self, breaks):
         self.objects = {}
         self.uploads = {}
-        self.changed = {}  # when an object was written, in seconds since 1970; else at 0
+        # When an object was written, in seconds since 1970; else at 0 in lists, and now if read.
+        self.changed = {}
         self._breaks = breaks
 
     def get_object(self, Bucket, Key, Range=None):
@@ -273,7 +275,12 @@ class Bucket:
         if part:
             start, end = part.removeprefix("bytes=").split("-")
             body = body[int(start) : int(end) + 1]
-        return {"Body": io.BytesIO(body), "ContentLength": len(body), "ETag": tag(body)}
+        return {
+            "Body": io.BytesIO(body),
+            "ContentLength": len(body),
+            "ETag": tag(body),
+            "LastModified": datetime.fromtimestamp(self.changed.get(key, time.time()), UTC),
+        }
 
     def _head(self, key):
         return {"ContentLength": len(self._existing(key, "404"))}
@@ -296,12 +303,12 @@ class Bucket:
 
 
 # Where SageMaker could write the picture and the failure of a run: of its path, what it was asked
-# for, and a number of its own. Its documentation does not say.
+# for, the name that the run was given, and a number of its own. Its documentation does not say.
 PLACES = {
     "joined": ("outputs/{folder}/{file}", "failures/{id}"),
     "two slashes": ("outputs//{folder}/{file}", "failures//{id}-error.out"),
     "a name of its own": ("outputs/{id}.out", "failures/{id}-error.out"),
-    "one failure for all runs": ("outputs/{folder}/{id}/{file}.out", "failures/{folder}.out"),
+    "one failure for all runs": ("outputs/{folder}/{id}/{file}.out", "failures/{name}.out"),
     "elsewhere": ("elsewhere/{id}", "elsewhere/{id}-error"),
 }
 
@@ -330,6 +337,7 @@ class Runs:
             "folder": asked["S3OutputPathExtension"],
             "file": asked["Filename"],
             "id": len(self.queued),
+            "name": asked.get("InferenceId") or asked["S3OutputPathExtension"],
         }
         output = self.below + self.output.format(**fields)
         failure = self.below + self.failure.format(**fields)

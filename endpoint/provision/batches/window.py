@@ -306,11 +306,11 @@ class Window:
         return sum(number not in self._queued for number in numbers)
 
     def _ask(self, queued: Queued) -> tuple[bytes | None, str | None]:
-        return self._runtime.poll(AsyncJob(queued.output or "", queued.failure))
+        return self._runtime.poll(_job(queued))
 
     def _fail(self, number: int, reason: str) -> None:
         """Leave a request to be queued again, or give it up."""
-        del self._queued[number]
+        self._runtime.forget_failure(_job(self._queued.pop(number)))
         self._run.folder.note({"ended": self._entry(number)})
         status = _STATUS.search(reason)
         self._tries[number] = self._tries.get(number, 0) + 1
@@ -324,6 +324,10 @@ class Window:
 
     def _map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         return list(self._pool.map(work, items))
+
+
+def _job(queued: Queued) -> AsyncJob:
+    return AsyncJob(queued.output or "", queued.failure)
 
 
 def _is_over(queued: Queued, now: float) -> bool:

@@ -31,11 +31,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Stored:
-    """An object: its content, its size in bytes, and the tag that identifies this version of it."""
+    """An object.
+
+    Attributes:
+        body: its content.
+        size: in bytes.
+        tag: identifies this version of it.
+        changed: when it was written, in seconds since 1970.
+    """
 
     body: bytes
     size: int
     tag: str
+    changed: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,8 @@ class Store:
         body = response["Body"].read() if longest is None or size <= longest else b""
         # An unread body would keep its connection from being used again.
         response["Body"].close()
-        return Stored(body, size, response["ETag"])
+        changed = int(response["LastModified"].timestamp())
+        return Stored(body, size, response["ETag"], changed)
 
     def read_start(self, key: str, length: int) -> bytes | None:
         """Return an object's first bytes, or None if there is none; raises StoreUnavailable."""

@@ -15,7 +15,7 @@ from chalicelib.auth.quota import Payment
 from chalicelib.aws.deadline import Deadline
 from chalicelib.aws.parallel import in_parallel
 from chalicelib.aws.s3 import Store
-from chalicelib.aws.sagemaker import QueueTimeouts, failure_of
+from chalicelib.aws.sagemaker import QueueTimeouts
 from chalicelib.backends.setting import EASEL
 from chalicelib.batch_runs.parts import PICTURES_OF_PART, Part, Parts, Sent, numbered
 from chalicelib.batch_runs.records import CANCELLED, EXPIRED, Batch
@@ -31,7 +31,7 @@ from chalicelib.errors import (
     StoreUnavailable,
 )
 from chalicelib.image_files import check_picture
-from chalicelib.images.jobs import UnreadableLocation, check_locations
+from chalicelib.images.jobs import UnreadableLocation, check_locations, failure_at
 from chalicelib.images.service import Call, ImageService
 from chalicelib.settings import Model, Settings
 from chalicelib.telemetry import LogRecord
@@ -102,8 +102,8 @@ class PartRuns:
         for part in unclaimed[: max(_window(model) - waiting, 0)]:
             self._check_time()
             numbers = range(part.first, part.first + part.pictures)
-            attempts = {str(number): 1 for number in numbers}
-            sent = Sent(self._now() + LONGEST, attempts)
+            attempts, now = {str(number): 1 for number in numbers}, self._now()
+            sent = Sent(now + LONGEST, attempts, dict.fromkeys(attempts, now))
             tag = self._parts.claim(part, sent)
             if tag is not None and not self._send(part, sent, tag, list(numbers)):
                 return  # no room, no money, or no endpoint; the next invocation tries again
@@ -205,13 +205,11 @@ class PartRuns:
         key = self._pictures.key_of(output) or f"outputs/{folder}/{file}"
         if self._pictures.size(key) is not None:
             return _Picture(key)
-        reason = self._pictures.key_of(failure)
-        written = self._pictures.read(reason) if reason else None
-        if written is None:
-            return _Picture()
         model = self._service.settings.models.get(self._batch.model)
         backend = model.backend if model else EASEL
-        error = failure_of(written.body.decode(errors="replace"), backend)
+        error = failure_at(self._pictures, failure, sent.asked.get(str(number), 0.0), backend)
+        if error is None:
+            return _Picture()
         return _Picture(error=_described(error), again=not isinstance(error, CallerFault))
 
     def _again(self, part: Part, sent: Sent, tag: str, numbers: list[int]) -> None:
@@ -221,12 +219,13 @@ class PartRuns:
             if key:
                 # Before the claim: the next run's failure may have the same name.
                 self._pictures.delete(key)
-        attempts = dict(sent.attempts)
+        attempts, now = dict(sent.attempts), self._now()
         for number in set(numbers) - set(sent.unsent):
             attempts[str(number)] += 1
         claimed = Sent(
-            self._now() + LONGEST,
+            now + LONGEST,
             attempts,
+            {**sent.asked, **{str(number): now for number in numbers}},
             {number: run for number, run in sent.runs.items() if int(number) not in numbers},
             tuple(number for number in sent.unsent if number not in numbers),
             sent.refused,

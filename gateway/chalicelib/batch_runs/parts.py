@@ -51,6 +51,7 @@ class Sent:
     Attributes:
         ends: when no run of it can be alive any more, in seconds since 1970.
         attempts: how often each was queued.
+        asked: when each was claimed for the latest of these, in seconds since 1970.
         runs: where SageMaker writes, as it says: the addresses of picture and failure.
         unsent: what certainly was not queued.
         refused: what will not be, each with status, code, message and field.
@@ -58,6 +59,7 @@ class Sent:
 
     ends: float
     attempts: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, float] = field(default_factory=dict)
     runs: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     unsent: tuple[int, ...] = ()
     refused: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

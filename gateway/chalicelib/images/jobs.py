@@ -43,6 +43,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 2.0, 1.4
 _LAST_POLL, _SHORTEST_PAUSE = 0.5, 0.01
 # A failure is rarer than a picture, and finding one takes two more calls to S3.
 _POLLS_PER_FAILURE_CHECK = 4
+# How far the clocks of Lambda and S3 may differ. A claim ends 60 s after its last run can fail.
+_CLOCKS_DIFFER = 30
 _LINK_SECONDS = 3_600
 # 1,536 x 1,536 pixels of 3 bytes, without compression, and the parameters next to them.
 _LARGEST_UNCOMPRESSED = 8_000_000
@@ -265,7 +267,8 @@ class Jobs:
         """Delete what SageMaker wrote about the run before a claimed one.
 
         That its name is another one for each run is not documented, and a failure that stays there
-        would make the new run look failed as soon as it is queued.
+        would make the new run look failed as soon as it is queued: `failure_at` can only ignore one
+        that is older than the new claim.
 
         Raises:
             StoreUnavailable: if S3 did not confirm the deletion.
@@ -343,11 +346,7 @@ class Jobs:
         return Finished(b"", link)
 
     def _failure(self, claim: Claim) -> GatewayError | None:
-        key = self._store.key_of(claim.failure)
-        written = self._store.read(key) if key else None
-        if written is None:
-            return None
-        return failure_of(written.body.decode(errors="replace"), self._backend)
+        return failure_at(self._store, claim.failure, claim.asked, self._backend)
 
     @property
     def _backend(self) -> Backend:
@@ -364,6 +363,28 @@ class Jobs:
             attempt=claim.attempt,
             output=self._store.key_of(claim.output) or _picture_key(record.id, record.request),
         )
+
+
+def failure_at(
+    store: Store, location: str | None, since: float, backend: Backend
+) -> GatewayError | None:
+    """Return why a run failed, or None while it has not.
+
+    Args:
+        store: has the location.
+        location: where SageMaker says that it writes the reason; None if its response was lost.
+        since: when the run was claimed, in seconds since 1970. What was written before is of an
+            earlier run, whose location was never known, or whose record is gone.
+        backend: what answers in the endpoint's container.
+
+    Raises:
+        StoreUnavailable: if S3 does not say.
+    """
+    key = store.key_of(location)
+    written = store.read(key) if key else None
+    if written is None or written.changed < since - _CLOCKS_DIFFER:
+        return None
+    return failure_of(written.body.decode(errors="replace"), backend)
 
 
 def check_locations(store: Store, *locations: str | None) -> None:

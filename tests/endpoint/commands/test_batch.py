@@ -67,6 +67,12 @@ def invoked(world):
     return Counter((body["prompt"], body["seed"]) for body in bodies)
 
 
+def failures(world):
+    """Return the keys of the failures that SageMaker has written."""
+    keys = [item["Key"] for item in world.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]
+    return [key for key in keys if key.endswith("-error.out")]
+
+
 PICTURES = ["0001.png", "0003-1.png", "0003-2.png", "0004.png"]
 
 
@@ -194,6 +200,8 @@ def test_a_line_that_fails_by_accident_is_tried_again_and_then_fails_alone(queue
 
     assert answers(prompts)["0003"]["response"]["status_code"] == 500
     assert sorted(invoked(queue).values()) == [1, 1, 2, 2]
+    # They would be those of the next runs, should SageMaker not give each a name of its own.
+    assert not failures(queue)
 
 
 @pytest.mark.parametrize(

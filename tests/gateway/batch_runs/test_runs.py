@@ -140,7 +140,7 @@ STEPS = (an_event, a_lost_lambda, a_picture, a_failure, time_passes, trouble, ca
 @settings(max_examples=300 if ALL else 25)
 @given(st.data())
 def test_histories(data):
-    world = World()
+    world = World(places=data.draw(st.sampled_from(["joined", "one failure for all runs"])))
     count = data.draw(st.integers(1, 20))
     batch = world.create(*(line(number) for number in range(count)))
     since = {}
@@ -194,6 +194,25 @@ def test_an_accident_is_tried_once_more():
     (row,) = world.rows(batch, "errors")
     assert row["response"]["status_code"] == 502
     assert len(seeds(world)) == 3
+
+
+def test_a_failure_of_a_run_whose_place_was_never_known_is_not_the_next_ones():
+    world = World(places="one failure for all runs")
+    batch = world.create(line(0), line(1))
+    world.runtime.trouble = "answer lost"
+    world.advance(batch)
+    world.fail(0)
+    world.fail(1)
+    world.now += LONGEST + 1
+    world.advance(batch)
+    assert len(seeds(world)) == 4
+    world.fail(3, '{"error": {"code": "invalid_request", "message": "no"}}')
+    world.advance(batch)
+    world.complete(batch)
+
+    world.check(batch, 2)
+    assert [row["custom_id"] for row in world.rows(batch, "output")] == ["r0"]
+    assert len(seeds(world)) == 4
 
 
 def test_the_prompt_filter_refuses_a_line_alone():

@@ -59,11 +59,13 @@ class EventedBucket(Bucket):
 class World:
     """Batches of the key `ada`, one model with a queue, and a clock."""
 
-    def __init__(self, protection=None, spend=None, usage=None, seconds=225.0, **models):
+    def __init__(
+        self, protection=None, spend=None, usage=None, seconds=225.0, places="joined", **models
+    ):
         self.now = 1_000_000_000.0
         self.breaks = Breaks()
         self.bucket = EventedBucket(self.breaks)
-        self.runtime = Runs(self.breaks)
+        self.runtime = Runs(self.breaks, places)
         queue = Queue("easel-slow", "bucket", "jobs/")
         offered = {"slow": Model("slow", None, queue, seconds=seconds, usd_per_hour=3.6)}
         self.settings = Settings(
@@ -124,7 +126,9 @@ class World:
     def fail(self, number, reason="it broke"):
         run = self.runtime.queued[number]
         self.over.add(number)
-        self.bucket._put(run["failure"].removeprefix(BELOW), reason.encode(), None, None)
+        key = run["failure"].removeprefix(BELOW)
+        self.bucket._put(key, reason.encode(), None, None)
+        self.bucket.changed[key] = self.now
 
     def crash(self, work, call, *, after):
         self.breaks.arm(call, after=after)

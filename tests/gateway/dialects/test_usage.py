@@ -11,8 +11,6 @@ from chalicelib.usage_records import Kind, UsageRecord
 from tests.gateway.documented import as_documented
 from tests.gateway.doubles import BROWSER, KEY, OTHER_KEY, GuardedClient, error_of, guarded, key
 
-TODAY = datetime.now(UTC)
-
 
 @pytest.fixture
 def client(monkeypatch):
@@ -20,9 +18,12 @@ def client(monkeypatch):
     return GuardedClient(monkeypatch, guarded(keys=keys), usd_per_hour=3.6)
 
 
+def day(days_ago):
+    return datetime.now(UTC) - timedelta(days=days_ago)
+
+
 def used(client, name, days_ago=0, usd=0.5, **more):
-    moment = (TODAY - timedelta(days=days_ago)).timestamp()
-    record = UsageRecord.now(moment, "sd", Kind.REALTIME, 2, usd, name, **more)
+    record = UsageRecord.now(day(days_ago).timestamp(), "sd", Kind.REALTIME, 2, usd, name, **more)
     client.bucket.objects[f"usage/{record.to_key()}"] = b""
 
 
@@ -68,7 +69,7 @@ def test_a_picture_is_there_as_soon_as_it_was_painted(client):
 def test_the_days_are_those_that_are_named(client):
     for days_ago in range(5):
         used(client, "bob", days_ago)
-    first, last = (f"{TODAY - timedelta(days=days):%Y-%m-%d}" for days in (3, 1))
+    first, last = (f"{day(days_ago):%Y-%m-%d}" for days_ago in (3, 1))
 
     pictures = {
         query: json.loads(get(client, f"/usage?{query}").body)["pictures"]

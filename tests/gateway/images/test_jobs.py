@@ -129,6 +129,7 @@ class World:
     def fail(self, number, body="it broke"):
         key = self.runs.queued[number]["failure"].removeprefix("s3://bucket/")
         self.bucket.objects[key] = body.encode()
+        self.bucket.changed[key] = self.time
         self.over.add(number)
 
 
@@ -268,6 +269,31 @@ def test_what_is_queued_says_where_its_picture_goes_and_how_long_it_may_live(wor
     assert queued["S3OutputPathExtension"] == job.id.rpartition("-")[2]
     assert queued["Filename"] == "picture.png"
     assert (queued["RequestTTLSeconds"], queued["InvocationTimeoutSeconds"]) == (600, 100)
+
+
+def test_a_failure_of_a_run_whose_place_was_never_known_is_not_the_next_ones():
+    world = World("one failure for all runs")
+    world.runs.trouble = "answer lost"
+    world.submit(WISHES[0])
+    world.fail(0)
+    world.time += LONGEST + 1
+
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert world.jobs.find(job_id(WISHES[0], "revision")).state is State.WAITING
+    world.fail(1, "it broke again")
+    assert world.jobs.find(job_id(WISHES[0], "revision")).state is State.FAILED
+
+
+def test_a_failure_that_outlived_its_record_is_not_the_next_runs():
+    world = World("one failure for all runs")
+    job = world.submit(WISHES[0])
+    world.fail(0)
+    world.time += 86_400
+    world.jobs.claims.forget(world.jobs.claims.read(job.id))
+
+    assert world.submit(WISHES[0]).attempt == 1
+    assert world.submit(WISHES[0]).state is State.WAITING
+    assert len(world.runs.queued) == 2
 
 
 def test_another_revision_is_another_picture():
