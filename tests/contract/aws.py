@@ -17,6 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -33,6 +34,9 @@ _RUNTIME = re.compile(r"/endpoints/([^/]+)/(async-)?invocations")
 _OURS = {"error": {"code": "moderation_blocked", "message": "The picture was blocked."}}
 _FIELD = {"error": {"code": "invalid_request", "message": "steps: too many", "field": "steps"}}
 _MEMORY = {"error": {"code": "out_of_memory", "message": "out of memory"}}
+
+# Of every object: later than whatever the clock of the handler shows.
+_WRITTEN = formatdate(4_000_000_000, usegmt=True)
 
 
 def _failed(status: int, message: str) -> tuple[int, str, dict[str, Any]]:
@@ -232,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             self._error(404, "NoSuchKey")
         else:
-            self._send(200, body, ETag=_tag(body))
+            self._send(200, body, ETag=_tag(body), Last_Modified=_WRITTEN)
 
     do_HEAD = do_GET
 

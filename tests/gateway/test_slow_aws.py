@@ -6,6 +6,7 @@ their n-th call until its visit has ended, so a visit that waits for them never 
 
 import json
 import threading
+from email.utils import formatdate
 from urllib.parse import urlsplit
 
 import pytest
@@ -59,7 +60,8 @@ class Handler(QuietHandler):
     def _get(self, aws, key, _body):
         if key not in aws.objects:
             return 404, [], b"<Error><Code>NoSuchKey</Code></Error>"
-        return 200, [("ETag", tag(aws.objects[key]))], aws.objects[key]
+        headers = [("ETag", tag(aws.objects[key])), ("Last-Modified", formatdate(usegmt=True))]
+        return 200, headers, aws.objects[key]
 
     _head = _get
 
