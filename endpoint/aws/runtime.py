@@ -203,8 +203,7 @@ class Runtime:
     def forget_failure(self, job: AsyncJob) -> None:
         """Delete the reason of a failure: the next run's may have the same place."""
         if job.failure:
-            parts = urlsplit(job.failure)
-            self._s3.delete_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
+            self._s3.delete_object(**_object(job.failure))
 
     def _output_of(self, job: AsyncJob) -> bytes | None:
         output, reason = self.poll(job)
@@ -213,9 +212,8 @@ class Runtime:
         return output
 
     def _fetch(self, location: str) -> bytes | None:
-        parts = urlsplit(location)
         try:
-            response = self._s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
+            response = self._s3.get_object(**_object(location))
         except ClientError as error:
             # The object appears when the invocation ends.
             if code_of(error) in {"NoSuchKey", "404"}:
@@ -223,6 +221,11 @@ class Runtime:
             raise
         body: bytes = response["Body"].read()
         return body
+
+
+def _object(location: str) -> dict[str, str]:
+    parts = urlsplit(location)
+    return {"Bucket": parts.netloc, "Key": parts.path.lstrip("/")}
 
 
 def _invocation(request: Mapping[str, Any], accept: str, backend: Backend) -> Invocation:

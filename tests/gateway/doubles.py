@@ -171,8 +171,7 @@ class Bucket:
     def __init__(self, breaks):
         self.objects = {}
         self.uploads = {}
-        # When an object was written, in seconds since 1970; else at 0 in lists, and now if read.
-        self.changed = {}
+        self.changed = {}  # when an object was written, in seconds since 1970; else now
         self._breaks = breaks
 
     def get_object(self, Bucket, Key, Range=None):
@@ -258,7 +257,7 @@ class Bucket:
                 "Key": key,
                 "Size": len(self.objects[key]),
                 "ETag": tag(self.objects[key]),
-                "LastModified": datetime.fromtimestamp(self.changed.get(key, 0), UTC),
+                "LastModified": self._written(key),
             }
             for key in keys[:most]
         ]
@@ -279,8 +278,11 @@ class Bucket:
             "Body": io.BytesIO(body),
             "ContentLength": len(body),
             "ETag": tag(body),
-            "LastModified": datetime.fromtimestamp(self.changed.get(key, time.time()), UTC),
+            "LastModified": self._written(key),
         }
+
+    def _written(self, key):
+        return datetime.fromtimestamp(self.changed.get(key, time.time()), UTC)
 
     def _head(self, key):
         return {"ContentLength": len(self._existing(key, "404"))}

@@ -310,8 +310,10 @@ class Window:
 
     def _fail(self, number: int, reason: str) -> None:
         """Leave a request to be queued again, or give it up."""
-        self._runtime.forget_failure(_job(self._queued.pop(number)))
+        queued = self._queued.pop(number)
+        # First: else, should the process end here, the next one would wait for it.
         self._run.folder.note({"ended": self._entry(number)})
+        self._runtime.forget_failure(_job(queued))
         status = _STATUS.search(reason)
         self._tries[number] = self._tries.get(number, 0) + 1
         if self._backend.name == EASEL.name:

@@ -103,7 +103,7 @@ class PartRuns:
             self._check_time()
             numbers = range(part.first, part.first + part.pictures)
             attempts, now = {str(number): 1 for number in numbers}, self._now()
-            sent = Sent(now + LONGEST, attempts, dict.fromkeys(attempts, now))
+            sent = Sent(now + LONGEST, attempts, asked=dict.fromkeys(attempts, now))
             tag = self._parts.claim(part, sent)
             if tag is not None and not self._send(part, sent, tag, list(numbers)):
                 return  # no room, no money, or no endpoint; the next invocation tries again
@@ -225,10 +225,10 @@ class PartRuns:
         claimed = Sent(
             now + LONGEST,
             attempts,
-            {**sent.asked, **{str(number): now for number in numbers}},
-            {number: run for number, run in sent.runs.items() if int(number) not in numbers},
-            tuple(number for number in sent.unsent if number not in numbers),
-            sent.refused,
+            asked={**sent.asked, **{str(number): now for number in numbers}},
+            runs={number: run for number, run in sent.runs.items() if int(number) not in numbers},
+            unsent=tuple(number for number in sent.unsent if number not in numbers),
+            refused=sent.refused,
         )
         new = self._parts.claim_again(part, claimed, tag)
         if new is not None:

@@ -58,7 +58,7 @@ def test_the_trainer_runs_as_a_job_and_goes_on_after_an_interruption(jobs, s3, s
     name = request["TrainingJobName"]
     jobs.sagemaker.create_training_job(**request)
     # The first checkpoint is in S3 while the job runs.
-    wait_until(lambda: jobs.keys(f"{name}/checkpoints/step-"))
+    wait_until(lambda: any(key.endswith(".pt") for key in jobs.keys(f"{name}/checkpoints/")))
     switches.interrupt_training(name)
     described = jobs.wait(name)
     assert described.get("FailureReason") is None
