@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from playwright.sync_api import Page
 
 from endpoint.emulator.process.processes import free_port
-from tests.browser import chromium
+from tests.browsers.launch import chromium
 from tests.model_package.training import zorble
 from tests.packages import ROOT
 

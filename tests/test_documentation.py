@@ -9,8 +9,8 @@ import pytest
 from easel.errors import EaselError
 from endpoint.provision import infrastructure
 from endpoint.provision.training import stack
+from tests.policies.role_policies import read_template
 from tests.recorded import BODIES, PROGRAMS
-from tests.role_policies import read_template
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "model_package" / "demo" / "MODEL_CARD.md"

@@ -21,7 +21,7 @@ import yaml
 from moto.moto_api._internal import moto_api_backend
 
 from endpoint.emulator.aws_server import AwsServer
-from tests.policy_tools import find_program
+from tests.policies.tools import find_program
 from tests.workflow import FOLDER, Runner, holds, load
 
 ROOT = Path(__file__).parents[1]

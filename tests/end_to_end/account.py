@@ -8,7 +8,7 @@ from pathlib import Path
 from endpoint.core.leases import Lease, Scheduled
 from endpoint.emulator.process.clients import Clients
 from endpoint.emulator.run import create_endpoint
-from tests.role_policies import DEPLOYMENT
+from tests.policies.role_policies import DEPLOYMENT
 
 REGION = "us-east-1"
 # Named as in a deployment, whose roles' policies are enforced.

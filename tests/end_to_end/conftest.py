@@ -23,7 +23,7 @@ from endpoint.emulator.container import easel_server
 from endpoint.emulator.process.clients import Clients, environment
 from endpoint.emulator.process.processes import Child, free_port
 from endpoint.emulator.run import create_endpoint
-from tests.browser import chromium
+from tests.browsers.launch import chromium
 from tests.emulated_aws import empty_aws
 from tests.end_to_end.access import AUTHORIZED, SETTINGS
 from tests.end_to_end.account import (

@@ -27,7 +27,7 @@ from endpoint.emulator.aws_server import (
     AwsServer,
 )
 from endpoint.emulator.sagemaker.errors import AccessDenied
-from tests import iam, role_policies
+from tests.policies import iam, role_policies
 
 GATEWAY_KEY = "easel-gateway"
 # A gateway that trains has another policy besides.

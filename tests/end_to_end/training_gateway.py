@@ -13,7 +13,7 @@ from endpoint.emulator.account import TRUST
 from endpoint.emulator.process.clients import Clients
 from endpoint.provision.training.stack import TEMPLATE
 from tests.end_to_end.account import BUCKET, REGION
-from tests.role_policies import DEPLOYMENT, REPOSITORY
+from tests.policies.role_policies import DEPLOYMENT, REPOSITORY
 
 # Learns nothing, in a moment; the real trainer has its tests in tests/model_package/training.
 TRAINER = Path(__file__).parent / "trainer"

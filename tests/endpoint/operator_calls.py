@@ -1,8 +1,8 @@
 """The AWS calls that chalice and CloudFormation make with the operator's rights."""
 
 from endpoint.core.naming import Deployment
-from tests import iam
 from tests.endpoint.world import ACCOUNT, REGION
+from tests.policies import iam
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
 # Of chalice/deploy/executor.py, which runs as a process of its own.

@@ -14,12 +14,12 @@ from endpoint import create_endpoint
 from endpoint.commands import apply, deploy, plan
 from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
-from tests import ci_roles, iam
 from tests.contract.deployment import Loader
 from tests.endpoint.doubles import create_gateway, fetch_png
 from tests.endpoint.operator_calls import CHALICE, CLOUDFORMATION
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, aws_response, empty_account
-from tests.policy_tools import find_program
+from tests.policies import ci_roles, iam
+from tests.policies.tools import find_program
 
 TEXT = ci_roles.TEMPLATE.read_text("utf-8")
 TEMPLATE: dict[str, Any] = yaml.load(TEXT, Loader)  # noqa: S506 - a safe loader
@@ -67,7 +67,7 @@ def _actions(policy):
 
 
 def test_the_operators_rights_in_it_are_those_of_the_scripts():
-    assert ci_roles.filled(TEXT) == TEXT, "run `python -m tests.ci_roles`"
+    assert ci_roles.filled(TEXT) == TEXT, "run `python -m tests.policies.ci_roles`"
 
 
 @pytest.mark.parametrize("role", ENVIRONMENTS)

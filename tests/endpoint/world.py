@@ -40,8 +40,8 @@ from endpoint.emulator.sagemaker.containers import ContainerResponse
 from endpoint.emulator.sagemaker.faults import Fault, Faults
 from endpoint.emulator.sagemaker.lifecycle import Transitions
 from endpoint.emulator.sagemaker.runtime import Runtime
-from tests import iam
 from tests.endpoint import fast_moto
+from tests.policies import iam
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -177,7 +177,7 @@ class World(Clock):
         )
 
     def _role_allows(self, role: str, action: str, resource: str) -> bool:
-        """Whether a role's policies in moto allow an action, with the rules of tests/iam.py."""
+        """Whether a role's policies in moto allow an action, by the rules of `tests.policies`."""
         client = _unwatched("iam")
         name, request = role.rpartition("/")[2], iam.Request(action, resource)
         self.of_schedules.append(request)

@@ -11,7 +11,7 @@ import re
 from chalice.test import HTTPResponse
 
 from endpoint.provision.gateway.cdn import TEMPLATE
-from tests.role_policies import read_template
+from tests.policies.role_policies import read_template
 
 HOST = "d111111abcdef8.cloudfront.net"
 # https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/HTTPStatusCodes.html

@@ -9,7 +9,7 @@ import subprocess
 from endpoint.catalogue import images
 from endpoint.emulator.container.local_image import DOCKERFILE
 from endpoint.provision.serving.image_source import PARTS
-from tests.policy_tools import find_program
+from tests.policies.tools import find_program
 
 TEXT = DOCKERFILE.read_text("utf-8")
 

@@ -14,7 +14,6 @@ import requests
 
 from endpoint.emulator.aws_server import SAGEMAKER_KEY
 from endpoint.emulator.process.clients import Clients
-from tests import iam, role_policies
 from tests.end_to_end.access import AUTHORIZED, KEY, create_link
 from tests.end_to_end.account import (
     ASLEEP_ENDPOINT,
@@ -27,7 +26,8 @@ from tests.end_to_end.account import (
 )
 from tests.end_to_end.calls import async_url, get, is_picture, picture_url
 from tests.end_to_end.guarded_aws import GATEWAY_KEY
-from tests.role_policies import OTHERS_ENDPOINT
+from tests.policies import iam, role_policies
+from tests.policies.role_policies import OTHERS_ENDPOINT
 
 GATEWAY_LOG = "log-group:/aws/lambda/easel-main:log-stream:2026/11/26/1"
 SOURCES = role_policies.DEPLOYMENT.source_bucket

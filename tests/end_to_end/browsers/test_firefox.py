@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import firefox
+from tests.browsers.launch import firefox
 from tests.end_to_end.browsers.test_browser import (
     test_a_navigation_that_fails_shows_a_page_with_a_way_back,
     test_an_image_element_of_any_site_shows_the_picture,

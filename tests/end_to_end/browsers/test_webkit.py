@@ -9,12 +9,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from endpoint.emulator.process.http_server import serving
+from tests.browsers.webkit import webkit
 from tests.end_to_end.access import KEY
 from tests.end_to_end.account import ASYNC_ENDPOINT, ENDPOINT
 from tests.end_to_end.calls import async_url, prompts
 from tests.end_to_end.conftest import SHORT_DEADLINE
 from tests.end_to_end.doubles import Album, other_site
-from tests.webkit import webkit
 
 pytestmark = [
     pytest.mark.browser,

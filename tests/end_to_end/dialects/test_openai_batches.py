@@ -13,11 +13,11 @@ from chalicelib.images.service import ImageService
 from chalicelib.settings import Settings
 from endpoint.emulator.process.clients import Clients
 from endpoint.provision.infrastructure import TEMPLATE
-from tests import role_policies
 from tests.end_to_end.access import KEY, OTHER_KEY, SETTINGS
 from tests.end_to_end.account import BUCKET, REGION
 from tests.end_to_end.guarded_aws import GATEWAY_KEY
 from tests.gateway.doubles import Provided
+from tests.policies import role_policies
 
 
 def client_of(url, key=KEY):

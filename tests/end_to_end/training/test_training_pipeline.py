@@ -18,10 +18,10 @@ from endpoint.emulator.aws_server import EVENTS_KEY, PIPELINE_KEY, TRAINING_KEY
 from endpoint.emulator.client import EmulatorClient
 from endpoint.emulator.moto_ import service_quotas
 from endpoint.emulator.process.clients import Clients
-from tests import iam, role_policies
 from tests.end_to_end.account import BUCKET, REGION
 from tests.end_to_end.training.callers import KEYS, PICTURES, Client, picture
 from tests.end_to_end.training_gateway import FUNCTION
+from tests.policies import iam, role_policies
 
 PIPELINE = "easel-main-training"
 # https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html#sagemaker-roles-createtrainingjob-perms

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from endpoint.emulator.process.processes import free_port
-from tests.browser import find, missing
+from tests.browsers.launch import find, missing
 from tests.conftest import ALL
 from tests.end_to_end.access import AUTHORIZED, create_link
 from tests.end_to_end.account import ENDPOINT

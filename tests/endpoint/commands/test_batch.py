@@ -16,11 +16,11 @@ from endpoint.emulator.moto_.training import training
 from endpoint.emulator.process.clock import Clock
 from endpoint.emulator.training.service import Training
 from endpoint.provision.serving import pins
-from tests import iam
 from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, PNG, REGION, Crash, role_policy
 from tests.model_folders import write_file, write_pipeline
+from tests.policies import iam
 
 
 @pytest.fixture

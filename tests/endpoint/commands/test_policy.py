@@ -13,12 +13,12 @@ from endpoint.commands import build_image, deploy, destroy, doctor, start, statu
 from endpoint.core.naming import LONGEST_NAME, Deployment
 from endpoint.provision import checks, rights
 from endpoint.provision.gateway import gateway, gateway_project
-from tests import iam
 from tests.endpoint.doubles import create, create_gateway, fetch_png, interrupted_build, only_config
 from tests.endpoint.operator_calls import CHALICE, CLOUDFORMATION, DEPLOYMENT
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, aws_response, empty_account
 from tests.model_folders import write_pipeline
-from tests.policy_tools import find_program
+from tests.policies import iam
+from tests.policies.tools import find_program
 
 USER = f"arn:aws:iam::{ACCOUNT}:user/me"
 

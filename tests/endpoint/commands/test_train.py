@@ -13,11 +13,11 @@ from endpoint.core.training_jobs import places
 from endpoint.provision import rights
 from endpoint.provision.gateway import gateway_project
 from endpoint.provision.training import trainer
-from tests import iam
 from tests.endpoint.core.training_jobs.adapter_files import tensors, written
 from tests.endpoint.doubles import BUCKET, TRAINING_IMAGE, create, draw_picture, stored
 from tests.endpoint.world import ACCOUNT, REGION, aws_error, aws_response, contents
 from tests.model_folders import SDXL, write_pipeline
+from tests.policies import iam
 
 START = ("--image", TRAINING_IMAGE, "--yes")
 

@@ -1,6 +1,6 @@
 """The template through cfn-lint, and its policies statement by statement.
 
-checkov and parliament are installed in another environment: see tests/policy_tools.py.
+checkov and parliament are installed in another environment: see tests/policies/tools.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.conftest import ALL
 from tests.endpoint.doubles import BUCKET, create, put_image
 from tests.endpoint.world import ACCOUNT, REGION, aws_response, contents, role_policy
 from tests.model_folders import write_pipeline
-from tests.policy_tools import find_program
+from tests.policies.tools import find_program
 
 ROLES = [
     f"easel-main-endpoint-{REGION}",

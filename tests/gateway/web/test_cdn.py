@@ -9,7 +9,7 @@ from chalicelib.access_settings import Protection
 from chalicelib.web.cdn import as_sent
 from chalicelib.web.request import Request
 from endpoint.provision.gateway.cdn import TEMPLATE
-from tests.browser import find, missing
+from tests.browsers.launch import find, missing
 from tests.gateway.caching import HOST, Cdn
 from tests.gateway.doubles import (
     KEY,
@@ -18,7 +18,7 @@ from tests.gateway.doubles import (
     guarded,
     key,
 )
-from tests.role_policies import read_template
+from tests.policies.role_policies import read_template
 
 SECRET = "c" * 43
 PLACE = ("bucket", "pictures/sd/")

@@ -29,7 +29,7 @@ from endpoint.emulator.process.processes import Child, free_port
 from tests.benchmarks.lib.gateway.stub_endpoint import stub_endpoint
 from tests.benchmarks.lib.measuring import Samples, in_turns, milliseconds
 from tests.benchmarks.lib.report import Aim, Figure, Row, Section, print_section
-from tests.browser import chromium
+from tests.browsers.launch import chromium
 from tests.packages import ROOT, package_gateway, proxy_event
 
 REQUESTS, PAGE_LOADS = 300, 15

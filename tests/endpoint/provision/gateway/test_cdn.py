@@ -14,7 +14,7 @@ from endpoint.provision.gateway import cdn
 from endpoint.provision.gateway.gateway_access import CDN, access_of
 from tests.endpoint.doubles import create, create_gateway
 from tests.endpoint.world import ACCOUNT, REGION
-from tests.role_policies import read_template
+from tests.policies.role_policies import read_template
 
 OWN = "https://api.execute-api.us-east-1.amazonaws.com/api/"
 SECRET = "c" * 43

@@ -10,9 +10,9 @@ from endpoint.catalogue import prices
 from endpoint.commands import start, status, stop
 from endpoint.core.leases import Lease
 from endpoint.emulator.lambda_.inline import InlineFunction
-from tests import iam
 from tests.endpoint.doubles import BUCKET, create
 from tests.endpoint.world import ACCOUNT, REGION, Crash, role_policy
+from tests.policies import iam
 
 NAME, GROUP = "easel-main-sd", "easel-main"
 

@@ -20,7 +20,7 @@ from tests.contract.deployment import Loader
 from tests.endpoint.doubles import BUCKET, PNG, create_gateway, gateway_variables
 from tests.endpoint.world import ACCOUNT, IMAGE, REGION, aws_response, contents
 from tests.model_folders import write_pipeline
-from tests.policy_tools import find_program
+from tests.policies.tools import find_program
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
 PARSED = yaml.load(TEMPLATE.read_text("utf-8"), Loader)  # noqa: S506 - a safe loader

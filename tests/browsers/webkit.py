@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from selenium import webdriver
 from selenium.webdriver.webkitgtk.service import Service
 
-from tests.browser import find, missing
+from tests.browsers.launch import find, missing
 
 
 @contextmanager

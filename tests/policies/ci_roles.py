@@ -1,6 +1,6 @@
 """The statements of endpoint/ci-roles.yaml that are rights of the operator, from `rights.py`.
 
-python -m tests.ci_roles     writes them into the template, between its markers
+python -m tests.policies.ci_roles     writes them into the template, between its markers
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from endpoint.core.naming import Deployment
 from endpoint.provision.rights import Right, rights, training_rights
 
-TEMPLATE = Path(__file__).parents[1] / "endpoint" / "ci-roles.yaml"
+TEMPLATE = Path(__file__).parents[2] / "endpoint" / "ci-roles.yaml"
 # Made by the stack, so that CloudFormation's role alone changes them.
 _STACKS_OWN = {
     "Budget",

@@ -12,8 +12,8 @@ import yaml
 from endpoint.core.naming import Deployment
 from endpoint.provision import infrastructure
 from endpoint.provision.training import stack
-from tests.iam import ACCOUNT, REGION
 from tests.packages import ROOT
+from tests.policies.iam import ACCOUNT, REGION
 
 DEPLOYMENT = Deployment("main", ACCOUNT, REGION)
 REPOSITORY = f"arn:aws:ecr:{REGION}:763104351884:repository/huggingface-pytorch-inference"
